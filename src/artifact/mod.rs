@@ -1,0 +1,9 @@
+//! What a registry holds: the names, stamps and formats that every floor above talks about.
+
+mod document;
+mod name;
+mod stamp;
+
+pub use document::{Format, Rejection, check_plan, check_schema};
+pub use name::{ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PlanName, RepoName};
+pub use stamp::{Sha256, Stamp, StampClock, when_from_text, when_to_text};

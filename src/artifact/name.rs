@@ -1,0 +1,186 @@
+//! The names of repositories, plans and artifacts, and the keys they have in a store.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The longest repository or plan name, in bytes: Linux's `NAME_MAX`, so that every name a store
+/// may hold is one that a directory entry can carry.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// Why a string is not a name of this contract.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid name {name:?}: {reason}")]
+pub struct InvalidName {
+    name: String,
+    reason: &'static str,
+}
+
+/// Checks the one rule that repositories and plans share: letters, digits, `-`, `_` and `.`, the
+/// first character a letter or digit, at most [`MAX_NAME_BYTES`].
+fn check(name: &str) -> Result<(), InvalidName> {
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > MAX_NAME_BYTES {
+        "it is longer than 255 bytes"
+    } else if !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        "it must start with a letter or digit"
+    } else if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    {
+        "only letters, digits, '-', '_' and '.' are allowed"
+    } else {
+        return Ok(());
+    };
+    Err(InvalidName {
+        name: name.chars().take(MAX_NAME_BYTES).collect(),
+        reason,
+    })
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Parses a name.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidName`] says which rule the string breaks.
+            pub fn parse(name: &str) -> Result<Self, InvalidName> {
+                check(name).map(|()| Self(name.into()))
+            }
+
+            /// Returns the name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, out)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name (slug) of a repository: one application's entry in the registry.
+    RepoName
+}
+
+name! {
+    /// The name of a plan within its repository.
+    PlanName
+}
+
+/// One thing that a repository holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Item {
+    /// The schema state.
+    Schema,
+    /// A pre-planned migration.
+    Plan(PlanName),
+}
+
+impl Item {
+    /// Parses the part of a store's key that follows the repository: `schema` or `plans/<name>`.
+    pub fn from_key(key: &str) -> Option<Self> {
+        match key.split_once('/') {
+            None => (key == "schema").then_some(Item::Schema),
+            Some(("plans", name)) => PlanName::parse(name).ok().map(Item::Plan),
+            Some(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Schema => out.write_str("schema"),
+            Item::Plan(name) => write!(out, "plans/{name}"),
+        }
+    }
+}
+
+/// An artifact's identity: which item of which repository.
+///
+/// Its `Display` is the artifact's key in a store, relative to the target's URL: `app/schema`,
+/// `app/plans/20240910173744`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArtifactId {
+    /// The repository that holds the artifact.
+    pub repo: RepoName,
+    /// Which of the repository's artifacts it is.
+    pub item: Item,
+}
+
+impl ArtifactId {
+    /// Returns the artifact's URL in Atlas's own notation: `atlas://app`, `atlas://app/plans/p1`.
+    pub fn atlas_url(&self) -> String {
+        match &self.item {
+            Item::Schema => format!("atlas://{}", self.repo),
+            Item::Plan(name) => format!("atlas://{}/plans/{name}", self.repo),
+        }
+    }
+}
+
+impl fmt::Display for ArtifactId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.repo, self.item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_letters_digits_dash_underscore_dot_with_a_letter_or_digit_first() {
+        for good in ["a", "0", "app", "20240910173744", "a-b_c.d", "A.", "x..y"] {
+            assert!(RepoName::parse(good).is_ok(), "{good}");
+            assert!(PlanName::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "", ".", "..", ".a", "-a", "_a", "a/b", "a b", "a\n", "a\0", "é", "a%2f", "a:b", "~a",
+        ] {
+            assert!(RepoName::parse(bad).is_err(), "{bad:?}");
+            assert!(PlanName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_have_255_bytes_and_not_256() {
+        assert!(PlanName::parse(&"a".repeat(255)).is_ok());
+        let error = PlanName::parse(&"a".repeat(256)).unwrap_err();
+        assert!(error.to_string().contains("longer than 255 bytes"));
+    }
+
+    #[test]
+    fn the_key_of_an_item_parses_back() {
+        for key in ["schema", "plans/20240910173744"] {
+            assert_eq!(Item::from_key(key).unwrap().to_string(), key);
+        }
+        for foreign in [
+            "",
+            "plans",
+            "plans/",
+            "plans/a/b",
+            "schema/x",
+            "other",
+            "plans/../x",
+        ] {
+            assert_eq!(Item::from_key(foreign), None, "{foreign:?}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The stamp: what is known of one pushed content, and the clock that orders pushes.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::Digest;
+
+use super::Format;
+
+/// The SHA-256 of a content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// Hashes a content.
+    pub fn of(content: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(content).into())
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// The text was not 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sha-256 is 64 hexadecimal digits")]
+pub struct InvalidSha256;
+
+impl FromStr for Sha256 {
+    type Err = InvalidSha256;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSha256> {
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(InvalidSha256);
+        }
+        for (index, byte) in hash.iter_mut().enumerate() {
+            let pair = text.get(2 * index..2 * index + 2).ok_or(InvalidSha256)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidSha256)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// What is known of one pushed content.
+///
+/// Stamps are ordered by `when`; the hash breaks the tie of two machines that pushed in the same
+/// nanosecond, so that every mount agrees on which content is the newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// When the content was pushed, in nanoseconds since the Unix epoch. It comes from a
+    /// [`StampClock`], so no two pushes of one mount share it.
+    pub when: u64,
+    /// The hash of the content.
+    pub sha256: Sha256,
+    /// The length of the content in bytes.
+    pub size: u64,
+    /// The language of the content.
+    pub format: Format,
+}
+
+impl Stamp {
+    /// Describes `content` as pushed at `when`.
+    pub fn new(when: u64, content: &[u8], format: Format) -> Self {
+        Self {
+            when,
+            sha256: Sha256::of(content),
+            size: content.len() as u64,
+            format,
+        }
+    }
+
+    /// Tells whether `content` is the one that the stamp describes.
+    pub fn matches(&self, content: &[u8]) -> bool {
+        self.size == content.len() as u64 && self.sha256 == Sha256::of(content)
+    }
+
+    /// Returns `when` as the time that the file system shows.
+    pub fn time(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.when)
+    }
+}
+
+/// Writes a `when` as RFC 3339 in UTC with nanoseconds, the form that it has in a store's metadata
+/// and in messages: `2024-09-10T17:37:44.000000001Z`.
+pub fn when_to_text(when: u64) -> String {
+    let seconds = i64::try_from(when / 1_000_000_000).unwrap_or(i64::MAX);
+    let nanos = u32::try_from(when % 1_000_000_000).unwrap_or(0);
+    chrono::DateTime::from_timestamp(seconds, nanos)
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
+}
+
+/// Reads a `when` that [`when_to_text`] wrote.
+pub fn when_from_text(text: &str) -> Option<u64> {
+    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+    let seconds = u64::try_from(time.timestamp()).ok()?;
+    seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(time.timestamp_subsec_nanos().into())
+}
+
+/// Converts a time to a stamp's `when`; a time outside of 1970 to 2554 is clamped.
+pub(crate) fn nanos(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+/// The source of `when`: strictly increasing, also when the machine's clock goes back.
+///
+/// It is a hybrid logical clock: the wall clock, or one nanosecond after the newest stamp that it
+/// has issued or [observed](StampClock::observe), whichever is later. A push is therefore always
+/// newer than every content that the mount has seen, whichever machine pushed that.
+#[derive(Debug, Default)]
+pub struct StampClock {
+    newest: Mutex<u64>,
+}
+
+impl StampClock {
+    /// Issues the next `when`, given the wall clock's time.
+    pub fn next(&self, now: SystemTime) -> u64 {
+        let mut newest = self.lock();
+        *newest = nanos(now).max(newest.saturating_add(1));
+        *newest
+    }
+
+    /// Takes note of a stamp that came from a target.
+    ///
+    /// A stamp more than a day ahead of `now` is not followed: one machine with a broken clock
+    /// must not drag every other mount's clock to the end of time.
+    pub fn observe(&self, when: u64, now: SystemTime) {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        if when <= nanos(now + DAY) {
+            let mut newest = self.lock();
+            *newest = when.max(*newest);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.newest
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_increase_strictly_also_when_the_clock_goes_back() {
+        let clock = StampClock::default();
+        let noon = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let times = [noon, noon, noon - Duration::from_secs(3600), noon];
+        let issued: Vec<u64> = times.iter().map(|&now| clock.next(now)).collect();
+        assert!(issued.is_sorted_by(|a, b| a < b), "{issued:?}");
+        assert_eq!(issued[0], nanos(noon));
+    }
+
+    #[test]
+    fn a_push_is_newer_than_every_stamp_seen() {
+        let clock = StampClock::default();
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let ahead = nanos(now) + 5_000_000_000;
+        clock.observe(ahead, now);
+        assert!(clock.next(now) > ahead);
+    }
+
+    #[test]
+    fn a_stamp_from_a_broken_clock_is_not_followed() {
+        let clock = StampClock::default();
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        clock.observe(u64::MAX, now);
+        assert_eq!(clock.next(now), nanos(now));
+    }
+
+    #[test]
+    fn a_when_survives_its_text_form() {
+        for when in [
+            0,
+            1,
+            1_726_000_000_123_456_789,
+            1_726_000_000_000_000_000,
+            u64::MAX,
+        ] {
+            assert_eq!(when_from_text(&when_to_text(when)), Some(when));
+        }
+        assert_eq!(
+            when_to_text(1_725_989_864_000_000_001),
+            "2024-09-10T17:37:44.000000001Z"
+        );
+        assert_eq!(when_from_text("yesterday"), None);
+        assert_eq!(when_from_text("1960-01-01T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn a_hash_survives_its_text_form() {
+        let hash = Sha256::of(b"x");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        for bad in ["", "00", &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(bad.parse::<Sha256>(), Err(InvalidSha256));
+        }
+    }
+
+    #[test]
+    fn a_stamp_matches_its_own_bytes_only() {
+        let stamp = Stamp::new(1, b"abc", Format::Sql);
+        assert!(stamp.matches(b"abc"));
+        assert!(!stamp.matches(b"abd"));
+        assert!(!stamp.matches(b"abcd"));
+    }
+}

@@ -1,0 +1,1 @@
+//! `atlas.hcl` and URLs, turned into what to mount.

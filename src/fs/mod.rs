@@ -1,0 +1,1 @@
+//! Names, inodes and handles: what POSIX means here, without a mount.

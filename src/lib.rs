@@ -1,0 +1,20 @@
+//! atlasfs mounts the Atlas Registry as a directory: copying a file in is a push, reading one is
+//! a pull, and the registry is never a single point of failure.
+//!
+//! The house has six floors, and a floor imports only floors below it:
+//!
+//! - [`cli`]: what the user typed;
+//! - [`config`]: `atlas.hcl` and URLs, turned into what to mount;
+//! - [`fuse`]: the only place that names fuser or an errno: parse, dispatch, reply;
+//! - [`fs`]: names, inodes and handles: POSIX meaning, async, tested without a mount;
+//! - [`registry`]: push and pull: the three promises live here;
+//! - [`target`]: one store: drivers, verdicts, deadlines;
+//! - [`artifact`]: names, stamps and formats, which everyone above talks about.
+
+pub mod artifact;
+pub mod cli;
+pub mod config;
+pub mod fs;
+pub mod fuse;
+pub mod registry;
+pub mod target;
