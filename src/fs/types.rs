@@ -1,0 +1,107 @@
+//! What goes in and out of the file system's operations.
+
+use std::ffi::OsString;
+use std::time::{Duration, SystemTime};
+
+/// The root directory's inode number, fixed by the FUSE protocol.
+pub const ROOT: u64 = 1;
+
+/// What an inode is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+}
+
+/// The attributes of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// The inode's number.
+    pub ino: u64,
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits.
+    pub perm: u16,
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of the content (and of every other change: nothing else changes here).
+    pub time: SystemTime,
+}
+
+/// A name's inode, as a directory hands it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The attributes.
+    pub attr: Attr,
+    /// For how long the kernel may take the name to mean this inode.
+    pub entry_ttl: Duration,
+    /// For how long the kernel may keep the attributes.
+    pub attr_ttl: Duration,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The inode's number (as shown; for READDIRPLUS the entry's own holds).
+    pub ino: u64,
+    /// Where a listing goes on after this entry.
+    pub offset: u64,
+    /// What it is.
+    pub kind: FileKind,
+    /// The name.
+    pub name: OsString,
+    /// With READDIRPLUS: the inode and its attributes.
+    pub entry: Option<Entry>,
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenHow {
+    /// O_RDONLY or O_RDWR.
+    pub read: bool,
+    /// O_WRONLY or O_RDWR.
+    pub write: bool,
+    /// O_APPEND.
+    pub append: bool,
+    /// O_TRUNC.
+    pub truncate: bool,
+    /// O_EXCL.
+    pub exclusive: bool,
+}
+
+/// An opened file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The handle.
+    pub fh: u64,
+    /// The kernel may keep the pages that it has of this inode.
+    pub keep_cache: bool,
+    /// Reads and writes bypass the kernel's page cache.
+    pub direct_io: bool,
+    /// The kernel need not send FLUSH: there is nothing to push.
+    pub no_flush: bool,
+}
+
+/// What a setattr sets. Mode, owner and times are accepted, and change nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// The new size in bytes.
+    pub size: Option<u64>,
+}
+
+/// Figures for statfs(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statfs {
+    /// Blocks in all.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Files in all.
+    pub files: u64,
+    /// Block size in bytes.
+    pub block_size: u32,
+    /// The longest name in bytes.
+    pub name_max: u32,
+}
