@@ -1,0 +1,104 @@
+//! How each answer of the file system goes into fuser's reply.
+
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    Errno, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyXattr,
+};
+
+use super::attr::{Owner, file_type};
+use crate::fs::{Attr, DirEntry, Entry, FileKind, Fs};
+
+/// Inode numbers are never reused, so every inode is of the first generation.
+pub(super) const GENERATION: Generation = Generation(0);
+
+pub(super) fn entry(owner: Owner) -> impl FnOnce(ReplyEntry, Entry) {
+    move |reply, entry| {
+        reply.entry_with_ttls(
+            &entry.attr_ttl,
+            &entry.entry_ttl,
+            &owner.attr(&entry.attr),
+            GENERATION,
+        );
+    }
+}
+
+pub(super) fn attr(owner: Owner) -> impl FnOnce(ReplyAttr, (Attr, Duration)) {
+    move |reply, (attr, ttl)| reply.attr(&ttl, &owner.attr(&attr))
+}
+
+pub(super) fn done(reply: ReplyEmpty, (): ()) {
+    reply.ok();
+}
+
+/// Lists entries until the reply is full.
+pub(super) fn list(mut reply: ReplyDirectory, entries: Vec<DirEntry>) {
+    for entry in entries {
+        let kind = file_type(entry.kind);
+        if reply.add(INodeNo(entry.ino), entry.offset, kind, &entry.name) {
+            break;
+        }
+    }
+    reply.ok();
+}
+
+/// Answers the size of an extended attribute (list), or the bytes if they fit.
+pub(super) fn sized(size: u32) -> impl FnOnce(ReplyXattr, Vec<u8>) {
+    move |reply, value| match u32::try_from(value.len()) {
+        Ok(len) if size == 0 => reply.size(len),
+        Ok(len) if len <= size => reply.data(&value),
+        _ => reply.error(Errno::ERANGE),
+    }
+}
+
+/// Lists entries until the reply is full. Each one that the kernel will hold a reference on is
+/// remembered before the reply is sent: a forget can come as soon as it is.
+pub(super) fn list_plus(
+    fs: &Fs,
+    owner: Owner,
+    mut reply: ReplyDirectoryPlus,
+    entries: Vec<DirEntry>,
+) {
+    for listed in entries {
+        let dots = listed.name == "." || listed.name == "..";
+        let (shown, ttl) = match listed.entry {
+            // The reply has one time for both, so the shorter one holds.
+            Some(entry) => (entry.attr, entry.entry_ttl.min(entry.attr_ttl)),
+            // The kernel reads nothing but number and type of these two.
+            None if dots => (bare(&listed), Duration::ZERO),
+            None => {
+                tracing::error!(name = ?listed.name, "an entry without attributes is left out");
+                continue;
+            }
+        };
+        let full = reply.add(
+            INodeNo(shown.ino),
+            listed.offset,
+            &listed.name,
+            &ttl,
+            &owner.attr(&shown),
+            GENERATION,
+        );
+        if full {
+            break;
+        }
+        if !dots {
+            fs.remember(shown.ino);
+        }
+    }
+    reply.ok();
+}
+
+fn bare(listed: &DirEntry) -> Attr {
+    Attr {
+        ino: listed.ino,
+        kind: listed.kind,
+        perm: match listed.kind {
+            FileKind::Directory => 0o755,
+            FileKind::File => 0o644,
+        },
+        size: 0,
+        time: SystemTime::UNIX_EPOCH,
+    }
+}

@@ -1,0 +1,88 @@
+//! Why a directory can't be mounted or unmounted: one line each, with what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a mount fails.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The mount point is missing.
+    #[error("cannot mount on {dir}: it does not exist; make it first: mkdir -p {dir}", dir = .0.display())]
+    Missing(PathBuf),
+    /// The mount point is something else.
+    #[error("cannot mount on {dir}: it is not a directory", dir = .0.display())]
+    NotADirectory(PathBuf),
+    /// The mount point holds files, which the mount would hide.
+    #[error("cannot mount on {dir}: it is not empty; use an empty directory", dir = .0.display())]
+    NotEmpty(PathBuf),
+    /// An atlasfs lives there.
+    #[error("{dir} is mounted already: atlasfs unmount {dir} first", dir = .0.display())]
+    MountedAlready(PathBuf),
+    /// A dead file system of another kind is there.
+    #[error(
+        "cannot mount on {dir}: a {1} file system is mounted there and does not answer; unmount it first",
+        dir = .0.display()
+    )]
+    DeadStranger(PathBuf, String),
+    /// The mount point can't be looked at.
+    #[error("cannot mount on {dir}: {1}", dir = .0.display())]
+    Inaccessible(PathBuf, #[source] io::Error),
+    /// A dead end point of an earlier atlasfs can't be removed.
+    #[error("cannot remove the dead mount on {dir}: {1}", dir = .0.display())]
+    DeadEndPoint(PathBuf, #[source] io::Error),
+    /// The kernel's FUSE device is missing.
+    #[error(
+        "cannot open /dev/fuse: no such device; load it with `modprobe fuse`, or, in a container, add `--device /dev/fuse --cap-add SYS_ADMIN`"
+    )]
+    NoDevice,
+    /// The kernel's FUSE device is forbidden.
+    #[error(
+        "cannot open /dev/fuse: {0}; allow it with `chmod 666 /dev/fuse`, or, in a container, add `--device /dev/fuse --cap-add SYS_ADMIN`"
+    )]
+    DeviceDenied(#[source] io::Error),
+    /// mount(2) is forbidden.
+    #[error(
+        "cannot mount on {dir}: mount(2) is not permitted; in a container add `--cap-add SYS_ADMIN` (and `--security-opt apparmor=unconfined` where AppArmor forbids it)",
+        dir = .0.display()
+    )]
+    MountDenied(PathBuf),
+    /// mount(2) fails.
+    #[error("cannot mount on {dir}: {1}", dir = .0.display())]
+    Mount(PathBuf, #[source] io::Error),
+    /// fusermount3 is missing, and this user isn't root.
+    #[error(
+        "cannot mount as a user other than root without fusermount3; install it: apt-get install fuse3"
+    )]
+    NoFusermount,
+    /// fusermount3 fails.
+    #[error("cannot mount on {dir}: fusermount3 says: {1}", dir = .0.display())]
+    Fusermount(PathBuf, String),
+    /// A user other than root may not let others in.
+    #[error(
+        "cannot mount with --allow-other as a user other than root: add the line `user_allow_other` to /etc/fuse.conf, or leave it out"
+    )]
+    AllowOther,
+    /// The mount is not where it was made.
+    #[error("cannot mount on {dir}: the mount has vanished from /proc/self/mountinfo", dir = .0.display())]
+    Vanished(PathBuf),
+    /// The kernel and the session don't get along.
+    #[error("cannot talk to the kernel about {dir}: {1}", dir = .0.display())]
+    Session(PathBuf, #[source] io::Error),
+}
+
+/// Why an unmount fails.
+#[derive(Debug, thiserror::Error)]
+pub enum UnmountError {
+    /// Nothing is mounted there.
+    #[error("{dir} is not mounted", dir = .0.display())]
+    NotMounted(PathBuf),
+    /// Somebody else's file system is mounted there.
+    #[error("{dir} is a mount of type {1}, not of atlasfs; nothing was done", dir = .0.display())]
+    Stranger(PathBuf, String),
+    /// Files of it are open.
+    #[error("{dir} is in use", dir = .0.display())]
+    Busy(PathBuf),
+    /// The unmount fails otherwise.
+    #[error("cannot unmount {dir}: {1}", dir = .0.display())]
+    Failed(PathBuf, #[source] io::Error),
+}

@@ -1,0 +1,549 @@
+//! The file system as fuser calls it: parse, dispatch, reply.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use tokio::runtime::Handle;
+
+use super::answer::{GENERATION, attr, done, entry, list, list_plus, sized};
+use super::attr::{Owner, open_flags, open_how};
+use super::dispatch::{Deadlines, Dispatcher};
+use crate::fs::{Entry, Fs, Opened, SetAttr, Statfs};
+
+/// The largest write in one request: what the kernel's default of 256 pages allows.
+const MAX_WRITE: u32 = 1 << 20;
+
+/// What is asked of the kernel, as far as it offers it. Left out on purpose: the write-back cache
+/// (it would hide who writes, and when), and what fuser 0.18.0 gets wrong (SETXATTR_EXT,
+/// ALLOW_IDMAP, HANDLE_KILLPRIV_V2).
+const WANTED: [InitFlags; 7] = [
+    InitFlags::FUSE_ASYNC_READ,
+    InitFlags::FUSE_BIG_WRITES,
+    InitFlags::FUSE_ATOMIC_O_TRUNC,
+    InitFlags::FUSE_AUTO_INVAL_DATA,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+];
+
+/// Stands between fuser and the file system.
+#[derive(Debug)]
+pub(super) struct Bridge {
+    fs: Arc<Fs>,
+    dispatcher: Dispatcher,
+    deadlines: Deadlines,
+    owner: Owner,
+}
+
+impl Bridge {
+    pub(super) fn new(fs: Arc<Fs>, runtime: Handle, deadlines: Deadlines, owner: Owner) -> Self {
+        Self {
+            fs,
+            dispatcher: Dispatcher::new(runtime),
+            deadlines,
+            owner,
+        }
+    }
+}
+
+/// Names that only the kernel and its security modules ask for, before every first write: they are
+/// answered from memory, and never with ENOSYS, which would switch off all extended attributes.
+fn is_reserved(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"security.") || name.as_bytes().starts_with(b"system.")
+}
+
+impl fuser::Filesystem for Bridge {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for wanted in WANTED {
+            if config.add_capabilities(wanted).is_err() {
+                tracing::debug!(?wanted, "the kernel does not offer it");
+            }
+        }
+        if let Err(nearest) = config.set_max_write(MAX_WRITE) {
+            tracing::debug!(nearest, "another largest write");
+        }
+        if let Err(nearest) = config.set_time_granularity(Duration::from_nanos(1)) {
+            tracing::debug!(?nearest, "another granularity of times");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (fs, name) = (self.fs.clone(), name.to_owned());
+        let future = async move { fs.lookup(parent.0, &name).await };
+        let ok = entry(self.owner);
+        self.dispatcher
+            .run("lookup", self.deadlines.metadata, reply, future, ok);
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.dispatcher
+            .run_silently("forget", || self.fs.forget(ino.0, nlookup));
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let future = self.fs.clone().getattr(ino.0, fh.map(u64::from));
+        let ok = attr(self.owner);
+        self.dispatcher
+            .run("getattr", self.deadlines.metadata, reply, future, ok);
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let deadline = match size {
+            Some(_) => self.deadlines.push,
+            None => self.deadlines.metadata,
+        };
+        let set = SetAttr { size };
+        let future = self.fs.clone().setattr(ino.0, fh.map(u64::from), set);
+        let ok = attr(self.owner);
+        self.dispatcher.run("setattr", deadline, reply, future, ok);
+    }
+
+    fn readlink(&self, _req: &Request, _ino: INodeNo, reply: ReplyData) {
+        reply.error(Errno::EINVAL);
+    }
+
+    fn mknod(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (fs, name) = (self.fs.clone(), name.to_owned());
+        let future = async move { fs.mkdir(parent.0, &name).await };
+        let ok = entry(self.owner);
+        self.dispatcher
+            .run("mkdir", self.deadlines.metadata, reply, future, ok);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name) = (self.fs.clone(), name.to_owned());
+        let future = async move { fs.unlink(parent.0, &name).await };
+        self.dispatcher
+            .run("unlink", self.deadlines.push, reply, future, done);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name) = (self.fs.clone(), name.to_owned());
+        let future = async move { fs.rmdir(parent.0, &name).await };
+        self.dispatcher
+            .run("rmdir", self.deadlines.metadata, reply, future, done);
+    }
+
+    fn symlink(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (fs, old, new) = (self.fs.clone(), name.to_owned(), newname.to_owned());
+        let future = async move {
+            fs.rename(parent.0, &old, newparent.0, &new, flags.bits())
+                .await
+        };
+        self.dispatcher
+            .run("rename", self.deadlines.push, reply, future, done);
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let future = self.fs.clone().open(ino.0, open_how(flags.0));
+        self.dispatcher.run(
+            "open",
+            self.deadlines.read,
+            reply,
+            future,
+            |reply, opened| {
+                reply.opened(FileHandle(opened.fh), open_flags(&opened));
+            },
+        );
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (fs, name, owner) = (self.fs.clone(), name.to_owned(), self.owner);
+        let future = async move { fs.create(parent.0, &name, open_how(flags)).await };
+        let ok = move |reply: ReplyCreate, (entry, opened): (Entry, Opened)| {
+            reply.created(
+                // The reply has one time for both, so the shorter one holds.
+                &entry.entry_ttl.min(entry.attr_ttl),
+                &owner.attr(&entry.attr),
+                GENERATION,
+                FileHandle(opened.fh),
+                open_flags(&opened),
+            );
+        };
+        self.dispatcher
+            .run("create", self.deadlines.read, reply, future, ok);
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let future = self.fs.clone().read(fh.0, offset, size);
+        self.dispatcher.run(
+            "read",
+            self.deadlines.read,
+            reply,
+            future,
+            |reply, bytes| {
+                reply.data(&bytes);
+            },
+        );
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let work = || self.fs.write(fh.0, offset, data);
+        self.dispatcher
+            .run_here("write", reply, work, ReplyWrite::written);
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let future = self.fs.clone().flush(fh.0);
+        self.dispatcher
+            .run("flush", self.deadlines.push, reply, future, done);
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let future = self.fs.clone().fsync(fh.0);
+        self.dispatcher
+            .run("fsync", self.deadlines.push, reply, future, done);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let future = self.fs.clone().release(fh.0);
+        self.dispatcher
+            .run("release", self.deadlines.push, reply, future, done);
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let future = self.fs.clone().opendir(ino.0);
+        self.dispatcher.run(
+            "opendir",
+            self.deadlines.metadata,
+            reply,
+            future,
+            |reply, fh| {
+                // The kernel keeps no listing: another mount's push must show in the next one.
+                reply.opened(FileHandle(fh), FopenFlags::empty());
+            },
+        );
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
+        let future = self.fs.clone().readdir(fh.0, offset, false);
+        self.dispatcher
+            .run("readdir", self.deadlines.metadata, reply, future, list);
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let (fs, owner) = (self.fs.clone(), self.owner);
+        let future = self.fs.clone().readdir(fh.0, offset, true);
+        let ok = move |reply, entries| list_plus(&fs, owner, reply, entries);
+        self.dispatcher
+            .run("readdirplus", self.deadlines.metadata, reply, future, ok);
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        let work = || {
+            self.fs.releasedir(fh.0);
+            Ok(())
+        };
+        self.dispatcher.run_here("releasedir", reply, work, done);
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        // Names are as durable as the pushes that made them: nothing is left to sync.
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let work = || Ok(self.fs.statfs());
+        let ok = |reply: ReplyStatfs, s: Statfs| {
+            reply.statfs(
+                s.blocks,
+                s.free,
+                s.free,
+                s.files,
+                0,
+                s.block_size,
+                s.name_max,
+                s.block_size,
+            );
+        };
+        self.dispatcher.run_here("statfs", reply, work, ok);
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if is_reserved(name) {
+            return reply.error(Errno::ENODATA);
+        }
+        let (fs, name) = (self.fs.clone(), name.to_owned());
+        let future = async move { Ok(fs.getxattr(ino.0, &name).await?.to_vec()) };
+        self.dispatcher.run(
+            "getxattr",
+            self.deadlines.metadata,
+            reply,
+            future,
+            sized(size),
+        );
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let fs = self.fs.clone();
+        let future = async move {
+            let names = fs.listxattr(ino.0).await?;
+            Ok(names
+                .into_iter()
+                .flat_map(|name| (name + "\0").into_bytes())
+                .collect())
+        };
+        self.dispatcher.run(
+            "listxattr",
+            self.deadlines.metadata,
+            reply,
+            future,
+            sized(size),
+        );
+    }
+
+    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn bmap(&self, _req: &Request, _ino: INodeNo, _block: u32, _idx: u64, reply: ReplyBmap) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // The kernel then calls every file ready, as regular files are, and asks no more.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        // libc then falls back to writing.
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        // The kernel then takes every file as data without holes, and asks no more.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _ino_in: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The kernel then copies by reading and writing.
+        reply.error(Errno::ENOSYS);
+    }
+}

@@ -1,0 +1,156 @@
+//! What is checked before a mount, so that what is wrong has a name.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::MountError;
+use super::mount::{MountRequest, detach};
+use super::occupant::{Occupant, is_not_connected, occupant, resolve};
+use super::{fusermount, mountinfo};
+
+/// Where the system says what users other than root may do.
+const FUSE_CONF: &str = "/etc/fuse.conf";
+
+/// Checks everything that a mount needs, and removes the dead end point of an earlier atlasfs.
+/// Returns the mount point's absolute path.
+pub fn preflight(request: &MountRequest) -> Result<PathBuf, MountError> {
+    let dir = resolve(&request.dir).map_err(|error| inaccessible(&request.dir, error))?;
+    match occupant(&dir).map_err(|error| inaccessible(&dir, error))? {
+        Occupant::Atlasfs(_) => return Err(MountError::MountedAlready(dir)),
+        Occupant::DeadAtlasfs(_) => {
+            clear_dead(&dir)?;
+        }
+        Occupant::Nothing | Occupant::Stranger(_) => {}
+    }
+    check_directory(&dir)?;
+    if nix::unistd::geteuid().is_root() {
+        open_device()?;
+    } else {
+        check_user(request)?;
+    }
+    Ok(dir)
+}
+
+/// Removes the dead end point of an atlasfs; returns whether there was one.
+pub fn clear_dead(dir: &Path) -> Result<bool, MountError> {
+    let mut cleared = false;
+    loop {
+        let there = occupant(dir).map_err(|error| inaccessible(dir, error))?;
+        let Occupant::DeadAtlasfs(_) = there else {
+            return Ok(cleared);
+        };
+        detach(dir).map_err(|error| MountError::DeadEndPoint(dir.to_owned(), error))?;
+        tracing::warn!(dir = %dir.display(), "removed the dead end point of an earlier atlasfs");
+        cleared = true;
+    }
+}
+
+/// Opens the kernel's FUSE device.
+pub(super) fn open_device() -> Result<File, MountError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => MountError::NoDevice,
+            _ => MountError::DeviceDenied(error),
+        })
+}
+
+fn check_directory(dir: &Path) -> Result<(), MountError> {
+    let metadata = std::fs::metadata(dir).map_err(|error| {
+        if is_not_connected(&error) {
+            MountError::DeadStranger(dir.to_owned(), fstype(dir))
+        } else {
+            inaccessible(dir, error)
+        }
+    })?;
+    if !metadata.is_dir() {
+        return Err(MountError::NotADirectory(dir.to_owned()));
+    }
+    let mut names = std::fs::read_dir(dir).map_err(|error| inaccessible(dir, error))?;
+    match names.next() {
+        None => Ok(()),
+        Some(_) => Err(MountError::NotEmpty(dir.to_owned())),
+    }
+}
+
+fn fstype(dir: &Path) -> String {
+    mountinfo::read()
+        .ok()
+        .and_then(|entries| mountinfo::topmost(&entries, dir))
+        .map_or_else(|| "foreign".to_owned(), |entry| entry.fstype)
+}
+
+fn check_user(request: &MountRequest) -> Result<(), MountError> {
+    if !Path::new("/dev/fuse").exists() {
+        return Err(MountError::NoDevice);
+    }
+    if fusermount::find().is_none() {
+        return Err(MountError::NoFusermount);
+    }
+    if request.allow_other {
+        let conf = std::fs::read_to_string(FUSE_CONF).unwrap_or_default();
+        if !allows_other(&conf) {
+            return Err(MountError::AllowOther);
+        }
+    }
+    Ok(())
+}
+
+fn allows_other(conf: &str) -> bool {
+    conf.lines().any(|line| line.trim() == "user_allow_other")
+}
+
+fn inaccessible(dir: &Path, error: io::Error) -> MountError {
+    if error.kind() == io::ErrorKind::NotFound {
+        MountError::Missing(dir.to_owned())
+    } else {
+        MountError::Inaccessible(dir.to_owned(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(dir: &Path) -> MountRequest {
+        MountRequest {
+            dir: dir.to_owned(),
+            source: "test".to_owned(),
+            read_only: false,
+            allow_other: false,
+        }
+    }
+
+    #[test]
+    fn a_missing_mount_point_is_told_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = preflight(&request(&dir.path().join("none"))).unwrap_err();
+        assert!(matches!(error, MountError::Missing(_)));
+        assert!(error.to_string().contains("mkdir -p"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_no_mount_point() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = preflight(&request(file.path())).unwrap_err();
+        assert!(matches!(error, MountError::NotADirectory(_)), "{error}");
+    }
+
+    #[test]
+    fn a_directory_with_files_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x"), "").unwrap();
+        let error = preflight(&request(dir.path())).unwrap_err();
+        assert!(matches!(error, MountError::NotEmpty(_)), "{error}");
+    }
+
+    #[test]
+    fn others_are_allowed_by_a_line_of_its_own() {
+        assert!(allows_other("# x\n  user_allow_other \n"));
+        assert!(!allows_other("#user_allow_other\n"));
+        assert!(!allows_other(""));
+    }
+}

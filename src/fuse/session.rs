@@ -1,0 +1,71 @@
+//! The session: the threads that read the kernel's requests.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::sync::Arc;
+
+use fuser::{Config, Session, SessionACL};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::attr::Owner;
+use super::dispatch::Deadlines;
+use super::error::MountError;
+use super::filesystem::Bridge;
+use super::mount::{Mount, MountRequest};
+use crate::fs::Fs;
+
+/// Two threads: what a thread does is short (it hands over whatever waits), so the second is there
+/// only for a write to a slow local disk not to hold up the rest.
+const THREADS: usize = 2;
+
+/// A mount that is being served.
+#[derive(Debug)]
+pub struct Served {
+    /// The mount.
+    pub mount: Mount,
+    /// How the session ended: the mount was unmounted, or its connection broken.
+    pub ended: oneshot::Receiver<io::Result<()>>,
+}
+
+/// Mounts a file system and serves it from threads of its own.
+pub fn serve(
+    fs: Arc<Fs>,
+    runtime: Handle,
+    request: &MountRequest,
+    deadlines: Deadlines,
+    owner: Owner,
+) -> Result<Served, MountError> {
+    let (mount, connection) = Mount::new(request)?;
+    let bridge = Bridge::new(fs, runtime, deadlines, owner);
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    // A descriptor of its own for each thread needs the device once more, which a user whom
+    // fusermount3 has opened it for may not have.
+    config.clone_fd = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .is_ok();
+    // The kernel checks who may come in, knowing about descriptors that were handed on; fuser's
+    // own check would refuse the flush of such a one, and with it the push.
+    let acl = SessionACL::All;
+    let (sender, ended) = oneshot::channel();
+    let started = Session::from_fd(bridge, connection, acl, config).and_then(|session| {
+        std::thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(move || {
+                // Nobody listens any more when the process is about to end.
+                let _ = sender.send(session.run());
+            })
+    });
+    match started {
+        Ok(_thread) => Ok(Served { mount, ended }),
+        Err(error) => {
+            if let Err(left) = mount.clear() {
+                tracing::warn!("cannot remove what is left of the mount: {left}");
+            }
+            Err(MountError::Session(mount.dir().to_owned(), error))
+        }
+    }
+}
