@@ -1,6 +1,73 @@
 //! What the user typed.
 
+mod args;
+mod background;
+mod exit;
+mod helper;
+mod log;
+mod mount;
+mod options;
+mod report;
+mod settings;
+mod start;
+mod status;
+mod syslog;
+mod table;
+mod units;
+mod unmount;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use exit::Exit;
+pub use settings::{Durability, FallbackOn, LogFormat, LogSettings, MountSettings, Variable};
+pub use start::{StartError, Started, start};
+
+use args::{Refusal, Request};
+
 /// Runs the command line and returns its exit code.
-pub fn run(_args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let argv: Vec<OsString> = args.into_iter().collect();
+    let exit = match args::parse(argv.clone()) {
+        Ok(Request::Mount(settings)) if settings.foreground => mount::in_foreground(&settings),
+        Ok(Request::Mount(settings)) => background::launch(&settings, &argv),
+        Ok(Request::Daemon) => background::daemon(),
+        Ok(Request::Unmount(args)) => unmount::unmount(&args),
+        Ok(Request::Status(args)) => status::status(&args),
+        Ok(Request::Nothing) => Exit::Success,
+        Err(refusal) => refuse(&refusal),
+    };
+    exit.into()
+}
+
+fn refuse(refusal: &Refusal) -> Exit {
+    match refusal {
+        Refusal::Clap(error) => {
+            // A terminal that is gone can't be told.
+            let _ = error.print();
+            if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            }
+        }
+        Refusal::Line(line) => {
+            complain(line);
+            Exit::Usage
+        }
+    }
+}
+
+/// Tells the user, on stderr and in one line, what went wrong.
+fn complain(line: &str) {
+    use std::io::Write;
+    // `eprintln` would panic where stderr is closed.
+    let _ = writeln!(std::io::stderr(), "atlasfs: {line}");
+}
+
+/// Prints what was asked for.
+fn print(text: &str) {
+    use std::io::Write;
+    // `println` would panic where the reader has seen enough.
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

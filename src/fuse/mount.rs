@@ -2,11 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
+use super::bounded::within;
 use super::error::{MountError, UnmountError};
 use super::mountinfo::{self, Device, FSTYPE, MountEntry};
 use super::occupant::{Occupant, is_dead, occupant};
@@ -62,6 +65,22 @@ impl Mount {
     /// Returns the device number that stat(2) shows for what lies in the mount.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Asks the mount's root for its attributes through the kernel, as any program does.
+    pub fn prove(&self, patience: Duration) -> io::Result<()> {
+        let dir = self.dir.clone();
+        let metadata = within(patience, move || std::fs::metadata(dir))
+            .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))??;
+        let device = Device {
+            major: nix::sys::stat::major(metadata.dev()) as u32,
+            minor: nix::sys::stat::minor(metadata.dev()) as u32,
+        };
+        if device == self.device {
+            Ok(())
+        } else {
+            Err(io::Error::other("another file system is mounted over it"))
+        }
     }
 
     /// Takes the mount out of the tree at once, open files or not, while its session runs.

@@ -1,0 +1,340 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use super::settings::{
+    Durability, FallbackOn, LogFormat, LogLevel, LogSettings, MountSettings, Variable,
+    default_state_dir,
+};
+use super::{exit, helper, options, units};
+use crate::fuse::{Deadlines, Owner};
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Mount.
+    Mount(Box<MountSettings>),
+    /// Mount, on behalf of the process that has the arguments on this one's stdin.
+    Daemon,
+    /// Unmount.
+    Unmount(UnmountArgs),
+    /// Tell how a mount is.
+    Status(StatusArgs),
+    /// Nothing: mount(8) only asks whether it could.
+    Nothing,
+}
+
+/// Why nothing is done: the command line is wrong, or asked for help.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// clap's words.
+    Clap(clap::Error),
+    /// One line.
+    Line(String),
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "atlasfs",
+    version,
+    about = "Mounts the Atlas Registry as a directory",
+    after_help = exit::HELP,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount the registry on a directory
+    Mount(Box<MountArgs>),
+    /// Unmount, once everything is pushed
+    #[command(visible_alias = "umount", after_help = exit::HELP)]
+    Unmount(UnmountArgs),
+    /// Show how a mount is; the exit code is a health probe
+    #[command(after_help = exit::HELP)]
+    Status(StatusArgs),
+    /// The process behind a mount
+    #[command(hide = true)]
+    Daemon {
+        /// Only for people who look at the list of processes
+        dir: PathBuf,
+    },
+}
+
+/// What `unmount` takes.
+#[derive(Debug, Args)]
+pub(super) struct UnmountArgs {
+    /// The mount point
+    pub(super) dir: PathBuf,
+    /// Take it out of the tree now, though files are open; they stay usable until closed
+    #[arg(long)]
+    pub(super) lazy: bool,
+}
+
+/// What `status` takes.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The mount point
+    pub(super) dir: PathBuf,
+    /// Print the JSON as it is
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true, after_help = exit::HELP)]
+struct MountArgs {
+    /// The mount point: an empty directory
+    dir: PathBuf,
+
+    /// Stay in the foreground, and log to stderr
+    #[arg(short, long)]
+    foreground: bool,
+
+    /// The configuration: file://atlas.hcl
+    #[arg(short, long, value_name = "URL", help_heading = "What to mount")]
+    config: Option<String>,
+    /// The environment in the configuration
+    #[arg(long, value_name = "NAME", help_heading = "What to mount")]
+    env: Option<String>,
+    /// The value of an input variable of the configuration; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "What to mount")]
+    var: Vec<String>,
+    /// The registry's URL: file://, s3://, gs://, azblob:// or oci://. With a configuration it
+    /// holds for the repositories without a url. Without either, a folder of this user's is the
+    /// registry
+    #[arg(long, value_name = "URL", help_heading = "What to mount")]
+    registry: Option<String>,
+    /// A backup's URL; may be repeated, and the order is the order of reads
+    #[arg(long, value_name = "URL", help_heading = "What to mount")]
+    backup: Vec<String>,
+
+    /// When close() succeeds: any (one target has it), registry, or all. Default any: it is
+    /// Atlas's rule, and one outage then stops nobody
+    #[arg(
+        long,
+        default_value = "any",
+        value_name = "RULE",
+        hide_default_value = true,
+        help_heading = "Pushing"
+    )]
+    durability: Durability,
+    /// Largest artifact. Default 16MiB: real schemas stay far below it, and a dump copied in by
+    /// mistake does not
+    #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Pushing")]
+    max_size: u64,
+    /// Push HCL without checking it first. Default: checked, since a broken document stops whoever
+    /// applies it
+    #[arg(long, help_heading = "Pushing")]
+    no_validate: bool,
+    /// Let rm delete an artifact from every target. Default: refused, since backups can't bring
+    /// back what was deleted from them too
+    #[arg(long, help_heading = "Pushing")]
+    allow_delete: bool,
+    /// Refuse every write. Default: writable
+    #[arg(long, help_heading = "Pushing")]
+    read_only: bool,
+    /// How many files may be open for writing. Default 512: each holds a file on local disk, and
+    /// most systems allow a process 1024
+    #[arg(
+        long,
+        default_value = "512",
+        value_name = "COUNT",
+        hide_default_value = true,
+        help_heading = "Pushing"
+    )]
+    max_open_files: usize,
+
+    /// Deadline of names and attributes. Default 2s: a shell that hangs longer gets interrupted
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
+    metadata_timeout: Duration,
+    /// Deadline of a read, over all targets. Default 5s: time to ask the registry and a backup
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
+    read_timeout: Duration,
+    /// Deadline of a push, over all targets. Default 15s: several megabytes on a slow line
+    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
+    push_timeout: Duration,
+
+    /// For how long names, sizes and stamps are fresh. Default 1s: ls stays fast, and what somebody
+    /// else pushes shows at once to a person
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Reading")]
+    ttl: Duration,
+    /// Bound of the cache in memory. Default 64MiB: thousands of schemas
+    #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Reading")]
+    cache_size: u64,
+    /// Which answers, beside outages, send a read on to the backups: not-found, denied, or both with
+    /// a comma between. Default none: what was deleted would come back from the backups
+    #[arg(
+        long,
+        value_name = "ANSWERS",
+        value_delimiter = ',',
+        help_heading = "Reading"
+    )]
+    fallback_on: Vec<FallbackOn>,
+
+    /// Where journal, cache and unpushed bytes lie. Default $XDG_STATE_HOME/atlasfs or
+    /// ~/.local/state/atlasfs, and /var/lib/atlasfs without a home: it has to outlast restarts
+    #[arg(long, value_name = "DIR", help_heading = "This machine")]
+    state_dir: Option<PathBuf>,
+    /// Let other users in, as far as the permission bits go. Default: only the user who mounts, since
+    /// everybody acts with that user's credentials
+    #[arg(long, help_heading = "This machine")]
+    allow_other: bool,
+    /// Owner of all files. Default: the user who mounts
+    #[arg(long, value_name = "ID", help_heading = "This machine")]
+    uid: Option<u32>,
+    /// Group of all files. Default: that user's group
+    #[arg(long, value_name = "ID", help_heading = "This machine")]
+    gid: Option<u32>,
+
+    /// error, warn, info, debug or trace. Default info: a line for each mount, outage and recovery,
+    /// none for what simply works
+    #[arg(
+        long,
+        default_value = "info",
+        value_name = "LEVEL",
+        hide_default_value = true,
+        help_heading = "Log"
+    )]
+    log_level: LogLevel,
+    /// text or json. Default text: people read it first
+    #[arg(
+        long,
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_default_value = true,
+        help_heading = "Log"
+    )]
+    log_format: LogFormat,
+    /// The file to append to. Default: stderr in the foreground; in the background syslog, or the
+    /// file `log` in the state directory where there is none
+    #[arg(long, value_name = "FILE", help_heading = "Log")]
+    log_file: Option<PathBuf>,
+
+    /// Any flag above without its dashes, as fstab has it: -o ttl=5s,read-only. The usual options
+    /// of mount(8) are taken as well
+    #[arg(
+        short = 'o',
+        value_name = "KEY=VALUE,...",
+        help_heading = "This machine"
+    )]
+    options: Vec<String>,
+}
+
+/// Reads a command line.
+pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
+    let helped = helper::translate(argv).map_err(Refusal::Line)?;
+    if helped.fake {
+        return Ok(Request::Nothing);
+    }
+    let mut argv = helped.argv;
+    if argv.get(1).is_some_and(|command| command == "mount") {
+        argv = options::expand(argv, &mount_flags(), helped.sloppy).map_err(Refusal::Line)?;
+    }
+    let cli = Cli::try_parse_from(argv).map_err(Refusal::Clap)?;
+    match cli.command {
+        Command::Mount(args) => settings(*args)
+            .map(|settings| Request::Mount(Box::new(settings)))
+            .map_err(Refusal::Line),
+        Command::Unmount(args) => Ok(Request::Unmount(args)),
+        Command::Status(args) => Ok(Request::Status(args)),
+        Command::Daemon { dir: _ } => Ok(Request::Daemon),
+    }
+}
+
+fn mount_flags() -> Vec<options::Flag> {
+    let cli = Cli::command();
+    let mount = cli.find_subcommand("mount");
+    mount
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|arg| {
+            Some(options::Flag {
+                name: arg.get_long()?.to_owned(),
+                short: arg.get_short(),
+                takes_value: arg.get_action().takes_values(),
+            })
+        })
+        .collect()
+}
+
+/// Checks what clap can't, without ever repeating a value that may be a secret.
+fn settings(args: MountArgs) -> Result<MountSettings, String> {
+    for (flag, url) in (args.registry.iter().map(|url| ("--registry", url)))
+        .chain(args.backup.iter().map(|url| ("--backup", url)))
+    {
+        check_url(flag, url)?;
+    }
+    let vars = args.var.iter().map(|var| variable(var));
+    let this_process = Owner::of_this_process();
+    Ok(MountSettings {
+        dir: args.dir,
+        foreground: args.foreground,
+        config: args.config,
+        env: args.env,
+        vars: vars.collect::<Result<_, _>>()?,
+        registry: args.registry,
+        backups: args.backup,
+        durability: args.durability,
+        deadlines: Deadlines {
+            metadata: args.metadata_timeout,
+            read: args.read_timeout,
+            push: args.push_timeout,
+        },
+        ttl: args.ttl,
+        max_size: args.max_size,
+        cache_size: args.cache_size,
+        state_dir: args.state_dir.unwrap_or_else(default_state_dir),
+        allow_delete: args.allow_delete,
+        read_only: args.read_only,
+        allow_other: args.allow_other,
+        validate: !args.no_validate,
+        fallback_on: args.fallback_on,
+        max_open_files: args.max_open_files,
+        owner: Owner {
+            uid: args.uid.unwrap_or(this_process.uid),
+            gid: args.gid.unwrap_or(this_process.gid),
+        },
+        log: LogSettings {
+            level: args.log_level.0,
+            format: args.log_format,
+            file: args.log_file,
+        },
+    })
+}
+
+fn check_url(flag: &str, url: &str) -> Result<(), String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(format!(
+            "{flag} wants a URL, such as file:///srv/registry or s3://bucket/prefix"
+        ));
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        None => Ok(()),
+        Some((_, host)) => Err(format!(
+            "{flag} {scheme}://…@{host} holds a user or password: credentials never come from the command line, but from the provider's standard places"
+        )),
+    }
+}
+
+fn variable(text: &str) -> Result<Variable, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(Variable {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }),
+        _ => Err("--var wants NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

@@ -1,0 +1,211 @@
+//! Mounting in the background: the process that the user started waits until the one behind the
+//! mount says that it answers.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::args::{self, Request};
+use super::exit::Exit;
+use super::report::Report;
+use super::settings::MountSettings;
+use super::{complain, log, mount};
+use crate::fuse;
+
+/// How long a mount may take to come up. Targets are asked with deadlines of their own, so nothing
+/// that works takes as long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts the process behind the mount, and waits until the mount answers or has failed.
+pub(super) fn launch(settings: &MountSettings, argv: &[OsString]) -> Exit {
+    let outcome = spawn(&settings.dir, argv).and_then(|mut child| {
+        let outcome = wait_for(&mut child)?;
+        if outcome.is_none() {
+            undo(&mut child, &settings.dir);
+        }
+        Ok(outcome)
+    });
+    match outcome {
+        Ok(Some(exit)) => exit,
+        Ok(None) => {
+            complain(&format!(
+                "the process behind the mount did not get ready within {} s and was ended",
+                PATIENCE.as_secs()
+            ));
+            Exit::Failure
+        }
+        Err(error) => {
+            complain(&format!(
+                "cannot start the process behind the mount: {error}"
+            ));
+            Exit::Failure
+        }
+    }
+}
+
+/// Starts this program once more. The arguments go over its stdin, not its command line: a
+/// variable's value may be a secret.
+fn spawn(dir: &Path, argv: &[OsString]) -> io::Result<Child> {
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("atlasfs")
+        .arg("daemon")
+        .arg(std::path::absolute(dir)?)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let words: Vec<Value> = argv.iter().map(|word| json!(word.as_bytes())).collect();
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(json!({ "argv": words }).to_string().as_bytes())?;
+    }
+    Ok(child)
+}
+
+/// Passes on what the process says until it is ready or has failed; nothing if it takes too long.
+fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
+    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let (sender, reports) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("reports".to_owned())
+        .spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(Report::read(&line)).is_err() {
+                    break;
+                }
+            }
+        })?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Some(Report::Warning(text))) => complain(&format!("warning: {text}")),
+            Ok(Some(Report::Ready)) => return Ok(Some(Exit::Success)),
+            Ok(Some(Report::Failed(text, exit))) => {
+                complain(&text);
+                child.wait()?;
+                return Ok(Some(exit));
+            }
+            Ok(None) => {}
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = child.wait()?;
+                complain(&format!(
+                    "the process behind the mount ended before it was ready: {status}"
+                ));
+                return Ok(Some(Exit::Failure));
+            }
+        }
+    }
+}
+
+fn undo(child: &mut Child, dir: &Path) {
+    // It may have ended by itself in the meantime.
+    let _ = child.kill();
+    let _ = child.wait();
+    let cleared = fuse::resolve(dir)
+        .map_err(|error| error.to_string())
+        .and_then(|dir| fuse::clear_dead(&dir).map_err(|error| error.to_string()));
+    if let Err(error) = cleared {
+        complain(&error);
+    }
+}
+
+/// Is the process behind the mount.
+pub(super) fn daemon() -> Exit {
+    let tell = |report: &Report| report.send(io::stdout());
+    let fail = |why: String, exit| {
+        let _ = tell(&Report::Failed(why, exit));
+        exit
+    };
+    // For people who look at the list of processes: started through /proc, it is called `exe`.
+    let _ = std::fs::write("/proc/self/comm", "atlasfs");
+    // It fails only for the leader of a group, which a process just started is not.
+    let _ = nix::unistd::setsid();
+    let settings = match arguments(io::stdin()).map(args::parse) {
+        Ok(Ok(Request::Mount(settings))) => settings,
+        Ok(_) => {
+            return fail(
+                "this is not a command line of a mount".to_owned(),
+                Exit::Usage,
+            );
+        }
+        Err(error) => {
+            let why = format!("`daemon` is for `mount` alone: no arguments on stdin: {error}");
+            return fail(why, Exit::Usage);
+        }
+    };
+    let place = log::Place::Background(settings.state_dir.clone());
+    if let Err(error) = log::start(&settings.log, place) {
+        return fail(error.to_string(), Exit::Failure);
+    }
+    mount::mount(&settings, false, |report| {
+        report.send(io::stdout())?;
+        match report {
+            Report::Ready => leave(),
+            Report::Warning(text) => {
+                tracing::warn!("{text}");
+                Ok(())
+            }
+            Report::Failed(..) => Ok(()),
+        }
+    })
+}
+
+/// Reads the arguments that the other process hands over.
+fn arguments(mut from: impl Read) -> io::Result<Vec<OsString>> {
+    let mut text = String::new();
+    from.read_to_string(&mut text)?;
+    let value: Value = serde_json::from_str(&text)?;
+    let words = value.get("argv").and_then(Value::as_array);
+    let words = words.ok_or(io::ErrorKind::InvalidData)?;
+    words.iter().map(word).collect()
+}
+
+/// A word is a list of bytes: paths need not be UTF-8.
+fn word(value: &Value) -> io::Result<OsString> {
+    let bytes = value.as_array().ok_or(io::ErrorKind::InvalidData)?;
+    let bytes: Option<Vec<u8>> = bytes
+        .iter()
+        .map(|byte| u8::try_from(byte.as_u64()?).ok())
+        .collect();
+    Ok(OsString::from_vec(bytes.ok_or(io::ErrorKind::InvalidData)?))
+}
+
+/// Lets go of everything that belongs to whoever started it.
+fn leave() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    std::env::set_current_dir("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_through_byte_for_byte() {
+        let argv = [
+            OsString::from("atlasfs"),
+            OsString::from_vec(vec![0xff, b'"', b'\n', 0x80]),
+            OsString::new(),
+        ];
+        let words: Vec<Value> = argv.iter().map(|word| json!(word.as_bytes())).collect();
+        let text = json!({ "argv": words }).to_string();
+        assert_eq!(arguments(text.as_bytes()).unwrap(), argv);
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense_are_refused() {
+        for text in ["", "{}", "{\"argv\":[1]}", "{\"argv\":[[256]]}", "[]"] {
+            assert!(arguments(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the exit codes mean.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It was done; for `status`: mounted and healthy.
+    Success,
+    /// It failed, and the line on stderr says why; for `status`: not mounted, or no answer.
+    Failure,
+    /// The command line is wrong.
+    Usage,
+    /// `status`: mounted, but a target is out or something is not pushed everywhere. The mount's
+    /// own process: it has ended, and some bytes are kept for the next mount to push.
+    Degraded,
+    /// The mount's own process: the kernel's connection was broken from outside.
+    Aborted,
+}
+
+impl Exit {
+    /// Returns the code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Degraded => 3,
+            Self::Aborted => 4,
+        }
+    }
+
+    /// Returns the meaning of a code that another process ended with.
+    pub fn from_code(code: u64) -> Self {
+        match code {
+            0 => Self::Success,
+            2 => Self::Usage,
+            3 => Self::Degraded,
+            4 => Self::Aborted,
+            _ => Self::Failure,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// The same for `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done; status: mounted and healthy
+  1  failed, and one line on stderr says why; status: not mounted, or no answer
+  2  the command line is wrong
+  3  status: degraded (a target is out, or something is pending or unpushed);
+     mount -f: ended, but some bytes are kept for the next mount to push
+  4  mount -f: the kernel's connection was broken from outside";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_leads_back_to_its_meaning_and_stands_in_the_help() {
+        for exit in [
+            Exit::Success,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Degraded,
+            Exit::Aborted,
+        ] {
+            assert_eq!(Exit::from_code(exit.code().into()), exit);
+            assert!(HELP.contains(&format!("\n  {}  ", exit.code())));
+        }
+        assert_eq!(Exit::from_code(139), Exit::Failure);
+    }
+}

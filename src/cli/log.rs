@@ -1,0 +1,149 @@
+//! The log: where it goes and how it looks.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+use super::settings::{LogFormat, LogSettings};
+use super::syslog::Syslog;
+
+/// Where the system's log listens.
+const DEV_LOG: &str = "/dev/log";
+
+/// Where the log goes unless a file is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// To the user's terminal.
+    Stderr,
+    /// To the system's log, or to a file in this directory where there is none.
+    Background(PathBuf),
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LogError {
+    #[error("cannot write the log {path}: {1}; choose another with --log-file", path = .0.display())]
+    File(PathBuf, #[source] io::Error),
+    #[error("cannot start the log: {0}")]
+    Start(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Starts logging.
+pub(super) fn start(settings: &LogSettings, place: Place) -> Result<(), LogError> {
+    let (writer, look) = match (&settings.file, place) {
+        (Some(path), _) => (to_file(path)?, Look::Plain),
+        (None, Place::Stderr) => (BoxMakeWriter::new(io::stderr), Look::of_stderr()),
+        (None, Place::Background(dir)) => match Syslog::connect(Path::new(DEV_LOG)) {
+            Ok(syslog) => (BoxMakeWriter::new(syslog), Look::Timeless),
+            Err(_) => {
+                let path = dir.join("log");
+                // It holds what nobody else is to read.
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&dir)
+                    .map_err(|error| LogError::File(path.clone(), error))?;
+                (to_file(&path)?, Look::Plain)
+            }
+        },
+    };
+    Registry::default()
+        .with(layer(settings.format, look, writer).with_filter(filter(settings.level)))
+        .try_init()?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panic: a bug in atlasfs");
+    }));
+    Ok(())
+}
+
+/// How a line of text looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Plain,
+    Coloured,
+    /// Without the time, which the system's log adds.
+    Timeless,
+}
+
+impl Look {
+    fn of_stderr() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        if wanted && io::stderr().is_terminal() {
+            Self::Coloured
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+fn layer(
+    format: LogFormat,
+    look: Look,
+    writer: BoxMakeWriter,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(look == Look::Coloured);
+    match (format, look) {
+        (LogFormat::Json, _) => layer.json().boxed(),
+        (LogFormat::Text, Look::Timeless) => layer.without_time().boxed(),
+        (LogFormat::Text, Look::Plain | Look::Coloured) => layer.boxed(),
+    }
+}
+
+/// What others have to say is of interest only if it is a warning.
+fn filter(level: Level) -> Targets {
+    Targets::new()
+        .with_default(level.min(Level::WARN))
+        .with_target("atlasfs", level)
+}
+
+fn to_file(path: &Path) -> Result<BoxMakeWriter, LogError> {
+    let open = || -> io::Result<File> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+    };
+    let file = open().map_err(|error| LogError::File(path.to_owned(), error))?;
+    Ok(BoxMakeWriter::new(Mutex::new(file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_peoples_messages_are_logged_from_warnings_on() {
+        for (level, own, others) in [
+            (Level::DEBUG, Level::DEBUG, Level::WARN),
+            (Level::INFO, Level::INFO, Level::WARN),
+            (Level::ERROR, Level::ERROR, Level::ERROR),
+        ] {
+            let filter = filter(level);
+            assert!(filter.would_enable("atlasfs::fs", &own));
+            assert!(filter.would_enable("fuser", &others));
+            assert!(!filter.would_enable("fuser", &Level::INFO));
+            assert!(!filter.would_enable("atlasfs::fs", &Level::TRACE));
+        }
+    }
+
+    #[test]
+    fn a_log_file_that_cannot_be_written_is_told_by_name() {
+        let Err(error) = to_file(Path::new("/proc/none/log")) else {
+            panic!("written");
+        };
+        assert!(error.to_string().contains("/proc/none/log"), "{error}");
+    }
+}

@@ -1,0 +1,257 @@
+//! The process behind a mount, from the first check to the last push.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Exit;
+use super::log;
+use super::report::Report;
+use super::settings::MountSettings;
+use super::start::start;
+use crate::fs::Fs;
+use crate::fuse::{self, MountRequest, Served};
+
+/// How long the first answer of a mount may take beyond the deadline of metadata. It comes from
+/// memory, so this only ever passes on a machine in trouble.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+
+/// How much longer than the deadline of a push the end may take, for what comes after the push.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Threads of the runtime. What it does is wait for networks, and two are there so that hashing a
+/// large artifact does not hold up a small one.
+const THREADS: usize = 2;
+
+/// Mounts and serves in this process; errors go to stderr.
+pub(super) fn in_foreground(settings: &MountSettings) -> Exit {
+    if let Err(error) = log::start(&settings.log, log::Place::Stderr) {
+        super::complain(&error.to_string());
+        return Exit::Failure;
+    }
+    let tell = |report: &Report| {
+        match report {
+            Report::Warning(text) => tracing::warn!("{text}"),
+            Report::Ready => {}
+            Report::Failed(text, _) => super::complain(text),
+        }
+        Ok(())
+    };
+    mount(settings, true, tell)
+}
+
+/// Mounts, tells how that went, and serves until the end.
+pub(super) fn mount(
+    settings: &MountSettings,
+    foreground: bool,
+    mut tell: impl FnMut(&Report) -> io::Result<()>,
+) -> Exit {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(&mut tell, format!("cannot start threads: {error}"));
+        }
+    };
+    let exit = runtime.block_on(async {
+        match Signals::new(foreground) {
+            Ok(mut signals) => live(settings, &mut signals, &mut tell).await,
+            Err(error) => fail(&mut tell, format!("cannot listen to signals: {error}")),
+        }
+    });
+    // Threads that still wait for a network or a disk must not keep the process.
+    runtime.shutdown_background();
+    exit
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("atlasfs")
+        .enable_all()
+        .build()
+}
+
+fn fail(tell: &mut impl FnMut(&Report) -> io::Result<()>, why: String) -> Exit {
+    tracing::error!("{why}");
+    // Whoever started it may be gone.
+    let _ = tell(&Report::Failed(why, Exit::Failure));
+    Exit::Failure
+}
+
+async fn live(
+    settings: &MountSettings,
+    signals: &mut Signals,
+    tell: &mut impl FnMut(&Report) -> io::Result<()>,
+) -> Exit {
+    let mut request = MountRequest {
+        dir: settings.dir.clone(),
+        source: String::new(),
+        read_only: settings.read_only,
+        allow_other: settings.allow_other,
+    };
+    // Before targets are asked: what is wrong here is told at once.
+    if let Err(error) = fuse::preflight(&request) {
+        return fail(tell, error.to_string());
+    }
+    let started = tokio::select! {
+        started = start(settings) => started,
+        name = signals.next() => return fail(tell, format!("{name} came before the mount")),
+    };
+    let started = match started {
+        Ok(started) => started,
+        Err(error) => return fail(tell, error.to_string()),
+    };
+    for warning in started.warnings {
+        // Whoever started it may be gone; sending Ready tells.
+        let _ = tell(&Report::Warning(warning));
+    }
+    request.source = started.source;
+    let runtime = tokio::runtime::Handle::current();
+    let fs = started.fs;
+    let served = match fuse::serve(
+        fs.clone(),
+        runtime,
+        &request,
+        settings.deadlines,
+        settings.owner,
+    ) {
+        Ok(served) => served,
+        Err(error) => return fail(tell, error.to_string()),
+    };
+    let patience = settings.deadlines.metadata + FIRST_ANSWER;
+    let dir = served.mount.dir().to_owned();
+    let mount = served.mount.clone();
+    let proof = tokio::task::spawn_blocking(move || mount.prove(patience)).await;
+    let failed = match proof {
+        Ok(Ok(())) => {
+            tracing::info!(dir = %dir.display(), source = request.source, "mounted");
+            match tell(&Report::Ready) {
+                Ok(()) => None,
+                Err(error) => Some(format!("nobody waits for the mount any more: {error}")),
+            }
+        }
+        Ok(Err(error)) => Some(format!(
+            "the mount on {} does not answer: {error}",
+            dir.display()
+        )),
+        Err(error) => Some(format!("the mount could not be tried: {error}")),
+    };
+    if let Some(why) = failed {
+        detach(&served).await;
+        return fail(tell, why);
+    }
+    serve_until_the_end(served, &fs, settings.deadlines.push, signals).await
+}
+
+async fn serve_until_the_end(
+    mut served: Served,
+    fs: &Arc<Fs>,
+    push_deadline: Duration,
+    signals: &mut Signals,
+) -> Exit {
+    let dir = served.mount.dir().to_owned();
+    let mut exit = Exit::Success;
+    tokio::select! {
+        ended = &mut served.ended => exit = after_session(&served, ended, &dir),
+        name = signals.next() => {
+            tracing::info!(dir = %dir.display(), "{name}: unmounting");
+            detach(&served).await;
+        }
+    }
+    let end = fs.shut_down(push_deadline);
+    let left = tokio::select! {
+        left = tokio::time::timeout(push_deadline + LAST_WORDS, end) => left.ok(),
+        name = signals.next() => {
+            tracing::warn!("{name} again: ending at once");
+            None
+        }
+    };
+    match left {
+        Some(0) => tracing::info!(dir = %dir.display(), "ended"),
+        Some(left) => {
+            tracing::warn!(left, "ended; pushes were left to the next mount");
+            exit = worse(exit, Exit::Degraded);
+        }
+        None => {
+            tracing::warn!("ended before all pushes were done; the next mount takes them up");
+            exit = worse(exit, Exit::Degraded);
+        }
+    }
+    exit
+}
+
+fn worse(one: Exit, other: Exit) -> Exit {
+    if one == Exit::Success { other } else { one }
+}
+
+/// Finds out why the session has ended, and clears up.
+fn after_session<E>(served: &Served, ended: Result<io::Result<()>, E>, dir: &Path) -> Exit {
+    let dir = dir.display();
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%dir, "the session failed: {error}"),
+        Err(_) => tracing::error!(%dir, "the session's thread is gone"),
+    }
+    match served.mount.clear() {
+        Ok(false) => {
+            tracing::info!(%dir, "unmounted from outside");
+            Exit::Success
+        }
+        Ok(true) => {
+            tracing::error!(%dir, "the kernel's connection was broken from outside; the mount is removed");
+            Exit::Aborted
+        }
+        Err(error) => {
+            tracing::error!(%dir, "cannot remove what is left of the mount: {error}");
+            Exit::Aborted
+        }
+    }
+}
+
+async fn detach(served: &Served) {
+    let mount = served.mount.clone();
+    // The helper for users other than root is a process to wait for.
+    match tokio::task::spawn_blocking(move || mount.detach()).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => tracing::warn!("the mount is not where it was made; it is left alone"),
+        Ok(Err(error)) => tracing::error!("cannot unmount: {error}"),
+        Err(error) => tracing::error!("cannot unmount: {error}"),
+    }
+}
+
+/// The signals that end a mount.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    foreground: bool,
+}
+
+impl Signals {
+    fn new(foreground: bool) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            foreground,
+        })
+    }
+
+    /// Waits for the next one, and returns its name.
+    async fn next(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                // In the background no terminal belongs to it, so none can end it.
+                _ = self.hang_up.recv() => if self.foreground {
+                    return "SIGHUP";
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Mount options: `-o key=value,…`, each the flag of that name.
+
+use std::ffi::OsString;
+
+/// A flag of `mount`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Flag {
+    /// Its long name.
+    pub(super) name: String,
+    /// Its one-letter name.
+    pub(super) short: Option<char>,
+    /// It takes a value.
+    pub(super) takes_value: bool,
+}
+
+/// What mount(8) and fstab(5) have for themselves, or the mount does anyway. `nosuid` and `nodev`
+/// always hold, so their opposites are taken and change nothing.
+const IGNORED: [&str; 37] = [
+    "async",
+    "atime",
+    "auto",
+    "comment",
+    "default_permissions",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "fsname",
+    "group",
+    "lazytime",
+    "loud",
+    "mand",
+    "_netdev",
+    "noatime",
+    "noauto",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nofail",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nosuid",
+    "nouser",
+    "owner",
+    "relatime",
+    "rw",
+    "silent",
+    "strictatime",
+    "subtype",
+    "suid",
+    "sync",
+    "user",
+    "users",
+];
+
+/// Puts the flags in the place of `-o` options. Unknown ones are errors, or dropped if `sloppy`.
+pub(super) fn expand(
+    argv: Vec<OsString>,
+    flags: &[Flag],
+    sloppy: bool,
+) -> Result<Vec<OsString>, String> {
+    let mut out = Vec::with_capacity(argv.len());
+    let mut rest = argv.into_iter();
+    while let Some(token) = rest.next() {
+        let Some(text) = token.to_str() else {
+            out.push(token);
+            continue;
+        };
+        if text == "--" {
+            out.push(token);
+            out.extend(rest);
+            break;
+        }
+        if let Some(list) = option_list(text) {
+            let (before, list) = list;
+            if let Some(before) = before {
+                out.push(before.into());
+            }
+            let list = match list {
+                Some(list) => list.to_owned(),
+                None => rest
+                    .next()
+                    .ok_or("-o wants KEY=VALUE,…")?
+                    .into_string()
+                    .map_err(|_| "-o wants KEY=VALUE,… in UTF-8")?,
+            };
+            for item in split(&list) {
+                out.extend(flag_of(&item, flags, sloppy)?.map(OsString::from));
+            }
+            continue;
+        }
+        let waits_for_value = flags
+            .iter()
+            .any(|flag| flag.takes_value && is_flag(text, flag));
+        out.push(token);
+        if waits_for_value {
+            out.extend(rest.next());
+        }
+    }
+    Ok(out)
+}
+
+/// Whether a word is this flag with its value in the next word.
+fn is_flag(word: &str, flag: &Flag) -> bool {
+    match word.strip_prefix("--") {
+        Some(long) => long == flag.name,
+        None => word
+            .strip_prefix('-')
+            .is_some_and(|short| flag.short.is_some_and(|c| short == c.to_string())),
+    }
+}
+
+/// If a word holds `-o`: what stands before it, and its list unless that is the next word.
+fn option_list(word: &str) -> Option<(Option<String>, Option<&str>)> {
+    let letters = word.strip_prefix('-').filter(|w| !w.starts_with('-'))?;
+    let (before, list) = letters.split_once('o')?;
+    // Only switches may stand before it, or it is a letter of another flag's value.
+    if !before.chars().all(|c| c == 'f') {
+        return None;
+    }
+    let before = (!before.is_empty()).then(|| format!("-{before}"));
+    Some((before, (!list.is_empty()).then_some(list)))
+}
+
+/// Splits at commas; `\,` is a comma that doesn't split.
+fn split(list: &str) -> Vec<String> {
+    let mut items = vec![String::new()];
+    let mut chars = list.chars().peekable();
+    while let Some(c) = chars.next() {
+        let c = match c {
+            ',' => {
+                items.push(String::new());
+                continue;
+            }
+            '\\' => match chars.next_if(|next| matches!(next, ',' | '\\')) {
+                Some(escaped) => escaped,
+                None => c,
+            },
+            c => c,
+        };
+        if let Some(last) = items.last_mut() {
+            last.push(c);
+        }
+    }
+    items.retain(|item| !item.is_empty());
+    items
+}
+
+fn flag_of(item: &str, flags: &[Flag], sloppy: bool) -> Result<Option<String>, String> {
+    let (key, value) = match item.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (item, None),
+    };
+    if key == "ro" {
+        return Ok(Some("--read-only".to_owned()));
+    }
+    if IGNORED.contains(&key) || key.starts_with("x-") || key.starts_with("X-") {
+        return Ok(None);
+    }
+    let name = key.replace('_', "-");
+    let Some(flag) = flags.iter().find(|flag| flag.name == name) else {
+        if sloppy {
+            return Ok(None);
+        }
+        let known: Vec<_> = flags.iter().map(|flag| flag.name.as_str()).collect();
+        return Err(format!(
+            "unknown mount option `{key}`: write one of {}, or an option of mount(8)",
+            known.join(", ")
+        ));
+    };
+    match (flag.takes_value, value) {
+        (true, Some(value)) => Ok(Some(format!("--{name}={value}"))),
+        (false, None) => Ok(Some(format!("--{name}"))),
+        (true, None) => Err(format!("mount option `{key}` wants a value: {key}=…")),
+        (false, Some(_)) => Err(format!("mount option `{key}` takes no value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Vec<Flag> {
+        [
+            ("ttl", None, true),
+            ("env", Some('e'), true),
+            ("read-only", None, false),
+        ]
+        .map(|(name, short, takes_value)| Flag {
+            name: name.to_owned(),
+            short,
+            takes_value,
+        })
+        .to_vec()
+    }
+
+    fn expanded(line: &str) -> Result<String, String> {
+        let argv = line.split(' ').map(OsString::from).collect();
+        let out = expand(argv, &flags(), false)?;
+        Ok(out
+            .iter()
+            .map(|word| word.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" "))
+    }
+
+    #[test]
+    fn options_take_the_place_of_their_flags() {
+        assert_eq!(
+            expanded("atlasfs mount -o ttl=1s,ro -fottl=2s -o read_only /mnt").unwrap(),
+            "atlasfs mount --ttl=1s --read-only -f --ttl=2s --read-only /mnt"
+        );
+    }
+
+    #[test]
+    fn a_value_that_looks_like_an_option_is_left_alone() {
+        assert_eq!(
+            expanded("atlasfs mount --env -o -e -o -- -o").unwrap(),
+            "atlasfs mount --env -o -e -o -- -o"
+        );
+    }
+
+    #[test]
+    fn commas_can_be_escaped() {
+        assert_eq!(split(r"a=1\,2,,b=\\,c\d"), ["a=1,2", r"b=\", r"c\d"]);
+        assert!(split("").is_empty());
+    }
+
+    #[test]
+    fn an_option_without_its_value_or_with_one_too_many_is_told() {
+        let error = expanded("atlasfs mount -o ttl /mnt").unwrap_err();
+        assert_eq!(error, "mount option `ttl` wants a value: ttl=…");
+        let error = expanded("atlasfs mount -o read-only=1 /mnt").unwrap_err();
+        assert_eq!(error, "mount option `read-only` takes no value");
+        assert!(expanded("atlasfs mount -o").is_err());
+    }
+}

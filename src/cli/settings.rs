@@ -1,0 +1,193 @@
+//! What a mount is asked to be, whichever way it was asked.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::fuse::{Deadlines, Owner};
+
+/// All settings of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSettings {
+    /// The mount point, as it was given.
+    pub dir: PathBuf,
+    /// It stays in the foreground.
+    pub foreground: bool,
+    /// The URL of the configuration: `file://atlas.hcl`.
+    pub config: Option<String>,
+    /// The environment in it.
+    pub env: Option<String>,
+    /// The values of its input variables, in the order given.
+    pub vars: Vec<Variable>,
+    /// The registry's URL; with a configuration, it holds for repositories without a `url`.
+    pub registry: Option<String>,
+    /// The backups' URLs, in order.
+    pub backups: Vec<String>,
+    /// When a push counts as done.
+    pub durability: Durability,
+    /// The deadlines of a request.
+    pub deadlines: Deadlines,
+    /// For how long names, sizes and stamps are fresh.
+    pub ttl: Duration,
+    /// The largest artifact in bytes.
+    pub max_size: u64,
+    /// The bound of the cache in memory, in bytes.
+    pub cache_size: u64,
+    /// Where the journal, the cache on disk and what is unpushed lie.
+    pub state_dir: PathBuf,
+    /// Artifacts may be deleted.
+    pub allow_delete: bool,
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// Users other than the one who mounts are let in.
+    pub allow_other: bool,
+    /// Documents are checked before they are pushed.
+    pub validate: bool,
+    /// Which answers of a target, beside outages, send a read on to the next.
+    pub fallback_on: Vec<FallbackOn>,
+    /// How many files may be open for writing at a time.
+    pub max_open_files: usize,
+    /// Who owns the files.
+    pub owner: Owner,
+    /// What is logged, how, and where.
+    pub log: LogSettings,
+}
+
+/// The value of an input variable. It may be a secret, so it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Variable({})", self.name)
+    }
+}
+
+/// What is logged, how, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least urgent level that is logged.
+    pub level: tracing::Level,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The file to append to, if not the usual place.
+    pub file: Option<PathBuf>,
+}
+
+/// Implements `FromStr` by names, with an error that lists them.
+macro_rules! by_name {
+    ($type:ident, $what:literal, $($name:literal => $value:expr),+) => {
+        impl FromStr for $type {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($name => Ok($value),)+
+                    _ => Err(format!(
+                        "`{text}` is not {}: write one of {}",
+                        $what,
+                        [$($name),+].join(", ")
+                    )),
+                }
+            }
+        }
+    };
+}
+
+/// When a push counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// One target at least has it.
+    Any,
+    /// The registry has it.
+    Registry,
+    /// Every target has it.
+    All,
+}
+
+by_name!(Durability, "a durability",
+    "any" => Self::Any, "registry" => Self::Registry, "all" => Self::All);
+
+/// An answer of a target that sends a read on to the next target, as an outage does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FallbackOn {
+    /// The target has no such artifact.
+    NotFound,
+    /// The target refuses these credentials.
+    Denied,
+}
+
+by_name!(FallbackOn, "a reason to fall back",
+    "not-found" => Self::NotFound, "denied" => Self::Denied);
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+by_name!(LogFormat, "a log format", "text" => Self::Text, "json" => Self::Json);
+
+/// A log level, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogLevel(pub(super) tracing::Level);
+
+by_name!(LogLevel, "a log level",
+    "error" => Self(tracing::Level::ERROR),
+    "warn" => Self(tracing::Level::WARN),
+    "info" => Self(tracing::Level::INFO),
+    "debug" => Self(tracing::Level::DEBUG),
+    "trace" => Self(tracing::Level::TRACE));
+
+/// Returns where the state of this user's mounts lies unless told otherwise.
+pub(super) fn default_state_dir() -> PathBuf {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    if let Some(state) = absolute("XDG_STATE_HOME") {
+        return state.join("atlasfs");
+    }
+    match absolute("HOME") {
+        Some(home) if home.as_os_str() != "/" => home.join(".local/state/atlasfs"),
+        // At boot there is neither.
+        _ => PathBuf::from("/var/lib/atlasfs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_name_is_told_with_the_right_ones() {
+        assert_eq!("all".parse(), Ok(Durability::All));
+        let error = "most".parse::<Durability>().unwrap_err();
+        assert_eq!(
+            error,
+            "`most` is not a durability: write one of any, registry, all"
+        );
+        assert_eq!("denied".parse(), Ok(FallbackOn::Denied));
+        assert_eq!("json".parse(), Ok(LogFormat::Json));
+        assert_eq!("warn".parse(), Ok(LogLevel(tracing::Level::WARN)));
+    }
+
+    #[test]
+    fn the_value_of_a_variable_is_not_shown() {
+        let variable = Variable {
+            name: "token".to_owned(),
+            value: "hunter2".to_owned(),
+        };
+        assert!(!format!("{variable:?}").contains("hunter2"));
+    }
+}

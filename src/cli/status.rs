@@ -1,0 +1,123 @@
+//! `atlasfs status`: how a mount is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::StatusArgs;
+use super::exit::Exit;
+use super::{complain, print, table};
+use crate::fuse::{self, Occupant};
+
+/// How long the mount may take to answer: it answers from memory, and a dead one never does.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Prints how a mount is.
+pub(super) fn status(args: &StatusArgs) -> Exit {
+    match fetch(&args.dir) {
+        Ok((text, status)) => {
+            if args.json {
+                print(text.trim_end());
+            } else {
+                print(table::table(&status).trim_end());
+            }
+            health(&status)
+        }
+        Err(why) => {
+            complain(&why);
+            Exit::Failure
+        }
+    }
+}
+
+/// Reads the status of the mount on a directory, as text and as JSON.
+pub(super) fn fetch(dir: &Path) -> Result<(String, Value), String> {
+    let shown = dir.display();
+    let unreadable = |error| format!("cannot look at {shown}: {error}");
+    let dir = fuse::resolve(dir).map_err(unreadable)?;
+    match fuse::occupant(&dir).map_err(unreadable)? {
+        Occupant::Nothing => return Err(format!("{shown} is not mounted")),
+        Occupant::Stranger(entry) => {
+            return Err(format!(
+                "{shown} is a mount of type {}, not of atlasfs",
+                entry.fstype
+            ));
+        }
+        Occupant::DeadAtlasfs(_) => {
+            return Err(format!(
+                "{shown} is dead: its process has ended; clear it with atlasfs unmount {shown}"
+            ));
+        }
+        Occupant::Atlasfs(_) => {}
+    }
+    let path = dir.join(".atlasfs/status");
+    let text = fuse::within(PATIENCE, move || std::fs::read_to_string(path))
+        .ok_or_else(|| format!("{shown} does not answer within {} s", PATIENCE.as_secs()))?
+        .map_err(|error| format!("cannot read the status of {shown}: {error}"))?;
+    let status = serde_json::from_str(&text)
+        .map_err(|error| format!("the status of {shown} is not JSON: {error}"))?;
+    Ok((text, status))
+}
+
+/// Returns what the exit code says of a status.
+fn health(status: &Value) -> Exit {
+    let unwell = |target: &&Value| {
+        let state = target.get("state").and_then(Value::as_str);
+        matches!(state, Some("outage" | "denied"))
+    };
+    let degraded = status.get("healthy").and_then(Value::as_bool) == Some(false)
+        || table::list(status, "targets").iter().any(|t| unwell(&t))
+        || !table::list(status, "pending").is_empty()
+        || !table::list(status, "unpushed").is_empty();
+    if degraded {
+        Exit::Degraded
+    } else {
+        Exit::Success
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_a_health_probe() {
+        for (status, exit) in [
+            (json!({}), Exit::Success),
+            (
+                json!({"healthy": true, "targets": [{"state": "ok"}, {"state": "unknown"}]}),
+                Exit::Success,
+            ),
+            (json!({"healthy": false}), Exit::Degraded),
+            (
+                json!({"healthy": true, "targets": [{"state": "outage"}]}),
+                Exit::Degraded,
+            ),
+            (
+                json!({"targets": [{"state": "ok"}, {"state": "denied"}]}),
+                Exit::Degraded,
+            ),
+            (json!({"pending": [{}]}), Exit::Degraded),
+            (json!({"unpushed": [{}]}), Exit::Degraded),
+            (
+                json!({"pending": [], "unpushed": [], "targets": "?"}),
+                Exit::Success,
+            ),
+        ] {
+            assert_eq!(health(&status), exit, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_a_failure_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = fetch(dir.path()).unwrap_err();
+        assert!(error.ends_with("is not mounted"), "{error}");
+        let error = fetch(Path::new("/proc")).unwrap_err();
+        assert!(error.contains("of type proc"), "{error}");
+        assert!(fetch(Path::new("/none/such")).is_err());
+    }
+}

@@ -1,0 +1,240 @@
+//! A status as a table that a person can read.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// Returns a list in a status; an empty one if it isn't there.
+pub(super) fn list<'a>(status: &'a Value, key: &str) -> &'a [Value] {
+    status
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn is_set(value: &Value, key: &str) -> bool {
+    value.get(key).and_then(Value::as_bool) == Some(true)
+}
+
+/// Returns the table. What a status lacks is shown as a hyphen, and what it has beyond is left out.
+pub(super) fn table(status: &Value) -> String {
+    let mut out = String::new();
+    // Writing to a string can't fail.
+    let _ = head(&mut out, status);
+    let _ = targets(&mut out, list(status, "targets"));
+    let _ = pending(&mut out, list(status, "pending"));
+    let _ = unpushed(&mut out, list(status, "unpushed"));
+    out
+}
+
+fn head(out: &mut String, status: &Value) -> std::fmt::Result {
+    let health = match status.get("healthy").and_then(Value::as_bool) {
+        Some(true) => "healthy",
+        Some(false) => "degraded",
+        None => "state unknown",
+    };
+    writeln!(
+        out,
+        "{}: {health}, up {}, durability {}{}",
+        text(status, "mount"),
+        uptime(number(status, "uptime_seconds")),
+        text(status, "durability"),
+        if is_set(status, "read_only") {
+            ", read-only"
+        } else {
+            ""
+        },
+    )?;
+    writeln!(
+        out,
+        "atlasfs {}, process {}, {} repositories, {} hidden names",
+        text(status, "version"),
+        number(status, "pid"),
+        number(status, "repos"),
+        number(status, "hidden_names"),
+    )?;
+    if let Some(cache) = status.get("cache") {
+        writeln!(
+            out,
+            "cache: {} entries, {} of {}, {} hits, {} misses",
+            number(cache, "entries"),
+            bytes(number(cache, "bytes")),
+            bytes(number(cache, "capacity")),
+            number(cache, "hits"),
+            number(cache, "misses"),
+        )?;
+    }
+    Ok(())
+}
+
+fn targets(out: &mut String, targets: &[Value]) -> std::fmt::Result {
+    let mut rows = vec![
+        [
+            "TARGET",
+            "URL",
+            "STATE",
+            "SINCE",
+            "PULLS",
+            "PUSHES",
+            "FAILURES",
+            "LAST FAILURE",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(targets.iter().map(|target| {
+        let failure = match target.get("last_failure") {
+            Some(failure @ Value::Object(_)) => format!(
+                "{} {}: {}",
+                text(failure, "time"),
+                text(failure, "kind"),
+                text(failure, "reason")
+            ),
+            _ => "-".to_owned(),
+        };
+        [
+            text(target, "role").to_owned(),
+            text(target, "url").to_owned(),
+            text(target, "state").to_owned(),
+            text(target, "since").to_owned(),
+            number(target, "pulls").to_string(),
+            number(target, "pushes").to_string(),
+            number(target, "failures").to_string(),
+            failure,
+        ]
+    }));
+    columns(out, &rows)
+}
+
+fn pending(out: &mut String, pending: &[Value]) -> std::fmt::Result {
+    if pending.is_empty() {
+        return writeln!(out, "\nnothing is pending");
+    }
+    let mut rows = vec![["PENDING", "SINCE", "MISSING IN"].map(str::to_owned)];
+    rows.extend(pending.iter().map(|entry| {
+        let missing: Vec<_> = list(entry, "targets")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        [
+            text(entry, "artifact").to_owned(),
+            text(entry, "stamp").to_owned(),
+            missing.join(", "),
+        ]
+    }));
+    columns(out, &rows)
+}
+
+fn unpushed(out: &mut String, unpushed: &[Value]) -> std::fmt::Result {
+    if unpushed.is_empty() {
+        return writeln!(out, "nothing is unpushed");
+    }
+    let mut rows = vec![["UNPUSHED", "ARTIFACT", "TIME", "SIZE", "REASON"].map(str::to_owned)];
+    rows.extend(unpushed.iter().map(|entry| {
+        [
+            text(entry, "path").to_owned(),
+            text(entry, "artifact").to_owned(),
+            text(entry, "time").to_owned(),
+            bytes(number(entry, "size")),
+            text(entry, "reason").to_owned(),
+        ]
+    }));
+    columns(out, &rows)
+}
+
+/// Writes rows with each column as wide as its widest cell, after an empty line.
+fn columns<const N: usize>(out: &mut String, rows: &[[String; N]]) -> std::fmt::Result {
+    writeln!(out)?;
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn uptime(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..1024 => format!("{count} B"),
+        1024..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),
+        _ => format!("{:.1} MiB", count as f64 / 1_048_576.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_shown_with_what_matters() {
+        let status = json!({
+            "version": "0.1.0", "mount": "/mnt/registry", "pid": 12, "uptime_seconds": 3700,
+            "durability": "any", "read_only": true, "healthy": false, "later_key": [1],
+            "targets": [
+                {"role": "registry", "url": "s3://b/p", "state": "outage", "since": "T1",
+                 "last_failure": {"time": "T2", "kind": "timeout", "reason": "no answer"},
+                 "pulls": 1, "pushes": 2, "failures": 3},
+                {"role": "backup", "url": "file:///b", "state": "ok", "since": null,
+                 "last_failure": null},
+            ],
+            "pending": [{"artifact": "app/schema", "stamp": "T3", "targets": ["s3://b/p"]}],
+            "unpushed": [{"path": ".atlasfs/unpushed/x", "artifact": "app/schema", "size": 2048,
+                          "reason": "conflict"}],
+            "cache": {"entries": 4, "bytes": 10, "capacity": 67_108_864},
+        });
+        let table = table(&status);
+        for part in [
+            "/mnt/registry: degraded, up 1 h 1 min, durability any, read-only",
+            "process 12",
+            "4 entries, 10 B of 64.0 MiB",
+            "registry  s3://b/p   outage  T1     1      2       3         T2 timeout: no answer",
+            "backup    file:///b  ok      -",
+            "app/schema  T3     s3://b/p",
+            ".atlasfs/unpushed/x  app/schema  -     2.0 KiB  conflict",
+        ] {
+            assert!(table.contains(part), "{part}\nis not in\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_status_with_nothing_in_it_is_shown_all_the_same() {
+        for status in [json!({}), json!(null), json!({"targets": 1, "cache": "x"})] {
+            assert!(table(&status).contains("nothing is pending"));
+        }
+    }
+
+    #[test]
+    fn times_are_as_coarse_as_they_are_long() {
+        assert_eq!(uptime(59), "59 s");
+        assert_eq!(uptime(61), "1 min");
+        assert_eq!(uptime(90_000), "1 d 1 h");
+    }
+}
