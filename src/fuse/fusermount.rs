@@ -110,7 +110,10 @@ fn complaint(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<_> = text
         .lines()
-        .map(|line| line.trim_start_matches("fusermount3: ").trim())
+        .map(|line| match line.split_once("fusermount3: ") {
+            Some((_, said)) => said.trim(),
+            None => line.trim(),
+        })
         .filter(|line| !line.is_empty())
         .collect();
     if lines.is_empty() {
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn a_complaint_is_one_line() {
         assert_eq!(
-            complaint(b"fusermount3: failed to open x: No such file\nfusermount3: y\n"),
+            complaint(b"/usr/bin/fusermount3: failed to open x: No such file\nfusermount3: y\n"),
             "failed to open x: No such file; y"
         );
         assert_eq!(complaint(b"\n"), "nothing, but it failed");

@@ -52,11 +52,12 @@ pub fn occupant(dir: &Path) -> io::Result<Occupant> {
     })
 }
 
-/// Returns whether the file system on a directory has lost its process.
+/// Returns whether the file system on a directory has lost its process. It is asked with statfs,
+/// for the kernel answers stat from its cache for a while.
 pub(super) fn is_dead(dir: &Path) -> bool {
     let dir = dir.to_owned();
-    let answer = within(PATIENCE, move || std::fs::metadata(dir));
-    matches!(answer, Some(Err(error)) if is_not_connected(&error))
+    let answer = within(PATIENCE, move || nix::sys::statvfs::statvfs(&dir));
+    matches!(answer, Some(Err(errno)) if is_not_connected(&errno.into()))
 }
 
 pub(super) fn is_not_connected(error: &io::Error) -> bool {

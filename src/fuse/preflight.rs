@@ -24,9 +24,9 @@ pub fn preflight(request: &MountRequest) -> Result<PathBuf, MountError> {
         Occupant::Nothing | Occupant::Stranger(_) => {}
     }
     check_directory(&dir)?;
-    if nix::unistd::geteuid().is_root() {
-        open_device()?;
-    } else {
+    // fusermount3 opens it as the user, and each further thread of the session opens it again.
+    open_device()?;
+    if !nix::unistd::geteuid().is_root() {
         check_user(request)?;
     }
     Ok(dir)
@@ -59,17 +59,18 @@ pub(super) fn open_device() -> Result<File, MountError> {
 }
 
 fn check_directory(dir: &Path) -> Result<(), MountError> {
-    let metadata = std::fs::metadata(dir).map_err(|error| {
+    let unreadable = |error: io::Error| {
         if is_not_connected(&error) {
             MountError::DeadStranger(dir.to_owned(), fstype(dir))
         } else {
             inaccessible(dir, error)
         }
-    })?;
+    };
+    let metadata = std::fs::metadata(dir).map_err(unreadable)?;
     if !metadata.is_dir() {
         return Err(MountError::NotADirectory(dir.to_owned()));
     }
-    let mut names = std::fs::read_dir(dir).map_err(|error| inaccessible(dir, error))?;
+    let mut names = std::fs::read_dir(dir).map_err(unreadable)?;
     match names.next() {
         None => Ok(()),
         Some(_) => Err(MountError::NotEmpty(dir.to_owned())),
@@ -84,9 +85,6 @@ fn fstype(dir: &Path) -> String {
 }
 
 fn check_user(request: &MountRequest) -> Result<(), MountError> {
-    if !Path::new("/dev/fuse").exists() {
-        return Err(MountError::NoDevice);
-    }
     if fusermount::find().is_none() {
         return Err(MountError::NoFusermount);
     }

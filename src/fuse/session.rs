@@ -1,6 +1,5 @@
 //! The session: the threads that read the kernel's requests.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::sync::Arc;
 
@@ -40,13 +39,8 @@ pub fn serve(
     let bridge = Bridge::new(fs, runtime, deadlines, owner);
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
-    // A descriptor of its own for each thread needs the device once more, which a user whom
-    // fusermount3 has opened it for may not have.
-    config.clone_fd = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse")
-        .is_ok();
+    // A descriptor for each thread: none wakes up for what another one takes.
+    config.clone_fd = true;
     // The kernel checks who may come in, knowing about descriptors that were handed on; fuser's
     // own check would refuse the flush of such a one, and with it the push.
     let acl = SessionACL::All;
