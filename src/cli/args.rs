@@ -179,8 +179,9 @@ struct MountArgs {
     )]
     fallback_on: Vec<FallbackOn>,
 
-    /// Where journal, cache and unpushed bytes lie. Default $XDG_STATE_HOME/atlasfs or
-    /// ~/.local/state/atlasfs, and /var/lib/atlasfs without a home: it has to outlast restarts
+    /// Where journal, cache and unpushed bytes lie. Default $XDG_STATE_HOME/atlasfs, or
+    /// ~/.local/state/atlasfs, and for root /var/lib/atlasfs: it has to outlast restarts, and to be
+    /// the same at boot as in a shell
     #[arg(long, value_name = "DIR", help_heading = "This machine")]
     state_dir: Option<PathBuf>,
     /// Let other users in, as far as the permission bits go. Default: only the user who mounts, since
@@ -274,6 +275,10 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
     }
     let vars = args.var.iter().map(|var| variable(var));
     let this_process = Owner::of_this_process();
+    // In the background, `/` becomes the working directory.
+    let absolute = |path: PathBuf| {
+        std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
     Ok(MountSettings {
         dir: args.dir,
         foreground: args.foreground,
@@ -291,7 +296,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         ttl: args.ttl,
         max_size: args.max_size,
         cache_size: args.cache_size,
-        state_dir: args.state_dir.unwrap_or_else(default_state_dir),
+        state_dir: absolute(args.state_dir.unwrap_or_else(default_state_dir))?,
         allow_delete: args.allow_delete,
         read_only: args.read_only,
         allow_other: args.allow_other,
@@ -305,7 +310,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         log: LogSettings {
             level: args.log_level.0,
             format: args.log_format,
-            file: args.log_file,
+            file: args.log_file.map(absolute).transpose()?,
         },
     })
 }

@@ -61,7 +61,8 @@ pub(super) fn start(settings: &LogSettings, place: Place) -> Result<(), LogError
         .try_init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "panic: a bug in atlasfs");
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(place, "a bug in atlasfs: {message}");
     }));
     Ok(())
 }

@@ -94,9 +94,14 @@ async fn live(
         allow_other: settings.allow_other,
     };
     // Before targets are asked: what is wrong here is told at once.
-    if let Err(error) = fuse::preflight(&request) {
-        return fail(tell, error.to_string());
-    }
+    let dir = match fuse::preflight(&request) {
+        Ok(dir) => dir,
+        Err(error) => return fail(tell, error.to_string()),
+    };
+    let settings = &MountSettings {
+        dir,
+        ..settings.clone()
+    };
     let started = tokio::select! {
         started = start(settings) => started,
         name = signals.next() => return fail(tell, format!("{name} came before the mount")),

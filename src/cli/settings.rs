@@ -10,7 +10,7 @@ use crate::fuse::{Deadlines, Owner};
 /// All settings of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountSettings {
-    /// The mount point, as it was given.
+    /// The mount point; absolute and resolved when it gets to `start`.
     pub dir: PathBuf,
     /// It stays in the foreground.
     pub foreground: bool,
@@ -34,7 +34,7 @@ pub struct MountSettings {
     pub max_size: u64,
     /// The bound of the cache in memory, in bytes.
     pub cache_size: u64,
-    /// Where the journal, the cache on disk and what is unpushed lie.
+    /// Where the journal, the cache on disk and what is unpushed lie; absolute.
     pub state_dir: PathBuf,
     /// Artifacts may be deleted.
     pub allow_delete: bool,
@@ -158,9 +158,9 @@ pub(super) fn default_state_dir() -> PathBuf {
     if let Some(state) = absolute("XDG_STATE_HOME") {
         return state.join("atlasfs");
     }
+    // At boot there is no home, and root must find the same journal in a shell.
     match absolute("HOME") {
-        Some(home) if home.as_os_str() != "/" => home.join(".local/state/atlasfs"),
-        // At boot there is neither.
+        Some(home) if Owner::of_this_process().uid != 0 => home.join(".local/state/atlasfs"),
         _ => PathBuf::from("/var/lib/atlasfs"),
     }
 }

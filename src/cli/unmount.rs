@@ -120,7 +120,7 @@ fn users(dir: &Path) -> Vec<String> {
     let mut users: Vec<_> = processes
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok())
-        .filter(|pid| uses(*pid, dir))
+        .filter(|pid| *pid != u64::from(std::process::id()) && uses(*pid, dir))
         .map(|pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             format!("{} (process {pid})", name.trim())
@@ -175,10 +175,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap();
         assert!(users(&path).is_empty());
-        let _open = std::fs::File::create(path.join("x")).unwrap();
+        let open = std::fs::File::create(path.join("x")).unwrap();
+        let mut other = std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(open)
+            .spawn()
+            .unwrap();
         let text = busy(&path);
+        other.kill().unwrap();
+        other.wait().unwrap();
         assert!(
-            text.contains(&format!("(process {})", std::process::id())),
+            text.contains(&format!("(process {})", other.id())),
             "{text}"
         );
     }
