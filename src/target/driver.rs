@@ -63,8 +63,9 @@ pub struct Listed {
 /// Drivers set no deadline of their own; the caller's `Target` does.
 #[async_trait]
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
-    /// Reads an object: its content, stamp and token.
-    async fn get(&self, key: &str) -> Result<Stored, Failure>;
+    /// Reads an object: its content, stamp and token. One of more than `limit` bytes is refused
+    /// ([`Kind::Invalid`](super::Kind::Invalid)) and never read into memory.
+    async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure>;
 
     /// Reads what is known of an object without its content (never used to fill a listing).
     async fn head(&self, key: &str) -> Result<Listed, Failure>;

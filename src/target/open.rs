@@ -1,0 +1,51 @@
+//! Opening: from a location to the driver of its store.
+
+use std::sync::Arc;
+
+use super::file::FileDriver;
+use super::{Driver, Failure, Kind, Location};
+
+/// A driver, and what it found when it first looked at its store.
+pub(super) type Opened = (Arc<dyn Driver>, Result<(), Failure>);
+
+/// Opens the driver of a location. `env` looks up environment variables.
+///
+/// It sends nothing over the network. It looks at a disk, for at most two seconds.
+///
+/// # Errors
+///
+/// The location can't work as it is written, or the folder of a `file://` target isn't there.
+/// `Target::open` is more patient with the latter.
+pub fn open(
+    location: &Location,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Driver>, Failure> {
+    let (driver, found) = build(location, env)?;
+    found.map(|()| driver)
+}
+
+pub(super) fn build(
+    location: &Location,
+    _env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Opened, Failure> {
+    let not_yet = |what: &str| {
+        Err(Failure::new(
+            Kind::Invalid,
+            format!("cannot open {location}: {what}"),
+        ))
+    };
+    match location {
+        Location::File(location) => {
+            let (driver, found) = FileDriver::open(location);
+            Ok((Arc::new(driver), found))
+        }
+        Location::S3(_) => not_yet("s3:// is not there yet"),
+        Location::Gs(_) => not_yet("gs:// is not there yet; file:// and s3:// are"),
+        Location::Azure(_) => not_yet("azblob:// is not there yet; file:// and s3:// are"),
+        Location::Oci(_) => not_yet("oci:// is not there yet; file:// and s3:// are"),
+        Location::AtlasCloud => not_yet(
+            "how to push to atlas cloud is not public; set schema.repo.url to a store of your \
+             own, or mount with --registry",
+        ),
+    }
+}
