@@ -5,5 +5,6 @@ mod name;
 mod stamp;
 
 pub use document::{Format, Rejection, check_plan, check_schema};
-pub use name::{ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PlanName, RepoName};
+pub use name::{ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName};
+pub(crate) use stamp::nanos;
 pub use stamp::{Sha256, Stamp, StampClock, when_from_text, when_to_text};

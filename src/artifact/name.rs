@@ -15,6 +15,20 @@ pub struct InvalidName {
     reason: &'static str,
 }
 
+/// What the file of a plan may be called besides its name: Atlas saves plans as `<name>.plan.hcl`.
+pub const PLAN_SUFFIX: &str = ".plan.hcl";
+
+fn check_plan(name: &str) -> Result<(), InvalidName> {
+    check(name)?;
+    match name.ends_with(PLAN_SUFFIX) {
+        true => Err(InvalidName {
+            name: name.into(),
+            reason: "the suffix .plan.hcl is not part of a plan's name",
+        }),
+        false => Ok(()),
+    }
+}
+
 /// Checks the one rule that repositories and plans share: letters, digits, `-`, `_` and `.`, the
 /// first character a letter or digit, at most [`MAX_NAME_BYTES`].
 fn check(name: &str) -> Result<(), InvalidName> {
@@ -39,7 +53,7 @@ fn check(name: &str) -> Result<(), InvalidName> {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident) => {
+    ($(#[$doc:meta])* $type:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(Arc<str>);
@@ -51,7 +65,7 @@ macro_rules! name {
             ///
             /// [`InvalidName`] says which rule the string breaks.
             pub fn parse(name: &str) -> Result<Self, InvalidName> {
-                check(name).map(|()| Self(name.into()))
+                $check(name).map(|()| Self(name.into()))
             }
 
             /// Returns the name as text.
@@ -76,12 +90,13 @@ macro_rules! name {
 
 name! {
     /// The name (slug) of a repository: one application's entry in the registry.
-    RepoName
+    RepoName, check
 }
 
 name! {
-    /// The name of a plan within its repository.
-    PlanName
+    /// The name of a plan within its repository. It doesn't end in [`PLAN_SUFFIX`]: that would be
+    /// the second name of another plan.
+    PlanName, check_plan
 }
 
 /// One thing that a repository holds.
@@ -164,6 +179,13 @@ mod tests {
         assert!(PlanName::parse(&"a".repeat(255)).is_ok());
         let error = PlanName::parse(&"a".repeat(256)).unwrap_err();
         assert!(error.to_string().contains("longer than 255 bytes"));
+    }
+
+    #[test]
+    fn a_plan_is_not_called_what_another_one_is_called_too() {
+        assert!(PlanName::parse("p1.plan.hcl").is_err());
+        assert!(PlanName::parse("p1.hcl").is_ok());
+        assert!(RepoName::parse("p1.plan.hcl").is_ok());
     }
 
     #[test]

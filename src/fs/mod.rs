@@ -1,139 +1,171 @@
 //! Names, inodes and handles: what POSIX means here, async and testable without a mount.
+//!
+//! [`Fs`] is the whole of it. `namespace` finds and makes names, `directory` lists them, `file`
+//! opens, reads and writes, `attribute` answers for an inode; `node`, `handle` and `working` keep
+//! the state that these share.
 
+mod attribute;
+mod bounce;
+mod control;
+mod directory;
 mod error;
+mod file;
+mod handle;
+mod local;
+mod name;
+mod namespace;
+mod node;
 mod types;
+mod working;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use types::{Attr, DirEntry, Entry, FileKind, OpenHow, Opened, ROOT, SetAttr, Statfs};
 
-use std::ffi::OsStr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::registry::{self, Registry};
+
+use bounce::Bounces;
+use handle::Handles;
+use local::Local;
+use node::{Node, Nodes};
 
 /// What an operation of the file system answers.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// For how long the kernel may keep what never changes: the attributes of a content, which has
+/// its inode for itself, and the fixed directories. An hour: as good as for ever, and short
+/// enough that a surprise ends by itself.
+const FOR_EVER: Duration = Duration::from_secs(60 * 60);
+
+/// Locks a mutex; see the registry's own `lock` for why a poisoned one is used as it is.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a mount may choose about its files.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where staging files lie.
+    pub staging_dir: PathBuf,
+    /// Whether nothing can be changed.
+    pub read_only: bool,
+    /// Whether an artifact can be deleted.
+    pub allow_delete: bool,
+    /// How many handles may be open for writing at once.
+    pub max_writers: usize,
+    /// What the status tells of the mount.
+    pub mount: registry::Mount,
+}
+
 /// The file system.
 ///
 /// Every operation is a future that answers from memory at its first poll whenever it can, so a
-/// caller may poll it once where it stands and hand it to a runtime only if it is pending.
+/// caller may poll it once where it stands and hand it to a runtime only if it is pending. `pid`
+/// is the thread that asks, as FUSE tells it.
 #[derive(Debug)]
-pub struct Fs {}
+pub struct Fs {
+    registry: Arc<Registry>,
+    settings: Settings,
+    nodes: Mutex<Nodes>,
+    handles: Mutex<Handles>,
+    local: Mutex<Local>,
+    bounces: Mutex<Bounces>,
+    /// How many pushes are under way.
+    pushes: watch::Sender<usize>,
+}
 
-#[expect(clippy::unused_async, reason = "the interface; bodies follow")]
+/// Counts a push for as long as it is under way.
+#[derive(Debug)]
+struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0
+            .send_modify(|pushes| *pushes = pushes.saturating_sub(1));
+    }
+}
+
 impl Fs {
-    /// Finds a name in a directory; the caller holds one more reference on the inode afterwards.
-    pub async fn lookup(self: Arc<Self>, _parent: u64, _name: &OsStr) -> Result<Entry> {
-        Err(Error::NotFound)
+    /// Makes the file system of a registry.
+    pub fn new(registry: Arc<Registry>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            settings,
+            nodes: Mutex::new(Nodes::new()),
+            handles: Mutex::default(),
+            local: Mutex::default(),
+            bounces: Mutex::default(),
+            pushes: watch::Sender::new(0),
+        })
     }
+
     /// Gives back `count` references on an inode.
-    pub fn forget(&self, _ino: u64, _count: u64) {}
-    /// Returns the attributes, and for how long the kernel may keep them.
-    pub async fn getattr(
-        self: Arc<Self>,
-        _ino: u64,
-        _fh: Option<u64>,
-    ) -> Result<(Attr, std::time::Duration)> {
-        Err(Error::NotFound)
+    pub fn forget(&self, ino: u64, count: u64) {
+        lock(&self.nodes).forget(ino, count);
     }
-    /// Sets the size; accepts and ignores everything else.
-    pub async fn setattr(
-        self: Arc<Self>,
-        _ino: u64,
-        _fh: Option<u64>,
-        _set: SetAttr,
-    ) -> Result<(Attr, std::time::Duration)> {
-        Err(Error::NotFound)
-    }
-    /// Makes a repository.
-    pub async fn mkdir(self: Arc<Self>, _parent: u64, _name: &OsStr) -> Result<Entry> {
-        Err(Error::NotFound)
-    }
-    /// Removes an empty repository.
-    pub async fn rmdir(self: Arc<Self>, _parent: u64, _name: &OsStr) -> Result<()> {
-        Err(Error::NotFound)
-    }
-    /// Deletes an artifact from every target.
-    pub async fn unlink(self: Arc<Self>, _parent: u64, _name: &OsStr) -> Result<()> {
-        Err(Error::NotFound)
-    }
-    /// Renames (flags as in renameat2(2)).
-    pub async fn rename(
-        self: Arc<Self>,
-        _parent: u64,
-        _name: &OsStr,
-        _new_parent: u64,
-        _new_name: &OsStr,
-        _flags: u32,
-    ) -> Result<()> {
-        Err(Error::NotFound)
-    }
-    /// Opens a file.
-    pub async fn open(self: Arc<Self>, _ino: u64, _how: OpenHow) -> Result<Opened> {
-        Err(Error::NotFound)
-    }
-    /// Creates and opens a file.
-    pub async fn create(
-        self: Arc<Self>,
-        _parent: u64,
-        _name: &OsStr,
-        _how: OpenHow,
-    ) -> Result<(Entry, Opened)> {
-        Err(Error::NotFound)
-    }
-    /// Reads from a handle; fewer bytes than asked for mean the end of the file.
-    pub async fn read(self: Arc<Self>, _fh: u64, _offset: u64, _size: u32) -> Result<Bytes> {
-        Err(Error::NotFound)
-    }
-    /// Writes to a handle's staging file (`append`: at its end). Local disk only: it never waits for a target.
-    pub fn write(&self, _fh: u64, _offset: u64, _data: &[u8]) -> Result<u32> {
-        Err(Error::NotFound)
-    }
-    /// Pushes what the handle has not pushed yet (close of one descriptor).
-    pub async fn flush(self: Arc<Self>, _fh: u64) -> Result<()> {
-        Err(Error::NotFound)
-    }
-    /// Pushes what the handle has not pushed yet.
-    pub async fn fsync(self: Arc<Self>, _fh: u64) -> Result<()> {
-        Err(Error::NotFound)
-    }
-    /// Drops a handle; pushes as a last resort.
-    pub async fn release(self: Arc<Self>, _fh: u64) -> Result<()> {
-        Err(Error::NotFound)
-    }
-    /// Opens a directory.
-    pub async fn opendir(self: Arc<Self>, _ino: u64) -> Result<u64> {
-        Err(Error::NotFound)
-    }
-    /// Lists a directory from `offset` on. With `plus`, each entry but `.` and `..` carries an
-    /// [`Entry`]; the caller calls [`Fs::remember`] for each one that it hands to the kernel.
-    pub async fn readdir(
-        self: Arc<Self>,
-        _fh: u64,
-        _offset: u64,
-        _plus: bool,
-    ) -> Result<Vec<DirEntry>> {
-        Err(Error::NotFound)
-    }
+
     /// Takes one more reference on an inode, for an entry of READDIRPLUS that was handed out.
-    pub fn remember(&self, _ino: u64) {}
-    /// Closes a directory.
-    pub fn releasedir(&self, _fh: u64) {}
-    /// Synthetic figures.
-    pub fn statfs(&self) -> Statfs {
-        Statfs::default()
+    pub fn remember(&self, ino: u64) {
+        lock(&self.nodes).remember(ino);
     }
-    /// Reads an extended attribute.
-    pub async fn getxattr(self: Arc<Self>, _ino: u64, _name: &OsStr) -> Result<Bytes> {
-        Err(Error::NoAttribute)
+
+    /// Waits until no push is under way, at most as long as `within`; returns how many are left.
+    pub async fn shut_down(&self, within: Duration) -> usize {
+        let mut pushes = self.pushes.subscribe();
+        let done = pushes.wait_for(|pushes| *pushes == 0);
+        let _ = tokio::time::timeout(within, done).await;
+        *self.pushes.borrow()
     }
-    /// Lists the names of an inode's extended attributes.
-    pub async fn listxattr(self: Arc<Self>, _ino: u64) -> Result<Vec<String>> {
-        Err(Error::NotFound)
+
+    /// Returns what an inode stands for.
+    fn node(&self, ino: u64) -> Result<Node> {
+        lock(&self.nodes).get(ino).cloned().ok_or(Error::Stale)
     }
-    /// Ends: waits for pushes in flight, at most as long as `within`; returns how many it had to leave.
-    pub async fn shut_down(&self, _within: std::time::Duration) -> usize {
-        0
+
+    /// Gives a node its inode, with a reference for the caller.
+    fn hand_out(&self, node: Node) -> Entry {
+        let mut nodes = lock(&self.nodes);
+        let ino = nodes.intern(node.clone());
+        nodes.remember(ino);
+        drop(nodes);
+        self.entry(ino, &node)
+    }
+
+    fn under_way(&self) -> UnderWay<'_> {
+        self.pushes.send_modify(|pushes| *pushes += 1);
+        UnderWay(&self.pushes)
+    }
+
+    fn writable(&self) -> Result<()> {
+        match self.settings.read_only {
+            true => Err(Error::ReadOnly),
+            false => Ok(()),
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        use registry::ErrorKind;
+        match error.kind {
+            ErrorKind::NotFound => Error::NotFound,
+            ErrorKind::Denied => Error::Denied,
+            ErrorKind::Conflict => Error::Stale,
+            ErrorKind::Invalid => Error::Invalid,
+            ErrorKind::NoSpace => Error::NoSpace,
+            ErrorKind::Outage => Error::Io,
+        }
     }
 }

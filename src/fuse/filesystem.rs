@@ -79,9 +79,9 @@ impl fuser::Filesystem for Bridge {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (fs, name) = (self.fs.clone(), name.to_owned());
-        let future = async move { fs.lookup(parent.0, &name).await };
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (fs, name, pid) = (self.fs.clone(), name.to_owned(), req.pid());
+        let future = async move { fs.lookup(parent.0, &name, pid).await };
         let ok = entry(self.owner);
         self.dispatcher
             .run("lookup", self.deadlines.metadata, reply, future, ok);
@@ -101,7 +101,7 @@ impl fuser::Filesystem for Bridge {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _mode: Option<u32>,
         _uid: Option<u32>,
@@ -122,7 +122,8 @@ impl fuser::Filesystem for Bridge {
             None => self.deadlines.metadata,
         };
         let set = SetAttr { size };
-        let future = self.fs.clone().setattr(ino.0, fh.map(u64::from), set);
+        let fh = fh.map(u64::from);
+        let future = self.fs.clone().setattr(ino.0, fh, set, req.pid());
         let ok = attr(self.owner);
         self.dispatcher.run("setattr", deadline, reply, future, ok);
     }
@@ -215,8 +216,8 @@ impl fuser::Filesystem for Bridge {
         reply.error(Errno::EPERM);
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let future = self.fs.clone().open(ino.0, open_how(flags.0));
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let future = self.fs.clone().open(ino.0, open_how(flags.0), req.pid());
         self.dispatcher.run(
             "open",
             self.deadlines.read,

@@ -1,1 +1,188 @@
 //! Push and pull: the three promises live here.
+//!
+//! [`Registry`] is what the file system sees: a repository's artifacts, wherever they lie.
+//! A push goes through `push` to the targets of its [`Route`]; a pull goes through the
+//! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
+
+mod cache;
+mod catalogue;
+mod delete;
+mod error;
+mod events;
+mod flight;
+mod list;
+mod metrics;
+mod pull;
+mod push;
+mod receipt;
+mod record;
+mod route;
+mod settings;
+mod status;
+mod turn;
+mod unpushed;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
+
+use cache::Cache;
+use catalogue::Catalogue;
+use events::Events;
+use flight::Flights;
+use metrics::Metrics;
+use turn::Turns;
+use unpushed::UnpushedStore;
+
+pub use error::{Error, ErrorKind};
+pub use events::{Event, Level};
+pub use pull::Pulled;
+pub use push::Base;
+pub use record::{Known, Source};
+pub use route::{Route, Routes, State, TargetId, Watched};
+pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
+pub use status::{About, Mount};
+pub use unpushed::Unpushed;
+
+/// Locks a mutex. A panic while it was held is answered with one EIO where it happened; the data
+/// behind these locks is bookkeeping that every next reply corrects, so it is used as it is.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine's wall clock, as a value: stamps come from it, and tests turn it.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl WallClock {
+    /// Wraps a source of time.
+    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Returns the time.
+    pub fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+}
+
+impl Default for WallClock {
+    fn default() -> Self {
+        Self::new(SystemTime::now)
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("WallClock")
+    }
+}
+
+/// The registry with its backups, as one mount sees it.
+#[derive(Debug)]
+pub struct Registry {
+    settings: Settings,
+    routes: Routes,
+    catalogue: Catalogue,
+    cache: Cache,
+    events: Events,
+    metrics: Metrics,
+    unpushed: UnpushedStore,
+    stamps: StampClock,
+    wall: WallClock,
+    turns: Turns<ArtifactId>,
+    lists: Flights<RepoName, Result<(), Error>>,
+    roots: Flights<(), Result<(), Error>>,
+    pulls: Flights<(ArtifactId, u64), Result<Pulled, Error>>,
+}
+
+impl Registry {
+    /// Opens the registry of a mount, whose own files lie in `state_dir`.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error, and the directory that it happened on, if the state directory can't be used.
+    pub fn open(
+        routes: Routes,
+        settings: Settings,
+        state_dir: &Path,
+        wall: WallClock,
+    ) -> Result<Arc<Self>, (PathBuf, io::Error)> {
+        let dir = state_dir.join("unpushed");
+        let (unpushed, unreadable) =
+            UnpushedStore::open(dir.clone()).map_err(|error| (dir, error))?;
+        let registry = Self {
+            catalogue: Catalogue::new(settings.ttl),
+            cache: Cache::new(settings.cache_bytes),
+            events: Events::default(),
+            metrics: Metrics::default(),
+            stamps: StampClock::default(),
+            turns: Turns::default(),
+            lists: Flights::default(),
+            roots: Flights::default(),
+            pulls: Flights::default(),
+            settings,
+            routes,
+            unpushed,
+            wall,
+        };
+        for path in unreadable {
+            registry.tell(
+                Event::new(
+                    Level::Warn,
+                    "unpushed",
+                    "left alone what is not a kept push",
+                )
+                .with("path", path.display().to_string()),
+            );
+        }
+        Ok(Arc::new(registry))
+    }
+
+    /// Returns the settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns the failed pushes whose bytes are kept, oldest first.
+    pub fn unpushed(&self) -> Vec<Unpushed> {
+        self.unpushed.list()
+    }
+
+    /// Reads the bytes of a failed push.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error, `NotFound` if there is no such push.
+    pub fn read_unpushed(&self, when: u64) -> io::Result<bytes::Bytes> {
+        self.unpushed.read(when)
+    }
+
+    /// Removes a failed push, for good.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error, `NotFound` if there is no such push.
+    pub fn remove_unpushed(&self, when: u64) -> io::Result<()> {
+        self.unpushed.remove(when)
+    }
+
+    /// Tells an event: one line in the log, and one in `.atlasfs/events`.
+    pub fn tell(&self, event: Event) {
+        self.events.tell(nanos(self.wall.now()), event);
+    }
+
+    /// Returns the route of a repository: the configuration's, that of the registry which lists
+    /// it, or the first for one that is to come.
+    fn route(&self, repo: &RepoName) -> Result<&Route, Error> {
+        let open = self.routes.open();
+        self.routes
+            .named(repo)
+            .or_else(|| open.get(self.catalogue.found_on(repo).unwrap_or(0)))
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
+    }
+}

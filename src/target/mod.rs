@@ -4,6 +4,8 @@
 mod driver;
 mod file;
 mod location;
+#[cfg(test)]
+mod memory;
 mod open;
 #[expect(
     clippy::module_inception,
@@ -14,6 +16,8 @@ mod verdict;
 
 pub use driver::{Condition, Driver, Listed, Stored, Token};
 pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
+#[cfg(test)]
+pub(crate) use memory::{Fault, Memory};
 pub use open::open;
 pub use target::{Content, Meta, RepoListing, Role, Target};
 pub use verdict::{Failure, Kind, Verdict};

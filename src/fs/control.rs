@@ -1,0 +1,103 @@
+//! The control files: `.atlasfs` and what lies in it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use bytes::Bytes;
+
+use super::node::{Node, Report};
+use super::{Error, Fs, Result};
+use crate::registry::Unpushed;
+
+/// The directory of the failed pushes, within `.atlasfs`.
+const UNPUSHED: &str = "unpushed";
+
+const REPORTS: [(&str, Report); 3] = [
+    ("status", Report::Status),
+    ("metrics", Report::Metrics),
+    ("events", Report::Events),
+];
+
+impl Fs {
+    /// Finds a name in `.atlasfs`.
+    pub(super) fn find_control(&self, name: &OsStr) -> Result<Node> {
+        if name == UNPUSHED {
+            return Ok(Node::KeptDir(String::new()));
+        }
+        let mut reports = REPORTS.iter();
+        let report = reports.find(|(known, _)| name == *known);
+        report
+            .map(|(_, report)| Node::Report(*report))
+            .ok_or(Error::NotFound)
+    }
+
+    /// Lists `.atlasfs`.
+    pub(super) fn list_control(&self) -> Vec<(OsString, Node)> {
+        let reports = REPORTS.iter();
+        let reports = reports.map(|(name, report)| (name.into(), Node::Report(*report)));
+        let unpushed = (UNPUSHED.into(), Node::KeptDir(String::new()));
+        reports.chain([unpushed]).collect()
+    }
+
+    /// Renders a report as it is now.
+    pub(super) fn render(&self, report: Report) -> Bytes {
+        let text = match report {
+            Report::Status => {
+                let status = self.registry.status(&self.settings.mount);
+                format!("{status:#}\n")
+            }
+            Report::Metrics => self.registry.metrics(),
+            Report::Events => self.registry.events(),
+        };
+        text.into()
+    }
+
+    /// Lists a directory below `.atlasfs/unpushed`: the next segment of every path through it.
+    pub(super) fn list_kept(&self, dir: &str) -> Vec<(OsString, Node)> {
+        let mut entries = BTreeMap::new();
+        for kept in self.registry.unpushed() {
+            let path = kept.path();
+            let Some(rest) = below(&path, dir) else {
+                continue;
+            };
+            match rest.split_once('/') {
+                Some((segment, _)) => {
+                    let child = join(dir, segment);
+                    entries.insert(segment.into(), Node::KeptDir(child));
+                }
+                None => {
+                    entries.insert(rest.into(), kept_node(&kept));
+                }
+            }
+        }
+        entries.into_iter().collect()
+    }
+
+    /// Finds a name below `.atlasfs/unpushed`.
+    pub(super) fn find_kept(&self, dir: &str, name: &OsStr) -> Result<Node> {
+        let mut entries = self.list_kept(dir).into_iter();
+        let found = entries.find(|(entry, _)| entry == name);
+        found.map(|(_, node)| node).ok_or(Error::NotFound)
+    }
+}
+
+fn kept_node(kept: &Unpushed) -> Node {
+    Node::Kept {
+        when: kept.when,
+        size: kept.size,
+    }
+}
+
+fn below<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
+    match dir {
+        "" => Some(path),
+        dir => path.strip_prefix(dir)?.strip_prefix('/'),
+    }
+}
+
+fn join(dir: &str, segment: &str) -> String {
+    match dir {
+        "" => segment.into(),
+        dir => format!("{dir}/{segment}"),
+    }
+}

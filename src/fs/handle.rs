@@ -1,0 +1,79 @@
+//! Open files and directories.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::node::Node;
+use super::working::Working;
+
+/// What a handle refers to.
+#[derive(Debug, Clone)]
+pub(super) enum Handle {
+    /// A content, or a rendered report: the bytes that were there at open.
+    Bytes(Bytes),
+    /// A writer's view.
+    Working {
+        /// The view.
+        working: Arc<Working>,
+        /// Whether writes go to the end.
+        append: bool,
+    },
+    /// A directory.
+    Directory(Arc<Directory>),
+}
+
+/// An open directory: its inode, and the entries as they were at the last rewind.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) ino: u64,
+    pub(super) listing: std::sync::Mutex<Listing>,
+}
+
+/// The entries of a directory, and the inodes that are held for those handed out last.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) entries: Arc<[(OsString, Node)]>,
+    pub(super) held: Vec<u64>,
+}
+
+/// The handles that are open.
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    open: HashMap<u64, (u64, Handle)>,
+    last: u64,
+    writers: usize,
+}
+
+impl Handles {
+    /// Opens a handle on an inode.
+    pub(super) fn insert(&mut self, ino: u64, handle: Handle) -> u64 {
+        self.last += 1;
+        if matches!(handle, Handle::Working { .. }) {
+            self.writers += 1;
+        }
+        self.open.insert(self.last, (ino, handle));
+        self.last
+    }
+
+    /// Returns a handle.
+    pub(super) fn get(&self, fh: u64) -> Option<&Handle> {
+        self.open.get(&fh).map(|(_, handle)| handle)
+    }
+
+    /// Closes a handle; returns its inode too.
+    pub(super) fn remove(&mut self, fh: u64) -> Option<(u64, Handle)> {
+        let removed = self.open.remove(&fh)?;
+        if matches!(removed.1, Handle::Working { .. }) {
+            self.writers -= 1;
+        }
+        Some(removed)
+    }
+
+    /// Returns how many handles are open for writing.
+    pub(super) fn writers(&self) -> usize {
+        self.writers
+    }
+}

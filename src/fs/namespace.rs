@@ -1,0 +1,303 @@
+//! Finding, making and removing names.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::bounce::Wish;
+use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
+use super::node::Node;
+use super::working::Working;
+use super::{Entry, Error, Fs, Result, lock};
+use crate::artifact::{ArtifactId, Format, RepoName};
+use crate::registry::{Event, Known, Level};
+
+impl Fs {
+    /// Finds a name in a directory; the caller holds one more reference on the inode afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], or why no target can say.
+    pub async fn lookup(self: Arc<Self>, parent: u64, name: &OsStr, pid: u32) -> Result<Entry> {
+        let node = match self.node(parent)? {
+            Node::Root => self.find_in_root(name).await?,
+            parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
+                Found::Plans(repo) => Node::Plans(repo),
+                Found::Artifact(id, suffix) => self.find_artifact(&id, suffix, pid).await?,
+                Found::Foreign => return Err(Error::NotFound),
+            },
+            Node::Control => self.find_control(name)?,
+            Node::KeptDir(dir) => self.find_kept(&dir, name)?,
+            _ => return Err(Error::NotDirectory),
+        };
+        Ok(self.hand_out(node))
+    }
+
+    async fn find_in_root(&self, name: &OsStr) -> Result<Node> {
+        match in_root(name)? {
+            InRoot::Control => Ok(Node::Control),
+            InRoot::Repo(repo) => match self.has_repo(&repo).await? {
+                true => Ok(Node::Repo(repo)),
+                false => Err(Error::NotFound),
+            },
+            InRoot::Foreign => Err(Error::NotFound),
+        }
+    }
+
+    async fn has_repo(&self, repo: &RepoName) -> Result<bool> {
+        let made_here = lock(&self.local).has(repo);
+        Ok(made_here || self.registry.has_repo(repo).await?)
+    }
+
+    async fn find_artifact(
+        &self,
+        id: &ArtifactId,
+        suffix: Option<Format>,
+        pid: u32,
+    ) -> Result<Node> {
+        let node = match self.resolve(id, suffix).await? {
+            Some(known) => Node::Content(id.clone(), known),
+            None if self.is_blank(id, suffix) => Node::Blank(id.clone()),
+            None => return Err(Error::NotFound),
+        };
+        if !lock(&self.bounces).take(pid, id, Wish::Write) {
+            return Ok(node);
+        }
+        let size = match &node {
+            Node::Content(_, known) => known.size,
+            _ => 0,
+        };
+        Ok(Node::Working(Arc::new(self.working(id, suffix, size))))
+    }
+
+    /// Makes a writer's view, not open yet.
+    pub(super) fn working(&self, id: &ArtifactId, suffix: Option<Format>, size: u64) -> Working {
+        let max_size = self.registry.settings().max_size;
+        Working::new(id.clone(), suffix, max_size, self.now(), size)
+    }
+
+    /// Returns the newest content of an artifact, if the artifact answers to a name with this
+    /// suffix: `schema.sql` isn't there while the state is HCL.
+    pub(super) async fn resolve(
+        &self,
+        id: &ArtifactId,
+        suffix: Option<Format>,
+    ) -> Result<Option<Known>> {
+        let Some(known) = self.registry.stat(id).await? else {
+            return Ok(None);
+        };
+        let Some(suffix) = suffix else {
+            return Ok(Some(known));
+        };
+        let format = match known.stamp {
+            Some(stamp) => Some(stamp.format),
+            None => self
+                .registry
+                .pull(id)
+                .await?
+                .known
+                .stamp
+                .map(|stamp| stamp.format),
+        };
+        Ok(Some(known).filter(|_| format == Some(suffix)))
+    }
+
+    /// Tells whether an artifact that no target knows is there all the same: touched, or with a
+    /// failed push whose error somebody will want to read.
+    fn is_blank(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
+        lock(&self.local).is_touched(id, suffix) || self.registry.has_error(id)
+    }
+
+    /// Finds out what a name to be created is for; refuses what is not of the contract.
+    pub(super) fn parse_new(
+        &self,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<(ArtifactId, Option<Format>)> {
+        self.writable()?;
+        let parent = self.node(parent)?;
+        match parent {
+            Node::Repo(_) | Node::Plans(_) => match in_directory(&parent, name)? {
+                Found::Artifact(id, suffix) => Ok((id, suffix)),
+                Found::Plans(_) => Err(Error::IsDirectory),
+                Found::Foreign => Err(self.refuse(name)),
+            },
+            Node::Root | Node::Control | Node::KeptDir(_) => Err(self.refuse(name)),
+            _ => Err(Error::NotDirectory),
+        }
+    }
+
+    /// Refuses a name that is not of the contract, and says what is.
+    fn refuse(&self, name: &OsStr) -> Error {
+        let message = "not a name of this mount: a repository holds schema (schema.hcl, \
+                       schema.sql) and plans/<name> (plans/<name>.plan.hcl)";
+        let event = Event::new(Level::Warn, "refused", message);
+        self.registry
+            .tell(event.with("name", name.to_string_lossy()));
+        Error::NotPermitted
+    }
+
+    /// Makes a repository; it is local until its first push, for stores have no directories.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`]; [`Error::NotPermitted`] for what isn't a repository's name, or elsewhere
+    /// than in the root.
+    pub async fn mkdir(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<Entry> {
+        self.writable()?;
+        let repo = match self.node(parent)? {
+            Node::Root => match in_root(name)? {
+                InRoot::Repo(repo) => repo,
+                InRoot::Control => return Err(Error::Exists),
+                InRoot::Foreign => return Err(self.refuse(name)),
+            },
+            parent @ (Node::Repo(_) | Node::Plans(_)) => {
+                return Err(match in_directory(&parent, name)? {
+                    Found::Plans(_) => Error::Exists,
+                    Found::Artifact(..) | Found::Foreign => self.refuse(name),
+                });
+            }
+            _ => return Err(self.refuse(name)),
+        };
+        if self.has_repo(&repo).await? || !lock(&self.local).make(repo.clone()) {
+            return Err(Error::Exists);
+        }
+        Ok(self.hand_out(Node::Repo(repo)))
+    }
+
+    /// Removes an empty repository that was made here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`]; [`Error::NotPermitted`] for one of the configuration, and for the
+    /// directories that are always there.
+    pub async fn rmdir(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        let repo = match self.node(parent)? {
+            Node::Root => match in_root(name)? {
+                InRoot::Repo(repo) => repo,
+                InRoot::Control => return Err(Error::NotPermitted),
+                InRoot::Foreign => return Err(Error::NotFound),
+            },
+            parent @ (Node::Repo(_) | Node::Plans(_)) => {
+                return Err(match in_directory(&parent, name)? {
+                    Found::Plans(_) => Error::NotPermitted,
+                    Found::Artifact(..) => Error::NotDirectory,
+                    Found::Foreign => Error::NotFound,
+                });
+            }
+            _ => return Err(Error::NotPermitted),
+        };
+        if !self.has_repo(&repo).await? {
+            return Err(Error::NotFound);
+        }
+        let touched = lock(&self.local).touched(&repo).next().is_some();
+        if touched || !self.registry.list(&repo).await?.is_empty() {
+            return Err(Error::NotEmpty);
+        }
+        match lock(&self.local).remove(&repo) {
+            true => Ok(()),
+            // It is there because the configuration, or the registry, says so.
+            false => Err(Error::NotPermitted),
+        }
+    }
+
+    /// Deletes an artifact from every target, if the mount allows it. What is local can always be
+    /// removed: touched files, traces of failed pushes, and the bytes kept of these.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`] without `--allow-delete`; what the targets answered.
+    pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        let (id, suffix) = match self.node(parent)? {
+            parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
+                Found::Artifact(id, suffix) => (id, suffix),
+                Found::Plans(_) => return Err(Error::IsDirectory),
+                Found::Foreign => return Err(Error::NotFound),
+            },
+            Node::KeptDir(dir) => return self.unlink_kept(&dir, name),
+            Node::Root => return Err(Error::IsDirectory),
+            _ => return Err(Error::NotPermitted),
+        };
+        if self.resolve(&id, suffix).await?.is_none() {
+            let touched = lock(&self.local).untouch(&id);
+            let failed = self.registry.forget_error(&id);
+            return match touched || failed {
+                true => Ok(()),
+                false => Err(Error::NotFound),
+            };
+        }
+        if !self.settings.allow_delete {
+            let message = "deleting an artifact would remove it from the registry and every \
+                           backup: mount with --allow-delete to allow that";
+            let event = Event::new(Level::Warn, "refused", message);
+            self.registry.tell(event.with("artifact", id.to_string()));
+            return Err(Error::NotPermitted);
+        }
+        let fs = Arc::clone(&self);
+        let deletion = tokio::spawn(async move {
+            let _under_way = fs.under_way();
+            fs.registry.delete(&id).await
+        });
+        Ok(deletion.await.map_err(|_| Error::Io)??)
+    }
+
+    fn unlink_kept(&self, dir: &str, name: &OsStr) -> Result<()> {
+        match self.find_kept(dir, name)? {
+            Node::Kept { when, .. } => self
+                .registry
+                .remove_unpushed(when)
+                .map_err(|error| super::working::local(&error)),
+            _ => Err(Error::IsDirectory),
+        }
+    }
+
+    /// Renames. An artifact can't leave its name, and nothing else can become one yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`] for everything that exists.
+    pub async fn rename(
+        self: Arc<Self>,
+        parent: u64,
+        name: &OsStr,
+        _new_parent: u64,
+        new_name: &OsStr,
+        _flags: u32,
+    ) -> Result<()> {
+        self.writable()?;
+        self.node(parent)?;
+        let event = Event::new(
+            Level::Warn,
+            "refused",
+            "an artifact can't be renamed: copy it, for a copy is a push",
+        );
+        self.registry.tell(
+            event
+                .with("name", name.to_string_lossy())
+                .with("new_name", new_name.to_string_lossy()),
+        );
+        Err(Error::NotPermitted)
+    }
+}
+
+/// What a name in a repository, or in its plans, stands for.
+enum Found {
+    Plans(RepoName),
+    Artifact(ArtifactId, Option<Format>),
+    Foreign,
+}
+
+fn in_directory(parent: &Node, name: &OsStr) -> Result<Found> {
+    let (repo, found) = match parent {
+        Node::Repo(repo) => (repo, in_repo(name)?),
+        Node::Plans(repo) => (repo, in_plans(name)?),
+        _ => return Err(Error::NotDirectory),
+    };
+    let repo = repo.clone();
+    Ok(match found {
+        InRepo::Plans => Found::Plans(repo),
+        InRepo::Artifact(item, suffix) => Found::Artifact(ArtifactId { repo, item }, suffix),
+        InRepo::Foreign => Found::Foreign,
+    })
+}

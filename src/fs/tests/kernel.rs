@@ -1,0 +1,305 @@
+//! A kernel in miniature: paths, retries after ESTALE, and the calls that programs make.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use crate::artifact::RepoName;
+use crate::fs::{Attr, Error, Fs, OpenHow, ROOT, Result, SetAttr, Settings};
+use crate::registry::{self, Registry, Route, Routes, TargetId, WallClock, Watched};
+use crate::target::{Memory, Role, Target};
+
+/// Two backups and a registry in memory, mounted as far as one can without a mount.
+pub(super) struct World {
+    pub(super) fs: Arc<Fs>,
+    pub(super) registry: Memory,
+    pub(super) backups: [Memory; 2],
+    _state_dir: tempfile::TempDir,
+    next_pid: AtomicU32,
+}
+
+/// What a test may choose.
+#[derive(Default)]
+pub(super) struct Choice {
+    pub(super) registry: registry::Settings,
+    pub(super) allow_delete: bool,
+    pub(super) read_only: bool,
+    pub(super) named: Vec<&'static str>,
+    pub(super) stores: Option<[Memory; 3]>,
+    pub(super) max_writers: Option<usize>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(Choice::default())
+    }
+
+    pub(super) fn with(choice: Choice) -> Self {
+        let stores = choice.stores.unwrap_or_default();
+        let watched: Vec<Arc<Watched>> = stores
+            .iter()
+            .zip(["mem://registry", "mem://backup-1", "mem://backup-2"])
+            .enumerate()
+            .map(|(place, (store, url))| {
+                let role = match place {
+                    0 => Role::Registry,
+                    n => Role::Backup(n - 1),
+                };
+                let target = Target::new(role, url, Arc::new(store.clone()));
+                Arc::new(Watched::new(TargetId(place), target))
+            })
+            .collect();
+        let route = Route {
+            registry: Arc::clone(&watched[0]),
+            backups: watched[1..].to_vec(),
+        };
+        let named = choice.named.iter();
+        let named = named.map(|name| (RepoName::parse(name).unwrap(), route.clone()));
+        let routes = Routes::new(named.collect(), Some(route.clone()));
+        let state_dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(
+            routes,
+            choice.registry,
+            state_dir.path(),
+            WallClock::default(),
+        );
+        let settings = Settings {
+            staging_dir: state_dir.path().into(),
+            read_only: choice.read_only,
+            allow_delete: choice.allow_delete,
+            max_writers: choice.max_writers.unwrap_or(100),
+            mount: registry::Mount {
+                dir: "/mnt".into(),
+                started: SystemTime::now(),
+                read_only: choice.read_only,
+            },
+        };
+        let [registry_store, first, second] = stores;
+        Self {
+            fs: Fs::new(registry.unwrap(), settings),
+            registry: registry_store,
+            backups: [first, second],
+            _state_dir: state_dir,
+            next_pid: AtomicU32::new(1),
+        }
+    }
+
+    /// Mounts the same stores once more, from another machine as it were.
+    pub(super) fn another(&self) -> Self {
+        let [first, second] = self.backups.clone();
+        Self::with(Choice {
+            stores: Some([self.registry.clone(), first, second]),
+            ..Choice::default()
+        })
+    }
+
+    pub(super) fn all(&self) -> [&Memory; 3] {
+        [&self.registry, &self.backups[0], &self.backups[1]]
+    }
+
+    /// Looks a path up from the root; the references are given back.
+    pub(super) async fn walk(&self, path: &str, pid: u32) -> Result<Attr> {
+        let mut ino = ROOT;
+        let mut attr = self.fs.clone().getattr(ROOT, None).await?.0;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let entry = self.fs.clone().lookup(ino, OsStr::new(name), pid).await;
+            let entry = entry?;
+            // A real kernel gives them back some time; the inode must last until then.
+            attr = entry.attr;
+            ino = attr.ino;
+        }
+        Ok(attr)
+    }
+
+    pub(super) async fn stat(&self, path: &str) -> Result<Attr> {
+        self.walk(path, self.pid()).await
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.next_pid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// open(2): with O_CREAT where `create` says so, and once more after ESTALE.
+    pub(super) async fn open(&self, path: &str, how: OpenHow, create: bool) -> Result<File<'_>> {
+        let pid = self.pid();
+        match self.open_once(path, how, create, pid).await {
+            Err(Error::Stale) => self.open_once(path, how, create, pid).await,
+            opened => opened,
+        }
+    }
+
+    async fn open_once(
+        &self,
+        path: &str,
+        how: OpenHow,
+        create: bool,
+        pid: u32,
+    ) -> Result<File<'_>> {
+        let (ino, opened) = match self.walk(path, pid).await {
+            Ok(attr) => {
+                if create && how.exclusive {
+                    return Err(Error::Exists);
+                }
+                (attr.ino, self.fs.clone().open(attr.ino, how, pid).await?)
+            }
+            Err(Error::NotFound) if create => {
+                let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+                let parent = self.walk(parent, pid).await?.ino;
+                let created = self.fs.clone().create(parent, OsStr::new(name), how).await;
+                let (entry, opened) = created?;
+                (entry.attr.ino, opened)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(File {
+            world: self,
+            ino,
+            fh: opened.fh,
+        })
+    }
+
+    /// What `cp` does: open with O_CREAT and O_TRUNC, write, close.
+    pub(super) async fn cp(&self, path: &str, content: &[u8]) -> Result<()> {
+        let file = self.open(path, WRITE_ANEW, true).await?;
+        let written = file.write(0, content);
+        let flushed = file.close().await;
+        written.and(flushed)
+    }
+
+    /// What `cat` does.
+    pub(super) async fn cat(&self, path: &str) -> Result<Vec<u8>> {
+        let file = self.open(path, READ, false).await?;
+        let content = file.read_all().await;
+        file.close().await?;
+        content
+    }
+
+    pub(super) async fn ls(&self, path: &str) -> Result<Vec<String>> {
+        let ino = self.stat(path).await?.ino;
+        let fh = self.fs.clone().opendir(ino).await?;
+        let entries = self.fs.clone().readdir(fh, 2, false).await;
+        // Offset 2 is what a listing goes on from after `.` and `..`: it needs the first call.
+        drop(entries);
+        let entries = self.fs.clone().readdir(fh, 0, true).await?;
+        self.fs.releasedir(fh);
+        let names = entries.into_iter().map(|entry| entry.name);
+        Ok(names
+            .map(|name| name.into_string().unwrap())
+            .filter(|name| name != "." && name != "..")
+            .collect())
+    }
+
+    pub(super) async fn mkdir(&self, path: &str) -> Result<()> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.stat(parent).await?.ino;
+        self.fs.clone().mkdir(parent, OsStr::new(name)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn rmdir(&self, path: &str) -> Result<()> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.stat(parent).await?.ino;
+        self.fs.clone().rmdir(parent, OsStr::new(name)).await
+    }
+
+    pub(super) async fn rm(&self, path: &str) -> Result<()> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.stat(parent).await?.ino;
+        self.fs.clone().unlink(parent, OsStr::new(name)).await
+    }
+
+    pub(super) async fn xattr(&self, path: &str, name: &str) -> Option<String> {
+        let ino = self.stat(path).await.unwrap().ino;
+        let name = format!("user.atlas.{name}");
+        let value = self.fs.clone().getxattr(ino, OsStr::new(&name)).await;
+        Some(String::from_utf8(value.ok()?.to_vec()).unwrap())
+    }
+
+    pub(super) async fn json(&self, path: &str) -> serde_json::Value {
+        serde_json::from_slice(&self.cat(path).await.unwrap()).unwrap()
+    }
+
+    /// Lets the TTL of what is known pass.
+    pub(super) async fn wait(&self) {
+        tokio::time::sleep(std::time::Duration::from_millis(1_001)).await;
+    }
+}
+
+pub(super) const READ: OpenHow = OpenHow {
+    read: true,
+    write: false,
+    append: false,
+    truncate: false,
+    exclusive: false,
+};
+pub(super) const WRITE: OpenHow = OpenHow {
+    read: false,
+    write: true,
+    ..READ
+};
+pub(super) const READ_WRITE: OpenHow = OpenHow {
+    read: true,
+    write: true,
+    ..READ
+};
+pub(super) const WRITE_ANEW: OpenHow = OpenHow {
+    truncate: true,
+    ..WRITE
+};
+
+/// An open file description.
+pub(super) struct File<'a> {
+    world: &'a World,
+    pub(super) ino: u64,
+    pub(super) fh: u64,
+}
+
+impl File<'_> {
+    pub(super) fn write(&self, offset: u64, content: &[u8]) -> Result<()> {
+        let written = self.world.fs.write(self.fh, offset, content)?;
+        assert_eq!(written as usize, content.len());
+        Ok(())
+    }
+
+    pub(super) async fn read_all(&self) -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        loop {
+            let read = self.world.fs.clone();
+            let read = read.read(self.fh, content.len() as u64, 7).await?;
+            if read.is_empty() {
+                return Ok(content);
+            }
+            content.extend(read);
+        }
+    }
+
+    pub(super) async fn truncate(&self, size: u64) -> Result<()> {
+        let set = SetAttr { size: Some(size) };
+        let fs = self.world.fs.clone();
+        fs.setattr(self.ino, Some(self.fh), set, 0).await?;
+        Ok(())
+    }
+
+    pub(super) async fn size(&self) -> u64 {
+        let fs = self.world.fs.clone();
+        fs.getattr(self.ino, None).await.unwrap().0.size
+    }
+
+    /// close(2) of one of several descriptors.
+    pub(super) async fn flush(&self) -> Result<()> {
+        self.world.fs.clone().flush(self.fh).await
+    }
+
+    /// close(2) of the last descriptor.
+    pub(super) async fn close(self) -> Result<()> {
+        let flushed = self.flush().await;
+        self.world.fs.clone().release(self.fh).await?;
+        flushed
+    }
+
+    /// The end of a process that was killed: no FLUSH reaches anybody who waits for it.
+    pub(super) async fn release(self) {
+        self.world.fs.clone().release(self.fh).await.unwrap();
+    }
+}

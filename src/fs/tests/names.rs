@@ -1,0 +1,370 @@
+//! Names: what is there, what may be made, and what is refused.
+
+use super::kernel::{Choice, READ, WRITE, World};
+use crate::fs::{Error, FileKind, OpenHow, ROOT};
+use crate::registry::Settings;
+use crate::target::{Fault, Kind};
+
+const V1: &[u8] = b"schema \"public\" {}\n";
+const PLAN: &[u8] = b"plan \"p1\" {\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}\n";
+
+async fn world() -> World {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    world.cp("app/schema", V1).await.unwrap();
+    world.cp("app/plans/p1.plan.hcl", PLAN).await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn each_artifact_is_listed_once_and_has_its_aliases() {
+    let world = world().await;
+    assert_eq!(world.ls("").await.unwrap(), ["app"]);
+    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
+    let schema = world.stat("app/schema").await.unwrap();
+    assert_eq!(world.stat("app/schema.hcl").await.unwrap(), schema);
+    let plan = world.stat("app/plans/p1").await.unwrap();
+    assert_eq!(world.stat("app/plans/p1.plan.hcl").await.unwrap(), plan);
+    assert_eq!(plan.size, PLAN.len() as u64);
+}
+
+#[tokio::test]
+async fn the_control_files_are_there_and_not_listed() {
+    let world = world().await;
+    assert_eq!(
+        world.stat(".atlasfs").await.unwrap().kind,
+        FileKind::Directory
+    );
+    let names = world.ls(".atlasfs").await.unwrap();
+    assert_eq!(names, ["status", "metrics", "events", "unpushed"]);
+    assert_eq!(world.json(".atlasfs/status").await["mount"], "/mnt");
+    let denied = world.open(".atlasfs/status", WRITE, false).await;
+    assert_eq!(denied.err(), Some(Error::NotPermitted));
+}
+
+#[tokio::test]
+async fn repositories_of_the_configuration_are_always_there() {
+    let world = World::with(Choice {
+        named: vec!["app", "billing"],
+        ..Choice::default()
+    });
+    assert_eq!(world.ls("").await.unwrap(), ["app", "billing"]);
+    assert_eq!(world.ls("app").await.unwrap(), ["plans"]);
+    assert_eq!(world.rmdir("app").await, Err(Error::NotPermitted));
+    for store in world.all() {
+        store.set_fault(Fault::Fail(Kind::Unreachable));
+    }
+    assert!(world.stat("billing/plans").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn repositories_found_in_the_registry_appear_too() {
+    let world = world().await;
+    let other = world.another();
+    assert_eq!(other.ls("").await.unwrap(), ["app"]);
+    world.mkdir("billing").await.unwrap();
+    world.cp("billing/schema", V1).await.unwrap();
+    other.wait().await;
+    assert_eq!(other.ls("").await.unwrap(), ["app", "billing"]);
+    assert_eq!(other.cat("billing/schema").await.unwrap(), V1);
+}
+
+#[tokio::test]
+async fn an_empty_repository_is_local_until_its_first_push() {
+    let world = world().await;
+    world.mkdir("new").await.unwrap();
+    assert_eq!(world.mkdir("new").await, Err(Error::Exists));
+    assert_eq!(world.mkdir("app").await, Err(Error::Exists));
+    assert_eq!(world.ls("").await.unwrap(), ["app", "new"]);
+    assert_eq!(world.another().ls("").await.unwrap(), ["app"]);
+    assert_eq!(world.ls("new").await.unwrap(), ["plans"]);
+    world.rmdir("new").await.unwrap();
+    assert_eq!(world.stat("new").await, Err(Error::NotFound));
+    assert_eq!(world.rmdir("new").await, Err(Error::NotFound));
+}
+
+#[tokio::test]
+async fn a_repository_that_holds_something_is_not_removed() {
+    let world = world().await;
+    assert_eq!(world.rmdir("app").await, Err(Error::NotEmpty));
+    world.mkdir("new").await.unwrap();
+    let touched = world.open("new/schema", WRITE, true).await.unwrap();
+    touched.close().await.unwrap();
+    assert_eq!(world.rmdir("new").await, Err(Error::NotEmpty));
+}
+
+#[tokio::test]
+async fn plans_is_always_there() {
+    let world = world().await;
+    assert_eq!(world.mkdir("app/plans").await, Err(Error::Exists));
+    assert_eq!(world.rmdir("app/plans").await, Err(Error::NotPermitted));
+}
+
+#[tokio::test]
+async fn what_is_not_of_the_contract_is_refused() {
+    let world = world().await;
+    for path in [
+        "file",
+        "app/README.md",
+        "app/schema.txt",
+        "app/versions",
+        "app/tags",
+        "app/migrations",
+        "app/plans/-x",
+        "app/plans/.x",
+        ".atlasfs/new",
+        ".atlasfs/unpushed/x",
+        "app/.schema.swp",
+    ] {
+        let created = world.open(path, WRITE, true).await;
+        assert_eq!(created.err(), Some(Error::NotPermitted), "{path}");
+    }
+    for path in [".git", "-x", "app/dir", "app/plans/dir", ".atlasfs/dir"] {
+        assert_eq!(world.mkdir(path).await, Err(Error::NotPermitted), "{path}");
+    }
+    for store in world.all() {
+        let writes = store
+            .requests()
+            .into_iter()
+            .filter(|request| !is_read(request));
+        assert_eq!(writes.count(), 2, "the two of the set-up");
+    }
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(events.contains("not a name of this mount"));
+}
+
+fn is_read(request: &str) -> bool {
+    ["GET", "HEAD", "LIST", "PROBE"]
+        .iter()
+        .any(|verb| request.starts_with(verb))
+}
+
+#[tokio::test]
+async fn names_of_256_bytes_are_too_long_and_of_255_are_not() {
+    let world = world().await;
+    let long = format!("app/plans/{}", "a".repeat(256));
+    assert_eq!(world.stat(&long).await, Err(Error::NameTooLong));
+    let long = format!("app/plans/{}", "a".repeat(255));
+    assert_eq!(world.stat(&long).await, Err(Error::NotFound));
+}
+
+#[tokio::test]
+async fn deleting_is_refused_unless_the_mount_allows_it() {
+    let world = world().await;
+    assert_eq!(world.rm("app/schema").await, Err(Error::NotPermitted));
+    assert_eq!(
+        world.rm("app/plans/p1.plan.hcl").await,
+        Err(Error::NotPermitted)
+    );
+    assert_eq!(world.rm("app/none").await, Err(Error::NotFound));
+    assert_eq!(world.rm("app/plans").await, Err(Error::IsDirectory));
+    for store in world.all() {
+        assert!(store.content("app/schema").is_some());
+    }
+}
+
+async fn deletable() -> World {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        allow_delete: true,
+        ..Choice::default()
+    });
+    world.cp("app/schema", V1).await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn a_deletion_removes_from_every_target() {
+    let world = deletable().await;
+    world.rm("app/schema.hcl").await.unwrap();
+    for store in world.all() {
+        assert_eq!(store.content("app/schema"), None);
+    }
+    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
+    world.cp("app/schema", V1).await.unwrap();
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+}
+
+#[tokio::test]
+async fn a_deletion_that_a_target_missed_fails_and_can_be_repeated() {
+    for place in 0..3 {
+        let world = deletable().await;
+        world.all()[place].set_fault(Fault::FailWrites(Kind::Unreachable));
+        assert_eq!(world.rm("app/schema").await, Err(Error::Io));
+        assert_eq!(
+            world.cat("app/schema").await.unwrap(),
+            V1,
+            "still there for everybody"
+        );
+        world.all()[place].set_fault(None);
+        world.rm("app/schema").await.unwrap();
+        assert!(
+            world
+                .all()
+                .iter()
+                .all(|store| store.content("app/schema").is_none())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_mount_changes_nothing() {
+    let world = world().await;
+    let reader = World::with(Choice {
+        read_only: true,
+        allow_delete: true,
+        stores: Some([
+            world.registry.clone(),
+            world.backups[0].clone(),
+            world.backups[1].clone(),
+        ]),
+        ..Choice::default()
+    });
+    assert_eq!(reader.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(reader.cp("app/schema", V1).await, Err(Error::ReadOnly));
+    assert_eq!(reader.cp("app/plans/p2", PLAN).await, Err(Error::ReadOnly));
+    assert_eq!(reader.rm("app/schema").await, Err(Error::ReadOnly));
+    assert_eq!(reader.mkdir("x").await, Err(Error::ReadOnly));
+    assert_eq!(reader.rmdir("app").await, Err(Error::ReadOnly));
+    assert_eq!(reader.stat("app/schema").await.unwrap().perm, 0o444);
+}
+
+#[tokio::test]
+async fn exclusive_creation_fails_where_something_is() {
+    let world = world().await;
+    let exclusive = OpenHow {
+        exclusive: true,
+        ..WRITE
+    };
+    let root = world.stat("app").await.unwrap().ino;
+    let name = std::ffi::OsStr::new("schema");
+    let created = world.fs.clone().create(root, name, exclusive).await;
+    assert_eq!(created.err(), Some(Error::Exists));
+}
+
+#[tokio::test]
+async fn the_extended_attributes_are_those_of_the_contract() {
+    let world = world().await;
+    world.cat("app/plans/p1").await.unwrap();
+    let ino = world.stat("app/plans/p1").await.unwrap().ino;
+    let names = world.fs.clone().listxattr(ino).await.unwrap();
+    let expected =
+        ["url", "version", "sha256", "source", "push"].map(|name| format!("user.atlas.{name}"));
+    assert_eq!(names, expected);
+    assert_eq!(
+        world.xattr("app/plans/p1", "url").await.unwrap(),
+        "atlas://app/plans/p1"
+    );
+    assert_eq!(
+        world.xattr("app/schema", "url").await.unwrap(),
+        "atlas://app"
+    );
+    assert_eq!(
+        world.xattr("app/plans/p1", "version").await.unwrap().len(),
+        14
+    );
+    assert_eq!(
+        world.xattr("app/plans/p1", "source").await.unwrap(),
+        "cache"
+    );
+    assert_eq!(world.xattr("app/plans/p1", "nonsense").await, None);
+    assert!(world.fs.clone().listxattr(ROOT).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_store_with_foreign_names_shows_only_what_is_of_the_contract() {
+    let world = world().await;
+    let foreign = [
+        "app/../etc",
+        "app//x",
+        "app/plans/a\nb",
+        "app/schema/nested",
+        "app/plans/p1/nested",
+        "app/README",
+        "app/plans/-x",
+        "app/plans/x.plan.hcl",
+        "..",
+        "é/schema",
+        "app/plans/\u{1}",
+    ];
+    for key in foreign {
+        world.registry.place(key, b"foreign", None);
+    }
+    let other = world.another();
+    assert_eq!(other.ls("").await.unwrap(), ["app"]);
+    assert_eq!(other.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(other.ls("app/plans").await.unwrap(), ["p1"]);
+    assert_eq!(other.cat("app/schema").await.unwrap(), V1);
+    let hidden = other.json(".atlasfs/status").await["hidden_names"].as_u64();
+    assert!(hidden.unwrap() >= 9, "{hidden:?}");
+    other.ls("app").await.unwrap();
+    let events = String::from_utf8(other.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(
+        events.matches("\"event\":\"hidden\"").count() <= 2,
+        "logged once"
+    );
+}
+
+#[tokio::test]
+async fn what_is_known_to_be_there_is_read_from_where_it_is() {
+    let world = world().await;
+    let reader = world.open("app/schema", READ, false).await.unwrap();
+    assert_eq!(reader.size().await, V1.len() as u64);
+}
+
+#[tokio::test]
+async fn forgotten_inodes_are_freed() {
+    let world = world().await;
+    for _ in 0..50 {
+        world.cat("app/schema").await.unwrap();
+        world.ls("app/plans").await.unwrap();
+    }
+    let counted = crate::fs::lock(&world.fs.nodes).len();
+    for ino in 2..1_000 {
+        world.fs.forget(ino, 1_000_000);
+    }
+    assert!(
+        counted < 20,
+        "the same names have the same inodes: {counted}"
+    );
+    assert_eq!(crate::fs::lock(&world.fs.nodes).len(), 1, "the root");
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_where_it_was_left_and_begins_anew_at_zero() {
+    let world = World::with(Choice {
+        registry: Settings {
+            validate: false,
+            ..Settings::default()
+        },
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    for n in 0..5 {
+        world.cp(&format!("app/plans/p{n}"), b"x").await.unwrap();
+    }
+    let ino = world.stat("app/plans").await.unwrap().ino;
+    let fh = world.fs.clone().opendir(ino).await.unwrap();
+    let all = world.fs.clone().readdir(fh, 0, false).await.unwrap();
+    assert_eq!(all.len(), 7);
+    world.cp("app/plans/p9", b"x").await.unwrap();
+    for (at, entry) in all.iter().enumerate() {
+        let rest = world
+            .fs
+            .clone()
+            .readdir(fh, entry.offset, true)
+            .await
+            .unwrap();
+        let names: Vec<_> = rest.iter().map(|entry| &entry.name).collect();
+        let expected: Vec<_> = all[at + 1..].iter().map(|entry| &entry.name).collect();
+        assert_eq!(names, expected);
+    }
+    assert_eq!(
+        world.fs.clone().readdir(fh, 0, false).await.unwrap().len(),
+        8
+    );
+    world.fs.releasedir(fh);
+}

@@ -1,0 +1,415 @@
+//! Pulls: what a read gives, and what it never gives.
+
+use std::time::{Duration, SystemTime};
+
+use super::kernel::{Choice, READ, World};
+use crate::artifact::{Format, Stamp};
+use crate::fs::Error;
+use crate::registry::{FallbackOn, Settings};
+use crate::target::{Fault, Kind, Memory};
+
+const V1: &[u8] = b"schema \"public\" {}\n";
+const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
+
+/// Another mount's pushes, read by one that has no cache: every read asks a target.
+async fn uncached(content: &[u8]) -> World {
+    with(
+        content,
+        Settings {
+            cache_bytes: 0,
+            ..Settings::default()
+        },
+    )
+    .await
+}
+
+async fn with(content: &[u8], settings: Settings) -> World {
+    let world = World::with(Choice {
+        registry: settings,
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    world.another().push_first(content).await;
+    world
+}
+
+impl World {
+    async fn push_first(&self, content: &[u8]) {
+        self.mkdir("app").await.unwrap();
+        self.cp("app/schema", content).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_read_comes_from_the_registry_first() {
+    let world = uncached(V1).await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(
+        world.xattr("app/schema", "source").await.unwrap(),
+        "registry"
+    );
+    for backup in &world.backups {
+        let reads = backup.requests();
+        assert!(
+            reads.iter().all(|request| !request.starts_with("GET")),
+            "{reads:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_outage_of_the_registry_falls_back_to_the_backups_in_order() {
+    for fault in [
+        Fault::Fail(Kind::Unreachable),
+        Fault::Fail(Kind::Busy),
+        Fault::Fail(Kind::StoreMissing),
+        Fault::Corrupt,
+    ] {
+        let world = uncached(V1).await;
+        world.registry.set_fault(fault);
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1, "{fault:?}");
+        assert_eq!(
+            world.xattr("app/schema", "source").await.unwrap(),
+            "mem://backup-1"
+        );
+        world.backups[0].set_fault(fault);
+        world.backups[0].requests();
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1, "{fault:?}");
+        assert_eq!(
+            world.xattr("app/schema", "source").await.unwrap(),
+            "mem://backup-2"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_fallback_is_told() {
+    let world = uncached(V1).await;
+    world.registry.set_fault(Fault::Fail(Kind::Busy));
+    world.cat("app/schema").await.unwrap();
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    let fallback = events
+        .lines()
+        .find(|line| line.contains("\"event\":\"fallback\""));
+    assert!(fallback.unwrap().contains("mem://backup-1"));
+    let metrics = String::from_utf8(world.cat(".atlasfs/metrics").await.unwrap()).unwrap();
+    assert!(
+        metrics.contains("atlasfs_pulls_total{source=\"backup\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("atlasfs_target_up{target=\"mem://registry\"} 0\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_is_no_outage() {
+    for (kind, error) in [
+        (Kind::Denied, Error::Denied),
+        (Kind::Invalid, Error::Invalid),
+    ] {
+        let world = uncached(V1).await;
+        world.registry.set_fault(Fault::Fail(kind));
+        assert_eq!(world.cat("app/schema").await, Err(error));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_from_the_registry_does_not_come_back_from_a_backup() {
+    let world = uncached(V1).await;
+    world.cat("app/schema").await.unwrap();
+    world.registry.remove("app/schema");
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
+    world.registry.set_fault(Fault::Fail(Kind::Busy));
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
+}
+
+#[tokio::test]
+async fn a_site_may_fall_back_on_refusals_too() {
+    let fallback_on = FallbackOn {
+        not_found: true,
+        denied: true,
+    };
+    let world = with(
+        V1,
+        Settings {
+            fallback_on,
+            ..Settings::default()
+        },
+    )
+    .await;
+    world.registry.remove("app/schema");
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let world = with(
+        V1,
+        Settings {
+            fallback_on,
+            ..Settings::default()
+        },
+    )
+    .await;
+    world.registry.set_fault(Fault::Fail(Kind::Denied));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hung_targets_leave_time_for_the_next_one() {
+    let world = uncached(V1).await;
+    world.registry.set_fault(Fault::Hang);
+    world.backups[0].set_fault(Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    // A LIST and a GET, each within its own deadline.
+    assert!(
+        begun.elapsed() <= Duration::from_secs(7),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_every_target_hung_each_operation_ends_by_its_deadline() {
+    let world = uncached(V1).await;
+    for store in world.all() {
+        store.set_fault(Fault::Hang);
+    }
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.stat("app/schema").await, Err(Error::Io));
+    assert!(begun.elapsed() <= Duration::from_millis(2_010));
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.stat("app/schema").await, Err(Error::Io));
+    assert!(
+        begun.elapsed() <= Duration::from_millis(10),
+        "it has just been tried"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cached_is_served_labelled_when_no_target_answers() {
+    let world = with(V1, Settings::default()).await;
+    world.cat("app/schema").await.unwrap();
+    assert_eq!(world.xattr("app/schema", "stale").await, None);
+    for store in world.all() {
+        store.set_fault(Fault::Fail(Kind::Unreachable));
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.xattr("app/schema", "stale").await.unwrap(), "10");
+    assert_eq!(world.xattr("app/schema", "source").await.unwrap(), "cache");
+    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_pushed_from_stale_knowledge_without_an_error() {
+    let world = with(V1, Settings::default()).await;
+    world.cat("app/schema").await.unwrap();
+    for store in world.all() {
+        store.set_fault(Fault::Fail(Kind::Unreachable));
+    }
+    world.wait().await;
+    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(world.cp("app/plans/new", V2).await, Err(Error::Invalid));
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_and_sizes_cost_one_list_a_repository_within_the_ttl() {
+    let world = with(V1, Settings::default()).await;
+    world.registry.requests();
+    for _ in 0..100 {
+        assert_eq!(
+            world.stat("app/schema").await.unwrap().size,
+            V1.len() as u64
+        );
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(world.stat("app/plans/none").await, Err(Error::NotFound));
+    }
+    assert_eq!(world.registry.requests(), ["LIST app", "GET app/schema"]);
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.registry.requests(), ["LIST app"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_readers_of_one_cold_file_cost_one_request() {
+    let world = with(V1, Settings::default()).await;
+    world.registry.requests();
+    world
+        .registry
+        .set_fault(Fault::Slow(Duration::from_millis(50)));
+    let readers = (0..100).map(|_| world.cat("app/schema"));
+    for content in futures::future::join_all(readers).await {
+        assert_eq!(content.unwrap(), V1);
+    }
+    assert_eq!(world.registry.requests(), ["LIST app", "GET app/schema"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_mounts_push_is_seen_after_the_ttl_and_open_files_keep_theirs() {
+    let world = with(V1, Settings::default()).await;
+    let before = world.stat("app/schema").await.unwrap();
+    let reader = world.open("app/schema", READ, false).await.unwrap();
+    world.another().cp("app/schema", V2).await.unwrap();
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    let after = world.stat("app/schema").await.unwrap();
+    assert_eq!(reader.read_all().await.unwrap(), V1);
+    assert_ne!(after.ino, before.ino);
+    assert!(after.time > before.time);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_on_an_old_inode_is_sent_to_the_newest_content() {
+    let world = with(V1, Settings::default()).await;
+    let pid = world.pid();
+    let old = world.walk("app/schema", pid).await.unwrap().ino;
+    world.cp("app/schema", V2).await.unwrap();
+    let opened = world.fs.clone().open(old, READ, pid).await;
+    assert_eq!(opened.unwrap_err(), Error::Stale);
+    let opened = world.fs.clone().open(old, READ, pid).await.unwrap();
+    assert!(opened.direct_io, "these pages are another inode's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_never_goes_back_in_time() {
+    let world = uncached(V1).await;
+    let old = world.registry.object("app/schema").unwrap();
+    world.cp("app/schema", V2).await.unwrap();
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    // The registry comes back from yesterday's snapshot, and so does the first backup.
+    for store in [&world.registry, &world.backups[0]] {
+        store.place("app/schema", V1, old.stamp);
+    }
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(
+        world.xattr("app/schema", "source").await.unwrap(),
+        "mem://backup-2"
+    );
+    world.backups[1].set_fault(Fault::Fail(Kind::Busy));
+    assert_eq!(
+        world.cat("app/schema").await,
+        Err(Error::Io),
+        "rather none than an old one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_has_not_got_yet_is_served_from_the_backups() {
+    for stores in [None, Some(listing_no_stamps())] {
+        let world = World::with(Choice {
+            registry: Settings {
+                cache_bytes: 0,
+                ..Settings::default()
+            },
+            named: vec!["app"],
+            stores,
+            ..Choice::default()
+        });
+        world.cp("app/schema", V1).await.unwrap();
+        world.registry.set_fault(Fault::Fail(Kind::Busy));
+        world.cp("app/schema", V2).await.unwrap();
+        world
+            .cp(
+                "app/plans/p",
+                b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n",
+            )
+            .await
+            .unwrap();
+        world.registry.set_fault(None);
+        world.wait().await;
+        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+        assert!(world.cat("app/plans/p").await.is_ok());
+        assert_eq!(
+            world.stat("app/schema").await.unwrap().size,
+            V2.len() as u64
+        );
+        world.cp("app/schema", V1).await.unwrap();
+        assert_eq!(world.registry.content("app/schema").unwrap(), V1);
+        assert_eq!(world.xattr("app/schema", "pending").await, None);
+    }
+}
+
+fn listing_no_stamps() -> [Memory; 3] {
+    std::array::from_fn(|_| Memory::without_listed_stamps())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_without_stamps_costs_one_get_an_artifact_that_is_looked_at() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some(listing_no_stamps()),
+        ..Choice::default()
+    });
+    world.another().cp("app/schema", V1).await.unwrap_err();
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema", V1).await.unwrap();
+    world.registry.requests();
+    let stamp = world.registry.object("app/schema").unwrap().stamp.unwrap();
+    assert_eq!(world.stat("app/schema").await.unwrap().time, stamp.time());
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(
+        world.stat("app/schema.hcl").await.unwrap().size,
+        V1.len() as u64
+    );
+    assert_eq!(world.registry.requests(), ["LIST app", "GET app/schema"]);
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.registry.requests(), ["LIST app"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_content_does_not_change_while_one_looks() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some(listing_no_stamps()),
+        ..Choice::default()
+    });
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema", V1).await.unwrap();
+    world.ls("app").await.unwrap();
+    let shown = world.stat("app/schema").await.unwrap();
+    world.cat("app/schema").await.unwrap();
+    assert_eq!(world.stat("app/schema").await.unwrap(), shown);
+    world.wait().await;
+    assert_eq!(world.stat("app/schema").await.unwrap(), shown);
+}
+
+#[tokio::test]
+async fn content_put_there_by_hand_is_served_with_the_stores_own_time() {
+    let world = uncached(V1).await;
+    world.registry.place("app/schema", V2, None);
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    let age = SystemTime::now().duration_since(world.stat("app/schema").await.unwrap().time);
+    assert!(age.unwrap() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_stamp_that_is_not_of_the_bytes_is_an_outage_of_that_target() {
+    let world = uncached(V1).await;
+    let stamp = Stamp::new(u64::MAX / 2, V2, Format::Hcl);
+    world.registry.place("app/schema", V1, Some(stamp));
+    world.backups[0].place("app/schema", V1, Some(Stamp::new(5, V1, Format::Hcl)));
+    let read = world.cat("app/schema").await.unwrap();
+    assert_eq!(read, V1);
+    assert_ne!(
+        world.xattr("app/schema", "source").await.unwrap(),
+        "registry"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_missed_a_push_does_not_hide_it() {
+    let world = uncached(V1).await;
+    world.backups[0].remove("app/schema");
+    world.registry.set_fault(Fault::Fail(Kind::Busy));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(
+        world.xattr("app/schema", "source").await.unwrap(),
+        "mem://backup-2"
+    );
+}

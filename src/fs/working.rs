@@ -1,0 +1,273 @@
+//! A writer's own view of an artifact: the staging file that no reader sees.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::{Error, lock};
+use crate::artifact::{ArtifactId, Format};
+use crate::registry::Base;
+
+/// The bytes that a writer is working on, and how much of them has been pushed.
+#[derive(Debug)]
+pub(super) struct Working {
+    id: ArtifactId,
+    suffix: Option<Format>,
+    max_size: u64,
+    state: Mutex<State>,
+    /// Held while a push of these bytes is under way: the two flushes of a duplicated descriptor
+    /// are one push.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    staging: Option<File>,
+    size: u64,
+    time: SystemTime,
+    base: Base,
+    handles: u32,
+    /// Counts changes.
+    change: u64,
+    /// The change that the last successful push included.
+    pushed: u64,
+    /// The change that the last failed push included.
+    failed: u64,
+    /// Whether anything has happened besides the truncation by opening.
+    written: bool,
+}
+
+/// The bytes to push, and what they are to replace.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// Which change they include.
+    pub(super) change: u64,
+    /// The bytes.
+    pub(super) bytes: Bytes,
+    /// What they may replace.
+    pub(super) base: Base,
+    /// Nothing has happened but the truncation by opening: a shell's redirection closes a
+    /// duplicate before the program has written anything.
+    pub(super) only_opened: bool,
+}
+
+/// Where a writer stands when its last handle goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Everything is pushed, or its failure was reported; or other handles are left.
+    Nothing,
+    /// Bytes that no close has tried to push.
+    Unpushed,
+    /// A truncation by opening that nothing followed.
+    OnlyOpened,
+}
+
+impl Working {
+    /// Makes a view of an artifact that has not been opened yet.
+    pub(super) fn new(
+        id: ArtifactId,
+        suffix: Option<Format>,
+        max_size: u64,
+        now: SystemTime,
+        size: u64,
+    ) -> Self {
+        Self {
+            id,
+            suffix,
+            max_size,
+            state: Mutex::new(State {
+                staging: None,
+                size,
+                time: now,
+                base: Base::Absent,
+                handles: 0,
+                change: 0,
+                pushed: 0,
+                failed: 0,
+                written: false,
+            }),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Returns the artifact.
+    pub(super) fn id(&self) -> &ArtifactId {
+        &self.id
+    }
+
+    /// Returns the format that the name's suffix says.
+    pub(super) fn suffix(&self) -> Option<Format> {
+        self.suffix
+    }
+
+    /// Tells whether a handle has been opened on it.
+    pub(super) fn is_open(&self) -> bool {
+        lock(&self.state).staging.is_some()
+    }
+
+    /// Tells whether there is anything that has not been pushed.
+    pub(super) fn is_changed(&self) -> bool {
+        let state = lock(&self.state);
+        state.change != state.pushed
+    }
+
+    /// Opens a handle. The first one sets what is there: `content`, to be replaced if it is still
+    /// `base` by then. `empty`: the file is truncated, or new, which is a change already.
+    pub(super) fn open(
+        &self,
+        staging_dir: &Path,
+        base: Base,
+        content: &[u8],
+        empty: bool,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let mut state = lock(&self.state);
+        if state.staging.is_none() {
+            let staging = tempfile::tempfile_in(staging_dir).map_err(|error| local(&error))?;
+            staging
+                .write_all_at(content, 0)
+                .map_err(|error| local(&error))?;
+            state.staging = Some(staging);
+            state.size = content.len() as u64;
+            state.base = base;
+        }
+        if empty {
+            if let Some(staging) = &state.staging {
+                staging.set_len(0).map_err(|error| local(&error))?;
+            }
+            state.size = 0;
+            state.time = now;
+            state.change += 1;
+        }
+        state.handles += 1;
+        Ok(())
+    }
+
+    /// Closes a handle; the last one gives the staging file back. Says first what is left.
+    pub(super) fn left(&self) -> Left {
+        let state = lock(&self.state);
+        if state.handles != 1 || state.change == state.pushed {
+            Left::Nothing
+        } else if !state.written && state.size == 0 {
+            Left::OnlyOpened
+        } else if state.change == state.failed {
+            Left::Nothing
+        } else {
+            Left::Unpushed
+        }
+    }
+
+    /// Drops a handle.
+    pub(super) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.handles = state.handles.saturating_sub(1);
+        if state.handles == 0 {
+            state.staging = None;
+        }
+    }
+
+    /// Returns size and time as the writer sees them.
+    pub(super) fn attributes(&self) -> (u64, SystemTime) {
+        let state = lock(&self.state);
+        (state.size, state.time)
+    }
+
+    /// Writes at an offset, or at the end.
+    pub(super) fn write(
+        &self,
+        offset: u64,
+        data: &[u8],
+        append: bool,
+        now: SystemTime,
+    ) -> Result<u32, Error> {
+        let mut state = lock(&self.state);
+        let offset = if append { state.size } else { offset };
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|&end| end <= self.max_size)
+            .ok_or(Error::TooBig)?;
+        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
+        staging
+            .write_all_at(data, offset)
+            .map_err(|error| local(&error))?;
+        state.size = state.size.max(end);
+        state.time = now;
+        state.change += 1;
+        state.written = true;
+        u32::try_from(data.len()).map_err(|_| Error::Invalid)
+    }
+
+    /// Reads what the writer sees.
+    pub(super) fn read(&self, offset: u64, size: u32) -> Result<Bytes, Error> {
+        let state = lock(&self.state);
+        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
+        let left = state.size.saturating_sub(offset).min(size.into());
+        read_at(staging, offset, left).map_err(|error| local(&error))
+    }
+
+    /// Cuts, or extends with zeroes.
+    pub(super) fn set_size(&self, size: u64, now: SystemTime) -> Result<(), Error> {
+        let mut state = lock(&self.state);
+        if size > self.max_size {
+            return Err(Error::TooBig);
+        }
+        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
+        if size != state.size {
+            staging.set_len(size).map_err(|error| local(&error))?;
+            state.time = now;
+        }
+        state.size = size;
+        // A size set on purpose is a change also where it was that already: `truncate -s 0`
+        // means to push, and is told that nothing empty is pushed.
+        state.change += 1;
+        state.written = true;
+        Ok(())
+    }
+
+    /// Returns the bytes to push; `None` if there are none that have not been pushed.
+    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, Error> {
+        let state = lock(&self.state);
+        if state.change == state.pushed {
+            return Ok(None);
+        }
+        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
+        let bytes = read_at(staging, 0, state.size).map_err(|error| local(&error))?;
+        Ok(Some(Snapshot {
+            change: state.change,
+            only_opened: !state.written && bytes.is_empty(),
+            bytes,
+            base: state.base,
+        }))
+    }
+
+    /// Takes note of how the push of a snapshot ended, and of what the next one may replace.
+    pub(super) fn note(&self, change: u64, base: Base, succeeded: bool) {
+        let mut state = lock(&self.state);
+        state.base = base;
+        match succeeded {
+            true => state.pushed = change,
+            false => state.failed = change,
+        }
+    }
+}
+
+fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes.into())
+}
+
+/// Maps an error of this machine's disk.
+pub(super) fn local(error: &io::Error) -> Error {
+    tracing::error!("can't use the staging directory: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace,
+        io::ErrorKind::NotFound => Error::NotFound,
+        _ => Error::Io,
+    }
+}

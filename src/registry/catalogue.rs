@@ -1,0 +1,233 @@
+//! The catalogue: names, sizes and stamps of every artifact that the mount has heard of, and how
+//! fresh that knowledge is.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::Error;
+use super::lock;
+use super::record::{Known, Record};
+use super::route::TargetId;
+use crate::artifact::{ArtifactId, Item, RepoName};
+use crate::target::RepoListing;
+
+/// How fresh the knowledge of something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Freshness {
+    /// A target has told of it within the TTL.
+    Fresh,
+    /// It is time to ask.
+    Due,
+    /// Asking failed, within the TTL: what is known is stale, and asking again would only wait
+    /// for the same failure.
+    Failed(Error),
+}
+
+/// When something was last listed, and how that ended.
+#[derive(Debug, Clone, Default)]
+struct Listing {
+    succeeded: Option<Instant>,
+    failed: Option<(Instant, Error)>,
+}
+
+impl Listing {
+    fn freshness(&self, ttl: Duration) -> Freshness {
+        match (&self.failed, self.succeeded) {
+            (Some((at, error)), _) if at.elapsed() < ttl => Freshness::Failed(error.clone()),
+            (_, Some(at)) if at.elapsed() < ttl => Freshness::Fresh,
+            _ => Freshness::Due,
+        }
+    }
+
+    fn succeed(&mut self, begun: Instant) {
+        self.succeeded = Some(begun);
+        self.failed = None;
+    }
+}
+
+/// Who told of a repository's artifacts.
+#[derive(Debug, Clone, Copy)]
+pub struct From {
+    /// The target.
+    pub target: TargetId,
+    /// Whether it is the repository's registry.
+    pub is_registry: bool,
+    /// Whether what the registry doesn't list is taken for deleted.
+    pub decides_absence: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    listing: Listing,
+    records: BTreeMap<Item, Record>,
+}
+
+/// The catalogue of one mount.
+#[derive(Debug)]
+pub struct Catalogue {
+    ttl: Duration,
+    shelves: Mutex<HashMap<RepoName, Shelf>>,
+    roots: Mutex<Roots>,
+    hidden: Mutex<HashSet<(TargetId, String)>>,
+    revisions: AtomicU64,
+}
+
+/// The repositories that the registries list, each with the place of its registry's route.
+#[derive(Debug, Default)]
+struct Roots {
+    listing: Listing,
+    found: BTreeMap<RepoName, usize>,
+}
+
+/// How many hidden names are remembered, so that each is logged once: a store full of foreign
+/// objects must not fill this machine's memory.
+const HIDDEN_REMEMBERED: usize = 10_000;
+
+impl Catalogue {
+    /// Makes an empty catalogue whose knowledge is fresh for `ttl`.
+    pub fn new(ttl: Duration) -> Self {
+        Self {
+            ttl,
+            shelves: Mutex::default(),
+            roots: Mutex::default(),
+            hidden: Mutex::default(),
+            revisions: AtomicU64::new(1),
+        }
+    }
+
+    /// Issues the number of a new content.
+    pub fn next_revision(&self) -> u64 {
+        self.revisions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells how fresh the listing of a repository is.
+    pub fn freshness(&self, repo: &RepoName) -> Freshness {
+        lock(&self.shelves)
+            .get(repo)
+            .map_or(Freshness::Due, |shelf| shelf.listing.freshness(self.ttl))
+    }
+
+    /// Tells for how long no target has listed a repository; `None` if none ever has.
+    pub fn age(&self, repo: &RepoName) -> Option<Duration> {
+        let shelves = lock(&self.shelves);
+        Some(shelves.get(repo)?.listing.succeeded?.elapsed())
+    }
+
+    /// Takes note of a target's listing of a repository, begun at `begun`.
+    pub fn list(&self, repo: &RepoName, from: From, listing: &RepoListing, begun: Instant) {
+        let mut shelves = lock(&self.shelves);
+        let shelf = shelves.entry(repo.clone()).or_default();
+        shelf.listing.succeed(begun);
+        for (item, listed) in &listing.items {
+            let record = shelf.records.entry(item.clone()).or_default();
+            record.listed(from.target, from.is_registry, listed, begun, || {
+                self.next_revision()
+            });
+        }
+        for (item, record) in &mut shelf.records {
+            if !listing.items.contains_key(item) {
+                let decides = from.is_registry && from.decides_absence;
+                record.unlisted(from.target, decides, begun);
+            }
+        }
+        shelf.records.retain(|_, record| !record.is_blank());
+    }
+
+    /// Takes note that no target could list a repository.
+    pub fn fail(&self, repo: &RepoName, error: Error) {
+        let mut shelves = lock(&self.shelves);
+        let shelf = shelves.entry(repo.clone()).or_default();
+        shelf.listing.failed = Some((Instant::now(), error));
+    }
+
+    /// Looks at what is known of an artifact, if anything is.
+    pub fn peek<T>(&self, id: &ArtifactId, look: impl FnOnce(&Record) -> T) -> Option<T> {
+        let shelves = lock(&self.shelves);
+        shelves.get(&id.repo)?.records.get(&id.item).map(look)
+    }
+
+    /// Changes what is known of an artifact.
+    pub fn change<T>(&self, id: &ArtifactId, change: impl FnOnce(&mut Record) -> T) -> T {
+        let mut shelves = lock(&self.shelves);
+        let shelf = shelves.entry(id.repo.clone()).or_default();
+        change(shelf.records.entry(id.item.clone()).or_default())
+    }
+
+    /// Shows every artifact of a repository.
+    pub fn show(&self, repo: &RepoName) -> Vec<(Item, Known)> {
+        let mut shelves = lock(&self.shelves);
+        let Some(shelf) = shelves.get_mut(repo) else {
+            return Vec::new();
+        };
+        let shown = shelf.records.iter_mut();
+        shown
+            .filter_map(|(item, record)| Some((item.clone(), record.show()?)))
+            .collect()
+    }
+
+    /// Visits every record.
+    pub fn visit(&self, mut visit: impl FnMut(ArtifactId, &Record)) {
+        for (repo, shelf) in lock(&self.shelves).iter() {
+            for (item, record) in &shelf.records {
+                let id = ArtifactId {
+                    repo: repo.clone(),
+                    item: item.clone(),
+                };
+                visit(id, record);
+            }
+        }
+    }
+
+    /// Tells how fresh the list of repositories is.
+    pub fn roots_freshness(&self) -> Freshness {
+        lock(&self.roots).listing.freshness(self.ttl)
+    }
+
+    /// Takes note of the repositories that the registries list, begun at `begun`.
+    pub fn set_roots(&self, found: BTreeMap<RepoName, usize>, begun: Instant) {
+        let mut roots = lock(&self.roots);
+        roots.listing.succeed(begun);
+        roots.found = found;
+    }
+
+    /// Takes note that the registries could not be listed.
+    pub fn fail_roots(&self, error: Error) {
+        lock(&self.roots).listing.failed = Some((Instant::now(), error));
+    }
+
+    /// Takes note of a repository that came into being by a push of this mount.
+    pub fn add_root(&self, repo: &RepoName, route: usize) {
+        lock(&self.roots).found.entry(repo.clone()).or_insert(route);
+    }
+
+    /// Returns the repositories found, and whether they were ever listed.
+    pub fn roots(&self) -> (BTreeMap<RepoName, usize>, bool) {
+        let roots = lock(&self.roots);
+        (roots.found.clone(), roots.listing.succeeded.is_some())
+    }
+
+    /// Returns the place of the route that a repository was found on.
+    pub fn found_on(&self, repo: &RepoName) -> Option<usize> {
+        lock(&self.roots).found.get(repo).copied()
+    }
+
+    /// Takes note of names that are not shown; returns those that are new.
+    pub fn hide(&self, target: TargetId, names: Vec<String>) -> Vec<String> {
+        let mut hidden = lock(&self.hidden);
+        let names = names.into_iter();
+        names
+            .filter(|name| {
+                hidden.len() < HIDDEN_REMEMBERED && hidden.insert((target, name.clone()))
+            })
+            .collect()
+    }
+
+    /// Returns how many names are not shown.
+    pub fn hidden(&self) -> usize {
+        lock(&self.hidden).len()
+    }
+}

@@ -1,0 +1,145 @@
+//! Events: what happened, one line each, in the log and in `.atlasfs/events`.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use serde_json::{Map, Value, json};
+
+use super::lock;
+use crate::artifact::when_to_text;
+
+/// How many events `.atlasfs/events` keeps: some hours of a busy site, in well under a megabyte.
+const KEPT: usize = 1_000;
+
+/// How much attention an event asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// It went as it should.
+    Info,
+    /// It went on, with something missing.
+    Warn,
+    /// It failed.
+    Error,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// One event, before it is told.
+#[derive(Debug)]
+pub struct Event {
+    level: Level,
+    kind: &'static str,
+    message: String,
+    fields: Map<String, Value>,
+}
+
+impl Event {
+    /// Makes an event of a kind (`push`, `fallback`, …) with a message that a person can read.
+    pub fn new(level: Level, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            level,
+            kind,
+            message: message.into(),
+            fields: Map::new(),
+        }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(key.into(), value.into());
+        self
+    }
+}
+
+/// The newest events.
+#[derive(Debug, Default)]
+pub struct Events {
+    lines: Mutex<VecDeque<String>>,
+}
+
+impl Events {
+    /// Tells an event: one line in the log, one JSON object in the ring. `when` is in nanoseconds
+    /// since the epoch.
+    pub fn tell(&self, when: u64, event: Event) {
+        let Event {
+            level,
+            kind,
+            message,
+            fields,
+        } = event;
+        let facts = fields
+            .iter()
+            .map(|(key, value)| format!(" {key}={value}"))
+            .collect::<String>();
+        match level {
+            Level::Info => tracing::info!("{kind}: {message}{facts}"),
+            Level::Warn => tracing::warn!("{kind}: {message}{facts}"),
+            Level::Error => tracing::error!("{kind}: {message}{facts}"),
+        }
+        let mut object = json!({
+            "time": when_to_text(when),
+            "level": level.as_str(),
+            "event": kind,
+            "message": message,
+        });
+        if let Some(object) = object.as_object_mut() {
+            object.extend(fields);
+        }
+        let mut lines = lock(&self.lines);
+        if lines.len() == KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(object.to_string());
+    }
+
+    /// Returns the events kept, oldest first, one JSON object a line.
+    pub fn text(&self) -> String {
+        lock(&self.lines)
+            .iter()
+            .fold(String::new(), |mut text, line| {
+                text.push_str(line);
+                text.push('\n');
+                text
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_json_object_a_line_with_all_its_facts() {
+        let events = Events::default();
+        let event = Event::new(Level::Warn, "push", "a\nb").with("artifact", "app/schema");
+        events.tell(1_725_989_864_000_000_000, event);
+        let text = events.text();
+        assert_eq!(text.lines().count(), 1);
+        let object: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(object["time"], "2024-09-10T17:37:44.000000000Z");
+        assert_eq!(object["level"], "warn");
+        assert_eq!(object["event"], "push");
+        assert_eq!(object["message"], "a\nb");
+        assert_eq!(object["artifact"], "app/schema");
+    }
+
+    #[test]
+    fn the_newest_events_are_kept() {
+        let events = Events::default();
+        for n in 0..KEPT + 5 {
+            events.tell(0, Event::new(Level::Info, "n", n.to_string()));
+        }
+        let text = events.text();
+        assert_eq!(text.lines().count(), KEPT);
+        assert!(text.lines().next().unwrap().contains("\"message\":\"5\""));
+    }
+}

@@ -1,0 +1,124 @@
+//! Single flight: many callers that want the same thing at once cost one request.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use super::lock;
+
+type Running<V> = Shared<BoxFuture<'static, Option<V>>>;
+
+/// Work under way, by what it is for.
+pub struct Flights<K, V: Clone> {
+    running: Arc<Mutex<HashMap<K, Running<V>>>>,
+}
+
+impl<K, V: Clone> fmt::Debug for Flights<K, V> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Flights({})", lock(&self.running).len())
+    }
+}
+
+impl<K, V: Clone> Default for Flights<K, V> {
+    fn default() -> Self {
+        Self {
+            running: Arc::default(),
+        }
+    }
+}
+
+impl<K, V> Flights<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Joins the work under way for `key`, or starts it. The work runs in a task of its own: a
+    /// caller that gives up takes nothing away from the others. `None` if the work panicked.
+    pub async fn join<F>(&self, key: &K, start: impl FnOnce() -> F) -> Option<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let shared = {
+            let mut running = lock(&self.running);
+            match running.get(key) {
+                Some(shared) => shared.clone(),
+                None => {
+                    let landing = Landing {
+                        running: Arc::clone(&self.running),
+                        key: key.clone(),
+                    };
+                    let work = start();
+                    let task = tokio::spawn(async move {
+                        let _landing = landing;
+                        work.await
+                    });
+                    let shared = async move { task.await.ok() }.boxed().shared();
+                    running.insert(key.clone(), shared.clone());
+                    shared
+                }
+            }
+        };
+        shared.await
+    }
+}
+
+/// Takes the work off the list however it ends, by a panic too.
+struct Landing<K: Eq + Hash, V: Clone> {
+    running: Arc<Mutex<HashMap<K, Running<V>>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
+    fn drop(&mut self) {
+        let _landed = lock(&self.running).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_callers_cost_one_run_and_the_next_caller_a_new_one() {
+        let flights = Flights::<u8, usize>::default();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let run = || {
+            let runs = Arc::clone(&runs);
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                runs.fetch_add(1, Ordering::SeqCst) + 1
+            }
+        };
+        let callers = (0..100).map(|_| flights.join(&1, run));
+        let answers = futures::future::join_all(callers).await;
+        assert!(answers.iter().all(|&answer| answer == Some(1)));
+        assert_eq!(flights.join(&1, run).await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_gives_up_does_not_end_the_work() {
+        let flights = Flights::<u8, u8>::default();
+        let work = || async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            7
+        };
+        let impatient = tokio::time::timeout(Duration::from_secs(1), flights.join(&1, work));
+        let (gave_up, patient) = tokio::join!(impatient, flights.join(&1, || async { 8 }));
+        assert!(gave_up.is_err());
+        assert_eq!(patient, Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_panic_reaches_nobody_as_a_panic_and_the_next_run_is_fresh() {
+        let flights = Flights::<u8, u8>::default();
+        assert_eq!(flights.join(&1, || async { panic!("planted") }).await, None);
+        assert_eq!(flights.join(&1, || async { 3 }).await, Some(3));
+    }
+}

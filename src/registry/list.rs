@@ -1,0 +1,347 @@
+//! Listing: names, sizes and stamps from one LIST a repository, kept fresh.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
+
+use super::Registry;
+use super::catalogue::{Freshness, From};
+use super::error::{Error, ErrorKind};
+use super::events::{Event, Level};
+use super::record::Known;
+use super::route::{Route, TargetId, Watched, share};
+use crate::artifact::{ArtifactId, Item, RepoName};
+use crate::target::Failure;
+
+/// For how long the other backups are waited for once one has answered, when the registry has an
+/// outage: each may hold what another has missed, and a hung one must not cost the deadline.
+const GRACE: Duration = Duration::from_millis(250);
+
+impl Registry {
+    /// Lists the repositories: those that the configuration names, and those that the registries
+    /// hold.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if no target can say and none ever has.
+    pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
+        let asked = self.refresh_roots().await;
+        let (found, ever) = self.catalogue.roots();
+        let unknown = match &asked {
+            Err(error) => !ever || error.kind != ErrorKind::Outage,
+            Ok(()) => false,
+        };
+        // Names of the configuration are known also where no target can say anything.
+        if unknown && self.routes.names().next().is_none() {
+            asked?;
+        }
+        let mut repos: Vec<RepoName> = self
+            .routes
+            .names()
+            .cloned()
+            .chain(found.into_keys())
+            .collect();
+        repos.sort();
+        repos.dedup();
+        Ok(repos)
+    }
+
+    /// Tells whether a repository is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if no target can say and none ever has.
+    pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, Error> {
+        if self.routes.named(repo).is_some() {
+            return Ok(true);
+        }
+        let asked = self.refresh_roots().await;
+        match (self.catalogue.found_on(repo), asked) {
+            (Some(_), _) => Ok(true),
+            (None, Err(error)) if error.kind != ErrorKind::Outage || !self.catalogue.roots().1 => {
+                Err(error)
+            }
+            (None, _) => Ok(false),
+        }
+    }
+
+    /// Lists the artifacts of a repository.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the registry refuses, or no target can say and none ever has.
+    pub async fn list(self: &Arc<Self>, repo: &RepoName) -> Result<Vec<(Item, Known)>, Error> {
+        match self.refresh(repo).await {
+            Err(error) if error.kind != ErrorKind::Outage || self.catalogue.age(repo).is_none() => {
+                Err(error)
+            }
+            _ => Ok(self.catalogue.show(repo)),
+        }
+    }
+
+    /// Returns what is known of an artifact's newest content; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the registry refuses, or no target can say and none ever has.
+    pub async fn stat(self: &Arc<Self>, id: &ArtifactId) -> Result<Option<Known>, Error> {
+        let asked = self.refresh(&id.repo).await;
+        if let Err(error) = asked
+            && (error.kind != ErrorKind::Outage || self.catalogue.age(&id.repo).is_none())
+        {
+            return Err(error);
+        }
+        let must_be_read = self.catalogue.peek(id, |record| record.must_be_read());
+        if must_be_read == Some(true) {
+            // The listing says too little. A content that can't be read now is shown as listed.
+            let _ = tokio::time::timeout(self.settings.metadata, self.pull(id)).await;
+        }
+        Ok(match must_be_read {
+            None => None,
+            Some(_) => self.catalogue.change(id, |record| record.show()),
+        })
+    }
+
+    /// Sees to it that a repository's listing is fresh.
+    pub(super) async fn refresh(self: &Arc<Self>, repo: &RepoName) -> Result<(), Error> {
+        match self.catalogue.freshness(repo) {
+            Freshness::Fresh => Ok(()),
+            Freshness::Failed(error) => Err(error),
+            Freshness::Due => {
+                let registry = Arc::clone(self);
+                let name = repo.clone();
+                let listed = self.lists.join(repo, || async move {
+                    let listed = registry.list_now(&name).await;
+                    if let Err(error) = &listed {
+                        registry.catalogue.fail(&name, error.clone());
+                    }
+                    listed
+                });
+                listed
+                    .await
+                    .unwrap_or_else(|| Err(panicked("listing", repo)))
+            }
+        }
+    }
+
+    async fn list_now(&self, repo: &RepoName) -> Result<(), Error> {
+        let route = self.route(repo)?;
+        let begun = Instant::now();
+        let end = begun + self.settings.metadata;
+        let note = |target: &Watched, listing: &crate::target::RepoListing| {
+            let from = From {
+                target: target.id,
+                is_registry: route.is_registry(target.id),
+                decides_absence: !self.settings.fallback_on.not_found,
+            };
+            let stamps = listing.items.values().filter_map(|meta| meta.stamp);
+            stamps.for_each(|stamp| self.stamps.observe(stamp.when));
+            self.catalogue.list(repo, from, listing, begun);
+            self.hide(target, listing.hidden.clone());
+        };
+        let ask = |target: &Arc<Watched>, deadline| {
+            let target = Arc::clone(target);
+            let repo = repo.clone();
+            async move {
+                let reply = target.ask(|target| target.list(&repo, deadline)).await;
+                (target, reply)
+            }
+        };
+        let (target, reply) = ask(&route.registry, registry_deadline(route, end)).await;
+        let failure = match reply {
+            Ok(listing) => {
+                note(&target, &listing);
+                if !self.settings.fallback_on.not_found {
+                    return Ok(());
+                }
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        let registry_answered = failure.is_none();
+        let mut failures: Vec<_> = failure
+            .map(|failure| (target, failure))
+            .into_iter()
+            .collect();
+        if registry_answered || self.falls_back(failures.first().map(|(_, failure)| failure)) {
+            let backups = route.backups.iter().map(|backup| ask(backup, end));
+            let (listings, failed) = first_and_grace(backups, end).await;
+            for (target, listing) in &listings {
+                note(target, listing);
+            }
+            if registry_answered || !listings.is_empty() {
+                return Ok(());
+            }
+            failures.extend(failed);
+        }
+        let failures = failures
+            .iter()
+            .map(|(target, failure)| (target.url(), failure));
+        Err(Error::of_failures(format!("can't list {repo}"), failures))
+    }
+
+    async fn refresh_roots(self: &Arc<Self>) -> Result<(), Error> {
+        match self.catalogue.roots_freshness() {
+            Freshness::Fresh => Ok(()),
+            Freshness::Failed(error) => Err(error),
+            Freshness::Due => {
+                let registry = Arc::clone(self);
+                let listed = self.roots.join(&(), || async move {
+                    let listed = registry.list_roots_now().await;
+                    if let Err(error) = &listed {
+                        registry.catalogue.fail_roots(error.clone());
+                    }
+                    listed
+                });
+                let panicked = || Err(panicked("listing", "the repositories"));
+                listed.await.unwrap_or_else(panicked)
+            }
+        }
+    }
+
+    async fn list_roots_now(&self) -> Result<(), Error> {
+        let begun = Instant::now();
+        let end = begun + self.settings.metadata;
+        let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
+        let mut answered = false;
+        let mut failures: Vec<(Arc<Watched>, Failure)> = Vec::new();
+        let routes = self.routes.open();
+        let listings = routes.iter().map(|route| self.list_route(route, end));
+        for (place, (listings, failed)) in futures::future::join_all(listings)
+            .await
+            .into_iter()
+            .enumerate()
+        {
+            answered |= !listings.is_empty();
+            failures.extend(failed);
+            for (target, (repos, hidden)) in listings {
+                self.hide(&target, hidden);
+                for repo in repos {
+                    found.entry(repo).or_insert(place);
+                }
+            }
+        }
+        if !answered {
+            let failures = failures
+                .iter()
+                .map(|(target, failure)| (target.url(), failure));
+            return Err(Error::of_failures("can't list the repositories", failures));
+        }
+        if !failures.is_empty() {
+            // Without its registry a route's list may lack what a backup has missed.
+            let (before, _) = self.catalogue.roots();
+            for (repo, place) in before {
+                found.entry(repo).or_insert(place);
+            }
+        }
+        self.catalogue.set_roots(found, begun);
+        Ok(())
+    }
+
+    async fn list_route(&self, route: &Route, end: Instant) -> Replies<Roots> {
+        let ask = |target: &Arc<Watched>, deadline| {
+            let target = Arc::clone(target);
+            async move {
+                let reply = target.ask(|target| target.repos(deadline)).await;
+                (target, reply)
+            }
+        };
+        let (target, reply) = ask(&route.registry, registry_deadline(route, end)).await;
+        match reply {
+            Ok(roots) if self.settings.fallback_on.not_found => {
+                let backups = route.backups.iter().map(|backup| ask(backup, end));
+                let (mut listings, _) = first_and_grace(backups, end).await;
+                listings.insert(0, (target, roots));
+                (listings, Vec::new())
+            }
+            Ok(roots) => (vec![(target, roots)], Vec::new()),
+            Err(failure) if !self.falls_back(Some(&failure)) => {
+                (Vec::new(), vec![(target, failure)])
+            }
+            Err(failure) => {
+                let backups = route.backups.iter().map(|backup| ask(backup, end));
+                let (listings, mut failed) = first_and_grace(backups, end).await;
+                failed.insert(0, (target, failure));
+                (listings, failed)
+            }
+        }
+    }
+
+    /// Tells whether a registry's failure sends a read on to the backups.
+    pub(super) fn falls_back(&self, failure: Option<&Failure>) -> bool {
+        use crate::target::Kind;
+        failure.is_some_and(|failure| {
+            failure.is_outage()
+                || (failure.kind == Kind::Denied && self.settings.fallback_on.denied)
+                || (failure.kind == Kind::NotFound && self.settings.fallback_on.not_found)
+        })
+    }
+
+    /// Hides names that are not of this contract: counted, and logged once.
+    fn hide(&self, target: &Watched, names: Vec<String>) {
+        let new = self.catalogue.hide(target.id, names);
+        if let Some(first) = new.first() {
+            let event = Event::new(
+                Level::Warn,
+                "hidden",
+                "names that are not of the contract are not shown",
+            );
+            self.tell(
+                event
+                    .with("target", target.url())
+                    .with("names", new.len())
+                    .with("first", first.as_str()),
+            );
+        }
+    }
+
+    /// Returns the URL of a target.
+    pub fn url_of(&self, id: TargetId) -> Option<&str> {
+        let mut targets = self.routes.targets().iter();
+        targets
+            .find(|target| target.id == id)
+            .map(|target| target.url())
+    }
+}
+
+type Roots = (Vec<RepoName>, Vec<String>);
+type Replies<T> = (Vec<(Arc<Watched>, T)>, Vec<(Arc<Watched>, Failure)>);
+
+/// The registry's deadline: all of the time if there is nobody else to ask, half of it otherwise.
+pub(super) fn registry_deadline(route: &Route, end: Instant) -> Instant {
+    share(end, if route.backups.is_empty() { 1 } else { 2 })
+}
+
+/// Waits for the replies of several targets: for all of them until the first answer, and then
+/// only a little longer.
+async fn first_and_grace<T, F>(questions: impl Iterator<Item = F>, end: Instant) -> Replies<T>
+where
+    F: Future<Output = (Arc<Watched>, Result<T, Failure>)>,
+{
+    let mut questions: FuturesUnordered<F> = questions.collect();
+    let (mut answers, mut failures) = (Vec::new(), Vec::new());
+    let mut until = end;
+    while let Ok(Some((target, reply))) = timeout_at(until, questions.next()).await {
+        match reply {
+            Ok(answer) => {
+                until = until.min(Instant::now() + GRACE);
+                answers.push((target, answer));
+            }
+            Err(failure) => failures.push((target, failure)),
+        }
+    }
+    answers.sort_by_key(|(target, _)| target.id);
+    failures.sort_by_key(|(target, _)| target.id);
+    (answers, failures)
+}
+
+pub(super) fn panicked(what: &str, on: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Outage,
+        format!("{what} {on} met a bug; please report it"),
+    )
+}

@@ -1,0 +1,238 @@
+//! Pull: fresh cache, registry, backups in order, stale cache, error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Registry;
+use super::error::{Error, ErrorKind};
+use super::events::{Event, Level};
+use super::list::panicked;
+use super::record::{Belief, Known, Source};
+use super::route::{Route, Watched, share};
+use crate::artifact::ArtifactId;
+use crate::target::{Content, Failure, Kind};
+
+/// A pulled content.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// What is known of them.
+    pub known: Known,
+    /// Who gave them.
+    pub source: Source,
+    /// For how long no target has answered, when it was served all the same.
+    pub stale: Option<Duration>,
+}
+
+impl Registry {
+    /// Pulls an artifact's newest content.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is none, what the registry refuses with, or
+    /// [`ErrorKind::Outage`] if nobody can give it.
+    pub async fn pull(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
+        let pulled = self.pull_once(id).await;
+        match &pulled {
+            Ok(pulled) => {
+                let counter = match (pulled.stale, pulled.source) {
+                    (Some(_), _) => &self.metrics.pulls_stale,
+                    (None, Source::Cache) => &self.metrics.pulls_cache,
+                    (None, Source::Target(target)) => match self.route(&id.repo) {
+                        Ok(route) if route.is_registry(target) => &self.metrics.pulls_registry,
+                        _ => &self.metrics.pulls_backup,
+                    },
+                };
+                counter.increment();
+                self.catalogue
+                    .change(id, |record| record.source = Some(pulled.source));
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => {
+                self.metrics.pulls_failed.increment();
+                let event = Event::new(Level::Error, "pull-failed", error.to_string());
+                self.tell(event.with("artifact", id.to_string()));
+            }
+        }
+        pulled
+    }
+
+    async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
+        let fresh = self.refresh(&id.repo).await;
+        if let Err(error) = &fresh
+            && error.kind != ErrorKind::Outage
+        {
+            return Err(error.clone());
+        }
+        let current = self.catalogue.peek(id, |record| {
+            let cached = match record.is_unidentified() {
+                true => None,
+                false => record.current().and_then(|known| known.stamp),
+            };
+            (record.current().cloned(), cached)
+        });
+        let (current, stamp) = current.unwrap_or_default();
+        let Some(known) = current else {
+            return Err(match fresh {
+                Err(error) if self.catalogue.age(&id.repo).is_none() => error,
+                _ => not_found(id),
+            });
+        };
+        if let Some(bytes) = stamp.and_then(|stamp| self.cache.get(&stamp.sha256)) {
+            return Ok(Pulled {
+                bytes,
+                known,
+                source: Source::Cache,
+                stale: fresh.is_err().then(|| self.staleness(id)),
+            });
+        }
+        // A caller that comes after a push must not be given what was asked for before it.
+        let flight = (id.clone(), known.revision);
+        let registry = Arc::clone(self);
+        let id = id.clone();
+        let pulled = self.pulls.join(&flight, || async move {
+            let route = registry.route(&id.repo)?;
+            registry.fetch(&id, route).await
+        });
+        let (id, _) = &flight;
+        pulled.await.unwrap_or_else(|| Err(panicked("pulling", id)))
+    }
+
+    /// Asks the targets in order.
+    async fn fetch(&self, id: &ArtifactId, route: &Route) -> Result<Pulled, Error> {
+        let end = Instant::now() + self.settings.read;
+        let mut failures: Vec<(&str, Failure)> = Vec::new();
+        let mut left = route.targets().count();
+        for target in route.targets() {
+            let deadline = share(end, left);
+            left -= 1;
+            let limit = self.settings.max_size;
+            let reply = target.ask(|target| target.get(id, limit, deadline)).await;
+            let failure = match reply {
+                Ok(content) => match self.believe(id, route, target, &content) {
+                    Some(pulled) => {
+                        self.tell_fallback(id, route, target, &failures);
+                        return Ok(pulled);
+                    }
+                    None => Failure::new(Kind::Corrupt, "it is behind what was served before"),
+                },
+                Err(failure) => failure,
+            };
+            let is_registry = route.is_registry(target.id);
+            let go_on = match failure.kind {
+                // Deleted is deleted, unless the registry has never got it from this mount.
+                Kind::NotFound if is_registry => {
+                    self.settings.fallback_on.not_found
+                        || !self.catalogue.change(id, |record| record.absent(target.id))
+                }
+                // A backup may have missed the push that the next one has.
+                Kind::NotFound => true,
+                _ => self.falls_back(Some(&failure)) || !is_registry,
+            };
+            failures.push((target.url(), failure));
+            if !go_on {
+                break;
+            }
+        }
+        self.serve_stale(id, &failures)
+    }
+
+    /// Takes a content that a target gave, unless the target is behind.
+    fn believe(
+        &self,
+        id: &ArtifactId,
+        route: &Route,
+        target: &Watched,
+        content: &Content,
+    ) -> Option<Pulled> {
+        self.stamps.observe(content.stamp.when);
+        let known = self.catalogue.change(id, |record| {
+            let is_registry = route.is_registry(target.id);
+            let revision = || self.catalogue.next_revision();
+            match record.read(target.id, is_registry, content, revision) {
+                Belief::Believed => record.current().cloned(),
+                Belief::Behind => None,
+            }
+        });
+        let Some(known) = known else {
+            let event = Event::new(Level::Warn, "behind", "the target has an older content");
+            self.tell(
+                event
+                    .with("artifact", id.to_string())
+                    .with("target", target.url()),
+            );
+            return None;
+        };
+        self.cache
+            .insert(content.stamp.sha256, content.bytes.clone());
+        Some(Pulled {
+            bytes: content.bytes.clone(),
+            known,
+            source: Source::Target(target.id),
+            stale: None,
+        })
+    }
+
+    fn tell_fallback(
+        &self,
+        id: &ArtifactId,
+        route: &Route,
+        target: &Watched,
+        failures: &[(&str, Failure)],
+    ) {
+        if route.is_registry(target.id) {
+            return;
+        }
+        let reason = failures.first().map(|(_, failure)| failure.to_string());
+        let event = Event::new(
+            Level::Warn,
+            "fallback",
+            format!("{id} was served by a backup, {}", target.url()),
+        );
+        self.tell(
+            event
+                .with("artifact", id.to_string())
+                .with("target", target.url())
+                .with("registry", route.registry.url())
+                .with("reason", reason.unwrap_or_default()),
+        );
+    }
+
+    /// Serves the newest content known from the cache, when no target could, and labels it.
+    fn serve_stale(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> Result<Pulled, Error> {
+        let all = failures.iter().map(|(url, failure)| (*url, failure));
+        let error = Error::of_failures(format!("can't pull {id}"), all);
+        let known = self.catalogue.peek(id, |record| record.current().cloned());
+        let Some(known) = known.flatten() else {
+            return Err(not_found(id));
+        };
+        let all_out = failures.iter().all(|(_, failure)| failure.is_outage());
+        let cached = known.stamp.and_then(|stamp| self.cache.get(&stamp.sha256));
+        match cached.filter(|_| all_out) {
+            Some(bytes) => Ok(Pulled {
+                bytes,
+                known,
+                source: Source::Cache,
+                stale: Some(self.staleness(id)),
+            }),
+            // The name is there, so "not found" by a backup can't be the whole truth.
+            None if error.kind == ErrorKind::NotFound => {
+                Err(Error::new(ErrorKind::Outage, error.reason))
+            }
+            None => Err(error),
+        }
+    }
+
+    /// Returns for how long no target has told anything of an artifact's repository.
+    pub(super) fn staleness(&self, id: &ArtifactId) -> Duration {
+        self.catalogue.age(&id.repo).unwrap_or_default()
+    }
+}
+
+fn not_found(id: &ArtifactId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no {id}"))
+}

@@ -1,0 +1,29 @@
+//! The receipt of a push, in Atlas's own JSON shape.
+
+use serde_json::{Map, Value, json};
+
+use super::route::{Route, Watched};
+use crate::artifact::{ArtifactId, Item};
+
+/// Writes the receipt of a push; `missed` says why a target has not got it.
+pub(super) fn receipt(
+    id: &ArtifactId,
+    route: &Route,
+    missed: impl Fn(&Watched) -> Option<String>,
+) -> Value {
+    let entry = |url: &str, target: &Watched| {
+        let mut entry = Map::from_iter([("URL".to_owned(), url.into())]);
+        if let Some(error) = missed(target) {
+            entry.insert("Error".into(), error.into());
+        }
+        entry
+    };
+    let mut file = entry(&id.atlas_url(), &route.registry);
+    if matches!(id.item, Item::Plan(_)) && !file.contains_key("Error") {
+        // Atlas's default when a plan is pushed; a schema state has no status.
+        file.insert("Status".into(), "APPROVED".into());
+    }
+    let backups = route.backups.iter();
+    let backups: Vec<_> = backups.map(|backup| entry(backup.url(), backup)).collect();
+    json!({ "File": file, "Backups": backups })
+}

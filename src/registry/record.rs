@@ -1,0 +1,442 @@
+//! What the mount knows of one artifact, and the rules by which it believes a target.
+//!
+//! Pure bookkeeping, without a clock or a store, so that every rule is a test: a mount never goes
+//! back in time, a target that is behind is not believed, and what the registry has not got yet
+//! is not taken for deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::route::TargetId;
+use crate::artifact::{Sha256, Stamp};
+use crate::target::{Content, Meta, Token};
+
+/// The newest content of an artifact that the mount knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Tells one content of an artifact from the next, within this mount. Grows.
+    pub revision: u64,
+    /// The size in bytes.
+    pub size: u64,
+    /// The time that the file system shows. It stays the same for as long as the revision does.
+    pub time: SystemTime,
+    /// The stamp; `None` until the content has been read from a store whose listing carries none.
+    pub stamp: Option<Stamp>,
+    /// The target that told of it.
+    from: TargetId,
+    /// Whether anybody has seen `time`.
+    shown: bool,
+}
+
+/// What a target was last seen to hold.
+#[derive(Debug, Clone)]
+struct Seen {
+    token: Option<Token>,
+    size: u64,
+    modified: Option<SystemTime>,
+    stamp: Option<Stamp>,
+}
+
+impl Seen {
+    fn is(&self, listed: &Meta) -> bool {
+        match (&self.token, &listed.token) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => self.size == listed.size && self.modified == Some(listed.modified),
+        }
+    }
+}
+
+/// What the registry is expected to hold when a push replaces the current content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expectation {
+    /// Nothing.
+    Absent,
+    /// The content with this token.
+    Token(Token),
+    /// The mount can't say: the registry has to be asked.
+    Ask,
+}
+
+/// Whether a content that a target gave is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belief {
+    /// It is the newest content known.
+    Believed,
+    /// It is older than what this mount has served or pushed: the target is behind.
+    Behind,
+}
+
+/// Where a content came from, as `user.atlas.source` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The memory cache.
+    Cache,
+    /// A target.
+    Target(TargetId),
+}
+
+/// What the mount knows of one artifact.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    current: Option<Known>,
+    /// The newest stamp that this mount has served or pushed.
+    floor: Option<Stamp>,
+    seen: BTreeMap<TargetId, Seen>,
+    /// The registry lists a content that the mount has not identified yet.
+    unidentified: bool,
+    /// The registry has said that it is not there.
+    gone: bool,
+    owed: BTreeSet<TargetId>,
+    /// The stamp of a push that has failed so far.
+    attempt: Option<Stamp>,
+    /// When this mount's own last push or deletion ended: a listing that was begun earlier knows
+    /// nothing of it.
+    changed: Option<Instant>,
+    /// Where the last pull was answered from.
+    pub source: Option<Source>,
+    /// Why the last push failed; cleared by the next one that succeeds.
+    pub error: Option<String>,
+    /// The receipt of the last push that succeeded, as JSON.
+    pub receipt: Option<String>,
+}
+
+impl Record {
+    /// Returns the newest content known, if the artifact exists.
+    pub fn current(&self) -> Option<&Known> {
+        self.current.as_ref()
+    }
+
+    /// Returns the newest content known, for showing it: its time is fixed from now on.
+    pub fn show(&mut self) -> Option<Known> {
+        let current = self.current.as_mut()?;
+        current.shown = true;
+        Some(current.clone())
+    }
+
+    /// Tells whether only reading it can tell what the newest content is.
+    pub fn must_be_read(&self) -> bool {
+        self.unidentified
+            || self
+                .current
+                .as_ref()
+                .is_some_and(|current| current.stamp.is_none() && !current.shown)
+    }
+
+    /// Tells whether the registry lists a content that has to be read before anything is served.
+    pub fn is_unidentified(&self) -> bool {
+        self.unidentified
+    }
+
+    /// Returns the time of the newest content that this mount knows of.
+    pub fn newest_time(&self) -> Option<SystemTime> {
+        let current = self.current.as_ref().map(|known| known.time);
+        current.max(self.floor.map(|floor| floor.time()))
+    }
+
+    /// Tells whether the record says nothing that could not be learned again.
+    pub fn is_blank(&self) -> bool {
+        self.current.is_none()
+            && self.floor.is_none()
+            && self.error.is_none()
+            && self.seen.is_empty()
+    }
+
+    /// Returns the newest stamp that this mount has served or pushed.
+    pub fn floor(&self) -> Option<&Stamp> {
+        self.floor.as_ref()
+    }
+
+    /// Returns the targets that have not got the newest push of this mount.
+    pub fn owed(&self) -> &BTreeSet<TargetId> {
+        &self.owed
+    }
+
+    /// Takes note of a target's listing, begun at `begun`, that holds the artifact.
+    pub fn listed(
+        &mut self,
+        from: TargetId,
+        is_registry: bool,
+        listed: &Meta,
+        begun: Instant,
+        revision: impl FnOnce() -> u64,
+    ) {
+        if self.is_older_than_own_change(begun) || (self.gone && !is_registry) {
+            return;
+        }
+        let before = self.seen.get(&from).filter(|seen| seen.is(listed));
+        let unchanged = before.is_some();
+        let stamp = listed.stamp.or(before.and_then(|seen| seen.stamp));
+        let seen = Seen {
+            token: listed.token.clone(),
+            size: listed.size,
+            modified: Some(listed.modified),
+            stamp,
+        };
+        self.seen.insert(from, seen);
+        if is_registry {
+            self.gone = false;
+        }
+        match stamp {
+            Some(stamp) => {
+                if is_registry {
+                    self.unidentified = false;
+                }
+                if self.is_newer(&stamp, true) {
+                    self.set_current(from, stamp, revision);
+                }
+                self.settle(from, &stamp);
+            }
+            None if unchanged && self.current.is_some() => {}
+            None if self.floor.is_some() => {
+                // A backup that holds something unknown is not asked for it: it may just be
+                // behind, and the registry or the cache has what is wanted.
+                self.unidentified |= is_registry;
+                if self.current.is_none() {
+                    self.set_unstamped(from, listed, revision);
+                }
+            }
+            None => {
+                let settled = self
+                    .current
+                    .as_ref()
+                    .is_some_and(|known| known.from != from);
+                if is_registry || !settled {
+                    self.set_unstamped(from, listed, revision);
+                }
+            }
+        }
+    }
+
+    /// Takes note of a target's listing, begun at `begun`, that doesn't hold the artifact.
+    /// `decides`: it is the registry, whose word on that holds.
+    pub fn unlisted(&mut self, from: TargetId, decides: bool, begun: Instant) {
+        if self.is_older_than_own_change(begun) {
+            return;
+        }
+        self.seen.remove(&from);
+        if decides {
+            self.absent(from);
+        }
+    }
+
+    /// Takes note of the registry's word that the artifact isn't there. Returns whether that is
+    /// believed: what the mount still owes to the registry can't be there yet.
+    pub fn absent(&mut self, registry: TargetId) -> bool {
+        if self.owed.contains(&registry) {
+            return false;
+        }
+        self.seen.remove(&registry);
+        self.current = None;
+        self.unidentified = false;
+        self.gone = true;
+        true
+    }
+
+    /// Takes note of a content that a target gave, and decides whether to believe it.
+    pub fn read(
+        &mut self,
+        from: TargetId,
+        is_registry: bool,
+        content: &Content,
+        revision: impl FnOnce() -> u64,
+    ) -> Belief {
+        let stamp = content.stamp;
+        let before = self.seen.get(&from).filter(|seen| match &seen.token {
+            Some(_) => seen.token == content.token,
+            None => seen.size == stamp.size,
+        });
+        let same_object = before.is_some();
+        let seen = Seen {
+            token: content.token.clone(),
+            size: stamp.size,
+            modified: before.and_then(|seen| seen.modified),
+            stamp: Some(stamp),
+        };
+        self.seen.insert(from, seen);
+        if is_registry {
+            self.unidentified = false;
+        }
+        let is_current = self
+            .current
+            .as_ref()
+            .is_some_and(|known| match known.stamp {
+                Some(known) => known == stamp,
+                None => known.from == from && same_object,
+            });
+        if is_current {
+            self.identify(stamp);
+        } else if self.is_newer(&stamp, content.stamped) {
+            self.accept(from, stamp, revision);
+        } else {
+            return Belief::Behind;
+        }
+        if is_registry {
+            self.gone = false;
+        }
+        self.settle(from, &stamp);
+        Belief::Believed
+    }
+
+    /// Returns the stamp for a push of these bytes. One that is tried again, by the next close
+    /// after a failed one, is the same push: a target that has got it by then has got it.
+    pub fn attempt(&mut self, stamp: Stamp) -> Stamp {
+        let again = self.attempt.filter(|attempt| {
+            let same = attempt.sha256 == stamp.sha256 && attempt.format == stamp.format;
+            same && Some(*attempt) >= self.floor
+        });
+        *self.attempt.insert(again.unwrap_or(stamp))
+    }
+
+    /// Takes note of this mount's own push: who has got it, with which token, and who hasn't.
+    pub fn pushed(
+        &mut self,
+        stamp: Stamp,
+        got: &[(TargetId, Option<Token>)],
+        missing: &[TargetId],
+        at: Instant,
+        revision: impl FnOnce() -> u64,
+    ) {
+        for (target, token) in got {
+            let seen = Seen {
+                token: token.clone(),
+                size: stamp.size,
+                modified: None,
+                stamp: Some(stamp),
+            };
+            self.seen.insert(*target, seen);
+        }
+        let from = got
+            .first()
+            .map_or(TargetId::default(), |(target, _)| *target);
+        self.accept(from, stamp, revision);
+        self.owed = missing.iter().copied().collect();
+        self.attempt = None;
+        self.gone = false;
+        self.unidentified = false;
+        self.changed = Some(at);
+        self.error = None;
+    }
+
+    /// Takes note of this mount's own deletion.
+    pub fn deleted(&mut self, at: Instant) {
+        self.current = None;
+        self.seen.clear();
+        self.owed.clear();
+        self.unidentified = false;
+        self.gone = true;
+        self.changed = Some(at);
+        self.error = None;
+        self.receipt = None;
+    }
+
+    /// Returns what the registry is expected to hold when a push replaces the current content.
+    pub fn expectation(&self, registry: TargetId) -> Expectation {
+        if self.unidentified {
+            return Expectation::Ask;
+        }
+        match self.seen.get(&registry) {
+            Some(Seen {
+                token: Some(token), ..
+            }) => Expectation::Token(token.clone()),
+            Some(_) => Expectation::Ask,
+            None if self.current.is_none() => Expectation::Absent,
+            None => Expectation::Ask,
+        }
+    }
+
+    fn is_older_than_own_change(&self, begun: Instant) -> bool {
+        self.changed.is_some_and(|changed| begun <= changed)
+    }
+
+    /// Tells whether a stamp is at least as new as everything served so far. A content that was
+    /// put there by hand has only the store's own time, which may be cut to the second.
+    fn is_newer(&self, stamp: &Stamp, stamped: bool) -> bool {
+        let Some(floor) = &self.floor else {
+            return true;
+        };
+        match stamped {
+            true => stamp >= floor,
+            false => stamp.time() + Duration::from_secs(1) > floor.time(),
+        }
+    }
+
+    /// Learns the stamp of the newest content known.
+    fn identify(&mut self, stamp: Stamp) {
+        if let Some(known) = &mut self.current {
+            known.stamp = Some(stamp);
+            known.size = stamp.size;
+            if !known.shown {
+                known.time = stamp.time();
+            }
+        }
+        self.floor = self.floor.max(Some(stamp));
+    }
+
+    /// Takes a content that is served from now on, or was pushed: there is no way back behind it.
+    fn accept(&mut self, from: TargetId, stamp: Stamp, revision: impl FnOnce() -> u64) {
+        self.floor = self.floor.max(Some(stamp));
+        self.set_current(from, stamp, revision);
+    }
+
+    /// Makes a stamped content the newest one known.
+    fn set_current(&mut self, from: TargetId, stamp: Stamp, revision: impl FnOnce() -> u64) {
+        if let Some(known) = &mut self.current
+            && known.stamp == Some(stamp)
+        {
+            return;
+        }
+        self.current = Some(Known {
+            revision: revision(),
+            size: stamp.size,
+            time: stamp.time(),
+            stamp: Some(stamp),
+            from,
+            shown: false,
+        });
+    }
+
+    fn set_unstamped(&mut self, from: TargetId, listed: &Meta, revision: impl FnOnce() -> u64) {
+        self.current = Some(Known {
+            revision: revision(),
+            size: listed.size,
+            time: unique_time(listed),
+            stamp: None,
+            from,
+            shown: false,
+        });
+    }
+
+    /// A target that holds a stamp at least as new as the current one is owed nothing.
+    fn settle(&mut self, target: TargetId, stamp: &Stamp) {
+        let newest = self.current.as_ref().and_then(|known| known.stamp);
+        if newest.is_none_or(|newest| *stamp >= newest) {
+            self.owed.remove(&target);
+        }
+    }
+}
+
+/// Returns the store's own time of a listed object, made unique to its content: stores cut their
+/// times to the second, and the kernel tells contents apart by their times.
+fn unique_time(listed: &Meta) -> SystemTime {
+    const SECOND: u32 = 1_000_000_000;
+    let since = listed
+        .modified
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    if since.subsec_nanos() != 0 {
+        return listed.modified;
+    }
+    let identity = match &listed.token {
+        Some(token) => token.0.clone(),
+        None => listed.size.to_string(),
+    };
+    let digits: String = Sha256::of(identity.as_bytes())
+        .to_string()
+        .chars()
+        .take(7)
+        .collect();
+    let nanos = u32::from_str_radix(&digits, 16).map_or(0, |nanos| nanos % SECOND);
+    listed.modified + Duration::from_nanos(nanos.into())
+}

@@ -1,0 +1,244 @@
+//! Which targets a repository has, and how each of them is doing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use super::lock;
+use crate::artifact::RepoName;
+use crate::target::{Failure, Kind, Target};
+
+/// A target of this mount, by its place in the list of all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub usize);
+
+/// How a target is doing, judged by its newest reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has asked it anything yet.
+    Unknown,
+    /// It answers.
+    Ok,
+    /// It answers, and refuses.
+    Refuses,
+    /// It can't be heard.
+    Outage,
+}
+
+impl State {
+    /// Returns the state's name in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::Ok => "ok",
+            State::Refuses => "denied",
+            State::Outage => "outage",
+        }
+    }
+}
+
+/// What is known of a target's health.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// How it is doing.
+    pub state: State,
+    /// Since when it is doing so.
+    pub since: Option<SystemTime>,
+    /// Its newest failure, and when that was.
+    pub last_failure: Option<(SystemTime, Failure)>,
+    /// Failures by kind.
+    pub failures: BTreeMap<&'static str, u64>,
+}
+
+/// A target and what the mount has seen of its health.
+#[derive(Debug)]
+pub struct Watched {
+    /// The target's place in the list.
+    pub id: TargetId,
+    target: Target,
+    health: Mutex<Health>,
+    answers: AtomicU64,
+}
+
+impl Watched {
+    /// Starts to watch a target.
+    pub fn new(id: TargetId, target: Target) -> Self {
+        Self {
+            id,
+            target,
+            health: Mutex::new(Health {
+                state: State::Unknown,
+                since: None,
+                last_failure: None,
+                failures: BTreeMap::new(),
+            }),
+            answers: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns the target's URL as it may be shown.
+    pub fn url(&self) -> &str {
+        self.target.url()
+    }
+
+    /// Asks the target something, and takes note of how it replied. Returns also whether this
+    /// reply changed the target's state.
+    pub async fn ask<'a, T, F>(
+        &'a self,
+        question: impl FnOnce(&'a Target) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + 'a,
+    {
+        let reply = question(&self.target).await;
+        self.note(reply.as_ref().err());
+        reply
+    }
+
+    /// Takes note of a reply.
+    pub fn note(&self, failure: Option<&Failure>) {
+        let state = match failure.map(|failure| failure.kind) {
+            None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
+            Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,
+            Some(Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt) => {
+                State::Outage
+            }
+        };
+        let now = SystemTime::now();
+        let mut health = lock(&self.health);
+        if let Some(failure) = failure.filter(|_| state != State::Ok) {
+            *health.failures.entry(failure.kind.as_str()).or_default() += 1;
+            health.last_failure = Some((now, failure.clone()));
+        } else {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        if health.state != state {
+            let before = std::mem::replace(&mut health.state, state);
+            health.since = Some(now);
+            let url = self.url();
+            match failure {
+                Some(failure) if state != State::Ok => {
+                    tracing::warn!(
+                        "target {url}: {} → {}: {failure}",
+                        before.as_str(),
+                        state.as_str()
+                    );
+                }
+                _ if before != State::Unknown => tracing::info!("target {url} answers again"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns what is known of the target's health.
+    pub fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    /// Returns how many questions the target has answered.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+}
+
+/// The targets of a repository: its registry, and its backups in the order of the configuration.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The primary store.
+    pub registry: Arc<Watched>,
+    /// The backups, first one first.
+    pub backups: Vec<Arc<Watched>>,
+}
+
+impl Route {
+    /// Returns all targets, the registry first.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Watched>> {
+        std::iter::once(&self.registry).chain(&self.backups)
+    }
+
+    /// Tells whether a target is this route's registry.
+    pub fn is_registry(&self, id: TargetId) -> bool {
+        self.registry.id == id
+    }
+}
+
+/// Which repository has which targets.
+#[derive(Debug)]
+pub struct Routes {
+    named: BTreeMap<RepoName, Route>,
+    /// One for each registry, in the order of the configuration: a repository that the
+    /// configuration doesn't name belongs to the first registry that lists it.
+    open: Vec<Route>,
+    targets: Vec<Arc<Watched>>,
+}
+
+impl Routes {
+    /// Makes the routes of a mount: the repositories that the configuration names, each with its
+    /// own targets, in the configuration's order. `others` is the route of a mount that was given
+    /// its targets without naming repositories.
+    pub fn new(named: Vec<(RepoName, Route)>, others: Option<Route>) -> Self {
+        let mut open: Vec<Route> = Vec::new();
+        for route in named.iter().map(|(_, route)| route).chain(&others) {
+            if !open
+                .iter()
+                .any(|known| known.registry.id == route.registry.id)
+            {
+                open.push(route.clone());
+            }
+        }
+        let mut targets: Vec<Arc<Watched>> = Vec::new();
+        for route in named.iter().map(|(_, route)| route).chain(&others) {
+            for target in route.targets() {
+                if !targets.iter().any(|known| known.id == target.id) {
+                    targets.push(Arc::clone(target));
+                }
+            }
+        }
+        targets.sort_by_key(|target| target.id);
+        Self {
+            named: named.into_iter().collect(),
+            open,
+            targets,
+        }
+    }
+
+    /// Returns the targets of a repository that the configuration names.
+    pub fn named(&self, repo: &RepoName) -> Option<&Route> {
+        self.named.get(repo)
+    }
+
+    /// Returns the names in the configuration.
+    pub fn names(&self) -> impl Iterator<Item = &RepoName> {
+        self.named.keys()
+    }
+
+    /// Returns one route for each registry.
+    pub fn open(&self) -> &[Route] {
+        &self.open
+    }
+
+    /// Returns every target of the mount.
+    pub fn targets(&self) -> &[Arc<Watched>] {
+        &self.targets
+    }
+
+    /// Returns the repositories that the configuration names for a target.
+    pub fn repos_of(&self, id: TargetId) -> Vec<&RepoName> {
+        self.named
+            .iter()
+            .filter(|(_, route)| route.targets().any(|target| target.id == id))
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+/// Returns the deadline of the next of `left` targets: what remains until `end`, shared evenly,
+/// so that hung targets before it leave time for the last one.
+pub fn share(end: Instant, left: usize) -> Instant {
+    let now = Instant::now();
+    let remaining = end.saturating_duration_since(now);
+    now + remaining / u32::try_from(left.max(1)).unwrap_or(u32::MAX)
+}

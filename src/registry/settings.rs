@@ -1,0 +1,102 @@
+//! What a mount may choose about pushes and pulls; each default with its reason.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// When a push counts as done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// At least one target has it: Atlas's own rule, and so the default.
+    #[default]
+    Any,
+    /// The registry has it.
+    Registry,
+    /// Every target has it.
+    All,
+}
+
+impl Durability {
+    /// Returns the name that the flag and the status use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Durability::Any => "any",
+            Durability::Registry => "registry",
+            Durability::All => "all",
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// The text names no durability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a durability is \"any\", \"registry\" or \"all\"")]
+pub struct UnknownDurability;
+
+impl FromStr for Durability {
+    type Err = UnknownDurability;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDurability> {
+        [Durability::Any, Durability::Registry, Durability::All]
+            .into_iter()
+            .find(|durability| durability.as_str() == text)
+            .ok_or(UnknownDurability)
+    }
+}
+
+/// Answers that a site wants to be treated as an outage on reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FallbackOn {
+    /// A registry's "not found" goes on to the backups.
+    pub not_found: bool,
+    /// A registry's "denied" goes on to the backups.
+    pub denied: bool,
+}
+
+/// The settings of pushes and pulls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// When a push counts as done.
+    pub durability: Durability,
+    /// The deadline of an operation on names and attributes. 2 s: what a person at a prompt still
+    /// takes for slow and not for dead.
+    pub metadata: Duration,
+    /// The deadline of a read. 5 s: room for a fallback through two hung targets.
+    pub read: Duration,
+    /// The deadline of a push over all targets. 15 s: an upload of the largest document over a
+    /// slow line, and still less than what a deployment tool waits.
+    pub push: Duration,
+    /// For how long names, sizes and stamps are fresh. 1 s: a person never notices, and a tool
+    /// that stats a thousand files costs one LIST.
+    pub ttl: Duration,
+    /// The largest document in bytes. 16 MiB: a hundred times the largest schema seen.
+    pub max_size: u64,
+    /// How many bytes of content the memory cache may hold. 64 MiB: every schema of a large site.
+    pub cache_bytes: u64,
+    /// Whether documents are checked before a push.
+    pub validate: bool,
+    /// Answers that are treated as an outage on reads; none by default, or deleted schemas would
+    /// come back from backups.
+    pub fallback_on: FallbackOn,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Any,
+            metadata: Duration::from_secs(2),
+            read: Duration::from_secs(5),
+            push: Duration::from_secs(15),
+            ttl: Duration::from_secs(1),
+            max_size: 16 << 20,
+            cache_bytes: 64 << 20,
+            validate: true,
+            fallback_on: FallbackOn::default(),
+        }
+    }
+}

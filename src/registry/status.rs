@@ -1,0 +1,266 @@
+//! Status and metrics: what a person and a probe can see of the mount.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::metrics::{
+    CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, HIDDEN, PENDING, TARGET_FAILURES,
+    TARGET_OPERATIONS, TARGET_UP, UNPUSHED,
+};
+use super::record::{Record, Source};
+use super::route::{State, Watched};
+use super::{Known, Registry};
+use crate::artifact::{ArtifactId, RepoName, nanos, when_to_text};
+
+/// What the extended attributes of an artifact tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The newest content known.
+    pub known: Option<Known>,
+    /// Where the last pull was answered from: `cache`, `registry`, or the backup's URL.
+    pub source: Option<String>,
+    /// For how long no target has answered, if none does.
+    pub stale: Option<Duration>,
+    /// The URLs of the targets that have not got the newest push yet.
+    pub pending: Vec<String>,
+    /// Why the last push failed.
+    pub error: Option<String>,
+    /// The receipt of the last push.
+    pub receipt: Option<String>,
+}
+
+/// The facts of the status that are not the registry's own.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// The mount point.
+    pub dir: String,
+    /// When the mount began.
+    pub started: SystemTime,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+impl Registry {
+    /// Returns what the extended attributes of an artifact tell.
+    pub fn about(&self, id: &ArtifactId) -> Option<About> {
+        let registry = self.route(&id.repo).ok()?.registry.id;
+        let stale = match self.catalogue.freshness(&id.repo) {
+            super::catalogue::Freshness::Failed(_) => Some(self.staleness(id)),
+            _ => None,
+        };
+        self.catalogue.peek(id, |record| About {
+            known: record.current().cloned(),
+            source: record.source.and_then(|source| match source {
+                Source::Cache => Some("cache".into()),
+                Source::Target(target) if target == registry => Some("registry".into()),
+                Source::Target(target) => self.url_of(target).map(str::to_owned),
+            }),
+            stale,
+            pending: self.pending_urls(record),
+            error: record.error.clone(),
+            receipt: record.receipt.clone(),
+        })
+    }
+
+    /// Tells whether the last push of an artifact has failed.
+    pub fn has_error(&self, id: &ArtifactId) -> bool {
+        let error = self.catalogue.peek(id, |record| record.error.is_some());
+        error.unwrap_or_default()
+    }
+
+    /// Forgets that the last push of an artifact has failed; `false` if it hasn't.
+    pub fn forget_error(&self, id: &ArtifactId) -> bool {
+        self.has_error(id)
+            && self
+                .catalogue
+                .change(id, |record| record.error.take().is_some())
+    }
+
+    /// Tells whether an artifact is known to have a content.
+    pub fn exists(&self, id: &ArtifactId) -> bool {
+        let exists = self.catalogue.peek(id, |record| record.current().is_some());
+        exists.unwrap_or_default()
+    }
+
+    /// Returns for how long what is known of a repository is still fresh.
+    pub fn fresh_for(&self, repo: &RepoName) -> Duration {
+        let age = self.catalogue.age(repo).unwrap_or_default();
+        // Stale knowledge is kept for as long as asking again would be of no use.
+        Some(self.settings.ttl.saturating_sub(age))
+            .filter(|left| !left.is_zero())
+            .unwrap_or(self.settings.ttl)
+    }
+
+    fn pending_urls(&self, record: &Record) -> Vec<String> {
+        let urls = record.owed().iter().filter_map(|&id| self.url_of(id));
+        urls.map(str::to_owned).collect()
+    }
+
+    /// Returns the status as JSON.
+    pub fn status(&self, mount: &Mount) -> Value {
+        let targets = self.routes.targets();
+        let pending = self.pending();
+        let unpushed = self.unpushed.list();
+        let healthy = pending.is_empty()
+            && unpushed.is_empty()
+            && targets
+                .iter()
+                .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
+        let uptime = self.wall.now().duration_since(mount.started);
+        let cache = self.cache.figures();
+        let unpushed = unpushed.iter().map(|kept| {
+            json!({
+                "path": format!(".atlasfs/unpushed/{}", kept.path()),
+                "artifact": kept.id.to_string(),
+                "time": when_to_text(kept.when),
+                "size": kept.size,
+                "sha256": kept.sha256.to_string(),
+                "reason": kept.reason,
+            })
+        });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "mount": mount.dir,
+            "pid": std::process::id(),
+            "started": time_to_text(mount.started),
+            "uptime_seconds": uptime.unwrap_or_default().as_secs(),
+            "durability": self.settings.durability.as_str(),
+            "read_only": mount.read_only,
+            "healthy": healthy,
+            "targets": targets.iter().map(|target| self.target_status(target)).collect::<Vec<_>>(),
+            "pending": pending,
+            "unpushed": unpushed.collect::<Vec<_>>(),
+            "cache": {
+                "entries": cache.entries,
+                "bytes": cache.bytes,
+                "capacity": cache.capacity,
+                "hits": cache.hits,
+                "misses": cache.misses,
+            },
+            "pushes": {
+                "complete": self.metrics.pushes_complete.get(),
+                "degraded": self.metrics.pushes_degraded.get(),
+                "failed": self.metrics.pushes_failed.get(),
+                "conflict": self.metrics.pushes_conflict.get(),
+                "refused": self.metrics.pushes_refused.get(),
+                "unreported": self.metrics.unreported.get(),
+            },
+            "errors": self.errors(),
+            "hidden_names": self.catalogue.hidden(),
+        })
+    }
+
+    fn target_status(&self, target: &Watched) -> Value {
+        let health = target.health();
+        let is_registry = self
+            .routes
+            .open()
+            .iter()
+            .any(|route| route.is_registry(target.id));
+        let named = self.routes.repos_of(target.id);
+        let repos: Vec<&str> = match named.is_empty() || is_registry {
+            true => vec!["*"],
+            false => named.iter().map(|repo| repo.as_str()).collect(),
+        };
+        let last_failure = health.last_failure.map(|(time, failure)| {
+            json!({
+                "time": time_to_text(time),
+                "kind": failure.kind.as_str(),
+                "reason": failure.reason,
+            })
+        });
+        json!({
+            "role": if is_registry { "registry" } else { "backup" },
+            "url": target.url(),
+            "repos": repos,
+            "state": health.state.as_str(),
+            "since": health.since.map(time_to_text),
+            "last_failure": last_failure,
+            "answers": target.answers(),
+            "failures": health.failures.values().sum::<u64>(),
+        })
+    }
+
+    fn pending(&self) -> Vec<Value> {
+        let mut pending = Vec::new();
+        self.catalogue.visit(|id, record| {
+            if let Some(stamp) = record.floor().filter(|_| !record.owed().is_empty()) {
+                pending.push(json!({
+                    "artifact": id.to_string(),
+                    "stamp": when_to_text(stamp.when),
+                    "targets": self.pending_urls(record),
+                }));
+            }
+        });
+        pending
+    }
+
+    fn errors(&self) -> Vec<Value> {
+        let mut errors = Vec::new();
+        self.catalogue.visit(|id, record| {
+            if let Some(error) = &record.error {
+                errors.push(json!({ "artifact": id.to_string(), "reason": error }));
+            }
+        });
+        errors
+    }
+
+    /// Returns the newest events, one JSON object a line.
+    pub fn events(&self) -> String {
+        self.events.text()
+    }
+
+    /// Counts a push whose outcome no close could report.
+    pub fn count_unreported(&self) {
+        self.metrics.unreported.increment();
+    }
+
+    /// Returns the metrics as Prometheus text.
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        self.metrics.write(&mut text);
+        let none: &[(&str, &str)] = &[];
+        UNPUSHED.write(&mut text, [(none, self.unpushed.list().len())]);
+        PENDING.write(&mut text, [(none, self.pending().len())]);
+        HIDDEN.write(&mut text, [(none, self.catalogue.hidden())]);
+        let cache = self.cache.figures();
+        CACHE_ENTRIES.write(&mut text, [(none, cache.entries)]);
+        CACHE_BYTES.write(&mut text, [(none, cache.bytes)]);
+        CACHE_HITS.write(&mut text, [(none, cache.hits)]);
+        CACHE_MISSES.write(&mut text, [(none, cache.misses)]);
+        let targets: Vec<_> = self.routes.targets().iter().collect();
+        let labels: Vec<_> = targets
+            .iter()
+            .map(|target| [("target", target.url())])
+            .collect();
+        let each = || targets.iter().zip(&labels);
+        TARGET_UP.write(
+            &mut text,
+            each().map(|(target, labels)| {
+                let up = u8::from(target.health().state != State::Outage);
+                (&labels[..], up)
+            }),
+        );
+        TARGET_OPERATIONS.write(
+            &mut text,
+            each().map(|(target, labels)| (&labels[..], target.answers())),
+        );
+        let failures: Vec<_> = targets
+            .iter()
+            .flat_map(|target| {
+                let failures = target.health().failures.into_iter();
+                failures.map(|(kind, count)| ([("target", target.url()), ("kind", kind)], count))
+            })
+            .collect();
+        TARGET_FAILURES.write(
+            &mut text,
+            failures.iter().map(|(labels, count)| (&labels[..], *count)),
+        );
+        text
+    }
+}
+
+fn time_to_text(time: SystemTime) -> String {
+    when_to_text(nanos(time))
+}
