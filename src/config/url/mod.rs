@@ -11,6 +11,8 @@ use self::parts::{Parts, decode_path, prefix_of, shown};
 use self::query::Query;
 use crate::target::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
 
+pub(super) use self::query::did_you_mean;
+
 /// The schemes of a target, as they are listed in messages (FIELD-NOTES, 5).
 pub const SCHEMES: [&str; 6] = ["file", "s3", "gs", "azblob", "azureblob", "oci"];
 
@@ -98,6 +100,11 @@ pub fn refuse_credentials_on_command_line(url: &str) -> Result<(), UrlError> {
     }
 }
 
+/// Undoes a path's percent-encoding; `None` if it is malformed.
+pub(super) fn decode(text: &str) -> Option<String> {
+    parts::decode(text, false)
+}
+
 fn locate(url: &str) -> Result<Location, String> {
     let parts = Parts::split(url)?;
     if parts.fragment {
@@ -119,7 +126,7 @@ fn locate(url: &str) -> Result<Location, String> {
         "atlas" => Err("atlas:// is not a target's URL: for Atlas Cloud leave the url out".into()),
         unknown => Err(format!(
             "unknown scheme {unknown:?}{}: known are {}",
-            query::did_you_mean(unknown, &SCHEMES),
+            did_you_mean(unknown, &SCHEMES),
             SCHEMES.join(", ")
         )),
     }

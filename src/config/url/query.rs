@@ -103,7 +103,7 @@ fn looks_like_credential(name: &str) -> bool {
 }
 
 /// Returns ` (did you mean "…"?)` if a known word is at most two edits away.
-pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
+pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
     // Longer than any known word and its two edits: not worth comparing.
     if word.len() > 32 {
         return String::new();

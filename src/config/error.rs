@@ -1,0 +1,101 @@
+//! Why a configuration is refused.
+
+use super::hcl::Place;
+use super::url::UrlError;
+
+/// Why a configuration is refused, in one line that says where and what to do. The texts that
+/// Atlas has too are Atlas's own (FIELD-NOTES, 4).
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The configuration's own URL is wrong.
+    #[error("{0}")]
+    Url(String),
+    /// There is no such file.
+    #[error("config file {name:?} was not found: {source}")]
+    NotFound {
+        /// The file, as it was named.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file can't be read.
+    #[error("config file {name:?} can't be read: {source}")]
+    Read {
+        /// The file, as it was named.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The path is a folder, a pipe or a device.
+    #[error("config file {name:?} is not a regular file: name the file itself")]
+    NotAFile {
+        /// The file, as it was named.
+        name: String,
+    },
+    /// The file is too large to be a configuration.
+    #[error("config file {name:?} is larger than {limit} bytes: is it the right file?")]
+    TooLarge {
+        /// The file, as it was named.
+        name: String,
+        /// The most bytes that are read.
+        limit: u64,
+    },
+    /// An argument of `--var` is malformed.
+    #[error("variables must be format as key=value, got: {argument:?}")]
+    Var {
+        /// The argument, without its value.
+        argument: String,
+    },
+    /// The env isn't there.
+    #[error("env {name:?} not defined in config file {file:?}: {known}")]
+    NoEnv {
+        /// The env asked for.
+        name: String,
+        /// The file, as it was named.
+        file: String,
+        /// The envs that there are.
+        known: String,
+    },
+    /// Something in the file is wrong.
+    #[error("{place}: {message}")]
+    Invalid {
+        /// Where.
+        place: Place,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// A registry's or backup's URL is wrong.
+    #[error("{place}: {what}: {source}")]
+    Target {
+        /// Where.
+        place: Place,
+        /// Which attribute of which block.
+        what: String,
+        /// What is wrong with it.
+        source: UrlError,
+    },
+    /// Two `repo` blocks of one name have different targets.
+    #[error(
+        "{second}: repository {name:?} has other targets here than at {first}: give both blocks \
+         the same url and backup, or one of them another name"
+    )]
+    Conflict {
+        /// The repository's name.
+        name: String,
+        /// The block that came first.
+        first: Place,
+        /// The one that contradicts it.
+        second: Place,
+    },
+}
+
+impl ConfigError {
+    /// Returns where in the file the error is, if it is in the file.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            ConfigError::Invalid { place, .. } | ConfigError::Target { place, .. } => Some(place),
+            ConfigError::Conflict { second, .. } => Some(second),
+            _ => None,
+        }
+    }
+}

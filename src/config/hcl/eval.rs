@@ -1,0 +1,312 @@
+//! Expressions, evaluated.
+//!
+//! Every recursion here follows the nesting of the source, which the parser bounds.
+
+use std::collections::BTreeMap;
+
+use hcl::edit::expr::{
+    BinaryOp, BinaryOperator, Conditional, Expression, ForExpr, FuncCall, Object, ObjectKey,
+    UnaryOp, UnaryOperator,
+};
+
+use super::failure::{Failure, Kind};
+use super::file::offset_of;
+use super::funcs::{self, Call, FunctionError};
+use super::number::Number;
+use super::scope::{Names, Scope};
+use super::value::Value;
+
+impl Scope<'_> {
+    /// Evaluates an expression whose locals have been evaluated.
+    pub(crate) fn eval(
+        &self,
+        expression: &Expression,
+        names: &Names<'_>,
+    ) -> Result<Value, Failure> {
+        let at = offset_of(expression);
+        self.charge(1, at)?;
+        match expression {
+            Expression::Null(_) => Ok(Value::Null),
+            Expression::Bool(value) => Ok(Value::Bool(*value.value())),
+            Expression::Number(number) => Number::from_hcl(number.value())
+                .map(Value::Number)
+                .ok_or_else(|| Failure::new(at, "the number is too large")),
+            Expression::String(text) => {
+                self.charge(text.len(), at)?;
+                Ok(Value::String(text.value().clone()))
+            }
+            Expression::Array(items) => items
+                .iter()
+                .map(|item| self.eval(item, names))
+                .collect::<Result<_, _>>()
+                .map(Value::List),
+            Expression::Object(object) => self.object(object, names),
+            Expression::StringTemplate(template) => self.quoted(template, names),
+            Expression::HeredocTemplate(heredoc) => self.heredoc(heredoc, names),
+            Expression::Parenthesis(inner) => self.eval(inner.inner(), names),
+            Expression::Variable(name) => self.bare(name.as_str(), at, names),
+            Expression::Traversal(traversal) => self.traversal(traversal, at, names),
+            Expression::Conditional(conditional) => self.conditional(conditional, names),
+            Expression::UnaryOp(operation) => self.unary(operation, names),
+            Expression::BinaryOp(operation) => self.binary(operation, names),
+            Expression::FuncCall(call) => self.call(call, at, names),
+            Expression::ForExpr(expression) => self.for_expression(expression, at, names),
+        }
+    }
+
+    fn object(&self, object: &Object, names: &Names<'_>) -> Result<Value, Failure> {
+        let mut out = BTreeMap::new();
+        for (key, value) in object {
+            let key = match key {
+                ObjectKey::Ident(name) => name.as_str().to_string(),
+                ObjectKey::Expression(Expression::Variable(name)) => name.as_str().to_string(),
+                ObjectKey::Expression(key) => self.text(key, "an object's key", names)?,
+            };
+            out.insert(key, self.eval(value.expr(), names)?);
+        }
+        Ok(Value::Object(out))
+    }
+
+    fn conditional(&self, node: &Conditional, names: &Names<'_>) -> Result<Value, Failure> {
+        match self.truth(&node.cond_expr, "a condition", names)? {
+            true => self.eval(&node.true_expr, names),
+            false => self.eval(&node.false_expr, names),
+        }
+    }
+
+    fn unary(&self, node: &UnaryOp, names: &Names<'_>) -> Result<Value, Failure> {
+        match node.operator.value() {
+            UnaryOperator::Not => Ok(Value::Bool(!self.truth(
+                &node.expr,
+                "the operand of !",
+                names,
+            )?)),
+            UnaryOperator::Neg => {
+                let number = self.number(&node.expr, "the operand of -", names)?;
+                number
+                    .negate()
+                    .map(Value::Number)
+                    .ok_or_else(|| Failure::new(offset_of(node), "the number is too large"))
+            }
+        }
+    }
+
+    fn binary(&self, node: &BinaryOp, names: &Names<'_>) -> Result<Value, Failure> {
+        let (left, right) = (&node.lhs_expr, &node.rhs_expr);
+        let sign = node.operator.value();
+        let what = format!("an operand of {}", sign.as_str());
+        match sign {
+            BinaryOperator::Eq | BinaryOperator::NotEq => {
+                let equal = self.eval(left, names)? == self.eval(right, names)?;
+                return Ok(Value::Bool(equal == (*sign == BinaryOperator::Eq)));
+            }
+            BinaryOperator::And => {
+                let both = self.truth(left, &what, names)? && self.truth(right, &what, names)?;
+                return Ok(Value::Bool(both));
+            }
+            BinaryOperator::Or => {
+                let either = self.truth(left, &what, names)? || self.truth(right, &what, names)?;
+                return Ok(Value::Bool(either));
+            }
+            _ => {}
+        }
+        let a = self.number(left, &what, names)?;
+        let b = self.number(right, &what, names)?;
+        let number = match sign {
+            BinaryOperator::Less => return Ok(Value::Bool(a < b)),
+            BinaryOperator::LessEq => return Ok(Value::Bool(a <= b)),
+            BinaryOperator::Greater => return Ok(Value::Bool(a > b)),
+            BinaryOperator::GreaterEq => return Ok(Value::Bool(a >= b)),
+            BinaryOperator::Plus => a.add(b),
+            BinaryOperator::Minus => a.subtract(b),
+            BinaryOperator::Mul => a.multiply(b),
+            BinaryOperator::Div => a.divide(b),
+            _ => a.remainder(b),
+        };
+        number.map(Value::Number).ok_or_else(|| {
+            let why = match sign {
+                BinaryOperator::Div | BinaryOperator::Mod if b == Number::Int(0) => {
+                    "division by zero"
+                }
+                _ => "the result is too large a number",
+            };
+            Failure::new(offset_of(node), why)
+        })
+    }
+
+    fn call(&self, call: &FuncCall, at: usize, names: &Names<'_>) -> Result<Value, Failure> {
+        let name = call.name.name.as_str();
+        if !call.name.namespace.is_empty() {
+            return Err(Failure::new(
+                at,
+                "there are no functions with a namespace (::)",
+            ));
+        }
+        match name {
+            "try" => return self.try_each(call, at, names),
+            "can" => {
+                let mut args = call.args.iter();
+                let (Some(arg), None) = (args.next(), args.next()) else {
+                    return Err(Failure::new(at, "can takes one argument"));
+                };
+                return match self.eval(arg, names) {
+                    Ok(_) => Ok(Value::Bool(true)),
+                    Err(failure) if failure.kind == Kind::Error => Ok(Value::Bool(false)),
+                    Err(failure) => Err(failure),
+                };
+            }
+            _ => {}
+        }
+        let function = funcs::find(name).ok_or_else(|| match funcs::is_left_out(name) {
+            true => Failure::refused(at, format!("not supported here: {name}")),
+            false => Failure::new(at, format!("there is no function named {name:?}")),
+        })?;
+        let mut args = Vec::new();
+        let last = call.args.len().saturating_sub(1);
+        for (index, arg) in call.args.iter().enumerate() {
+            let value = self.eval(arg, names)?;
+            if index < last || !call.args.expand_final() {
+                args.push(value);
+                continue;
+            }
+            match value {
+                Value::List(items) => args.extend(items),
+                Value::Set(items) => args.extend(items),
+                other => {
+                    let kind = other.kind();
+                    return Err(Failure::new(
+                        offset_of(arg),
+                        format!("what stands before ... must be a list or set, it is {kind}"),
+                    ));
+                }
+            }
+        }
+        let result = function(&Call::new(&args, self));
+        let value = result.map_err(|error| match error {
+            FunctionError::Failed(why) => Failure::new(at, format!("{name}: {why}")),
+            FunctionError::Refused(why) => Failure::refused(at, format!("{name}: {why}")),
+        })?;
+        self.charge(value.measure().0, at)?;
+        Ok(value)
+    }
+
+    fn try_each(&self, call: &FuncCall, at: usize, names: &Names<'_>) -> Result<Value, Failure> {
+        let mut last = Failure::new(at, "try takes at least one argument");
+        for arg in call.args.iter() {
+            match self.eval(arg, names) {
+                Err(failure) if failure.kind == Kind::Error => last = failure,
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    fn for_expression(
+        &self,
+        node: &ForExpr,
+        at: usize,
+        names: &Names<'_>,
+    ) -> Result<Value, Failure> {
+        let collection = self.eval(&node.intro.collection_expr, names)?;
+        let key_name = node.intro.key_var.as_ref().map(|name| name.as_str());
+        let pairs = self.pairs(collection, offset_of(&node.intro.collection_expr))?;
+        let mut list = Vec::new();
+        let mut object: BTreeMap<String, Value> = BTreeMap::new();
+        for (key, value) in pairs {
+            let names = Names::with(
+                names,
+                bind(key_name, key, node.intro.value_var.as_str(), value),
+            );
+            if let Some(condition) = &node.cond
+                && !self.truth(&condition.expr, "the condition of for", &names)?
+            {
+                continue;
+            }
+            let Some(key_expr) = &node.key_expr else {
+                list.push(self.eval(&node.value_expr, &names)?);
+                continue;
+            };
+            let key = self.text(key_expr, "a key of for", &names)?;
+            let value = self.eval(&node.value_expr, &names)?;
+            if node.grouping {
+                let group = object.entry(key).or_insert_with(|| Value::List(Vec::new()));
+                if let Value::List(items) = group {
+                    items.push(value);
+                }
+            } else if object.insert(key, value).is_some() {
+                return Err(Failure::new(
+                    at,
+                    "two elements of for have the same key: add ... to group them",
+                ));
+            }
+        }
+        Ok(match node.key_expr {
+            Some(_) => Value::Object(object),
+            None => Value::List(list),
+        })
+    }
+
+    /// Returns what a `for` goes over.
+    pub(crate) fn pairs(
+        &self,
+        collection: Value,
+        at: usize,
+    ) -> Result<Vec<(Value, Value)>, Failure> {
+        let kind = collection.kind();
+        collection.pairs().ok_or_else(|| {
+            Failure::new(
+                at,
+                format!("for needs a list, set, map or object, this is {kind}"),
+            )
+        })
+    }
+
+    /// Evaluates to a bool, with HCL's own conversions.
+    pub(crate) fn truth(
+        &self,
+        node: &Expression,
+        what: &str,
+        names: &Names<'_>,
+    ) -> Result<bool, Failure> {
+        let value = self.eval(node, names)?;
+        let failure = || mismatch(node, what, "a bool", &value);
+        value.to_bool().ok_or_else(failure)
+    }
+
+    fn number(&self, node: &Expression, what: &str, names: &Names<'_>) -> Result<Number, Failure> {
+        let value = self.eval(node, names)?;
+        let failure = || mismatch(node, what, "a number", &value);
+        value.to_number().ok_or_else(failure)
+    }
+
+    /// Evaluates to a string, with HCL's own conversions.
+    pub(crate) fn text(
+        &self,
+        node: &Expression,
+        what: &str,
+        names: &Names<'_>,
+    ) -> Result<String, Failure> {
+        let value = self.eval(node, names)?;
+        let failure = || mismatch(node, what, "a string", &value);
+        value.to_text().ok_or_else(failure)
+    }
+}
+
+/// Pairs the names of a `for` with one element.
+pub(crate) fn bind<'a>(
+    key_name: Option<&'a str>,
+    key: Value,
+    value_name: &'a str,
+    value: Value,
+) -> Vec<(&'a str, Value)> {
+    let mut bound = vec![(value_name, value)];
+    bound.extend(key_name.map(|name| (name, key)));
+    bound
+}
+
+fn mismatch(node: &Expression, what: &str, wanted: &str, value: &Value) -> Failure {
+    Failure::new(
+        offset_of(node),
+        format!("{what} must be {wanted}, it is {}", value.kind()),
+    )
+}

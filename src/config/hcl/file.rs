@@ -1,0 +1,144 @@
+//! The configuration file: found, read, parsed, and its places named.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use hcl::edit::Span;
+use hcl::edit::structure::Body;
+
+use super::super::ConfigError;
+
+/// Atlas's default (FIELD-NOTES, 4).
+pub const DEFAULT_URL: &str = "file://atlas.hcl";
+
+/// The largest configuration read, in bytes. Real ones have a few kilobytes; the parser's time is
+/// quadratic in the number of an object's keys, and this keeps the worst case at seconds.
+pub(crate) const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// A place in the configuration file; its `Display` is `file:line:column`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// A parsed configuration file.
+pub(crate) struct File {
+    /// Its path, as it was named.
+    pub(crate) name: String,
+    /// The folder that `file`, `fileset` and `glob` start from.
+    pub(crate) dir: PathBuf,
+    text: String,
+    pub(crate) body: Body,
+}
+
+impl File {
+    /// Reads and parses the file that a URL names.
+    pub(crate) fn load(url: &str) -> Result<Self, ConfigError> {
+        let path = path_of(url)?;
+        let name = path.display().to_string();
+        let read = |source| match std::io::Error::kind(&source) {
+            std::io::ErrorKind::NotFound => ConfigError::NotFound {
+                name: name.clone(),
+                source,
+            },
+            _ => ConfigError::Read {
+                name: name.clone(),
+                source,
+            },
+        };
+        let size = std::fs::metadata(&path).map_err(read)?;
+        if !size.is_file() {
+            return Err(ConfigError::NotAFile { name });
+        }
+        if size.len() > MAX_FILE_BYTES {
+            return Err(ConfigError::TooLarge {
+                name,
+                limit: MAX_FILE_BYTES,
+            });
+        }
+        let text = std::fs::read(&path).map_err(read)?;
+        let dir = std::path::absolute(&path).map_err(read)?;
+        let dir = dir.parent().unwrap_or(Path::new("/")).to_path_buf();
+        Self::parse(name, dir, text)
+    }
+
+    /// Parses the text of a file.
+    pub(crate) fn parse(name: String, dir: PathBuf, text: Vec<u8>) -> Result<Self, ConfigError> {
+        let text = String::from_utf8(text).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before = error.as_bytes().get(..valid).unwrap_or_default();
+            ConfigError::Invalid {
+                place: place(&name, &String::from_utf8_lossy(before), valid),
+                message: "invalid UTF-8: save the file as UTF-8".into(),
+            }
+        })?;
+        let body = hcl::edit::parser::parse_body(&text).map_err(|error| {
+            let place = Place {
+                file: name.clone(),
+                line: error.location().line(),
+                column: error.location().column(),
+            };
+            ConfigError::Invalid {
+                place,
+                message: format!("not valid HCL: {}", error.message()),
+            }
+        })?;
+        Ok(Self {
+            name,
+            dir,
+            text,
+            body,
+        })
+    }
+
+    /// Returns the place of a byte offset.
+    pub(crate) fn place(&self, offset: usize) -> Place {
+        place(&self.name, &self.text, offset)
+    }
+}
+
+fn place(file: &str, text: &str, offset: usize) -> Place {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    Place {
+        file: file.into(),
+        line: before.matches('\n').count() + 1,
+        column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+    }
+}
+
+/// Returns where a parsed thing starts.
+pub(crate) fn offset_of(node: &impl Span) -> usize {
+    node.span().map_or(0, |span| span.start)
+}
+
+/// Returns the path that a configuration's URL names: host and path, as Atlas joins them.
+fn path_of(url: &str) -> Result<PathBuf, ConfigError> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(ConfigError::Url(format!(
+            "missing scheme for config file. Did you mean file://{url}?"
+        )));
+    };
+    if scheme != "file" {
+        return Err(ConfigError::Url(format!(
+            "unsupported config file driver {scheme:?}: only file:// is supported"
+        )));
+    }
+    match super::super::url::decode(rest) {
+        Some(path) if !path.is_empty() && !path.contains('\0') => Ok(path.into()),
+        _ => Err(ConfigError::Url(format!(
+            "config file {url:?} names no file: write file://atlas.hcl"
+        ))),
+    }
+}

@@ -1,0 +1,146 @@
+//! A function's arguments, converted as HCL converts them, and its bounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::budget::{MAX_ITEMS, MAX_TEXT};
+use super::super::number::Number;
+use super::super::scope::Scope;
+use super::super::value::Value;
+
+/// Why a function failed.
+#[derive(Debug)]
+pub(crate) enum FunctionError {
+    /// As it does in Atlas; `try` goes on.
+    Failed(String),
+    /// A bound is reached; `try` doesn't hide it.
+    Refused(String),
+}
+
+impl From<String> for FunctionError {
+    fn from(why: String) -> Self {
+        FunctionError::Failed(why)
+    }
+}
+
+impl From<&str> for FunctionError {
+    fn from(why: &str) -> Self {
+        FunctionError::Failed(why.into())
+    }
+}
+
+/// One call: the arguments, and the scope for what looks outside.
+pub(crate) struct Call<'c> {
+    pub(crate) args: &'c [Value],
+    pub(crate) scope: &'c Scope<'c>,
+}
+
+impl<'c> Call<'c> {
+    pub(crate) fn new(args: &'c [Value], scope: &'c Scope<'c>) -> Self {
+        Self { args, scope }
+    }
+
+    /// Checks the number of arguments.
+    pub(crate) fn takes(
+        &self,
+        counts: std::ops::RangeInclusive<usize>,
+    ) -> Result<(), FunctionError> {
+        if counts.contains(&self.args.len()) {
+            return Ok(());
+        }
+        let (low, high) = (counts.start(), counts.end());
+        let wanted = match (low == high, *high) {
+            (true, _) => format!("{low}"),
+            (false, usize::MAX) => format!("at least {low}"),
+            (false, _) => format!("{low} to {high}"),
+        };
+        Err(format!("it takes {wanted} arguments, here are {}", self.args.len()).into())
+    }
+
+    /// Returns an argument, whatever it is.
+    pub(crate) fn any(&self, index: usize) -> Result<&'c Value, FunctionError> {
+        self.args
+            .get(index)
+            .ok_or_else(|| format!("argument {} is missing", index + 1).into())
+    }
+
+    pub(crate) fn mismatch(&self, index: usize, wanted: &str) -> FunctionError {
+        let kind = self.args.get(index).map_or("missing", Value::kind);
+        format!("argument {} must be {wanted}, it is {kind}", index + 1).into()
+    }
+
+    pub(crate) fn text(&self, index: usize) -> Result<String, FunctionError> {
+        let text = self.any(index)?.to_text();
+        text.ok_or_else(|| self.mismatch(index, "a string"))
+    }
+
+    pub(crate) fn number(&self, index: usize) -> Result<Number, FunctionError> {
+        let number = self.any(index)?.to_number();
+        number.ok_or_else(|| self.mismatch(index, "a number"))
+    }
+
+    pub(crate) fn int(&self, index: usize) -> Result<i64, FunctionError> {
+        let number = self.number(index)?.to_i64();
+        number.ok_or_else(|| self.mismatch(index, "a whole number"))
+    }
+
+    /// Returns the elements of a list or set.
+    pub(crate) fn list(&self, index: usize) -> Result<Vec<Value>, FunctionError> {
+        match self.any(index)? {
+            Value::List(items) => Ok(items.clone()),
+            Value::Set(items) => Ok(items.iter().cloned().collect()),
+            _ => Err(self.mismatch(index, "a list")),
+        }
+    }
+
+    /// Returns the elements of a list or set as strings.
+    pub(crate) fn texts(&self, index: usize) -> Result<Vec<String>, FunctionError> {
+        let texts = self
+            .list(index)?
+            .iter()
+            .map(Value::to_text)
+            .collect::<Option<_>>();
+        texts.ok_or_else(|| format!("argument {} must be a list of strings", index + 1).into())
+    }
+
+    pub(crate) fn set(&self, index: usize) -> Result<BTreeSet<Value>, FunctionError> {
+        Ok(self.list(index)?.into_iter().collect())
+    }
+
+    pub(crate) fn object(
+        &self,
+        index: usize,
+    ) -> Result<&'c BTreeMap<String, Value>, FunctionError> {
+        match self.any(index)? {
+            Value::Object(items) => Ok(items),
+            _ => Err(self.mismatch(index, "an object")),
+        }
+    }
+
+    /// Makes a string, if it is not too long to be made.
+    pub(crate) fn bounded(&self, length: usize) -> Result<(), FunctionError> {
+        if length > MAX_TEXT {
+            return Err(FunctionError::Refused(
+                "the string grows beyond 1 MiB".into(),
+            ));
+        }
+        self.charge(length)
+    }
+
+    /// Allows a number of elements, if it is not too large.
+    pub(crate) fn few(&self, count: usize) -> Result<(), FunctionError> {
+        if count > MAX_ITEMS {
+            return Err(FunctionError::Refused(format!(
+                "it makes more than {MAX_ITEMS} elements"
+            )));
+        }
+        self.charge(count)
+    }
+
+    /// Takes work off the budget.
+    pub(crate) fn charge(&self, units: usize) -> Result<(), FunctionError> {
+        self.scope
+            .budget
+            .charge(units)
+            .map_err(FunctionError::Refused)
+    }
+}

@@ -1,0 +1,225 @@
+//! Functions on lists and objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::number::Number;
+use super::super::traverse::step_into;
+use super::super::value::Value;
+use super::{Call, Function, FunctionError};
+
+type Answer = Result<Value, FunctionError>;
+
+pub(super) fn find(name: &str) -> Option<Function> {
+    Some(match name {
+        "length" => |call| Ok(Value::Number(Number::of(length(call)?))),
+        "empty" => |call| Ok((length(call)? == 0).into()),
+        "alltrue" => alltrue,
+        "chunklist" => chunklist,
+        "coalescelist" => coalescelist,
+        "compact" => compact,
+        "concat" => concat,
+        "contains" => contains,
+        "distinct" => distinct,
+        "element" => element,
+        "flatten" => flatten,
+        "index" => index,
+        "keys" => keys,
+        "merge" => merge,
+        "reverse" => reverse,
+        "slice" => slice,
+        "sort" => sort,
+        "tolist" => tolist,
+        "values" => values,
+        "zipmap" => zipmap,
+        _ => return None,
+    })
+}
+
+fn length(call: &Call<'_>) -> Result<usize, FunctionError> {
+    call.takes(1..=1)?;
+    match call.any(0)? {
+        Value::List(items) => Ok(items.len()),
+        Value::Set(items) => Ok(items.len()),
+        Value::Object(items) => Ok(items.len()),
+        _ => Err(call.mismatch(0, "a list, set, map or object")),
+    }
+}
+
+fn alltrue(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    let all = match call.any(0)? {
+        Value::Object(items) => items.values().all(|item| *item == Value::Bool(true)),
+        _ => call.list(0)?.iter().all(|item| *item == Value::Bool(true)),
+    };
+    Ok(all.into())
+}
+
+fn chunklist(call: &Call<'_>) -> Answer {
+    call.takes(2..=2)?;
+    let (list, size) = (call.list(0)?, call.int(1)?);
+    let size = usize::try_from(size).map_err(|_| "argument 2 must not be negative")?;
+    // A size of zero is one chunk of all, as in cty.
+    let size = if size == 0 { list.len().max(1) } else { size };
+    Ok(Value::List(
+        list.chunks(size)
+            .map(|chunk| Value::List(chunk.to_vec()))
+            .collect(),
+    ))
+}
+
+fn coalescelist(call: &Call<'_>) -> Answer {
+    call.takes(1..=usize::MAX)?;
+    for (index, arg) in call.args.iter().enumerate() {
+        if *arg != Value::Null && !call.list(index)?.is_empty() {
+            return Ok(arg.clone());
+        }
+    }
+    Err("no argument is a list with an element".into())
+}
+
+fn compact(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    let mut out = Vec::new();
+    for item in call.list(0)? {
+        match (&item, item.to_text()) {
+            (Value::Null, _) => {}
+            (_, Some(text)) if text.is_empty() => {}
+            (_, Some(text)) => out.push(Value::String(text)),
+            (_, None) => return Err("argument 1 must be a list of strings".into()),
+        }
+    }
+    Ok(Value::List(out))
+}
+
+fn concat(call: &Call<'_>) -> Answer {
+    call.takes(1..=usize::MAX)?;
+    let mut out = Vec::new();
+    for index in 0..call.args.len() {
+        out.extend(call.list(index)?);
+    }
+    Ok(Value::List(out))
+}
+
+fn contains(call: &Call<'_>) -> Answer {
+    call.takes(2..=2)?;
+    let wanted = call.any(1)?;
+    Ok(call.list(0)?.contains(wanted).into())
+}
+
+fn distinct(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    let mut seen = BTreeSet::new();
+    let mut list = call.list(0)?;
+    list.retain(|item| seen.insert(item.clone()));
+    Ok(Value::List(list))
+}
+
+/// `element(list, index)` wraps around; an index below zero counts from the end.
+fn element(call: &Call<'_>) -> Answer {
+    call.takes(2..=2)?;
+    let (list, index) = (call.list(0)?, call.int(1)?);
+    let count = i64::try_from(list.len()).unwrap_or(i64::MAX);
+    if count == 0 {
+        return Err("cannot use element function with an empty list".into());
+    }
+    let index = usize::try_from(index.rem_euclid(count)).unwrap_or(0);
+    list.into_iter()
+        .nth(index)
+        .ok_or_else(|| "there is no such element".into())
+}
+
+fn flatten(call: &Call<'_>) -> Answer {
+    fn into(items: Vec<Value>, out: &mut Vec<Value>) {
+        for item in items {
+            match item {
+                Value::List(inner) => into(inner, out),
+                Value::Set(inner) => into(inner.into_iter().collect(), out),
+                other => out.push(other),
+            }
+        }
+    }
+    call.takes(1..=1)?;
+    let mut out = Vec::new();
+    into(call.list(0)?, &mut out);
+    Ok(Value::List(out))
+}
+
+/// `index(collection, key)` is `collection[key]`, as in cty; it doesn't search as Terraform's.
+fn index(call: &Call<'_>) -> Answer {
+    call.takes(2..=2)?;
+    Ok(step_into(call.any(0)?, call.any(1)?)?.clone())
+}
+
+fn keys(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    let keys = call.object(0)?.keys();
+    Ok(Value::List(keys.map(|key| key.as_str().into()).collect()))
+}
+
+fn values(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    Ok(Value::List(call.object(0)?.values().cloned().collect()))
+}
+
+fn merge(call: &Call<'_>) -> Answer {
+    let mut out = BTreeMap::new();
+    for (index, arg) in call.args.iter().enumerate() {
+        if *arg != Value::Null {
+            out.extend(call.object(index)?.clone());
+        }
+    }
+    Ok(Value::Object(out))
+}
+
+fn reverse(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    let mut list = call.list(0)?;
+    list.reverse();
+    Ok(Value::List(list))
+}
+
+fn slice(call: &Call<'_>) -> Answer {
+    call.takes(3..=3)?;
+    let (list, start, end) = (call.list(0)?, call.int(1)?, call.int(2)?);
+    let at = |index| usize::try_from(index).ok();
+    let part = at(start)
+        .zip(at(end))
+        .and_then(|(start, end)| list.get(start..end));
+    match part {
+        Some(part) => Ok(Value::List(part.to_vec())),
+        None => Err(format!(
+            "{start} to {end} is not within the list, which has {} elements",
+            list.len()
+        )
+        .into()),
+    }
+}
+
+fn sort(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    let mut texts = call.texts(0)?;
+    texts.sort();
+    Ok(Value::List(texts.into_iter().map(Value::String).collect()))
+}
+
+fn tolist(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    match call.any(0)? {
+        Value::Null => Ok(Value::Null),
+        _ => Ok(Value::List(call.list(0)?)),
+    }
+}
+
+fn zipmap(call: &Call<'_>) -> Answer {
+    call.takes(2..=2)?;
+    let (keys, values) = (call.texts(0)?, call.list(1)?);
+    if keys.len() != values.len() {
+        return Err(format!(
+            "number of keys ({}) does not match number of values ({})",
+            keys.len(),
+            values.len()
+        )
+        .into());
+    }
+    Ok(Value::Object(keys.into_iter().zip(values).collect()))
+}

@@ -1,0 +1,246 @@
+//! JSON, YAML and CSV.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::super::number::Number;
+use super::super::value::Value;
+use super::{Call, Function, FunctionError};
+
+type Answer = Result<Value, FunctionError>;
+
+pub(super) fn find(name: &str) -> Option<Function> {
+    Some(match name {
+        "jsonencode" => |call| {
+            call.takes(1..=1)?;
+            let json = json(call.any(0)?);
+            call.bounded(json.len())?;
+            Ok(json.into())
+        },
+        "jsondecode" => |call| {
+            call.takes(1..=1)?;
+            let parsed = serde_json::from_str(&call.text(0)?).map_err(|error| {
+                format!(
+                    "not valid JSON at line {}, column {}",
+                    error.line(),
+                    error.column()
+                )
+            })?;
+            from_json(parsed)
+        },
+        "yamlencode" => |call| {
+            call.takes(1..=1)?;
+            let mut out = String::new();
+            yaml(call, call.any(0)?, 0, &mut out)?;
+            out.push('\n');
+            Ok(out.trim_start_matches('\n').to_string().into())
+        },
+        "yamldecode" => |call| {
+            call.takes(1..=1)?;
+            let text = call.text(0)?;
+            // An alias may stand for as much as the parser allows, a hundred times the text.
+            call.charge(
+                text.len()
+                    .saturating_mul(if text.contains('*') { 100 } else { 1 }),
+            )?;
+            let parsed =
+                serde_yaml_ng::from_str(&text).map_err(|error| match error.location() {
+                    Some(at) => format!(
+                        "not valid YAML at line {}, column {}",
+                        at.line(),
+                        at.column()
+                    ),
+                    None => "not valid YAML".into(),
+                })?;
+            from_yaml(parsed)
+        },
+        "csvdecode" => csvdecode,
+        _ => return None,
+    })
+}
+
+/// Writes JSON as Go's encoder does, which escapes what HTML would take for markup.
+pub(crate) fn json(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => quoted(text),
+        Value::List(items) => format!("[{}]", comma(items.iter().map(json))),
+        Value::Set(items) => format!("[{}]", comma(items.iter().map(json))),
+        Value::Object(items) => {
+            let pairs = items
+                .iter()
+                .map(|(key, item)| format!("{}:{}", quoted(key), json(item)));
+            format!("{{{}}}", comma(pairs))
+        }
+    }
+}
+
+fn comma(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(",")
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\x1f' => {
+                // Writing to a string can't fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn from_json(value: serde_json::Value) -> Answer {
+    Ok(match value {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(value) => Value::Bool(value),
+        serde_json::Value::String(text) => Value::String(text),
+        serde_json::Value::Number(number) => Number::parse(&number.to_string())
+            .map(Value::Number)
+            .ok_or("a number is too large")?,
+        serde_json::Value::Array(items) => {
+            Value::List(items.into_iter().map(from_json).collect::<Result<_, _>>()?)
+        }
+        serde_json::Value::Object(items) => Value::Object(
+            items
+                .into_iter()
+                .map(|(key, item)| Ok((key, from_json(item)?)))
+                .collect::<Result<_, FunctionError>>()?,
+        ),
+    })
+}
+
+fn from_yaml(value: serde_yaml_ng::Value) -> Answer {
+    use serde_yaml_ng::Value as Yaml;
+    Ok(match value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => Value::Bool(value),
+        Yaml::String(text) => Value::String(text),
+        Yaml::Number(number) => number
+            .as_i64()
+            .map(Number::Int)
+            .or_else(|| number.as_f64().and_then(Number::from_f64))
+            .map(Value::Number)
+            .ok_or("a number is not finite")?,
+        Yaml::Sequence(items) => {
+            Value::List(items.into_iter().map(from_yaml).collect::<Result<_, _>>()?)
+        }
+        Yaml::Mapping(items) => {
+            let mut out = BTreeMap::new();
+            for (key, item) in items {
+                let key = from_yaml(key)?.to_text().ok_or("a key is no string")?;
+                out.insert(key, from_yaml(item)?);
+            }
+            Value::Object(out)
+        }
+        Yaml::Tagged(_) => return Err("tags (!name) are not supported".into()),
+    })
+}
+
+/// Writes YAML as cty does: every string and key quoted, nested collections indented by two.
+fn yaml(
+    call: &Call<'_>,
+    value: &Value,
+    depth: usize,
+    out: &mut String,
+) -> Result<(), FunctionError> {
+    call.bounded(out.len())?;
+    let indent = |out: &mut String| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', depth * 2));
+    };
+    match value {
+        Value::Object(items) if items.is_empty() => out.push_str("{}"),
+        Value::Object(items) => {
+            for (index, (key, item)) in items.iter().enumerate() {
+                // The first key of an object within a list stands on the list's line.
+                if index > 0 || !out.ends_with("- ") {
+                    indent(out);
+                }
+                out.push_str(&quoted(key));
+                out.push(':');
+                yaml_item(call, item, depth, out)?;
+            }
+        }
+        Value::List(_) | Value::Set(_) => {
+            let items = value.elements().unwrap_or_default();
+            if items.is_empty() {
+                out.push_str("[]");
+            }
+            for (index, item) in items.into_iter().enumerate() {
+                if index > 0 || !out.ends_with("- ") {
+                    indent(out);
+                }
+                out.push_str("- ");
+                yaml(call, item, depth + 1, out)?;
+            }
+        }
+        scalar => out.push_str(&json(scalar)),
+    }
+    Ok(())
+}
+
+fn yaml_item(
+    call: &Call<'_>,
+    item: &Value,
+    depth: usize,
+    out: &mut String,
+) -> Result<(), FunctionError> {
+    match item {
+        Value::Object(items) if !items.is_empty() => yaml(call, item, depth + 1, out),
+        // A list stands under its key, not further in.
+        Value::List(_) | Value::Set(_)
+            if item.elements().is_some_and(|items| !items.is_empty()) =>
+        {
+            yaml(call, item, depth, out)
+        }
+        other => {
+            out.push(' ');
+            yaml(call, other, depth, out)
+        }
+    }
+}
+
+/// `csvdecode(text)`: a list of objects, whose attributes the first line names.
+fn csvdecode(call: &Call<'_>) -> Answer {
+    call.takes(1..=1)?;
+    let text = call.text(0)?;
+    let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
+    let malformed = |error: csv::Error| match error.position() {
+        Some(at) => format!("not valid CSV at line {}", at.line()),
+        None => "not valid CSV".to_string(),
+    };
+    let headers = reader.headers().map_err(malformed)?.clone();
+    if headers.is_empty() {
+        return Err("missing header line".into());
+    }
+    let distinct: std::collections::BTreeSet<&str> = headers.iter().collect();
+    if distinct.len() != headers.len() {
+        return Err("duplicate column name in the header line".into());
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(malformed)?;
+        call.few(rows.len() + 1)?;
+        call.charge(headers.as_slice().len() + record.as_slice().len())?;
+        let pairs = headers.iter().zip(&record);
+        rows.push(Value::Object(
+            pairs
+                .map(|(name, field)| (name.to_string(), field.into()))
+                .collect(),
+        ));
+    }
+    Ok(Value::List(rows))
+}

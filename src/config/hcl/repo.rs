@@ -1,0 +1,246 @@
+//! The `repo` blocks of an env: `schema { repo { … } }` and `migration { repo { … } }`.
+
+use hcl::edit::expr::Expression;
+use hcl::edit::structure::{Attribute, Block};
+
+use super::super::store::same_store;
+use super::super::url::{did_you_mean, parse_target};
+use super::super::{ConfigError, RepoConfig};
+use super::failure::{Failure, Kind};
+use super::file::{Place, offset_of};
+use super::scope::{Names, Scope};
+use super::value::Value;
+use crate::artifact::RepoName;
+use crate::target::Location;
+
+/// The blocks that hold a `repo` block.
+const HOLDERS: [&str; 2] = ["schema", "migration"];
+
+/// The attributes of a `repo` block.
+const ATTRIBUTES: [&str; 3] = ["name", "backup", "url"];
+
+/// A `repo` block and its place.
+pub(crate) struct Found {
+    pub(crate) config: RepoConfig,
+    pub(crate) place: Place,
+}
+
+/// Evaluates the `repo` blocks of one env, in file order, and nothing else of it.
+///
+/// # Errors
+///
+/// [`ConfigError`] with the place of what is missing, malformed or can't be evaluated.
+pub(crate) fn repos(
+    scope: &Scope<'_>,
+    env: &Block,
+    env_name: &str,
+    names: &Names<'_>,
+) -> Result<Vec<Found>, ConfigError> {
+    let mut found = Vec::new();
+    for holder in env.body.blocks() {
+        let kind = holder.ident.as_str();
+        if !HOLDERS.contains(&kind) {
+            continue;
+        }
+        for block in holder.body.get_blocks("repo") {
+            let what = format!("{kind}.repo of env {env_name:?}");
+            found.push(Reader { scope, names, what }.read(block)?);
+        }
+    }
+    Ok(found)
+}
+
+struct Reader<'r> {
+    scope: &'r Scope<'r>,
+    names: &'r Names<'r>,
+    what: String,
+}
+
+impl Reader<'_> {
+    fn read(&self, block: &Block) -> Result<Found, ConfigError> {
+        self.only_known(block)?;
+        let place = self.scope.file.place(offset_of(block));
+        let name = match block.body.get_attribute("name") {
+            Some(attribute) => self.name(attribute)?,
+            None => {
+                return Err(self.invalid(
+                    offset_of(block),
+                    "it has no name: write name = \"app\", the repository's slug",
+                ));
+            }
+        };
+        let registry = match block.body.get_attribute("url") {
+            Some(attribute) => self.registry(attribute)?,
+            None => Location::AtlasCloud,
+        };
+        let mut backups: Vec<Location> = Vec::new();
+        if let Some(attribute) = block.body.get_attribute("backup") {
+            for (offset, url) in self.backup_urls(attribute)? {
+                let backup = self.target(offset, "backup", &url)?;
+                if same_store(&backup, &registry) {
+                    return Err(self.invalid(
+                        offset,
+                        format!(
+                            "backup {backup} is the registry itself: a backup must be another store"
+                        ),
+                    ));
+                }
+                if backups.iter().any(|other| same_store(other, &backup)) {
+                    return Err(
+                        self.invalid(offset, format!("backup {backup} is listed twice: keep one"))
+                    );
+                }
+                backups.push(backup);
+            }
+        }
+        Ok(Found {
+            config: RepoConfig {
+                name,
+                registry,
+                backups,
+            },
+            place,
+        })
+    }
+
+    /// Refuses an attribute that a `repo` block doesn't have: a misspelt `backup` would be no
+    /// backup at all, and nobody would know until the day it is needed.
+    fn only_known(&self, block: &Block) -> Result<(), ConfigError> {
+        for attribute in block.body.attributes() {
+            let key = attribute.key.as_str();
+            if !ATTRIBUTES.contains(&key) {
+                return Err(self.invalid(
+                    offset_of(attribute),
+                    format!(
+                        "unknown attribute {key:?}{}: known are name, backup, url",
+                        did_you_mean(key, &ATTRIBUTES)
+                    ),
+                ));
+            }
+        }
+        match block.body.blocks().next() {
+            Some(inner) => Err(self.invalid(
+                offset_of(inner),
+                format!(
+                    "unknown block {:?}: known are the attributes name, backup, url",
+                    inner.ident.as_str()
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn name(&self, attribute: &Attribute) -> Result<RepoName, ConfigError> {
+        let offset = offset_of(&attribute.value);
+        match self.value(attribute)? {
+            // What has these is a URL rather than a name, and may hold a token.
+            Value::String(name) if name.contains([':', '@']) => Err(self.invalid(
+                offset,
+                "invalid name: it has a ':' or '@': use the repository's slug",
+            )),
+            Value::String(name) => RepoName::parse(&name).map_err(|error| {
+                self.invalid(offset, format!("{error}: use the repository's slug"))
+            }),
+            other => Err(self.invalid(
+                offset,
+                format!("name must be a string, it is {}", other.kind()),
+            )),
+        }
+    }
+
+    fn registry(&self, attribute: &Attribute) -> Result<Location, ConfigError> {
+        let offset = offset_of(&attribute.value);
+        match self.value(attribute)? {
+            Value::Null => Ok(Location::AtlasCloud),
+            // Atlas would take it for Atlas Cloud; it is mostly a variable that isn't set, and
+            // pushing somewhere else than meant must not happen silently.
+            Value::String(url) if url.is_empty() => Err(self.invalid(
+                offset,
+                "url is empty: give it a value, or remove it to use Atlas Cloud",
+            )),
+            Value::String(url) => self.target(offset, "url", &url),
+            other => Err(self.invalid(
+                offset,
+                format!("url must be a string, it is {}", other.kind()),
+            )),
+        }
+    }
+
+    /// Returns the URLs of the backups, each with the place of its own element if it has one.
+    fn backup_urls(&self, attribute: &Attribute) -> Result<Vec<(usize, String)>, ConfigError> {
+        let whole = offset_of(&attribute.value);
+        let value = self.value(attribute)?;
+        if value == Value::Null {
+            return Ok(Vec::new());
+        }
+        let Some(elements) = value.elements() else {
+            return Err(self.invalid(
+                whole,
+                format!(
+                    "backup must be a list of strings, it is {}: write backup = [ … ]",
+                    value.kind()
+                ),
+            ));
+        };
+        let offsets: Vec<usize> = match &attribute.value {
+            Expression::Array(items) => items.iter().map(offset_of).collect(),
+            _ => Vec::new(),
+        };
+        let mut urls = Vec::new();
+        for (index, element) in elements.into_iter().enumerate() {
+            let offset = offsets.get(index).copied().unwrap_or(whole);
+            match element {
+                Value::String(url) if url.is_empty() => {
+                    return Err(self.invalid(
+                        offset,
+                        format!("backup[{index}] is empty: give it a value, or remove it"),
+                    ));
+                }
+                Value::String(url) => urls.push((offset, url.clone())),
+                other => {
+                    return Err(self.invalid(
+                        offset,
+                        format!("backup[{index}] must be a string, it is {}", other.kind()),
+                    ));
+                }
+            }
+        }
+        Ok(urls)
+    }
+
+    fn value(&self, attribute: &Attribute) -> Result<Value, ConfigError> {
+        self.scope
+            .evaluate(&attribute.value, self.names)
+            .map_err(|failure| report(self.scope, &self.what, failure))
+    }
+
+    fn target(&self, offset: usize, what: &str, url: &str) -> Result<Location, ConfigError> {
+        parse_target(url).map_err(|source| ConfigError::Target {
+            place: self.scope.file.place(offset),
+            what: format!("{what} of {}", self.what),
+            source,
+        })
+    }
+
+    fn invalid(&self, offset: usize, message: impl std::fmt::Display) -> ConfigError {
+        ConfigError::Invalid {
+            place: self.scope.file.place(offset),
+            message: format!("{}: {message}", self.what),
+        }
+    }
+}
+
+/// Turns a failed evaluation into an error that says what needed it.
+pub(crate) fn report(scope: &Scope<'_>, what: &str, failure: Failure) -> ConfigError {
+    let message = match failure.kind {
+        Kind::Data(address) => format!(
+            "{address} is needed by {what} and is not evaluated by atlasfs: data sources run \
+             programs and queries; give its value with getenv or a variable instead"
+        ),
+        Kind::Error | Kind::Refused => format!("{what}: {}", failure.message),
+    };
+    ConfigError::Invalid {
+        place: scope.file.place(failure.offset),
+        message,
+    }
+}

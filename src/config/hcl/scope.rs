@@ -1,0 +1,193 @@
+//! What an expression can refer to: `atlas.env`, `var`, `local`, and names bound around it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use hcl::edit::expr::Expression;
+use hcl::edit::structure::Block;
+
+use super::budget::Budget;
+use super::failure::Failure;
+use super::file::{File, offset_of};
+use super::graph::Graph;
+use super::value::Value;
+use super::variable::Variable;
+
+/// How deep a local's or variable's value may nest; a program that goes over values recursively
+/// then needs a bounded stack. Far beyond any real value.
+const MAX_DEPTH: usize = 64;
+
+/// What a load is given from outside of the file.
+pub(crate) struct Inputs<'a> {
+    /// The selected env's name.
+    pub(crate) env: Option<&'a str>,
+    /// The values of `--var`, by name, in their order.
+    pub(crate) vars: BTreeMap<String, Vec<String>>,
+    /// The process environment.
+    pub(crate) getenv: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What the file's variables, locals and functions evaluate to. Everything is evaluated when it
+/// is first needed, and once.
+pub(crate) struct Scope<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) inputs: &'a Inputs<'a>,
+    pub(crate) budget: Budget,
+    variables: BTreeMap<&'a str, Variable<'a>>,
+    locals: Graph<'a>,
+    values: RefCell<BTreeMap<String, Outcome>>,
+}
+
+type Outcome = Result<Rc<Value>, Failure>;
+
+impl<'a> Scope<'a> {
+    /// Collects the file's variables and locals.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] for a cycle among locals and a malformed `variable` block.
+    pub(crate) fn new(file: &'a File, inputs: &'a Inputs<'a>) -> Result<Self, Failure> {
+        let variables = file
+            .body
+            .get_blocks("variable")
+            .map(|block| Variable::new(block).map(|variable| (variable.name, variable)))
+            .collect::<Result<_, _>>()?;
+        let locals = file
+            .body
+            .get_blocks("locals")
+            .flat_map(|block: &Block| block.body.attributes());
+        Ok(Self {
+            file,
+            inputs,
+            budget: Budget::new(),
+            variables,
+            locals: Graph::new(locals)?,
+            values: RefCell::default(),
+        })
+    }
+
+    /// Evaluates an expression, and before it the locals that it needs: one after the other, so
+    /// that a long chain of them needs no deep stack.
+    ///
+    /// # Errors
+    ///
+    /// The [`Failure`] of the expression, or of a local or variable that it reached.
+    pub(crate) fn evaluate(
+        &self,
+        expression: &Expression,
+        names: &Names<'_>,
+    ) -> Result<Value, Failure> {
+        for local in self.locals.needed_by(expression) {
+            let key = format!("local.{}", local.key.as_str());
+            if !self.values.borrow().contains_key(&key) {
+                let value = self.eval(&local.value, &Names::file());
+                let value = value.and_then(|value| shallow(value, offset_of(local)));
+                self.values.borrow_mut().insert(key, value.map(Rc::new));
+            }
+        }
+        self.eval(expression, names)
+    }
+
+    /// Returns a local's value. Locals were evaluated before the expression that reaches one.
+    pub(crate) fn local(&self, name: &str, offset: usize) -> Outcome {
+        match self.values.borrow().get(&format!("local.{name}")) {
+            Some(outcome) => outcome.clone(),
+            None => Err(Failure::new(
+                offset,
+                format!("there is no local {name:?}: declare it in a locals block"),
+            )),
+        }
+    }
+
+    /// Returns a variable's value, evaluated when it is first reached.
+    pub(crate) fn variable(&self, name: &str, offset: usize) -> Outcome {
+        let key = format!("var.{name}");
+        if let Some(outcome) = self.values.borrow().get(&key) {
+            return outcome.clone();
+        }
+        let Some(variable) = self.variables.get(name) else {
+            return Err(Failure::new(
+                offset,
+                format!("there is no variable {name:?}: declare it in a variable block"),
+            ));
+        };
+        let value = variable.evaluate(self);
+        let outcome = value
+            .and_then(|value| shallow(value, variable.offset))
+            .map(Rc::new);
+        self.values.borrow_mut().insert(key, outcome.clone());
+        outcome
+    }
+
+    /// Takes units of work off the budget.
+    pub(crate) fn charge(&self, units: usize, offset: usize) -> Result<(), Failure> {
+        self.budget
+            .charge(units)
+            .map_err(|message| Failure::refused(offset, message))
+    }
+}
+
+fn shallow(value: Value, offset: usize) -> Result<Value, Failure> {
+    match value.measure().1 <= MAX_DEPTH {
+        true => Ok(value),
+        false => Err(Failure::refused(
+            offset,
+            format!("the value nests more than {MAX_DEPTH} levels deep"),
+        )),
+    }
+}
+
+/// The names bound around an expression: `each`, and those of `for`.
+pub(crate) struct Names<'a> {
+    bound: Vec<(&'a str, Value)>,
+    outer: Option<&'a Names<'a>>,
+    /// Whether `var`, `local` and `data` can be referred to.
+    pub(crate) sees_file: bool,
+}
+
+impl<'a> Names<'a> {
+    /// Nothing bound; the file's variables and locals can be referred to.
+    pub(crate) fn file() -> Self {
+        Self {
+            bound: Vec::new(),
+            outer: None,
+            sees_file: true,
+        }
+    }
+
+    /// Nothing bound, and only `atlas.env` to refer to: the defaults of variables.
+    pub(crate) fn atlas_only() -> Self {
+        Self {
+            sees_file: false,
+            ..Self::file()
+        }
+    }
+
+    /// Binds names on top of others.
+    pub(crate) fn with(outer: &'a Names<'a>, bound: Vec<(&'a str, Value)>) -> Self {
+        Self {
+            bound,
+            sees_file: outer.sees_file,
+            outer: Some(outer),
+        }
+    }
+
+    /// Binds `each.key` and `each.value`.
+    pub(crate) fn each(key: Value, value: Value) -> Self {
+        let each = BTreeMap::from([("key".into(), key), ("value".into(), value)]);
+        Self {
+            bound: vec![("each", Value::Object(each))],
+            ..Self::file()
+        }
+    }
+
+    /// Returns the value of the innermost binding of a name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        let bound = self.bound.iter().find(|(bound, _)| *bound == name);
+        match bound {
+            Some((_, value)) => Some(value),
+            None => self.outer.and_then(|outer| outer.get(name)),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The file itself: its URL, its syntax, and bytes that are no configuration.
+
+use crate::config::fuzz::Random;
+
+use super::*;
+
+#[test]
+fn the_files_own_url_is_refused_in_atlass_words() {
+    for (url, message) in [
+        (
+            "atlas.hcl",
+            "missing scheme for config file. Did you mean file://atlas.hcl?",
+        ),
+        ("s3://b/atlas.hcl", "unsupported config file driver \"s3\""),
+        ("file://", "names no file"),
+        (
+            "file://no/such.hcl",
+            "config file \"no/such.hcl\" was not found: ",
+        ),
+        ("file:///", "is not a regular file"),
+        ("file:///dev/zero", "is not a regular file"),
+    ] {
+        let error = load(&source(url.into(), None), &environment).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+        assert_eq!(error.place(), None);
+    }
+    let error = load(&Source::default(), &environment)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("config file \"atlas.hcl\" was not found"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_malformed_var_is_refused_in_atlass_words_and_its_value_is_not_shown() {
+    for (var, shown) in [("x", "x"), ("", ""), ("=SECRET", "=…"), ("a=b,c", "a=…")] {
+        let error = eval_with("", None, &[var], &environment).unwrap_err();
+        let expected = format!("variables must be format as key=value, got: {shown:?}");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_syntax_error_has_its_exact_place() {
+    for (text, place) in [
+        (
+            "env \"x\" {\n  url = \n}\n",
+            "atlas.hcl:2:9: not valid HCL: ",
+        ),
+        ("é = 1 2", "atlas.hcl:1:7: not valid HCL: "),
+    ] {
+        let message = refusal(text);
+        assert!(message.starts_with(place), "{message}");
+    }
+    let bytes = b"a = 1\nb = \xff".to_vec();
+    let error = File::parse("f".into(), PathBuf::new(), bytes)
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        "f:2:5: invalid UTF-8: save the file as UTF-8"
+    );
+}
+
+#[test]
+fn a_large_file_is_refused_unread() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("atlas.hcl");
+    std::fs::write(&path, vec![b'\n'; 256 * 1024 + 1]).unwrap();
+    let url = format!("file://{}", path.display());
+    let message = load(&source(url, None), &environment)
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("is larger than 262144 bytes"), "{message}");
+}
+
+#[test]
+fn no_bytes_panic_and_every_load_ends_quickly() {
+    let mut seeds: Vec<Vec<u8>> = ["backups", "sources", "tenants", "cloud"]
+        .iter()
+        .map(|name| std::fs::read(fixture(name).trim_start_matches("file://")).unwrap())
+        .collect();
+    seeds.push(
+        repo(
+            "name = try(format(\"%5.2f-%s\", 1 + 2 * 3, join(\"-\", [for k, v in {a = 1} : \
+             \"${k}${v}\" if v != 2])), \"x\")\nbackup = concat(local.b, [for i in range(3): \
+             \"s3://b${i}\"], setproduct([1,2],[3])[*][0], \
+             [jsonencode({a=[1]})])\nurl = <<-EOT\n  %{ for x in [1,2] ~}\n  a${x}\n  %{ endfor \
+             ~}\n  EOT",
+        )
+        .into_bytes(),
+    );
+    let mut random = Random::new(42);
+    let mut slowest = std::time::Duration::ZERO;
+    for round in 0..6_000 {
+        let bytes = random.mutate(&seeds[round % seeds.len()]);
+        let env = ["prod", "local", "eu", "dev", "x", "slug"][random.below(6)];
+        let started = std::time::Instant::now();
+        let file = File::parse("f".into(), PathBuf::from("/nonexistent"), bytes);
+        if let Ok(file) = file {
+            let vars = hcl::parse_vars(&["bucket=b".into()]).unwrap();
+            let inputs = Inputs {
+                env: Some(env),
+                vars,
+                getenv: &environment,
+            };
+            if let Err(error) = evaluate(&file, &inputs) {
+                assert!(!error.to_string().contains("SECRET"), "{error}");
+            }
+        }
+        slowest = slowest.max(started.elapsed());
+    }
+    assert!(slowest.as_secs() < 10, "{slowest:?}");
+}

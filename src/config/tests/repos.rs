@@ -1,0 +1,150 @@
+//! What `repo` blocks and Atlas Cloud's block say.
+
+use super::*;
+
+#[test]
+fn a_repo_block_names_a_repository_its_registry_and_its_backups_in_order() {
+    let config = load(&source(fixture("backups"), Some("prod")), &environment).unwrap();
+    let expected = [
+        "shop atlas:// s3://acme-backups/registry?region=eu-central-1 gs://acme-backups-2/registry",
+        "shop-migrations s3://acme-registry/atlas?region=eu-central-1&use_path_style=true \
+         file:///srv/backup/atlas",
+    ];
+    assert_eq!(shown(&config), expected);
+    let config = load(&source(fixture("backups"), Some("ci")), &environment).unwrap();
+    assert_eq!(shown(&config), expected[..1]);
+    assert_eq!(config.envs.len(), 1);
+    assert_eq!(config.envs[0].name, "ci");
+}
+
+#[test]
+fn a_wrong_repo_block_is_refused_with_its_place() {
+    for (body, reason) in [
+        (
+            "",
+            "atlas.hcl:3:5: schema.repo of env \"x\": it has no name",
+        ),
+        (
+            "name = \"\"",
+            "atlas.hcl:4:8: schema.repo of env \"x\": invalid name \"\": it is empty",
+        ),
+        (
+            "name = \"a/b\"",
+            "atlas.hcl:4:8: schema.repo of env \"x\": invalid name \"a/b\"",
+        ),
+        ("name = 1", "name must be a string, it is a number"),
+        ("name = null", "name must be a string, it is null"),
+        (
+            "name = \"a\"\nbackups = []",
+            "atlas.hcl:5:1: schema.repo of env \"x\": unknown attribute \"backups\" (did you mean \"backup\"?)",
+        ),
+        ("name = \"a\"\nbackup {\n}", "unknown block \"backup\""),
+        (
+            "name = \"a\"\nbackup = \"s3://b\"",
+            "backup must be a list of strings, it is a string",
+        ),
+        (
+            "name = \"a\"\nbackup = [1]",
+            "atlas.hcl:5:11: schema.repo of env \"x\": backup[0] must be a string",
+        ),
+        (
+            "name = \"a\"\nbackup = [\n\"s3://b\",\ngetenv(\"UNSET\")]",
+            "atlas.hcl:7:1: schema.repo of env \"x\": backup[1] is empty",
+        ),
+        (
+            "name = \"a\"\nurl = \"\"",
+            "url is empty: give it a value, or remove it to use Atlas Cloud",
+        ),
+        (
+            "name = \"a\"\nurl = true",
+            "url must be a string, it is a bool",
+        ),
+        (
+            "name = \"a\"\nurl = \"s4://b\"",
+            "atlas.hcl:5:7: url of schema.repo of env \"x\": target \"s4://b\" can't be used: unknown scheme",
+        ),
+        (
+            "name = \"a\"\nbackup = [\"gs://b\", \"s3://b?sig=SECRET\"]",
+            "atlas.hcl:5:21: backup of schema.repo of env \"x\": target \"s3://b?sig=…\"",
+        ),
+        (
+            "name = \"a\"\nurl = \"s3://b/p\"\nbackup = [\"s3://b/p/\"]",
+            "backup s3://b/p/ is the registry itself",
+        ),
+        (
+            "name = \"a\"\nbackup = [\"gs://b/p\", \"gs://b?prefix=p\"]",
+            "backup gs://b?prefix=p is listed twice",
+        ),
+        ("name = getenv(\"REGISTRY\")", "invalid name"),
+    ] {
+        let message = refusal(&repo(body));
+        assert!(message.contains(reason), "{body:?}: {message}");
+    }
+}
+
+#[test]
+fn a_null_backup_or_url_is_as_good_as_none() {
+    let config = eval(&repo("name = \"a\"\nurl = null\nbackup = null")).unwrap();
+    assert_eq!(shown(&config), ["a atlas:// "]);
+}
+
+#[test]
+fn two_blocks_of_one_name_merge_if_identical_and_conflict_otherwise() {
+    let both = |migration: &str| {
+        format!(
+            "env \"x\" {{\n schema {{\n  repo {{\n   name = \"a\"\n   backup = \
+             [\"gs://b\"]\n  }}\n }}\n migration {{\n  repo {{\n{migration}\n  }}\n }}\n}}"
+        )
+    };
+    let config = eval(&both("name = \"a\"\nbackup = [\"gs://b\"]")).unwrap();
+    assert_eq!(shown(&config), ["a atlas:// gs://b"]);
+    assert_eq!(config.envs[0].repos.len(), 2);
+    for other in [
+        "",
+        "backup = [\"gs://c\"]",
+        "backup = [\"gs://b\"]\nurl = \"s3://r\"",
+    ] {
+        let message = refusal(&both(&format!("name = \"a\"\n{other}")));
+        assert!(
+            message.starts_with(
+                "atlas.hcl:9:3: repository \"a\" has other targets here than at atlas.hcl:3:3"
+            ),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn credentials_come_from_variables_and_are_never_shown() {
+    let config = eval(&repo("name = \"a\"\nurl = getenv(\"REGISTRY\")")).unwrap();
+    assert!(!format!("{config:?}").contains("SECRET"));
+    match &config.repos()[0].registry {
+        Location::Oci(location) => {
+            assert_eq!(location.credentials, Some(("me".into(), "SECRET".into())));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn atlas_cloud_is_read_if_a_repository_has_it_for_its_registry() {
+    let config = load(&source(fixture("cloud"), Some("dev")), &environment).unwrap();
+    assert_eq!(config.cloud.org.as_deref(), Some("acme"));
+    assert_eq!(config.cloud.token, Some(Secret::new("SECRET")));
+    assert!(!format!("{config:?}").contains("SECRET"));
+
+    let cloud =
+        "atlas {\n cloud {\n token = data.runtimevar.t\n url = \"https://c.example\"\n }\n}\n";
+    let message = refusal(&(cloud.to_string() + &repo("name = \"a\"")));
+    assert!(
+        message.contains("data.runtimevar.t is needed by atlas.cloud.token"),
+        "{message}"
+    );
+    let own = cloud.to_string() + &repo("name = \"a\"\nurl = \"s3://b\"");
+    assert_eq!(eval(&own).unwrap().cloud, CloudConfig::default());
+    let with_token = |name: &str| (name == "ATLAS_TOKEN").then(|| "T".to_string());
+    let text = cloud.to_string() + &repo("name = \"a\"");
+    let config = eval_with(&text, Some("x"), &[], &with_token).unwrap();
+    assert_eq!(config.cloud.token, Some(Secret::new("T")));
+    assert_eq!(config.cloud.url.as_deref(), Some("https://c.example"));
+}
