@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::settings::{
-    Durability, FallbackOn, LogFormat, LogLevel, LogSettings, MountSettings, Variable,
-    default_state_dir,
+    FallbackOn, LogFormat, LogLevel, LogSettings, MountSettings, default_state_dir,
 };
 use super::{exit, helper, options, units};
+use crate::config::Secret;
 use crate::fuse::{Deadlines, Owner};
+use crate::registry::Durability;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -179,9 +180,10 @@ struct MountArgs {
     )]
     fallback_on: Vec<FallbackOn>,
 
-    /// Where journal, cache and unpushed bytes lie. Default $XDG_STATE_HOME/atlasfs, or
-    /// ~/.local/state/atlasfs, and for root /var/lib/atlasfs: it has to outlast restarts, and to be
-    /// the same at boot as in a shell
+    /// Where staging files and unpushed bytes lie, for this mount alone. Default a folder for each
+    /// mount point below $XDG_STATE_HOME/atlasfs/mounts, or ~/.local/state/atlasfs/mounts, and for
+    /// root /var/lib/atlasfs/mounts: it has to outlast restarts, and to be the same at boot as in a
+    /// shell
     #[arg(long, value_name = "DIR", help_heading = "This machine")]
     state_dir: Option<PathBuf>,
     /// Let other users in, as far as the permission bits go. Default: only the user who mounts, since
@@ -273,18 +275,18 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
     {
         check_url(flag, url)?;
     }
-    let vars = args.var.iter().map(|var| variable(var));
     let this_process = Owner::of_this_process();
     // In the background, `/` becomes the working directory.
     let absolute = |path: PathBuf| {
         std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
+    let dir = absolute(args.dir)?;
     Ok(MountSettings {
-        dir: args.dir,
+        dir: dir.clone(),
         foreground: args.foreground,
         config: args.config,
         env: args.env,
-        vars: vars.collect::<Result<_, _>>()?,
+        vars: args.var.into_iter().map(Secret::new).collect(),
         registry: args.registry,
         backups: args.backup,
         durability: args.durability,
@@ -296,7 +298,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         ttl: args.ttl,
         max_size: args.max_size,
         cache_size: args.cache_size,
-        state_dir: absolute(args.state_dir.unwrap_or_else(default_state_dir))?,
+        state_dir: absolute(args.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
         allow_delete: args.allow_delete,
         read_only: args.read_only,
         allow_other: args.allow_other,
@@ -327,16 +329,6 @@ fn check_url(flag: &str, url: &str) -> Result<(), String> {
         Some((_, host)) => Err(format!(
             "{flag} {scheme}://…@{host} holds a user or password: credentials never come from the command line, but from the provider's standard places"
         )),
-    }
-}
-
-fn variable(text: &str) -> Result<Variable, String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(Variable {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        }),
-        _ => Err("--var wants NAME=VALUE".to_owned()),
     }
 }
 

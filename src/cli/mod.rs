@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use exit::Exit;
-pub use settings::{Durability, FallbackOn, LogFormat, LogSettings, MountSettings, Variable};
+pub use settings::{FallbackOn, LogFormat, LogSettings, MountSettings};
 pub use start::{StartError, Started, start};
 
 use args::{Refusal, Request};

@@ -178,11 +178,16 @@ async fn serve_until_the_end(
     match left {
         Some(0) => tracing::info!(dir = %dir.display(), "ended"),
         Some(left) => {
-            tracing::warn!(left, "ended; pushes were left to the next mount");
+            tracing::warn!(
+                left,
+                "ended with pushes under way; their closes were not answered with success"
+            );
             exit = worse(exit, Exit::Degraded);
         }
         None => {
-            tracing::warn!("ended before all pushes were done; the next mount takes them up");
+            tracing::warn!(
+                "ended before all pushes were done; their closes were not answered with success"
+            );
             exit = worse(exit, Exit::Degraded);
         }
     }

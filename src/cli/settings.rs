@@ -1,11 +1,12 @@
 //! What a mount is asked to be, whichever way it was asked.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config::Secret;
 use crate::fuse::{Deadlines, Owner};
+use crate::registry::{Durability, folder_of};
 
 /// All settings of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub struct MountSettings {
     pub config: Option<String>,
     /// The environment in it.
     pub env: Option<String>,
-    /// The values of its input variables, in the order given.
-    pub vars: Vec<Variable>,
+    /// The records of `--var`, in the order given. They may hold secrets.
+    pub vars: Vec<Secret>,
     /// The registry's URL; with a configuration, it holds for repositories without a `url`.
     pub registry: Option<String>,
     /// The backups' URLs, in order.
@@ -54,21 +55,6 @@ pub struct MountSettings {
     pub log: LogSettings,
 }
 
-/// The value of an input variable. It may be a secret, so it is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Variable {
-    /// Its name.
-    pub name: String,
-    /// Its value.
-    pub value: String,
-}
-
-impl fmt::Debug for Variable {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Variable({})", self.name)
-    }
-}
-
 /// What is logged, how, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
@@ -99,20 +85,6 @@ macro_rules! by_name {
         }
     };
 }
-
-/// When a push counts as done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// One target at least has it.
-    Any,
-    /// The registry has it.
-    Registry,
-    /// Every target has it.
-    All,
-}
-
-by_name!(Durability, "a durability",
-    "any" => Self::Any, "registry" => Self::Registry, "all" => Self::All);
 
 /// An answer of a target that sends a read on to the next target, as an outage does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,19 +120,32 @@ by_name!(LogLevel, "a log level",
     "debug" => Self(tracing::Level::DEBUG),
     "trace" => Self(tracing::Level::TRACE));
 
-/// Returns where the state of this user's mounts lies unless told otherwise.
-pub(super) fn default_state_dir() -> PathBuf {
+/// Returns where the state of a mount lies unless told otherwise.
+pub(super) fn default_state_dir(mount_point: &Path) -> PathBuf {
+    user_dir("XDG_STATE_HOME", ".local/state")
+        .join("mounts")
+        .join(folder_of(mount_point))
+}
+
+/// Returns the folder of the embedded registry.
+pub(super) fn embedded_registry() -> PathBuf {
+    user_dir("XDG_DATA_HOME", ".local/share").join("registry")
+}
+
+/// Returns this program's folder below one of the user's directories (XDG Base Directory
+/// Specification). At boot there is no home, and root must find the same things in a shell: its
+/// folder is `/var/lib/atlasfs`.
+fn user_dir(variable: &str, below_home: &str) -> PathBuf {
     let absolute = |name| {
         std::env::var_os(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
-    if let Some(state) = absolute("XDG_STATE_HOME") {
-        return state.join("atlasfs");
+    if let Some(dir) = absolute(variable) {
+        return dir.join("atlasfs");
     }
-    // At boot there is no home, and root must find the same journal in a shell.
     match absolute("HOME") {
-        Some(home) if Owner::of_this_process().uid != 0 => home.join(".local/state/atlasfs"),
+        Some(home) if Owner::of_this_process().uid != 0 => home.join(below_home).join("atlasfs"),
         _ => PathBuf::from("/var/lib/atlasfs"),
     }
 }
@@ -171,23 +156,13 @@ mod tests {
 
     #[test]
     fn a_wrong_name_is_told_with_the_right_ones() {
-        assert_eq!("all".parse(), Ok(Durability::All));
-        let error = "most".parse::<Durability>().unwrap_err();
+        let error = "most".parse::<FallbackOn>().unwrap_err();
         assert_eq!(
             error,
-            "`most` is not a durability: write one of any, registry, all"
+            "`most` is not a reason to fall back: write one of not-found, denied"
         );
         assert_eq!("denied".parse(), Ok(FallbackOn::Denied));
         assert_eq!("json".parse(), Ok(LogFormat::Json));
         assert_eq!("warn".parse(), Ok(LogLevel(tracing::Level::WARN)));
-    }
-
-    #[test]
-    fn the_value_of_a_variable_is_not_shown() {
-        let variable = Variable {
-            name: "token".to_owned(),
-            value: "hunter2".to_owned(),
-        };
-        assert!(!format!("{variable:?}").contains("hunter2"));
     }
 }

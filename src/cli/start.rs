@@ -1,9 +1,18 @@
-//! The seam between what the user typed and the floors below: settings in, a file system out.
+//! From settings to a file system: what the user named is loaded, opened and tried.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::settings::MountSettings;
-use crate::fs::Fs;
+use tokio::time::Instant;
+
+use super::settings::{FallbackOn, MountSettings, embedded_registry};
+use crate::config::{self, parse_target};
+use crate::fs::{self, Fs};
+use crate::registry::{
+    self, Durability, Event, Level, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched,
+};
+use crate::target::{Failure, FileLocation, Kind, Location, Role, Target};
 
 /// A file system that can be mounted.
 #[derive(Debug)]
@@ -21,10 +30,282 @@ pub struct Started {
 #[error("{0}")]
 pub struct StartError(pub String);
 
+fn wrong(error: impl ToString) -> StartError {
+    StartError(error.to_string())
+}
+
 /// Makes the file system that the settings ask for. It runs inside the runtime.
 ///
-/// SEAM: to be replaced by what loads the configuration, opens the targets, and makes the registry
-/// and the file system.
-pub async fn start(_settings: &MountSettings) -> Result<Started, StartError> {
-    Err(StartError("not wired yet".to_owned()))
+/// # Errors
+///
+/// [`StartError`] for a configuration that can't be loaded, a target that can never work as it is
+/// written, a state directory in use, and when every target refuses.
+pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
+    let layout = layout(settings)?;
+    let mut targets = Targets::default();
+    let named = layout.repos.iter().map(|repo| {
+        let route = targets.route(&repo.registry, &repo.backups)?;
+        Ok((repo.name.clone(), route))
+    });
+    let named = named.collect::<Result<Vec<_>, StartError>>()?;
+    let others = match &layout.others {
+        Some((registry, backups)) => Some(targets.route(registry, backups)?),
+        None => None,
+    };
+    let routes = Routes::new(named, others);
+    check_durability(settings.durability, &routes)?;
+    let warnings = try_targets(&routes, settings).await?;
+    let dir = settings.dir.display();
+    let holder = format!("the mount on {dir} (process {})", std::process::id());
+    let state = StateDir::open(&settings.state_dir, &holder).map_err(wrong)?;
+    let source = routes.open().first().map(|route| route.registry.url());
+    let source = source.unwrap_or("atlasfs").to_owned();
+    let registry = Registry::open(
+        routes,
+        registry_settings(settings),
+        state,
+        WallClock::default(),
+    );
+    let registry = registry.map_err(wrong)?;
+    let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
+    registry.tell(
+        event
+            .with("durability", settings.durability.as_str())
+            .with("read_only", settings.read_only),
+    );
+    let fs = Fs::new(registry, fs_settings(settings));
+    Ok(Started {
+        fs,
+        source,
+        warnings,
+    })
+}
+
+/// What is to be mounted: the repositories of the configuration, and the targets of all others.
+struct Layout {
+    repos: Vec<config::RepoConfig>,
+    others: Option<(Location, Vec<Location>)>,
+}
+
+fn layout(settings: &MountSettings) -> Result<Layout, StartError> {
+    let parse = |url: &String| {
+        config::refuse_credentials_on_command_line(url).map_err(wrong)?;
+        parse_target(url).map_err(wrong)
+    };
+    let registry = settings.registry.as_ref().map(parse).transpose()?;
+    let backups = settings.backups.iter().map(parse);
+    let backups = backups.collect::<Result<Vec<_>, _>>()?;
+    let Some(url) = &settings.config else {
+        if settings.env.is_some() || !settings.vars.is_empty() {
+            return Err(wrong(
+                "--env and --var belong to a configuration: name it with --config file://atlas.hcl",
+            ));
+        }
+        let registry = registry.unwrap_or_else(|| embedded(&embedded_registry()));
+        return Ok(Layout {
+            repos: Vec::new(),
+            others: Some((registry, backups)),
+        });
+    };
+    let vars = settings.vars.iter();
+    let source = config::Source {
+        url: Some(url.clone()),
+        env: settings.env.clone(),
+        vars: vars.map(|var| var.expose().to_owned()).collect(),
+    };
+    let config = config::load(&source, &|name| std::env::var(name).ok()).map_err(wrong)?;
+    let mut repos = config.repos().to_vec();
+    for repo in &mut repos {
+        if let (Location::AtlasCloud, Some(registry)) = (&repo.registry, &registry) {
+            repo.registry = registry.clone();
+        }
+        for backup in &backups {
+            if !repo.backups.contains(backup) {
+                repo.backups.push(backup.clone());
+            }
+        }
+    }
+    if repos.is_empty() && registry.is_none() {
+        return Err(StartError(nothing_to_mount(url, settings.env.as_deref())));
+    }
+    Ok(Layout {
+        repos,
+        others: registry.map(|registry| (registry, backups)),
+    })
+}
+
+fn nothing_to_mount(url: &str, env: Option<&str>) -> String {
+    match env {
+        Some(env) => format!(
+            "env {env:?} of {url} names no repository: add schema {{ repo {{ name = \"…\" }} }} to \
+             it, or name a registry with --registry"
+        ),
+        None => format!(
+            "no env of {url} was chosen, and only an env names repositories: choose one with --env, \
+             or name a registry with --registry"
+        ),
+    }
+}
+
+fn embedded(dir: &Path) -> Location {
+    Location::File(FileLocation {
+        url: format!("file://{}", dir.display()),
+        dir: dir.to_owned(),
+        create_dir: true,
+    })
+}
+
+/// The targets opened so far; a location that several repositories name is one target.
+#[derive(Default)]
+struct Targets {
+    opened: Vec<(Location, Arc<Watched>)>,
+}
+
+impl Targets {
+    fn route(&mut self, registry: &Location, backups: &[Location]) -> Result<Route, StartError> {
+        for (place, backup) in backups.iter().enumerate() {
+            let earlier = backups.get(..place).unwrap_or_default();
+            if earlier.contains(backup) {
+                return Err(StartError(format!(
+                    "backup {backup} is named twice: a second copy in the same place is none"
+                )));
+            }
+            if backup == registry {
+                return Err(StartError(format!(
+                    "backup {backup} is the registry itself: name another place"
+                )));
+            }
+        }
+        let registry = self.open(registry, Role::Registry)?;
+        let backups = backups.iter().enumerate();
+        let backups = backups.map(|(place, backup)| self.open(backup, Role::Backup(place)));
+        Ok(Route {
+            registry,
+            backups: backups.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn open(&mut self, location: &Location, role: Role) -> Result<Arc<Watched>, StartError> {
+        let known = self.opened.iter().find(|(known, _)| known == location);
+        if let Some((_, target)) = known {
+            return Ok(Arc::clone(target));
+        }
+        let env = |name: &str| std::env::var(name).ok();
+        let target = Target::open(role, location, &env)
+            .map_err(|failure| StartError(failure.reason.clone()))?;
+        let id = TargetId(self.opened.len());
+        let target = Arc::new(Watched::new(id, target));
+        self.opened.push((location.clone(), Arc::clone(&target)));
+        Ok(target)
+    }
+}
+
+/// Refuses a rule that no push could ever satisfy.
+fn check_durability(durability: Durability, routes: &Routes) -> Result<(), StartError> {
+    let cloud = Location::AtlasCloud.to_string();
+    let mut open = routes.open().iter();
+    let on_cloud = open.any(|route| route.registry.url() == cloud);
+    match durability {
+        Durability::Registry | Durability::All if on_cloud => Err(StartError(format!(
+            "--durability {durability} needs the registry, and atlas cloud can't be reached by this \
+             version: set schema.repo.url, or --registry, to a store of your own"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Tries every target. A mount comes up unless every one of them definitely refuses.
+async fn try_targets(routes: &Routes, settings: &MountSettings) -> Result<Vec<String>, StartError> {
+    let deadline = Instant::now() + settings.deadlines.metadata;
+    let targets = routes.targets();
+    let probes = targets.iter().map(|target| async move {
+        let probed = target.ask(|target| target.probe(deadline)).await;
+        Some((target, probed.err()?))
+    });
+    let failed: Vec<_> = futures::future::join_all(probes)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    let refusals = failed.iter().filter(|(_, failure)| refuses(failure));
+    if refusals.count() == targets.len() {
+        let reasons: Vec<String> = failed
+            .iter()
+            .map(|(target, failure)| format!("{}: {}", target.url(), failure.reason))
+            .collect();
+        return Err(StartError(format!(
+            "no target can be used: {}",
+            reasons.join("; ")
+        )));
+    }
+    Ok(failed
+        .iter()
+        .map(|(target, failure)| {
+            let what = match refuses(failure) {
+                true => "refuses, and will until that is mended",
+                false => "has an outage; the mount goes on without it, and takes it back by itself",
+            };
+            format!("target {} {what}: {}", target.url(), failure.reason)
+        })
+        .collect())
+}
+
+/// Tells whether a target has said that it will not serve, and not just that it can't now.
+fn refuses(failure: &Failure) -> bool {
+    match failure.kind {
+        Kind::Denied | Kind::Invalid | Kind::NotFound | Kind::StoreMissing | Kind::NoSpace => true,
+        Kind::Conflict | Kind::Unreachable | Kind::Busy | Kind::Corrupt => false,
+    }
+}
+
+fn registry_settings(settings: &MountSettings) -> registry::Settings {
+    registry::Settings {
+        durability: settings.durability,
+        metadata: settings.deadlines.metadata,
+        read: settings.deadlines.read,
+        push: settings.deadlines.push,
+        ttl: settings.ttl,
+        max_size: settings.max_size,
+        cache_bytes: settings.cache_size,
+        validate: settings.validate,
+        fallback_on: registry::FallbackOn {
+            not_found: settings.fallback_on.contains(&FallbackOn::NotFound),
+            denied: settings.fallback_on.contains(&FallbackOn::Denied),
+        },
+    }
+}
+
+fn fs_settings(settings: &MountSettings) -> fs::Settings {
+    fs::Settings {
+        read_only: settings.read_only,
+        allow_delete: settings.allow_delete,
+        max_writers: settings.max_open_files,
+        mount: registry::Mount {
+            dir: settings.dir.display().to_string(),
+            started: SystemTime::now(),
+            read_only: settings.read_only,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_in_the_registrys_own_place_is_refused() {
+        let location = embedded(Path::new("/nonexistent/a"));
+        let other = embedded(Path::new("/nonexistent/b"));
+        let mut targets = Targets::default();
+        let route = targets.route(&location, std::slice::from_ref(&location));
+        assert!(route.unwrap_err().0.contains("is the registry itself"));
+        let route = targets.route(&location, &[other.clone(), other]);
+        assert!(route.unwrap_err().0.contains("named twice"));
+    }
+
+    #[test]
+    fn what_names_no_repository_says_what_to_do() {
+        assert!(nothing_to_mount("file://a.hcl", Some("dev")).contains("--registry"));
+        assert!(nothing_to_mount("file://a.hcl", None).contains("--env"));
+    }
 }

@@ -31,13 +31,7 @@ impl Fs {
             Node::Blank(id) if self.registry.has_error(&id) => return Err(Error::Io),
             Node::Blank(_) => (Handle::Bytes(Bytes::new()), false),
             Node::Working(working) if working.is_open() => {
-                working.open(
-                    &self.settings.staging_dir,
-                    Base::Absent,
-                    &[],
-                    false,
-                    self.now(),
-                )?;
+                working.open(&self.staging_dir(), Base::Absent, &[], false, self.now())?;
                 let append = false;
                 (Handle::Working { working, append }, true)
             }
@@ -159,13 +153,7 @@ impl Fs {
         } else {
             empty |= how.truncate;
         }
-        working.open(
-            &self.settings.staging_dir,
-            base,
-            &content,
-            empty,
-            self.now(),
-        )
+        working.open(&self.staging_dir(), base, &content, empty, self.now())
     }
 
     fn opened_working(

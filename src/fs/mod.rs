@@ -24,7 +24,6 @@ mod tests;
 pub use error::Error;
 pub use types::{Attr, DirEntry, Entry, FileKind, OpenHow, Opened, ROOT, SetAttr, Statfs};
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -53,8 +52,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What a mount may choose about its files.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where staging files lie.
-    pub staging_dir: PathBuf,
     /// Whether nothing can be changed.
     pub read_only: bool,
     /// Whether an artifact can be deleted.
@@ -149,6 +146,10 @@ impl Fs {
             true => Err(Error::ReadOnly),
             false => Ok(()),
         }
+    }
+
+    fn staging_dir(&self) -> std::path::PathBuf {
+        self.registry.staging_dir()
     }
 
     fn now(&self) -> SystemTime {

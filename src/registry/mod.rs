@@ -18,13 +18,14 @@ mod receipt;
 mod record;
 mod route;
 mod settings;
+mod state_dir;
 mod status;
 mod turn;
 mod unpushed;
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -45,6 +46,7 @@ pub use push::Base;
 pub use record::{Known, Source};
 pub use route::{Route, Routes, State, TargetId, Watched};
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
+pub use state_dir::{StateDir, StateDirError, folder_of};
 pub use status::{About, Mount};
 pub use unpushed::Unpushed;
 
@@ -92,6 +94,7 @@ pub struct Registry {
     events: Events,
     metrics: Metrics,
     unpushed: UnpushedStore,
+    state: StateDir,
     stamps: StampClock,
     wall: WallClock,
     turns: Turns<ArtifactId>,
@@ -101,20 +104,21 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the registry of a mount, whose own files lie in `state_dir`.
+    /// Opens the registry of a mount, whose own files lie in `state`.
     ///
     /// # Errors
     ///
-    /// The I/O error, and the directory that it happened on, if the state directory can't be used.
+    /// [`StateDirError`] if the bytes that earlier mounts have kept can't be read.
     pub fn open(
         routes: Routes,
         settings: Settings,
-        state_dir: &Path,
+        state: StateDir,
         wall: WallClock,
-    ) -> Result<Arc<Self>, (PathBuf, io::Error)> {
-        let dir = state_dir.join("unpushed");
+    ) -> Result<Arc<Self>, StateDirError> {
+        let dir = state.unpushed();
+        let path = dir.display().to_string();
         let (unpushed, unreadable) =
-            UnpushedStore::open(dir.clone()).map_err(|error| (dir, error))?;
+            UnpushedStore::open(dir).map_err(|source| StateDirError::Io { path, source })?;
         let registry = Self {
             catalogue: Catalogue::new(settings.ttl),
             cache: Cache::new(settings.cache_bytes),
@@ -128,6 +132,7 @@ impl Registry {
             settings,
             routes,
             unpushed,
+            state,
             wall,
         };
         for path in unreadable {
@@ -146,6 +151,11 @@ impl Registry {
     /// Returns the settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Returns where staging files lie.
+    pub fn staging_dir(&self) -> PathBuf {
+        self.state.staging()
     }
 
     /// Returns the failed pushes whose bytes are kept, oldest first.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::artifact::RepoName;
 use crate::fs::{Attr, Error, Fs, OpenHow, ROOT, Result, SetAttr, Settings};
-use crate::registry::{self, Registry, Route, Routes, TargetId, WallClock, Watched};
+use crate::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
 use crate::target::{Memory, Role, Target};
 
 /// Two backups and a registry in memory, mounted as far as one can without a mount.
@@ -58,14 +58,9 @@ impl World {
         let named = named.map(|name| (RepoName::parse(name).unwrap(), route.clone()));
         let routes = Routes::new(named.collect(), Some(route.clone()));
         let state_dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(
-            routes,
-            choice.registry,
-            state_dir.path(),
-            WallClock::default(),
-        );
+        let state = StateDir::open(state_dir.path(), "a test").unwrap();
+        let registry = Registry::open(routes, choice.registry, state, WallClock::default());
         let settings = Settings {
-            staging_dir: state_dir.path().into(),
             read_only: choice.read_only,
             allow_delete: choice.allow_delete,
             max_writers: choice.max_writers.unwrap_or(100),
