@@ -13,7 +13,10 @@ mod url;
 pub use self::error::ConfigError;
 pub use self::hcl::Place;
 pub use self::secret::Secret;
+pub use self::store::targets_from_flags;
 pub use self::url::{SCHEMES, UrlError, parse_target, refuse_credentials_on_command_line};
+
+use std::collections::BTreeMap;
 
 use self::hcl::{File, Inputs, Scope};
 use crate::artifact::RepoName;
@@ -115,7 +118,7 @@ fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
     })?;
     let env_name = inputs.env.unwrap_or_default();
     let mut config = Config::default();
-    let mut places: Vec<Place> = Vec::new();
+    let mut offsets: BTreeMap<RepoName, (usize, usize)> = BTreeMap::new();
     for block in blocks {
         let what = format!("for_each of env {env_name:?}");
         let instances =
@@ -126,8 +129,22 @@ fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
                 repos: Vec::new(),
             };
             for found in hcl::repos(&scope, block, env_name, names)? {
-                env.repos.push(found.config.clone());
-                merge(&mut config.repos, &mut places, found.config, found.place)?;
+                let repo = found.config;
+                env.repos.push(repo.clone());
+                match offsets.get(&repo.name) {
+                    None => {
+                        offsets.insert(repo.name.clone(), (config.repos.len(), found.offset));
+                        config.repos.push(repo);
+                    }
+                    Some((index, _)) if config.repos.get(*index) == Some(&repo) => {}
+                    Some((_, first)) => {
+                        return Err(ConfigError::Conflict {
+                            name: repo.name.to_string(),
+                            first: file.place(*first),
+                            second: file.place(found.offset),
+                        });
+                    }
+                }
             }
             config.envs.push(env);
         }
@@ -142,30 +159,4 @@ fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
         config.cloud = hcl::cloud(&scope)?;
     }
     Ok(config)
-}
-
-/// Adds a repository, unless it is there with the same targets.
-fn merge(
-    repos: &mut Vec<RepoConfig>,
-    places: &mut Vec<Place>,
-    repo: RepoConfig,
-    place: Place,
-) -> Result<(), ConfigError> {
-    let known = repos
-        .iter()
-        .zip(&*places)
-        .find(|(known, _)| known.name == repo.name);
-    match known {
-        Some((known, _)) if *known == repo => Ok(()),
-        Some((known, first)) => Err(ConfigError::Conflict {
-            name: known.name.to_string(),
-            first: first.clone(),
-            second: place,
-        }),
-        None => {
-            repos.push(repo);
-            places.push(place);
-            Ok(())
-        }
-    }
 }

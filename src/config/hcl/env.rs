@@ -6,6 +6,8 @@ use hcl::edit::structure::{Block, Body};
 use super::super::ConfigError;
 use super::failure::Failure;
 use super::file::{File, offset_of};
+use super::graph::refers_to;
+use super::repo::HOLDERS;
 use super::scope::{Names, Scope};
 use super::value::Value;
 
@@ -74,25 +76,37 @@ fn is_dynamic(body: &Body) -> bool {
 ///
 /// # Errors
 ///
-/// The [`Failure`] of `for_each`, or that it is no collection.
+/// The [`Failure`] of `for_each`, if a `repo` block refers to `each`. Otherwise every element
+/// has the same repositories, and a `for_each` that can't be evaluated does no harm.
 pub(crate) fn instances<'n>(scope: &Scope<'_>, block: &Block) -> Result<Vec<Names<'n>>, Failure> {
     let Some(for_each) = block.body.get_attribute("for_each") else {
         return Ok(vec![Names::file()]);
     };
-    let value = scope.evaluate(&for_each.value, &Names::file())?;
+    match elements(scope, &for_each.value) {
+        Ok(elements) => Ok(elements
+            .into_iter()
+            .map(|(key, value)| Names::each(key, value))
+            .collect()),
+        Err(_) if !repos_refer_to_each(block) => Ok(vec![Names::file()]),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn elements(scope: &Scope<'_>, for_each: &Expression) -> Result<Vec<(Value, Value)>, Failure> {
+    let value = scope.evaluate(for_each, &Names::file())?;
     let kind = value.kind();
-    let pairs = match value {
-        Value::Null => None,
-        other => other.pairs(),
-    };
-    let pairs = pairs.ok_or_else(|| {
+    value.pairs().ok_or_else(|| {
         Failure::new(
-            offset_of(&for_each.value),
+            offset_of(for_each),
             format!("for_each needs a list, set, map or object, this is {kind}"),
         )
-    })?;
-    Ok(pairs
-        .into_iter()
-        .map(|(key, value)| Names::each(key, value))
-        .collect())
+    })
+}
+
+fn repos_refer_to_each(env: &Block) -> bool {
+    HOLDERS
+        .iter()
+        .flat_map(|holder| env.body.get_blocks(holder))
+        .flat_map(|holder| holder.body.get_blocks("repo"))
+        .any(|repo| refers_to(&repo.body, "each"))
 }

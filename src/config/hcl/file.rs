@@ -12,8 +12,8 @@ use super::super::ConfigError;
 pub const DEFAULT_URL: &str = "file://atlas.hcl";
 
 /// The largest configuration read, in bytes. Real ones have a few kilobytes; the parser's time is
-/// quadratic in the number of an object's keys, and this keeps the worst case at seconds.
-pub(crate) const MAX_FILE_BYTES: u64 = 256 * 1024;
+/// quadratic in the number of an object's keys, and this keeps the worst case below a second.
+pub(crate) const MAX_FILE_BYTES: u64 = 128 * 1024;
 
 /// A place in the configuration file; its `Display` is `file:line:column`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,11 @@ impl File {
                 message: "invalid UTF-8: save the file as UTF-8".into(),
             }
         })?;
+        // As HCL's own scanner does.
+        let text = match text.strip_prefix('\u{feff}') {
+            Some(text) => text.to_string(),
+            None => text,
+        };
         let body = hcl::edit::parser::parse_body(&text).map_err(|error| {
             let place = Place {
                 file: name.clone(),
@@ -127,7 +132,8 @@ pub(crate) fn offset_of(node: &impl Span) -> usize {
 fn path_of(url: &str) -> Result<PathBuf, ConfigError> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(ConfigError::Url(format!(
-            "missing scheme for config file. Did you mean file://{url}?"
+            "missing scheme for config file. Did you mean file://{}?",
+            url.escape_debug()
         )));
     };
     if scheme != "file" {
@@ -136,7 +142,7 @@ fn path_of(url: &str) -> Result<PathBuf, ConfigError> {
         )));
     }
     match super::super::url::decode(rest) {
-        Some(path) if !path.is_empty() && !path.contains('\0') => Ok(path.into()),
+        Some(path) if !path.is_empty() && !path.contains(char::is_control) => Ok(path.into()),
         _ => Err(ConfigError::Url(format!(
             "config file {url:?} names no file: write file://atlas.hcl"
         ))),

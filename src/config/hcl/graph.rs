@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
-use hcl::edit::structure::Attribute;
-use hcl::edit::visit::{Visit, visit_traversal};
+use hcl::edit::structure::{Attribute, Body};
+use hcl::edit::visit::{Visit, visit_expr, visit_traversal};
 
 use super::failure::Failure;
 use super::file::offset_of;
@@ -123,6 +123,22 @@ fn references(expression: &Expression) -> BTreeSet<String> {
     let mut found = Found(BTreeSet::new());
     found.visit_expr(expression);
     found.0
+}
+
+/// Tells whether an expression within a body refers to a name.
+pub(crate) fn refers_to(body: &Body, name: &str) -> bool {
+    struct Search<'n>(&'n str, bool);
+    impl Visit for Search<'_> {
+        fn visit_expr(&mut self, node: &Expression) {
+            if let Expression::Variable(found) = node {
+                self.1 |= found.as_str() == self.0;
+            }
+            visit_expr(self, node);
+        }
+    }
+    let mut search = Search(name, false);
+    search.visit_body(body);
+    search.1
 }
 
 /// Returns the name that a step gives as it stands: `.name` or `["name"]`.

@@ -3,26 +3,26 @@
 use hcl::edit::expr::Expression;
 use hcl::edit::structure::{Attribute, Block};
 
-use super::super::store::same_store;
-use super::super::url::{did_you_mean, parse_target};
+use super::super::store::check_backup;
+use super::super::url::{UrlError, did_you_mean, parse_target};
 use super::super::{ConfigError, RepoConfig};
 use super::failure::{Failure, Kind};
-use super::file::{Place, offset_of};
+use super::file::offset_of;
 use super::scope::{Names, Scope};
 use super::value::Value;
 use crate::artifact::RepoName;
 use crate::target::Location;
 
 /// The blocks that hold a `repo` block.
-const HOLDERS: [&str; 2] = ["schema", "migration"];
+pub(crate) const HOLDERS: [&str; 2] = ["schema", "migration"];
 
 /// The attributes of a `repo` block.
 const ATTRIBUTES: [&str; 3] = ["name", "backup", "url"];
 
-/// A `repo` block and its place.
+/// A `repo` block and where it starts.
 pub(crate) struct Found {
     pub(crate) config: RepoConfig,
-    pub(crate) place: Place,
+    pub(crate) offset: usize,
 }
 
 /// Evaluates the `repo` blocks of one env, in file order, and nothing else of it.
@@ -59,7 +59,6 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn read(&self, block: &Block) -> Result<Found, ConfigError> {
         self.only_known(block)?;
-        let place = self.scope.file.place(offset_of(block));
         let name = match block.body.get_attribute("name") {
             Some(attribute) => self.name(attribute)?,
             None => {
@@ -77,19 +76,11 @@ impl Reader<'_> {
         if let Some(attribute) = block.body.get_attribute("backup") {
             for (offset, url) in self.backup_urls(attribute)? {
                 let backup = self.target(offset, "backup", &url)?;
-                if same_store(&backup, &registry) {
-                    return Err(self.invalid(
-                        offset,
-                        format!(
-                            "backup {backup} is the registry itself: a backup must be another store"
-                        ),
-                    ));
-                }
-                if backups.iter().any(|other| same_store(other, &backup)) {
-                    return Err(
-                        self.invalid(offset, format!("backup {backup} is listed twice: keep one"))
-                    );
-                }
+                check_backup(&backup, &registry, &backups).map_err(|why| ConfigError::Target {
+                    place: self.scope.file.place(offset),
+                    what: format!("backup of {}", self.what),
+                    source: UrlError::new(&url, why),
+                })?;
                 backups.push(backup);
             }
         }
@@ -99,7 +90,7 @@ impl Reader<'_> {
                 registry,
                 backups,
             },
-            place,
+            offset: offset_of(block),
         })
     }
 

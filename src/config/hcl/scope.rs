@@ -8,7 +8,7 @@ use hcl::edit::expr::Expression;
 use hcl::edit::structure::Block;
 
 use super::budget::Budget;
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::file::{File, offset_of};
 use super::graph::Graph;
 use super::value::Value;
@@ -82,8 +82,8 @@ impl<'a> Scope<'a> {
             let key = format!("local.{}", local.key.as_str());
             if !self.values.borrow().contains_key(&key) {
                 let value = self.eval(&local.value, &Names::file());
-                let value = value.and_then(|value| shallow(value, offset_of(local)));
-                self.values.borrow_mut().insert(key, value.map(Rc::new));
+                let outcome = kept(value, offset_of(local));
+                self.values.borrow_mut().insert(key, outcome);
             }
         }
         self.eval(expression, names)
@@ -112,10 +112,7 @@ impl<'a> Scope<'a> {
                 format!("there is no variable {name:?}: declare it in a variable block"),
             ));
         };
-        let value = variable.evaluate(self);
-        let outcome = value
-            .and_then(|value| shallow(value, variable.offset))
-            .map(Rc::new);
+        let outcome = kept(variable.evaluate(self), variable.offset);
         self.values.borrow_mut().insert(key, outcome.clone());
         outcome
     }
@@ -128,13 +125,19 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn shallow(value: Value, offset: usize) -> Result<Value, Failure> {
-    match value.measure().1 <= MAX_DEPTH {
-        true => Ok(value),
-        false => Err(Failure::refused(
+/// Keeps a local's or variable's value, or why there is none. Atlas would have refused the whole
+/// file for that, so a `try` around the reference doesn't catch it.
+fn kept(value: Result<Value, Failure>, offset: usize) -> Outcome {
+    match value {
+        Ok(value) if value.measure().1 > MAX_DEPTH => Err(Failure::refused(
             offset,
             format!("the value nests more than {MAX_DEPTH} levels deep"),
         )),
+        Ok(value) => Ok(Rc::new(value)),
+        Err(failure) if failure.kind == Kind::Error => {
+            Err(Failure::refused(failure.offset, failure.message))
+        }
+        Err(failure) => Err(failure),
     }
 }
 

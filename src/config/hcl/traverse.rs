@@ -123,8 +123,13 @@ impl Scope<'_> {
                 TraversalOperator::FullSplat(_) => return self.splat(value, after, at, names),
             };
             value = step_into(value, &key).map_err(|why| {
+                // A computed key may be a secret; one that the file spells out is not.
+                let named = step_name(step.value()).map(|name| format!(" {name:?}"));
                 let offset = offset_of(step);
-                Failure::new(if offset == 0 { at } else { offset }, why)
+                Failure::new(
+                    if offset == 0 { at } else { offset },
+                    why + &named.unwrap_or_default(),
+                )
             })?;
             rest = after;
         }
@@ -162,7 +167,7 @@ pub(crate) fn step_into<'v>(value: &'v Value, key: &Value) -> Result<&'v Value, 
                 .ok_or_else(|| format!("an object's key is a string, this is {}", key.kind()))?;
             items
                 .get(&key)
-                .ok_or_else(|| format!("this object has no attribute {key:?}"))
+                .ok_or_else(|| "this object has no such attribute".into())
         }
         Value::List(items) => {
             let index = key

@@ -72,7 +72,8 @@ fn for_each_takes_lists_sets_maps_and_objects() {
             .collect();
         assert_eq!(found, names, "{collection}");
     }
-    let message = refusal("env \"x\" {\n  for_each = \"a\"\n}");
+    let each = "\n schema {\n repo {\n name = each.value\n }\n }\n}";
+    let message = refusal(&format!("env \"x\" {{\n  for_each = \"a\"{each}"));
     assert!(
         message.starts_with("atlas.hcl:2:14: for_each of env \"x\": for_each needs a list"),
         "{message}"
@@ -152,6 +153,19 @@ fn a_data_source_that_a_repo_block_needs_is_refused_by_name() {
     let message = refusal(&repo("name = try(data.external_schema.prisma.url, \"a\")"));
     assert!(
         message.contains("data.external_schema.prisma is needed by schema.repo"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_for_each_that_no_repo_block_refers_to_does_no_harm() {
+    let text = "env \"x\" {\n for_each = toset(data.sql.tenants.values)\n url = each.value\n schema {\n \
+                src = each.value\n repo {\n name = NAME\n }\n }\n}\n";
+    let config = eval(&text.replace("NAME", "\"app\"")).unwrap();
+    assert_eq!(shown(&config), ["app atlas:// "]);
+    let message = refusal(&text.replace("NAME", "\"app-${each.value}\""));
+    assert!(
+        message.contains("data.sql.tenants is needed by for_each of env \"x\""),
         "{message}"
     );
 }

@@ -65,15 +65,21 @@ fn a_syntax_error_has_its_exact_place() {
 }
 
 #[test]
+fn a_byte_order_mark_and_crlf_are_fine() {
+    let text = "\u{feff}".to_string() + &repo("name = \"a\"").replace('\n', "\r\n");
+    assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "]);
+}
+
+#[test]
 fn a_large_file_is_refused_unread() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("atlas.hcl");
-    std::fs::write(&path, vec![b'\n'; 256 * 1024 + 1]).unwrap();
+    std::fs::write(&path, vec![b'\n'; 128 * 1024 + 1]).unwrap();
     let url = format!("file://{}", path.display());
     let message = load(&source(url, None), &environment)
         .unwrap_err()
         .to_string();
-    assert!(message.contains("is larger than 262144 bytes"), "{message}");
+    assert!(message.contains("is larger than 131072 bytes"), "{message}");
 }
 
 #[test]
@@ -107,7 +113,9 @@ fn no_bytes_panic_and_every_load_ends_quickly() {
                 getenv: &environment,
             };
             if let Err(error) = evaluate(&file, &inputs) {
-                assert!(!error.to_string().contains("SECRET"), "{error}");
+                let message = error.to_string();
+                assert!(!message.contains("SECRET"), "{message}");
+                assert!(!message.contains('\n'), "{message:?}");
             }
         }
         slowest = slowest.max(started.elapsed());

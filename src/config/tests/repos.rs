@@ -43,6 +43,7 @@ fn a_wrong_repo_block_is_refused_with_its_place() {
             "name = \"a\"\nbackup = \"s3://b\"",
             "backup must be a list of strings, it is a string",
         ),
+        ("name = \"a\"\nname = \"b\"", "atlas.hcl:5:"),
         (
             "name = \"a\"\nbackup = [1]",
             "atlas.hcl:5:11: schema.repo of env \"x\": backup[0] must be a string",
@@ -69,11 +70,11 @@ fn a_wrong_repo_block_is_refused_with_its_place() {
         ),
         (
             "name = \"a\"\nurl = \"s3://b/p\"\nbackup = [\"s3://b/p/\"]",
-            "backup s3://b/p/ is the registry itself",
+            "target \"s3://b/p/\" can't be used: this backup is the registry itself",
         ),
         (
             "name = \"a\"\nbackup = [\"gs://b/p\", \"gs://b?prefix=p\"]",
-            "backup gs://b?prefix=p is listed twice",
+            "target \"gs://b?prefix=p\" can't be used: this backup is listed twice",
         ),
         ("name = getenv(\"REGISTRY\")", "invalid name"),
     ] {
@@ -147,4 +148,56 @@ fn atlas_cloud_is_read_if_a_repository_has_it_for_its_registry() {
     let config = eval_with(&text, Some("x"), &[], &with_token).unwrap();
     assert_eq!(config.cloud.token, Some(Secret::new("T")));
     assert_eq!(config.cloud.url.as_deref(), Some("https://c.example"));
+}
+
+#[test]
+fn targets_from_flags_are_checked_like_those_of_the_file_and_have_no_credentials() {
+    let flags = |registry: &str, backups: &[&str]| {
+        let backups: Vec<String> = backups.iter().map(|url| (*url).into()).collect();
+        targets_from_flags(registry, &backups)
+            .map(|(registry, backups)| (registry.to_string(), backups.len()))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        flags("s3://b", &["gs://c", "gs://d"]),
+        Ok(("s3://b".into(), 2))
+    );
+    for (registry, backups, reason) in [
+        (
+            "oci://u:SECRET@h/r",
+            &[][..],
+            "never come from the command line",
+        ),
+        (
+            "s3://b",
+            &["oci://u:SECRET@h/r"],
+            "never come from the command line",
+        ),
+        (
+            "s3://b",
+            &["s3://b?region=x"],
+            "this backup is the registry itself",
+        ),
+        (
+            "s3://b",
+            &["gs://c", "gs://c/"],
+            "this backup is listed twice",
+        ),
+        (
+            "file:///a",
+            &["file://localhost/a/"],
+            "this backup is the registry itself",
+        ),
+        (
+            "azblob://c?storage_account=a",
+            &["azureblob://c?storage_account=a"],
+            "the registry itself",
+        ),
+        ("oci://h/r", &["oci://h/r/"], "the registry itself"),
+        ("s3://b", &["nope"], "has no scheme"),
+    ] {
+        let message = flags(registry, backups).unwrap_err();
+        assert!(message.contains(reason), "{message}");
+        assert!(!message.contains("SECRET"), "{message}");
+    }
 }

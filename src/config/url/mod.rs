@@ -60,7 +60,7 @@ pub struct UrlError {
 }
 
 impl UrlError {
-    fn new(url: &str, reason: impl Into<String>) -> Self {
+    pub(super) fn new(url: &str, reason: impl Into<String>) -> Self {
         Self {
             url: shown(url),
             reason: reason.into(),

@@ -9,6 +9,9 @@ use super::{Call, Function, FunctionError};
 
 type Answer = Result<Value, FunctionError>;
 
+/// The longest YAML that is read, in bytes: the parser's time is quadratic in open brackets.
+const MAX_YAML: usize = 64 * 1024;
+
 pub(super) fn find(name: &str) -> Option<Function> {
     Some(match name {
         "jsonencode" => |call| {
@@ -38,6 +41,11 @@ pub(super) fn find(name: &str) -> Option<Function> {
         "yamldecode" => |call| {
             call.takes(1..=1)?;
             let text = call.text(0)?;
+            if text.len() > MAX_YAML {
+                return Err(FunctionError::Refused(format!(
+                    "the YAML is longer than {MAX_YAML} bytes"
+                )));
+            }
             // An alias may stand for as much as the parser allows, a hundred times the text.
             call.charge(
                 text.len()

@@ -22,10 +22,10 @@ pub(super) fn find(name: &str) -> Option<Function> {
 fn file(call: &Call<'_>) -> Answer {
     call.takes(1..=1)?;
     let path = absolute(call)?;
-    let fail = |error: std::io::Error| format!("{} can't be read: {error}", path.display());
+    let fail = |error: std::io::Error| format!("{path:?} can't be read: {error}");
     // Before it is opened: to open a pipe can take for ever.
     if !std::fs::metadata(&path).map_err(fail)?.is_file() {
-        return Err(format!("{} is not a regular file", path.display()).into());
+        return Err(format!("{path:?} is not a regular file").into());
     }
     let limit = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
@@ -35,7 +35,7 @@ fn file(call: &Call<'_>) -> Answer {
     call.bounded(bytes.len())?;
     String::from_utf8(bytes)
         .map(Value::String)
-        .map_err(|_| format!("{} is not UTF-8", path.display()).into())
+        .map_err(|_| format!("{path:?} is not UTF-8").into())
 }
 
 /// `fileset` (with `**` and `{a,b}`) and the older `glob`: the absolute paths of what matches.

@@ -89,7 +89,7 @@ fn format(call: &Call<'_>, spec: &str, args: &[&Value]) -> Result<String, Functi
         highest = highest.max(next);
         let arg = args.get(index).ok_or_else(|| {
             format!(
-                "not enough arguments for %{letter}: it wants argument {}",
+                "not enough arguments for verb {letter:?}: it wants argument {}",
                 index + 1
             )
         })?;

@@ -97,6 +97,8 @@ impl Search<'_> {
         let mut paths = Vec::new();
         for entry in entries.flatten() {
             self.visited += 1;
+            // A look at the disk costs more than a step of evaluation.
+            self.call.charge(64)?;
             if self.visited > MAX_VISITED {
                 return Err(FunctionError::Refused(format!(
                     "the pattern looks at more than {MAX_VISITED} files"

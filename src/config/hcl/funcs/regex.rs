@@ -44,7 +44,8 @@ pub(super) fn find(name: &str) -> Option<Function> {
 
 fn compiled(call: &Call<'_>, index: usize) -> Result<Regex, FunctionError> {
     let pattern = call.text(index)?;
-    call.charge(4096)?;
+    // So that a thousand patterns at most are compiled.
+    call.charge(16 * 1024)?;
     RegexBuilder::new(&pattern)
         .size_limit(MAX_COMPILED)
         .nest_limit(64)

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::run;
+use crate::config::fuzz::Random;
 
 #[test]
 fn no_input_uses_unbounded_memory_or_time() {
@@ -55,6 +56,7 @@ fn no_input_uses_unbounded_memory_or_time() {
         format!("[for a in range(1000) : upper({big})]"),
         format!("setproduct({0}, {0}, {0}, {0})", "range(1000)"),
         "indent(1000000000000, \"a\\nb\")".into(),
+        format!("yamldecode(replace(join(\"\", [for i in range(10) : {big}]), \"a\", \"[\"))"),
         "[for a in range(1000) : [for b in range(9) : sort([for c in range(1000) : tostring(c)])]]"
             .into(),
         format!("regexall(\".*[^A-Z]|[A-Z]\", upper(join(\"\", [for i in range(10) : {big}])))"),
@@ -111,4 +113,48 @@ fn deep_nesting_is_an_error_and_not_a_crash() {
             .unwrap_err()
             .contains("at most 64 steps")
     );
+}
+
+/// One expression a family of functions and a form of syntax, to be spoilt.
+const SEEDS: [&str; 24] = [
+    "format(\"%5.2f|%-6s|%06d|%[1]v\", 3.14, \"ab\", -42)",
+    "formatlist(\"%s-%q\", [\"a\", \"b\"], \"c\")",
+    "substr(\"héllo\", -3, 2)",
+    "indent(2, replace(\"a\\nb\", \"a\", \"bb\"))",
+    "join(\",\", split(\"-\", \"a-b\"), sort([\"b\"]))",
+    "trim(title(strrev(\" ab \")), \" \")",
+    "slice(range(1, 9, 2), 1, 3)",
+    "setproduct([1, 2], toset([3]), [4])",
+    "chunklist(flatten([[1], [2, [3]]]), 2)",
+    "element(reverse([1, 2, 3]), -5)",
+    "merge({ a = 1 }, zipmap([\"b\"], [2]))",
+    "parseint(\"-7f\", 16) + pow(2, 0.5) % log(8, 2)",
+    "jsondecode(jsonencode({ a = [1, 2.5e3, null] }))",
+    "yamldecode(\"a: &x [1, 2]\\nb: *x\")",
+    "yamlencode({ a = [[1], { b = \"c\" }] })",
+    "csvdecode(\"a,b\\n1,2\")",
+    "regexall(\"(?P<k>[a-z]+)=([0-9]*)\", \"a=1 b=2\")",
+    "regexreplace(\"aXbX\", \"([a-z])X\", \"$1-\")",
+    "urlqueryset(urlsetpath(urluserinfo(\"s3://b/p?x=1\", \"u\", \"p\"), \"q\"), \"k\", \"v\")",
+    "formatdate(\"DD MMM YYYY hh:mm 'x' ZZZ\", timeadd(\"2018-01-02T23:12:01Z\", \"-1h2.5s\"))",
+    "[for k, v in { a = 1, b = 2 } : \"${k}${v}\" if v != 2 && !false]",
+    "{ for x in [1, 2, 1] : x > 1 ? \"b\" : \"s\" => x... }",
+    "try([{ a = [1, 2] }][*].a[0], can({}.x), atlas.env)",
+    "<<-EOT\n  %{ for x in [1, 2] ~}\n  a${x}%{ if x == 1 }y%{ else }n%{ endif }\n  %{ endfor ~}\n  EOT\n",
+];
+
+#[test]
+fn no_spoilt_expression_panics_or_takes_long() {
+    let mut random = Random::new(99);
+    let mut slowest = std::time::Duration::ZERO;
+    for round in 0..24_000 {
+        let bytes = random.mutate(SEEDS[round % SEEDS.len()].as_bytes());
+        let text = format!("result {{\n is = {}\n}}\n", String::from_utf8_lossy(&bytes));
+        let started = Instant::now();
+        if let Err(message) = run(&text, "/nonexistent", &[]) {
+            assert!(!message.contains('\n'), "{message:?}");
+        }
+        slowest = slowest.max(started.elapsed());
+    }
+    assert!(slowest.as_secs() < 10, "{slowest:?}");
 }

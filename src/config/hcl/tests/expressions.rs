@@ -94,7 +94,7 @@ fn for_expressions_and_splats_go_over_collections() {
         ("[1][1]", "there is no element 1: the list has 1"),
         ("[1][-1]", "there is no element -1"),
         ("[1][0.5]", "must be a whole number"),
-        ("{}.a", "this object has no attribute \"a\""),
+        ("{}.a", "this object has no such attribute \"a\""),
         ("1.5.a", "only lists and objects have elements"),
         ("max(1...)", "must be a list or set, it is a number"),
     ]);
@@ -109,7 +109,7 @@ fn try_and_can_catch_what_atlas_would_and_nothing_else() {
     ]);
     refuse(&[
         ("try()", "try takes at least one argument"),
-        ("try({}.a, {}.b)", "has no attribute \"b\""),
+        ("try({}.a, {}.b)", "has no such attribute \"b\""),
         ("can()", "can takes one argument"),
         ("try(data.sql.x.value, 1)", "data.sql.x is not evaluated"),
         ("can(sql(\"x\"))", "not supported here: sql"),

@@ -86,7 +86,7 @@ fn format_knows_ctys_verbs_flags_and_errors() {
     refuse(&[
         (
             "format(\"%s\")",
-            "not enough arguments for %s: it wants argument 1",
+            "not enough arguments for verb 's': it wants argument 1",
         ),
         (
             "format(\"%s\", 1, 2)",

@@ -9,7 +9,6 @@ mod scope;
 use std::path::PathBuf;
 
 use super::failure::Failure;
-use super::file::offset_of;
 use super::scope::Names;
 use super::*;
 
@@ -33,9 +32,9 @@ fn run(text: &str, dir: &str, vars: &[&str]) -> Result<String, String> {
         format!("{place}: {}", failure.message)
     };
     let scope = Scope::new(&file, &inputs).map_err(at)?;
-    let block = file.body.get_blocks("result").next().unwrap();
-    assert!(offset_of(block) < text.len());
-    let attribute = block.body.get_attribute("is").unwrap();
+    let block = file.body.get_blocks("result").next();
+    let attribute = block.and_then(|block| block.body.get_attribute("is"));
+    let attribute = attribute.ok_or("no result")?;
     let value = scope
         .evaluate(&attribute.value, &Names::file())
         .map_err(at)?;

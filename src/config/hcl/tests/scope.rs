@@ -12,6 +12,8 @@ fn locals_of_several_blocks_are_one_graph_in_any_order() {
     assert_eq!(run(text, "/", &[]).as_deref(), Ok("\"zbc\""));
     let text = "result {\n is = true ? 1 : local.bad\n}\nlocals {\n bad = nope()\n}\n";
     assert_eq!(run(text, "/", &[]).as_deref(), Ok("1"));
+    let text = "result {\n is = try(local.bad, 1)\n}\nlocals {\n bad = nope()\n}\n";
+    assert!(run(text, "/", &[]).is_err(), "atlas refuses the file");
     let text = "result {\n is = [local.bad]\n}\nlocals {\n bad = nope()\n}\n";
     assert!(
         run(text, "/", &[])
