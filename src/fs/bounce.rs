@@ -2,7 +2,9 @@
 //!
 //! The kernel answers ESTALE to an open by looking the whole path up anew, once, in the same
 //! thread (`do_filp_open` with LOOKUP_REVAL; truncate(2) does the same). That is how a writer
-//! gets an inode of its own, and a reader the newest content, without any notification.
+//! gets an inode of its own, and a reader the newest content, without any notification. The last
+//! name is looked up twice on the way: to find that its entry is no longer valid, and for the new
+//! one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -48,18 +50,20 @@ impl Bounces {
         true
     }
 
-    /// Tells whether a thread was sent back for this wish, and forgets it.
-    pub(super) fn take(&mut self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
+    /// Tells whether a thread was sent back for this wish and has not opened anything since.
+    pub(super) fn is_waiting(&self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
         if self.waiting.is_empty() {
             return false;
         }
-        let key = (pid, id.clone());
-        let waits = self
-            .waiting
-            .get(&key)
-            .is_some_and(|(waiting, at)| *waiting == wish && at.elapsed() < PATIENCE);
+        let waiting = self.waiting.get(&(pid, id.clone()));
+        waiting.is_some_and(|(waiting, at)| *waiting == wish && at.elapsed() < PATIENCE)
+    }
+
+    /// Tells whether a thread was sent back for this wish, and forgets it.
+    pub(super) fn take(&mut self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
+        let waits = self.is_waiting(pid, id, wish);
         if waits {
-            self.waiting.remove(&key);
+            self.waiting.remove(&(pid, id.clone()));
         }
         waits
     }

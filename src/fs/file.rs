@@ -35,8 +35,11 @@ impl Fs {
                 let append = false;
                 (Handle::Working { working, append }, true)
             }
-            // The look-up was for a writer that has not opened it: readers go elsewhere.
-            Node::Working(_) => return Err(Error::Stale),
+            // The look-up was for a writer that has not come: readers go elsewhere.
+            Node::Working(working) => {
+                lock(&self.bounces).take(pid, working.id(), Wish::Write);
+                return Err(Error::Stale);
+            }
             Node::Report(report) => (Handle::Bytes(self.render(report)), false),
             Node::Kept { when, .. } => {
                 let bytes = self.registry.read_unpushed(when);
@@ -84,6 +87,7 @@ impl Fs {
         self.writable()?;
         match self.node(ino)? {
             Node::Working(working) => {
+                lock(&self.bounces).take(pid, working.id(), Wish::Write);
                 self.open_working(&working, how, Start::Newest).await?;
                 Ok(self.opened_working(ino, working, how, false))
             }

@@ -59,7 +59,7 @@ impl Fs {
             None if self.is_blank(id, suffix) => Node::Blank(id.clone()),
             None => return Err(Error::NotFound),
         };
-        if !lock(&self.bounces).take(pid, id, Wish::Write) {
+        if !lock(&self.bounces).is_waiting(pid, id, Wish::Write) {
             return Ok(node);
         }
         let size = match &node {

@@ -1,6 +1,6 @@
 //! Listing: names, sizes and stamps from one LIST a repository, kept fresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Registry {
     /// [`Error`] if no target can say and none ever has.
     pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
         let asked = self.refresh_roots().await;
-        let (found, ever) = self.catalogue.roots();
+        let (_, ever) = self.catalogue.roots();
         let unknown = match &asked {
             Err(error) => !ever || error.kind != ErrorKind::Outage,
             Ok(()) => false,
@@ -39,15 +39,15 @@ impl Registry {
         if unknown && self.routes.names().next().is_none() {
             asked?;
         }
-        let mut repos: Vec<RepoName> = self
-            .routes
-            .names()
-            .cloned()
-            .chain(found.into_keys())
-            .collect();
-        repos.sort();
-        repos.dedup();
-        Ok(repos)
+        Ok(self.known_repos())
+    }
+
+    /// Returns the repositories known so far, without asking anybody.
+    pub(super) fn known_repos(&self) -> Vec<RepoName> {
+        let (found, _) = self.catalogue.roots();
+        let names = self.routes.names().cloned();
+        let repos: BTreeSet<RepoName> = names.chain(found.into_keys()).collect();
+        repos.into_iter().collect()
     }
 
     /// Tells whether a repository is there.

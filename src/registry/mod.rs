@@ -41,6 +41,7 @@ use unpushed::UnpushedStore;
 
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
+pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::Base;
 pub use record::{Known, Source};

@@ -167,6 +167,7 @@ impl Registry {
             );
             return None;
         };
+        target.pulls.increment();
         self.cache
             .insert(content.stamp.sha256, content.bytes.clone());
         Some(Pulled {

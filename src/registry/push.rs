@@ -238,6 +238,11 @@ impl Registry {
         let failures = push.missing.iter();
         let failures = failures.map(|(target, failure)| (target.url(), failure));
         let error = Error::of_failures(format!("can't push {id}"), failures);
+        for target in push.route.targets() {
+            if push.got.iter().any(|(got, _)| *got == target.id) {
+                target.pushes.increment();
+            }
+        }
         if !push.got.is_empty() {
             let missing: Vec<TargetId> = push.missing.iter().map(|(target, _)| target.id).collect();
             let missed = |target: &Watched| {

@@ -1,13 +1,13 @@
 //! Which targets a repository has, and how each of them is doing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::lock;
+use super::metrics::Counter;
 use crate::artifact::RepoName;
 use crate::target::{Failure, Kind, Target};
 
@@ -60,7 +60,11 @@ pub struct Watched {
     pub id: TargetId,
     target: Target,
     health: Mutex<Health>,
-    answers: AtomicU64,
+    /// Pulls that the target has served.
+    pub pulls: Counter,
+    /// Pushes that the target has got.
+    pub pushes: Counter,
+    answers: Counter,
 }
 
 impl Watched {
@@ -75,7 +79,9 @@ impl Watched {
                 last_failure: None,
                 failures: BTreeMap::new(),
             }),
-            answers: AtomicU64::new(0),
+            pulls: Counter::default(),
+            pushes: Counter::default(),
+            answers: Counter::default(),
         }
     }
 
@@ -84,8 +90,7 @@ impl Watched {
         self.target.url()
     }
 
-    /// Asks the target something, and takes note of how it replied. Returns also whether this
-    /// reply changed the target's state.
+    /// Asks the target something, and takes note of how it replied.
     pub async fn ask<'a, T, F>(
         &'a self,
         question: impl FnOnce(&'a Target) -> F,
@@ -113,7 +118,7 @@ impl Watched {
             *health.failures.entry(failure.kind.as_str()).or_default() += 1;
             health.last_failure = Some((now, failure.clone()));
         } else {
-            self.answers.fetch_add(1, Ordering::Relaxed);
+            self.answers.increment();
         }
         if health.state != state {
             let before = std::mem::replace(&mut health.state, state);
@@ -140,7 +145,7 @@ impl Watched {
 
     /// Returns how many questions the target has answered.
     pub fn answers(&self) -> u64 {
-        self.answers.load(Ordering::Relaxed)
+        self.answers.get()
     }
 }
 

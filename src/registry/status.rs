@@ -147,6 +147,7 @@ impl Registry {
                 "unreported": self.metrics.unreported.get(),
             },
             "errors": self.errors(),
+            "repos": self.known_repos().len(),
             "hidden_names": self.catalogue.hidden(),
         })
     }
@@ -177,6 +178,8 @@ impl Registry {
             "state": health.state.as_str(),
             "since": health.since.map(time_to_text),
             "last_failure": last_failure,
+            "pulls": target.pulls.get(),
+            "pushes": target.pushes.get(),
             "answers": target.answers(),
             "failures": health.failures.values().sum::<u64>(),
         })

@@ -119,7 +119,14 @@ impl World {
     pub(super) async fn open(&self, path: &str, how: OpenHow, create: bool) -> Result<File<'_>> {
         let pid = self.pid();
         match self.open_once(path, how, create, pid).await {
-            Err(Error::Stale) => self.open_once(path, how, create, pid).await,
+            Err(Error::Stale) => {
+                // The old entry is found invalid by a look-up of its own.
+                let invalid = self.walk(path, pid).await;
+                if let Ok(attr) = invalid {
+                    self.fs.forget(attr.ino, 1);
+                }
+                self.open_once(path, how, create, pid).await
+            }
             opened => opened,
         }
     }
