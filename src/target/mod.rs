@@ -1,6 +1,7 @@
 //! Targets: the registry and its backups, one place each that a push goes to and a pull can come
 //! from.
 
+mod cloud;
 mod driver;
 mod file;
 mod location;
