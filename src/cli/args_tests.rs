@@ -156,7 +156,6 @@ fn credentials_on_the_command_line_are_refused_and_not_repeated() {
 #[test]
 fn wrong_values_are_told() {
     assert!(refused("atlasfs mount --registry /srv /mnt").contains("wants a URL"));
-    assert!(refused("atlasfs mount --var hunter2 /mnt").contains("NAME=VALUE"));
     assert!(refused("atlasfs mount --ttl soon /mnt").contains("250ms"));
     assert!(refused("atlasfs mount --push-timeout 0s /mnt").contains("too short"));
     assert!(refused("atlasfs mount --durability most /mnt").contains("any, registry, all"));

@@ -43,8 +43,10 @@ impl Listing {
         }
     }
 
-    fn succeed(&mut self, begun: Instant) {
-        self.succeeded = Some(begun);
+    /// Counts from the answer and not from the question: while a target hangs, a listing may take
+    /// longer than the TTL, and must not be out of date when it arrives.
+    fn succeed(&mut self) {
+        self.succeeded = Some(Instant::now());
         self.failed = None;
     }
 }
@@ -121,7 +123,7 @@ impl Catalogue {
     pub fn list(&self, repo: &RepoName, from: From, listing: &RepoListing, begun: Instant) {
         let mut shelves = lock(&self.shelves);
         let shelf = shelves.entry(repo.clone()).or_default();
-        shelf.listing.succeed(begun);
+        shelf.listing.succeed();
         for (item, listed) in &listing.items {
             let record = shelf.records.entry(item.clone()).or_default();
             record.listed(from.target, from.is_registry, listed, begun, || {
@@ -187,10 +189,10 @@ impl Catalogue {
         lock(&self.roots).listing.freshness(self.ttl)
     }
 
-    /// Takes note of the repositories that the registries list, begun at `begun`.
-    pub fn set_roots(&self, found: BTreeMap<RepoName, usize>, begun: Instant) {
+    /// Takes note of the repositories that the registries list.
+    pub fn set_roots(&self, found: BTreeMap<RepoName, usize>) {
         let mut roots = lock(&self.roots);
-        roots.listing.succeed(begun);
+        roots.listing.succeed();
         roots.found = found;
     }
 

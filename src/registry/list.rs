@@ -204,8 +204,7 @@ impl Registry {
     }
 
     async fn list_roots_now(&self) -> Result<(), Error> {
-        let begun = Instant::now();
-        let end = begun + self.settings.metadata;
+        let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
         let mut answered = false;
         let mut failures: Vec<(Arc<Watched>, Failure)> = Vec::new();
@@ -238,7 +237,7 @@ impl Registry {
                 found.entry(repo).or_insert(place);
             }
         }
-        self.catalogue.set_roots(found, begun);
+        self.catalogue.set_roots(found);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! from.
 
 mod atlas_cloud;
+mod cloud;
 mod driver;
 mod file;
 mod location;

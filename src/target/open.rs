@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::atlas_cloud::AtlasCloud;
+use super::cloud::open_s3;
 use super::file::FileDriver;
 use super::{Driver, Failure, Kind, Location};
 
@@ -27,7 +28,7 @@ pub fn open(
 
 pub(super) fn build(
     location: &Location,
-    _env: &dyn Fn(&str) -> Option<String>,
+    env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Opened, Failure> {
     let not_yet = |what: &str| {
         Err(Failure::new(
@@ -40,7 +41,7 @@ pub(super) fn build(
             let (driver, found) = FileDriver::open(location);
             Ok((Arc::new(driver), found))
         }
-        Location::S3(_) => not_yet("s3:// is not there yet"),
+        Location::S3(location) => Ok((Arc::new(open_s3(location, env)?), Ok(()))),
         Location::Gs(_) => not_yet("gs:// is not there yet; file:// and s3:// are"),
         Location::Azure(_) => not_yet("azblob:// is not there yet; file:// and s3:// are"),
         Location::Oci(_) => not_yet("oci:// is not there yet; file:// and s3:// are"),

@@ -71,46 +71,66 @@ pub(super) struct Reply<'a> {
     pub status: u16,
     /// The code in the body of a failing reply (`NoSuchKey`), where there is one.
     pub code: Option<&'a str>,
-    /// Whether the request was a write.
-    pub write: bool,
+    /// What the request was for.
+    pub asked: Asked,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "s3 follows"))]
+/// What a request was for, as far as the verdict needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To read an object.
+    Read,
+    /// To list objects.
+    List,
+    /// To write, whatever is there.
+    Write,
+    /// To write on a condition.
+    WriteIf,
+    /// To delete.
+    Delete,
+}
+
 impl Kind {
     /// Decides on a reply of an HTTP store that is not the success asked for.
     ///
     /// The code speaks first where it says more than its status; everything else is the table of
     /// DESIGN, section 5.
     pub(super) fn of_reply(reply: Reply<'_>) -> Self {
-        match (reply.status, reply.code) {
-            (_, Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted")) => {
+        match (reply.status, reply.code, reply.asked) {
+            (_, Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"), _) => {
                 Kind::StoreMissing
             }
             // Credentials that are wrong or over, which S3 answers with a 400.
-            (
-                400,
-                Some(
-                    "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId",
-                ),
-            ) => Kind::Denied,
+            (400, Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"), _) => {
+                Kind::Denied
+            }
             // S3 says with a 400 that the request came too slowly, or not as it was sent.
-            (400, Some("RequestTimeout")) => Kind::Busy,
-            (400, Some("XAmzContentSHA256Mismatch" | "BadDigest" | "IncompleteBody")) => {
+            (400, Some("RequestTimeout"), _) => Kind::Busy,
+            (400, Some("XAmzContentSHA256Mismatch" | "BadDigest" | "IncompleteBody"), _) => {
                 Kind::Unreachable
             }
             // The quotas of Ceph and MinIO.
-            (400..=499, Some("QuotaExceeded" | "XMinioAdminBucketQuotaExceeded")) => Kind::NoSpace,
-            // Two requests at once, neither of which was conditional.
-            (409, Some("OperationAborted")) => Kind::Busy,
-            (404, _) => Kind::NotFound,
-            (401 | 403, _) => Kind::Denied,
-            (409 | 412, _) => Kind::Conflict,
-            (413 | 507, _) if reply.write => Kind::NoSpace,
-            (408 | 429, _) => Kind::Busy,
-            // A redirect to the region where the bucket is: asking again won't help.
-            (301, _) => Kind::Invalid,
-            (400..=499, _) => Kind::Invalid,
-            (500..=599, _) => Kind::Busy,
+            (400..=499, Some("QuotaExceeded" | "XMinioAdminBucketQuotaExceeded"), _) => {
+                Kind::NoSpace
+            }
+            // S3's answer to a condition on an object that is gone.
+            (404, _, Asked::WriteIf) => Kind::Conflict,
+            // A listing or a new object needs nothing to be there but the store.
+            (404, _, Asked::List | Asked::Write) => Kind::StoreMissing,
+            (404, _, Asked::Read | Asked::Delete) => Kind::NotFound,
+            (401 | 403, _, _) => Kind::Denied,
+            (409 | 412, _, Asked::WriteIf) | (412, _, Asked::Write | Asked::Delete) => {
+                Kind::Conflict
+            }
+            // Two requests at once, neither conditional; or the object changed while it was read.
+            (409, _, Asked::Write | Asked::Delete) | (409 | 412, _, Asked::Read | Asked::List) => {
+                Kind::Busy
+            }
+            (413 | 507, _, Asked::Write | Asked::WriteIf) => Kind::NoSpace,
+            (408 | 429, _, _) => Kind::Busy,
+            // The bucket is in another region: asking here again won't help.
+            (301, _, _) | (400..=499, _, _) => Kind::Invalid,
+            (500..=599, _, _) => Kind::Busy,
             // Not an answer of a store at all: a portal, a proxy, or a reply cut off.
             _ => Kind::Unreachable,
         }
@@ -182,65 +202,103 @@ impl fmt::Display for Failure {
 mod tests {
     use super::*;
 
-    fn kind(status: u16, code: Option<&str>, write: bool) -> Kind {
+    fn kind(status: u16, code: Option<&str>, asked: Asked) -> Kind {
         Kind::of_reply(Reply {
             status,
             code,
-            write,
+            asked,
         })
     }
 
     #[test]
     fn every_row_of_the_table_has_its_kind() {
-        for (status, code, write, expected) in [
-            (404, None, false, Kind::NotFound),
-            (404, Some("NoSuchKey"), false, Kind::NotFound),
-            (401, None, false, Kind::Denied),
-            (403, Some("AccessDenied"), true, Kind::Denied),
-            (403, Some("SignatureDoesNotMatch"), false, Kind::Denied),
-            (400, Some("ExpiredToken"), false, Kind::Denied),
-            (412, Some("PreconditionFailed"), true, Kind::Conflict),
+        for (status, code, asked, expected) in [
+            (404, None, Asked::Read, Kind::NotFound),
+            (404, Some("NoSuchKey"), Asked::Read, Kind::NotFound),
+            (401, None, Asked::Read, Kind::Denied),
+            (403, Some("AccessDenied"), Asked::Write, Kind::Denied),
+            (
+                403,
+                Some("SignatureDoesNotMatch"),
+                Asked::Read,
+                Kind::Denied,
+            ),
+            (400, Some("ExpiredToken"), Asked::Read, Kind::Denied),
+            (
+                412,
+                Some("PreconditionFailed"),
+                Asked::WriteIf,
+                Kind::Conflict,
+            ),
+            (
+                412,
+                Some("PreconditionFailed"),
+                Asked::Write,
+                Kind::Conflict,
+            ),
+            (412, None, Asked::Read, Kind::Busy),
+            (404, Some("NoSuchKey"), Asked::WriteIf, Kind::Conflict),
+            (404, None, Asked::Delete, Kind::NotFound),
+            (404, None, Asked::List, Kind::StoreMissing),
+            (404, None, Asked::Write, Kind::StoreMissing),
+            (409, None, Asked::Write, Kind::Busy),
+            (
+                404,
+                Some("NoSuchBucket"),
+                Asked::WriteIf,
+                Kind::StoreMissing,
+            ),
             (
                 409,
                 Some("ConditionalRequestConflict"),
-                true,
+                Asked::WriteIf,
                 Kind::Conflict,
             ),
-            (400, None, true, Kind::Invalid),
-            (422, None, true, Kind::Invalid),
-            (418, Some("Teapot"), false, Kind::Invalid),
-            (301, Some("PermanentRedirect"), false, Kind::Invalid),
+            (400, None, Asked::Write, Kind::Invalid),
+            (422, None, Asked::Write, Kind::Invalid),
+            (418, Some("Teapot"), Asked::Read, Kind::Invalid),
+            (301, Some("PermanentRedirect"), Asked::Read, Kind::Invalid),
             (
                 400,
                 Some("AuthorizationHeaderMalformed"),
-                false,
+                Asked::Read,
                 Kind::Invalid,
             ),
-            (413, None, true, Kind::NoSpace),
-            (413, None, false, Kind::Invalid),
-            (507, Some("XMinioStorageFull"), true, Kind::NoSpace),
-            (507, None, false, Kind::Busy),
-            (403, Some("QuotaExceeded"), true, Kind::NoSpace),
-            (404, Some("NoSuchBucket"), false, Kind::StoreMissing),
-            (404, Some("NoSuchBucket"), true, Kind::StoreMissing),
-            (404, Some("ContainerNotFound"), true, Kind::StoreMissing),
-            (408, None, false, Kind::Busy),
-            (429, None, false, Kind::Busy),
-            (400, Some("RequestTimeout"), true, Kind::Busy),
-            (409, Some("OperationAborted"), true, Kind::Busy),
-            (500, Some("InternalError"), true, Kind::Busy),
-            (501, Some("NotImplemented"), true, Kind::Busy),
-            (503, Some("SlowDown"), false, Kind::Busy),
-            (599, None, false, Kind::Busy),
-            (200, None, false, Kind::Unreachable),
-            (302, None, false, Kind::Unreachable),
-            (307, Some("TemporaryRedirect"), false, Kind::Unreachable),
-            (999, None, false, Kind::Unreachable),
+            (413, None, Asked::Write, Kind::NoSpace),
+            (413, None, Asked::Read, Kind::Invalid),
+            (507, Some("XMinioStorageFull"), Asked::Write, Kind::NoSpace),
+            (507, None, Asked::Read, Kind::Busy),
+            (403, Some("QuotaExceeded"), Asked::Write, Kind::NoSpace),
+            (404, Some("NoSuchBucket"), Asked::Read, Kind::StoreMissing),
+            (404, Some("NoSuchBucket"), Asked::Write, Kind::StoreMissing),
+            (
+                404,
+                Some("ContainerNotFound"),
+                Asked::Write,
+                Kind::StoreMissing,
+            ),
+            (408, None, Asked::Read, Kind::Busy),
+            (429, None, Asked::Read, Kind::Busy),
+            (400, Some("RequestTimeout"), Asked::Write, Kind::Busy),
+            (409, Some("OperationAborted"), Asked::Write, Kind::Busy),
+            (500, Some("InternalError"), Asked::Write, Kind::Busy),
+            (501, Some("NotImplemented"), Asked::Write, Kind::Busy),
+            (503, Some("SlowDown"), Asked::Read, Kind::Busy),
+            (599, None, Asked::Read, Kind::Busy),
+            (200, None, Asked::Read, Kind::Unreachable),
+            (302, None, Asked::Read, Kind::Unreachable),
+            (
+                307,
+                Some("TemporaryRedirect"),
+                Asked::Read,
+                Kind::Unreachable,
+            ),
+            (999, None, Asked::Read, Kind::Unreachable),
         ] {
             assert_eq!(
-                kind(status, code, write),
+                kind(status, code, asked),
                 expected,
-                "{status} {code:?} {write}"
+                "{status} {code:?} {asked:?}"
             );
         }
     }
@@ -269,7 +327,7 @@ mod tests {
     #[test]
     fn every_status_has_a_kind_and_every_5xx_to_a_read_is_an_outage() {
         for status in 0..=u16::MAX {
-            let kind = kind(status, None, false);
+            let kind = kind(status, None, Asked::Read);
             assert!(!(500..600).contains(&status) || kind == Kind::Busy);
         }
     }

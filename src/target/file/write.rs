@@ -122,6 +122,10 @@ impl Folder {
     pub(super) fn delete(&self, key: &str) -> Result<(), Failure> {
         self.valid(key)?;
         self.check()?;
+        let tmp = self.root.join(OWN).join("tmp");
+        self.disk
+            .make_dirs(&self.root, &tmp)
+            .map_err(|error| self.failure("delete", key, &error))?;
         let _lock = self.lock(Mode::Exclusive)?;
         if self.symlinked(key) {
             return Ok(());

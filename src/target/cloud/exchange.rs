@@ -1,0 +1,268 @@
+//! The exchange: the HTTP client under object_store, and what it saw while an operation ran.
+//!
+//! object_store folds status, error code and transport error into text. The verdict must not be
+//! guessed from text, so the client notes them for the operation that is running. A listing is
+//! read here as well: object_store fails a whole one for a single key that it finds strange.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::BodyExt;
+use object_store::client::{
+    ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
+    HttpResponse, HttpResponseBody, HttpService,
+};
+use object_store::{ClientOptions, Error as StoreError};
+
+use super::xml::{self, ErrorDocument, Page};
+
+/// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
+/// and the caller's deadline may leave room for a second address.
+const CONNECTING: Duration = Duration::from_secs(2);
+/// Servers and load balancers drop idle connections after 20 s (S3) to 60 s; a connection dropped
+/// just as it is used again costs a retry.
+const IDLE: Duration = Duration::from_secs(15);
+/// As many idle connections as a burst of reads leaves behind.
+const IDLE_CONNECTIONS: usize = 8;
+/// The longest error document that is read.
+const ERROR_BYTES: usize = 64 << 10;
+/// The longest page of a listing that is read: 1,000 keys of 1,024 bytes, each escaped.
+const PAGE_BYTES: usize = 16 << 20;
+
+tokio::task_local! {
+    static CURRENT: Arc<Exchange>;
+}
+
+/// A reply, as far as the verdict needs it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    pub(super) status: u16,
+    pub(super) error: ErrorDocument,
+    /// Whether the store sent it, and not the service that gives out credentials.
+    pub(super) from_store: bool,
+}
+
+/// How the last request of an operation ended.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Outcome {
+    /// None was sent.
+    #[default]
+    Unsent,
+    /// A reply came.
+    Reply(Seen),
+    /// None came; the text says why.
+    Broken(String),
+}
+
+/// What the client notes of one operation.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    listing: bool,
+    outcome: Mutex<Outcome>,
+    page: Mutex<Option<Page>>,
+}
+
+impl Exchange {
+    /// Runs an operation and returns what was seen of it. `listing` says that its replies are
+    /// pages of a listing.
+    pub(super) async fn of<T>(listing: bool, operation: impl Future<Output = T>) -> (T, Arc<Self>) {
+        let exchange = Arc::new(Self {
+            listing,
+            ..Self::default()
+        });
+        let result = CURRENT.scope(Arc::clone(&exchange), operation).await;
+        (result, exchange)
+    }
+
+    /// Returns how the last request ended.
+    pub(super) fn outcome(&self) -> Outcome {
+        lock(&self.outcome).clone()
+    }
+
+    /// Takes the page that the last reply held.
+    pub(super) fn page(&self) -> Option<Page> {
+        lock(&self.page).take()
+    }
+
+    fn note(&self, outcome: Outcome) {
+        *lock(&self.outcome) = outcome;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the clients of one store.
+#[derive(Debug)]
+pub(super) struct Connector {
+    /// Host and port of the store, as in its endpoint.
+    pub(super) authority: String,
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let http = options.get_config_value(&ClientConfigKey::AllowHttp);
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry a signed request, and a push, to who knows where.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECTING)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .http1_only()
+            .https_only(http.as_deref() != Some("true"))
+            .build()
+            .map_err(|error| StoreError::Generic {
+                store: "http client",
+                source: Box::new(error),
+            })?;
+        Ok(HttpClient::new(Observer {
+            client,
+            authority: self.authority.clone(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Observer {
+    client: reqwest::Client,
+    authority: String,
+}
+
+#[async_trait::async_trait]
+impl HttpService for Observer {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let exchange = CURRENT.try_with(Arc::clone).unwrap_or_default();
+        // The services that give out credentials may share the host (in tests, and with some
+        // gateways); only they are asked with POST.
+        let from_store = request
+            .uri()
+            .authority()
+            .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
+            && request.method().as_str() != "POST";
+        let result = self.converse(request, &exchange, from_store).await;
+        if let Err(error) = &result {
+            exchange.note(Outcome::Broken(innermost(error)));
+        }
+        result
+    }
+}
+
+impl Observer {
+    async fn converse(
+        &self,
+        request: HttpRequest,
+        exchange: &Exchange,
+        from_store: bool,
+    ) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse();
+        let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        *request.body_mut() = Some(match body.as_bytes() {
+            Some(bytes) => bytes.clone().into(),
+            None => reqwest::Body::wrap(body),
+        });
+        let response = self.client.execute(request).await.map_err(broken)?;
+        let mut seen = Seen {
+            status: response.status().as_u16(),
+            error: ErrorDocument::default(),
+            from_store,
+        };
+        let region = response.headers().get("x-amz-bucket-region");
+        seen.error.region = region
+            .and_then(|region| region.to_str().ok())
+            .and_then(xml::code);
+        let success = response.status().is_success();
+        let (parts, body) = convert(response).into_parts();
+        if !success {
+            // Kept from object_store, which would put it into its messages: error documents hold
+            // key ids and the string to sign.
+            let document = xml::error(&bounded(body, ERROR_BYTES, false).await?);
+            seen.error = ErrorDocument {
+                region: seen.error.region.or(document.region),
+                ..document
+            };
+            exchange.note(Outcome::Reply(seen));
+            return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
+        }
+        if !(exchange.listing && from_store) {
+            exchange.note(Outcome::Reply(seen));
+            return Ok(HttpResponse::from_parts(parts, body));
+        }
+        let document = bounded(body, PAGE_BYTES, true).await?;
+        let page = xml::page(&document);
+        if page.is_none() {
+            seen.error = xml::error(&document);
+        }
+        *lock(&exchange.page) = page;
+        exchange.note(Outcome::Reply(seen));
+        let nothing = Bytes::from_static(b"<ListBucketResult></ListBucketResult>");
+        Ok(HttpResponse::from_parts(parts, nothing.into()))
+    }
+}
+
+/// Converts a response to object_store's type of it.
+fn convert(mut response: reqwest::Response) -> HttpResponse {
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let body = reqwest::Body::from(response).map_err(broken);
+    let mut response = HttpResponse::new(HttpResponseBody::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Reads a body up to a bound; the rest is an error if `whole`, and not read otherwise.
+async fn bounded(body: HttpResponseBody, bound: usize, whole: bool) -> Result<Vec<u8>, HttpError> {
+    let mut stream = body.bytes_stream();
+    let mut read = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        match chunk {
+            Ok(chunk) => read.extend_from_slice(&chunk),
+            Err(error) if whole => return Err(error),
+            // Of a failing reply the status says enough.
+            Err(_) => break,
+        }
+        if read.len() > bound {
+            read.truncate(bound);
+            if whole {
+                let error = std::io::Error::other("the listing is too long");
+                return Err(HttpError::new(HttpErrorKind::Decode, error));
+            }
+            break;
+        }
+    }
+    Ok(read)
+}
+
+/// Classifies a transport error by whether the request may have reached the store.
+fn broken(error: reqwest::Error) -> HttpError {
+    let kind = if error.is_connect() {
+        HttpErrorKind::Connect
+    } else if error.is_timeout() {
+        HttpErrorKind::Timeout
+    } else if error.is_decode() {
+        HttpErrorKind::Decode
+    } else {
+        // It may have: only what may be done twice is tried again.
+        HttpErrorKind::Interrupted
+    };
+    HttpError::new(kind, error.without_url())
+}
+
+/// Returns the innermost reason of an error: what went wrong, without the layers that it went
+/// through and the URLs that they add.
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let text: String = inner.to_string().chars().take(200).collect();
+    text.to_lowercase()
+}

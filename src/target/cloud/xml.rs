@@ -1,0 +1,230 @@
+//! The XML of S3's surface: the listing, which keeps every key as it stands, and the error.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesRef, Event};
+
+/// One object of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Object {
+    pub(super) key: String,
+    pub(super) size: u64,
+    pub(super) e_tag: Option<String>,
+    pub(super) modified: Option<SystemTime>,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) objects: Vec<Object>,
+    pub(super) prefixes: Vec<String>,
+    /// What to ask the next page with.
+    pub(super) next: Option<String>,
+}
+
+/// What an error document says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ErrorDocument {
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+    /// The region where the bucket really is.
+    pub(super) region: Option<String>,
+}
+
+/// Reads a page of a listing; `None` if the document is another one, or cut off.
+pub(super) fn page(document: &[u8]) -> Option<Page> {
+    let mut page = Page::default();
+    let mut object = Object::default();
+    let mut truncated = true;
+    let whole = leaves(document, &mut |path, text| match path {
+        [_, "Contents", "Key"] => object.key = text,
+        [_, "Contents", "Size"] => object.size = text.trim().parse().unwrap_or(0),
+        [_, "Contents", "ETag"] => object.e_tag = Some(text),
+        [_, "Contents", "LastModified"] => object.modified = time(&text),
+        [_, "Contents"] => page.objects.push(std::mem::take(&mut object)),
+        [_, "CommonPrefixes", "Prefix"] => page.prefixes.push(text),
+        [_, "NextContinuationToken"] => page.next = Some(text).filter(|text| !text.is_empty()),
+        [_, "IsTruncated"] => truncated = text.trim() != "false",
+        _ => {}
+    })?;
+    page.next = page.next.filter(|_| truncated);
+    (whole == "ListBucketResult").then_some(page)
+}
+
+/// Reads an error document, as far as it is one.
+pub(super) fn error(document: &[u8]) -> ErrorDocument {
+    let mut error = ErrorDocument::default();
+    leaves(document, &mut |path, text| match path {
+        [.., "Code"] => error.code = error.code.take().or_else(|| code(&text)),
+        [.., "Message"] => error.message = error.message.take().or_else(|| message(&text)),
+        [.., "Region"] => error.region = error.region.take().or_else(|| code(&text)),
+        _ => {}
+    });
+    error
+}
+
+/// Accepts what can be an error code or a region: one short word.
+pub(super) fn code(text: &str) -> Option<String> {
+    let text = text.trim();
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (!text.is_empty() && text.len() <= 64 && text.bytes().all(word)).then(|| text.into())
+}
+
+/// Makes a message fit to be shown: one short line, without what might be a key or a signature.
+fn message(text: &str) -> Option<String> {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let shown: Vec<&str> = words
+        .filter(|word| !word.is_empty())
+        .map(|word| if secretive(word) { "…" } else { word })
+        .collect();
+    let shown: String = shown.join(" ").chars().take(200).collect();
+    (!shown.is_empty()).then_some(shown)
+}
+
+/// Tells whether a word may hold an access key, a token or a signature: 16 letters and digits in
+/// a row with both in it.
+fn secretive(word: &str) -> bool {
+    word.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '=' | '/'))
+        .any(|run| {
+            run.len() >= 16
+                && (run.bytes().any(|byte| byte.is_ascii_digit())
+                    || run.bytes().all(|byte| byte.is_ascii_uppercase()))
+        })
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    let time = chrono::DateTime::parse_from_rfc3339(text.trim()).ok()?;
+    Some(SystemTime::from(time).max(UNIX_EPOCH))
+}
+
+/// Calls `leaf` at the end of each element with the names from the root to it and its own text.
+/// Returns the root's name, or `None` if the document is not whole.
+fn leaves(document: &[u8], leaf: &mut dyn FnMut(&[&str], String)) -> Option<String> {
+    let mut reader = Reader::from_reader(document);
+    let mut names: Vec<String> = Vec::new();
+    let mut text = String::new();
+    loop {
+        let mut end = |names: &[String], text: &mut String| {
+            let path: Vec<&str> = names.iter().map(String::as_str).collect();
+            leaf(&path, std::mem::take(text));
+        };
+        match reader.read_event().ok()? {
+            Event::Start(start) => {
+                names.push(String::from_utf8_lossy(start.local_name().as_ref()).into_owned());
+                text.clear();
+            }
+            Event::Empty(empty) => {
+                names.push(String::from_utf8_lossy(empty.local_name().as_ref()).into_owned());
+                text.clear();
+                end(&names, &mut text);
+                names.pop();
+            }
+            Event::End(_) => {
+                end(&names, &mut text);
+                let name = names.pop()?;
+                if names.is_empty() {
+                    return Some(name);
+                }
+            }
+            Event::Text(more) => text.push_str(&String::from_utf8_lossy(&more)),
+            Event::CData(more) => text.push_str(&String::from_utf8_lossy(&more)),
+            Event::GeneralRef(reference) => entity(&reference, &mut text),
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+            Event::Eof => return None,
+        }
+    }
+}
+
+/// Adds the character that an entity stands for. One that stands for none (XML has no way to
+/// write a NUL, and stores try) is kept as it is written: the key is foreign either way.
+fn entity(reference: &BytesRef<'_>, text: &mut String) {
+    let name = String::from_utf8_lossy(reference);
+    match (reference.resolve_char_ref(), name.as_ref()) {
+        (Ok(Some(character)), _) => text.push(character),
+        (_, "amp") => text.push('&'),
+        (_, "lt") => text.push('<'),
+        (_, "gt") => text.push('>'),
+        (_, "quot") => text.push('"'),
+        (_, "apos") => text.push('\''),
+        _ => {
+            text.push('&');
+            text.push_str(&name);
+            text.push(';');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_keeps_every_key_as_it_stands() {
+        let document = br#"<?xml version="1.0" encoding="UTF-8"?>
+            <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+              <Name>b</Name><Prefix>app/</Prefix><IsTruncated>true</IsTruncated>
+              <Contents><Key>app/../x</Key><Size>3</Size><ETag>&quot;a1&quot;</ETag>
+                <LastModified>2024-09-10T17:37:44.000Z</LastModified>
+                <Owner><ID>someone</ID></Owner></Contents>
+              <Contents><Key>app//y &amp; &#x1;&#0; </Key><Size>0</Size></Contents>
+              <Contents><Key/><Size>1</Size></Contents>
+              <CommonPrefixes><Prefix>app/plans/</Prefix></CommonPrefixes>
+              <NextContinuationToken>t&lt;1</NextContinuationToken>
+            </ListBucketResult>"#;
+        let page = page(document).unwrap();
+        let keys: Vec<&str> = page.objects.iter().map(|object| &*object.key).collect();
+        assert_eq!(keys, ["app/../x", "app//y & \u{1}&#0; ", ""]);
+        assert_eq!(page.objects[0].size, 3);
+        assert_eq!(page.objects[0].e_tag.as_deref(), Some("\"a1\""));
+        assert!(page.objects[0].modified.is_some());
+        assert_eq!(page.prefixes, ["app/plans/"]);
+        assert_eq!(page.next.as_deref(), Some("t<1"));
+    }
+
+    #[test]
+    fn a_document_that_is_cut_off_or_another_one_is_no_listing() {
+        let whole = "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>";
+        assert!(page(whole.as_bytes()).is_some());
+        for end in 0..whole.len() {
+            assert_eq!(page(&whole.as_bytes()[..end]), None, "{end}");
+        }
+        assert_eq!(page(b"<html><body>log in</body></html>"), None);
+        assert_eq!(page(b"<Error><Code>InternalError</Code></Error>"), None);
+        assert_eq!(page(b"\xff\xfe{}"), None);
+    }
+
+    #[test]
+    fn the_last_page_has_no_next_one() {
+        let document = b"<ListBucketResult><IsTruncated>false</IsTruncated>\
+            <NextContinuationToken>x</NextContinuationToken></ListBucketResult>";
+        assert_eq!(page(document).unwrap().next, None);
+    }
+
+    #[test]
+    fn an_error_shows_its_code_and_message_and_never_a_key_or_signature() {
+        let error = error(
+            b"<Error><Code>SignatureDoesNotMatch</Code><Message>The key AKIAIOSFODNN7EXAMPLE\n is \
+            wrong: wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY</Message>\
+            <AWSAccessKeyId>AKIAIOSFODNN7EXAMPLE</AWSAccessKeyId>\
+            <StringToSign>AWS4-HMAC-SHA256</StringToSign><Region>eu-west-1</Region></Error>",
+        );
+        assert_eq!(error.code.as_deref(), Some("SignatureDoesNotMatch"));
+        assert_eq!(
+            error.message.as_deref(),
+            Some("The key \u{2026} is wrong: \u{2026}")
+        );
+        assert_eq!(error.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(super::error(b"not xml at all"), ErrorDocument::default());
+        assert_eq!(super::error(b"<Error><Code>a b</Code></Error>").code, None);
+    }
+
+    #[test]
+    fn the_error_of_the_credentials_service_lies_one_deeper() {
+        let error = error(
+            b"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>\
+            <Message>Not authorized</Message></Error></ErrorResponse>",
+        );
+        assert_eq!(error.code.as_deref(), Some("AccessDenied"));
+    }
+}

@@ -1,0 +1,219 @@
+//! What the S3 driver makes of a store that fails, on real servers behind a proxy that breaks
+//! things: the verdict, the deadline, and what the message says and hides.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use atlasfs::artifact::RepoName;
+use atlasfs::target::{Condition, Kind};
+use support::behind::{Behind, KEYS, all_are, every_operation, put, put_if, target};
+use support::contract::{LIMIT, id, soon};
+use support::proxy::Fault;
+use support::server::{Kind as Store, Server};
+use tokio::time::Instant;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_missing_is_a_missing_store_at_every_operation() {
+    let server = Server::shared(Store::Moto);
+    let missing = target("no-such-bucket", server.endpoint(), &KEYS);
+    all_are(&missing, Kind::StoreMissing).await;
+    // s3s-fs calls it a missing key when it is asked for one, and makes it when it is written to.
+    let server = Server::shared(Store::S3s);
+    let missing = target("no-such-bucket", server.endpoint(), &KEYS);
+    let failure = missing.probe(soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::StoreMissing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_denied_at_every_operation() {
+    let moto = Server::start(Store::Moto);
+    let bucket = moto.bucket();
+    moto.demand_credentials();
+    all_are(&target(&bucket, moto.endpoint(), &KEYS), Kind::Denied).await;
+    let s3s = Server::shared(Store::S3s);
+    let wrong = [KEYS[0], ("AWS_SECRET_ACCESS_KEY", "wrong")];
+    all_are(&target(&s3s.bucket(), s3s.endpoint(), &wrong), Kind::Denied).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_status_has_its_kind_at_every_operation() {
+    let behind = Behind::new().await;
+    for (status, code, kind) in [
+        (401, None, Kind::Denied),
+        (403, Some("AccessDenied"), Kind::Denied),
+        (400, None, Kind::Invalid),
+        (400, Some("ExpiredToken"), Kind::Denied),
+        (422, None, Kind::Invalid),
+        (408, None, Kind::Busy),
+        (429, Some("SlowDown"), Kind::Busy),
+        (500, Some("InternalError"), Kind::Busy),
+        (501, Some("NotImplemented"), Kind::Busy),
+        (503, None, Kind::Busy),
+    ] {
+        behind.proxy.set(Fault::Status(status, code));
+        all_are(&behind.target, kind).await;
+    }
+    for (status, code, read, list, write) in [
+        (
+            404,
+            Some("NoSuchKey"),
+            Kind::NotFound,
+            Kind::StoreMissing,
+            Kind::StoreMissing,
+        ),
+        // Who answers "not found" to everything is no store.
+        (
+            404,
+            None,
+            Kind::StoreMissing,
+            Kind::StoreMissing,
+            Kind::StoreMissing,
+        ),
+        (412, None, Kind::Busy, Kind::Busy, Kind::Conflict),
+        (413, None, Kind::Invalid, Kind::Invalid, Kind::NoSpace),
+        (507, None, Kind::Busy, Kind::Busy, Kind::NoSpace),
+    ] {
+        behind.proxy.set(Fault::Status(status, code));
+        let outcomes = every_operation(&behind.target, Duration::from_secs(10)).await;
+        for (name, failure) in outcomes {
+            let expected = match name {
+                "get" => Some(read),
+                "list" | "repos" | "probe" => Some(list),
+                "put" => Some(write),
+                // What is not there is deleted already; HEAD has no body to be exact in.
+                _ => continue,
+            };
+            assert_eq!(
+                failure.map(|failure| failure.kind),
+                expected,
+                "{name} {status}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_complete_reply_is_an_outage_at_every_operation() {
+    let behind = Behind::new().await;
+    for fault in [Fault::Refuse, Fault::Reset, Fault::LoseReply] {
+        behind.proxy.set(fault);
+        all_are(&behind.target, Kind::Unreachable).await;
+    }
+    behind.proxy.set(Fault::Pass);
+    put(&behind.target, "app/schema", "the schema state", 9)
+        .await
+        .unwrap();
+    behind.proxy.set(Fault::CutBody);
+    let got = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
+    assert_eq!(got.unwrap_err().kind, Kind::Unreachable);
+    let app = RepoName::parse("app").unwrap();
+    let listed = behind.target.list(&app, soon()).await;
+    assert_eq!(listed.unwrap_err().kind, Kind::Unreachable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_byte_is_corrupt() {
+    let behind = Behind::new().await;
+    behind.proxy.set(Fault::CorruptBody);
+    let got = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
+    assert_eq!(got.unwrap_err().kind, Kind::Corrupt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_ends_at_its_deadline_when_the_store_hangs_and_works_when_it_goes_on() {
+    let deadline = Duration::from_millis(300);
+    let server = Server::start(Store::Moto);
+    let frozen = target(&server.bucket(), server.endpoint(), &KEYS);
+    put(&frozen, "app/schema", "x", 1).await.unwrap();
+    server.freeze();
+    for (name, failure) in every_operation(&frozen, deadline).await {
+        assert_eq!(failure.unwrap().kind, Kind::Unreachable, "{name}");
+    }
+    server.thaw();
+    put(&frozen, "app/plans/p1", "x", 3).await.unwrap();
+
+    let behind = Behind::new().await;
+    for fault in [
+        Fault::Hang,
+        Fault::Delay(Duration::from_secs(5)),
+        Fault::Drip(1, Duration::from_millis(100)),
+    ] {
+        behind.proxy.set(fault);
+        for (name, failure) in every_operation(&behind.target, deadline).await {
+            assert_eq!(failure.unwrap().kind, Kind::Unreachable, "{name}");
+        }
+    }
+    behind.proxy.set(Fault::Delay(Duration::from_millis(50)));
+    put(&behind.target, "app/schema", "again", 5).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_moment_is_tried_again_once_and_quickly() {
+    let Behind {
+        target,
+        proxy,
+        server: _server,
+    } = Behind::new().await;
+    let start = Instant::now();
+    for status in [500, 503, 429] {
+        proxy.set(Fault::FailFirst(1, status));
+        target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
+        proxy.set(Fault::FailFirst(1, status));
+        put(&target, "app/schema", "the schema state", 2)
+            .await
+            .unwrap();
+        proxy.set(Fault::FailFirst(2, status));
+        let failure = target
+            .get(&id("app/schema"), LIMIT, soon())
+            .await
+            .unwrap_err();
+        assert_eq!(failure.kind, Kind::Busy);
+    }
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert_eq!(proxy.count("GET", "app/schema"), 3 * 4);
+    assert_eq!(proxy.count("PUT", "app/schema"), 3 * 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done() {
+    let Behind {
+        target,
+        proxy,
+        server: _server,
+    } = Behind::new().await;
+    proxy.set_for(&["PUT"], Fault::LoseReply);
+    put_if(&target, "app/plans/p1", "one", 2, &Condition::Absent)
+        .await
+        .unwrap();
+    let token = target
+        .head(&id("app/schema"), soon())
+        .await
+        .unwrap()
+        .token
+        .unwrap();
+    put_if(
+        &target,
+        "app/schema",
+        "two",
+        3,
+        &Condition::Unchanged(token),
+    )
+    .await
+    .unwrap();
+    // Somebody else's content is still a conflict.
+    proxy.set(Fault::Pass);
+    let conflict = put_if(&target, "app/plans/p1", "one", 4, &Condition::Absent).await;
+    assert_eq!(conflict.unwrap_err().kind, Kind::Conflict);
+    // And what did not arrive is not taken for done.
+    proxy.set_for(&["PUT"], Fault::Reset);
+    let lost = put_if(&target, "app/plans/p2", "x", 5, &Condition::Absent).await;
+    assert_eq!(lost.unwrap_err().kind, Kind::Unreachable);
+}

@@ -1,0 +1,375 @@
+//! What every target must do, whatever it is made of: the one test body that all drivers pass.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atlasfs::artifact::{ArtifactId, Format, Item, PlanName, RepoName, Stamp};
+use atlasfs::target::{Condition, Failure, Kind, Target, Token};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// Puts an object into the store under a key as it stands, around the driver.
+pub type Inject = Box<dyn Fn(&str, &[u8]) -> Result<(), String> + Send + Sync>;
+
+/// A target, and what its store can do.
+pub struct Subject {
+    /// The target; its store is empty.
+    pub target: Target,
+    /// Puts an object there around the driver; the key is relative to the target's URL.
+    pub inject: Inject,
+    /// Whether the store checks a condition, writes content and writes metadata as one.
+    pub atomic: bool,
+    /// The longest plan name that the store can hold.
+    pub longest: usize,
+    /// Whatever must live as long as the target.
+    pub keep: Box<dyn std::any::Any + Send + Sync>,
+}
+
+/// More than any reply takes, less than a person waits.
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+/// The largest content that the tests read.
+pub const LIMIT: u64 = 8 << 20;
+
+/// Makes an artifact's identity of its key.
+pub fn id(key: &str) -> ArtifactId {
+    let (repo, item) = key.split_once('/').unwrap();
+    ArtifactId {
+        repo: RepoName::parse(repo).unwrap(),
+        item: Item::from_key(item).unwrap(),
+    }
+}
+
+impl Subject {
+    /// Writes an artifact on a condition.
+    pub async fn put_if(
+        &self,
+        key: &str,
+        content: &[u8],
+        when: u64,
+        condition: &Condition,
+    ) -> Result<Option<Token>, Failure> {
+        let stamp = Stamp::new(when, content, Format::Hcl);
+        let content = Bytes::copy_from_slice(content);
+        let put = &id(key);
+        self.target
+            .put(put, content, &stamp, condition, soon())
+            .await
+    }
+
+    /// Writes an artifact.
+    pub async fn put(&self, key: &str, content: &[u8], when: u64) -> Option<Token> {
+        let put = self.put_if(key, content, when, &Condition::None).await;
+        put.unwrap()
+    }
+
+    /// Reads an artifact's bytes.
+    pub async fn get(&self, key: &str) -> Result<Bytes, Failure> {
+        let got = self.target.get(&id(key), LIMIT, soon()).await;
+        got.map(|content| content.bytes)
+    }
+}
+
+const WHEN: u64 = 1_726_000_000_123_456_789;
+
+/// What is put is got back, byte for byte, with its stamp; HEAD shows the same.
+pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
+    let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n * 7 % 251) as u8).collect();
+    for (n, content) in [
+        &b"schema \"a\" {}"[..],
+        b"no newline",
+        b"\0\xff\r\n",
+        b"",
+        &large,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for format in [Format::Hcl, Format::Sql] {
+            let (key, when) = (id("app/schema"), WHEN + n as u64);
+            let stamp = Stamp::new(when, content, format);
+            let bytes = Bytes::copy_from_slice(content);
+            let put = subject
+                .target
+                .put(&key, bytes, &stamp, &Condition::None, soon());
+            let token = put.await.unwrap();
+            let got = subject.target.get(&key, LIMIT, soon()).await.unwrap();
+            assert_eq!(
+                (&*got.bytes, got.stamp, got.stamped),
+                (content, stamp, true)
+            );
+            let head = subject.target.head(&key, soon()).await.unwrap();
+            assert_eq!((head.size, head.stamp), (content.len() as u64, Some(stamp)));
+            assert_eq!((&token, &token), (&got.token, &head.token));
+        }
+    }
+}
+
+/// An artifact that isn't there is not found, and may be deleted.
+pub async fn what_is_not_there_is_not_found_and_deleted_already(subject: &Subject) {
+    for key in ["app/schema", "app/plans/p1"] {
+        assert_eq!(subject.get(key).await.unwrap_err().kind, Kind::NotFound);
+        let head = subject.target.head(&id(key), soon()).await;
+        assert_eq!(head.unwrap_err().kind, Kind::NotFound);
+        subject.target.delete(&id(key), soon()).await.unwrap();
+    }
+    let repo = RepoName::parse("app").unwrap();
+    let listing = subject.target.list(&repo, soon()).await.unwrap();
+    assert!(listing.items.is_empty() && listing.hidden.is_empty());
+    let (repos, _) = subject.target.repos(soon()).await.unwrap();
+    assert!(repos.is_empty());
+    subject.target.probe(soon()).await.unwrap();
+}
+
+/// A deleted artifact is gone, and can be put again.
+pub async fn a_deleted_artifact_is_gone_until_it_is_put_again(subject: &Subject) {
+    subject.put("app/plans/p1", b"one", 1).await;
+    subject.put("app/plans/p2", b"two", 2).await;
+    let p1 = id("app/plans/p1");
+    subject.target.delete(&p1, soon()).await.unwrap();
+    assert_eq!(
+        subject.get("app/plans/p1").await.unwrap_err().kind,
+        Kind::NotFound
+    );
+    let listing = subject.target.list(&p1.repo, soon()).await.unwrap();
+    assert_eq!(listing.items.len(), 1);
+    subject.put("app/plans/p1", b"again", 3).await;
+    assert_eq!(subject.get("app/plans/p1").await.unwrap(), "again");
+}
+
+/// Names of every allowed character come back from listings as they were put.
+pub async fn names_with_every_allowed_character_are_listed_as_they_are(subject: &Subject) {
+    let mut names: Vec<String> = ('0'..='9')
+        .chain('A'..='Z')
+        .chain('a'..='z')
+        .map(|first| format!("{first}-_.{first}"))
+        .collect();
+    names.extend(["a..b", "a.", "x%", "schema", "plans"].map(String::from));
+    names.push("n".repeat(subject.longest));
+    names.retain(|name| PlanName::parse(name).is_ok());
+    for name in &names {
+        subject
+            .put(&format!("My-App_1.x/plans/{name}"), name.as_bytes(), 1)
+            .await;
+    }
+    let repo = RepoName::parse("My-App_1.x").unwrap();
+    let listing = subject.target.list(&repo, soon()).await.unwrap();
+    let listed: BTreeSet<String> = listing.items.keys().map(Item::to_string).collect();
+    let put: BTreeSet<String> = names.iter().map(|name| format!("plans/{name}")).collect();
+    assert_eq!(listed, put);
+    assert!(listing.hidden.is_empty(), "{:?}", listing.hidden);
+    for name in &names {
+        let got = subject.get(&format!("My-App_1.x/plans/{name}")).await;
+        assert_eq!(got.unwrap(), name.as_bytes());
+    }
+}
+
+/// Repositories are told apart, also where the name of one begins with another's.
+pub async fn repositories_are_told_apart(subject: &Subject) {
+    for repo in ["app", "app2", "ap", "app-x"] {
+        subject
+            .put(&format!("{repo}/schema"), repo.as_bytes(), 1)
+            .await;
+    }
+    let app = RepoName::parse("app").unwrap();
+    let listing = subject.target.list(&app, soon()).await.unwrap();
+    assert_eq!(listing.items.len(), 1);
+    assert_eq!(listing.items[&Item::Schema].size, 3);
+    assert!(listing.hidden.is_empty(), "{:?}", listing.hidden);
+    let (repos, hidden) = subject.target.repos(soon()).await.unwrap();
+    let repos: Vec<&str> = repos.iter().map(RepoName::as_str).collect();
+    assert_eq!(repos, ["ap", "app", "app-x", "app2"]);
+    assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+/// A listing is whole beyond the thousand keys that a store gives at once.
+pub async fn a_listing_is_whole_beyond_a_thousand_keys(subject: &Subject) {
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            scope.spawn(move || {
+                for n in (part..1105).step_by(4) {
+                    (subject.inject)(&format!("app/plans/{n:05}"), b"x").unwrap();
+                }
+            });
+        }
+    });
+    let app = RepoName::parse("app").unwrap();
+    let listing = subject.target.list(&app, soon()).await.unwrap();
+    assert_eq!(listing.items.len(), 1105);
+}
+
+/// Content that somebody put there by hand is served, with a stamp of the store's time.
+pub async fn content_put_there_by_hand_is_served(subject: &Subject) {
+    (subject.inject)("app/schema", b"create table t (id int);").unwrap();
+    let id = id("app/schema");
+    let got = subject.target.get(&id, LIMIT, soon()).await.unwrap();
+    assert!(!got.stamped);
+    assert!(got.stamp.matches(b"create table t (id int);"));
+    assert_eq!(got.stamp.format, Format::Sql);
+    assert!(got.stamp.when > 1_700_000_000_000_000_000);
+    assert_eq!(subject.target.head(&id, soon()).await.unwrap().stamp, None);
+}
+
+/// Keys that are none of the contract's break no listing; those that a store takes are hidden.
+pub async fn foreign_keys_break_nothing_and_are_hidden(subject: &Subject) {
+    subject.put("app/schema", b"x", 1).await;
+    subject.put("app/plans/p1", b"x", 2).await;
+    let foreign = [
+        "app/plans/a b",
+        "app/plans/-a",
+        "app/plans/\u{e9}",
+        "app/plans/a%2Fb",
+        "app/plans/a\u{1}b",
+        "app/plans/a\nb",
+        "app/plans/<&>'\"",
+        "app/plans/deep/er",
+        "app/other",
+    ];
+    // What a store takes under a changed name, or not at all, is not the driver's to answer for.
+    let taken = foreign
+        .iter()
+        .filter(|key| (subject.inject)(key, b"foreign").is_ok());
+    let taken: BTreeSet<String> = taken.map(ToString::to_string).collect();
+    assert!(taken.len() >= 6, "{taken:?}");
+    for known in ["app/versions/1", "app/tags/latest", "app/migrations/1.sql"] {
+        (subject.inject)(known, b"known").unwrap();
+    }
+    let app = RepoName::parse("app").unwrap();
+    let listing = subject.target.list(&app, soon()).await.unwrap();
+    let items: Vec<String> = listing.items.keys().map(Item::to_string).collect();
+    assert_eq!(items, ["schema", "plans/p1"]);
+    let hidden: BTreeSet<String> = listing.hidden.into_iter().collect();
+    assert_eq!(hidden, taken);
+}
+
+/// Conditions hold: a key that must be absent, a content that must be unchanged.
+pub async fn a_write_whose_condition_does_not_hold_is_a_conflict(subject: &Subject) {
+    let key = "app/schema";
+    let one = subject
+        .put_if(key, b"one", 1, &Condition::Absent)
+        .await
+        .unwrap();
+    let conflict = subject.put_if(key, b"two", 2, &Condition::Absent).await;
+    assert_eq!(conflict.unwrap_err().kind, Kind::Conflict);
+    let unchanged = Condition::Unchanged(one.unwrap());
+    subject.put_if(key, b"three", 3, &unchanged).await.unwrap();
+    let conflict = subject.put_if(key, b"four", 4, &unchanged).await;
+    assert_eq!(conflict.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(subject.get(key).await.unwrap(), "three");
+    subject.target.delete(&id(key), soon()).await.unwrap();
+    let conflict = subject.put_if(key, b"five", 5, &unchanged).await;
+    assert_eq!(conflict.unwrap_err().kind, Kind::Conflict);
+    for foreign in ["", "made up", "\"x\r\ny\"", "\u{e9}"] {
+        let foreign = Condition::Unchanged(Token(foreign.into()));
+        let conflict = subject.put_if(key, b"six", 6, &foreign).await;
+        assert_eq!(conflict.unwrap_err().kind, Kind::Conflict);
+    }
+    assert_eq!(subject.get(key).await.unwrap_err().kind, Kind::NotFound);
+}
+
+/// Of many that write on the same condition exactly one wins, and its content is the one there.
+pub async fn of_many_conditional_writers_exactly_one_wins(subject: Arc<Subject>) {
+    let mut condition = Condition::Absent;
+    for round in 0..5_u64 {
+        let writers = (0..8_u64).map(|writer| {
+            let (subject, condition) = (Arc::clone(&subject), condition.clone());
+            tokio::spawn(async move {
+                let content = format!("{round} {writer}");
+                let when = round * 10 + writer + 1;
+                let put = subject.put_if("app/schema", content.as_bytes(), when, &condition);
+                (content.clone(), put.await)
+            })
+        });
+        let mut won = Vec::new();
+        for writer in futures::future::join_all(writers).await {
+            match writer.unwrap() {
+                (content, Ok(token)) => won.push((content, token)),
+                (_, Err(failure)) => assert_eq!(failure.kind, Kind::Conflict, "{failure}"),
+            }
+        }
+        if !subject.atomic {
+            // Nothing more can be asked of such a store than that somebody wins.
+            assert!(!won.is_empty());
+            return;
+        }
+        assert_eq!(won.len(), 1, "{won:?}");
+        assert_eq!(subject.get("app/schema").await.unwrap(), won[0].0);
+        condition = Condition::Unchanged(won.remove(0).1.unwrap());
+    }
+}
+
+/// After many writers at once the content is one of theirs, whole, with its own stamp; and so it
+/// is for every reader meanwhile.
+pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>) {
+    let content = |n: u64| n.to_string().repeat(2000);
+    subject.put("app/schema", content(0).as_bytes(), 1).await;
+    let writers: Vec<_> = (0..40_u64)
+        .map(|n| {
+            let subject = Arc::clone(&subject);
+            tokio::spawn(async move {
+                subject
+                    .put("app/schema", content(n).as_bytes(), 10 + n)
+                    .await;
+            })
+        })
+        .collect();
+    while writers.iter().any(|writer| !writer.is_finished()) {
+        // `get` compares the bytes with their stamp. A store that keeps the two apart is found out.
+        if let Err(failure) = subject.get("app/schema").await {
+            assert!(
+                !subject.atomic && failure.kind == Kind::Corrupt,
+                "{failure}"
+            );
+        }
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    if !subject.atomic {
+        return;
+    }
+    let last = subject
+        .target
+        .get(&id("app/schema"), LIMIT, soon())
+        .await
+        .unwrap();
+    assert!((0..40).any(|n| last.bytes == content(n) && last.stamp.when == 10 + n));
+}
+
+/// A put whose caller stops waiting leaves the content there whole, or not at all.
+pub async fn a_put_that_is_given_up_is_there_whole_or_not_at_all(subject: &Subject) {
+    let content = vec![b'x'; 300_000];
+    let stamp = Stamp::new(1, &content, Format::Hcl);
+    for patience in 0..25_u64 {
+        let id = id(&format!("app/plans/p{patience}"));
+        let deadline = Instant::now() + Duration::from_micros(patience * patience * 40);
+        let bytes = Bytes::from(content.clone());
+        let put = subject
+            .target
+            .put(&id, bytes, &stamp, &Condition::None, deadline);
+        if let Err(failure) = put.await {
+            assert_eq!(failure.kind, Kind::Unreachable, "{failure}");
+        }
+    }
+    // A request under way may still arrive.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for patience in 0..25 {
+        match subject.get(&format!("app/plans/p{patience}")).await {
+            Ok(got) => assert_eq!(got, content),
+            Err(failure) => assert_eq!(failure.kind, Kind::NotFound, "{failure}"),
+        }
+    }
+}
+
+/// A content over the limit is refused.
+pub async fn a_content_over_the_limit_is_refused(subject: &Subject) {
+    subject.put("app/schema", &[b'x'; 5000], 1).await;
+    let id = id("app/schema");
+    subject.target.get(&id, 5000, soon()).await.unwrap();
+    let failure = subject.target.get(&id, 4999, soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Invalid);
+    assert!(failure.reason.contains("5000 bytes"), "{failure}");
+}

@@ -1,0 +1,12 @@
+//! What tests against real stores share: servers on loopback, a proxy that breaks things on
+//! purpose, and a plain HTTP client for what a driver would never send.
+//!
+//! Nothing here leaves the machine, and nothing is skipped: a server that is not installed fails
+//! the test, with the name of the script that installs it.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod behind;
+pub mod contract;
+pub mod http;
+pub mod proxy;
+pub mod server;

@@ -1,0 +1,217 @@
+//! Real S3 servers on free loopback ports, gone when the value that stands for them is dropped.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::http;
+
+/// The access key that the servers accept.
+pub const ACCESS_KEY: &str = "AKIDTESTTESTTEST";
+/// The secret key that the servers accept.
+pub const SECRET_KEY: &str = "secret/test+key";
+
+/// Where in its folder a server keeps its buckets.
+const ROOT: &str = "buckets";
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// moto: right on conditions and races; checks no signatures unless told to.
+    Moto,
+    /// s3s-fs: checks signatures; keeps its data in a folder, one directory a bucket.
+    S3s,
+}
+
+/// A running server. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    child: Child,
+    addr: SocketAddr,
+    data: tempfile::TempDir,
+}
+
+static SHARED: [Mutex<Weak<Server>>; 2] = [const { Mutex::new(Weak::new()) }; 2];
+static BUCKETS: AtomicU32 = AtomicU32::new(0);
+
+impl Server {
+    /// Starts a server of the test's own.
+    pub fn start(kind: Kind) -> Self {
+        // Between finding a free port and the server taking it someone else may have taken it.
+        for _ in 0..5 {
+            let data = tempfile::tempdir().expect("a temporary folder");
+            let addr = free_port();
+            let mut server = Self {
+                kind,
+                child: spawn(kind, addr, &data),
+                addr,
+                data,
+            };
+            if server.wait_until_up() {
+                return server;
+            }
+        }
+        panic!("{kind:?} does not start");
+    }
+
+    /// Returns a server that the tests running now share; it ends with the last of them.
+    pub fn shared(kind: Kind) -> Arc<Self> {
+        let mut slot = SHARED[kind as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        slot.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start(kind));
+            *slot = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    /// Returns the address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns the URL of its service: `http://127.0.0.1:4711`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Returns the process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Makes a bucket with a name that no other test uses.
+    pub fn bucket(&self) -> String {
+        let name = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
+        match self.kind {
+            Kind::Moto => {
+                let made = http::request(self.addr, "PUT", &format!("/{name}"), &[], b"");
+                assert_eq!(made.expect("a reply").status, 200);
+            }
+            Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
+        }
+        name
+    }
+
+    /// Puts an object there as it is: any key, no stamp.
+    pub fn inject(&self, bucket: &str, key: &str, content: &[u8]) -> Result<(), String> {
+        match self.kind {
+            Kind::Moto => {
+                let path = format!("/{bucket}/{}", http::encode(key));
+                let made = http::request(self.addr, "PUT", &path, &[], content);
+                match made.map_err(|error| error.to_string())?.status {
+                    200 => Ok(()),
+                    status => Err(format!("status {status}")),
+                }
+            }
+            Kind::S3s => {
+                let path = self.root().join(bucket).join(key);
+                path.parent()
+                    .map_or(Ok(()), std::fs::create_dir_all)
+                    .and_then(|()| std::fs::write(&path, content))
+                    .map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// Makes moto check keys and signatures from here on.
+    pub fn demand_credentials(&self) {
+        let plain = [("Content-Type", "text/plain")];
+        let done = http::request(self.addr, "POST", "/moto-api/reset-auth", &plain, b"0");
+        assert_eq!(done.expect("a reply").status, 200);
+    }
+
+    /// Stops the process where it stands: connections are taken and never answered.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn root(&self) -> PathBuf {
+        self.data.path().join(ROOT)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
+        kill(pid, signal).expect("our own child");
+    }
+
+    fn wait_until_up(&mut self) -> bool {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < patience {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return false;
+            }
+            if http::request(self.addr, "GET", "/", &[], b"").is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGKILL ends a frozen process too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+}
+
+fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
+    let (program, port) = (tool(kind), addr.port().to_string());
+    let mut command = Command::new(&program);
+    match kind {
+        Kind::Moto => command.args(["-H", "127.0.0.1", "-p", &port]),
+        Kind::S3s => command
+            .args(["--host", "127.0.0.1", "--port", &port])
+            .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
+            .arg(data.path().join(ROOT)),
+    };
+    std::fs::create_dir(data.path().join(ROOT)).expect("a folder");
+    let log = File::create(data.path().join("log")).expect("a log");
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+/// Finds an installed server.
+fn tool(kind: Kind) -> PathBuf {
+    let tools = std::env::var_os("ATLASFS_TOOLS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
+        PathBuf::from,
+    );
+    let program = tools.join(match kind {
+        Kind::Moto => "moto/bin/moto_server",
+        Kind::S3s => "bin/s3s-fs",
+    });
+    assert!(
+        program.exists(),
+        "{} is not installed: run scripts/setup-test-servers",
+        program.display()
+    );
+    program
+}
