@@ -35,7 +35,7 @@ impl fmt::Display for Durability {
 
 /// The text names no durability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a durability is \"any\", \"registry\" or \"all\"")]
+#[error("a durability is one of any, registry, all")]
 pub struct UnknownDurability;
 
 impl FromStr for Durability {
