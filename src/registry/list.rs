@@ -98,7 +98,11 @@ impl Registry {
         let must_be_read = self.catalogue.peek(id, |record| record.must_be_read());
         if must_be_read == Some(true) {
             // The listing says too little. A content that can't be read now is shown as listed.
-            let _ = tokio::time::timeout(self.settings.metadata, self.pull(id)).await;
+            let looked_up = tokio::time::timeout(self.settings.metadata, self.pull(id)).await;
+            if let Ok(Ok(_)) = looked_up {
+                self.catalogue
+                    .change(id, super::record::Record::was_looked_up);
+            }
         }
         Ok(match must_be_read {
             None => None,

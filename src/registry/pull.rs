@@ -49,7 +49,7 @@ impl Registry {
                 };
                 counter.increment();
                 self.catalogue
-                    .change(id, |record| record.source = Some(pulled.source));
+                    .change(id, |record| record.answered(pulled.source));
             }
             Err(error) if error.kind == ErrorKind::NotFound => {}
             Err(error) => {

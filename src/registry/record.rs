@@ -95,7 +95,10 @@ pub struct Record {
     /// nothing of it.
     changed: Option<Instant>,
     /// Where the last pull was answered from.
-    pub source: Option<Source>,
+    source: Option<Source>,
+    /// The target that a look-up had to read from; the open that it was for finds the bytes in the
+    /// cache, and yet it is this target that has answered.
+    looked_up: Option<Source>,
     /// Why the last push failed; cleared by the next one that succeeds.
     pub error: Option<String>,
     /// The receipt of the last push that succeeded, as JSON.
@@ -127,6 +130,25 @@ impl Record {
     /// Tells whether the registry lists a content that has to be read before anything is served.
     pub fn is_unidentified(&self) -> bool {
         self.unidentified
+    }
+
+    /// Returns where the last pull was answered from.
+    pub fn source(&self) -> Option<Source> {
+        self.source
+    }
+
+    /// Takes note of where a pull was answered from.
+    pub fn answered(&mut self, source: Source) {
+        let looked_up = self.looked_up.take();
+        self.source = match source {
+            Source::Cache => looked_up.or(Some(source)),
+            Source::Target(_) => Some(source),
+        };
+    }
+
+    /// Takes note that the last pull was a look-up's own, and not yet anybody's who reads.
+    pub fn was_looked_up(&mut self) {
+        self.looked_up = self.source;
     }
 
     /// Returns the time of the newest content that this mount knows of.

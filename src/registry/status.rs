@@ -49,7 +49,7 @@ impl Registry {
         let stale = failing.then(|| self.staleness(id));
         self.catalogue.peek(id, |record| About {
             known: record.current().cloned(),
-            source: record.source.and_then(|source| match source {
+            source: record.source().and_then(|source| match source {
                 Source::Cache => Some("cache".into()),
                 Source::Target(target) if target == registry => Some("registry".into()),
                 Source::Target(target) => self.url_of(target).map(str::to_owned),
