@@ -61,6 +61,11 @@ impl Registry {
         pulled
     }
 
+    /// Returns a content that is still in memory, newest or not, without asking anybody.
+    pub fn cached(&self, known: &Known) -> Option<Bytes> {
+        self.cache.get(&known.stamp?.sha256)
+    }
+
     async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
         let fresh = self.refresh(&id.repo).await;
         if let Err(error) = &fresh

@@ -263,6 +263,23 @@ async fn another_mounts_push_is_seen_after_the_ttl_and_open_files_keep_theirs() 
 #[tokio::test(start_paused = true)]
 async fn a_reader_on_an_old_inode_is_sent_to_the_newest_content() {
     let world = with(V1, Settings::default()).await;
+    world.cat("app/schema").await.unwrap();
+    let pid = world.pid();
+    let old = world.walk("app/schema", pid).await.unwrap().ino;
+    world.cp("app/schema", V2).await.unwrap();
+    let opened = world.fs.clone().open(old, READ, pid).await;
+    assert_eq!(opened.unwrap_err(), Error::Stale);
+    let opened = world.fs.clone().open(old, READ, pid).await.unwrap();
+    let read = world.fs.clone().read(opened.fh, 0, 1_000).await.unwrap();
+    assert_eq!(
+        read, V1,
+        "sent back once, it gets what its inode stands for"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_is_overtaken_twice_gets_a_whole_content_or_the_newest_uncached() {
+    let world = uncached(V1).await;
     let pid = world.pid();
     let old = world.walk("app/schema", pid).await.unwrap().ino;
     world.cp("app/schema", V2).await.unwrap();
