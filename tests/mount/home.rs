@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::mounted::Mounted;
+use super::mounted::{Mounted, end_all_below};
 use super::program::{Ran, run};
 use super::support::behind::KEYS;
 
@@ -22,7 +22,18 @@ const NOWHERE: &str = "127.0.0.1:9";
 /// dropped.
 #[derive(Debug, Clone)]
 pub struct Home {
-    dir: Arc<TempDir>,
+    dir: Arc<Rooms>,
+}
+
+#[derive(Debug)]
+struct Rooms(TempDir);
+
+impl Drop for Rooms {
+    fn drop(&mut self) {
+        // A test may fail before it takes charge of what it has mounted; and what is mounted here
+        // must be gone before the folder is removed with all that is in it.
+        end_all_below(self.0.path());
+    }
 }
 
 impl Home {
@@ -32,12 +43,14 @@ impl Home {
         // Other users may look for mounts in it.
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).unwrap();
-        Self { dir: Arc::new(dir) }
+        Self {
+            dir: Arc::new(Rooms(dir)),
+        }
     }
 
     /// Returns the path of what has this name, whether it is there or not.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir().join(name)
     }
 
     /// Makes a folder.
@@ -72,10 +85,10 @@ impl Home {
     /// Sets a command's environment.
     pub fn enter(&self, command: &mut Command) {
         command
-            .current_dir(self.dir.path())
+            .current_dir(self.dir())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.dir.path())
+            .env("HOME", self.dir())
             .env("XDG_STATE_HOME", self.path("state"))
             .env("XDG_DATA_HOME", self.path("data"))
             .env("XDG_CONFIG_HOME", self.path("config"))
@@ -121,6 +134,6 @@ impl Home {
 
     /// Returns the folder itself.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.dir.0.path()
     }
 }

@@ -3,7 +3,6 @@
 //! Whatever reads or writes here is a process of its own with a time limit, so that a mount that
 //! hangs fails one test instead of stopping all of them.
 #![allow(
-    dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -14,11 +13,21 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod config;
+mod contention;
+mod contract;
+mod deadlines;
+mod documents;
 mod edits;
+mod fallback;
 mod home;
+mod lifecycle;
+mod listing;
 mod mounted;
 mod program;
 mod readers;
 mod refused;
+mod secrets;
+mod startup;
 mod store;
 mod writers;

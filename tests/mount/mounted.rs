@@ -1,14 +1,16 @@
 //! A mount that is surely gone when the test ends, however it ends.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::home::Home;
+use super::home::{ATLASFS, Home};
 use super::program::{Ran, Running, bash, run, start, until};
 
 /// After so long a test hangs on its mount: the mount's process is killed, which ends every wait.
@@ -110,7 +112,7 @@ impl Mounted {
     /// Reads a file by cat.
     #[track_caller]
     pub fn cat(&self, name: &str) -> Ran {
-        run(std::process::Command::new("cat").arg(self.path(name)))
+        run(Command::new("cat").arg(self.path(name)))
     }
 
     /// Reads a file that is there.
@@ -122,17 +124,14 @@ impl Mounted {
     /// Lists a directory, sorted.
     #[track_caller]
     pub fn ls(&self, name: &str) -> Vec<String> {
-        let ran = run(std::process::Command::new("ls")
-            .arg("-A")
-            .arg(self.path(name)))
-        .ok();
+        let ran = run(Command::new("ls").arg("-A").arg(self.path(name))).ok();
         ran.text().lines().map(str::to_owned).collect()
     }
 
     /// Returns an extended attribute, without its prefix `user.atlas.`.
     #[track_caller]
     pub fn xattr(&self, name: &str, attribute: &str) -> Option<String> {
-        let mut command = std::process::Command::new("getfattr");
+        let mut command = Command::new("getfattr");
         let attribute = format!("user.atlas.{attribute}");
         command.args(["--only-values", "-n", &attribute]);
         let ran = run(command.arg(self.path(name)));
@@ -182,26 +181,21 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        // Whatever the process was told to wait for, it has to come to its end now.
+        let _ = signal(self.pid, Signal::SIGCONT);
         // A mount may be on top of another.
         for _ in 0..3 {
-            if !is_mounted(&self.dir) {
-                break;
-            }
-            // Whatever the process was told to wait for, it has to come to its end now.
-            let _ = signal(self.pid, Signal::SIGCONT);
-            let mut unmount = self.home.atlasfs(["unmount", "--lazy"]);
-            let unmounted = unmount.arg(&self.dir).output();
-            if !unmounted.is_ok_and(|output| output.status.success()) {
-                use nix::mount::{MntFlags, umount2};
-                let _ = umount2(&self.dir, MntFlags::MNT_DETACH);
+            if is_mounted(&self.dir) {
+                let mut unmount = self.home.atlasfs(["unmount", "--lazy"]);
+                let unmounted = unmount.arg(&self.dir).output();
+                if !unmounted.is_ok_and(|output| output.status.success()) {
+                    let _ = umount2(&self.dir, MntFlags::MNT_DETACH);
+                }
             }
         }
-        let ours = |pid| {
-            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&words).contains(&*self.dir.to_string_lossy())
-        };
+        // In the foreground it is a child of the test's, which ends it where that is dropped.
         for _ in 0..500 {
-            if !lives(self.pid) || !ours(self.pid) {
+            if !lives(self.pid) || !is_of(self.pid, &self.dir) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -212,11 +206,40 @@ impl Drop for Mounted {
 
 /// Tells whether something is mounted on a directory.
 pub fn is_mounted(dir: &Path) -> bool {
-    let dir = dir.to_string_lossy();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    mounts
-        .lines()
-        .any(|line| line.split(' ').nth(4) == Some(&*dir))
+    mount_points().any(|mounted| mounted == dir)
+}
+
+fn mount_points() -> impl Iterator<Item = PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let points: Vec<_> = points.map(PathBuf::from).collect();
+    points.into_iter()
+}
+
+/// Unmounts whatever is left below a directory, and ends the processes behind it.
+pub fn end_all_below(dir: &Path) {
+    for left in mount_points().filter(|mounted| mounted.starts_with(dir)) {
+        let unmount = Command::new(ATLASFS)
+            .args(["unmount", "--lazy"])
+            .arg(&left)
+            .output();
+        if !unmount.is_ok_and(|output| output.status.success()) {
+            let _ = umount2(&left, MntFlags::MNT_DETACH);
+        }
+    }
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        if is_of(pid, dir) {
+            let _ = signal(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Tells whether a process is one behind a mount on this directory, or on one below it.
+fn is_of(pid: u32, dir: &Path) -> bool {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
+    words.starts_with("atlasfs\0daemon\0") && words.contains(&*dir.to_string_lossy())
 }
 
 /// Tells whether a process is there and has not ended.
@@ -230,6 +253,7 @@ pub fn state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-fn signal(pid: u32, signal: Signal) -> nix::Result<()> {
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: Signal) -> nix::Result<()> {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal)
 }

@@ -1,7 +1,7 @@
 //! Real S3 servers on free loopback ports, gone when the value that stands for them is dropped.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::http;
+use super::http::{self, Response};
 
 /// The access key that the servers accept.
 pub const ACCESS_KEY: &str = "AKIDTESTTESTTEST";
@@ -135,7 +135,7 @@ impl Server {
         match self.kind {
             Kind::Moto => {
                 let path = format!("/{bucket}/{}", http::encode(key));
-                let got = http::request(self.addr, "GET", &path, &SIGNED, b"").expect("a reply");
+                let got = self.request("GET", &path, &[], b"");
                 (got.status == 200).then_some(got.body)
             }
             Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
@@ -147,13 +147,25 @@ impl Server {
         match self.kind {
             Kind::Moto => {
                 let path = format!("/{bucket}/{}", http::encode(key));
-                let done = http::request(self.addr, "DELETE", &path, &SIGNED, b"");
-                assert_eq!(done.expect("a reply").status, 204);
+                let done = self.request("DELETE", &path, &[], b"");
+                assert_eq!(done.status, 204);
             }
             Kind::S3s => {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
             }
         }
+    }
+
+    /// Sends moto a request that it takes for a signed one.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let headers = [&SIGNED, headers].concat();
+        http::request(self.addr, method, path, &headers, body).expect("a reply")
     }
 
     /// Makes moto check keys and signatures from here on.
@@ -171,6 +183,18 @@ impl Server {
     /// Lets a frozen process go on.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Ends the process at once: connections are refused from here on.
+    pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+        for _ in 0..500 {
+            if TcpStream::connect(self.addr).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server outlives its SIGKILL");
     }
 
     fn root(&self) -> PathBuf {

@@ -1,0 +1,162 @@
+//! Every target is a black hole: every operation answers by its deadline all the same.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::home::Home;
+use super::mounted::state;
+use super::program::{bash, run, start, until};
+use super::store::{Store, flags, schema};
+use super::support::server::{Kind, Server};
+
+/// What a machine in trouble may take beyond a deadline. A mount that hangs takes for ever.
+const SLACK: Duration = Duration::from_secs(4);
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[test]
+fn every_operation_answers_by_its_deadline_and_what_is_in_memory_at_once() {
+    let server = Arc::new(Server::start(Kind::Moto));
+    let home = Home::new();
+    let stores: Vec<Store> = (0..3)
+        .map(|_| Store::on(Arc::clone(&server), server.endpoint()))
+        .collect();
+    let deadlines = "metadata-timeout=1s,read-timeout=2s,push-timeout=3s,ttl=0s";
+    let mount = |name: &str, more: &[&str]| {
+        let flags = flags(&stores);
+        let all = flags.iter().map(String::as_str);
+        home.mount(
+            name,
+            all.chain(["-o", deadlines]).chain(more.iter().copied()),
+        )
+    };
+    let warm = mount("warm", &["--allow-delete"]);
+    std::fs::create_dir(warm.path("app")).unwrap();
+    warm.cp("app/schema", schema("warm")).ok();
+    let cold = mount("cold", &[]);
+    server.freeze();
+
+    // Nothing is known on this mount, so everything has to fail.
+    for (name, script, limit) in [
+        ("ls of the root", r#"ls "$1""#, seconds(1)),
+        ("stat", r#"stat "$1/app""#, seconds(1)),
+        ("stat of an artifact", r#"stat "$1/app/schema""#, seconds(2)),
+        ("cat", r#"cat "$1/app/schema""#, seconds(3)),
+        ("mkdir", r#"mkdir "$1/new""#, seconds(1)),
+        ("getfattr", r#"getfattr -d "$1/app/schema""#, seconds(2)),
+        ("find", r#"find "$1" -name schema"#, seconds(2)),
+    ] {
+        let ran = run(&mut bash(script, [cold.dir()]));
+        assert_ne!(ran.code, Some(0), "{name}: {ran}");
+        assert!(ran.stderr.contains("Input/output error"), "{name}: {ran}");
+        assert!(ran.took < limit + SLACK, "{name} took {:?}", ran.took);
+    }
+    // What was read before is served from memory, and says so; a push fails and is kept.
+    for (name, script, limit, ok) in [
+        ("cat", r#"cat "$1/app/schema""#, seconds(4), true),
+        ("ls", r#"ls -l "$1/app""#, seconds(3), true),
+        (
+            "xattr",
+            r#"getfattr -n user.atlas.stale "$1/app/schema""#,
+            seconds(3),
+            true,
+        ),
+        ("cp", r#"cp "$2" "$1/app/schema""#, seconds(3 + 3), false),
+        (
+            "tee",
+            r#"tee "$1/app/plans/p" < "$3""#,
+            seconds(3 + 3),
+            false,
+        ),
+        ("rm", r#"rm "$1/app/schema""#, seconds(3 + 3), false),
+        (
+            "truncate",
+            r#"truncate -s 0 "$1/app/schema""#,
+            seconds(3 + 3),
+            false,
+        ),
+    ] {
+        let new = home.file("new", schema("new"));
+        let new_plan = home.file("p", super::store::plan("p", "new"));
+        let ran = run(&mut bash(script, [warm.dir(), &new, &new_plan]));
+        assert_eq!(ran.code == Some(0), ok, "{name}: {ran}");
+        assert!(ran.took < limit + SLACK, "{name} took {:?}", ran.took);
+    }
+    assert_eq!(warm.read("app/schema"), schema("warm").as_bytes());
+    let kept = warm.status()["unpushed"].as_array().unwrap().len();
+    assert_eq!(kept, 2, "{:#}", warm.status());
+    // The control files never wait for a target.
+    for name in ["status", "metrics", "events"] {
+        let ran = warm.cat(&format!(".atlasfs/{name}")).ok();
+        assert!(ran.took < SLACK, "{name} took {:?}", ran.took);
+    }
+    let ran = run(home.atlasfs(["status"]).arg(warm.dir())).fails(3, "");
+    assert!(ran.text().contains("outage"), "{ran}");
+
+    server.thaw();
+    until("the mount heals by itself", || {
+        let ran = warm.cp("app/schema", schema("new"));
+        (ran.code == Some(0)).then_some(())
+    });
+    super::store::all_hold(&stores, "app/schema", schema("new").as_bytes());
+}
+
+#[test]
+fn a_mount_comes_up_while_every_target_hangs_and_is_unmounted_at_once() {
+    let server = Arc::new(Server::start(Kind::Moto));
+    let home = Home::new();
+    let stores = [Store::on(Arc::clone(&server), server.endpoint())];
+    server.freeze();
+    let mut command = home.mounting("mnt", flags(&stores));
+    let (mounted, ran) = home.mount_by("mnt", command.args(["--metadata-timeout", "1s"]));
+    assert!(ran.took < seconds(1) + SLACK, "{:?}", ran.took);
+    let ran = ran.says("has an outage");
+    assert!(ran.stderr.contains(&format!("{}", server.addr())), "{ran}");
+    run(home.atlasfs(["status"]).arg(mounted.dir())).fails(3, "");
+    server.thaw();
+    until("the target is taken back", || {
+        let made = run(Command::new("mkdir").arg("-p").arg(mounted.path("app")));
+        (made.code == Some(0) && mounted.cp("app/schema", schema("a")).code == Some(0))
+            .then_some(())
+    });
+    server.freeze();
+    let ran = run(home.atlasfs(["unmount"]).arg(mounted.dir())).ok();
+    assert!(ran.took < SLACK, "{:?}", ran.took);
+}
+
+#[test]
+fn no_process_outlives_its_sigkill_by_more_than_a_deadline() {
+    let server = Arc::new(Server::start(Kind::Moto));
+    let home = Home::new();
+    let stores = [Store::on(Arc::clone(&server), server.endpoint())];
+    let options = "metadata-timeout=2s,read-timeout=3s,push-timeout=4s,ttl=0s";
+    let mut args = flags(&stores);
+    args.extend(["-o".into(), options.into()]);
+    let mounted = home.mount("mnt", args);
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp("app/schema", schema("a")).ok();
+    server.freeze();
+    let new = home.file("new", schema("b"));
+    for script in [
+        r#"exec cat "$1/app/schema""#,
+        r#"exec cp "$2" "$1/app/schema""#,
+        r#"exec ls "$1""#,
+        r#"exec stat "$1/other/schema""#,
+    ] {
+        let mut process = start(&mut bash(script, [mounted.dir(), &new]));
+        std::thread::sleep(Duration::from_millis(300));
+        let pid = process.pid();
+        let _ = super::mounted::signal(pid, nix::sys::signal::Signal::SIGKILL);
+        let begun = std::time::Instant::now();
+        until("the process ends", || process.has_ended().then_some(()));
+        assert!(
+            begun.elapsed() < seconds(4) + SLACK,
+            "{script}: {:?}",
+            begun.elapsed()
+        );
+        assert_ne!(state(pid), Some('D'));
+    }
+}

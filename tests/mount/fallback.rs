@@ -1,0 +1,250 @@
+//! The fallback: which replies of the registry send a read on to the backup, and which don't.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::home::Home;
+use super::mounted::Mounted;
+use super::store::{Store, flags, schema};
+use super::support::proxy::{Fault, Proxy};
+use super::support::server::{Kind, Server};
+
+const KEY: &str = "app/schema";
+
+/// Short deadlines, for a registry that hangs.
+const DEADLINES: [&str; 6] = [
+    "--metadata-timeout",
+    "2s",
+    "--read-timeout",
+    "4s",
+    "--push-timeout",
+    "8s",
+];
+
+/// A bucket behind a proxy with a folder as its backup, and one schema state in both.
+struct Site {
+    home: Home,
+    server: Arc<Server>,
+    proxy: Proxy,
+    stores: Vec<Store>,
+    content: String,
+}
+
+impl Site {
+    fn new(server: Arc<Server>) -> Self {
+        let home = Home::new();
+        let proxy = Proxy::start(server.addr());
+        let stores = vec![
+            Store::on(Arc::clone(&server), proxy.endpoint()),
+            Store::folder(&home, "backup"),
+        ];
+        let content = schema(&"x".repeat(2_000));
+        let first = home.mount("first", flags(&stores));
+        std::fs::create_dir(first.path("app")).unwrap();
+        first.cp(KEY, &content).ok();
+        first.unmount();
+        Self {
+            home,
+            server,
+            proxy,
+            stores,
+            content,
+        }
+    }
+
+    /// Mounts anew, with nothing in the cache.
+    fn mount(&self, name: &str, more: &[&str]) -> Mounted {
+        let flags = flags(&self.stores);
+        let all = flags.iter().map(String::as_str).chain(DEADLINES);
+        self.home.mount(name, all.chain(more.iter().copied()))
+    }
+
+    #[track_caller]
+    fn falls_back(&self, mounted: &Mounted, why: &str) {
+        let backup = self.stores[1].url();
+        let ran = mounted.cat(KEY).ok();
+        assert_eq!(ran.stdout, self.content.as_bytes(), "{why}: other bytes");
+        // The deadlines of the look-up and of the read, and what a busy machine may take.
+        let limit = Duration::from_secs(2 + 2 + 4 + 6);
+        assert!(ran.took < limit, "{why}: took {:?}", ran.took);
+        assert_eq!(mounted.xattr(KEY, "source"), Some(backup.clone()), "{why}");
+        let events = mounted.events("fallback");
+        assert!(!events.is_empty(), "{why}: no event");
+        assert_eq!(events[0]["target"], backup, "{why}");
+        assert!(mounted.metric("atlasfs_pulls_total{source=\"backup\"}") > 0);
+        let status = mounted.status();
+        assert_eq!(status["healthy"], false, "{why}: {status:#}");
+        assert_eq!(status["targets"][0]["state"], "outage", "{why}: {status:#}");
+    }
+
+    #[track_caller]
+    fn ends_with(&self, mounted: &Mounted, complaint: &str) {
+        mounted.cat(KEY).fails(1, complaint);
+        assert!(mounted.events("fallback").is_empty());
+        assert_ne!(mounted.xattr(KEY, "source"), Some(self.stores[1].url()));
+        assert_eq!(mounted.metric("atlasfs_pulls_total{source=\"backup\"}"), 0);
+    }
+}
+
+fn shared() -> Site {
+    Site::new(Server::shared(Kind::Moto))
+}
+
+#[test]
+fn every_outage_of_the_registry_sends_a_read_to_the_backup_and_its_end_back() {
+    let site = shared();
+    for fault in [
+        Fault::Refuse,
+        Fault::Reset,
+        Fault::LoseReply,
+        Fault::Hang,
+        Fault::Status(500, Some("InternalError")),
+        Fault::Status(502, None),
+        Fault::Status(503, Some("SlowDown")),
+        Fault::Status(429, None),
+        Fault::Status(408, None),
+        Fault::Status(404, Some("NoSuchBucket")),
+        Fault::Status(404, None),
+        Fault::CutBody,
+        Fault::Body(200, "<html>please log in</html>"),
+    ] {
+        let why = format!("{fault:?}");
+        site.proxy.set(Fault::Pass);
+        // One that was mounted in good times, and one that comes up in the middle of it.
+        let before = site.mount("before", &["--ttl", "0s"]);
+        site.proxy.set(fault);
+        site.falls_back(&before, &why);
+        let within = site.mount("within", &[]);
+        site.falls_back(&within, &why);
+        site.proxy.set(Fault::Pass);
+        super::program::until("the registry is taken back", || {
+            let status = before.status();
+            before.cat(KEY).ok();
+            (status["targets"][0]["state"] == "ok").then_some(())
+        });
+    }
+}
+
+#[test]
+fn an_answer_of_the_registry_is_final() {
+    let site = shared();
+    for (fault, complaint) in [
+        (
+            Fault::Status(403, Some("AccessDenied")),
+            "Permission denied",
+        ),
+        (Fault::Status(401, None), "Permission denied"),
+        (
+            Fault::Status(400, Some("InvalidRequest")),
+            "Invalid argument",
+        ),
+        (Fault::Status(422, None), "Invalid argument"),
+    ] {
+        site.proxy.set(Fault::Pass);
+        let before = site.mount("before", &["--ttl", "0s"]);
+        site.proxy.set(fault);
+        site.ends_with(&before, complaint);
+        let within = site.mount("within", &[]);
+        site.ends_with(&within, complaint);
+    }
+}
+
+#[test]
+fn what_was_deleted_from_the_registry_does_not_come_back_from_a_backup() {
+    let site = shared();
+    let knowing = site.mount("knowing", &["--ttl", "5m"]);
+    assert_eq!(knowing.ls("app"), ["plans", "schema"]);
+    site.stores[0].delete(KEY);
+    let fresh = site.mount("fresh", &[]);
+    // One still lists it and is told at the read, the other never sees it.
+    site.ends_with(&knowing, "No such file or directory");
+    site.ends_with(&fresh, "No such file or directory");
+    assert_eq!(knowing.ls("app"), ["plans"]);
+    assert!(!fresh.ls("").contains(&"app".to_owned()));
+    assert_eq!(site.stores[1].get(KEY), Some(site.content.into_bytes()));
+}
+
+#[test]
+fn a_site_may_fall_back_on_answers_too() {
+    let site = shared();
+    let denied = site.mount("denied", &["--fallback-on", "denied"]);
+    site.proxy.set(Fault::Status(403, Some("AccessDenied")));
+    assert_eq!(denied.read(KEY), site.content.as_bytes());
+    assert_eq!(denied.xattr(KEY, "source"), Some(site.stores[1].url()));
+    site.proxy.set(Fault::Pass);
+    let missing = site.mount("missing", &["--fallback-on", "not-found"]);
+    site.stores[0].delete(KEY);
+    assert_eq!(missing.read(KEY), site.content.as_bytes());
+    assert_eq!(missing.xattr(KEY, "source"), Some(site.stores[1].url()));
+}
+
+#[test]
+fn wrong_bytes_are_an_outage_and_never_an_answer() {
+    let site = shared();
+    let Store::Bucket { bucket, .. } = &site.stores[0] else {
+        panic!("a bucket")
+    };
+    // The same object with the same stamp, and one byte of its content changed.
+    let path = format!("/{bucket}/pre/fix/{KEY}");
+    let object = site.server.request("GET", &path, &[], b"");
+    let stamps: Vec<(&str, &str)> = object
+        .head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(name, _)| name.to_ascii_lowercase().starts_with("x-amz-meta-"))
+        .collect();
+    assert_eq!(stamps.len(), 3, "{}", object.head);
+    let mut wrong = object.body.clone();
+    wrong[1_000] ^= 1;
+    let put = site.server.request("PUT", &path, &stamps, &wrong);
+    assert_eq!(put.status, 200);
+    let mounted = site.mount("mnt", &[]);
+    site.falls_back(&mounted, "wrong bytes");
+    let failure = &mounted.status()["targets"][0]["last_failure"];
+    assert_eq!(failure["kind"], "corrupt", "{failure:#}");
+}
+
+#[test]
+fn a_frozen_server_and_a_dead_one_send_every_read_to_the_backup_in_time() {
+    let server = Arc::new(Server::start(Kind::Moto));
+    let site = Site::new(Arc::clone(&server));
+    let uncached = site.mount("uncached", &["--cache-size", "0", "--ttl", "0s"]);
+    assert_eq!(uncached.read(KEY), site.content.as_bytes());
+    assert_eq!(uncached.xattr(KEY, "source").as_deref(), Some("registry"));
+    server.freeze();
+    let before = site.mount("before", &[]);
+    for mounted in [&uncached, &before] {
+        site.falls_back(mounted, "frozen");
+    }
+    server.thaw();
+    drop(before);
+    server.kill();
+    let after = site.mount("after", &[]);
+    for mounted in [&uncached, &after] {
+        site.falls_back(mounted, "dead");
+    }
+}
+
+#[test]
+fn backups_are_asked_in_the_order_listed() {
+    let home = Home::new();
+    let stores = super::store::folders(&home);
+    let first = home.mount("first", flags(&stores));
+    std::fs::create_dir(first.path("app")).unwrap();
+    first.cp(KEY, schema("same")).ok();
+    first.unmount();
+    for gone in 1..=3 {
+        std::fs::rename(
+            home.path(["registry", "backup-1", "backup-2"][gone - 1]),
+            home.path(&format!("gone-{gone}")),
+        )
+        .unwrap();
+        // A registry alone, in a folder that is gone, would refuse: a backup keeps it going.
+        if let Some(next) = stores.get(gone) {
+            let mounted = home.mount("mnt", flags(&stores));
+            assert_eq!(mounted.read(KEY), schema("same").as_bytes());
+            assert_eq!(mounted.xattr(KEY, "source"), Some(next.url()));
+            mounted.unmount();
+        }
+    }
+}
