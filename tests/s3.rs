@@ -13,8 +13,8 @@ mod support;
 use std::time::Duration;
 
 use atlasfs::artifact::{Item, RepoName};
-use atlasfs::target::Kind;
-use support::behind::{Behind, all_are, every_operation, put, target};
+use atlasfs::target::{Kind, S3Location};
+use support::behind::{Behind, KEYS, all_are, every_operation, location, open, put, target};
 use support::contract::{LIMIT, id, soon};
 use support::proxy::{Fault, Proxy};
 use support::server::{Kind as Store, Server};
@@ -186,4 +186,55 @@ async fn a_containers_credentials_are_fetched_and_their_failure_is_told_from_the
     put(&target, "app/schema", "x", 1).await.unwrap();
     target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
     assert_eq!(service.requests().len(), 1, "credentials are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encryption_and_stamp_travel_in_headers_and_anonymous_requests_carry_no_signature() {
+    let server = Server::shared(Store::Moto);
+    let proxy = Proxy::start(server.addr());
+    let encrypted = S3Location {
+        sse_type: Some("aws:kms".into()),
+        kms_key_id: Some("the-key".into()),
+        ..location(&server.bucket(), proxy.endpoint())
+    };
+    put(
+        &open(&encrypted, &KEYS),
+        "app/schema",
+        "x",
+        1_726_000_000_123_456_789,
+    )
+    .await
+    .unwrap();
+    let headers = proxy.requests()[0].headers.clone();
+    for header in [
+        "authorization: AWS4-HMAC-SHA256 ",
+        "x-amz-server-side-encryption: aws:kms\n",
+        "x-amz-server-side-encryption-aws-kms-key-id: the-key\n",
+        "content-type: text/plain; charset=utf-8\n",
+        "x-amz-meta-atlas-stamp: 2024-09-10T20:26:40.123456789Z\n",
+        "x-amz-meta-atlas-sha256: 2d711642b726b044",
+        "x-amz-meta-atlas-format: hcl\n",
+    ] {
+        assert!(headers.contains(header), "{header} not in {headers}");
+    }
+    proxy.forget();
+    let anonymous = S3Location {
+        anonymous: true,
+        ..location(&server.bucket(), proxy.endpoint())
+    };
+    let anonymous = open(&anonymous, &[]);
+    put(&anonymous, "app/schema", "x", 1).await.unwrap();
+    // moto keeps unsigned readers out; what counts is what was sent.
+    let _ = anonymous.get(&id("app/schema"), LIMIT, soon()).await;
+    for request in proxy.requests() {
+        assert!(!request.headers.contains("authorization:"), "{request:?}");
+    }
+    assert_eq!(proxy.requests().len(), 2);
+    let s3s = Server::shared(Store::S3s);
+    let public = S3Location {
+        anonymous: true,
+        ..location(&s3s.bucket(), s3s.endpoint())
+    };
+    let denied = open(&public, &[]).probe(soon()).await;
+    assert_eq!(denied.unwrap_err().kind, Kind::Denied);
 }

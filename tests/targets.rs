@@ -115,6 +115,6 @@ macro_rules! contract {
 }
 
 contract!(a_folder, file());
-contract!(moto, s3(Kind::Moto, "some/prefix"));
+contract!(moto, s3(Kind::Moto, "team \u{e9}+x/pre.fix"));
 contract!(moto_without_a_prefix, s3(Kind::Moto, ""));
 contract!(s3s_fs, s3(Kind::S3s, "some/prefix"));

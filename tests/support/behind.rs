@@ -22,16 +22,25 @@ pub const KEYS: [(&str, &str); 2] = [
 
 /// Opens a bucket, prefix `pre`, at an endpoint, with these variables as its environment.
 pub fn target(bucket: &str, endpoint: String, env: &[(&str, &str)]) -> Target {
-    let env: HashMap<&str, &str> = env.iter().copied().collect();
-    let location = Location::S3(S3Location {
+    open(&location(bucket, endpoint), env)
+}
+
+/// Describes a bucket, prefix `pre`, at an endpoint.
+pub fn location(bucket: &str, endpoint: String) -> S3Location {
+    S3Location {
         url: format!("s3://{bucket}/pre"),
         bucket: bucket.into(),
         prefix: "pre".into(),
         endpoint: Some(endpoint),
         ..S3Location::default()
-    });
+    }
+}
+
+/// Opens a bucket with these variables as its environment.
+pub fn open(location: &S3Location, env: &[(&str, &str)]) -> Target {
+    let env: HashMap<&str, &str> = env.iter().copied().collect();
     let env = |name: &str| env.get(name).map(|value| (*value).into());
-    Target::open(Role::Backup(0), &location, &env).unwrap()
+    Target::open(Role::Backup(0), &Location::S3(location.clone()), &env).unwrap()
 }
 
 /// A store behind a proxy, with one artifact in it.

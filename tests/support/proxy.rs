@@ -54,6 +54,8 @@ pub struct Request {
     pub method: String,
     /// The path with its query, as it came.
     pub path: String,
+    /// The headers, one a line, their names in lower case.
+    pub headers: String,
 }
 
 #[derive(Debug)]
@@ -245,7 +247,11 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<(Request, Vec<u8>)> {
             request = Some(Request {
                 method: words.next().unwrap_or_default().into(),
                 path: words.next().unwrap_or_default().into(),
+                headers: String::new(),
             });
+        } else if let (Some(request), Some((name, value))) = (&mut request, line.split_once(':')) {
+            let (name, value) = (name.to_ascii_lowercase(), value.trim());
+            request.headers.push_str(&format!("{name}: {value}\n"));
         }
         if !lower.starts_with("connection:") {
             head.push_str(&line);

@@ -18,6 +18,9 @@ pub const ACCESS_KEY: &str = "AKIDTESTTESTTEST";
 /// The secret key that the servers accept.
 pub const SECRET_KEY: &str = "secret/test+key";
 
+/// Where in its folder a server keeps its buckets.
+const ROOT: &str = "buckets";
+
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -94,7 +97,7 @@ impl Server {
                 let made = http::request(self.addr, "PUT", &format!("/{name}"), &[], b"");
                 assert_eq!(made.expect("a reply").status, 200);
             }
-            Kind::S3s => std::fs::create_dir(self.data.path().join(&name)).expect("a bucket"),
+            Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
         }
         name
     }
@@ -111,7 +114,7 @@ impl Server {
                 }
             }
             Kind::S3s => {
-                let path = self.data.path().join(bucket).join(key);
+                let path = self.root().join(bucket).join(key);
                 path.parent()
                     .map_or(Ok(()), std::fs::create_dir_all)
                     .and_then(|()| std::fs::write(&path, content))
@@ -135,6 +138,10 @@ impl Server {
     /// Lets a frozen process go on.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    fn root(&self) -> PathBuf {
+        self.data.path().join(ROOT)
     }
 
     fn signal(&self, signal: Signal) {
@@ -179,9 +186,10 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
         Kind::S3s => command
             .args(["--host", "127.0.0.1", "--port", &port])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
-            .arg(data.path()),
+            .arg(data.path().join(ROOT)),
     };
-    let log = File::create(data.path().with_extension("log")).expect("a log");
+    std::fs::create_dir(data.path().join(ROOT)).expect("a folder");
+    let log = File::create(data.path().join("log")).expect("a log");
     command
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))

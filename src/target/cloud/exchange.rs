@@ -137,11 +137,12 @@ struct Observer {
 impl HttpService for Observer {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let exchange = CURRENT.try_with(Arc::clone).unwrap_or_default();
-        let uri = request.uri();
         // The services that give out credentials may share the host (in tests, and with some
         // gateways); only they are asked with POST.
-        let from_store = uri.authority().map(|authority| authority.as_str())
-            == Some(&*self.authority)
+        let from_store = request
+            .uri()
+            .authority()
+            .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
             && request.method().as_str() != "POST";
         let result = self.converse(request, &exchange, from_store).await;
         if let Err(error) = &result {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -100,6 +101,7 @@ impl Folder {
             {
                 orphans.push(path.to_path_buf());
             }
+            ControlFlow::Continue(())
         })?;
         orphans
             .into_iter()
@@ -223,15 +225,14 @@ impl Folder {
         Failure::new(kind, format!("cannot {verb} {key} at {}: {why}", self.url))
     }
 
+    /// Makes a failure of an error of the operating system. What vanishes amid an operation is an
+    /// outage: "not found" is an answer, and only [`Folder::find`] may give it.
     pub(super) fn failure(&self, verb: &str, what: &str, error: &io::Error) -> Failure {
-        Failure::new(
-            Kind::of_io(error),
-            format!(
-                "cannot {verb} {what} at {}: {}",
-                self.url,
-                error.to_string().to_lowercase()
-            ),
-        )
+        let kind = match Kind::of_io(error) {
+            Kind::NotFound => Kind::Unreachable,
+            kind => kind,
+        };
+        self.refusal(kind, verb, what, &error.to_string().to_lowercase())
     }
 }
 

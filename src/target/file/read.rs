@@ -2,6 +2,7 @@
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::folder::{Folder, Found, OWN, modified, nanos, reserved, token};
@@ -88,6 +89,7 @@ impl Folder {
         if !self.symlinked(prefix) {
             walk(&top, &mut |path, meta| {
                 files.push((path.to_path_buf(), meta.clone()));
+                ControlFlow::Continue(())
             })
             .map_err(|error| self.failure("list", prefix, &error))?;
         }

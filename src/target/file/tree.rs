@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use sha2::Digest;
@@ -9,9 +10,13 @@ use sha2::Digest;
 use crate::artifact::Sha256;
 use crate::target::Kind;
 
-/// Visits everything below a directory that is not itself a directory, following no link. What
-/// vanishes meanwhile was never there.
-pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(&Path, &Metadata)) -> io::Result<()> {
+/// Visits everything below a directory that is not itself a directory, following no link, until
+/// there is nothing left or a visit says that it is enough. What vanishes meanwhile was never
+/// there.
+pub(super) fn walk(
+    top: &Path,
+    visit: &mut dyn FnMut(&Path, &Metadata) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut dirs = vec![top.to_path_buf()];
     let gone = |error: &io::Error| matches!(Kind::of_io(error), Kind::NotFound | Kind::Invalid);
     while let Some(dir) = dirs.pop() {
@@ -23,7 +28,8 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(&Path, &Metadata)) -> io::R
             let path = entry?.path();
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_dir() => dirs.push(path),
-                Ok(meta) => visit(&path, &meta),
+                Ok(meta) if visit(&path, &meta).is_break() => return Ok(()),
+                Ok(_) => {}
                 Err(error) if gone(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -35,7 +41,11 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(&Path, &Metadata)) -> io::R
 /// Tells whether there is any file below a directory.
 pub(super) fn has_file(top: &Path) -> io::Result<bool> {
     let mut any = false;
-    walk(top, &mut |_, _| any = true).map(|()| any)
+    let mut found = |_: &Path, _: &Metadata| {
+        any = true;
+        ControlFlow::Break(())
+    };
+    walk(top, &mut found).map(|()| any)
 }
 
 /// Hashes a file of any size without holding it in memory.

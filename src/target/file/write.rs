@@ -31,6 +31,8 @@ impl Folder {
         let tmp = self.disk.make_dirs(&self.root, &own.join("tmp"));
         tmp.map_err(failed)?;
         let _lock = self.lock(Mode::Exclusive)?;
+        // Again, for the wait may have been long.
+        self.check()?;
         let path = self.root.join(key);
         if self.symlinked(key) {
             return Err(self.refusal(Kind::Invalid, "write", key, "it is a symbolic link"));
@@ -122,7 +124,13 @@ impl Folder {
     pub(super) fn delete(&self, key: &str) -> Result<(), Failure> {
         self.valid(key)?;
         self.check()?;
+        let tmp = self.root.join(OWN).join("tmp");
+        self.disk
+            .make_dirs(&self.root, &tmp)
+            .map_err(|error| self.failure("delete", key, &error))?;
         let _lock = self.lock(Mode::Exclusive)?;
+        // Again, for the wait may have been long.
+        self.check()?;
         if self.symlinked(key) {
             return Ok(());
         }
