@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::list::registry_deadline;
 use super::receipt::receipt;
@@ -235,9 +235,10 @@ impl Registry {
             Durability::Registry => has_registry,
             Durability::All => push.missing.is_empty(),
         };
-        let failures = push.missing.iter();
-        let failures = failures.map(|(target, failure)| (target.url(), failure));
-        let error = Error::of_failures(format!("can't push {id}"), failures);
+        let failures = || {
+            let missing = push.missing.iter();
+            missing.map(|(target, failure)| (target.url(), failure))
+        };
         for target in push.route.targets() {
             if push.got.iter().any(|(got, _)| *got == target.id) {
                 target.pushes.increment();
@@ -263,13 +264,13 @@ impl Registry {
             });
         }
         if !done {
-            return Err(error);
+            return Err(Error::of_failures(format!("can't push {id}"), failures()));
         }
-        self.tell_pushed(&push, &error);
+        self.tell_pushed(&push, &reasons(failures()));
         Ok(())
     }
 
-    fn tell_pushed(&self, push: &Push<'_>, missing: &Error) {
+    fn tell_pushed(&self, push: &Push<'_>, why_missing: &str) {
         let Push { id, stamp, .. } = push;
         let event = match push.missing.is_empty() {
             true => {
@@ -278,7 +279,7 @@ impl Registry {
             }
             false => {
                 self.metrics.pushes_degraded.increment();
-                let message = format!("{id} is pushed, and some target has not got it: {missing}");
+                let message = format!("{id} is pushed, but not to every target: {why_missing}");
                 Event::new(Level::Warn, "push-degraded", message)
             }
         };

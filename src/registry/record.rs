@@ -440,3 +440,7 @@ fn unique_time(listed: &Meta) -> SystemTime {
     let nanos = u32::from_str_radix(&digits, 16).map_or(0, |nanos| nanos % SECOND);
     listed.modified + Duration::from_nanos(nanos.into())
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;
