@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::error::Error;
 use super::events::{Event, Level};
+use super::push::not_our_turn;
 use crate::artifact::ArtifactId;
 use crate::target::Failure;
 
@@ -19,9 +20,10 @@ impl Registry {
     ///
     /// What the first target answered that didn't delete it.
     pub async fn delete(self: &Arc<Self>, id: &ArtifactId) -> Result<(), Error> {
-        let _turn = self.turns.take(id).await;
-        let route = self.route(&id.repo)?;
         let end = Instant::now() + self.settings.push;
+        let turn = timeout_at(end, self.turns.take(id)).await;
+        let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
+        let route = self.route(&id.repo)?;
         let half = super::list::registry_deadline(route, end);
         let deletions = route.backups.iter().map(|backup| async move {
             let deleted = backup.ask(|target| target.delete(id, half)).await;

@@ -89,6 +89,7 @@ impl Registry {
     ///
     /// [`Error`] if the registry refuses, or no target can say and none ever has.
     pub async fn stat(self: &Arc<Self>, id: &ArtifactId) -> Result<Option<Known>, Error> {
+        let end = Instant::now() + self.settings.metadata;
         let asked = self.refresh(&id.repo).await;
         if let Err(error) = asked
             && (error.kind != ErrorKind::Outage || self.catalogue.age(&id.repo).is_none())
@@ -98,7 +99,7 @@ impl Registry {
         let must_be_read = self.catalogue.peek(id, |record| record.must_be_read());
         if must_be_read == Some(true) {
             // The listing says too little. A content that can't be read now is shown as listed.
-            let _ = tokio::time::timeout(self.settings.metadata, self.pull(id)).await;
+            let _ = timeout_at(end, self.pull(id)).await;
         }
         Ok(match must_be_read {
             None => None,

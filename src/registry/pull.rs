@@ -62,6 +62,7 @@ impl Registry {
     }
 
     async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
+        let end = Instant::now() + self.settings.read;
         let fresh = self.refresh(&id.repo).await;
         if let Err(error) = &fresh
             && error.kind != ErrorKind::Outage
@@ -96,15 +97,14 @@ impl Registry {
         let id = id.clone();
         let pulled = self.pulls.join(&flight, || async move {
             let route = registry.route(&id.repo)?;
-            registry.fetch(&id, route).await
+            registry.fetch(&id, route, end).await
         });
         let (id, _) = &flight;
         pulled.await.unwrap_or_else(|| Err(panicked("pulling", id)))
     }
 
     /// Asks the targets in order.
-    async fn fetch(&self, id: &ArtifactId, route: &Route) -> Result<Pulled, Error> {
-        let end = Instant::now() + self.settings.read;
+    async fn fetch(&self, id: &ArtifactId, route: &Route, end: Instant) -> Result<Pulled, Error> {
         let mut failures: Vec<(&str, Failure)> = Vec::new();
         let mut left = route.targets().count();
         for target in route.targets() {

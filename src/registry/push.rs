@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
@@ -66,8 +66,11 @@ impl Registry {
         base: &mut Base,
         suffix: Option<Format>,
     ) -> Result<(), Error> {
-        let _turn = self.turns.take(id).await;
-        let pushed = self.push_in_turn(id, &content, base, suffix).await;
+        let end = Instant::now() + self.settings.push;
+        let pushed = match timeout_at(end, self.turns.take(id)).await {
+            Ok(_turn) => self.push_in_turn(id, &content, base, suffix, end).await,
+            Err(_) => Err(not_our_turn("push", id)),
+        };
         match &pushed {
             Ok(()) => self.unpushed.pushed(id, &Sha256::of(&content)),
             Err(error) => self.keep(id, &content, error),
@@ -81,9 +84,9 @@ impl Registry {
         content: &Bytes,
         base: &mut Base,
         suffix: Option<Format>,
+        end: Instant,
     ) -> Result<(), Error> {
         let route = self.route(&id.repo)?;
-        let end = Instant::now() + self.settings.push;
         let current = self.catalogue.peek(id, |record| record.current().cloned());
         let current = current.flatten();
         if Base::of(current.as_ref()) != *base {
@@ -357,6 +360,14 @@ async fn put_to_backups(push: &mut Push<'_>, end: Instant) {
             Err(failure) => push.missing.push((backup, failure)),
         }
     }
+}
+
+/// The push or deletion before this one has taken all of the time.
+pub(super) fn not_our_turn(what: &str, id: &ArtifactId) -> Error {
+    Error::new(
+        ErrorKind::Outage,
+        format!("can't {what} {id}: the push before it is still under way"),
+    )
 }
 
 fn conflict(id: &ArtifactId, why: &str) -> Error {

@@ -171,6 +171,24 @@ async fn hung_targets_leave_time_for_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_open_keeps_its_deadline_also_when_it_has_to_list_first() {
+    let world = uncached(V1).await;
+    let ino = world.stat("app/schema").await.unwrap().ino;
+    world.wait().await;
+    for store in world.all() {
+        store.set_fault(Fault::Hang);
+    }
+    let begun = tokio::time::Instant::now();
+    let opened = world.fs.clone().open(ino, READ, 1).await;
+    assert_eq!(opened.unwrap_err(), Error::Io);
+    assert!(
+        begun.elapsed() <= Duration::from_millis(5_010),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_every_target_hung_each_operation_ends_by_its_deadline() {
     let world = uncached(V1).await;
     for store in world.all() {

@@ -557,6 +557,26 @@ async fn a_push_answers_by_its_deadline_when_every_target_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_push_keeps_its_deadline_also_when_another_is_before_it() {
+    let world = world_with(V1).await;
+    let first = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let second = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    first.write(0, V2).unwrap();
+    second.write(0, V2).unwrap();
+    for store in world.all() {
+        store.set_fault(Fault::Hang);
+    }
+    let begun = tokio::time::Instant::now();
+    let (one, two) = tokio::join!(first.flush(), second.flush());
+    assert_eq!((one, two), (Err(Error::Io), Err(Error::Io)));
+    assert!(
+        begun.elapsed() <= Duration::from_millis(15_010),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hung_registry_leaves_the_backups_their_time() {
     let world = world_with(V1).await;
     world.registry.set_fault(Fault::Hang);
