@@ -79,7 +79,7 @@ impl Registry {
     }
 
     async fn push_in_turn(
-        &self,
+        self: &Arc<Self>,
         id: &ArtifactId,
         content: &Bytes,
         base: &mut Base,
@@ -87,17 +87,15 @@ impl Registry {
         end: Instant,
     ) -> Result<(), Error> {
         let route = self.route(&id.repo)?;
-        let current = self.catalogue.peek(id, |record| record.current().cloned());
-        let current = current.flatten();
+        let current = self.current(id).await;
         if Base::of(current.as_ref()) != *base {
             return Err(conflict(
                 id,
                 "it has been pushed, or deleted, since it was opened",
             ));
         }
-        let format = current
-            .and_then(|known| known.stamp)
-            .map(|stamp| stamp.format);
+        // What could not be read is taken for HCL: that is what must not become SQL by accident.
+        let format = current.map(|known| known.stamp.map_or(Format::Hcl, |stamp| stamp.format));
         let format = self.check(id, content, suffix, format)?;
         let when = self.stamps.next(self.wall.now());
         let mut push = Push {
@@ -124,6 +122,18 @@ impl Registry {
             put_to_backups(&mut push, end).await;
         }
         self.verdict(push, base)
+    }
+
+    /// Returns the content that a push would replace, with its format if anybody can tell it.
+    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Known> {
+        let current = self.catalogue.peek(id, |record| record.current().cloned());
+        match current.flatten() {
+            Some(known) if known.stamp.is_none() => {
+                let pulled = self.pull(id).await.map(|pulled| pulled.known);
+                Some(pulled.unwrap_or(known))
+            }
+            current => current,
+        }
     }
 
     fn check(

@@ -454,6 +454,22 @@ async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_hcl_state_that_was_only_listed_is_not_turned_into_sql_by_accident() {
+    let stores = std::array::from_fn(|_| crate::target::Memory::without_listed_stamps());
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some(stores),
+        ..Choice::default()
+    });
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema.hcl", V1).await.unwrap();
+    world.ls("app").await.unwrap();
+    assert_eq!(world.cp("app/schema", SQL).await, Err(Error::Invalid));
+    assert_eq!(world.registry.content("app/schema").unwrap(), V1);
+}
+
 #[tokio::test]
 async fn schema_sql_turns_the_state_into_sql_on_purpose() {
     let world = world_with(V1).await;
