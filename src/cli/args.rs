@@ -197,8 +197,8 @@ struct MountArgs {
     #[arg(long, value_name = "ID", help_heading = "This machine")]
     gid: Option<u32>,
 
-    /// error, warn, info, debug or trace. Default info: a line for each mount, outage and recovery,
-    /// none for what simply works
+    /// error, warn, info, debug or trace. Default info: a line for each mount, push, fallback and
+    /// failure, none for a read that simply works
     #[arg(
         long,
         default_value = "info",

@@ -247,12 +247,17 @@ impl Fs {
         let removed = lock(&self.handles).remove(fh);
         let (ino, handle) = removed.ok_or(Error::BadHandle)?;
         if let Handle::Working { working, .. } = handle {
-            let left = working.left();
-            if left == Left::Unpushed {
-                let pushed = self.clone().push_apart(Arc::clone(&working)).await;
-                self.tell_unreported(working.id(), pushed);
-            } else if left == Left::OnlyOpened && self.registry.exists(working.id()) {
-                self.registry.refuse_empty(working.id());
+            match working.left() {
+                Left::Nothing => {}
+                Left::Unpushed => {
+                    let pushed = self.clone().push_apart(Arc::clone(&working)).await;
+                    self.tell_unreported(working.id(), pushed);
+                }
+                Left::OnlyOpened if self.registry.exists(working.id()) => {
+                    self.registry.refuse_empty(working.id());
+                }
+                Left::OnlyOpened => {}
+                Left::Broken => self.registry.refuse_broken(working.id()),
             }
             working.close();
         }

@@ -319,6 +319,15 @@ impl Registry {
         self.keep(id, &Bytes::new(), &Error::new(ErrorKind::Invalid, reason));
     }
 
+    /// Tells that a write has failed, and that what it has left of a document is not pushed.
+    pub fn refuse_broken(&self, id: &ArtifactId) {
+        let reason = format!(
+            "can't push {id}: writing it has failed (over --max-size, or this machine's disk), and \
+             half a document is not pushed"
+        );
+        self.keep(id, &Bytes::new(), &Error::new(ErrorKind::Invalid, reason));
+    }
+
     /// Keeps the bytes of a push that failed, and tells of the failure.
     fn keep(&self, id: &ArtifactId, content: &Bytes, error: &Error) {
         let (kind, counter) = match error.kind {

@@ -102,8 +102,10 @@ impl Registry {
         let targets = self.routes.targets();
         let pending = self.pending();
         let unpushed = self.unpushed.list();
+        let errors = self.errors();
         let healthy = pending.is_empty()
             && unpushed.is_empty()
+            && errors.is_empty()
             && targets
                 .iter()
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
@@ -146,7 +148,7 @@ impl Registry {
                 "refused": self.metrics.pushes_refused.get(),
                 "unreported": self.metrics.unreported.get(),
             },
-            "errors": self.errors(),
+            "errors": errors,
             "repos": self.known_repos().len(),
             "hidden_names": self.catalogue.hidden(),
         })

@@ -426,12 +426,38 @@ async fn what_is_over_the_limit_is_refused_where_it_is_written() {
         ..Settings::default()
     });
     let file = world.open("app/schema", WRITE, true).await.unwrap();
-    assert_eq!(file.write(99, b"ab"), Err(Error::TooBig));
-    assert_eq!(file.write(u64::MAX, b"ab"), Err(Error::TooBig));
-    assert_eq!(file.truncate(101).await, Err(Error::TooBig));
     file.write(99, b"a").unwrap();
     file.close().await.unwrap();
     assert_eq!(world.registry.content("app/schema").unwrap().len(), 100);
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.write(99, b"ab"), Err(Error::TooBig));
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.write(u64::MAX, b"ab"), Err(Error::TooBig));
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.truncate(101).await, Err(Error::TooBig));
+}
+
+#[tokio::test]
+async fn half_a_document_is_not_pushed() {
+    let world = with(Settings {
+        max_size: 100,
+        ..Settings::default()
+    });
+    world.cp("app/schema.sql", SQL).await.unwrap();
+    let file = world
+        .open("app/schema.sql", WRITE_ANEW, false)
+        .await
+        .unwrap();
+    file.write(0, &[b'x'; 100]).unwrap();
+    assert_eq!(file.write(100, b"y"), Err(Error::TooBig));
+    assert_eq!(file.flush().await, Err(Error::TooBig));
+    assert_eq!(file.close().await, Err(Error::TooBig));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), SQL);
+    }
+    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert!(error.contains("half a document"), "{error}");
+    assert_eq!(world.json(".atlasfs/status").await["healthy"], false);
 }
 
 #[tokio::test]
