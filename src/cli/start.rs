@@ -67,6 +67,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         WallClock::default(),
     );
     let registry = registry.map_err(wrong)?;
+    registry.start();
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.tell(
         event
@@ -285,6 +286,7 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
         ttl: settings.ttl,
         max_size: settings.max_size,
         cache_bytes: settings.cache_size,
+        journal_bytes: settings.journal_size,
         validate: settings.validate,
         fallback_on: registry::FallbackOn {
             not_found: settings.fallback_on.contains(&FallbackOn::NotFound),

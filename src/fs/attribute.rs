@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::bounce::Wish;
 use super::handle::Handle;
 use super::node::Node;
-use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs, lock};
+use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs};
 use crate::artifact::{MAX_NAME_BYTES, when_to_text};
 use crate::registry::About;
 
@@ -115,7 +115,7 @@ impl Fs {
             Node::Working(working) if working.is_open() => working.set_size(size, self.now())?,
             Node::Working(_) => self.truncate_apart(ino, size, pid).await?,
             Node::Content(id, _) | Node::Blank(id) => {
-                if lock(&self.bounces).send_back(pid, id, Wish::Write) {
+                if self.send_back(pid, id, Wish::Write) {
                     return Err(Error::Stale);
                 }
                 self.truncate_apart(ino, size, pid).await?;

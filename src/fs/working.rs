@@ -88,7 +88,7 @@ impl Working {
                 staging: None,
                 size,
                 time: now,
-                base: Base::Absent,
+                base: Base::default(),
                 handles: 0,
                 change: 0,
                 pushed: 0,
@@ -148,6 +148,7 @@ impl Working {
             state.size = 0;
             state.time = now;
             state.change += 1;
+            state.broken = None;
         }
         state.handles += 1;
         Ok(())
@@ -220,7 +221,11 @@ impl Working {
         state.change += 1;
         state.written = true;
         state.time = now;
-        state.broken = state.broken.or(set.err());
+        state.broken = match set {
+            // Begun anew.
+            Ok(()) if size == 0 => None,
+            set => state.broken.or(set.err()),
+        };
         set
     }
 

@@ -409,15 +409,23 @@ async fn content_put_there_by_hand_is_served_with_the_stores_own_time() {
 #[tokio::test]
 async fn a_stamp_that_is_not_of_the_bytes_is_an_outage_of_that_target() {
     let world = uncached(V1).await;
-    let stamp = Stamp::new(u64::MAX / 2, V2, Format::Hcl);
-    world.registry.place("app/schema", V1, Some(stamp));
-    world.backups[0].place("app/schema", V1, Some(Stamp::new(5, V1, Format::Hcl)));
-    let read = world.cat("app/schema").await.unwrap();
-    assert_eq!(read, V1);
-    assert_ne!(
+    let stamp = world.registry.object("app/schema").unwrap().stamp;
+    world.registry.place("app/schema", V2, stamp);
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(
         world.xattr("app/schema", "source").await.unwrap(),
-        "registry"
+        "mem://backup-1"
     );
+}
+
+#[tokio::test]
+async fn a_stamp_from_the_end_of_time_is_not_believed() {
+    let world = uncached(V1).await;
+    let stamp = Stamp::new(u64::MAX, V2, Format::Hcl);
+    world.registry.place("app/schema", V2, Some(stamp));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
