@@ -113,6 +113,13 @@ impl Catalogue {
             .map_or(Freshness::Due, |shelf| shelf.listing.freshness(self.ttl))
     }
 
+    /// Tells whether the newest try to list a repository has failed, however long ago that was.
+    pub fn is_failing(&self, repo: &RepoName) -> bool {
+        let shelves = lock(&self.shelves);
+        let shelf = shelves.get(repo);
+        shelf.is_some_and(|shelf| shelf.listing.failed.is_some())
+    }
+
     /// Tells for how long no target has listed a repository; `None` if none ever has.
     pub fn age(&self, repo: &RepoName) -> Option<Duration> {
         let shelves = lock(&self.shelves);

@@ -45,10 +45,8 @@ impl Registry {
     /// Returns what the extended attributes of an artifact tell.
     pub fn about(&self, id: &ArtifactId) -> Option<About> {
         let registry = self.route(&id.repo).ok()?.registry.id;
-        let stale = match self.catalogue.freshness(&id.repo) {
-            super::catalogue::Freshness::Failed(_) => Some(self.staleness(id)),
-            _ => None,
-        };
+        let failing = self.catalogue.is_failing(&id.repo);
+        let stale = failing.then(|| self.staleness(id));
         self.catalogue.peek(id, |record| About {
             known: record.current().cloned(),
             source: record.source.and_then(|source| match source {

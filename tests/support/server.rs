@@ -21,6 +21,13 @@ pub const SECRET_KEY: &str = "secret/test+key";
 /// Where in its folder a server keeps its buckets.
 const ROOT: &str = "buckets";
 
+/// What moto takes for a signed request: it keeps unsigned readers out, and checks no signature.
+const SIGNED: [(&str, &str); 1] = [(
+    "Authorization",
+    "AWS4-HMAC-SHA256 Credential=AKIDTESTTESTTEST/20240910/us-east-1/s3/aws4_request, \
+     SignedHeaders=host, Signature=0",
+)];
+
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -119,6 +126,32 @@ impl Server {
                     .map_or(Ok(()), std::fs::create_dir_all)
                     .and_then(|()| std::fs::write(&path, content))
                     .map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// Reads an object as it is, if it is there.
+    pub fn read(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
+        match self.kind {
+            Kind::Moto => {
+                let path = format!("/{bucket}/{}", http::encode(key));
+                let got = http::request(self.addr, "GET", &path, &SIGNED, b"").expect("a reply");
+                (got.status == 200).then_some(got.body)
+            }
+            Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
+        }
+    }
+
+    /// Removes an object as it is.
+    pub fn remove(&self, bucket: &str, key: &str) {
+        match self.kind {
+            Kind::Moto => {
+                let path = format!("/{bucket}/{}", http::encode(key));
+                let done = http::request(self.addr, "DELETE", &path, &SIGNED, b"");
+                assert_eq!(done.expect("a reply").status, 204);
+            }
+            Kind::S3s => {
+                std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
             }
         }
     }

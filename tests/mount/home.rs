@@ -1,0 +1,126 @@
+//! A user's home of a test's own: folders, environment, and the program to run in it.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::mounted::Mounted;
+use super::program::{Ran, run};
+use super::support::behind::KEYS;
+
+/// The program.
+pub const ATLASFS: &str = env!("CARGO_BIN_EXE_atlasfs");
+
+/// Nobody's address: what asks there is refused at once.
+const NOWHERE: &str = "127.0.0.1:9";
+
+/// A folder with everything that a test needs; gone when the last value that stands for it is
+/// dropped.
+#[derive(Debug, Clone)]
+pub struct Home {
+    dir: Arc<TempDir>,
+}
+
+impl Home {
+    /// Makes a home with nothing in it.
+    pub fn new() -> Self {
+        let dir = TempDir::with_prefix("atlasfs-test-").expect("a temporary folder");
+        // Other users may look for mounts in it.
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        Self { dir: Arc::new(dir) }
+    }
+
+    /// Returns the path of what has this name, whether it is there or not.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Makes a folder.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).expect("a folder");
+        path
+    }
+
+    /// Makes a folder and returns its URL.
+    pub fn url(&self, name: &str) -> String {
+        format!("file://{}", self.folder(name).display())
+    }
+
+    /// Writes a file.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).expect("a folder");
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+
+    /// Makes a command of the program, in this home and with an environment that leads nowhere
+    /// else.
+    pub fn atlasfs<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(ATLASFS);
+        self.enter(&mut command);
+        command.args(args);
+        command
+    }
+
+    /// Sets a command's environment.
+    pub fn enter(&self, command: &mut Command) {
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_DATA_HOME", self.path("data"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("NO_COLOR", "1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_REGION", "us-east-1")
+            .envs(KEYS);
+        for variable in ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"] {
+            command.env(variable, NOWHERE);
+        }
+    }
+
+    /// Mounts in the background, as a user does.
+    #[track_caller]
+    pub fn mount<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Mounted {
+        let (mounted, _) = self.mount_by(name, &mut self.mounting(name, args));
+        mounted
+    }
+
+    /// Mounts by a command that has been made ready; returns what it said too.
+    #[track_caller]
+    pub fn mount_by(&self, name: &str, command: &mut Command) -> (Mounted, Ran) {
+        let ran = run(command).ok();
+        (Mounted::at(self.clone(), &self.path(name)), ran)
+    }
+
+    /// Makes the command that mounts in the background; its log is the file `NAME.log`.
+    pub fn mounting<S: AsRef<OsStr>>(
+        &self,
+        name: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = self.atlasfs(["mount", "--log-file"]);
+        command.arg(self.log_of(name)).args(args);
+        command.arg(self.folder(name));
+        command
+    }
+
+    /// Returns the log's place of a mount.
+    pub fn log_of(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.log"))
+    }
+
+    /// Returns the folder itself.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}

@@ -1,0 +1,24 @@
+//! Real mounts and real programs: what a user does by hand, done by the program as it is built.
+//!
+//! Whatever reads or writes here is a process of its own with a time limit, so that a mount that
+//! hangs fails one test instead of stopping all of them.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod edits;
+mod home;
+mod mounted;
+mod program;
+mod readers;
+mod refused;
+mod store;
+mod writers;

@@ -1,0 +1,235 @@
+//! A mount that is surely gone when the test ends, however it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::home::Home;
+use super::program::{Ran, Running, bash, run, start, until};
+
+/// After so long a test hangs on its mount: the mount's process is killed, which ends every wait.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A mount.
+#[derive(Debug)]
+pub struct Mounted {
+    home: Home,
+    dir: PathBuf,
+    pid: u32,
+    /// The process, where it is the test's own child.
+    foreground: Option<Running>,
+    _watchdog: mpsc::Sender<()>,
+}
+
+impl Mounted {
+    /// Takes charge of a mount that has been made.
+    #[track_caller]
+    pub fn at(home: Home, dir: &Path) -> Self {
+        let ran = run(home.atlasfs(["status", "--json"]).arg(dir));
+        let status: Value = serde_json::from_slice(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{}: {error}: {ran}", dir.display()));
+        let pid = u32::try_from(status["pid"].as_u64().unwrap()).unwrap();
+        let (watchdog, bone) = mpsc::channel();
+        std::thread::spawn(move || {
+            if bone.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = signal(pid, Signal::SIGKILL);
+            }
+        });
+        Self {
+            home,
+            dir: dir.to_owned(),
+            pid,
+            foreground: None,
+            _watchdog: watchdog,
+        }
+    }
+
+    /// Mounts in the foreground.
+    #[track_caller]
+    pub fn in_foreground(home: &Home, name: &str, args: &[&str]) -> Self {
+        let dir = home.folder(name);
+        let mut command = home.atlasfs(["mount", "-f"]);
+        let mut process = start(command.args(args).arg(&dir));
+        until("the mount answers", || {
+            if process.has_ended() {
+                panic!("the mount ended at once");
+            }
+            let status = run(home.atlasfs(["status"]).arg(&dir));
+            (status.code != Some(1)).then_some(())
+        });
+        let mut mounted = Self::at(home.clone(), &dir);
+        mounted.foreground = Some(process);
+        mounted
+    }
+
+    /// Takes the process of a mount in the foreground away, to wait for it.
+    pub fn process(&mut self) -> Running {
+        self.foreground.take().expect("a mount in the foreground")
+    }
+
+    /// Returns the id of the process behind the mount.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal to the process behind the mount.
+    pub fn signal(&self, what: Signal) {
+        signal(self.pid, what).expect("the mount's process");
+    }
+
+    /// Tells whether the process behind the mount is still there.
+    pub fn lives(&self) -> bool {
+        lives(self.pid)
+    }
+
+    /// Returns the mount point.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the path of a name in the mount.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Writes a file by cp, from a file outside.
+    #[track_caller]
+    pub fn cp(&self, name: &str, content: impl AsRef<[u8]>) -> Ran {
+        let source = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(source.path(), content).unwrap();
+        run(&mut bash(
+            "exec cp -- \"$1\" \"$2\"",
+            [source.path(), &self.path(name)],
+        ))
+    }
+
+    /// Reads a file by cat.
+    #[track_caller]
+    pub fn cat(&self, name: &str) -> Ran {
+        run(std::process::Command::new("cat").arg(self.path(name)))
+    }
+
+    /// Reads a file that is there.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        self.cat(name).ok().stdout
+    }
+
+    /// Lists a directory, sorted.
+    #[track_caller]
+    pub fn ls(&self, name: &str) -> Vec<String> {
+        let ran = run(std::process::Command::new("ls")
+            .arg("-A")
+            .arg(self.path(name)))
+        .ok();
+        ran.text().lines().map(str::to_owned).collect()
+    }
+
+    /// Returns an extended attribute, without its prefix `user.atlas.`.
+    #[track_caller]
+    pub fn xattr(&self, name: &str, attribute: &str) -> Option<String> {
+        let mut command = std::process::Command::new("getfattr");
+        let attribute = format!("user.atlas.{attribute}");
+        command.args(["--only-values", "-n", &attribute]);
+        let ran = run(command.arg(self.path(name)));
+        (ran.code == Some(0)).then(|| ran.text())
+    }
+
+    /// Reads the status.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        serde_json::from_slice(&self.read(".atlasfs/status")).unwrap()
+    }
+
+    /// Reads the events of a kind.
+    #[track_caller]
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        let events = String::from_utf8(self.read(".atlasfs/events")).unwrap();
+        let events = events.lines().map(serde_json::from_str);
+        events
+            .map(|event: Result<Value, _>| event.unwrap())
+            .filter(|event| event["event"] == kind)
+            .collect()
+    }
+
+    /// Reads a metric, named with its labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = String::from_utf8(self.read(".atlasfs/metrics")).unwrap();
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+        value.parse().unwrap()
+    }
+
+    /// Unmounts as a user does.
+    #[track_caller]
+    pub fn unmount(self) {
+        // A process that another test is starting may hold a descriptor for an instant.
+        until("the mount is not in use", || {
+            let ran = run(self.home.atlasfs(["unmount"]).arg(&self.dir));
+            let busy = ran.code == Some(1) && ran.stderr.contains("is in use");
+            (!busy).then(|| ran.ok())
+        });
+        assert!(!is_mounted(&self.dir));
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // A mount may be on top of another.
+        for _ in 0..3 {
+            if !is_mounted(&self.dir) {
+                break;
+            }
+            // Whatever the process was told to wait for, it has to come to its end now.
+            let _ = signal(self.pid, Signal::SIGCONT);
+            let mut unmount = self.home.atlasfs(["unmount", "--lazy"]);
+            let unmounted = unmount.arg(&self.dir).output();
+            if !unmounted.is_ok_and(|output| output.status.success()) {
+                use nix::mount::{MntFlags, umount2};
+                let _ = umount2(&self.dir, MntFlags::MNT_DETACH);
+            }
+        }
+        let ours = |pid| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains(&*self.dir.to_string_lossy())
+        };
+        for _ in 0..500 {
+            if !lives(self.pid) || !ours(self.pid) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = signal(self.pid, Signal::SIGKILL);
+    }
+}
+
+/// Tells whether something is mounted on a directory.
+pub fn is_mounted(dir: &Path) -> bool {
+    let dir = dir.to_string_lossy();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(&*dir))
+}
+
+/// Tells whether a process is there and has not ended.
+pub fn lives(pid: u32) -> bool {
+    !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// Returns a process's state: `R`, `S`, `D`, `Z` and so on.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+fn signal(pid: u32, signal: Signal) -> nix::Result<()> {
+    kill(Pid::from_raw(pid.try_into().unwrap()), signal)
+}

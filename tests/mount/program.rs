@@ -1,0 +1,199 @@
+//! A program that is run to its end, within a time limit.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long any program may take; more than all deadlines of a mount together.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; nothing if a signal ended it.
+    pub code: Option<i32>,
+    /// What it said.
+    pub stdout: Vec<u8>,
+    /// What it complained of.
+    pub stderr: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Ran {
+    /// Demands success.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self}");
+        self
+    }
+
+    /// Demands an exit code, and that a text is part of the complaint.
+    #[track_caller]
+    pub fn fails(self, code: i32, part: &str) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self.says(part)
+    }
+
+    /// Demands that it failed in some way, and that a text is part of the complaint.
+    #[track_caller]
+    pub fn fails_with(self, part: &str) -> Self {
+        assert!(self.code.is_none_or(|code| code != 0), "{self}");
+        self.says(part)
+    }
+
+    /// Demands that a text is part of the complaint.
+    #[track_caller]
+    pub fn says(self, part: &str) -> Self {
+        assert!(self.stderr.contains(part), "no {part:?} in: {self}");
+        self
+    }
+
+    /// Returns what it said as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Ran { code, stderr, .. } = self;
+        let text = self.text();
+        write!(
+            out,
+            "exit {code:?}\n--- stdout\n{text}\n--- stderr\n{stderr}"
+        )
+    }
+}
+
+/// A program that is under way; dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    shown: String,
+    begun: Instant,
+    out: File,
+    err: File,
+}
+
+/// Starts a program.
+#[track_caller]
+pub fn start(command: &mut Command) -> Running {
+    // Files and not pipes: what a program leaves running must not keep the test waiting.
+    let (out, err) = (temporary(), temporary());
+    let shown = format!("{command:?}");
+    let child = command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(out.try_clone().unwrap())
+        .stderr(err.try_clone().unwrap())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{shown}: {error}; scripts/test installs what is needed"));
+    Running {
+        child,
+        shown,
+        begun: Instant::now(),
+        out,
+        err,
+    }
+}
+
+/// Runs a program to its end.
+#[track_caller]
+pub fn run(command: &mut Command) -> Ran {
+    start(command).wait()
+}
+
+impl Running {
+    /// Returns its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(mut self) -> Ran {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if self.begun.elapsed() > LIMIT {
+                let _ = self.child.kill();
+                panic!("{} did not end within {LIMIT:?}", self.shown);
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        };
+        self.ran(status)
+    }
+
+    #[track_caller]
+    fn ran(&mut self, status: ExitStatus) -> Ran {
+        let took = self.begun.elapsed();
+        let stderr = String::from_utf8_lossy(&content(&mut self.err)).into_owned();
+        assert!(
+            status.code() != Some(127),
+            "{}: {stderr}; scripts/test installs what is needed",
+            self.shown
+        );
+        Ran {
+            code: status.code(),
+            stdout: content(&mut self.out),
+            stderr,
+            took,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            // A process in state D does not end by this; the mount's own end frees it.
+            for _ in 0..100 {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+fn temporary() -> File {
+    tempfile::tempfile().expect("a temporary file")
+}
+
+fn content(file: &mut File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Makes a bash script's command; the arguments are `$1` and so on.
+pub fn bash<S: AsRef<OsStr>>(script: &str, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", script, "bash"]);
+    command.args(args);
+    command
+}
+
+/// Waits until something holds, for as long as only a machine in trouble takes.
+#[track_caller]
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LIMIT;
+    while Instant::now() < end {
+        if let Some(value) = condition() {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}

@@ -1,0 +1,153 @@
+//! The stores that a mount has as its targets, looked at around the mount.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::home::Home;
+use super::support::server::{Kind, Server};
+
+/// The prefix that every bucket's URL has here.
+const PREFIX: &str = "pre/fix";
+
+/// One store.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// A folder.
+    Folder(PathBuf),
+    /// A bucket, with the endpoint that the mount is to use.
+    Bucket {
+        /// Who serves it.
+        server: Arc<Server>,
+        /// Its name.
+        bucket: String,
+        /// Where the mount asks: the server itself or a proxy.
+        endpoint: String,
+    },
+}
+
+impl Store {
+    /// Makes a folder in a home.
+    pub fn folder(home: &Home, name: &str) -> Self {
+        Self::Folder(home.folder(name))
+    }
+
+    /// Makes a bucket on a server that tests share.
+    pub fn bucket(kind: Kind) -> Self {
+        let server = Server::shared(kind);
+        let endpoint = server.endpoint();
+        Self::on(server, endpoint)
+    }
+
+    /// Makes a bucket on a server, asked at an endpoint.
+    pub fn on(server: Arc<Server>, endpoint: String) -> Self {
+        Self::Bucket {
+            bucket: server.bucket(),
+            server,
+            endpoint,
+        }
+    }
+
+    /// Returns the URL that the mount gets.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Folder(path) => format!("file://{}", path.display()),
+            Self::Bucket {
+                bucket, endpoint, ..
+            } => format!(
+                "s3://{bucket}/{PREFIX}?region=us-east-1&use_path_style=true&endpoint={endpoint}"
+            ),
+        }
+    }
+
+    /// Reads an object.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Folder(path) => std::fs::read(path.join(key)).ok(),
+            Self::Bucket { server, bucket, .. } => server.read(bucket, &format!("{PREFIX}/{key}")),
+        }
+    }
+
+    /// Puts an object there by hand, without a stamp.
+    pub fn put(&self, key: &str, content: impl AsRef<[u8]>) {
+        match self {
+            Self::Folder(path) => {
+                let path = path.join(key);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+            }
+            Self::Bucket { server, bucket, .. } => server
+                .inject(bucket, &format!("{PREFIX}/{key}"), content.as_ref())
+                .unwrap(),
+        }
+    }
+
+    /// Deletes an object by hand.
+    pub fn delete(&self, key: &str) {
+        match self {
+            Self::Folder(path) => std::fs::remove_file(path.join(key)).unwrap(),
+            Self::Bucket { server, bucket, .. } => {
+                server.remove(bucket, &format!("{PREFIX}/{key}"));
+            }
+        }
+    }
+}
+
+/// The arguments that name a registry and its backups, in order.
+pub fn flags(stores: &[Store]) -> Vec<String> {
+    let names = std::iter::once("--registry").chain(std::iter::repeat("--backup"));
+    let flags = names.zip(stores);
+    flags
+        .flat_map(|(flag, store)| [flag.to_owned(), store.url()])
+        .collect()
+}
+
+/// A folder and two backups: folders too.
+pub fn folders(home: &Home) -> Vec<Store> {
+    let names = ["registry", "backup-1", "backup-2"];
+    names.map(|name| Store::folder(home, name)).into()
+}
+
+/// A bucket with two backups: a bucket on another server, and a folder.
+pub fn buckets(home: &Home) -> Vec<Store> {
+    vec![
+        Store::bucket(Kind::Moto),
+        Store::bucket(Kind::S3s),
+        Store::folder(home, "backup-2"),
+    ]
+}
+
+/// Demands that all stores hold these bytes under a key.
+#[track_caller]
+pub fn all_hold(stores: &[Store], key: &str, content: &[u8]) {
+    for store in stores {
+        let held = store.get(key);
+        assert!(
+            held.as_deref() == Some(content),
+            "{} holds {:?} as {key}, not {:?}",
+            store.url(),
+            held.as_deref().map(String::from_utf8_lossy),
+            String::from_utf8_lossy(content)
+        );
+    }
+}
+
+/// Demands that no store holds anything under a key.
+#[track_caller]
+pub fn none_holds(stores: &[Store], key: &str) {
+    for store in stores {
+        assert_eq!(store.get(key), None, "{} holds {key}", store.url());
+    }
+}
+
+/// Writes a schema state that is told from others by a mark.
+pub fn schema(mark: &str) -> String {
+    format!("schema \"main\" {{\n  comment = \"{mark}\"\n}}\n")
+}
+
+/// Writes a plan that is told from others by a mark.
+pub fn plan(name: &str, mark: &str) -> String {
+    format!(
+        "plan \"{name}\" {{\n  from      = \"a1=\"\n  to        = \"b2=\"\n  migration = \
+         <<-SQL\n  -- {mark}\n  CREATE TABLE t (id int);\n  SQL\n}}\n"
+    )
+}
