@@ -71,6 +71,10 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// The end of time for stamps, in nanoseconds since the epoch: 2200-01-01. No clock is that
+    /// wrong; if a stamp from later were believed, there would be no later time left.
+    pub const END: u64 = 7_258_118_400_000_000_000;
+
     /// Describes `content` as pushed at `when`.
     pub fn new(when: u64, content: &[u8], format: Format) -> Self {
         Self {
@@ -139,10 +143,7 @@ impl StampClock {
     /// Takes note of a stamp that came from a target, however far ahead of this machine's clock it
     /// is: a push that were older than what it replaces would not be believed by other mounts.
     pub fn observe(&self, when: u64) {
-        /// 2200-01-01. No clock is that wrong; what claims to be from later is not followed, or
-        /// there would be no later time left.
-        const END: u64 = 7_258_118_400_000_000_000;
-        if when < END {
+        if when < Stamp::END {
             let mut newest = self.lock();
             *newest = when.max(*newest);
         }

@@ -135,6 +135,10 @@ struct MountArgs {
     /// applies it
     #[arg(long, help_heading = "Pushing")]
     no_validate: bool,
+    /// Bound of the journal, in bytes of pushes that some target has not got, or that failed. When it
+    /// is full, close() says ENOSPC. Default 1GiB: a day's outage of a busy site
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Pushing")]
+    journal_size: u64,
     /// Let rm delete an artifact from every target. Default: refused, since backups can't bring
     /// back what was deleted from them too
     #[arg(long, help_heading = "Pushing")]
@@ -197,8 +201,8 @@ struct MountArgs {
     #[arg(long, value_name = "ID", help_heading = "This machine")]
     gid: Option<u32>,
 
-    /// error, warn, info, debug or trace. Default info: a line for each mount, outage and recovery,
-    /// none for what simply works
+    /// error, warn, info, debug or trace. Default info: a line for each mount, push, fallback and
+    /// failure, none for a read that simply works
     #[arg(
         long,
         default_value = "info",
@@ -298,6 +302,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         ttl: args.ttl,
         max_size: args.max_size,
         cache_size: args.cache_size,
+        journal_size: args.journal_size,
         state_dir: absolute(args.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
         allow_delete: args.allow_delete,
         read_only: args.read_only,

@@ -208,7 +208,7 @@ fn after_session<E>(served: &Served, ended: Result<io::Result<()>, E>, dir: &Pat
     }
     match served.mount.clear() {
         Ok(false) => {
-            tracing::info!(%dir, "unmounted from outside");
+            tracing::info!(%dir, "unmounted");
             Exit::Success
         }
         Ok(true) => {

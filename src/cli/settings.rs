@@ -35,6 +35,8 @@ pub struct MountSettings {
     pub max_size: u64,
     /// The bound of the cache in memory, in bytes.
     pub cache_size: u64,
+    /// The bound of the journal, in bytes.
+    pub journal_size: u64,
     /// Where the journal, the cache on disk and what is unpushed lie; absolute.
     pub state_dir: PathBuf,
     /// Artifacts may be deleted.

@@ -67,6 +67,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         WallClock::default(),
     );
     let registry = registry.map_err(wrong)?;
+    registry.start();
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.tell(
         event
@@ -101,7 +102,7 @@ fn layout(settings: &MountSettings) -> Result<Layout, StartError> {
                 "--env and --var belong to a configuration: name it with --config file://atlas.hcl",
             ));
         }
-        let registry = registry.unwrap_or_else(|| embedded(&embedded_registry()));
+        let registry = registry.map_or_else(|| embedded(&embedded_registry()), Ok)?;
         return Ok(Layout {
             repos: Vec::new(),
             others: Some((registry, backups)),
@@ -147,12 +148,29 @@ fn nothing_to_mount(url: &str, env: Option<&str>) -> String {
     }
 }
 
-fn embedded(dir: &Path) -> Location {
-    Location::File(FileLocation {
+/// Returns the embedded registry. Its folder is made once: if it is gone later, that is an outage,
+/// and not an empty registry whose schemas are all deleted.
+fn embedded(dir: &Path) -> Result<Location, StartError> {
+    let made = dir.with_extension("made");
+    let location = Location::File(FileLocation {
         url: format!("file://{}", dir.display()),
         dir: dir.to_owned(),
-        create_dir: true,
-    })
+        create_dir: false,
+    });
+    if made.exists() {
+        return Ok(location);
+    }
+    let make = || {
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(&made, "the embedded registry beside this file was made\n")
+    };
+    make().map_err(|error| {
+        wrong(format!(
+            "can't make the embedded registry {}: {error}; name another one with --registry",
+            dir.display()
+        ))
+    })?;
+    Ok(location)
 }
 
 /// The targets opened so far; a location that several repositories name is one target.
@@ -241,9 +259,10 @@ async fn try_targets(routes: &Routes, settings: &MountSettings) -> Result<Vec<St
     Ok(failed
         .iter()
         .map(|(target, failure)| {
-            let what = match refuses(failure) {
-                true => "refuses, and will until that is mended",
-                false => "has an outage; the mount goes on without it, and takes it back by itself",
+            let what = match failure.kind {
+                Kind::StoreMissing => "is not there; the mount goes on without it until it is",
+                _ if refuses(failure) => "refuses, and will until that is mended",
+                _ => "has an outage; the mount goes on without it, and takes it back by itself",
             };
             format!("target {} {what}: {}", target.url(), failure.reason)
         })
@@ -267,6 +286,7 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
         ttl: settings.ttl,
         max_size: settings.max_size,
         cache_bytes: settings.cache_size,
+        journal_bytes: settings.journal_size,
         validate: settings.validate,
         fallback_on: registry::FallbackOn {
             not_found: settings.fallback_on.contains(&FallbackOn::NotFound),
@@ -294,13 +314,24 @@ mod tests {
 
     #[test]
     fn a_backup_in_the_registrys_own_place_is_refused() {
-        let location = embedded(Path::new("/nonexistent/a"));
-        let other = embedded(Path::new("/nonexistent/b"));
+        let location = parse_target("file:///nonexistent/a").unwrap();
+        let other = parse_target("file:///nonexistent/b").unwrap();
         let mut targets = Targets::default();
         let route = targets.route(&location, std::slice::from_ref(&location));
         assert!(route.unwrap_err().0.contains("is the registry itself"));
         let route = targets.route(&location, &[other.clone(), other]);
         assert!(route.unwrap_err().0.contains("named twice"));
+    }
+
+    #[test]
+    fn an_embedded_registry_that_is_gone_is_not_made_anew() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("atlasfs/registry");
+        embedded(&dir).unwrap();
+        assert!(dir.is_dir());
+        std::fs::remove_dir(&dir).unwrap();
+        embedded(&dir).unwrap();
+        assert!(!dir.exists());
     }
 
     #[test]

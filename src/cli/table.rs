@@ -31,8 +31,22 @@ pub(super) fn table(status: &Value) -> String {
     let _ = head(&mut out, status);
     let _ = targets(&mut out, list(status, "targets"));
     let _ = pending(&mut out, list(status, "pending"));
-    let _ = unpushed(&mut out, list(status, "unpushed"));
+    let unpushed_list = list(status, "unpushed");
+    let _ = unpushed(&mut out, unpushed_list);
+    let _ = errors(&mut out, list(status, "errors"), unpushed_list);
     out
+}
+
+/// Writes why the last push of an artifact failed, where that left no bytes to tell it beside.
+fn errors(out: &mut String, errors: &[Value], unpushed: &[Value]) -> std::fmt::Result {
+    let told = |error: &Value| {
+        let mut unpushed = unpushed.iter();
+        unpushed.any(|kept| kept.get("reason") == error.get("reason"))
+    };
+    for error in errors.iter().filter(|error| !told(error)) {
+        writeln!(out, "failed: {}", text(error, "reason"))?;
+    }
+    Ok(())
 }
 
 fn head(out: &mut String, status: &Value) -> std::fmt::Result {

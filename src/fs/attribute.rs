@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::bounce::Wish;
 use super::handle::Handle;
 use super::node::Node;
-use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs, lock};
+use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs};
 use crate::artifact::{MAX_NAME_BYTES, when_to_text};
 use crate::registry::About;
 
@@ -113,17 +113,23 @@ impl Fs {
         let node = self.node(ino)?;
         match &node {
             Node::Working(working) if working.is_open() => working.set_size(size, self.now())?,
-            Node::Working(_) => self.clone().truncate_by_path(ino, size, pid).await?,
+            Node::Working(_) => self.truncate_apart(ino, size, pid).await?,
             Node::Content(id, _) | Node::Blank(id) => {
-                if lock(&self.bounces).send_back(pid, id, Wish::Write) {
+                if self.send_back(pid, id, Wish::Write) {
                     return Err(Error::Stale);
                 }
-                self.clone().truncate_by_path(ino, size, pid).await?;
+                self.truncate_apart(ino, size, pid).await?;
             }
             node if node.is_directory() => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
         }
         self.getattr(ino, fh).await
+    }
+
+    /// Truncates in a task of its own: a caller that gives up must not leave a handle behind.
+    async fn truncate_apart(self: &Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
+        let truncation = tokio::spawn(Arc::clone(self).truncate_by_path(ino, size, pid));
+        truncation.await.unwrap_or(Err(Error::Io))
     }
 
     /// truncate(2): an open, a change of size, and a close whose push answers.

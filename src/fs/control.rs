@@ -83,8 +83,8 @@ impl Fs {
 
 fn kept_node(kept: &Unpushed) -> Node {
     Node::Kept {
-        when: kept.when,
-        size: kept.size,
+        when: kept.stamp.when,
+        size: kept.stamp.size,
     }
 }
 

@@ -8,8 +8,9 @@ use super::node::Node;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
 use crate::artifact::{ArtifactId, Item, RepoName};
 
-/// How many entries one call hands out at most: more than a kernel's buffer takes.
-const CHUNK: usize = 1_024;
+/// How many entries one call hands out at most. A kernel's buffer takes some hundred; each that it
+/// doesn't take was made for nothing.
+const CHUNK: usize = 256;
 
 /// The offsets of `.` and `..`; the entries proper follow.
 const DOTS: u64 = 2;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
 
 use super::bounce::Wish;
 use super::handle::Handle;
@@ -31,7 +32,7 @@ impl Fs {
             Node::Blank(id) if self.registry.has_error(&id) => return Err(Error::Io),
             Node::Blank(_) => (Handle::Bytes(Bytes::new()), false),
             Node::Working(working) if working.is_open() => {
-                working.open(&self.staging_dir(), Base::Absent, &[], false, self.now())?;
+                working.open(&self.staging_dir(), Base::default(), &[], false, self.now())?;
                 let append = false;
                 (Handle::Working { working, append }, true)
             }
@@ -42,7 +43,9 @@ impl Fs {
             }
             Node::Report(report) => (Handle::Bytes(self.render(report)), false),
             Node::Kept { when, .. } => {
-                let bytes = self.registry.read_unpushed(when);
+                let registry = Arc::clone(&self.registry);
+                let read = tokio::task::spawn_blocking(move || registry.read_unpushed(when));
+                let bytes = read.await.map_err(|_| Error::Io)?;
                 (Handle::Bytes(bytes.map_err(|error| local(&error))?), false)
             }
             _ => return Err(Error::IsDirectory),
@@ -68,19 +71,27 @@ impl Fs {
             Ok(pulled) => pulled.known.revision == known.revision,
             Err(error) => error.kind != crate::registry::ErrorKind::NotFound,
         };
-        let mut bounces = lock(&self.bounces);
         if is_newest {
-            bounces.take(pid, id, Wish::Read);
-        } else if bounces.send_back(pid, id, Wish::Read) {
+            lock(&self.bounces).take(pid, id, Wish::Read);
+        } else if self.send_back(pid, id, Wish::Read) {
             return Err(Error::Stale);
         }
-        drop(bounces);
-        if !is_newest && let Some(bytes) = self.registry.cached(known) {
+        if !is_newest
+            && pid != 0
+            && pulled.is_ok()
+            && let Some(bytes) = self.registry.cached(known)
+        {
             // Sent back, and overtaken again: what was looked up a moment ago is given whole.
             // Newer bytes under this inode's size would be cut off by whoever trusts in it.
             return Ok((Handle::Bytes(bytes), true));
         }
         Ok((Handle::Bytes(pulled?.bytes), is_newest))
+    }
+
+    /// Sends a thread back to look the name up again; `false` if it has been, or can't be told
+    /// from others: threads of foreign pid namespaces all come as 0.
+    pub(super) fn send_back(&self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
+        pid != 0 && lock(&self.bounces).send_back(pid, id, wish)
     }
 
     pub(super) async fn open_for_writing(
@@ -97,7 +108,7 @@ impl Fs {
                 Ok(self.opened_working(ino, working, how, false))
             }
             Node::Content(id, _) | Node::Blank(id) => {
-                if lock(&self.bounces).send_back(pid, &id, Wish::Write) {
+                if self.send_back(pid, &id, Wish::Write) {
                     return Err(Error::Stale);
                 }
                 // Sent back, and here again without a look-up: opened through /proc/self/fd. The
@@ -143,15 +154,26 @@ impl Fs {
 
     /// Opens a writer's view: what it begins with, and what its push may replace.
     async fn open_working(&self, working: &Working, how: OpenHow, start: Start) -> Result<()> {
+        let opening = self.open_working_slowly(working, how, start);
+        let opened = tokio::time::timeout(self.registry.settings().read, opening).await;
+        opened.unwrap_or(Err(Error::Io))
+    }
+
+    async fn open_working_slowly(
+        &self,
+        working: &Working,
+        how: OpenHow,
+        start: Start,
+    ) -> Result<()> {
         if lock(&self.handles).writers() >= self.settings.max_writers {
             return Err(Error::TooManyHandles);
         }
         let id = working.id();
-        let mut base = Base::Absent;
+        let mut base = Base::default();
         let mut content = Bytes::new();
         let mut empty = start == Start::Empty;
         if !working.is_open() {
-            let known = self.registry.stat(id).await?;
+            let known = self.registry.stat(id, false).await?;
             base = Base::of(known.as_ref());
             if known.is_some() && start == Start::Newest && !how.truncate {
                 let pulled = self.registry.pull(id).await?;
@@ -251,18 +273,33 @@ impl Fs {
     pub async fn release(self: Arc<Self>, fh: u64) -> Result<()> {
         let removed = lock(&self.handles).remove(fh);
         let (ino, handle) = removed.ok_or(Error::BadHandle)?;
-        if let Handle::Working { working, .. } = handle {
-            let left = working.left();
-            if left == Left::Unpushed {
-                let pushed = self.clone().push_apart(Arc::clone(&working)).await;
+        let Handle::Working { working, .. } = handle else {
+            self.forget(ino, 1);
+            return Ok(());
+        };
+        // In a task of its own: who waits may give up, and the handle has to be given back.
+        let ending = tokio::spawn(async move {
+            self.clone().end(&working).await;
+            working.close();
+            self.forget(ino, 1);
+        });
+        ending.await.map_err(|_| Error::Io)
+    }
+
+    /// Does what is left to do when a writer's last handle goes.
+    async fn end(self: Arc<Self>, working: &Arc<Working>) {
+        match working.left() {
+            Left::Nothing => {}
+            Left::Unpushed => {
+                let pushed = self.clone().push_apart(Arc::clone(working)).await;
                 self.tell_unreported(working.id(), pushed);
-            } else if left == Left::OnlyOpened && self.registry.exists(working.id()) {
+            }
+            Left::OnlyOpened if self.registry.exists(working.id()) => {
                 self.registry.refuse_empty(working.id());
             }
-            working.close();
+            Left::OnlyOpened => {}
+            Left::Broken => self.registry.refuse_broken(working.id()),
         }
-        self.forget(ino, 1);
-        Ok(())
     }
 
     fn tell_unreported(&self, id: &ArtifactId, pushed: Result<()>) {
@@ -294,12 +331,14 @@ impl Fs {
     }
 
     async fn push(&self, working: &Working) -> Result<()> {
-        let _turn = working.turn.lock().await;
+        let end = Instant::now() + self.registry.settings().push_budget();
+        let turn = timeout_at(end, working.turn.lock()).await;
+        let _turn = turn.map_err(|_| Error::Io)?;
         let Some(snapshot) = working.snapshot()? else {
             return Ok(());
         };
         let (id, change, mut base) = (working.id(), snapshot.change, snapshot.base);
-        if snapshot.bytes.is_empty() && base == Base::Absent {
+        if snapshot.bytes.is_empty() && base.is_absent() {
             lock(&self.local).touch(id.clone(), working.suffix());
             working.note(change, base, true);
             return Ok(());
@@ -310,7 +349,7 @@ impl Fs {
         }
         let push = self
             .registry
-            .push(id, snapshot.bytes, &mut base, working.suffix());
+            .push(id, snapshot.bytes, &mut base, working.suffix(), end);
         let pushed = push.await;
         working.note(change, base, pushed.is_ok());
         pushed?;

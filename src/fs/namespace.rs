@@ -82,29 +82,17 @@ impl Fs {
         id: &ArtifactId,
         suffix: Option<Format>,
     ) -> Result<Option<Known>> {
-        let Some(known) = self.registry.stat(id).await? else {
-            return Ok(None);
-        };
-        let Some(suffix) = suffix else {
-            return Ok(Some(known));
-        };
-        let format = match known.stamp {
-            Some(stamp) => Some(stamp.format),
-            None => self
-                .registry
-                .pull(id)
-                .await?
-                .known
-                .stamp
-                .map(|stamp| stamp.format),
-        };
-        Ok(Some(known).filter(|_| format == Some(suffix)))
+        let known = self.registry.stat(id, suffix.is_some()).await?;
+        // A format that nobody can tell now is taken for HCL, as it is in a push.
+        let format = |known: &Known| known.stamp.map_or(Format::Hcl, |stamp| stamp.format);
+        Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
     }
 
     /// Tells whether an artifact that no target knows is there all the same: touched, or with a
     /// failed push whose error somebody will want to read.
     fn is_blank(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
-        lock(&self.local).is_touched(id, suffix) || self.registry.has_error(id)
+        let failed = self.registry.has_error(id) && !self.registry.exists(id);
+        failed || lock(&self.local).is_touched(id, suffix)
     }
 
     /// Finds out what a name to be created is for; refuses what is not of the contract.

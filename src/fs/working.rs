@@ -40,6 +40,8 @@ struct State {
     failed: u64,
     /// Whether anything has happened besides the truncation by opening.
     written: bool,
+    /// Why a write has failed: what is here is not what the writer wanted, and is never pushed.
+    broken: Option<Error>,
 }
 
 /// The bytes to push, and what they are to replace.
@@ -65,6 +67,8 @@ pub(super) enum Left {
     Unpushed,
     /// A truncation by opening that nothing followed.
     OnlyOpened,
+    /// What a failed write has left, which is not to be pushed.
+    Broken,
 }
 
 impl Working {
@@ -84,12 +88,13 @@ impl Working {
                 staging: None,
                 size,
                 time: now,
-                base: Base::Absent,
+                base: Base::default(),
                 handles: 0,
                 change: 0,
                 pushed: 0,
                 failed: 0,
                 written: false,
+                broken: None,
             }),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -143,6 +148,7 @@ impl Working {
             state.size = 0;
             state.time = now;
             state.change += 1;
+            state.broken = None;
         }
         state.handles += 1;
         Ok(())
@@ -153,6 +159,8 @@ impl Working {
         let state = lock(&self.state);
         if state.handles != 1 || state.change == state.pushed {
             Left::Nothing
+        } else if state.broken.is_some() {
+            Left::Broken
         } else if !state.written && state.size == 0 {
             Left::OnlyOpened
         } else if state.change == state.failed {
@@ -187,18 +195,12 @@ impl Working {
     ) -> Result<u32, Error> {
         let mut state = lock(&self.state);
         let offset = if append { state.size } else { offset };
-        let end = offset
-            .checked_add(data.len() as u64)
-            .filter(|&end| end <= self.max_size)
-            .ok_or(Error::TooBig)?;
-        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
-        staging
-            .write_all_at(data, offset)
-            .map_err(|error| local(&error))?;
-        state.size = state.size.max(end);
-        state.time = now;
+        let written = state.write(offset, data, self.max_size);
         state.change += 1;
         state.written = true;
+        state.time = now;
+        state.broken = state.broken.or(written.err());
+        written?;
         u32::try_from(data.len()).map_err(|_| Error::Invalid)
     }
 
@@ -213,20 +215,18 @@ impl Working {
     /// Cuts, or extends with zeroes.
     pub(super) fn set_size(&self, size: u64, now: SystemTime) -> Result<(), Error> {
         let mut state = lock(&self.state);
-        if size > self.max_size {
-            return Err(Error::TooBig);
-        }
-        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
-        if size != state.size {
-            staging.set_len(size).map_err(|error| local(&error))?;
-            state.time = now;
-        }
-        state.size = size;
+        let set = state.set_size(size, self.max_size);
         // A size set on purpose is a change also where it was that already: `truncate -s 0`
         // means to push, and is told that nothing empty is pushed.
         state.change += 1;
         state.written = true;
-        Ok(())
+        state.time = now;
+        state.broken = match set {
+            // Begun anew.
+            Ok(()) if size == 0 => None,
+            set => state.broken.or(set.err()),
+        };
+        set
     }
 
     /// Returns the bytes to push; `None` if there are none that have not been pushed.
@@ -234,6 +234,9 @@ impl Working {
         let state = lock(&self.state);
         if state.change == state.pushed {
             return Ok(None);
+        }
+        if let Some(error) = state.broken {
+            return Err(error);
         }
         let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
         let bytes = read_at(staging, 0, state.size).map_err(|error| local(&error))?;
@@ -253,6 +256,31 @@ impl Working {
             true => state.pushed = change,
             false => state.failed = change,
         }
+    }
+}
+
+impl State {
+    fn write(&mut self, offset: u64, data: &[u8], max_size: u64) -> Result<(), Error> {
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|&end| end <= max_size)
+            .ok_or(Error::TooBig)?;
+        let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
+        staging
+            .write_all_at(data, offset)
+            .map_err(|error| local(&error))?;
+        self.size = self.size.max(end);
+        Ok(())
+    }
+
+    fn set_size(&mut self, size: u64, max_size: u64) -> Result<(), Error> {
+        if size > max_size {
+            return Err(Error::TooBig);
+        }
+        let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
+        staging.set_len(size).map_err(|error| local(&error))?;
+        self.size = size;
+        Ok(())
     }
 }
 

@@ -50,12 +50,20 @@ impl Error {
             .map(|(_, failure)| ErrorKind::of(failure.kind))
             .find(|kind| *kind != ErrorKind::Outage)
             .unwrap_or(ErrorKind::Outage);
-        let reasons: Vec<String> = failures
-            .iter()
-            .map(|(url, failure)| format!("{url}: {failure}"))
-            .collect();
-        Self::new(kind, format!("{what}: {}", reasons.join("; ")))
+        Self::new(kind, format!("{what}: {}", reasons(failures)))
     }
+}
+
+/// Says what each target has answered, each with its URL.
+pub fn reasons<'a>(failures: impl IntoIterator<Item = (&'a str, &'a Failure)>) -> String {
+    let reasons: Vec<String> = failures
+        .into_iter()
+        .map(|(url, failure)| match failure.reason.contains(url) {
+            true => failure.to_string(),
+            false => format!("{url}: {failure}"),
+        })
+        .collect();
+    reasons.join("; ")
 }
 
 impl ErrorKind {

@@ -10,12 +10,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::catalogue::{Freshness, From};
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::record::Known;
 use super::route::{Route, TargetId, Watched, share};
 use crate::artifact::{ArtifactId, Item, RepoName};
-use crate::target::Failure;
+use crate::target::{Failure, Kind};
 
 /// For how long the other backups are waited for once one has answered, when the registry has an
 /// outage: each may hold what another has missed, and a hung one must not cost the deadline.
@@ -83,22 +83,30 @@ impl Registry {
         }
     }
 
-    /// Returns what is known of an artifact's newest content; `None` if there is none.
+    /// Returns what is known of an artifact's newest content; `None` if there is none. With
+    /// `stamp`, its stamp too, if anybody can tell it.
     ///
     /// # Errors
     ///
     /// [`Error`] if the registry refuses, or no target can say and none ever has.
-    pub async fn stat(self: &Arc<Self>, id: &ArtifactId) -> Result<Option<Known>, Error> {
+    pub async fn stat(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        stamp: bool,
+    ) -> Result<Option<Known>, Error> {
+        let end = Instant::now() + self.settings.metadata;
         let asked = self.refresh(&id.repo).await;
-        if let Err(error) = asked
-            && (error.kind != ErrorKind::Outage || self.catalogue.age(&id.repo).is_none())
-        {
-            return Err(error);
+        let must_be_read = self.catalogue.peek(id, |record| record.must_be_read(stamp));
+        if let Err(error) = asked {
+            // What the journal still owes is known also where no target has ever been heard.
+            let is_known = self.catalogue.age(&id.repo).is_some() || self.exists(id);
+            if error.kind != ErrorKind::Outage || !is_known {
+                return Err(error);
+            }
         }
-        let must_be_read = self.catalogue.peek(id, |record| record.must_be_read());
         if must_be_read == Some(true) {
             // The listing says too little. A content that can't be read now is shown as listed.
-            let looked_up = tokio::time::timeout(self.settings.metadata, self.pull(id)).await;
+            let looked_up = timeout_at(end, self.pull(id)).await;
             if let Ok(Ok(_)) = looked_up {
                 self.catalogue
                     .change(id, super::record::Record::was_looked_up);
@@ -171,9 +179,10 @@ impl Registry {
             .map(|failure| (target, failure))
             .into_iter()
             .collect();
-        if registry_answered || self.falls_back(failures.first().map(|(_, failure)| failure)) {
+        let falls_back = |(_, failure): &(_, Failure)| self.falls_back(failure);
+        if registry_answered || failures.first().is_some_and(falls_back) {
             let backups = route.backups.iter().map(|backup| ask(backup, end));
-            let (listings, failed) = first_and_grace(backups, end).await;
+            let (listings, failed) = first_and_grace(backups, end, registry_answered).await;
             for (target, listing) in &listings {
                 note(target, listing);
             }
@@ -185,7 +194,7 @@ impl Registry {
         let failures = failures
             .iter()
             .map(|(target, failure)| (target.url(), failure));
-        Err(Error::of_failures(format!("can't list {repo}"), failures))
+        Err(self.of_listing(format!("can't list {repo}"), failures))
     }
 
     async fn refresh_roots(self: &Arc<Self>) -> Result<(), Error> {
@@ -232,7 +241,7 @@ impl Registry {
             let failures = failures
                 .iter()
                 .map(|(target, failure)| (target.url(), failure));
-            return Err(Error::of_failures("can't list the repositories", failures));
+            return Err(self.of_listing("can't list the repositories".into(), failures));
         }
         if !failures.is_empty() {
             // Without its registry a route's list may lack what a backup has missed.
@@ -257,17 +266,15 @@ impl Registry {
         match reply {
             Ok(roots) if self.settings.fallback_on.not_found => {
                 let backups = route.backups.iter().map(|backup| ask(backup, end));
-                let (mut listings, _) = first_and_grace(backups, end).await;
+                let (mut listings, _) = first_and_grace(backups, end, true).await;
                 listings.insert(0, (target, roots));
                 (listings, Vec::new())
             }
             Ok(roots) => (vec![(target, roots)], Vec::new()),
-            Err(failure) if !self.falls_back(Some(&failure)) => {
-                (Vec::new(), vec![(target, failure)])
-            }
+            Err(failure) if !self.falls_back(&failure) => (Vec::new(), vec![(target, failure)]),
             Err(failure) => {
                 let backups = route.backups.iter().map(|backup| ask(backup, end));
-                let (listings, mut failed) = first_and_grace(backups, end).await;
+                let (listings, mut failed) = first_and_grace(backups, end, false).await;
                 failed.insert(0, (target, failure));
                 (listings, failed)
             }
@@ -275,13 +282,27 @@ impl Registry {
     }
 
     /// Tells whether a registry's failure sends a read on to the backups.
-    pub(super) fn falls_back(&self, failure: Option<&Failure>) -> bool {
-        use crate::target::Kind;
-        failure.is_some_and(|failure| {
-            failure.is_outage()
-                || (failure.kind == Kind::Denied && self.settings.fallback_on.denied)
-                || (failure.kind == Kind::NotFound && self.settings.fallback_on.not_found)
-        })
+    pub(super) fn falls_back(&self, failure: &Failure) -> bool {
+        failure.is_outage()
+            || (failure.kind == Kind::Denied && self.settings.fallback_on.denied)
+            || (failure.kind == Kind::NotFound && self.settings.fallback_on.not_found)
+    }
+
+    /// Makes the error of a listing that nobody could give. Only the registry's answer, which
+    /// comes first, is one: what the backups answer is that they couldn't help.
+    fn of_listing<'a>(
+        &self,
+        what: String,
+        failures: impl Iterator<Item = (&'a str, &'a Failure)>,
+    ) -> Error {
+        let failures: Vec<_> = failures.collect();
+        let answer = failures
+            .first()
+            .filter(|(_, failure)| !self.falls_back(failure));
+        let kind = answer.map_or(ErrorKind::Outage, |(_, failure)| {
+            ErrorKind::of(failure.kind)
+        });
+        Error::new(kind, format!("{what}: {}", reasons(failures)))
     }
 
     /// Hides names that are not of this contract: counted, and logged once.
@@ -319,15 +340,22 @@ pub(super) fn registry_deadline(route: &Route, end: Instant) -> Instant {
     share(end, if route.backups.is_empty() { 1 } else { 2 })
 }
 
-/// Waits for the replies of several targets: for all of them until the first answer, and then
-/// only a little longer.
-async fn first_and_grace<T, F>(questions: impl Iterator<Item = F>, end: Instant) -> Replies<T>
+/// Waits for the replies of several targets: for all of them until the first answer (`answered`
+/// if there has been one before), and then only a little longer.
+async fn first_and_grace<T, F>(
+    questions: impl Iterator<Item = F>,
+    end: Instant,
+    answered: bool,
+) -> Replies<T>
 where
     F: Future<Output = (Arc<Watched>, Result<T, Failure>)>,
 {
     let mut questions: FuturesUnordered<F> = questions.collect();
     let (mut answers, mut failures) = (Vec::new(), Vec::new());
-    let mut until = end;
+    let mut until = match answered {
+        true => end.min(Instant::now() + GRACE),
+        false => end,
+    };
     while let Ok(Some((target, reply))) = timeout_at(until, questions.next()).await {
         match reply {
             Ok(answer) => {

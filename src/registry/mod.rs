@@ -6,22 +6,25 @@
 
 mod cache;
 mod catalogue;
+mod claim;
 mod delete;
 mod error;
 mod events;
 mod flight;
+mod journal;
 mod list;
 mod metrics;
 mod pull;
 mod push;
 mod receipt;
 mod record;
+mod redo;
 mod route;
 mod settings;
 mod state_dir;
 mod status;
 mod turn;
-mod unpushed;
+mod verdict;
 
 use std::fmt;
 use std::io;
@@ -35,12 +38,13 @@ use cache::Cache;
 use catalogue::Catalogue;
 use events::Events;
 use flight::Flights;
+use journal::Journal;
 use metrics::Metrics;
 use turn::Turns;
-use unpushed::UnpushedStore;
 
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
+pub use journal::Record as Unpushed;
 pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::Base;
@@ -49,7 +53,6 @@ pub use route::{Route, Routes, State, TargetId, Watched};
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
 pub use status::{About, Mount};
-pub use unpushed::Unpushed;
 
 /// Locks a mutex. A panic while it was held is answered with one EIO where it happened; the data
 /// behind these locks is bookkeeping that every next reply corrects, so it is used as it is.
@@ -94,7 +97,8 @@ pub struct Registry {
     cache: Cache,
     events: Events,
     metrics: Metrics,
-    unpushed: UnpushedStore,
+    journal: Arc<Journal>,
+    redo: redo::Redo,
     state: StateDir,
     stamps: StampClock,
     wall: WallClock,
@@ -116,10 +120,10 @@ impl Registry {
         state: StateDir,
         wall: WallClock,
     ) -> Result<Arc<Self>, StateDirError> {
-        let dir = state.unpushed();
+        let dir = state.journal();
         let path = dir.display().to_string();
-        let (unpushed, unreadable) =
-            UnpushedStore::open(dir).map_err(|source| StateDirError::Io { path, source })?;
+        let (journal, damaged) = Journal::open(dir, settings.journal_bytes)
+            .map_err(|source| StateDirError::Io { path, source })?;
         let registry = Self {
             catalogue: Catalogue::new(settings.ttl),
             cache: Cache::new(settings.cache_bytes),
@@ -132,20 +136,20 @@ impl Registry {
             pulls: Flights::default(),
             settings,
             routes,
-            unpushed,
+            journal: Arc::new(journal),
+            redo: redo::Redo::default(),
             state,
             wall,
         };
-        for path in unreadable {
-            registry.tell(
-                Event::new(
-                    Level::Warn,
-                    "unpushed",
-                    "left alone what is not a kept push",
-                )
-                .with("path", path.display().to_string()),
+        for path in damaged {
+            let event = Event::new(
+                Level::Error,
+                "journal-damaged",
+                "a record of the journal is damaged, and was set aside",
             );
+            registry.tell(event.with("path", path.display().to_string()));
         }
+        registry.take_up();
         Ok(Arc::new(registry))
     }
 
@@ -161,7 +165,7 @@ impl Registry {
 
     /// Returns the failed pushes whose bytes are kept, oldest first.
     pub fn unpushed(&self) -> Vec<Unpushed> {
-        self.unpushed.list()
+        self.journal.failed()
     }
 
     /// Reads the bytes of a failed push.
@@ -170,7 +174,7 @@ impl Registry {
     ///
     /// The I/O error, `NotFound` if there is no such push.
     pub fn read_unpushed(&self, when: u64) -> io::Result<bytes::Bytes> {
-        self.unpushed.read(when)
+        self.journal.content(when)
     }
 
     /// Removes a failed push, for good.
@@ -179,7 +183,7 @@ impl Registry {
     ///
     /// The I/O error, `NotFound` if there is no such push.
     pub fn remove_unpushed(&self, when: u64) -> io::Result<()> {
-        self.unpushed.remove(when)
+        self.journal.remove(when)
     }
 
     /// Tells an event: one line in the log, and one in `.atlasfs/events`.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Registry;
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
 use super::record::{Belief, Known, Source};
 use super::route::{Route, Watched, share};
-use crate::artifact::ArtifactId;
+use crate::artifact::{ArtifactId, Stamp};
 use crate::target::{Content, Failure, Kind};
 
 /// A pulled content.
@@ -67,6 +67,7 @@ impl Registry {
     }
 
     async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
+        let end = Instant::now() + self.settings.read;
         let fresh = self.refresh(&id.repo).await;
         if let Err(error) = &fresh
             && error.kind != ErrorKind::Outage
@@ -87,7 +88,7 @@ impl Registry {
                 _ => not_found(id),
             });
         };
-        if let Some(bytes) = stamp.and_then(|stamp| self.cache.get(&stamp.sha256)) {
+        if let Some(bytes) = stamp.and_then(|stamp| self.at_hand(&stamp)) {
             return Ok(Pulled {
                 bytes,
                 known,
@@ -101,24 +102,35 @@ impl Registry {
         let id = id.clone();
         let pulled = self.pulls.join(&flight, || async move {
             let route = registry.route(&id.repo)?;
-            registry.fetch(&id, route).await
+            registry.fetch(&id, route, end).await
         });
         let (id, _) = &flight;
         pulled.await.unwrap_or_else(|| Err(panicked("pulling", id)))
     }
 
+    /// Returns a content that this machine has: in the cache, or in the journal on its way.
+    fn at_hand(&self, stamp: &Stamp) -> Option<Bytes> {
+        self.cache.get(&stamp.sha256).or_else(|| {
+            let owed = self.journal.owed().into_iter();
+            let mut owed = owed.filter(|record| record.stamp == *stamp);
+            let bytes = self.journal.content(owed.next()?.stamp.when).ok()?;
+            self.cache.insert(stamp.sha256, bytes.clone());
+            Some(bytes)
+        })
+    }
+
     /// Asks the targets in order.
-    async fn fetch(&self, id: &ArtifactId, route: &Route) -> Result<Pulled, Error> {
-        let end = Instant::now() + self.settings.read;
+    async fn fetch(&self, id: &ArtifactId, route: &Route, end: Instant) -> Result<Pulled, Error> {
         let mut failures: Vec<(&str, Failure)> = Vec::new();
         let mut left = route.targets().count();
         for target in route.targets() {
+            let begun = Instant::now();
             let deadline = share(end, left);
             left -= 1;
             let limit = self.settings.max_size;
             let reply = target.ask(|target| target.get(id, limit, deadline)).await;
             let failure = match reply {
-                Ok(content) => match self.believe(id, route, target, &content) {
+                Ok(content) => match self.believe(id, route, target, &content, begun) {
                     Some(pulled) => {
                         self.tell_fallback(id, route, target, &failures);
                         return Ok(pulled);
@@ -127,23 +139,44 @@ impl Registry {
                 },
                 Err(failure) => failure,
             };
-            let is_registry = route.is_registry(target.id);
-            let go_on = match failure.kind {
-                // Deleted is deleted, unless the registry has never got it from this mount.
-                Kind::NotFound if is_registry => {
-                    self.settings.fallback_on.not_found
-                        || !self.catalogue.change(id, |record| record.absent(target.id))
-                }
-                // A backup may have missed the push that the next one has.
-                Kind::NotFound => true,
-                _ => self.falls_back(Some(&failure)) || !is_registry,
-            };
+            let ends = route.is_registry(target.id) && self.ends_here(id, target, &failure, begun);
             failures.push((target.url(), failure));
-            if !go_on {
-                break;
+            if ends {
+                return Err(match failures.pop() {
+                    Some((_, failure)) if failure.kind == Kind::NotFound => not_found(id),
+                    last => Error::of_failures(
+                        format!("can't pull {id}"),
+                        last.iter().map(|(url, failure)| (*url, failure)),
+                    ),
+                });
             }
         }
         self.serve_stale(id, &failures)
+    }
+
+    /// Decides whether the registry's failure is its answer, and ends the pull. What a backup
+    /// answers never does: the next one may have what it has missed.
+    fn ends_here(
+        &self,
+        id: &ArtifactId,
+        registry: &Watched,
+        failure: &Failure,
+        begun: Instant,
+    ) -> bool {
+        match failure.kind {
+            // Deleted is deleted, unless the registry has never got it from this mount.
+            Kind::NotFound => {
+                !self.settings.fallback_on.not_found
+                    && self
+                        .catalogue
+                        .change(id, |record| record.absent(registry.id, begun))
+            }
+            Kind::Corrupt => {
+                self.catalogue.change(id, |record| record.unreadable());
+                false
+            }
+            _ => !self.falls_back(failure),
+        }
     }
 
     /// Takes a content that a target gave, unless the target is behind.
@@ -153,12 +186,13 @@ impl Registry {
         route: &Route,
         target: &Watched,
         content: &Content,
+        begun: Instant,
     ) -> Option<Pulled> {
         self.stamps.observe(content.stamp.when);
         let known = self.catalogue.change(id, |record| {
             let is_registry = route.is_registry(target.id);
             let revision = || self.catalogue.next_revision();
-            match record.read(target.id, is_registry, content, revision) {
+            match record.read(target.id, is_registry, content, begun, revision) {
                 Belief::Believed => record.current().cloned(),
                 Belief::Behind => None,
             }
@@ -210,26 +244,26 @@ impl Registry {
 
     /// Serves the newest content known from the cache, when no target could, and labels it.
     fn serve_stale(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> Result<Pulled, Error> {
-        let all = failures.iter().map(|(url, failure)| (*url, failure));
-        let error = Error::of_failures(format!("can't pull {id}"), all);
         let known = self.catalogue.peek(id, |record| record.current().cloned());
         let Some(known) = known.flatten() else {
             return Err(not_found(id));
         };
-        let all_out = failures.iter().all(|(_, failure)| failure.is_outage());
-        let cached = known.stamp.and_then(|stamp| self.cache.get(&stamp.sha256));
-        match cached.filter(|_| all_out) {
+        match known.stamp.and_then(|stamp| self.at_hand(&stamp)) {
             Some(bytes) => Ok(Pulled {
                 bytes,
                 known,
                 source: Source::Cache,
                 stale: Some(self.staleness(id)),
             }),
-            // The name is there, so "not found" by a backup can't be the whole truth.
-            None if error.kind == ErrorKind::NotFound => {
-                Err(Error::new(ErrorKind::Outage, error.reason))
+            // The name is there, so no backup's answer can be the whole truth.
+            None => {
+                let all = failures.iter().map(|(url, failure)| (*url, failure));
+                let reasons = reasons(all);
+                Err(Error::new(
+                    ErrorKind::Outage,
+                    format!("can't pull {id}: {reasons}"),
+                ))
             }
-            None => Err(error),
         }
     }
 

@@ -1,50 +1,74 @@
 //! Push: the tee to every target, and its verdict.
 //!
-//! One push goes: turn → check → stamp → (the journal's place: issue B) → registry → backups, all
-//! at once → verdict. Whatever fails, the bytes are kept.
+//! One push goes: turn → check → stamp → journal → registry → backups, all at once → verdict.
+//! Whatever fails, the journal keeps the bytes; whoever has missed a success is given it by `redo`.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::list::registry_deadline;
-use super::receipt::receipt;
-use super::record::{Expectation, Known};
+use super::record::Known;
 use super::route::{Route, TargetId, Watched};
-use super::{Durability, Registry, Unpushed};
-use crate::artifact::{
-    ArtifactId, Format, Item, Rejection, Sha256, Stamp, check_plan, check_schema,
-};
-use crate::target::{Condition, Failure, Kind, Token};
+use super::{Durability, Registry};
+use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
+use crate::target::{Condition, Failure, Token};
 
 /// What a handle was opened on: the content that its push may replace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Base {
-    /// There was no such artifact.
-    Absent,
-    /// The content of this revision.
-    Revision(u64),
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The content's number; `None` if there was no such artifact.
+    revision: Option<u64>,
+    /// The handle's own push that has failed, as far as anybody knows.
+    attempt: Option<Stamp>,
 }
 
 impl Base {
     /// Returns the base that a handle has which is opened now.
     pub fn of(known: Option<&Known>) -> Self {
-        known.map_or(Base::Absent, |known| Base::Revision(known.revision))
+        Self {
+            revision: known.map(|known| known.revision),
+            attempt: None,
+        }
+    }
+
+    /// Tells whether there was no such artifact.
+    pub fn is_absent(&self) -> bool {
+        self.revision.is_none()
+    }
+
+    /// Tells whether the base is still the newest content. A failed push of this very handle that
+    /// a target has got all the same is nobody else's.
+    fn is(&self, current: Option<&Known>) -> bool {
+        let own = current.and_then(|known| known.stamp);
+        self.revision == current.map(|known| known.revision)
+            || (own.is_some() && own == self.attempt)
+    }
+
+    /// Returns the stamp for a push. One that is tried again, by the next close after a failed
+    /// one, is the same push: a target that has got it by then has got it.
+    fn attempt(&mut self, fresh: Stamp) -> Stamp {
+        let again = self
+            .attempt
+            .filter(|attempt| attempt.sha256 == fresh.sha256 && attempt.format == fresh.format);
+        *self.attempt.insert(again.unwrap_or(fresh))
     }
 }
 
 /// A document on its way, and how far it has come.
-struct Push<'a> {
-    id: &'a ArtifactId,
-    route: &'a Route,
-    content: &'a Bytes,
-    stamp: Stamp,
-    got: Vec<(TargetId, Option<Token>)>,
-    missing: Vec<(&'a Arc<Watched>, Failure)>,
+pub(super) struct Push<'a> {
+    pub(super) id: &'a ArtifactId,
+    pub(super) route: &'a Route,
+    pub(super) content: &'a Bytes,
+    pub(super) stamp: Stamp,
+    /// An earlier push of the same handle that has failed, as far as anybody knows.
+    pub(super) attempt: Option<Stamp>,
+    pub(super) got: Vec<(TargetId, Option<Token>)>,
+    pub(super) missing: Vec<(&'a Arc<Watched>, Failure)>,
 }
 
 impl Registry {
@@ -52,7 +76,7 @@ impl Registry {
     /// file's name says. `base` is what the document may replace; it becomes the document itself
     /// as soon as any target has it, also if these are too few for a success.
     ///
-    /// The caller must not give up before this returns: it keeps its own deadline.
+    /// It ends by `end`, with what it knows then; the caller must not give up before.
     ///
     /// # Errors
     ///
@@ -65,62 +89,119 @@ impl Registry {
         content: Bytes,
         base: &mut Base,
         suffix: Option<Format>,
+        end: Instant,
     ) -> Result<(), Error> {
-        let _turn = self.turns.take(id).await;
-        let pushed = self.push_in_turn(id, &content, base, suffix).await;
-        match &pushed {
-            Ok(()) => self.unpushed.pushed(id, &Sha256::of(&content)),
-            Err(error) => self.keep(id, &content, error),
+        let turn = timeout_at(end, self.turns.take(id)).await;
+        let earlier = base.attempt;
+        let stamp = match &turn {
+            Ok(_) => self.prepare(id, &content, base, suffix).await,
+            Err(_) => Err(not_our_turn("push", id)),
+        };
+        let pushed = match &stamp {
+            Ok(stamp) => {
+                let push = Push {
+                    id,
+                    route: self.route(&id.repo)?,
+                    content: &content,
+                    stamp: *stamp,
+                    attempt: earlier,
+                    got: Vec::new(),
+                    missing: Vec::new(),
+                };
+                self.tee(push, base, end).await
+            }
+            Err(error) => Err(error.clone()),
+        };
+        if let Err(error) = &pushed {
+            self.keep(id, &content, stamp.ok(), error).await;
         }
         pushed
     }
 
-    async fn push_in_turn(
-        &self,
+    /// Checks a document, and gives it its stamp.
+    async fn prepare(
+        self: &Arc<Self>,
         id: &ArtifactId,
         content: &Bytes,
         base: &mut Base,
         suffix: Option<Format>,
-    ) -> Result<(), Error> {
-        let route = self.route(&id.repo)?;
-        let end = Instant::now() + self.settings.push;
-        let current = self.catalogue.peek(id, |record| record.current().cloned());
-        let current = current.flatten();
-        if Base::of(current.as_ref()) != *base {
+    ) -> Result<Stamp, Error> {
+        let current = self.current(id).await;
+        if !base.is(current.as_ref()) {
             return Err(conflict(
                 id,
                 "it has been pushed, or deleted, since it was opened",
             ));
         }
-        let format = current
-            .and_then(|known| known.stamp)
-            .map(|stamp| stamp.format);
+        // What could not be read is taken for HCL: that is what must not become SQL by accident.
+        let format = current.map(|known| known.stamp.map_or(Format::Hcl, |stamp| stamp.format));
         let format = self.check(id, content, suffix, format)?;
-        let when = self.stamps.next(self.wall.now());
-        let mut push = Push {
-            id,
-            route,
-            content,
-            stamp: self.catalogue.change(id, |record| {
-                record.attempt(Stamp::new(when, content, format))
-            }),
-            got: Vec::new(),
-            missing: Vec::new(),
-        };
-        let deadline = registry_deadline(route, end);
-        match self.put_to_registry(&push, deadline).await {
-            Ok(token) => push.got.push((route.registry.id, token)),
-            Err(failure) if failure.kind == Kind::Conflict => {
-                return Err(conflict(id, &failure.reason));
+        let stamp = Stamp::new(self.stamps.next(self.wall.now()), content, format);
+        Ok(base.attempt(stamp))
+    }
+
+    /// Gives a document to the targets, when it is durable on this machine.
+    async fn tee(&self, mut push: Push<'_>, base: &mut Base, end: Instant) -> Result<(), Error> {
+        let (id, stamp) = (push.id, push.stamp);
+        let _live = self.redo.hands_off(stamp.when);
+        self.write_journal(id, push.content, stamp, end).await?;
+        let registry = &push.route.registry;
+        match self.claim(&push, registry_deadline(push.route, end)).await {
+            Claim::Got(token) => push.got.push((registry.id, token)),
+            Claim::Missed(failure) => push.missing.push((registry, failure)),
+            Claim::Lost(why) => return Err(conflict(id, &why)),
+            Claim::Undecided(failure) => {
+                let what = format!("can't push {id}: somebody may have been faster");
+                return Err(Error::of_failures(what, [(registry.url(), &failure)]));
             }
-            Err(failure) => push.missing.push((&route.registry, failure)),
         }
         // When the registry decides and has failed, a backup must not hold what nobody was told
         // to be pushed.
         if push.missing.is_empty() || self.settings.durability == Durability::Any {
             put_to_backups(&mut push, end).await;
         }
-        self.verdict(push, base)
+        self.take_in(&push, base);
+        self.verdict(&push)?;
+        self.settle_journal(&push, end).await;
+        Ok(())
+    }
+
+    async fn write_journal(
+        &self,
+        id: &ArtifactId,
+        content: &Bytes,
+        stamp: Stamp,
+        end: Instant,
+    ) -> Result<(), Error> {
+        let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
+        let written = tokio::task::spawn_blocking(move || journal.begin(&owner, &stamp, &bytes));
+        let written = match timeout_at(end, written).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        written.map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    ErrorKind::NoSpace
+                }
+                _ => ErrorKind::Outage,
+            };
+            let message = format!("can't push {id}: the journal can't be written: {error}");
+            Error::new(kind, message)
+        })
+    }
+
+    /// Returns the content that a push would replace, with its format if anybody can tell it.
+    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Known> {
+        let current = self.catalogue.peek(id, |record| record.current().cloned());
+        match current.flatten() {
+            Some(known) if known.stamp.is_none() => {
+                let pulled = self.pull(id).await.map(|pulled| pulled.known);
+                Some(pulled.unwrap_or(known))
+            }
+            current => current,
+        }
     }
 
     fn check(
@@ -131,7 +212,8 @@ impl Registry {
         current: Option<Format>,
     ) -> Result<Format, Error> {
         let checked = match &id.item {
-            _ if content.is_empty() => Err(Rejection::Empty),
+            // As a desired state that is empty, whether or not anything is checked.
+            _ if content.iter().all(u8::is_ascii_whitespace) => Err(Rejection::Empty),
             Item::Plan(name) if self.settings.validate => {
                 check_plan(content, name).map(|()| Format::Hcl)
             }
@@ -146,167 +228,49 @@ impl Registry {
         })
     }
 
-    /// The registry decides conflicts: it takes the document only in place of what the mount
-    /// believes it to hold.
-    async fn put_to_registry(
-        &self,
-        push: &Push<'_>,
-        deadline: Instant,
-    ) -> Result<Option<Token>, Failure> {
-        let (id, registry) = (push.id, &push.route.registry);
-        let expectation = self
-            .catalogue
-            .peek(id, |record| record.expectation(registry.id))
-            .unwrap_or(Expectation::Absent);
-        let condition = match expectation {
-            Expectation::Absent => Condition::Absent,
-            Expectation::Token(token) => Condition::Unchanged(token),
-            Expectation::Ask => self.ask_condition(id, registry, deadline).await?,
-        };
-        let content = push.content.clone();
-        let (stamp, condition) = (&push.stamp, &condition);
-        let put = registry.ask(|target| target.put(id, content, stamp, condition, deadline));
-        match put.await {
-            // A reply may have been lost on the way, and the request sent again: then the content
-            // in the way is this very push.
-            Err(failure) if failure.kind == Kind::Conflict => {
-                let there = registry.ask(|target| target.head(id, deadline)).await;
-                match there {
-                    Ok(meta) if meta.stamp == Some(push.stamp) => Ok(meta.token),
-                    _ => Err(failure),
-                }
-            }
-            put => put,
-        }
-    }
-
-    /// Asks the registry what it holds, and makes of it the condition under which it may be
-    /// replaced: that it isn't newer than what this mount knows.
-    async fn ask_condition(
-        &self,
-        id: &ArtifactId,
-        registry: &Watched,
-        deadline: Instant,
-    ) -> Result<Condition, Failure> {
-        let newer = || Failure::new(Kind::Conflict, "the registry holds a newer content");
-        let floor = self
-            .catalogue
-            .peek(id, |record| record.newest_time())
-            .flatten();
-        let (owed, known) = self
-            .catalogue
-            .peek(id, |record| {
-                (
-                    record.owed().contains(&registry.id),
-                    record.current().is_some(),
-                )
-            })
-            .unwrap_or_default();
-        match registry.ask(|target| target.head(id, deadline)).await {
-            Err(failure) if failure.kind == Kind::NotFound && (owed || !known) => {
-                Ok(Condition::Absent)
-            }
-            Err(failure) if failure.kind == Kind::NotFound => Err(Failure::new(
-                Kind::Conflict,
-                "it has been deleted from the registry",
-            )),
-            Err(failure) => Err(failure),
-            Ok(meta) => {
-                let when = meta.stamp.map_or(meta.modified, |stamp| stamp.time());
-                match (floor, meta.token) {
-                    (Some(floor), _) if when > floor => Err(newer()),
-                    (None, _) => Err(newer()),
-                    (Some(_), Some(token)) => Ok(Condition::Unchanged(token)),
-                    (Some(_), None) => Ok(Condition::None),
-                }
-            }
-        }
-    }
-
-    /// Decides whether the push has succeeded, and tells of it in every place where one may look.
-    fn verdict(&self, push: Push<'_>, base: &mut Base) -> Result<(), Error> {
-        let Push { id, stamp, .. } = push;
-        let has_registry = push
-            .got
-            .iter()
-            .any(|(target, _)| push.route.is_registry(*target));
-        let done = match self.settings.durability {
-            Durability::Any => !push.got.is_empty(),
-            Durability::Registry => has_registry,
-            Durability::All => push.missing.is_empty(),
-        };
-        let failures = push.missing.iter();
-        let failures = failures.map(|(target, failure)| (target.url(), failure));
-        let error = Error::of_failures(format!("can't push {id}"), failures);
-        for target in push.route.targets() {
-            if push.got.iter().any(|(got, _)| *got == target.id) {
-                target.pushes.increment();
-            }
-        }
-        if !push.got.is_empty() {
-            let missing: Vec<TargetId> = push.missing.iter().map(|(target, _)| target.id).collect();
-            let missed = |target: &Watched| {
-                let mut missing = push.missing.iter();
-                let missed = missing.find(|(missing, _)| missing.id == target.id);
-                missed.map(|(_, failure)| failure.to_string())
-            };
-            let receipt = receipt(id, push.route, missed).to_string();
-            self.cache.insert(stamp.sha256, push.content.clone());
-            if let Some(place) = self.open_place(push.route) {
-                self.catalogue.add_root(&id.repo, place);
-            }
-            *base = self.catalogue.change(id, |record| {
-                let revision = || self.catalogue.next_revision();
-                record.pushed(stamp, &push.got, &missing, Instant::now(), revision);
-                record.receipt = Some(receipt);
-                Base::of(record.current())
-            });
-        }
-        if !done {
-            return Err(error);
-        }
-        self.tell_pushed(&push, &error);
-        Ok(())
-    }
-
-    fn tell_pushed(&self, push: &Push<'_>, missing: &Error) {
-        let Push { id, stamp, .. } = push;
-        let event = match push.missing.is_empty() {
-            true => {
-                self.metrics.pushes_complete.increment();
-                Event::new(Level::Info, "push", format!("{id} is on every target"))
-            }
-            false => {
-                self.metrics.pushes_degraded.increment();
-                let message = format!("{id} is pushed, and some target has not got it: {missing}");
-                Event::new(Level::Warn, "push-degraded", message)
-            }
-        };
-        let urls = |targets: Vec<&str>| json!(targets);
-        let got = push
-            .got
-            .iter()
-            .filter_map(|(target, _)| self.url_of(*target));
-        let missing = push.missing.iter().map(|(target, _)| target.url());
-        self.tell(
-            event
-                .with("artifact", id.to_string())
-                .with("size", stamp.size)
-                .with("sha256", stamp.sha256.to_string())
-                .with("format", stamp.format.as_str())
-                .with("targets", urls(got.collect()))
-                .with("missing", urls(missing.collect())),
-        );
-    }
-
     /// Tells that an artifact was truncated and closed, which pushes nothing.
     pub fn refuse_empty(&self, id: &ArtifactId) {
         let reason = format!("can't push {id}: {}", Rejection::Empty);
-        self.keep(id, &Bytes::new(), &Error::new(ErrorKind::Invalid, reason));
+        self.tell_failed(id, 0, &Error::new(ErrorKind::Invalid, reason), None);
     }
 
-    /// Keeps the bytes of a push that failed, and tells of the failure.
-    fn keep(&self, id: &ArtifactId, content: &Bytes, error: &Error) {
+    /// Tells that a write has failed, and that what it has left of a document is not pushed.
+    pub fn refuse_broken(&self, id: &ArtifactId) {
+        let reason = format!(
+            "can't push {id}: writing it has failed (over --max-size, or this machine's disk), and \
+             half a document is not pushed"
+        );
+        self.tell_failed(id, 0, &Error::new(ErrorKind::Invalid, reason), None);
+    }
+
+    /// Keeps the bytes of a push that failed, and tells of the failure. `stamp` is that of a push
+    /// that got as far as the journal.
+    async fn keep(&self, id: &ArtifactId, content: &Bytes, stamp: Option<Stamp>, error: &Error) {
+        let mut kept = None;
+        if !content.is_empty() {
+            let stamp = stamp.unwrap_or_else(|| {
+                Stamp::new(self.stamps.next(self.wall.now()), content, Format::Hcl)
+            });
+            let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
+            let reason = error.reason.clone();
+            let keeping =
+                tokio::task::spawn_blocking(move || journal.keep(&owner, &stamp, &bytes, &reason));
+            kept = Some(
+                keeping
+                    .await
+                    .unwrap_or_else(|bug| Err(std::io::Error::other(bug))),
+            );
+        }
+        self.tell_failed(id, content.len(), error, kept);
+    }
+
+    fn tell_failed(
+        &self,
+        id: &ArtifactId,
+        size: usize,
+        error: &Error,
+        kept: Option<std::io::Result<String>>,
+    ) {
         let (kind, counter) = match error.kind {
             ErrorKind::Conflict => ("conflict", &self.metrics.pushes_conflict),
             ErrorKind::Invalid => ("push-refused", &self.metrics.pushes_refused),
@@ -317,28 +281,13 @@ impl Registry {
             .change(id, |record| record.error = Some(error.reason.clone()));
         let mut event = Event::new(Level::Error, kind, error.reason.clone())
             .with("artifact", id.to_string())
-            .with("size", content.len());
-        if !content.is_empty() {
-            let unpushed = Unpushed {
-                id: id.clone(),
-                when: self.stamps.next(self.wall.now()),
-                size: content.len() as u64,
-                sha256: Sha256::of(content),
-                reason: error.reason.clone(),
-            };
-            let path = unpushed.path();
-            event = match self.unpushed.keep(unpushed, content) {
-                Ok(()) => event.with("kept", format!(".atlasfs/unpushed/{path}")),
-                Err(error) => event.with("not_kept", error.to_string()),
-            };
-        }
+            .with("size", size);
+        event = match kept {
+            Some(Ok(path)) => event.with("kept", format!(".atlasfs/unpushed/{path}")),
+            Some(Err(error)) => event.with("not_kept", error.to_string()),
+            None => event,
+        };
         self.tell(event);
-    }
-
-    /// Returns the place of a route among those of the registries.
-    fn open_place(&self, route: &Route) -> Option<usize> {
-        let mut open = self.routes.open().iter();
-        open.position(|open| open.registry.id == route.registry.id)
     }
 }
 
@@ -356,6 +305,14 @@ async fn put_to_backups(push: &mut Push<'_>, end: Instant) {
             Err(failure) => push.missing.push((backup, failure)),
         }
     }
+}
+
+/// The push or deletion before this one has taken all of the time.
+pub(super) fn not_our_turn(what: &str, id: &ArtifactId) -> Error {
+    Error::new(
+        ErrorKind::Outage,
+        format!("can't {what} {id}: the push before it is still under way"),
+    )
 }
 
 fn conflict(id: &ArtifactId, why: &str) -> Error {

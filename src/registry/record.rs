@@ -59,6 +59,17 @@ pub enum Expectation {
     Ask,
 }
 
+/// What is known of the registry when a push is to replace the current content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// What it is expected to hold.
+    pub expectation: Expectation,
+    /// The stamp of the newest content known.
+    pub newest: Option<Stamp>,
+    /// It may hold nothing without anybody having deleted it.
+    pub may_be_absent: bool,
+}
+
 /// Whether a content that a target gave is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Belief {
@@ -81,7 +92,7 @@ pub enum Source {
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     current: Option<Known>,
-    /// The newest stamp that this mount has served or pushed.
+    /// The newest stamp that this mount has served, shown or pushed.
     floor: Option<Stamp>,
     seen: BTreeMap<TargetId, Seen>,
     /// The registry lists a content that the mount has not identified yet.
@@ -89,8 +100,6 @@ pub struct Record {
     /// The registry has said that it is not there.
     gone: bool,
     owed: BTreeSet<TargetId>,
-    /// The stamp of a push that has failed so far.
-    attempt: Option<Stamp>,
     /// When this mount's own last push or deletion ended: a listing that was begun earlier knows
     /// nothing of it.
     changed: Option<Instant>,
@@ -118,13 +127,11 @@ impl Record {
         Some(current.clone())
     }
 
-    /// Tells whether only reading it can tell what the newest content is.
-    pub fn must_be_read(&self) -> bool {
-        self.unidentified
-            || self
-                .current
-                .as_ref()
-                .is_some_and(|current| current.stamp.is_none() && !current.shown)
+    /// Tells whether only reading it can tell what the newest content is, or (`stamp`) its stamp.
+    pub fn must_be_read(&self, stamp: bool) -> bool {
+        let current = self.current.as_ref();
+        let unread = current.is_some_and(|known| known.stamp.is_none() && (stamp || !known.shown));
+        self.unidentified || unread
     }
 
     /// Tells whether the registry lists a content that has to be read before anything is served.
@@ -151,23 +158,13 @@ impl Record {
         self.looked_up = self.source;
     }
 
-    /// Returns the time of the newest content that this mount knows of.
-    pub fn newest_time(&self) -> Option<SystemTime> {
-        let current = self.current.as_ref().map(|known| known.time);
-        current.max(self.floor.map(|floor| floor.time()))
-    }
-
     /// Tells whether the record says nothing that could not be learned again.
     pub fn is_blank(&self) -> bool {
         self.current.is_none()
             && self.floor.is_none()
+            && !self.gone
             && self.error.is_none()
             && self.seen.is_empty()
-    }
-
-    /// Returns the newest stamp that this mount has served or pushed.
-    pub fn floor(&self) -> Option<&Stamp> {
-        self.floor.as_ref()
     }
 
     /// Returns the targets that have not got the newest push of this mount.
@@ -205,8 +202,8 @@ impl Record {
                 if is_registry {
                     self.unidentified = false;
                 }
-                if self.is_newer(&stamp, true) {
-                    self.set_current(from, stamp, revision);
+                if self.is_newer(&stamp) {
+                    self.accept(from, stamp, revision);
                 }
                 self.settle(from, &stamp);
             }
@@ -239,41 +236,60 @@ impl Record {
         }
         self.seen.remove(&from);
         if decides {
-            self.absent(from);
+            self.absent(from, begun);
         }
     }
 
-    /// Takes note of the registry's word that the artifact isn't there. Returns whether that is
-    /// believed: what the mount still owes to the registry can't be there yet.
-    pub fn absent(&mut self, registry: TargetId) -> bool {
-        if self.owed.contains(&registry) {
+    /// Takes note of the registry's word, asked for at `begun`, that the artifact isn't there.
+    /// Returns whether that is believed: what the mount still owes to the registry can't be there
+    /// yet.
+    pub fn absent(&mut self, registry: TargetId, begun: Instant) -> bool {
+        if self.owed.contains(&registry) || self.is_older_than_own_change(begun) {
             return false;
         }
-        self.seen.remove(&registry);
+        self.seen.clear();
         self.current = None;
+        // What is put there after a deletion begins anew, be it an old copy that somebody restores.
+        self.floor = None;
         self.unidentified = false;
         self.gone = true;
+        self.changed = Some(begun);
         true
     }
 
-    /// Takes note of a content that a target gave, and decides whether to believe it.
+    /// Takes note that the registry lists a content and can't give it. It is not asked for it
+    /// again until it lists another one.
+    pub fn unreadable(&mut self) {
+        self.unidentified = false;
+    }
+
+    /// Takes note of a content that a target gave when it was asked at `begun`, and decides
+    /// whether to believe it.
     pub fn read(
         &mut self,
         from: TargetId,
         is_registry: bool,
         content: &Content,
+        begun: Instant,
         revision: impl FnOnce() -> u64,
     ) -> Belief {
-        let stamp = content.stamp;
+        if self.is_older_than_own_change(begun) {
+            return Belief::Behind;
+        }
         let before = self.seen.get(&from).filter(|seen| match &seen.token {
             Some(_) => seen.token == content.token,
-            None => seen.size == stamp.size,
+            None => seen.size == content.stamp.size,
         });
         let same_object = before.is_some();
+        let modified = before.and_then(|seen| seen.modified);
+        let stamp = match content.stamped {
+            true => content.stamp,
+            false => self.stamp_by_hand(from, is_registry, &content.stamp),
+        };
         let seen = Seen {
             token: content.token.clone(),
             size: stamp.size,
-            modified: before.and_then(|seen| seen.modified),
+            modified,
             stamp: Some(stamp),
         };
         self.seen.insert(from, seen);
@@ -289,7 +305,7 @@ impl Record {
             });
         if is_current {
             self.identify(stamp);
-        } else if self.is_newer(&stamp, content.stamped) {
+        } else if Some(stamp) >= self.floor {
             self.accept(from, stamp, revision);
         } else {
             return Belief::Behind;
@@ -301,14 +317,21 @@ impl Record {
         Belief::Believed
     }
 
-    /// Returns the stamp for a push of these bytes. One that is tried again, by the next close
-    /// after a failed one, is the same push: a target that has got it by then has got it.
-    pub fn attempt(&mut self, stamp: Stamp) -> Stamp {
-        let again = self.attempt.filter(|attempt| {
-            let same = attempt.sha256 == stamp.sha256 && attempt.format == stamp.format;
-            same && Some(*attempt) >= self.floor
-        });
-        *self.attempt.insert(again.unwrap_or(stamp))
+    /// Returns the stamp of a content that was put into a store by hand, which has only the
+    /// store's own time: another clock's, and often cut to the second. By hand, after a push of
+    /// this mount's that the registry had got, means later than that push.
+    fn stamp_by_hand(&self, from: TargetId, is_registry: bool, made: &Stamp) -> Stamp {
+        let known = self.seen.get(&from).and_then(|seen| seen.stamp);
+        if let Some(known) = known.filter(|known| known.sha256 == made.sha256) {
+            return known;
+        }
+        match self.floor {
+            Some(floor) if is_registry && !self.owed.contains(&from) => Stamp {
+                when: made.when.max(floor.when.saturating_add(1)),
+                ..*made
+            },
+            _ => *made,
+        }
     }
 
     /// Takes note of this mount's own push: who has got it, with which token, and who hasn't.
@@ -334,16 +357,30 @@ impl Record {
             .map_or(TargetId::default(), |(target, _)| *target);
         self.accept(from, stamp, revision);
         self.owed = missing.iter().copied().collect();
-        self.attempt = None;
         self.gone = false;
         self.unidentified = false;
         self.changed = Some(at);
         self.error = None;
     }
 
+    /// Takes note that a target has been given a push that it was owed.
+    pub fn given(&mut self, target: TargetId, stamp: &Stamp, token: Option<Token>) {
+        if let Some(token) = token {
+            let seen = Seen {
+                token: Some(token),
+                size: stamp.size,
+                modified: None,
+                stamp: Some(*stamp),
+            };
+            self.seen.insert(target, seen);
+        }
+        self.settle(target, stamp);
+    }
+
     /// Takes note of this mount's own deletion.
     pub fn deleted(&mut self, at: Instant) {
         self.current = None;
+        self.floor = None;
         self.seen.clear();
         self.owed.clear();
         self.unidentified = false;
@@ -353,35 +390,39 @@ impl Record {
         self.receipt = None;
     }
 
-    /// Returns what the registry is expected to hold when a push replaces the current content.
-    pub fn expectation(&self, registry: TargetId) -> Expectation {
-        if self.unidentified {
-            return Expectation::Ask;
-        }
-        match self.seen.get(&registry) {
-            Some(Seen {
-                token: Some(token), ..
-            }) => Expectation::Token(token.clone()),
-            Some(_) => Expectation::Ask,
-            None if self.current.is_none() => Expectation::Absent,
-            None => Expectation::Ask,
+    /// Returns what is known of the registry when a push is to replace the current content.
+    pub fn view(&self, registry: TargetId) -> View {
+        let seen = self.seen.get(&registry);
+        let newest = self.current.as_ref().and_then(|known| known.stamp);
+        let expectation = match (&self.current, seen) {
+            (None, None) if !self.unidentified => Expectation::Absent,
+            (Some(current), Some(seen)) if !self.unidentified => {
+                let is_current = match current.stamp {
+                    Some(stamp) => seen.stamp == Some(stamp),
+                    None => current.from == registry,
+                };
+                match &seen.token {
+                    Some(token) if is_current => Expectation::Token(token.clone()),
+                    _ => Expectation::Ask,
+                }
+            }
+            _ => Expectation::Ask,
+        };
+        View {
+            expectation,
+            newest,
+            may_be_absent: self.current.is_none() || self.owed.contains(&registry),
         }
     }
 
     fn is_older_than_own_change(&self, begun: Instant) -> bool {
-        self.changed.is_some_and(|changed| begun <= changed)
+        self.changed.is_some_and(|changed| begun < changed)
     }
 
-    /// Tells whether a stamp is at least as new as everything served so far. A content that was
-    /// put there by hand has only the store's own time, which may be cut to the second.
-    fn is_newer(&self, stamp: &Stamp, stamped: bool) -> bool {
-        let Some(floor) = &self.floor else {
-            return true;
-        };
-        match stamped {
-            true => stamp >= floor,
-            false => stamp.time() + Duration::from_secs(1) > floor.time(),
-        }
+    /// Tells whether a stamp is at least as new as everything that the mount has served or shown.
+    fn is_newer(&self, stamp: &Stamp) -> bool {
+        let current = self.current.as_ref().and_then(|known| known.stamp);
+        Some(*stamp) >= self.floor && Some(*stamp) >= current
     }
 
     /// Learns the stamp of the newest content known.
@@ -396,27 +437,20 @@ impl Record {
         self.floor = self.floor.max(Some(stamp));
     }
 
-    /// Takes a content that is served from now on, or was pushed: there is no way back behind it.
+    /// Makes a stamped content the newest one known: there is no way back behind it.
     fn accept(&mut self, from: TargetId, stamp: Stamp, revision: impl FnOnce() -> u64) {
         self.floor = self.floor.max(Some(stamp));
-        self.set_current(from, stamp, revision);
-    }
-
-    /// Makes a stamped content the newest one known.
-    fn set_current(&mut self, from: TargetId, stamp: Stamp, revision: impl FnOnce() -> u64) {
-        if let Some(known) = &mut self.current
-            && known.stamp == Some(stamp)
-        {
-            return;
+        let known = self.current.as_ref();
+        if known.is_none_or(|known| known.stamp != Some(stamp)) {
+            self.current = Some(Known {
+                revision: revision(),
+                size: stamp.size,
+                time: stamp.time(),
+                stamp: Some(stamp),
+                from,
+                shown: false,
+            });
         }
-        self.current = Some(Known {
-            revision: revision(),
-            size: stamp.size,
-            time: stamp.time(),
-            stamp: Some(stamp),
-            from,
-            shown: false,
-        });
     }
 
     fn set_unstamped(&mut self, from: TargetId, listed: &Meta, revision: impl FnOnce() -> u64) {
@@ -462,3 +496,7 @@ fn unique_time(listed: &Meta) -> SystemTime {
     let nanos = u32::from_str_radix(&digits, 16).map_or(0, |nanos| nanos % SECOND);
     listed.modified + Duration::from_nanos(nanos.into())
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

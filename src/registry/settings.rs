@@ -78,11 +78,22 @@ pub struct Settings {
     pub max_size: u64,
     /// How many bytes of content the memory cache may hold. 64 MiB: every schema of a large site.
     pub cache_bytes: u64,
+    /// How many bytes of pushes the journal may hold. 1 GiB: an outage of a day on a busy site.
+    pub journal_bytes: u64,
     /// Whether documents are checked before a push.
     pub validate: bool,
     /// Answers that are treated as an outage on reads; none by default, or deleted schemas would
     /// come back from backups.
     pub fallback_on: FallbackOn,
+}
+
+impl Settings {
+    /// Returns how long the targets may take for a push: a little less than the deadline, so that
+    /// the verdict of one that took all of it still comes by then.
+    pub fn push_budget(&self) -> Duration {
+        const VERDICT: Duration = Duration::from_millis(200);
+        self.push - VERDICT.min(self.push / 10)
+    }
 }
 
 impl Default for Settings {
@@ -95,6 +106,7 @@ impl Default for Settings {
             ttl: Duration::from_secs(1),
             max_size: 16 << 20,
             cache_bytes: 64 << 20,
+            journal_bytes: 1 << 30,
             validate: true,
             fallback_on: FallbackOn::default(),
         }

@@ -90,9 +90,9 @@ impl StateDir {
         self.dir.join("staging")
     }
 
-    /// Returns where the bytes of failed pushes lie.
-    pub(super) fn unpushed(&self) -> PathBuf {
-        self.dir.join("unpushed")
+    /// Returns where the journal lies.
+    pub(super) fn journal(&self) -> PathBuf {
+        self.dir.join("journal")
     }
 }
 

@@ -99,9 +99,11 @@ impl Registry {
     pub fn status(&self, mount: &Mount) -> Value {
         let targets = self.routes.targets();
         let pending = self.pending();
-        let unpushed = self.unpushed.list();
+        let unpushed = self.journal.failed();
+        let errors = self.errors();
         let healthy = pending.is_empty()
             && unpushed.is_empty()
+            && errors.is_empty()
             && targets
                 .iter()
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
@@ -111,10 +113,10 @@ impl Registry {
             json!({
                 "path": format!(".atlasfs/unpushed/{}", kept.path()),
                 "artifact": kept.id.to_string(),
-                "time": when_to_text(kept.when),
-                "size": kept.size,
-                "sha256": kept.sha256.to_string(),
-                "reason": kept.reason,
+                "time": when_to_text(kept.stamp.when),
+                "size": kept.stamp.size,
+                "sha256": kept.stamp.sha256.to_string(),
+                "reason": kept.failed,
             })
         });
         json!({
@@ -129,6 +131,10 @@ impl Registry {
             "targets": targets.iter().map(|target| self.target_status(target)).collect::<Vec<_>>(),
             "pending": pending,
             "unpushed": unpushed.collect::<Vec<_>>(),
+            "journal": {
+                "bytes": self.journal.bytes(),
+                "capacity": self.settings.journal_bytes,
+            },
             "cache": {
                 "entries": cache.entries,
                 "bytes": cache.bytes,
@@ -144,7 +150,7 @@ impl Registry {
                 "refused": self.metrics.pushes_refused.get(),
                 "unreported": self.metrics.unreported.get(),
             },
-            "errors": self.errors(),
+            "errors": errors,
             "repos": self.known_repos().len(),
             "hidden_names": self.catalogue.hidden(),
         })
@@ -184,17 +190,15 @@ impl Registry {
     }
 
     fn pending(&self) -> Vec<Value> {
-        let mut pending = Vec::new();
-        self.catalogue.visit(|id, record| {
-            if let Some(stamp) = record.floor().filter(|_| !record.owed().is_empty()) {
-                pending.push(json!({
-                    "artifact": id.to_string(),
-                    "stamp": when_to_text(stamp.when),
-                    "targets": self.pending_urls(record),
-                }));
-            }
-        });
-        pending
+        let owed = self.journal.owed().into_iter();
+        owed.map(|record| {
+            json!({
+                "artifact": record.id.to_string(),
+                "stamp": when_to_text(record.stamp.when),
+                "targets": self.missing(&record).iter().map(|target| target.url()).collect::<Vec<_>>(),
+            })
+        })
+        .collect()
     }
 
     fn errors(&self) -> Vec<Value> {
@@ -222,7 +226,7 @@ impl Registry {
         let mut text = String::new();
         self.metrics.write(&mut text);
         let none: &[(&str, &str)] = &[];
-        UNPUSHED.write(&mut text, [(none, self.unpushed.list().len())]);
+        UNPUSHED.write(&mut text, [(none, self.journal.failed().len())]);
         PENDING.write(&mut text, [(none, self.pending().len())]);
         HIDDEN.write(&mut text, [(none, self.catalogue.hidden())]);
         let cache = self.cache.figures();

@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Fail(Kind),
     /// Writes fail, reads don't.
     FailWrites(Kind),
+    /// Looking an object up without its content fails, the rest doesn't.
+    FailHeads(Kind),
     /// No operation ever answers.
     Hang,
     /// Reads give other bytes than the stamp's.
@@ -101,6 +103,9 @@ impl Memory {
         match fault {
             Some(Fault::Fail(kind)) => Err(Failure::new(kind, format!("planted for {what}"))),
             Some(Fault::FailWrites(kind)) if write => {
+                Err(Failure::new(kind, format!("planted for {what}")))
+            }
+            Some(Fault::FailHeads(kind)) if what.starts_with("HEAD") => {
                 Err(Failure::new(kind, format!("planted for {what}")))
             }
             Some(Fault::Hang) => std::future::pending().await,

@@ -62,7 +62,7 @@ impl From<Listed> for Meta {
     fn from(listed: Listed) -> Self {
         Self {
             size: listed.size,
-            stamp: listed.stamp,
+            stamp: listed.stamp.filter(|stamp| stamp.when < Stamp::END),
             token: listed.token,
             modified: listed.modified,
         }
@@ -146,12 +146,12 @@ impl Target {
         let stored = self.by(deadline, &attempt, self.driver.get(&key, limit));
         let stored = stored.await?;
         if let Some(stamp) = stored.stamp
-            && !stamp.matches(&stored.content)
+            && (!stamp.matches(&stored.content) || stamp.when >= Stamp::END)
         {
             return Err(Failure::new(
                 Kind::Corrupt,
                 format!(
-                    "cannot read {key} at {}: its bytes don't match their sha-256",
+                    "cannot read {key} at {}: its bytes don't match their stamp",
                     self.url
                 ),
             ));

@@ -15,7 +15,7 @@ pub(super) struct World {
     pub(super) fs: Arc<Fs>,
     pub(super) registry: Memory,
     pub(super) backups: [Memory; 2],
-    _state_dir: tempfile::TempDir,
+    pub(super) state_dir: Arc<tempfile::TempDir>,
     next_pid: AtomicU32,
 }
 
@@ -28,6 +28,9 @@ pub(super) struct Choice {
     pub(super) named: Vec<&'static str>,
     pub(super) stores: Option<[Memory; 3]>,
     pub(super) max_writers: Option<usize>,
+    /// Whether the background work runs.
+    pub(super) redo: bool,
+    pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
 }
 
 impl World {
@@ -57,7 +60,9 @@ impl World {
         let named = choice.named.iter();
         let named = named.map(|name| (RepoName::parse(name).unwrap(), route.clone()));
         let routes = Routes::new(named.collect(), Some(route.clone()));
-        let state_dir = tempfile::tempdir().unwrap();
+        let state_dir = choice
+            .state_dir
+            .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
         let state = StateDir::open(state_dir.path(), "a test").unwrap();
         let registry = Registry::open(routes, choice.registry, state, WallClock::default());
         let settings = Settings {
@@ -70,12 +75,16 @@ impl World {
                 read_only: choice.read_only,
             },
         };
+        let registry = registry.unwrap();
+        if choice.redo {
+            registry.start();
+        }
         let [registry_store, first, second] = stores;
         Self {
-            fs: Fs::new(registry.unwrap(), settings),
+            fs: Fs::new(registry, settings),
             registry: registry_store,
             backups: [first, second],
-            _state_dir: state_dir,
+            state_dir,
             next_pid: AtomicU32::new(1),
         }
     }
@@ -86,6 +95,19 @@ impl World {
         Self::with(Choice {
             stores: Some([self.registry.clone(), first, second]),
             ..Choice::default()
+        })
+    }
+
+    /// Ends this mount, as `kill -9` would, and mounts again with the same state directory.
+    pub(super) fn restart(self, choice: Choice) -> Self {
+        let [first, second] = self.backups.clone();
+        let stores = Some([self.registry.clone(), first, second]);
+        let state_dir = Some(Arc::clone(&self.state_dir));
+        drop(self);
+        Self::with(Choice {
+            stores,
+            state_dir,
+            ..choice
         })
     }
 

@@ -4,3 +4,4 @@ mod kernel;
 mod names;
 mod pull;
 mod push;
+mod recovery;

@@ -211,6 +211,16 @@ async fn a_deletion_that_a_target_missed_fails_and_can_be_repeated() {
 }
 
 #[tokio::test]
+async fn nothing_is_deleted_anywhere_while_the_registry_is_out() {
+    let world = deletable().await;
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    assert_eq!(world.rm("app/schema").await, Err(Error::Io));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+    }
+}
+
+#[tokio::test]
 async fn a_read_only_mount_changes_nothing() {
     let world = world().await;
     let reader = World::with(Choice {

@@ -171,6 +171,24 @@ async fn hung_targets_leave_time_for_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_open_keeps_its_deadline_also_when_it_has_to_list_first() {
+    let world = uncached(V1).await;
+    let ino = world.stat("app/schema").await.unwrap().ino;
+    world.wait().await;
+    for store in world.all() {
+        store.set_fault(Fault::Hang);
+    }
+    let begun = tokio::time::Instant::now();
+    let opened = world.fs.clone().open(ino, READ, 1).await;
+    assert_eq!(opened.unwrap_err(), Error::Io);
+    assert!(
+        begun.elapsed() <= Duration::from_millis(5_010),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_every_target_hung_each_operation_ends_by_its_deadline() {
     let world = uncached(V1).await;
     for store in world.all() {
@@ -408,15 +426,23 @@ async fn content_put_there_by_hand_is_served_with_the_stores_own_time() {
 #[tokio::test]
 async fn a_stamp_that_is_not_of_the_bytes_is_an_outage_of_that_target() {
     let world = uncached(V1).await;
-    let stamp = Stamp::new(u64::MAX / 2, V2, Format::Hcl);
-    world.registry.place("app/schema", V1, Some(stamp));
-    world.backups[0].place("app/schema", V1, Some(Stamp::new(5, V1, Format::Hcl)));
-    let read = world.cat("app/schema").await.unwrap();
-    assert_eq!(read, V1);
-    assert_ne!(
+    let stamp = world.registry.object("app/schema").unwrap().stamp;
+    world.registry.place("app/schema", V2, stamp);
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(
         world.xattr("app/schema", "source").await.unwrap(),
-        "registry"
+        "mem://backup-1"
     );
+}
+
+#[tokio::test]
+async fn a_stamp_from_the_end_of_time_is_not_believed() {
+    let world = uncached(V1).await;
+    let stamp = Stamp::new(u64::MAX, V2, Format::Hcl);
+    world.registry.place("app/schema", V2, Some(stamp));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]

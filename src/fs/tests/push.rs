@@ -426,12 +426,38 @@ async fn what_is_over_the_limit_is_refused_where_it_is_written() {
         ..Settings::default()
     });
     let file = world.open("app/schema", WRITE, true).await.unwrap();
-    assert_eq!(file.write(99, b"ab"), Err(Error::TooBig));
-    assert_eq!(file.write(u64::MAX, b"ab"), Err(Error::TooBig));
-    assert_eq!(file.truncate(101).await, Err(Error::TooBig));
     file.write(99, b"a").unwrap();
     file.close().await.unwrap();
     assert_eq!(world.registry.content("app/schema").unwrap().len(), 100);
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.write(99, b"ab"), Err(Error::TooBig));
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.write(u64::MAX, b"ab"), Err(Error::TooBig));
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.truncate(101).await, Err(Error::TooBig));
+}
+
+#[tokio::test]
+async fn half_a_document_is_not_pushed() {
+    let world = with(Settings {
+        max_size: 100,
+        ..Settings::default()
+    });
+    world.cp("app/schema.sql", SQL).await.unwrap();
+    let file = world
+        .open("app/schema.sql", WRITE_ANEW, false)
+        .await
+        .unwrap();
+    file.write(0, &[b'x'; 100]).unwrap();
+    assert_eq!(file.write(100, b"y"), Err(Error::TooBig));
+    assert_eq!(file.flush().await, Err(Error::TooBig));
+    assert_eq!(file.close().await, Err(Error::TooBig));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), SQL);
+    }
+    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert!(error.contains("half a document"), "{error}");
+    assert_eq!(world.json(".atlasfs/status").await["healthy"], false);
 }
 
 #[tokio::test]
@@ -452,6 +478,22 @@ async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
         assert_eq!(store.content("app/plans/p1"), None);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hcl_state_that_was_only_listed_is_not_turned_into_sql_by_accident() {
+    let stores = std::array::from_fn(|_| crate::target::Memory::without_listed_stamps());
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some(stores),
+        ..Choice::default()
+    });
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema.hcl", V1).await.unwrap();
+    world.ls("app").await.unwrap();
+    assert_eq!(world.cp("app/schema", SQL).await, Err(Error::Invalid));
+    assert_eq!(world.registry.content("app/schema").unwrap(), V1);
 }
 
 #[tokio::test]
@@ -554,6 +596,26 @@ async fn a_push_answers_by_its_deadline_when_every_target_hangs() {
     let begun = tokio::time::Instant::now();
     assert_eq!(file.flush().await, Err(Error::Io));
     assert!(begun.elapsed() <= Duration::from_secs(15) + Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_keeps_its_deadline_also_when_another_is_before_it() {
+    let world = world_with(V1).await;
+    let first = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let second = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    first.write(0, V2).unwrap();
+    second.write(0, V2).unwrap();
+    for store in world.all() {
+        store.set_fault(Fault::Hang);
+    }
+    let begun = tokio::time::Instant::now();
+    let (one, two) = tokio::join!(first.flush(), second.flush());
+    assert_eq!((one, two), (Err(Error::Io), Err(Error::Io)));
+    assert!(
+        begun.elapsed() <= Duration::from_millis(15_010),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]

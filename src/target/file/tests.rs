@@ -321,7 +321,7 @@ async fn a_reader_amid_many_writers_always_sees_a_content_with_its_own_stamp() {
 async fn a_lock_that_another_process_keeps_is_not_waited_for_beyond_the_deadline() {
     let Fixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
-    let _lock = lock::acquire(&dir.join(".atlasfs/lock"), lock::Mode::Exclusive).unwrap();
+    let held = lock::acquire(&dir.join(".atlasfs/lock"), lock::Mode::Exclusive).unwrap();
     let start = Instant::now();
     let stamp = Stamp::new(2, b"y", Format::Hcl);
     let content = Bytes::from_static(b"y");
@@ -331,6 +331,11 @@ async fn a_lock_that_another_process_keeps_is_not_waited_for_beyond_the_deadline
     // Reading needs no lock.
     assert_eq!(&*driver.get("app/schema", MAX).await.unwrap().content, b"x");
     assert!(start.elapsed() < Duration::from_secs(2));
+    drop(held);
+    // What was given up is still carried out; the folder must live until then.
+    while driver.head("app/schema").await.unwrap().stamp != Some(stamp) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

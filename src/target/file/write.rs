@@ -31,6 +31,8 @@ impl Folder {
         let tmp = self.disk.make_dirs(&self.root, &own.join("tmp"));
         tmp.map_err(failed)?;
         let _lock = self.lock(Mode::Exclusive)?;
+        // Again, for the wait may have been long.
+        self.check()?;
         let path = self.root.join(key);
         if self.symlinked(key) {
             return Err(self.refusal(Kind::Invalid, "write", key, "it is a symbolic link"));
@@ -127,6 +129,8 @@ impl Folder {
             .make_dirs(&self.root, &tmp)
             .map_err(|error| self.failure("delete", key, &error))?;
         let _lock = self.lock(Mode::Exclusive)?;
+        // Again, for the wait may have been long.
+        self.check()?;
         if self.symlinked(key) {
             return Ok(());
         }

@@ -1,0 +1,236 @@
+//! Redo: the background gives each target what the journal says that it has missed.
+//!
+//! It asks before it gives: a target that holds something newer by now has got more than it was
+//! owed. A target that fails is left in peace for longer each time, and is asked at once when it
+//! is seen to answer again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::events::{Event, Level};
+use super::journal::Record;
+use super::route::{TargetId, Watched};
+use super::{Registry, lock};
+use crate::target::{Condition, Failure, Kind, Token};
+
+/// How long a target is left in peace after its first failure, and at most. One second: most
+/// outages are a restart; one minute: a target that is back is given what it is owed before
+/// anybody wonders.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the background work has to remember.
+#[derive(Debug, Default)]
+pub(super) struct Redo {
+    wake: Arc<Notify>,
+    /// Pushes that are being made by their own close.
+    live: Mutex<HashSet<u64>>,
+    pauses: Mutex<HashMap<TargetId, Pause>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until: Instant,
+    length: Duration,
+}
+
+/// Keeps the background's hands off a push for as long as its close is making it.
+#[derive(Debug)]
+pub(super) struct HandsOff<'a> {
+    redo: &'a Redo,
+    when: u64,
+}
+
+impl Drop for HandsOff<'_> {
+    fn drop(&mut self) {
+        lock(&self.redo.live).remove(&self.when);
+    }
+}
+
+impl Redo {
+    pub(super) fn hands_off(&self, when: u64) -> HandsOff<'_> {
+        lock(&self.live).insert(when);
+        HandsOff { redo: self, when }
+    }
+
+    /// Has the background look at the journal.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    fn is_due(&self, target: TargetId) -> bool {
+        let pauses = lock(&self.pauses);
+        pauses
+            .get(&target)
+            .is_none_or(|pause| pause.until <= Instant::now())
+    }
+
+    /// Leaves a target in peace: twice as long as the last time, a little more or less.
+    fn pause(&self, target: TargetId, jitter: f64) {
+        let mut pauses = lock(&self.pauses);
+        let length = pauses
+            .get(&target)
+            .map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
+        let until = Instant::now() + length.mul_f64(jitter);
+        pauses.insert(target, Pause { until, length });
+    }
+
+    /// Ends the pause of a target that answers.
+    pub(super) fn recovered(&self, target: TargetId) {
+        lock(&self.pauses).remove(&target);
+        self.wake();
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let pauses = lock(&self.pauses);
+        let now = Instant::now();
+        pauses.values().map(|pause| pause.until.max(now)).min()
+    }
+}
+
+impl Registry {
+    /// Starts the background work. It ends with the registry.
+    pub fn start(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let wake = Arc::clone(&self.redo.wake);
+        tokio::spawn(async move {
+            loop {
+                let Some(registry) = weak.upgrade() else {
+                    return;
+                };
+                let next = registry.redo_all().await;
+                drop(registry);
+                match next {
+                    Some(at) => {
+                        let _ = tokio::time::timeout_at(at, wake.notified()).await;
+                    }
+                    None => wake.notified().await,
+                }
+            }
+        });
+    }
+
+    /// Takes up what earlier mounts have left in the journal: it is newer than what the targets
+    /// say until they have got it.
+    pub(super) fn take_up(&self) {
+        for record in self.journal.owed() {
+            self.stamps.observe(record.stamp.when);
+            let missing: Vec<TargetId> = self
+                .missing(&record)
+                .iter()
+                .map(|target| target.id)
+                .collect();
+            if missing.is_empty() {
+                self.journal.settle(&record.id, record.stamp.when);
+                continue;
+            }
+            self.catalogue.change(&record.id, |known| {
+                let revision = || self.catalogue.next_revision();
+                known.pushed(record.stamp, &[], &missing, Instant::now(), revision);
+            });
+            let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
+            self.tell(event.with("artifact", record.id.to_string()));
+        }
+        self.redo.wake();
+    }
+
+    /// Returns the targets that have not got a push.
+    pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Watched>> {
+        let Ok(route) = self.route(&record.id.repo) else {
+            return Vec::new();
+        };
+        let targets = route.targets();
+        targets
+            .filter(|target| !record.got.contains(target.url()))
+            .cloned()
+            .collect()
+    }
+
+    /// Gives every target what it is owed, as far as it is due; returns when to go on, if there
+    /// is anything left to do.
+    async fn redo_all(self: &Arc<Self>) -> Option<Instant> {
+        let owed = self.journal.owed().into_iter();
+        let owed: Vec<Record> = owed
+            .filter(|record| !lock(&self.redo.live).contains(&record.stamp.when))
+            .collect();
+        for record in &owed {
+            let missing = self.missing(record);
+            let due = missing.iter().filter(|target| self.redo.is_due(target.id));
+            let gifts = due.map(|target| self.give(record, target));
+            let given = futures::future::join_all(gifts).await;
+            if missing.is_empty() || (given.len() == missing.len() && given.iter().all(|&got| got))
+            {
+                self.journal.settle(&record.id, record.stamp.when);
+                let event = Event::new(Level::Info, "redo", "every target has it now");
+                self.tell(event.with("artifact", record.id.to_string()));
+            }
+        }
+        match owed.is_empty() {
+            true => None,
+            false => self.redo.next(),
+        }
+    }
+
+    /// Gives one target one push; tells whether it has it now.
+    async fn give(&self, record: &Record, target: &Arc<Watched>) -> bool {
+        let end = Instant::now() + self.settings.push;
+        let (id, when) = (&record.id, record.stamp.when);
+        match self.give_unless_newer(record, target, end).await {
+            Ok(token) => {
+                self.journal.got(when, target.url());
+                self.redo.recovered(target.id);
+                self.catalogue
+                    .change(id, |known| known.given(target.id, &record.stamp, token));
+                true
+            }
+            Err(failure) => {
+                self.redo
+                    .pause(target.id, jitter(when ^ end.elapsed().as_nanos() as u64));
+                tracing::debug!("{} has still not got {id}: {failure}", target.url());
+                false
+            }
+        }
+    }
+
+    async fn give_unless_newer(
+        &self,
+        record: &Record,
+        target: &Watched,
+        end: Instant,
+    ) -> Result<Option<Token>, Failure> {
+        let (id, stamp) = (&record.id, &record.stamp);
+        let condition = match target.ask(|target| target.head(id, end)).await {
+            Ok(meta) => {
+                let newer = meta
+                    .stamp
+                    .map_or(meta.modified > stamp.time(), |there| there >= *stamp);
+                if newer {
+                    return Ok(None);
+                }
+                meta.token.map_or(Condition::None, Condition::Unchanged)
+            }
+            Err(failure) if failure.kind == Kind::NotFound => Condition::Absent,
+            Err(failure) => return Err(failure),
+        };
+        let content = self.journal.content(stamp.when).map_err(|error| {
+            Failure::new(
+                Kind::Unreachable,
+                format!("can't read the journal: {error}"),
+            )
+        })?;
+        let put = target.ask(|target| target.put(id, content, stamp, &condition, end));
+        let token = put.await?;
+        target.pushes.increment();
+        Ok(token)
+    }
+}
+
+/// Spreads the attempts of several mounts: 0.5 to 1.5, by what differs between them.
+fn jitter(seed: u64) -> f64 {
+    let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+    0.5 + spread as f64 / 1024.0
+}

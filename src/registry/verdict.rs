@@ -1,0 +1,128 @@
+//! The verdict on a push, and all the places where it can be seen.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::{Error, reasons};
+use super::events::{Event, Level};
+use super::push::{Base, Push};
+use super::receipt::receipt;
+use super::route::{Route, TargetId, Watched};
+use super::{Durability, Registry};
+use crate::target::Failure;
+
+impl Push<'_> {
+    fn has(&self, target: &Watched) -> bool {
+        self.got.iter().any(|(got, _)| *got == target.id)
+    }
+
+    fn failures(&self) -> impl Iterator<Item = (&str, &Failure)> {
+        let missing = self.missing.iter();
+        missing.map(|(target, failure)| (target.url(), failure))
+    }
+
+    fn urls_of_got(&self) -> Vec<String> {
+        let targets = self.route.targets();
+        let got = targets.filter(|target| self.has(target));
+        got.map(|target| target.url().to_owned()).collect()
+    }
+}
+
+impl Registry {
+    /// Takes a pushed content for the newest one, if any target has it: it can be read from there
+    /// whatever the verdict is.
+    pub(super) fn take_in(&self, push: &Push<'_>, base: &mut Base) {
+        if push.got.is_empty() {
+            return;
+        }
+        let (id, stamp) = (push.id, push.stamp);
+        for target in push.route.targets().filter(|target| push.has(target)) {
+            target.pushes.increment();
+        }
+        let missing: Vec<TargetId> = push.missing.iter().map(|(target, _)| target.id).collect();
+        let missed = |target: &Watched| {
+            let mut missing = push.missing.iter();
+            let missed = missing.find(|(missing, _)| missing.id == target.id);
+            missed.map(|(_, failure)| failure.to_string())
+        };
+        let receipt = receipt(id, push.route, missed).to_string();
+        self.cache.insert(stamp.sha256, push.content.clone());
+        if let Some(place) = self.open_place(push.route) {
+            self.catalogue.add_root(&id.repo, place);
+        }
+        *base = self.catalogue.change(id, |record| {
+            let revision = || self.catalogue.next_revision();
+            record.pushed(stamp, &push.got, &missing, Instant::now(), revision);
+            record.receipt = Some(receipt);
+            Base::of(record.current())
+        });
+    }
+
+    /// Decides whether a push has succeeded, and tells of it if it has.
+    pub(super) fn verdict(&self, push: &Push<'_>) -> Result<(), Error> {
+        let done = match self.settings.durability {
+            Durability::Any => !push.got.is_empty(),
+            Durability::Registry => push.has(&push.route.registry),
+            Durability::All => push.missing.is_empty(),
+        };
+        if !done {
+            let what = format!("can't push {}", push.id);
+            return Err(Error::of_failures(what, push.failures()));
+        }
+        self.tell_pushed(push);
+        Ok(())
+    }
+
+    fn tell_pushed(&self, push: &Push<'_>) {
+        let Push { id, stamp, .. } = push;
+        let event = match push.missing.is_empty() {
+            true => {
+                self.metrics.pushes_complete.increment();
+                Event::new(Level::Info, "push", format!("{id} is on every target"))
+            }
+            false => {
+                self.metrics.pushes_degraded.increment();
+                let why = reasons(push.failures());
+                let message = format!("{id} is pushed, but not to every target: {why}");
+                Event::new(Level::Warn, "push-degraded", message)
+            }
+        };
+        let missing: Vec<&str> = push.failures().map(|(url, _)| url).collect();
+        self.tell(
+            event
+                .with("artifact", id.to_string())
+                .with("size", stamp.size)
+                .with("sha256", stamp.sha256.to_string())
+                .with("format", stamp.format.as_str())
+                .with("targets", json!(push.urls_of_got()))
+                .with("missing", json!(missing)),
+        );
+    }
+
+    /// Writes to the journal who has got a push that succeeded. If that is lost, or late, the
+    /// background asks the targets before it gives them anything.
+    pub(super) async fn settle_journal(&self, push: &Push<'_>, end: Instant) {
+        let journal = Arc::clone(&self.journal);
+        let (id, stamp, got) = (push.id.clone(), push.stamp, push.urls_of_got());
+        let is_complete = push.missing.is_empty();
+        let settling = tokio::task::spawn_blocking(move || {
+            journal.supersede(&id, &stamp);
+            match is_complete {
+                true => journal.settle(&id, stamp.when),
+                false => got.iter().for_each(|url| journal.got(stamp.when, url)),
+            }
+        });
+        let _ = timeout_at(end, settling).await;
+        if !is_complete {
+            self.redo.wake();
+        }
+    }
+
+    /// Returns the place of a route among those of the registries.
+    fn open_place(&self, route: &Route) -> Option<usize> {
+        let mut open = self.routes.open().iter();
+        open.position(|open| open.registry.id == route.registry.id)
+    }
+}
