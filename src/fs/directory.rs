@@ -78,7 +78,7 @@ impl Fs {
                 lock(&directory.listing).held.push(entry.attr.ino);
             }
             answer.push(DirEntry {
-                ino: entry.map_or(next + ROOT, |entry| entry.attr.ino),
+                ino: entry.map_or_else(|| self.number_shown(node, next), |entry| entry.attr.ino),
                 offset: next,
                 kind: kind(node),
                 name: name.clone(),
@@ -95,6 +95,13 @@ impl Fs {
             self.let_go(&directory);
             self.forget(ino, 1);
         }
+    }
+
+    /// Returns the number that a plain listing shows: the inode's, if the node has one, and
+    /// otherwise one that no inode will ever have.
+    fn number_shown(&self, node: &Node, place: u64) -> u64 {
+        let number = lock(&self.nodes).number_of(node);
+        number.unwrap_or(u64::MAX - place)
     }
 
     /// Lets go of the inodes that the last call has handed out.

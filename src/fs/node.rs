@@ -146,6 +146,11 @@ impl Nodes {
         number
     }
 
+    /// Returns the inode number of a node, if it has one.
+    pub(super) fn number_of(&self, node: &Node) -> Option<u64> {
+        self.numbers.get(&node.key()?).copied()
+    }
+
     /// Returns what an inode stands for.
     pub(super) fn get(&self, number: u64) -> Option<&Node> {
         self.slots.get(&number).map(|slot| &slot.node)
