@@ -175,6 +175,11 @@ async fn serve_until_the_end(
             None
         }
     };
+    if left == Some(0) {
+        // A push is done before its close is answered: an end in between makes it look failed.
+        let answered = served.unanswered.wait_for(|unanswered| *unanswered == 0);
+        let _ = tokio::time::timeout(LAST_WORDS, answered).await;
+    }
     match left {
         Some(0) => tracing::info!(dir = %dir.display(), "ended"),
         Some(left) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fuser::Errno;
 use futures::FutureExt;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::errno::errno;
 use crate::fs;
@@ -74,11 +75,31 @@ impl Default for Deadlines {
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
     runtime: Handle,
+    unanswered: watch::Sender<usize>,
+}
+
+/// A request that has no answer yet.
+#[derive(Debug)]
+struct Unanswered(watch::Sender<usize>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.send_modify(|unanswered| *unanswered -= 1);
+    }
 }
 
 impl Dispatcher {
     pub(super) fn new(runtime: Handle) -> Self {
-        Self { runtime }
+        Self {
+            runtime,
+            unanswered: watch::Sender::new(0),
+        }
+    }
+
+    /// Returns how many requests have no answer yet: the process must not end before the answer
+    /// to a push that is done has reached the kernel.
+    pub(super) fn unanswered(&self) -> watch::Receiver<usize> {
+        self.unanswered.subscribe()
     }
 
     /// Answers at once if the future is ready at its first poll, and from the runtime otherwise.
@@ -106,7 +127,11 @@ impl Dispatcher {
         match first {
             Ok(Poll::Ready(result)) => deliver(op, reply, result, ok),
             Ok(Poll::Pending) => {
+                self.unanswered.send_modify(|unanswered| *unanswered += 1);
+                let unanswered = Unanswered(self.unanswered.clone());
                 self.runtime.spawn(async move {
+                    // Given back when everything else here is gone, answered or not.
+                    let _unanswered = unanswered;
                     let guarded = AssertUnwindSafe(future).catch_unwind();
                     match tokio::time::timeout(deadline + SLACK, guarded).await {
                         Ok(Ok(result)) => deliver(op, reply, result, ok),
@@ -245,6 +270,21 @@ mod tests {
         });
         assert_eq!(drain(&answers), (vec![], true));
         tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(drain(&answers), (vec![Ok(8)], false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_unanswered_until_its_answer_is_sent() {
+        let (reply, answers) = FakeReply::new();
+        let dispatcher = Dispatcher::new(Handle::current());
+        let mut unanswered = dispatcher.unanswered();
+        let future = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(8)
+        };
+        dispatcher.run("test", DEADLINE, reply, future, FakeReply::ok);
+        assert_eq!(*unanswered.borrow(), 1);
+        unanswered.wait_for(|count| *count == 0).await.unwrap();
         assert_eq!(drain(&answers), (vec![Ok(8)], false));
     }
 

@@ -55,6 +55,11 @@ impl Bridge {
             owner,
         }
     }
+
+    /// Returns how many requests have no answer yet.
+    pub(super) fn unanswered(&self) -> tokio::sync::watch::Receiver<usize> {
+        self.dispatcher.unanswered()
+    }
 }
 
 /// Names that only the kernel and its security modules ask for, before every first write: they are

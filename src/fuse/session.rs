@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fuser::{Config, Session, SessionACL};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::attr::Owner;
 use super::dispatch::Deadlines;
@@ -25,6 +25,8 @@ pub struct Served {
     pub mount: Mount,
     /// How the session ended: the mount was unmounted, or its connection broken.
     pub ended: oneshot::Receiver<io::Result<()>>,
+    /// How many requests have no answer yet.
+    pub unanswered: watch::Receiver<usize>,
 }
 
 /// Mounts a file system and serves it from threads of its own.
@@ -37,6 +39,7 @@ pub fn serve(
 ) -> Result<Served, MountError> {
     let (mount, connection) = Mount::new(request)?;
     let bridge = Bridge::new(fs, runtime, deadlines, owner);
+    let unanswered = bridge.unanswered();
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
     // A descriptor for each thread: none wakes up for what another one takes.
@@ -54,7 +57,11 @@ pub fn serve(
             })
     });
     match started {
-        Ok(_thread) => Ok(Served { mount, ended }),
+        Ok(_thread) => Ok(Served {
+            mount,
+            ended,
+            unanswered,
+        }),
         Err(error) => {
             if let Err(left) = mount.clear() {
                 tracing::warn!("cannot remove what is left of the mount: {left}");

@@ -69,12 +69,20 @@ impl Site {
     }
 
     fn mount(&self, more: &[&str]) -> (super::mounted::Mounted, super::program::Ran) {
+        self.mount_on("mnt", more)
+    }
+
+    fn mount_on(
+        &self,
+        name: &str,
+        more: &[&str],
+    ) -> (super::mounted::Mounted, super::program::Ran) {
         let args = ["--config", "file://atlas.hcl", "--env", "prod"];
-        let mut command = self.home.mounting("mnt", args.iter().chain(more));
+        let mut command = self.home.mounting(name, args.iter().chain(more));
         command
             .env("S3_ENDPOINT", self.server.endpoint())
             .env("BACKUP_BUCKET", &self.bucket);
-        self.home.mount_by("mnt", &mut command)
+        self.home.mount_by(name, &mut command)
     }
 
     fn backup(&self, key: &str) -> Option<Vec<u8>> {
@@ -107,8 +115,11 @@ fn the_users_own_file_comes_up_on_the_backups_alone_with_a_warning_for_atlas_clo
     let status = run(site.home.atlasfs(["status"]).arg(mounted.dir())).fails(3, "");
     assert!(status.text().contains("atlas"), "{status}");
     mounted.unmount();
-    // And serves after a restart, from the backup.
-    let (mounted, _) = site.mount(&[]);
+    // And serves after a restart, and on another machine, which has only the backup to ask.
+    let (again, _) = site.mount(&[]);
+    assert_eq!(again.read("app/schema"), schema("a").as_bytes());
+    again.unmount();
+    let (mounted, _) = site.mount_on("other", &[]);
     assert_eq!(mounted.read("app/schema"), schema("a").as_bytes());
     let source = mounted.xattr("app/schema", "source").unwrap();
     assert!(

@@ -155,7 +155,14 @@ fn exactly_one_of_many_writers_wins(home: &Home, stores: &[Store], mounts: &[&Mo
                 code => assert_eq!(code, Some(nix::libc::ESTALE), "{ran}"),
             }
         }
-        assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
+        let told = || mounts.iter().map(|mounted| mounted.read(".atlasfs/events"));
+        let told = || told().map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert_eq!(
+            winners.len(),
+            1,
+            "round {round}: {winners:?}\n{}",
+            told().collect::<Vec<_>>().join("\n")
+        );
         all_hold(stores, "app/schema", winners[0].as_bytes());
         let kept: usize = mounts
             .iter()

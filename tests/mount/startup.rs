@@ -226,7 +226,7 @@ fn a_bucket_that_is_not_there_is_told_and_stops_a_mount_that_has_nothing_else() 
     );
     let (mounted, ran) = home.mount_by("mnt", &mut command);
     ran.says("warning: target s3://no-such-bucket/p")
-        .says("refuses");
+        .says("is not there");
     run(home.atlasfs(["status"]).arg(mounted.dir())).fails(3, "");
 }
 
