@@ -184,7 +184,7 @@ struct MountArgs {
     )]
     fallback_on: Vec<FallbackOn>,
 
-    /// Where staging files and unpushed bytes lie, for this mount alone. Default a folder for each
+    /// Where journal and staging files lie, for this mount alone. Default a folder for each
     /// mount point below $XDG_STATE_HOME/atlasfs/mounts, or ~/.local/state/atlasfs/mounts, and for
     /// root /var/lib/atlasfs/mounts: it has to outlast restarts, and to be the same at boot as in a
     /// shell

@@ -54,7 +54,8 @@ Exit codes:
   0  done; status: mounted and healthy
   1  failed, and one line on stderr says why; status: not mounted, or no answer
   2  the command line is wrong
-  3  status: degraded (a target is out, or something is pending or unpushed);
+  3  status: degraded (a target is out, something is pending or unpushed, or the last push of
+     an artifact has failed);
      mount -f: ended, but some bytes are kept for the next mount to push
   4  mount -f: the kernel's connection was broken from outside";
 

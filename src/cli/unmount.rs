@@ -32,7 +32,8 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
     let process = status::fetch(&dir)
         .ok()
         .and_then(|(_, status)| status.get("pid").and_then(Value::as_u64))
-        .and_then(Process::find);
+        .and_then(Process::find)
+        .filter(Process::is_ours);
     if let Err(error) = fuse::unmount(&dir, args.lazy) {
         complain(&match error {
             UnmountError::Busy(dir) => busy(&dir),
@@ -80,6 +81,13 @@ impl Process {
     fn find(pid: u64) -> Option<Self> {
         let started = started(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)?;
         Some(Self { pid, started })
+    }
+
+    /// Tells whether the process is a mount's: a daemon in another pid namespace gives a number
+    /// that is somebody else's here, and can't be waited for.
+    fn is_ours(&self) -> bool {
+        let name = |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).ok();
+        name(&self.pid.to_string()) == name("self")
     }
 
     fn lives(&self) -> bool {

@@ -48,6 +48,8 @@ impl Registry {
             failures.push((registry.url(), failure));
         }
         if failures.is_empty() {
+            // What some target had missed so far, it is not given any more.
+            self.journal.supersede_all(id);
             self.catalogue
                 .change(id, |record| record.deleted(Instant::now()));
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));

@@ -249,6 +249,18 @@ impl Journal {
         gone
     }
 
+    /// Removes every push of an artifact that is still owed: the artifact has been deleted.
+    pub fn supersede_all(&self, id: &ArtifactId) {
+        for record in self.select(|record| record.id == *id && record.failed.is_none()) {
+            self.settle(id, record.stamp.when);
+        }
+    }
+
+    /// Tells whether a push is still on record.
+    pub fn holds(&self, when: u64) -> bool {
+        lock(&self.state).records.contains_key(&when)
+    }
+
     /// Removes a push that every target has.
     pub fn settle(&self, id: &ArtifactId, when: u64) {
         match self.remove(when) {

@@ -46,7 +46,8 @@ impl Registry {
     pub(super) fn known_repos(&self) -> Vec<RepoName> {
         let (found, _) = self.catalogue.roots();
         let names = self.routes.names().cloned();
-        let repos: BTreeSet<RepoName> = names.chain(found.into_keys()).collect();
+        let mut repos: BTreeSet<RepoName> = names.chain(found.into_keys()).collect();
+        repos.extend(super::lock(&self.redo.repos).iter().cloned());
         repos.into_iter().collect()
     }
 
@@ -56,7 +57,7 @@ impl Registry {
     ///
     /// [`Error`] if no target can say and none ever has.
     pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, Error> {
-        if self.routes.named(repo).is_some() {
+        if self.routes.named(repo).is_some() || super::lock(&self.redo.repos).contains(repo) {
             return Ok(true);
         }
         let asked = self.refresh_roots().await;

@@ -183,7 +183,15 @@ impl Registry {
     ///
     /// The I/O error, `NotFound` if there is no such push.
     pub fn remove_unpushed(&self, when: u64) -> io::Result<()> {
-        self.journal.remove(when)
+        let removed = self.journal.select(|record| record.stamp.when == when);
+        self.journal.remove(when)?;
+        // Who removes the last of them has seen why it failed.
+        for id in removed.iter().map(|record| &record.id) {
+            if !self.journal.failed().iter().any(|record| record.id == *id) {
+                self.forget_error(id);
+            }
+        }
+        Ok(())
     }
 
     /// Tells an event: one line in the log, and one in `.atlasfs/events`.

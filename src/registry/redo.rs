@@ -4,7 +4,7 @@
 //! owed. A target that fails is left in peace for longer each time, and is asked at once when it
 //! is seen to answer again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::events::{Event, Level};
 use super::journal::Record;
 use super::route::{TargetId, Watched};
 use super::{Registry, lock};
+use crate::artifact::RepoName;
 use crate::target::{Condition, Failure, Kind, Token};
 
 /// How long a target is left in peace after its first failure, and at most. One second: most
@@ -30,6 +31,8 @@ pub(super) struct Redo {
     /// Pushes that are being made by their own close.
     live: Mutex<HashSet<u64>>,
     pauses: Mutex<HashMap<TargetId, Pause>>,
+    /// Repositories with pushes of earlier mounts, which no registry may list yet.
+    pub(super) repos: Mutex<BTreeSet<RepoName>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,8 @@ pub(super) struct HandsOff<'a> {
 impl Drop for HandsOff<'_> {
     fn drop(&mut self) {
         lock(&self.redo.live).remove(&self.when);
+        // The background may have looked at the journal while it had to keep its hands off.
+        self.redo.wake();
     }
 }
 
@@ -85,10 +90,10 @@ impl Redo {
         self.wake();
     }
 
-    fn next(&self) -> Option<Instant> {
+    /// Returns when the pause of a target ends.
+    fn until(&self, target: TargetId) -> Option<Instant> {
         let pauses = lock(&self.pauses);
-        let now = Instant::now();
-        pauses.values().map(|pause| pause.until.max(now)).min()
+        pauses.get(&target).map(|pause| pause.until)
     }
 }
 
@@ -128,6 +133,7 @@ impl Registry {
                 self.journal.settle(&record.id, record.stamp.when);
                 continue;
             }
+            lock(&self.redo.repos).insert(record.id.repo.clone());
             self.catalogue.change(&record.id, |known| {
                 let revision = || self.catalogue.next_revision();
                 known.pushed(record.stamp, &[], &missing, Instant::now(), revision);
@@ -153,10 +159,7 @@ impl Registry {
     /// Gives every target what it is owed, as far as it is due; returns when to go on, if there
     /// is anything left to do.
     async fn redo_all(self: &Arc<Self>) -> Option<Instant> {
-        let owed = self.journal.owed().into_iter();
-        let owed: Vec<Record> = owed
-            .filter(|record| !lock(&self.redo.live).contains(&record.stamp.when))
-            .collect();
+        let owed = self.owed_and_not_live();
         for record in &owed {
             let missing = self.missing(record);
             let due = missing.iter().filter(|target| self.redo.is_due(target.id));
@@ -169,10 +172,19 @@ impl Registry {
                 self.tell(event.with("artifact", record.id.to_string()));
             }
         }
-        match owed.is_empty() {
-            true => None,
-            false => self.redo.next(),
-        }
+        let left = self.owed_and_not_live();
+        let missing = left.iter().flat_map(|record| self.missing(record));
+        missing
+            .filter_map(|target| self.redo.until(target.id))
+            .min()
+    }
+
+    /// Returns the pushes that are owed, but for those that their own close is still making.
+    fn owed_and_not_live(&self) -> Vec<Record> {
+        let mut owed = self.journal.owed();
+        let live = lock(&self.redo.live);
+        owed.retain(|record| !live.contains(&record.stamp.when));
+        owed
     }
 
     /// Gives one target one push; tells whether it has it now.
@@ -180,6 +192,17 @@ impl Registry {
         let end = Instant::now() + self.settings.push;
         let (id, when) = (&record.id, record.stamp.when);
         match self.give_unless_newer(record, target, end).await {
+            Ok(_) if !self.journal.holds(when) && !self.exists(id) => {
+                // Deleted while it was on its way.
+                let deletion = target.ask(|target| target.delete(id, end));
+                if let Err(failure) = deletion.await {
+                    tracing::warn!(
+                        "{} has got {id}, deleted meanwhile: {failure}",
+                        target.url()
+                    );
+                }
+                true
+            }
             Ok(token) => {
                 self.journal.got(when, target.url());
                 self.redo.recovered(target.id);

@@ -463,3 +463,70 @@ async fn a_push_is_in_the_journal_before_the_first_target_sees_it() {
     let status = world.json(".atlasfs/status").await;
     assert_eq!(status["journal"]["bytes"], 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_is_not_given_to_whoever_had_missed_it() {
+    let world = World::with(Choice {
+        redo: true,
+        allow_delete: true,
+        ..choice()
+    });
+    world.cp("app/schema", V1).await.unwrap();
+    world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V2).await.unwrap();
+    world.backups[1].set_fault(None);
+    world.rm("app/schema").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    for store in world.all() {
+        assert_eq!(store.content("app/schema"), None);
+    }
+    assert_eq!(world.json(".atlasfs/status").await["journal"]["bytes"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_that_only_the_journal_knows_is_there_after_a_restart() {
+    let world = World::new();
+    world.registry.set_fault(Fault::FailWrites(Kind::Denied));
+    world.mkdir("new").await.unwrap();
+    world.cp("new/schema", V1).await.unwrap();
+    let world = world.restart(Choice::default());
+    assert_eq!(world.ls("").await.unwrap(), ["new"]);
+    assert_eq!(world.cat("new/schema").await.unwrap(), V1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_removes_the_kept_bytes_has_seen_the_error() {
+    let world = world_with(choice(), V1).await;
+    assert_eq!(
+        world.cp("app/schema", b"broken {").await,
+        Err(Error::Invalid)
+    );
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["healthy"], false);
+    let path = status["unpushed"][0]["path"].as_str().unwrap();
+    world.rm(path).await.unwrap();
+    assert_eq!(world.json(".atlasfs/status").await["healthy"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
+    let world = world_with(
+        Choice {
+            redo: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V2).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.registry.set_fault(None);
+    world.cp("app/schema", V3).await.unwrap();
+    world.backups[0].set_fault(Fault::Hang);
+    world.cp("app/schema", V1).await.unwrap();
+    world.backups[0].requests();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = world.backups[0].requests().len();
+    assert!((5..40).contains(&asked), "{asked}");
+}

@@ -63,7 +63,7 @@ impl Folder {
             return Err(Failure::new(
                 Kind::StoreMissing,
                 format!(
-                    "no folder at {}: make it, or add ?create_dir=true to its url",
+                    "no folder at {}: bring it back, or make it (?create_dir=true in its url does at mount)",
                     self.url
                 ),
             ));
