@@ -324,6 +324,24 @@ mod tests {
     }
 
     #[test]
+    fn a_target_without_credentials_is_opened_and_refuses() {
+        let env = |_: &str| None;
+        let bucket = parse_target("s3://bucket/prefix?region=us-east-1").unwrap();
+        let target = Target::open(Role::Registry, &bucket, &env).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let failure = runtime.unwrap().block_on(async {
+            target
+                .probe(Instant::now() + std::time::Duration::from_secs(1))
+                .await
+        });
+        let failure = failure.unwrap_err();
+        assert!(refuses(&failure), "{failure}");
+        assert!(failure.reason.contains("AWS_ACCESS_KEY_ID"), "{failure}");
+    }
+
+    #[test]
     fn an_embedded_registry_that_is_gone_is_not_made_anew() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("atlasfs/registry");

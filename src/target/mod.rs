@@ -1,7 +1,6 @@
 //! Targets: the registry and its backups, one place each that a push goes to and a pull can come
 //! from.
 
-mod atlas_cloud;
 mod cloud;
 mod driver;
 mod file;
@@ -9,6 +8,7 @@ mod location;
 #[cfg(test)]
 mod memory;
 mod open;
+mod stand_in;
 #[expect(
     clippy::module_inception,
     reason = "the floor is named after what it is about"

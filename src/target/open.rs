@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::atlas_cloud::AtlasCloud;
 use super::cloud::open_s3;
 use super::file::FileDriver;
+use super::stand_in::StandIn;
 use super::{Driver, Failure, Kind, Location};
 
 /// A driver, and what it found when it first looked at its store.
@@ -41,10 +41,17 @@ pub(super) fn build(
             let (driver, found) = FileDriver::open(location);
             Ok((Arc::new(driver), found))
         }
-        Location::S3(location) => Ok((Arc::new(open_s3(location, env)?), Ok(()))),
+        Location::S3(location) => match open_s3(location, env) {
+            Ok(driver) => Ok((Arc::new(driver), Ok(()))),
+            Err(failure) if failure.kind == Kind::Denied => {
+                let found = Err(failure.clone());
+                Ok((Arc::new(StandIn::denied(failure)), found))
+            }
+            Err(failure) => Err(failure),
+        },
         Location::Gs(_) => not_yet("gs:// is not there yet; file:// and s3:// are"),
         Location::Azure(_) => not_yet("azblob:// is not there yet; file:// and s3:// are"),
         Location::Oci(_) => not_yet("oci:// is not there yet; file:// and s3:// are"),
-        Location::AtlasCloud => Ok((Arc::new(AtlasCloud), Ok(()))),
+        Location::AtlasCloud => Ok((Arc::new(StandIn::for_atlas_cloud()), Ok(()))),
     }
 }
