@@ -81,6 +81,11 @@ pub(super) const TARGET_UP: Family = Family(
     "gauge",
     "Whether the target's newest reply was an answer (1) or an outage (0).",
 );
+pub(super) const TARGET_BREAKER_OPEN: Family = Family(
+    "atlasfs_target_breaker_open",
+    "gauge",
+    "Whether the target is skipped (1) after too many outages in a row.",
+);
 pub(super) const TARGET_OPERATIONS: Family = Family(
     "atlasfs_target_operations_total",
     "counter",
