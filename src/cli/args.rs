@@ -177,6 +177,10 @@ struct MountArgs {
         help_heading = "Deadlines"
     )]
     breaker: u32,
+    /// After how long without an answer of the registry a read asks the backups as well; 0 for
+    /// never. Default 250ms: a healthy store is faster by far, and nobody minds a quarter of a second
+    #[arg(long, default_value = "250ms", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Deadlines")]
+    hedge: Duration,
 
     /// For how long names, sizes and stamps are fresh. Default 1s: ls stays fast, and what somebody
     /// else pushes shows at once to a person
@@ -315,6 +319,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         cache_size: args.cache_size,
         journal_size: args.journal_size,
         breaker: args.breaker,
+        hedge: args.hedge,
         state_dir: absolute(args.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
         allow_delete: args.allow_delete,
         read_only: args.read_only,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Registry;
 use super::events::{Event, Level};
@@ -24,13 +24,23 @@ struct State {
     /// Outages since the last answer.
     outages: u32,
     open: bool,
+    /// A question was given up unanswered, for somebody else was faster. Whether that is an outage
+    /// or a slow answer only a probe can tell.
+    doubted: bool,
+}
+
+/// When a breaker opens, and how long a question has to be unanswered to raise a doubt.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    outages: u32,
+    patience: Duration,
 }
 
 /// Counts the outages of a target in a row, and is open when there are too many.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// How many outages open it. Until it is set nobody probes, and so it stays closed.
-    limit: OnceLock<u32>,
+    /// Until they are set nobody probes, and so it stays closed.
+    limits: OnceLock<Limits>,
     state: watch::Sender<State>,
 }
 
@@ -50,7 +60,7 @@ impl Breaker {
 
     /// Takes note of a reply.
     pub(super) fn note(&self, failure: Option<&Failure>) {
-        let Some(&limit) = self.limit.get() else {
+        let Some(limits) = self.limits.get() else {
             return;
         };
         self.state.send_if_modified(|state| {
@@ -60,12 +70,52 @@ impl Breaker {
                 Some(failure) if failure.kind == Kind::Corrupt => {}
                 Some(failure) if failure.is_outage() => {
                     state.outages = state.outages.saturating_add(1);
-                    state.open |= state.outages >= limit;
+                    state.open |= state.outages >= limits.outages;
                 }
                 _ => *state = State::default(),
             }
             state.open != before
         });
+    }
+
+    /// Begins to watch a question.
+    pub(super) fn question(&self) -> Question<'_> {
+        Question {
+            breaker: self,
+            begun: Instant::now(),
+            is_answered: false,
+        }
+    }
+
+    fn doubt(&self, unanswered_for: Duration) {
+        let limits = self.limits.get();
+        if limits.is_some_and(|limits| unanswered_for >= limits.patience) {
+            self.state
+                .send_if_modified(|state| !std::mem::replace(&mut state.doubted, true));
+        }
+    }
+}
+
+/// A question on its way. Dropped without a reply, it raises a doubt about its target: a hung one
+/// whose questions are all hedged would never be seen to have an outage.
+pub(super) struct Question<'a> {
+    breaker: &'a Breaker,
+    begun: Instant,
+    is_answered: bool,
+}
+
+impl Question<'_> {
+    /// Takes note of the reply.
+    pub(super) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.breaker.doubt(self.begun.elapsed());
+        }
     }
 }
 
@@ -75,8 +125,12 @@ impl Registry {
         if self.settings.breaker == 0 {
             return;
         }
+        let limits = Limits {
+            outages: self.settings.breaker,
+            patience: self.settings.hedge,
+        };
         for target in self.routes.targets() {
-            let _ = target.breaker.limit.set(self.settings.breaker);
+            let _ = target.breaker.limits.set(limits);
             let watch = Watch {
                 registry: Arc::downgrade(self),
                 target: Arc::downgrade(target),
@@ -100,7 +154,21 @@ struct Watch {
 impl Watch {
     async fn keep(mut self) {
         let mut closed: Option<Instant> = None;
-        while self.state.wait_for(|state| state.open).await.is_ok() {
+        while self
+            .state
+            .wait_for(|state| state.open || state.doubted)
+            .await
+            .is_ok()
+        {
+            if !self.state.borrow().open {
+                // One probe a second: a target that is only slow has enough to do.
+                let next = Instant::now() + FIRST_PAUSE;
+                if !self.probe().await {
+                    return;
+                }
+                let _ = timeout_at(next, self.state.wait_for(|state| state.open)).await;
+                continue;
+            }
             // A target that answers probes and nothing else is not taken back every second.
             if closed.is_none_or(|closed| closed.elapsed() > LONGEST_PAUSE) {
                 self.pause = FIRST_PAUSE;
@@ -180,7 +248,11 @@ mod tests {
 
     fn breaker(limit: u32) -> Breaker {
         let breaker = Breaker::default();
-        breaker.limit.set(limit).unwrap();
+        let limits = Limits {
+            outages: limit,
+            patience: Duration::ZERO,
+        };
+        breaker.limits.set(limits).unwrap();
         breaker
     }
 

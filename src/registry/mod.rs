@@ -12,6 +12,7 @@ mod delete;
 mod error;
 mod events;
 mod flight;
+mod hedge;
 mod journal;
 mod list;
 mod metrics;

@@ -105,7 +105,9 @@ impl Watched {
         if self.breaker.is_open() {
             return Err(self.skipped());
         }
+        let unanswered = self.breaker.question();
         let reply = question(&self.target).await;
+        unanswered.answered();
         self.note(reply.as_ref().err());
         reply
     }
