@@ -85,10 +85,12 @@ impl Redo {
         self.wake();
     }
 
-    fn next(&self) -> Option<Instant> {
+    /// Returns when the first of these targets is due. The pause of one that is owed nothing is
+    /// no reason to wake up: nobody would end it.
+    fn next(&self, targets: &HashSet<TargetId>) -> Option<Instant> {
         let pauses = lock(&self.pauses);
-        let now = Instant::now();
-        pauses.values().map(|pause| pause.until.max(now)).min()
+        let pauses = targets.iter().filter_map(|target| pauses.get(target));
+        pauses.map(|pause| pause.until).min()
     }
 }
 
@@ -158,11 +160,13 @@ impl Registry {
         let owed: Vec<Record> = owed
             .filter(|record| !lock(&self.redo.live).contains(&record.stamp.when))
             .collect();
+        let mut targets = HashSet::new();
         for record in &owed {
             let missing = self.missing(record);
             let due = missing.iter().filter(|target| self.redo.is_due(target.id));
             let gifts = due.map(|target| self.give(record, target));
             let given = futures::future::join_all(gifts).await;
+            targets.extend(missing.iter().map(|target| target.id));
             if missing.is_empty() || (given.len() == missing.len() && given.iter().all(|&got| got))
             {
                 self.journal.settle(&record.id, record.stamp.when);
@@ -170,10 +174,7 @@ impl Registry {
                 self.tell(event.with("artifact", record.id.to_string()));
             }
         }
-        match owed.is_empty() {
-            true => None,
-            false => self.redo.next(),
-        }
+        self.redo.next(&targets)
     }
 
     /// Gives one target one push; tells whether it has it now.
