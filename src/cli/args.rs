@@ -166,6 +166,21 @@ struct MountArgs {
     /// Deadline of a push, over all targets. Default 15s: several megabytes on a slow line
     #[arg(long, default_value = "15s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
     push_timeout: Duration,
+    /// After how many outages in a row a target is skipped, and probed in the background until it
+    /// answers; 0 for never. Default 3: one or two are a hiccup, and from the third on every read
+    /// and push would only wait for the next
+    #[arg(
+        long,
+        default_value = "3",
+        value_name = "COUNT",
+        hide_default_value = true,
+        help_heading = "Deadlines"
+    )]
+    breaker: u32,
+    /// After how long without an answer of the registry a read asks the backups as well; 0 for
+    /// never. Default 250ms: a healthy store is faster by far, and nobody minds a quarter of a second
+    #[arg(long, default_value = "250ms", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Deadlines")]
+    hedge: Duration,
 
     /// For how long names, sizes and stamps are fresh. Default 1s: ls stays fast, and what somebody
     /// else pushes shows at once to a person
@@ -303,6 +318,8 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         max_size: args.max_size,
         cache_size: args.cache_size,
         journal_size: args.journal_size,
+        breaker: args.breaker,
+        hedge: args.hedge,
         state_dir: absolute(args.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
         allow_delete: args.allow_delete,
         read_only: args.read_only,

@@ -37,6 +37,10 @@ pub struct MountSettings {
     pub cache_size: u64,
     /// The bound of the journal, in bytes.
     pub journal_size: u64,
+    /// How many outages in a row have a target skipped; 0 is never.
+    pub breaker: u32,
+    /// After how long the backups are asked beside the registry; zero is never.
+    pub hedge: Duration,
     /// Where the journal, the cache on disk and what is unpushed lie; absolute.
     pub state_dir: PathBuf,
     /// Artifacts may be deleted.

@@ -287,6 +287,8 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
         max_size: settings.max_size,
         cache_bytes: settings.cache_size,
         journal_bytes: settings.journal_size,
+        breaker: settings.breaker,
+        hedge: settings.hedge,
         validate: settings.validate,
         fallback_on: registry::FallbackOn {
             not_found: settings.fallback_on.contains(&FallbackOn::NotFound),

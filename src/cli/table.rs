@@ -116,7 +116,7 @@ fn targets(out: &mut String, targets: &[Value]) -> std::fmt::Result {
         [
             text(target, "role").to_owned(),
             text(target, "url").to_owned(),
-            text(target, "state").to_owned(),
+            state(target),
             text(target, "since").to_owned(),
             number(target, "pulls").to_string(),
             number(target, "pushes").to_string(),
@@ -125,6 +125,14 @@ fn targets(out: &mut String, targets: &[Value]) -> std::fmt::Result {
         ]
     }));
     columns(out, &rows)
+}
+
+fn state(target: &Value) -> String {
+    let state = text(target, "state");
+    match text(target, "breaker") {
+        "open" => format!("{state} (skipped)"),
+        _ => state.to_owned(),
+    }
 }
 
 fn pending(out: &mut String, pending: &[Value]) -> std::fmt::Result {
@@ -214,9 +222,11 @@ mod tests {
             "durability": "any", "read_only": true, "healthy": false, "later_key": [1],
             "targets": [
                 {"role": "registry", "url": "s3://b/p", "state": "outage", "since": "T1",
+                 "breaker": "open",
                  "last_failure": {"time": "T2", "kind": "timeout", "reason": "no answer"},
                  "pulls": 1, "pushes": 2, "failures": 3},
                 {"role": "backup", "url": "file:///b", "state": "ok", "since": null,
+                 "breaker": "closed",
                  "last_failure": null},
             ],
             "pending": [{"artifact": "app/schema", "stamp": "T3", "targets": ["s3://b/p"]}],
@@ -229,8 +239,8 @@ mod tests {
             "/mnt/registry: degraded, up 1 h 1 min, durability any, read-only",
             "process 12",
             "4 entries, 10 B of 64.0 MiB",
-            "registry  s3://b/p   outage  T1     1      2       3         T2 timeout: no answer",
-            "backup    file:///b  ok      -",
+            "registry  s3://b/p   outage (skipped)  T1     1      2       3         T2 timeout: no answer",
+            "backup    file:///b  ok                -",
             "app/schema  T3     s3://b/p",
             ".atlasfs/unpushed/x  app/schema  -     2.0 KiB  conflict",
         ] {

@@ -25,7 +25,7 @@ impl Registry {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
         let route = self.route(&id.repo)?;
-        let half = super::list::registry_deadline(route, end);
+        let half = super::hedge::registry_deadline(route, end);
         let registry = &route.registry;
         let there = registry.ask(|target| target.head(id, share(end, 3))).await;
         if let Err(failure) = there

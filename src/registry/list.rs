@@ -2,24 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::catalogue::{Freshness, From};
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
+use super::hedge::Replies;
 use super::record::Known;
-use super::route::{Route, TargetId, Watched, share};
+use super::route::{Route, TargetId, Watched};
 use crate::artifact::{ArtifactId, Item, RepoName};
 use crate::target::{Failure, Kind};
-
-/// For how long the other backups are waited for once one has answered, when the registry has an
-/// outage: each may hold what another has missed, and a hung one must not cost the deadline.
-const GRACE: Duration = Duration::from_millis(250);
 
 impl Registry {
     /// Lists the repositories: those that the configuration names, and those that the registries
@@ -156,46 +150,21 @@ impl Registry {
             self.catalogue.list(repo, from, listing, begun);
             self.hide(target, listing.hidden.clone());
         };
-        let ask = |target: &Arc<Watched>, deadline| {
-            let target = Arc::clone(target);
+        let ask = |target: Arc<Watched>, deadline| {
             let repo = repo.clone();
             async move {
                 let reply = target.ask(|target| target.list(&repo, deadline)).await;
                 (target, reply)
             }
         };
-        let (target, reply) = ask(&route.registry, registry_deadline(route, end)).await;
-        let failure = match reply {
-            Ok(listing) => {
-                note(&target, &listing);
-                if !self.settings.fallback_on.not_found {
-                    return Ok(());
-                }
-                None
-            }
-            Err(failure) => Some(failure),
-        };
-        let registry_answered = failure.is_none();
-        let mut failures: Vec<_> = failure
-            .map(|failure| (target, failure))
-            .into_iter()
-            .collect();
-        let falls_back = |(_, failure): &(_, Failure)| self.falls_back(failure);
-        if registry_answered || failures.first().is_some_and(falls_back) {
-            let backups = route.backups.iter().map(|backup| ask(backup, end));
-            let (listings, failed) = first_and_grace(backups, end, registry_answered).await;
-            for (target, listing) in &listings {
-                note(target, listing);
-            }
-            if registry_answered || !listings.is_empty() {
-                return Ok(());
-            }
-            failures.extend(failed);
+        let replies = self.ask_route(route, end, ask).await;
+        for (target, listing) in &replies.answers {
+            note(target, listing);
         }
-        let failures = failures
-            .iter()
-            .map(|(target, failure)| (target.url(), failure));
-        Err(self.of_listing(format!("can't list {repo}"), failures))
+        match replies.answers.is_empty() {
+            true => Err(self.of_listing(format!("can't list {repo}"), &replies.failures)),
+            false => Ok(()),
+        }
     }
 
     async fn refresh_roots(self: &Arc<Self>) -> Result<(), Error> {
@@ -224,14 +193,11 @@ impl Registry {
         let mut failures: Vec<(Arc<Watched>, Failure)> = Vec::new();
         let routes = self.routes.open();
         let listings = routes.iter().map(|route| self.list_route(route, end));
-        for (place, (listings, failed)) in futures::future::join_all(listings)
-            .await
-            .into_iter()
-            .enumerate()
-        {
-            answered |= !listings.is_empty();
-            failures.extend(failed);
-            for (target, (repos, hidden)) in listings {
+        let replies = futures::future::join_all(listings).await.into_iter();
+        for (place, replies) in replies.enumerate() {
+            answered |= !replies.answers.is_empty();
+            failures.extend(replies.failures);
+            for (target, (repos, hidden)) in replies.answers {
                 self.hide(&target, hidden);
                 for repo in repos {
                     found.entry(repo).or_insert(place);
@@ -239,10 +205,7 @@ impl Registry {
             }
         }
         if !answered {
-            let failures = failures
-                .iter()
-                .map(|(target, failure)| (target.url(), failure));
-            return Err(self.of_listing("can't list the repositories".into(), failures));
+            return Err(self.of_listing("can't list the repositories".into(), &failures));
         }
         if !failures.is_empty() {
             // Without its registry a route's list may lack what a backup has missed.
@@ -256,30 +219,11 @@ impl Registry {
     }
 
     async fn list_route(&self, route: &Route, end: Instant) -> Replies<Roots> {
-        let ask = |target: &Arc<Watched>, deadline| {
-            let target = Arc::clone(target);
-            async move {
-                let reply = target.ask(|target| target.repos(deadline)).await;
-                (target, reply)
-            }
+        let ask = |target: Arc<Watched>, deadline| async move {
+            let reply = target.ask(|target| target.repos(deadline)).await;
+            (target, reply)
         };
-        let (target, reply) = ask(&route.registry, registry_deadline(route, end)).await;
-        match reply {
-            Ok(roots) if self.settings.fallback_on.not_found => {
-                let backups = route.backups.iter().map(|backup| ask(backup, end));
-                let (mut listings, _) = first_and_grace(backups, end, true).await;
-                listings.insert(0, (target, roots));
-                (listings, Vec::new())
-            }
-            Ok(roots) => (vec![(target, roots)], Vec::new()),
-            Err(failure) if !self.falls_back(&failure) => (Vec::new(), vec![(target, failure)]),
-            Err(failure) => {
-                let backups = route.backups.iter().map(|backup| ask(backup, end));
-                let (listings, mut failed) = first_and_grace(backups, end, false).await;
-                failed.insert(0, (target, failure));
-                (listings, failed)
-            }
-        }
+        self.ask_route(route, end, ask).await
     }
 
     /// Tells whether a registry's failure sends a read on to the backups.
@@ -291,18 +235,16 @@ impl Registry {
 
     /// Makes the error of a listing that nobody could give. Only the registry's answer, which
     /// comes first, is one: what the backups answer is that they couldn't help.
-    fn of_listing<'a>(
-        &self,
-        what: String,
-        failures: impl Iterator<Item = (&'a str, &'a Failure)>,
-    ) -> Error {
-        let failures: Vec<_> = failures.collect();
+    fn of_listing(&self, what: String, failures: &[(Arc<Watched>, Failure)]) -> Error {
         let answer = failures
             .first()
             .filter(|(_, failure)| !self.falls_back(failure));
         let kind = answer.map_or(ErrorKind::Outage, |(_, failure)| {
             ErrorKind::of(failure.kind)
         });
+        let failures = failures
+            .iter()
+            .map(|(target, failure)| (target.url(), failure));
         Error::new(kind, format!("{what}: {}", reasons(failures)))
     }
 
@@ -334,42 +276,6 @@ impl Registry {
 }
 
 type Roots = (Vec<RepoName>, Vec<String>);
-type Replies<T> = (Vec<(Arc<Watched>, T)>, Vec<(Arc<Watched>, Failure)>);
-
-/// The registry's deadline: all of the time if there is nobody else to ask, half of it otherwise.
-pub(super) fn registry_deadline(route: &Route, end: Instant) -> Instant {
-    share(end, if route.backups.is_empty() { 1 } else { 2 })
-}
-
-/// Waits for the replies of several targets: for all of them until the first answer (`answered`
-/// if there has been one before), and then only a little longer.
-async fn first_and_grace<T, F>(
-    questions: impl Iterator<Item = F>,
-    end: Instant,
-    answered: bool,
-) -> Replies<T>
-where
-    F: Future<Output = (Arc<Watched>, Result<T, Failure>)>,
-{
-    let mut questions: FuturesUnordered<F> = questions.collect();
-    let (mut answers, mut failures) = (Vec::new(), Vec::new());
-    let mut until = match answered {
-        true => end.min(Instant::now() + GRACE),
-        false => end,
-    };
-    while let Ok(Some((target, reply))) = timeout_at(until, questions.next()).await {
-        match reply {
-            Ok(answer) => {
-                until = until.min(Instant::now() + GRACE);
-                answers.push((target, answer));
-            }
-            Err(failure) => failures.push((target, failure)),
-        }
-    }
-    answers.sort_by_key(|(target, _)| target.id);
-    failures.sort_by_key(|(target, _)| target.id);
-    (answers, failures)
-}
 
 pub(super) fn panicked(what: &str, on: impl std::fmt::Display) -> Error {
     Error::new(

@@ -38,12 +38,15 @@ pub struct Metrics {
     pub pulls_cache: Counter,
     /// Pulls answered by the registry.
     pub pulls_registry: Counter,
-    /// Pulls answered by a backup because the registry had an outage: fallbacks.
+    /// Pulls answered by a backup because the registry had an outage, or was slower than the
+    /// hedge: fallbacks.
     pub pulls_backup: Counter,
     /// Pulls answered from the cache while no target answered.
     pub pulls_stale: Counter,
     /// Pulls that failed, "not found" aside.
     pub pulls_failed: Counter,
+    /// Reads and listings that the backups were asked for because the registry was slow.
+    pub hedges: Counter,
 }
 
 pub(super) const PUSHES: Family = Family(
@@ -55,6 +58,11 @@ pub(super) const PULLS: Family = Family(
     "atlasfs_pulls_total",
     "counter",
     "Pulls by what answered them; source=\"backup\" is a fallback.",
+);
+pub(super) const HEDGES: Family = Family(
+    "atlasfs_hedges_total",
+    "counter",
+    "Reads and listings that the backups were asked for too, for the registry had not answered in time.",
 );
 pub(super) const UNREPORTED: Family = Family(
     "atlasfs_unreported_total",
@@ -80,6 +88,11 @@ pub(super) const TARGET_UP: Family = Family(
     "atlasfs_target_up",
     "gauge",
     "Whether the target's newest reply was an answer (1) or an outage (0).",
+);
+pub(super) const TARGET_BREAKER_OPEN: Family = Family(
+    "atlasfs_target_breaker_open",
+    "gauge",
+    "Whether the target is skipped (1) after too many outages in a row.",
 );
 pub(super) const TARGET_OPERATIONS: Family = Family(
     "atlasfs_target_operations_total",
@@ -166,6 +179,7 @@ impl Metrics {
             ("failed", &self.pulls_failed),
         ];
         for_label(PULLS, text, "source", &sources);
+        HEDGES.write(text, [(&[][..], self.hedges.get())]);
         UNREPORTED.write(text, [(&[][..], self.unreported.get())]);
     }
 }

@@ -4,6 +4,7 @@
 //! A push goes through `push` to the targets of its [`Route`]; a pull goes through the
 //! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
 
+mod breaker;
 mod cache;
 mod catalogue;
 mod claim;
@@ -11,6 +12,7 @@ mod delete;
 mod error;
 mod events;
 mod flight;
+mod hedge;
 mod journal;
 mod list;
 mod metrics;

@@ -10,7 +10,7 @@ use super::Registry;
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
-use super::record::{Belief, Known, Source};
+use super::record::{Belief, Known, Record, Source};
 use super::route::{Route, Watched, share};
 use crate::artifact::{ArtifactId, Stamp};
 use crate::target::{Content, Failure, Kind};
@@ -119,39 +119,81 @@ impl Registry {
         })
     }
 
-    /// Asks the targets in order.
+    /// Asks the registry, and then, or meanwhile, the backups in order.
     async fn fetch(&self, id: &ArtifactId, route: &Route, end: Instant) -> Result<Pulled, Error> {
-        let mut failures: Vec<(&str, Failure)> = Vec::new();
-        let mut left = route.targets().count();
-        for target in route.targets() {
+        let registry = &route.registry;
+        let before = self.catalogue.peek(id, Record::revision).flatten();
+        let deadline = share(end, route.targets().count());
+        let from_registry = async {
             let begun = Instant::now();
-            let deadline = share(end, left);
-            left -= 1;
-            let limit = self.settings.max_size;
-            let reply = target.ask(|target| target.get(id, limit, deadline)).await;
-            let failure = match reply {
-                Ok(content) => match self.believe(id, route, target, &content, begun) {
-                    Some(pulled) => {
-                        self.tell_fallback(id, route, target, &failures);
-                        return Ok(pulled);
-                    }
-                    None => Failure::new(Kind::Corrupt, "it is behind what was served before"),
-                },
-                Err(failure) => failure,
-            };
-            let ends = route.is_registry(target.id) && self.ends_here(id, target, &failure, begun);
-            failures.push((target.url(), failure));
-            if ends {
-                return Err(match failures.pop() {
-                    Some((_, failure)) if failure.kind == Kind::NotFound => not_found(id),
-                    last => Error::of_failures(
-                        format!("can't pull {id}"),
-                        last.iter().map(|(url, failure)| (*url, failure)),
-                    ),
-                });
+            let reply = self.fetch_from(id, route, registry, deadline).await;
+            let failure = reply.as_ref().err();
+            let ends = failure.is_none_or(|failure| self.ends_here(id, registry, failure, begun));
+            (reply, ends)
+        };
+        let from_backups = self.fetch_from_backups(id, route, end);
+        // A backup that has missed a push must not hide that the registry lists another content.
+        let serve = |(pulled, _): &FromBackups<'_>| {
+            let another = |record: &Record| record.lists_another(registry.id, before);
+            pulled.is_some() && self.catalogue.peek(id, another) != Some(true)
+        };
+        let (reply, backups) = self
+            .registry_first(route, from_registry, from_backups, |(_, ends)| !ends, serve)
+            .await;
+        let mut failures: Vec<(&str, Failure)> = Vec::new();
+        match reply {
+            Some((Ok(pulled), _)) => return Ok(pulled),
+            Some((Err(failure), true)) if failure.kind == Kind::NotFound => {
+                return Err(not_found(id));
+            }
+            Some((Err(failure), true)) => {
+                let what = format!("can't pull {id}");
+                return Err(Error::of_failures(what, [(registry.url(), &failure)]));
+            }
+            Some((Err(failure), false)) => failures.push((registry.url(), failure)),
+            None => self
+                .catalogue
+                .change(id, |record| record.unconfirmed(registry.id)),
+        }
+        let (pulled, failed) = backups.unwrap_or_default();
+        if let Some((backup, pulled)) = pulled {
+            self.tell_fallback(id, route, backup, failures.first());
+            return Ok(pulled);
+        }
+        failures.extend(failed);
+        self.serve_stale(id, &failures)
+    }
+
+    async fn fetch_from_backups<'a>(
+        &self,
+        id: &ArtifactId,
+        route: &'a Route,
+        end: Instant,
+    ) -> FromBackups<'a> {
+        let mut failures = Vec::new();
+        for (place, backup) in route.backups.iter().enumerate() {
+            let deadline = share(end, route.backups.len() - place);
+            match self.fetch_from(id, route, backup, deadline).await {
+                Ok(pulled) => return (Some((backup, pulled)), failures),
+                Err(failure) => failures.push((backup.url(), failure)),
             }
         }
-        self.serve_stale(id, &failures)
+        (None, failures)
+    }
+
+    async fn fetch_from(
+        &self,
+        id: &ArtifactId,
+        route: &Route,
+        target: &Watched,
+        deadline: Instant,
+    ) -> Result<Pulled, Failure> {
+        let begun = Instant::now();
+        let limit = self.settings.max_size;
+        let content = target.ask(|target| target.get(id, limit, deadline)).await?;
+        let behind = || Failure::new(Kind::Corrupt, "it is behind what was served before");
+        self.believe(id, route, target, &content, begun)
+            .ok_or_else(behind)
     }
 
     /// Decides whether the registry's failure is its answer, and ends the pull. What a backup
@@ -222,12 +264,9 @@ impl Registry {
         id: &ArtifactId,
         route: &Route,
         target: &Watched,
-        failures: &[(&str, Failure)],
+        failure: Option<&(&str, Failure)>,
     ) {
-        if route.is_registry(target.id) {
-            return;
-        }
-        let reason = failures.first().map(|(_, failure)| failure.to_string());
+        let reason = failure.map_or_else(|| "hedged".into(), |(_, failure)| failure.to_string());
         let event = Event::new(
             Level::Warn,
             "fallback",
@@ -238,7 +277,7 @@ impl Registry {
                 .with("artifact", id.to_string())
                 .with("target", target.url())
                 .with("registry", route.registry.url())
-                .with("reason", reason.unwrap_or_default()),
+                .with("reason", reason),
         );
     }
 
@@ -272,6 +311,9 @@ impl Registry {
         self.catalogue.age(&id.repo).unwrap_or_default()
     }
 }
+
+/// What the first backup gave that could, and why those before it couldn't.
+type FromBackups<'a> = (Option<(&'a Arc<Watched>, Pulled)>, Vec<(&'a str, Failure)>);
 
 fn not_found(id: &ArtifactId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no {id}"))

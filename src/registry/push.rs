@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
-use super::list::registry_deadline;
+use super::hedge::registry_deadline;
 use super::record::Known;
 use super::route::{Route, TargetId, Watched};
 use super::{Durability, Registry};

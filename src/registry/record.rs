@@ -158,6 +158,32 @@ impl Record {
         self.looked_up = self.source;
     }
 
+    /// Returns the number of the newest content known.
+    pub fn revision(&self) -> Option<u64> {
+        self.current().map(|known| known.revision)
+    }
+
+    /// Tells whether the registry lists a content that nobody has read, and that is not the
+    /// newest one known: that is of another size, or was known `before` the registry listed it.
+    pub fn lists_another(&self, registry: TargetId, before: Option<u64>) -> bool {
+        let unread = self.unread(registry);
+        let size = self.current().map(|known| known.size);
+        unread.is_some_and(|seen| {
+            Some(seen.size) != size || (self.unidentified && self.revision() == before)
+        })
+    }
+
+    /// Takes note that a content is served of which the registry, which lists one that nobody has
+    /// read, has not said that it is its own: the next reader asks it.
+    pub fn unconfirmed(&mut self, registry: TargetId) {
+        self.unidentified |= self.unread(registry).is_some();
+    }
+
+    fn unread(&self, registry: TargetId) -> Option<&Seen> {
+        let seen = self.seen.get(&registry);
+        seen.filter(|seen| seen.stamp.is_none())
+    }
+
     /// Tells whether the record says nothing that could not be learned again.
     pub fn is_blank(&self) -> bool {
         self.current.is_none()

@@ -100,6 +100,7 @@ impl Redo {
 impl Registry {
     /// Starts the background work. It ends with the registry.
     pub fn start(self: &Arc<Self>) {
+        self.watch_targets();
         let weak = Arc::downgrade(self);
         let wake = Arc::clone(&self.redo.wake);
         tokio::spawn(async move {
@@ -253,7 +254,7 @@ impl Registry {
 }
 
 /// Spreads the attempts of several mounts: 0.5 to 1.5, by what differs between them.
-fn jitter(seed: u64) -> f64 {
+pub(super) fn jitter(seed: u64) -> f64 {
     let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
     0.5 + spread as f64 / 1024.0
 }

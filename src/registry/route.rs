@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use super::breaker::Breaker;
 use super::lock;
 use super::metrics::Counter;
-use crate::artifact::RepoName;
+use crate::artifact::{RepoName, nanos, when_to_text};
 use crate::target::{Failure, Kind, Target};
 
 /// A target of this mount, by its place in the list of all of them.
@@ -60,6 +61,7 @@ pub struct Watched {
     pub id: TargetId,
     target: Target,
     health: Mutex<Health>,
+    pub(super) breaker: Breaker,
     /// Pulls that the target has served.
     pub pulls: Counter,
     /// Pushes that the target has got.
@@ -79,6 +81,7 @@ impl Watched {
                 last_failure: None,
                 failures: BTreeMap::new(),
             }),
+            breaker: Breaker::default(),
             pulls: Counter::default(),
             pushes: Counter::default(),
             answers: Counter::default(),
@@ -90,7 +93,8 @@ impl Watched {
         self.target.url()
     }
 
-    /// Asks the target something, and takes note of how it replied.
+    /// Asks the target something, and takes note of how it replied. While the breaker is open the
+    /// target is not asked, and nobody waits.
     pub async fn ask<'a, T, F>(
         &'a self,
         question: impl FnOnce(&'a Target) -> F,
@@ -98,13 +102,39 @@ impl Watched {
     where
         F: Future<Output = Result<T, Failure>> + 'a,
     {
+        if self.breaker.is_open() {
+            return Err(self.skipped());
+        }
+        let unanswered = self.breaker.question();
         let reply = question(&self.target).await;
+        unanswered.answered();
         self.note(reply.as_ref().err());
         reply
     }
 
+    /// Tries whether the target answers, also while it is skipped.
+    pub(super) async fn probe(&self, deadline: Instant) {
+        let reply = self.target.probe(deadline).await;
+        self.note(reply.as_ref().err());
+    }
+
+    fn skipped(&self) -> Failure {
+        let health = lock(&self.health);
+        let since = health.since.map(|since| when_to_text(nanos(since)));
+        let reason = match &health.last_failure {
+            Some((_, failure)) => failure.reason.as_str(),
+            None => "no answer",
+        };
+        let since = since.unwrap_or_default();
+        Failure::new(
+            Kind::Unreachable,
+            format!("skipped: out since {since}: {reason}"),
+        )
+    }
+
     /// Takes note of a reply.
     pub fn note(&self, failure: Option<&Failure>) {
+        self.breaker.note(failure);
         let state = match failure.map(|failure| failure.kind) {
             None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
             Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,

@@ -80,6 +80,12 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How many bytes of pushes the journal may hold. 1 GiB: an outage of a day on a busy site.
     pub journal_bytes: u64,
+    /// How many outages in a row open a target's breaker; 0 is never. 3: one is a hiccup, two are
+    /// bad luck, and a third would only be waited for.
+    pub breaker: u32,
+    /// After how long without the registry's answer the backups are asked as well; zero is never.
+    /// 250 ms: far above what a healthy store takes, and not yet a wait that anybody minds.
+    pub hedge: Duration,
     /// Whether documents are checked before a push.
     pub validate: bool,
     /// Answers that are treated as an outage on reads; none by default, or deleted schemas would
@@ -107,6 +113,8 @@ impl Default for Settings {
             max_size: 16 << 20,
             cache_bytes: 64 << 20,
             journal_bytes: 1 << 30,
+            breaker: 3,
+            hedge: Duration::from_millis(250),
             validate: true,
             fallback_on: FallbackOn::default(),
         }

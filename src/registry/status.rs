@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::metrics::{
-    CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, HIDDEN, PENDING, TARGET_FAILURES,
-    TARGET_OPERATIONS, TARGET_UP, UNPUSHED,
+    CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, HIDDEN, PENDING, TARGET_BREAKER_OPEN,
+    TARGET_FAILURES, TARGET_OPERATIONS, TARGET_UP, UNPUSHED,
 };
 use super::record::{Record, Source};
 use super::route::{State, Watched};
@@ -181,6 +181,7 @@ impl Registry {
             "repos": repos,
             "state": health.state.as_str(),
             "since": health.since.map(time_to_text),
+            "breaker": target.breaker.as_str(),
             "last_failure": last_failure,
             "pulls": target.pulls.get(),
             "pushes": target.pushes.get(),
@@ -246,6 +247,10 @@ impl Registry {
                 let up = u8::from(target.health().state != State::Outage);
                 (&labels[..], up)
             }),
+        );
+        TARGET_BREAKER_OPEN.write(
+            &mut text,
+            each().map(|(target, labels)| (&labels[..], u8::from(target.breaker.is_open()))),
         );
         TARGET_OPERATIONS.write(
             &mut text,

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Corrupt,
     /// Every operation takes its time.
     Slow(Duration),
+    /// Every operation takes its time, and fails.
+    FailLate(Duration, Kind),
     /// Writes happen, and their replies are lost.
     LoseReplies,
 }
@@ -112,6 +114,10 @@ impl Memory {
             Some(Fault::Slow(delay)) => {
                 tokio::time::sleep(delay).await;
                 Ok(())
+            }
+            Some(Fault::FailLate(delay, kind)) => {
+                tokio::time::sleep(delay).await;
+                Err(Failure::new(kind, format!("planted for {what}")))
             }
             _ => Ok(()),
         }

@@ -530,3 +530,29 @@ async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
     let asked = world.backups[0].requests().len();
     assert!((5..40).contains(&asked), "{asked}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
+    let world = world_with(
+        Choice {
+            redo: true,
+            ..with(Settings {
+                breaker: 0,
+                ..Settings::default()
+            })
+        },
+        V1,
+    )
+    .await;
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V2).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    world.backups[0].set_fault(None);
+    world.cp("app/schema", V3).await.unwrap();
+    // With nobody at rest, time would stand still here.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    world.registry.set_fault(None);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(world.registry.content("app/schema").unwrap(), V3);
+}
