@@ -4,10 +4,13 @@
 //! A push goes through `push` to the targets of its [`Route`]; a pull goes through the
 //! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
 
+mod at_hand;
 mod cache;
 mod catalogue;
 mod claim;
 mod delete;
+mod disk_cache;
+mod disk_files;
 mod error;
 mod events;
 mod flight;
@@ -36,6 +39,7 @@ use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
 
 use cache::Cache;
 use catalogue::Catalogue;
+use disk_cache::DiskCache;
 use events::Events;
 use flight::Flights;
 use journal::Journal;
@@ -95,6 +99,7 @@ pub struct Registry {
     routes: Routes,
     catalogue: Catalogue,
     cache: Cache,
+    disk: DiskCache,
     events: Events,
     metrics: Metrics,
     journal: Arc<Journal>,
@@ -124,9 +129,12 @@ impl Registry {
         let path = dir.display().to_string();
         let (journal, damaged) = Journal::open(dir, settings.journal_bytes)
             .map_err(|source| StateDirError::Io { path, source })?;
+        let cache_dir = settings.cache_dir.clone();
+        let cache_dir = cache_dir.unwrap_or_else(|| state.cache());
         let registry = Self {
             catalogue: Catalogue::new(settings.ttl),
             cache: Cache::new(settings.cache_bytes),
+            disk: DiskCache::open(&cache_dir, settings.disk_cache_bytes),
             events: Events::default(),
             metrics: Metrics::default(),
             stamps: StampClock::default(),

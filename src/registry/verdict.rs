@@ -48,7 +48,7 @@ impl Registry {
             missed.map(|(_, failure)| failure.to_string())
         };
         let receipt = receipt(id, push.route, missed).to_string();
-        self.cache.insert(stamp.sha256, push.content.clone());
+        self.put_at_hand(stamp.sha256, push.content);
         if let Some(place) = self.open_place(push.route) {
             self.catalogue.add_root(&id.repo, place);
         }
