@@ -7,6 +7,7 @@
 mod at_hand;
 mod cache;
 mod catalogue;
+mod catalogue_file;
 mod claim;
 mod delete;
 mod disk_cache;
@@ -19,6 +20,7 @@ mod list;
 mod metrics;
 mod pull;
 mod push;
+mod recall;
 mod receipt;
 mod record;
 mod redo;
@@ -27,6 +29,7 @@ mod settings;
 mod state_dir;
 mod status;
 mod turn;
+mod unwritten;
 mod verdict;
 
 use std::fmt;
@@ -44,6 +47,7 @@ use events::Events;
 use flight::Flights;
 use journal::Journal;
 use metrics::Metrics;
+use recall::Recall;
 use turn::Turns;
 
 pub use error::{Error, ErrorKind};
@@ -96,8 +100,9 @@ impl fmt::Debug for WallClock {
 #[derive(Debug)]
 pub struct Registry {
     settings: Settings,
-    routes: Routes,
-    catalogue: Catalogue,
+    routes: Arc<Routes>,
+    catalogue: Arc<Catalogue>,
+    recall: Arc<Recall>,
     cache: Cache,
     disk: DiskCache,
     events: Events,
@@ -129,10 +134,19 @@ impl Registry {
         let path = dir.display().to_string();
         let (journal, damaged) = Journal::open(dir, settings.journal_bytes)
             .map_err(|source| StateDirError::Io { path, source })?;
+        let routes = Arc::new(routes);
+        let catalogue = Arc::new(Catalogue::new(settings.ttl));
+        let recall = Arc::new(Recall::new(
+            state.catalogue(),
+            Arc::clone(&catalogue),
+            Arc::clone(&routes),
+            wall.clone(),
+        ));
         let cache_dir = settings.cache_dir.clone();
         let cache_dir = cache_dir.unwrap_or_else(|| state.cache());
         let registry = Self {
-            catalogue: Catalogue::new(settings.ttl),
+            catalogue,
+            recall,
             cache: Cache::new(settings.cache_bytes),
             disk: DiskCache::open(&cache_dir, settings.disk_cache_bytes),
             events: Events::default(),
@@ -157,7 +171,16 @@ impl Registry {
             );
             registry.tell(event.with("path", path.display().to_string()));
         }
+        if let Some(amiss) = registry.recall.recall(&registry.stamps) {
+            let event = Event::new(
+                Level::Error,
+                "catalogue-damaged",
+                "what the mount knew before is not all there",
+            );
+            registry.tell(event.with("reason", amiss));
+        }
         registry.take_up();
+        registry.recall.start();
         Ok(Arc::new(registry))
     }
 
@@ -199,13 +222,20 @@ impl Registry {
         self.events.tell(nanos(self.wall.now()), event);
     }
 
+    /// Waits until everything is on disk that is on its way there.
+    #[cfg(test)]
+    pub(crate) async fn settle(&self) {
+        self.disk.settle().await;
+        let recall = Arc::clone(&self.recall);
+        tokio::task::spawn_blocking(move || recall.write())
+            .await
+            .unwrap();
+    }
+
     /// Returns the route of a repository: the configuration's, that of the registry which lists
     /// it, or the first for one that is to come.
     fn route(&self, repo: &RepoName) -> Result<&Route, Error> {
-        let open = self.routes.open();
-        self.routes
-            .named(repo)
-            .or_else(|| open.get(self.catalogue.found_on(repo).unwrap_or(0)))
+        recall::route_of(&self.routes, &self.catalogue, repo)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
     }
 }

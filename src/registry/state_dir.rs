@@ -95,6 +95,11 @@ impl StateDir {
         self.dir.join("journal")
     }
 
+    /// Returns where the catalogue's file lies.
+    pub(super) fn catalogue(&self) -> PathBuf {
+        self.dir.join("catalogue")
+    }
+
     /// Returns where the cache on disk lies, unless told otherwise.
     pub(super) fn cache(&self) -> PathBuf {
         self.dir.join("cache")
