@@ -189,6 +189,11 @@ struct MountArgs {
     /// Bound of the cache in memory. Default 64MiB: thousands of schemas
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Reading")]
     cache_size: u64,
+    /// Bound of the cache on disk, which outlasts restarts: a mount that starts while every network is
+    /// down serves what it holds. 0 for none. Default 1GiB: every version of every schema of a large
+    /// site, and nothing that a disk would feel
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Reading")]
+    disk_cache_size: u64,
     /// Which answers, beside outages, send a read on to the backups: not-found, denied, or both with
     /// a comma between. Default none: what was deleted would come back from the backups
     #[arg(
@@ -205,6 +210,10 @@ struct MountArgs {
     /// shell
     #[arg(long, value_name = "DIR", help_heading = "This machine")]
     state_dir: Option<PathBuf>,
+    /// Where the cache on disk lies; several mounts may share it. Default `cache` in the state
+    /// directory
+    #[arg(long, value_name = "DIR", help_heading = "This machine")]
+    cache_dir: Option<PathBuf>,
     /// Let other users in, as far as the permission bits go. Default: only the user who mounts, since
     /// everybody acts with that user's credentials
     #[arg(long, help_heading = "This machine")]
@@ -317,6 +326,8 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         ttl: args.ttl,
         max_size: args.max_size,
         cache_size: args.cache_size,
+        disk_cache_size: args.disk_cache_size,
+        cache_dir: args.cache_dir.map(absolute).transpose()?,
         journal_size: args.journal_size,
         breaker: args.breaker,
         hedge: args.hedge,

@@ -36,6 +36,8 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.cache_size, 64 << 20);
     assert_eq!(settings.breaker, 3);
     assert_eq!(settings.hedge, Duration::from_millis(250));
+    assert_eq!(settings.disk_cache_size, 1 << 30);
+    assert_eq!(settings.cache_dir, None);
     assert_eq!(settings.owner, Owner::of_this_process());
     assert!(settings.fallback_on.is_empty());
     assert!(settings.validate && !settings.allow_delete && !settings.read_only);
@@ -50,7 +52,7 @@ fn every_flag_reaches_the_settings() {
          --metadata-timeout 1s --read-timeout 2s --push-timeout 1m --ttl 0 --max-size 1M \
          --cache-size 2M --state-dir /s --allow-delete --read-only --allow-other --no-validate \
          --fallback-on not-found,denied --log-level debug --log-format json --log-file /l \
-         --uid 7 --gid 8 --max-open-files 9 --breaker 5 --hedge 0 /mnt",
+         --disk-cache-size 0 --cache-dir /c --uid 7 --gid 8 --max-open-files 9 --breaker 5 --hedge 0 /mnt",
     );
     assert!(settings.foreground && settings.allow_delete && settings.read_only);
     assert!(settings.allow_other && !settings.validate);
@@ -68,6 +70,8 @@ fn every_flag_reaches_the_settings() {
     assert_eq!(settings.max_open_files, 9);
     assert_eq!(settings.breaker, 5);
     assert_eq!(settings.hedge, Duration::ZERO);
+    assert_eq!(settings.disk_cache_size, 0);
+    assert_eq!(settings.cache_dir, Some(PathBuf::from("/c")));
     assert_eq!(settings.dir, PathBuf::from("/mnt"));
 }
 

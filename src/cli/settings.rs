@@ -35,6 +35,10 @@ pub struct MountSettings {
     pub max_size: u64,
     /// The bound of the cache in memory, in bytes.
     pub cache_size: u64,
+    /// The bound of the cache on disk, in bytes; 0 for none.
+    pub disk_cache_size: u64,
+    /// Where the cache on disk lies, if not in the state directory; absolute.
+    pub cache_dir: Option<PathBuf>,
     /// The bound of the journal, in bytes.
     pub journal_size: u64,
     /// How many outages in a row have a target skipped; 0 is never.

@@ -286,6 +286,8 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
         ttl: settings.ttl,
         max_size: settings.max_size,
         cache_bytes: settings.cache_size,
+        disk_cache_bytes: settings.disk_cache_size,
+        cache_dir: settings.cache_dir.clone(),
         journal_bytes: settings.journal_size,
         breaker: settings.breaker,
         hedge: settings.hedge,

@@ -75,10 +75,13 @@ fn head(out: &mut String, status: &Value) -> std::fmt::Result {
         number(status, "repos"),
         number(status, "hidden_names"),
     )?;
-    if let Some(cache) = status.get("cache") {
+    for (name, key) in [("cache", "cache"), ("cache on disk", "disk_cache")] {
+        let Some(cache) = status.get(key) else {
+            continue;
+        };
         writeln!(
             out,
-            "cache: {} entries, {} of {}, {} hits, {} misses",
+            "{name}: {} entries, {} of {}, {} hits, {} misses",
             number(cache, "entries"),
             bytes(number(cache, "bytes")),
             bytes(number(cache, "capacity")),
@@ -233,12 +236,14 @@ mod tests {
             "unpushed": [{"path": ".atlasfs/unpushed/x", "artifact": "app/schema", "size": 2048,
                           "reason": "conflict"}],
             "cache": {"entries": 4, "bytes": 10, "capacity": 67_108_864},
+            "disk_cache": {"entries": 5, "bytes": 20_480, "capacity": 1_073_741_824},
         });
         let table = table(&status);
         for part in [
             "/mnt/registry: degraded, up 1 h 1 min, durability any, read-only",
             "process 12",
-            "4 entries, 10 B of 64.0 MiB",
+            "cache: 4 entries, 10 B of 64.0 MiB",
+            "cache on disk: 5 entries, 20.0 KiB of 1024.0 MiB",
             "registry  s3://b/p   outage (skipped)  T1     1      2       3         T2 timeout: no answer",
             "backup    file:///b  ok                -",
             "app/schema  T3     s3://b/p",

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::lock;
-use super::record::{Known, Record};
+use super::record::{Facts, Known, Record};
 use super::route::TargetId;
+use super::unwritten::Unwritten;
 use crate::artifact::{ArtifactId, Item, RepoName};
 use crate::target::RepoListing;
 
@@ -31,6 +32,10 @@ pub enum Freshness {
 #[derive(Debug, Clone, Default)]
 struct Listing {
     succeeded: Option<Instant>,
+    /// How long ago an earlier mount saw it succeed, and when that was reckoned.
+    recalled: Option<(Duration, Instant)>,
+    /// When the success was last told to the catalogue's file.
+    written: Option<Instant>,
     failed: Option<(Instant, Error)>,
 }
 
@@ -49,7 +54,26 @@ impl Listing {
         self.succeeded = Some(Instant::now());
         self.failed = None;
     }
+
+    /// Tells whether it is time to write to the catalogue's file that it has succeeded.
+    fn is_to_be_written(&mut self) -> bool {
+        let written = self.written;
+        let is_due = written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
+        if is_due {
+            self.written = Some(Instant::now());
+        }
+        is_due
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let recalled = self.recalled.map(|(age, at)| age + at.elapsed());
+        self.succeeded.map(|at| at.elapsed()).or(recalled)
+    }
 }
+
+/// How far the file may be behind with when a repository was last listed: a restart may make what
+/// is served look so much more stale than it is.
+const WRITTEN_EVERY: Duration = Duration::from_secs(10);
 
 /// Who told of a repository's artifacts.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +100,8 @@ pub struct Catalogue {
     roots: Mutex<Roots>,
     hidden: Mutex<HashSet<(TargetId, String)>>,
     revisions: AtomicU64,
+    /// What the catalogue's file has not been told yet.
+    pub(super) unwritten: Unwritten,
 }
 
 /// The repositories that the registries list, each with the place of its registry's route.
@@ -98,6 +124,7 @@ impl Catalogue {
             roots: Mutex::default(),
             hidden: Mutex::default(),
             revisions: AtomicU64::new(1),
+            unwritten: Unwritten::default(),
         }
     }
 
@@ -120,10 +147,10 @@ impl Catalogue {
         shelf.is_some_and(|shelf| shelf.listing.failed.is_some())
     }
 
-    /// Tells for how long no target has listed a repository; `None` if none ever has.
+    /// Tells for how long no target has listed a repository, for this mount or an earlier one;
+    /// `None` if none ever has.
     pub fn age(&self, repo: &RepoName) -> Option<Duration> {
-        let shelves = lock(&self.shelves);
-        Some(shelves.get(repo)?.listing.succeeded?.elapsed())
+        lock(&self.shelves).get(repo)?.listing.age()
     }
 
     /// Takes note of a target's listing of a repository, begun at `begun`.
@@ -131,16 +158,27 @@ impl Catalogue {
         let mut shelves = lock(&self.shelves);
         let shelf = shelves.entry(repo.clone()).or_default();
         shelf.listing.succeed();
+        if shelf.listing.is_to_be_written() {
+            self.unwritten.repo(repo);
+        }
         for (item, listed) in &listing.items {
             let record = shelf.records.entry(item.clone()).or_default();
+            let before = record.essence();
             record.listed(from.target, from.is_registry, listed, begun, || {
                 self.next_revision()
             });
+            if record.essence() != before {
+                self.unwritten.artifact(repo, item);
+            }
         }
         for (item, record) in &mut shelf.records {
             if !listing.items.contains_key(item) {
                 let decides = from.is_registry && from.decides_absence;
+                let before = record.essence();
                 record.unlisted(from.target, decides, begun);
+                if record.essence() != before {
+                    self.unwritten.artifact(repo, item);
+                }
             }
         }
         shelf.records.retain(|_, record| !record.is_blank());
@@ -163,7 +201,40 @@ impl Catalogue {
     pub fn change<T>(&self, id: &ArtifactId, change: impl FnOnce(&mut Record) -> T) -> T {
         let mut shelves = lock(&self.shelves);
         let shelf = shelves.entry(id.repo.clone()).or_default();
-        change(shelf.records.entry(id.item.clone()).or_default())
+        let record = shelf.records.entry(id.item.clone()).or_default();
+        let before = record.essence();
+        let changed = change(record);
+        if record.essence() != before {
+            self.unwritten.artifact(&id.repo, &id.item);
+        }
+        changed
+    }
+
+    /// Takes over what an earlier mount knew of an artifact.
+    pub fn recall(&self, id: &ArtifactId, facts: Facts, registry: TargetId) {
+        let mut shelves = lock(&self.shelves);
+        let shelf = shelves.entry(id.repo.clone()).or_default();
+        let record = shelf.records.entry(id.item.clone()).or_default();
+        record.restore(facts, registry, || self.next_revision());
+    }
+
+    /// Takes over that an earlier mount has listed a repository so long ago.
+    pub fn recall_listing(&self, repo: &RepoName, age: Duration) {
+        let mut shelves = lock(&self.shelves);
+        let shelf = shelves.entry(repo.clone()).or_default();
+        shelf.listing.recalled = Some((age, Instant::now()));
+    }
+
+    /// Takes over the repositories that an earlier mount has found.
+    pub fn recall_roots(&self, found: BTreeMap<RepoName, usize>) {
+        let mut roots = lock(&self.roots);
+        roots.listing.recalled = Some((Duration::ZERO, Instant::now()));
+        roots.found = found;
+    }
+
+    /// Returns the repositories of which anything is known.
+    pub fn repos(&self) -> Vec<RepoName> {
+        lock(&self.shelves).keys().cloned().collect()
     }
 
     /// Shows every artifact of a repository.
@@ -199,8 +270,12 @@ impl Catalogue {
     /// Takes note of the repositories that the registries list.
     pub fn set_roots(&self, found: BTreeMap<RepoName, usize>) {
         let mut roots = lock(&self.roots);
+        let is_news = roots.listing.succeeded.is_none() || roots.found != found;
         roots.listing.succeed();
         roots.found = found;
+        if is_news {
+            self.unwritten.roots();
+        }
     }
 
     /// Takes note that the registries could not be listed.
@@ -210,13 +285,17 @@ impl Catalogue {
 
     /// Takes note of a repository that came into being by a push of this mount.
     pub fn add_root(&self, repo: &RepoName, route: usize) {
-        lock(&self.roots).found.entry(repo.clone()).or_insert(route);
+        let mut roots = lock(&self.roots);
+        if !roots.found.contains_key(repo) {
+            roots.found.insert(repo.clone(), route);
+            self.unwritten.roots();
+        }
     }
 
     /// Returns the repositories found, and whether they were ever listed.
     pub fn roots(&self) -> (BTreeMap<RepoName, usize>, bool) {
         let roots = lock(&self.roots);
-        (roots.found.clone(), roots.listing.succeeded.is_some())
+        (roots.found.clone(), roots.listing.age().is_some())
     }
 
     /// Returns the place of the route that a repository was found on.

@@ -353,7 +353,7 @@ fn head(record: &Record) -> Value {
 }
 
 /// Writes a line with its checksum before it.
-fn line(value: &Value) -> String {
+pub(super) fn line(value: &Value) -> String {
     let text = value.to_string();
     format!("{} {text}\n", checksum(text.as_bytes()))
 }
@@ -365,7 +365,7 @@ fn checksum(text: &[u8]) -> String {
 }
 
 /// Reads the line that `bytes` begin with; returns it and what follows.
-fn read_line(bytes: &[u8]) -> Option<(Value, &[u8])> {
+pub(super) fn read_line(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let (text, rest) = (bytes.get(..end)?, bytes.get(end + 1..)?);
     let sum = text.get(..CHECKSUM)?;

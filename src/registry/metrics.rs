@@ -125,6 +125,27 @@ pub(super) const CACHE_MISSES: Family = Family(
     "Look-ups in the memory cache that didn't find their content.",
 );
 
+pub(super) const DISK_CACHE_BYTES: Family = Family(
+    "atlasfs_disk_cache_bytes",
+    "gauge",
+    "Bytes that the cache on disk takes, in whole blocks of 4 KiB.",
+);
+pub(super) const DISK_CACHE_ENTRIES: Family = Family(
+    "atlasfs_disk_cache_entries",
+    "gauge",
+    "Contents in the cache on disk.",
+);
+pub(super) const DISK_CACHE_HITS: Family = Family(
+    "atlasfs_disk_cache_hits_total",
+    "counter",
+    "Look-ups in the cache on disk that found their content.",
+);
+pub(super) const DISK_CACHE_MISSES: Family = Family(
+    "atlasfs_disk_cache_misses_total",
+    "counter",
+    "Look-ups in the cache on disk that didn't find their content.",
+);
+
 /// One metric: its name, its type and its sentence.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Family(&'static str, &'static str, &'static str);

@@ -4,11 +4,15 @@
 //! A push goes through `push` to the targets of its [`Route`]; a pull goes through the
 //! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
 
+mod at_hand;
 mod breaker;
 mod cache;
 mod catalogue;
+mod catalogue_file;
 mod claim;
 mod delete;
+mod disk_cache;
+mod disk_files;
 mod error;
 mod events;
 mod flight;
@@ -18,6 +22,7 @@ mod list;
 mod metrics;
 mod pull;
 mod push;
+mod recall;
 mod receipt;
 mod record;
 mod redo;
@@ -26,6 +31,7 @@ mod settings;
 mod state_dir;
 mod status;
 mod turn;
+mod unwritten;
 mod verdict;
 
 use std::fmt;
@@ -38,10 +44,12 @@ use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
 
 use cache::Cache;
 use catalogue::Catalogue;
+use disk_cache::DiskCache;
 use events::Events;
 use flight::Flights;
 use journal::Journal;
 use metrics::Metrics;
+use recall::Recall;
 use turn::Turns;
 
 pub use error::{Error, ErrorKind};
@@ -94,9 +102,11 @@ impl fmt::Debug for WallClock {
 #[derive(Debug)]
 pub struct Registry {
     settings: Settings,
-    routes: Routes,
-    catalogue: Catalogue,
+    routes: Arc<Routes>,
+    catalogue: Arc<Catalogue>,
+    recall: Arc<Recall>,
     cache: Cache,
+    disk: DiskCache,
     events: Events,
     metrics: Metrics,
     journal: Arc<Journal>,
@@ -126,9 +136,21 @@ impl Registry {
         let path = dir.display().to_string();
         let (journal, damaged) = Journal::open(dir, settings.journal_bytes)
             .map_err(|source| StateDirError::Io { path, source })?;
+        let routes = Arc::new(routes);
+        let catalogue = Arc::new(Catalogue::new(settings.ttl));
+        let recall = Arc::new(Recall::new(
+            state.catalogue(),
+            Arc::clone(&catalogue),
+            Arc::clone(&routes),
+            wall.clone(),
+        ));
+        let cache_dir = settings.cache_dir.clone();
+        let cache_dir = cache_dir.unwrap_or_else(|| state.cache());
         let registry = Self {
-            catalogue: Catalogue::new(settings.ttl),
+            catalogue,
+            recall,
             cache: Cache::new(settings.cache_bytes),
+            disk: DiskCache::open(&cache_dir, settings.disk_cache_bytes),
             events: Events::default(),
             metrics: Metrics::default(),
             stamps: StampClock::default(),
@@ -151,7 +173,16 @@ impl Registry {
             );
             registry.tell(event.with("path", path.display().to_string()));
         }
+        if let Some(amiss) = registry.recall.recall(&registry.stamps) {
+            let event = Event::new(
+                Level::Error,
+                "catalogue-damaged",
+                "what the mount knew before is not all there",
+            );
+            registry.tell(event.with("reason", amiss));
+        }
         registry.take_up();
+        registry.recall.start();
         Ok(Arc::new(registry))
     }
 
@@ -201,13 +232,20 @@ impl Registry {
         self.events.tell(nanos(self.wall.now()), event);
     }
 
+    /// Waits until everything is on disk that is on its way there.
+    #[cfg(test)]
+    pub(crate) async fn settle(&self) {
+        self.disk.settle().await;
+        let recall = Arc::clone(&self.recall);
+        tokio::task::spawn_blocking(move || recall.write())
+            .await
+            .unwrap();
+    }
+
     /// Returns the route of a repository: the configuration's, that of the registry which lists
     /// it, or the first for one that is to come.
     fn route(&self, repo: &RepoName) -> Result<&Route, Error> {
-        let open = self.routes.open();
-        self.routes
-            .named(repo)
-            .or_else(|| open.get(self.catalogue.found_on(repo).unwrap_or(0)))
+        recall::route_of(&self.routes, &self.catalogue, repo)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
     }
 }

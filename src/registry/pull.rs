@@ -12,7 +12,7 @@ use super::events::{Event, Level};
 use super::list::panicked;
 use super::record::{Belief, Known, Record, Source};
 use super::route::{Route, Watched, share};
-use crate::artifact::{ArtifactId, Stamp};
+use crate::artifact::ArtifactId;
 use crate::target::{Content, Failure, Kind};
 
 /// A pulled content.
@@ -88,35 +88,23 @@ impl Registry {
                 _ => not_found(id),
             });
         };
+        let stale = fresh.is_err().then(|| self.staleness(id));
         if let Some(bytes) = stamp.and_then(|stamp| self.at_hand(&stamp)) {
-            return Ok(Pulled {
-                bytes,
-                known,
-                source: Source::Cache,
-                stale: fresh.is_err().then(|| self.staleness(id)),
-            });
+            return Ok(Pulled::from_cache(bytes, known, stale));
         }
         // A caller that comes after a push must not be given what was asked for before it.
         let flight = (id.clone(), known.revision);
         let registry = Arc::clone(self);
         let id = id.clone();
         let pulled = self.pulls.join(&flight, || async move {
+            if let Some(bytes) = registry.on_disk(stamp.as_ref(), end).await {
+                return Ok(Pulled::from_cache(bytes, known, stale));
+            }
             let route = registry.route(&id.repo)?;
             registry.fetch(&id, route, end).await
         });
         let (id, _) = &flight;
         pulled.await.unwrap_or_else(|| Err(panicked("pulling", id)))
-    }
-
-    /// Returns a content that this machine has: in the cache, or in the journal on its way.
-    fn at_hand(&self, stamp: &Stamp) -> Option<Bytes> {
-        self.cache.get(&stamp.sha256).or_else(|| {
-            let owed = self.journal.owed().into_iter();
-            let mut owed = owed.filter(|record| record.stamp == *stamp);
-            let bytes = self.journal.content(owed.next()?.stamp.when).ok()?;
-            self.cache.insert(stamp.sha256, bytes.clone());
-            Some(bytes)
-        })
     }
 
     /// Asks the registry, and then, or meanwhile, the backups in order.
@@ -161,7 +149,7 @@ impl Registry {
             return Ok(pulled);
         }
         failures.extend(failed);
-        self.serve_stale(id, &failures)
+        self.serve_stale(id, &failures, end).await
     }
 
     async fn fetch_from_backups<'a>(
@@ -249,8 +237,7 @@ impl Registry {
             return None;
         };
         target.pulls.increment();
-        self.cache
-            .insert(content.stamp.sha256, content.bytes.clone());
+        self.put_at_hand(content.stamp.sha256, &content.bytes);
         Some(Pulled {
             bytes: content.bytes.clone(),
             known,
@@ -282,18 +269,22 @@ impl Registry {
     }
 
     /// Serves the newest content known from the cache, when no target could, and labels it.
-    fn serve_stale(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> Result<Pulled, Error> {
+    async fn serve_stale(
+        &self,
+        id: &ArtifactId,
+        failures: &[(&str, Failure)],
+        end: Instant,
+    ) -> Result<Pulled, Error> {
         let known = self.catalogue.peek(id, |record| record.current().cloned());
         let Some(known) = known.flatten() else {
             return Err(not_found(id));
         };
-        match known.stamp.and_then(|stamp| self.at_hand(&stamp)) {
-            Some(bytes) => Ok(Pulled {
-                bytes,
-                known,
-                source: Source::Cache,
-                stale: Some(self.staleness(id)),
-            }),
+        let bytes = match known.stamp.and_then(|stamp| self.at_hand(&stamp)) {
+            None => self.on_disk(known.stamp.as_ref(), end).await,
+            bytes => bytes,
+        };
+        match bytes {
+            Some(bytes) => Ok(Pulled::from_cache(bytes, known, Some(self.staleness(id)))),
             // The name is there, so no backup's answer can be the whole truth.
             None => {
                 let all = failures.iter().map(|(url, failure)| (*url, failure));

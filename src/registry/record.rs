@@ -4,6 +4,8 @@
 //! back in time, a target that is behind is not believed, and what the registry has not got yet
 //! is not taken for deleted.
 
+mod facts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +14,8 @@ use tokio::time::Instant;
 use super::route::TargetId;
 use crate::artifact::{Sha256, Stamp};
 use crate::target::{Content, Meta, Token};
+
+pub use facts::{Facts, Shown};
 
 /// The newest content of an artifact that the mount knows of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -352,6 +356,8 @@ impl Record {
             return known;
         }
         match self.floor {
+            // An earlier mount has read these bytes there, and they are the newest ones known.
+            Some(floor) if is_registry && floor.sha256 == made.sha256 => floor,
             Some(floor) if is_registry && !self.owed.contains(&from) => Stamp {
                 when: made.when.max(floor.when.saturating_add(1)),
                 ..*made

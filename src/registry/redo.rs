@@ -135,9 +135,13 @@ impl Registry {
                 continue;
             }
             lock(&self.redo.repos).insert(record.id.repo.clone());
+            let Ok(route) = self.route(&record.id.repo) else {
+                continue;
+            };
             self.catalogue.change(&record.id, |known| {
                 let revision = || self.catalogue.next_revision();
-                known.pushed(record.stamp, &[], &missing, Instant::now(), revision);
+                let registry = route.registry.id;
+                known.take_up(record.stamp, &missing, registry, Instant::now(), revision);
             });
             let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
             self.tell(event.with("artifact", record.id.to_string()));

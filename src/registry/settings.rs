@@ -1,6 +1,7 @@
 //! What a mount may choose about pushes and pulls; each default with its reason.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -78,6 +79,11 @@ pub struct Settings {
     pub max_size: u64,
     /// How many bytes of content the memory cache may hold. 64 MiB: every schema of a large site.
     pub cache_bytes: u64,
+    /// How many bytes the cache on disk may take; 0 for none, which is the default here: a mount
+    /// says how much of whose disk it takes.
+    pub disk_cache_bytes: u64,
+    /// Where the cache on disk lies, if not in the state directory.
+    pub cache_dir: Option<PathBuf>,
     /// How many bytes of pushes the journal may hold. 1 GiB: an outage of a day on a busy site.
     pub journal_bytes: u64,
     /// How many outages in a row open a target's breaker; 0 is never. 3: one is a hiccup, two are
@@ -112,6 +118,8 @@ impl Default for Settings {
             ttl: Duration::from_secs(1),
             max_size: 16 << 20,
             cache_bytes: 64 << 20,
+            disk_cache_bytes: 0,
+            cache_dir: None,
             journal_bytes: 1 << 30,
             breaker: 3,
             hedge: Duration::from_millis(250),

@@ -94,6 +94,16 @@ impl StateDir {
     pub(super) fn journal(&self) -> PathBuf {
         self.dir.join("journal")
     }
+
+    /// Returns where the catalogue's file lies.
+    pub(super) fn catalogue(&self) -> PathBuf {
+        self.dir.join("catalogue")
+    }
+
+    /// Returns where the cache on disk lies, unless told otherwise.
+    pub(super) fn cache(&self) -> PathBuf {
+        self.dir.join("cache")
+    }
 }
 
 /// Makes a name for a mount point's own folder below the state directory of a user.

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::metrics::{
-    CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, HIDDEN, PENDING, TARGET_BREAKER_OPEN,
-    TARGET_FAILURES, TARGET_OPERATIONS, TARGET_UP, UNPUSHED,
+    CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
+    DISK_CACHE_HITS, DISK_CACHE_MISSES, HIDDEN, PENDING, TARGET_BREAKER_OPEN, TARGET_FAILURES,
+    TARGET_OPERATIONS, TARGET_UP, UNPUSHED,
 };
 use super::record::{Record, Source};
 use super::route::{State, Watched};
@@ -109,6 +110,7 @@ impl Registry {
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
         let uptime = self.wall.now().duration_since(mount.started);
         let cache = self.cache.figures();
+        let (disk, disk_problem) = self.disk.figures();
         let unpushed = unpushed.iter().map(|kept| {
             json!({
                 "path": format!(".atlasfs/unpushed/{}", kept.path()),
@@ -141,6 +143,14 @@ impl Registry {
                 "capacity": cache.capacity,
                 "hits": cache.hits,
                 "misses": cache.misses,
+            },
+            "disk_cache": {
+                "entries": disk.entries,
+                "bytes": disk.bytes,
+                "capacity": disk.capacity,
+                "hits": disk.hits,
+                "misses": disk.misses,
+                "error": disk_problem,
             },
             "pushes": {
                 "complete": self.metrics.pushes_complete.get(),
@@ -235,6 +245,11 @@ impl Registry {
         CACHE_BYTES.write(&mut text, [(none, cache.bytes)]);
         CACHE_HITS.write(&mut text, [(none, cache.hits)]);
         CACHE_MISSES.write(&mut text, [(none, cache.misses)]);
+        let (disk, _) = self.disk.figures();
+        DISK_CACHE_ENTRIES.write(&mut text, [(none, disk.entries)]);
+        DISK_CACHE_BYTES.write(&mut text, [(none, disk.bytes)]);
+        DISK_CACHE_HITS.write(&mut text, [(none, disk.hits)]);
+        DISK_CACHE_MISSES.write(&mut text, [(none, disk.misses)]);
         let targets: Vec<_> = self.routes.targets().iter().collect();
         let labels: Vec<_> = targets
             .iter()

@@ -48,7 +48,7 @@ impl Registry {
             missed.map(|(_, failure)| failure.to_string())
         };
         let receipt = receipt(id, push.route, missed).to_string();
-        self.cache.insert(stamp.sha256, push.content.clone());
+        self.put_at_hand(stamp.sha256, push.content);
         if let Some(place) = self.open_place(push.route) {
             self.catalogue.add_root(&id.repo, place);
         }
@@ -104,10 +104,12 @@ impl Registry {
     /// Writes to the journal who has got a push that succeeded. If that is lost, or late, the
     /// background asks the targets before it gives them anything.
     pub(super) async fn settle_journal(&self, push: &Push<'_>, end: Instant) {
-        let journal = Arc::clone(&self.journal);
+        let (journal, recall) = (Arc::clone(&self.journal), Arc::clone(&self.recall));
         let (id, stamp, got) = (push.id.clone(), push.stamp, push.urls_of_got());
         let is_complete = push.missing.is_empty();
         let settling = tokio::task::spawn_blocking(move || {
+            // Before the journal forgets the push: a crash must leave one of them that knows it.
+            recall.write();
             journal.supersede(&id, &stamp);
             match is_complete {
                 true => journal.settle(&id, stamp.when),

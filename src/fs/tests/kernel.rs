@@ -31,6 +31,7 @@ pub(super) struct Choice {
     /// Whether the background work runs.
     pub(super) redo: bool,
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
+    pub(super) wall: WallClock,
 }
 
 impl World {
@@ -64,7 +65,7 @@ impl World {
             .state_dir
             .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
         let state = StateDir::open(state_dir.path(), "a test").unwrap();
-        let registry = Registry::open(routes, choice.registry, state, WallClock::default());
+        let registry = Registry::open(routes, choice.registry, state, choice.wall);
         let settings = Settings {
             read_only: choice.read_only,
             allow_delete: choice.allow_delete,
@@ -109,6 +110,11 @@ impl World {
             state_dir,
             ..choice
         })
+    }
+
+    /// Waits until what is written in the background is written.
+    pub(super) async fn settle(&self) {
+        self.fs.registry.settle().await;
     }
 
     pub(super) fn all(&self) -> [&Memory; 3] {

@@ -2,6 +2,7 @@
 
 mod kernel;
 mod names;
+mod offline;
 mod pull;
 mod push;
 mod recovery;

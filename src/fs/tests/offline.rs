@@ -1,0 +1,397 @@
+//! A mount that starts while every network is down serves all that an earlier one held.
+
+use std::time::{Duration, SystemTime};
+
+use super::kernel::{Choice, World};
+use crate::artifact::{Format, Stamp};
+use crate::fs::Error;
+use crate::registry::{Settings, WallClock};
+use crate::target::{Fault, Kind, Memory};
+
+const V1: &[u8] = b"schema \"public\" {}\n";
+const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
+const PLAN: &[u8] = b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n";
+
+fn choice() -> Choice {
+    Choice {
+        registry: Settings {
+            disk_cache_bytes: 1 << 20,
+            ..Settings::default()
+        },
+        ..Choice::default()
+    }
+}
+
+fn unstamped_lists() -> Option<[Memory; 3]> {
+    Some(std::array::from_fn(|_| Memory::without_listed_stamps()))
+}
+
+/// A mount that has read everything that another one has pushed.
+async fn world_with(choice: Choice) -> World {
+    let world = World::with(choice);
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema.hcl", V1).await.unwrap();
+    other.cp("app/plans/p", PLAN).await.unwrap();
+    for path in ["app/schema", "app/plans/p"] {
+        world.cat(path).await.unwrap();
+    }
+    world
+}
+
+fn set_all(world: &World, fault: impl Into<Option<Fault>> + Copy) {
+    world.all().iter().for_each(|store| store.set_fault(fault));
+}
+
+/// Ends the mount, and starts it again while every target is out.
+async fn restart_offline(world: World, choice: Choice) -> World {
+    world.settle().await;
+    set_all(&world, Fault::Fail(Kind::Unreachable));
+    world.restart(choice)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_that_starts_while_all_targets_are_out_serves_all_it_holds_labelled() {
+    for stores in [None, unstamped_lists()] {
+        let world = world_with(Choice { stores, ..choice() }).await;
+        let before = world.stat("app/schema").await.unwrap();
+        let world = restart_offline(world, choice()).await;
+        assert_eq!(world.ls("").await.unwrap(), ["app"]);
+        assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+        assert_eq!(world.ls("app/plans").await.unwrap(), ["p"]);
+        let after = world.stat("app/schema.hcl").await.unwrap();
+        assert_eq!((after.size, after.time), (before.size, before.time));
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
+        assert_eq!(world.xattr("app/schema", "source").await.unwrap(), "cache");
+        assert!(world.xattr("app/schema", "stale").await.is_some());
+        assert_eq!(world.stat("app/plans/q").await, Err(Error::NotFound));
+        assert_eq!(world.stat("app/schema.sql").await, Err(Error::NotFound));
+        let status = world.json(".atlasfs/status").await;
+        assert_eq!(status["disk_cache"]["hits"], 2);
+        assert_eq!(status["disk_cache"]["entries"], 2);
+        assert_eq!(status["disk_cache"]["error"], serde_json::json!(null));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hung_targets_cost_a_mount_that_starts_its_deadlines_and_nothing_more() {
+    let world = world_with(choice()).await;
+    world.settle().await;
+    set_all(&world, Fault::Hang);
+    let world = world.restart(choice());
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert!(
+        begun.elapsed() <= Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_is_the_time_since_a_target_told_of_it_restarts_included() {
+    let world = world_with(choice()).await;
+    let an_hour_later = SystemTime::now() + Duration::from_secs(3600);
+    let later = Choice {
+        wall: WallClock::new(move || an_hour_later),
+        ..choice()
+    };
+    let world = restart_offline(world, later).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let stale: u64 = world
+        .xattr("app/schema", "stale")
+        .await
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((3_700..3_720).contains(&stale), "{stale}");
+    world.settle().await;
+    let world = world.restart(choice());
+    set_all(&world, None);
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.xattr("app/schema", "stale").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_that_was_never_read_is_an_error_and_its_name_is_there() {
+    let world = world_with(choice()).await;
+    world.another().cp("app/schema", V2).await.unwrap();
+    world.wait().await;
+    assert_eq!(
+        world.stat("app/schema").await.unwrap().size,
+        V2.len() as u64
+    );
+    let world = restart_offline(world, choice()).await;
+    assert_eq!(
+        world.stat("app/schema").await.unwrap().size,
+        V2.len() as u64
+    );
+    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_listed_is_an_error() {
+    let world = World::with(Choice {
+        named: vec!["app", "never"],
+        ..choice()
+    });
+    world.cp("app/schema", V1).await.unwrap();
+    let named = Choice {
+        named: vec!["app", "never"],
+        ..choice()
+    };
+    let world = restart_offline(world, named).await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.stat("never/schema").await, Err(Error::Io));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_restart_leads_back_in_time() {
+    for stores in [None, unstamped_lists()] {
+        let world = world_with(Choice { stores, ..choice() }).await;
+        let old = world.registry.object("app/schema").unwrap();
+        world.cp("app/schema", V2).await.unwrap();
+        world.settle().await;
+        // Every target comes back from yesterday's snapshot.
+        for store in world.all() {
+            store.place("app/schema", V1, old.stamp);
+        }
+        let world = world.restart(choice());
+        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+        assert_eq!(
+            world.stat("app/schema").await.unwrap().size,
+            V2.len() as u64
+        );
+        // Without a copy of its own, it serves none rather than the old one.
+        world.settle().await;
+        std::fs::remove_dir_all(world.state_dir.path().join("cache")).unwrap();
+        let world = world.restart(choice());
+        assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+        set_all(&world, Fault::Fail(Kind::Unreachable));
+        world.wait().await;
+        assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledged_push_is_served_after_a_kill_at_once() {
+    let world = world_with(choice()).await;
+    world.cp("app/schema", V2).await.unwrap();
+    set_all(&world, Fault::Fail(Kind::Unreachable));
+    // Nobody waits for the background here.
+    let world = world.restart(choice());
+    let read = world.cat("app/schema").await;
+    assert_ne!(read.as_deref(), Ok(V1), "never an older one");
+    assert_eq!(
+        world.stat("app/schema").await.unwrap().size,
+        V2.len() as u64
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_meanwhile_vanishes_when_the_targets_are_back() {
+    let world = world_with(choice()).await;
+    let world = restart_offline(world, choice()).await;
+    assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
+    world.registry.remove("app/plans/p");
+    set_all(&world, None);
+    world.wait().await;
+    assert_eq!(world.cat("app/plans/p").await, Err(Error::NotFound));
+    assert!(world.ls("app/plans").await.unwrap().is_empty());
+    // The backups still hold it; also the next mount doesn't bring it back from there.
+    world.settle().await;
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    let world = world.restart(choice());
+    assert_eq!(world.cat("app/plans/p").await, Err(Error::NotFound));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_pushed_meanwhile_is_seen_at_once_when_targets_are_up() {
+    for stores in [None, unstamped_lists()] {
+        let world = world_with(Choice { stores, ..choice() }).await;
+        world.settle().await;
+        let other = world.another();
+        other.cp("app/schema", V2).await.unwrap();
+        let world = world.restart(choice());
+        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+        let requests = world.registry.requests();
+        assert!(requests.contains(&"GET app/schema".into()), "{requests:?}");
+        assert_eq!(world.xattr("app/schema", "stale").await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_reads_nothing_again_that_has_not_changed() {
+    for stores in [None, unstamped_lists()] {
+        let world = world_with(Choice { stores, ..choice() }).await;
+        let before = world.stat("app/schema").await.unwrap();
+        world.settle().await;
+        world.registry.requests();
+        let world = world.restart(choice());
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(world.stat("app/schema").await.unwrap().time, before.time);
+        assert_eq!(world.registry.requests(), ["LIST /", "LIST app"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_put_there_by_hand_keeps_its_time_through_a_restart() {
+    let world = world_with(choice()).await;
+    world.registry.place("app/schema", V2, None);
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    let before = world.xattr("app/schema", "version").await;
+    world.settle().await;
+    let world = world.restart(choice());
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(world.xattr("app/schema", "version").await, before);
+    // Put there once more, it is the same content.
+    world.registry.place("app/schema", V2, None);
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(world.xattr("app/schema", "version").await, before);
+    world.registry.place("app/schema", V1, None);
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_while_all_targets_are_out_fails_and_its_bytes_are_kept() {
+    let world = world_with(choice()).await;
+    let world = restart_offline(world, choice()).await;
+    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
+    let status = world.json(".atlasfs/status").await;
+    let path = status["unpushed"][0]["path"].as_str().unwrap();
+    assert_eq!(world.cat(path).await.unwrap(), V2);
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    set_all(&world, None);
+    world.wait().await;
+    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_without_a_cache_in_memory_has_the_one_on_disk() {
+    let settings = || Choice {
+        registry: Settings {
+            cache_bytes: 0,
+            disk_cache_bytes: 1 << 20,
+            ..Settings::default()
+        },
+        ..Choice::default()
+    };
+    let world = world_with(settings()).await;
+    world.settle().await;
+    world.registry.requests();
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.xattr("app/schema", "source").await.unwrap(), "cache");
+    assert!(
+        world
+            .registry
+            .requests()
+            .iter()
+            .all(|request| !request.starts_with("GET"))
+    );
+    let world = restart_offline(world, settings()).await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_without_a_cache_on_disk_still_knows_the_names() {
+    let world = world_with(Choice::default()).await;
+    let world = restart_offline(world, Choice::default()).await;
+    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_can_not_be_written_is_no_error_of_a_read_or_a_push() {
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_way = dir.path().join("file");
+    std::fs::write(&in_the_way, "").unwrap();
+    let world = world_with(Choice {
+        registry: Settings {
+            disk_cache_bytes: 1 << 20,
+            cache_dir: Some(in_the_way),
+            ..Settings::default()
+        },
+        ..Choice::default()
+    })
+    .await;
+    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    world.settle().await;
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["disk_cache"]["entries"], 0);
+    assert!(
+        status["disk_cache"]["error"]
+            .as_str()
+            .unwrap()
+            .contains("file")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_cache_and_catalogue_stop_no_start() {
+    let world = world_with(choice()).await;
+    world.settle().await;
+    let dir = std::sync::Arc::clone(&world.state_dir);
+    let catalogue = dir.path().join("catalogue");
+    let mut bytes = std::fs::read(&catalogue).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&catalogue, bytes).unwrap();
+    for fan in std::fs::read_dir(dir.path().join("cache/sha256")).unwrap() {
+        for file in std::fs::read_dir(fan.unwrap().path()).unwrap() {
+            std::fs::write(file.unwrap().path(), "garbage").unwrap();
+        }
+    }
+    let world = world.restart(choice());
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(events.contains("catalogue-damaged"), "{events}");
+    assert!(catalogue.with_extension("damaged").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_that_is_not_found_any_more_is_forgotten() {
+    let world = world_with(choice()).await;
+    let world = restart_offline(world, choice()).await;
+    assert_eq!(world.ls("").await.unwrap(), ["app"]);
+    for key in ["app/schema", "app/plans/p"] {
+        world.all().iter().for_each(|store| store.remove(key));
+    }
+    set_all(&world, None);
+    world.wait().await;
+    assert!(world.ls("").await.unwrap().is_empty());
+    let world = restart_offline(world, choice()).await;
+    assert!(world.ls("").await.unwrap().is_empty());
+    assert_eq!(world.stat("app").await, Err(Error::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_journal_owes_does_not_undo_what_was_heard_later() {
+    let named = || Choice {
+        named: vec!["app"],
+        ..choice()
+    };
+    let world = World::with(named());
+    world.cp("app/schema", V1).await.unwrap();
+    world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V1).await.unwrap();
+    let when = world
+        .registry
+        .object("app/schema")
+        .unwrap()
+        .stamp
+        .unwrap()
+        .when;
+    let newer = Stamp::new(when + 1_000, V2, Format::Hcl);
+    world.registry.place("app/schema", V2, Some(newer));
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    let world = restart_offline(world, named()).await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+}

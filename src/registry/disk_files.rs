@@ -1,0 +1,351 @@
+//! The files of the cache on disk: contents under the name of their hash, bounded in bytes, least
+//! recently used first out, and verified on every read.
+//!
+//! ```text
+//! <dir>/sha256/ab/ab12…    one content
+//! <dir>/sha256/tmp-…       one on its way, renamed when it is whole
+//! ```
+//!
+//! Nothing is fsynced: what a crash has torn doesn't match its name, and is removed when it is
+//! read. Several mounts may share the directory: each finds what another has put there, takes no
+//! offence at what another has removed, and counts all of it whenever it has added a little.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use super::lock;
+use crate::artifact::Sha256;
+
+/// What begins the name of a file that is not whole yet.
+const TMP: &str = "tmp-";
+
+/// Files take whole blocks of a disk, and it is the disk that is to be bounded.
+const BLOCK: u64 = 4096;
+
+/// How far a file's time may be behind its last use: the order survives a restart well enough, and
+/// a content that is read all day costs a write an hour.
+const MARK_AFTER: Duration = Duration::from_secs(3600);
+
+/// The age at which a file that is not whole is that of a crash, and no longer of another mount.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
+/// The part of the capacity after which the directory is counted anew: another mount may have
+/// added to it as well.
+const COUNT_EVERY: u64 = 16;
+
+/// The files of one directory.
+#[derive(Debug)]
+pub struct DiskFiles {
+    dir: PathBuf,
+    capacity: u64,
+    /// Locked for bookkeeping only, never while the disk is waited for.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    held: LruCache<Sha256, Held>,
+    bytes: u64,
+    /// Bytes written since the directory was last counted.
+    written: u64,
+    problem: Option<String>,
+    /// A problem has been logged.
+    told: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    cost: u64,
+    used: SystemTime,
+    /// The use that the file's own time tells of.
+    marked: SystemTime,
+}
+
+impl State {
+    fn put(&mut self, hash: Sha256, held: Held) {
+        self.bytes += held.cost;
+        if let Some(before) = self.held.put(hash, held) {
+            self.bytes = self.bytes.saturating_sub(before.cost);
+        }
+    }
+
+    fn forget(&mut self, hash: &Sha256) {
+        if let Some(held) = self.held.pop(hash) {
+            self.bytes = self.bytes.saturating_sub(held.cost);
+        }
+    }
+}
+
+impl DiskFiles {
+    /// Names a directory, which need not exist, and the bytes that it may hold.
+    pub fn new(dir: &Path, capacity: u64) -> Self {
+        Self {
+            dir: dir.join("sha256"),
+            capacity,
+            state: Mutex::new(State {
+                held: LruCache::unbounded(),
+                bytes: 0,
+                written: 0,
+                problem: None,
+                told: false,
+            }),
+        }
+    }
+
+    /// Makes the directory, for its owner alone, and takes stock of what it holds.
+    pub fn open(&self) {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        let made = builder.create(&self.dir).and_then(|()| {
+            // Somebody else may have made it, with the rights of a shell.
+            fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
+        });
+        let counted = made
+            .and_then(|()| self.count())
+            .and_then(|()| self.make_room(0));
+        self.note(counted);
+    }
+
+    /// Reads a content, unless it isn't there whole.
+    pub fn get(&self, hash: &Sha256) -> Option<Bytes> {
+        let read = self.read(hash);
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                lock(&self.state).forget(hash);
+                None
+            }
+            Err(error) => {
+                self.note(Err(error));
+                None
+            }
+            Ok(content) => content,
+        }
+    }
+
+    fn read(&self, hash: &Sha256) -> io::Result<Option<Bytes>> {
+        let path = self.path(hash);
+        let file = File::open(&path)?;
+        let mut content = Vec::new();
+        (&file)
+            .take(self.capacity.saturating_add(1))
+            .read_to_end(&mut content)?;
+        if Sha256::of(&content) != *hash {
+            tracing::warn!("{} is damaged, and removed", path.display());
+            lock(&self.state).forget(hash);
+            fs::remove_file(&path)?;
+            return Ok(None);
+        }
+        self.take_up(*hash, content.len() as u64, &file);
+        if self.touch(hash) {
+            // What fails here costs nothing but its place in the order after a restart.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Ok(Some(content.into()))
+    }
+
+    /// Counts a file that another mount has put there.
+    fn take_up(&self, hash: Sha256, size: u64, file: &File) {
+        let is_known = lock(&self.state).held.contains(&hash);
+        if !is_known && let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) {
+            let held = Held {
+                cost: cost(size),
+                used: modified,
+                marked: modified,
+            };
+            lock(&self.state).put(hash, held);
+        }
+    }
+
+    /// Makes a content the most recently used one; tells whether it is time to mark its file.
+    pub fn touch(&self, hash: &Sha256) -> bool {
+        let now = SystemTime::now();
+        let mut state = lock(&self.state);
+        let Some(held) = state.held.get_mut(hash) else {
+            return false;
+        };
+        held.used = now;
+        let is_due = now
+            .duration_since(held.marked)
+            .is_ok_and(|since| since >= MARK_AFTER);
+        if is_due {
+            held.marked = now;
+        }
+        is_due
+    }
+
+    /// Marks the file of a content as used now.
+    pub fn mark(&self, hash: &Sha256) {
+        let file = File::open(self.path(hash));
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// Keeps a content, if there is room for it. Whatever fails, it is just not kept.
+    pub fn insert(&self, hash: Sha256, content: &[u8]) {
+        let cost = cost(content.len() as u64);
+        if cost > self.capacity || lock(&self.state).held.get(&hash).is_some() {
+            return;
+        }
+        let kept = self
+            .make_room(cost)
+            .and_then(|()| self.write(&hash, content));
+        if kept.is_ok() {
+            let now = SystemTime::now();
+            let held = Held {
+                cost,
+                used: now,
+                marked: now,
+            };
+            let mut state = lock(&self.state);
+            state.put(hash, held);
+            state.written += cost;
+        }
+        self.note(kept);
+        if lock(&self.state).written > self.capacity / COUNT_EVERY {
+            self.note(self.count().and_then(|()| self.make_room(0)));
+        }
+    }
+
+    fn write(&self, hash: &Sha256, content: &[u8]) -> io::Result<()> {
+        let place = self.path(hash);
+        if let Some(dir) = place.parent() {
+            match DirBuilder::new().mode(0o700).create(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        // For its owner alone; and removed again if anything fails.
+        let mut file = tempfile::Builder::new()
+            .prefix(TMP)
+            .tempfile_in(&self.dir)?;
+        file.write_all(content)?;
+        file.persist(place)?;
+        Ok(())
+    }
+
+    /// Removes what was used least recently, until there is room for `cost` more bytes.
+    fn make_room(&self, cost: u64) -> io::Result<()> {
+        loop {
+            let victim = {
+                let mut state = lock(&self.state);
+                if state.bytes.saturating_add(cost) <= self.capacity {
+                    return Ok(());
+                }
+                let victim = state.held.peek_lru().map(|(hash, _)| *hash);
+                if let Some(hash) = &victim {
+                    state.forget(hash);
+                }
+                victim
+            };
+            let Some(victim) = victim else {
+                return Ok(());
+            };
+            match fs::remove_file(self.path(&victim)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes stock of the directory: what is there, in the order of its last use.
+    fn count(&self) -> io::Result<()> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with(TMP)) {
+                remove_abandoned(&path);
+                continue;
+            }
+            // What is no directory is none of the cache's, and another mount may be faster.
+            for file in fs::read_dir(&path).into_iter().flatten().flatten() {
+                let Some(hash) = hash_of(&file.path()) else {
+                    continue;
+                };
+                let Ok(meta) = file.metadata() else { continue };
+                let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                found.push((hash, cost(meta.len()), modified));
+            }
+        }
+        let mut state = lock(&self.state);
+        let mut counted: Vec<_> = found
+            .into_iter()
+            .map(|(hash, cost, modified)| {
+                let known = state.held.peek(&hash);
+                let held = Held {
+                    cost,
+                    used: known.map_or(modified, |held| held.used.max(modified)),
+                    marked: modified,
+                };
+                (hash, held)
+            })
+            .collect();
+        counted.sort_by_key(|(_, held)| held.used);
+        state.held.clear();
+        state.bytes = 0;
+        state.written = 0;
+        for (hash, held) in counted {
+            state.put(hash, held);
+        }
+        Ok(())
+    }
+
+    /// Takes note of how something ended. The first problem is logged; the newest one is shown,
+    /// for as long as nothing goes well.
+    fn note(&self, ended: io::Result<()>) {
+        let problem = ended.err().map(|error| {
+            let dir = self.dir.display();
+            format!("{dir}: {error}")
+        });
+        let mut state = lock(&self.state);
+        if let Some(problem) = &problem
+            && !state.told
+        {
+            tracing::warn!("the cache on disk doesn't work, and is not needed: {problem}");
+            state.told = true;
+        }
+        state.problem = problem;
+    }
+
+    /// Returns how many contents are held, the bytes that they take, and what went wrong last.
+    pub fn figures(&self) -> (usize, u64, Option<String>) {
+        let state = lock(&self.state);
+        (state.held.len(), state.bytes, state.problem.clone())
+    }
+
+    fn path(&self, hash: &Sha256) -> PathBuf {
+        let name = hash.to_string();
+        let fan = name.get(..2).unwrap_or_default();
+        self.dir.join(fan).join(&name)
+    }
+}
+
+fn cost(size: u64) -> u64 {
+    size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
+}
+
+/// Returns the hash that a file of the cache is named after.
+fn hash_of(path: &Path) -> Option<Sha256> {
+    let name = path.file_name()?.to_str()?;
+    let fan = path.parent()?.file_name()?.to_str()?;
+    let hash: Sha256 = name.parse().ok()?;
+    (hash.to_string() == name && name.starts_with(fan) && fan.len() == 2).then_some(hash)
+}
+
+fn remove_abandoned(path: &Path) {
+    let modified = fs::symlink_metadata(path).and_then(|meta| meta.modified());
+    let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+    if age.is_some_and(|age| age >= ABANDONED_AFTER) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+#[path = "disk_files_tests.rs"]
+mod tests;

@@ -1,0 +1,234 @@
+//! The files of the cache on disk, each sentence a test.
+
+use super::*;
+
+const ROOM: u64 = BLOCK;
+
+fn content(byte: u8) -> (Sha256, Vec<u8>) {
+    let content = vec![byte; 100];
+    (Sha256::of(&content), content)
+}
+
+fn opened(dir: &Path, rooms: u64) -> DiskFiles {
+    let files = DiskFiles::new(dir, rooms * ROOM);
+    files.open();
+    files
+}
+
+fn on_disk(files: &DiskFiles) -> usize {
+    let dirs = fs::read_dir(&files.dir).unwrap();
+    dirs.map(|dir| fs::read_dir(dir.unwrap().path()).unwrap().count())
+        .sum()
+}
+
+#[test]
+fn it_is_bounded_in_bytes_and_drops_the_least_recently_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 2);
+    let [a, b, c] = [1, 2, 3].map(content);
+    files.insert(a.0, &a.1);
+    files.insert(b.0, &b.1);
+    assert_eq!(files.get(&a.0).unwrap(), a.1);
+    files.insert(c.0, &c.1);
+    assert_eq!(files.get(&a.0).unwrap(), a.1);
+    assert_eq!(files.get(&b.0), None, "b was used least recently");
+    assert_eq!(files.get(&c.0).unwrap(), c.1);
+    assert_eq!(on_disk(&files), 2);
+    assert_eq!(files.figures(), (2, 2 * ROOM, None));
+}
+
+#[test]
+fn hundreds_of_contents_never_take_more_than_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 10);
+    for n in 0..300_u32 {
+        let content = n.to_le_bytes().repeat(1 + n as usize * 10);
+        files.insert(Sha256::of(&content), &content);
+        assert!(files.figures().1 <= 10 * ROOM);
+        assert!(on_disk(&files) <= 10);
+    }
+}
+
+#[test]
+fn what_is_larger_than_the_bound_is_not_kept_and_drops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 1);
+    let small = content(1);
+    files.insert(small.0, &small.1);
+    let large = vec![2; ROOM as usize + 1];
+    files.insert(Sha256::of(&large), &large);
+    assert_eq!(files.get(&Sha256::of(&large)), None);
+    assert!(files.get(&small.0).is_some());
+}
+
+#[test]
+fn it_survives_a_restart_with_its_order_and_a_smaller_bound_is_kept_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 3);
+    let [a, b, c] = [1, 2, 3].map(content);
+    for (age, (hash, content)) in [(10, &b), (30, &a), (20, &c)] {
+        files.insert(*hash, content);
+        let time = SystemTime::now() - Duration::from_secs(age);
+        let file = File::open(files.path(hash)).unwrap();
+        file.set_modified(time).unwrap();
+    }
+    let files = opened(dir.path(), 2);
+    assert_eq!(files.get(&a.0), None, "the oldest");
+    assert_eq!(files.get(&b.0).unwrap(), b.1);
+    assert_eq!(files.get(&c.0).unwrap(), c.1);
+}
+
+#[test]
+fn a_use_is_marked_on_the_file_once_an_hour() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 3);
+    let a = content(1);
+    files.insert(a.0, &a.1);
+    assert!(!files.touch(&a.0));
+    let long_ago = SystemTime::now() - Duration::from_secs(7200);
+    let path = files.path(&a.0);
+    File::open(&path).unwrap().set_modified(long_ago).unwrap();
+    let files = opened(dir.path(), 3);
+    files.get(&a.0).unwrap();
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    assert!(modified.elapsed().unwrap() < Duration::from_secs(60));
+    assert!(!files.touch(&a.0));
+}
+
+#[test]
+fn what_is_torn_or_flipped_is_removed_and_a_miss() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 10);
+    let (hash, content) = content(1);
+    let mut flipped = content.clone();
+    flipped[50] ^= 1;
+    let mut longer = content.clone();
+    longer.push(1);
+    for damaged in [&content[..99], &flipped, &longer, b""] {
+        files.insert(hash, &content);
+        fs::write(files.path(&hash), damaged).unwrap();
+        assert_eq!(files.get(&hash), None);
+        assert!(!files.path(&hash).exists());
+        assert_eq!(files.figures(), (0, 0, None), "it is no trouble");
+    }
+    files.insert(hash, &content);
+    assert_eq!(files.get(&hash).unwrap(), content);
+}
+
+#[test]
+fn arbitrary_files_in_its_directory_are_neither_served_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 10);
+    let root = dir.path().join("sha256");
+    let (hash, content) = content(1);
+    let name = hash.to_string();
+    fs::create_dir_all(root.join("zz")).unwrap();
+    fs::create_dir_all(root.join("a\nb")).unwrap();
+    let foreign = [
+        root.join("README"),
+        root.join("zz").join("x"),
+        root.join("zz").join(&name),
+        root.join("a\nb").join(name.to_uppercase()),
+        root.join("tmp-young"),
+    ];
+    for path in &foreign {
+        fs::write(path, &content).unwrap();
+    }
+    let files_again = opened(dir.path(), 10);
+    assert_eq!(files_again.figures(), (0, 0, None));
+    assert_eq!(files.get(&hash), None);
+    assert!(foreign.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn what_a_crash_left_half_written_is_removed_when_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 10);
+    let left = files.dir.join("tmp-left");
+    let old = SystemTime::now() - Duration::from_secs(7200);
+    File::create(&left).unwrap().set_modified(old).unwrap();
+    files.open();
+    assert!(!left.exists());
+}
+
+#[test]
+fn two_mounts_share_a_directory_and_find_what_the_other_has_put_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (opened(dir.path(), 4), opened(dir.path(), 4));
+    let (a, b) = (content(1), content(2));
+    one.insert(a.0, &a.1);
+    assert_eq!(other.get(&a.0).unwrap(), a.1);
+    other.insert(a.0, &a.1);
+    other.insert(b.0, &b.1);
+    fs::remove_file(other.path(&a.0)).unwrap();
+    assert_eq!(one.get(&a.0), None, "the other has removed it");
+    assert_eq!(one.get(&b.0).unwrap(), b.1);
+    for n in 10..60 {
+        let (hash, content) = content(n);
+        [&one, &other][usize::from(n % 2)].insert(hash, &content);
+        assert!(on_disk(&one) <= 5, "both count what there is");
+    }
+}
+
+#[test]
+fn two_mounts_at_once_do_each_other_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let files = opened(dir.path(), 5);
+                for round in 0..200_u32 {
+                    let (hash, content) = content((round % 8) as u8);
+                    files.insert(hash, &content);
+                    if let Some(read) = files.get(&hash) {
+                        assert_eq!(read, content);
+                    }
+                }
+                assert_eq!(files.figures().2, None);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_directory_that_can_not_be_used_is_told_and_no_error_of_anybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_way = dir.path().join("file");
+    fs::write(&in_the_way, "").unwrap();
+    let files = opened(&in_the_way, 10);
+    let (hash, content) = content(1);
+    files.insert(hash, &content);
+    assert_eq!(files.get(&hash), None);
+    let (entries, bytes, problem) = files.figures();
+    assert_eq!((entries, bytes), (0, 0));
+    assert!(problem.unwrap().contains("file/sha256"));
+}
+
+#[test]
+fn a_directory_that_goes_away_is_made_again_by_nobody_and_hurts_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 10);
+    let (hash, content) = content(1);
+    files.insert(hash, &content);
+    fs::remove_dir_all(&files.dir).unwrap();
+    assert_eq!(files.get(&hash), None);
+    files.insert(hash, &content);
+    assert_eq!(files.get(&hash), None);
+    assert!(files.figures().2.is_some());
+}
+
+#[test]
+fn it_is_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("sha256");
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
+    let files = opened(dir.path(), 10);
+    let (hash, content) = content(1);
+    files.insert(hash, &content);
+    let path = files.path(&hash);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    assert_eq!(mode(&root), 0o700);
+}
