@@ -1,6 +1,7 @@
 //! Every target refuses: every program that writes is told, and its bytes are kept.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::home::Home;
 use super::mounted::Mounted;
@@ -69,10 +70,12 @@ fn every_program_that_writes_is_told_when_all_targets_are_out() {
     is_visible(&mounted, "app/plans/there", &again, failed + 1);
     assert_eq!(mounted.read("app/plans/there"), before.as_bytes());
 
-    // Once the targets are back, a push of the same bytes ends the alarm for them.
+    // Once the targets are back, and the mount has seen that, a push of the same bytes ends the
+    // alarm for them. Until then they are skipped.
     for name in ["registry", "backup-1", "backup-2"] {
         std::fs::rename(home.path(&format!("{name}.gone")), home.path(name)).unwrap();
     }
+    wait_for_all(&mounted);
     mounted.cp("app/plans/there", &again).ok();
     super::store::all_hold(&stores, "app/plans/there", again.as_bytes());
     assert_eq!(mounted.xattr("app/plans/there", "error"), None);
@@ -88,4 +91,18 @@ fn every_program_that_writes_is_told_when_all_targets_are_out() {
     .ok();
     assert_eq!(mounted.status()["unpushed"], serde_json::json!([]));
     none_holds(&stores, "app/plans/cp");
+}
+
+/// Waits until no target is skipped any more. Probes come at most 45 s apart.
+fn wait_for_all(mounted: &Mounted) {
+    let begun = Instant::now();
+    let skips = |mounted: &Mounted| {
+        let status = mounted.status();
+        let mut targets = status["targets"].as_array().unwrap().iter();
+        targets.any(|target| target["breaker"] == "open")
+    };
+    while skips(mounted) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "still skipped");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -1,5 +1,6 @@
 //! The semantics of the mount, each sentence a test, without a mount.
 
+mod hedge;
 mod kernel;
 mod names;
 mod offline;
