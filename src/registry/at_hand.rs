@@ -14,6 +14,10 @@ use crate::artifact::{Sha256, Stamp};
 /// is slower than that is slower than most registries.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// How long the disk is waited for when the targets have taken all of the time: it is all that is
+/// left, and less than what a request may be late.
+const LAST: Duration = Duration::from_millis(25);
+
 impl Pulled {
     /// Makes what a pull from the cache gives.
     pub(super) fn from_cache(bytes: Bytes, known: Known, stale: Option<Duration>) -> Self {
@@ -46,10 +50,11 @@ impl Registry {
         Some(bytes)
     }
 
-    /// Returns a content that is on disk, if the disk gives it soon, and by `end`.
+    /// Returns a content that is on disk, if the disk gives it soon, and by `end` or shortly after.
     pub(super) async fn on_disk(&self, stamp: Option<&Stamp>, end: Instant) -> Option<Bytes> {
         let hash = stamp?.sha256;
-        let end = end.min(Instant::now() + PATIENCE);
+        let now = Instant::now();
+        let end = end.clamp(now + LAST, now + PATIENCE);
         let bytes = timeout_at(end, self.disk.get(&hash)).await.ok()??;
         self.cache.insert(hash, bytes.clone());
         Some(bytes)

@@ -105,7 +105,8 @@ async fn stale_is_the_time_since_a_target_told_of_it_restarts_included() {
         .unwrap()
         .parse()
         .unwrap();
-    assert!((3_700..3_720).contains(&stale), "{stale}");
+    // The simulated clock stands while the real one goes on a little.
+    assert!((3_690..3_720).contains(&stale), "{stale}");
     world.settle().await;
     let world = world.restart(choice());
     set_all(&world, None);
