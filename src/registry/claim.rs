@@ -46,10 +46,14 @@ impl Registry {
             Err(failure) => return Claim::Missed(failure),
         };
         // Replies get lost: what is in the way may be this push, or an earlier one of its handle.
+        // Or the background has just given the registry what is to be replaced.
         let there = registry.ask(|target| target.head(id, deadline)).await;
         match there {
             Ok(meta) if meta.stamp == Some(push.stamp) => Claim::Got(meta.token),
-            Ok(meta) if meta.stamp.is_some() && meta.stamp == push.attempt => {
+            Ok(meta)
+                if meta.stamp.is_some()
+                    && (meta.stamp == push.attempt || meta.stamp <= view.newest) =>
+            {
                 match self.put_if(push, &unchanged(meta), deadline).await {
                     Ok(token) => Claim::Got(token),
                     Err(failure) if failure.kind == Kind::Conflict => Claim::Lost(failure.reason),

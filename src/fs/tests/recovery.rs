@@ -564,3 +564,27 @@ async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(world.registry.content("app/schema").unwrap(), V3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_background_gives_meanwhile_makes_no_conflict() {
+    let world = world_with(
+        Choice {
+            redo: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V2).await.unwrap();
+    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    file.write(0, V3).unwrap();
+    // The close asks what the registry holds, and the background gives it V2 before its push.
+    world
+        .registry
+        .set_fault(Fault::Slow(Duration::from_millis(1_100)));
+    assert_eq!(file.close().await, Ok(()));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V3);
+    }
+}
