@@ -1,3 +1,7 @@
+//! The rules of belief, each a test.
+
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::*;
 use crate::artifact::Format;
 use bytes::Bytes;

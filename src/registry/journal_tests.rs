@@ -1,0 +1,172 @@
+//! The journal, before and after crashes.
+
+use std::path::Path;
+
+use super::*;
+use crate::artifact::Format;
+
+fn id() -> ArtifactId {
+    ArtifactId {
+        repo: RepoName::parse("app").unwrap(),
+        item: Item::Plan(PlanName::parse("p1").unwrap()),
+    }
+}
+
+fn push(when: u64, content: &[u8]) -> Stamp {
+    Stamp::new(when, content, Format::Hcl)
+}
+
+fn open(dir: &Path) -> Journal {
+    let (journal, damaged) = Journal::open(dir.into(), 1_000_000).unwrap();
+    assert!(damaged.is_empty(), "{damaged:?}");
+    journal
+}
+
+#[test]
+fn a_change_survives_a_restart_with_all_that_is_known_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal.begin(&id(), &push(5, b"a\nb"), b"a\nb").unwrap();
+    journal.got(5, "s3://bucket");
+    journal.begin(&id(), &push(6, b""), b"").unwrap();
+    journal.begin(&id(), &push(7, b""), b"").unwrap();
+    journal.fail(7, "every target is out").unwrap();
+    let before = journal.select(|_| true);
+    drop(journal);
+    let journal = open(dir.path());
+    assert_eq!(journal.select(|_| true), before);
+    assert_eq!(journal.content(5).unwrap(), "a\nb");
+    assert_eq!(journal.owed().len(), 2);
+    assert_eq!(journal.failed().len(), 1);
+    assert!(journal.owed()[0].got.contains("s3://bucket"));
+}
+
+#[test]
+fn every_prefix_of_a_record_is_either_damaged_or_whole_up_to_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal
+        .begin(&id(), &push(5, b"content"), b"content")
+        .unwrap();
+    let whole = fs::read(journal.path(5)).unwrap();
+    journal.got(5, "a");
+    journal.fail(5, "b").unwrap();
+    let bytes = fs::read(journal.path(5)).unwrap();
+    for end in 0..=bytes.len() {
+        match parse(&bytes[..end]) {
+            None => assert!(end < whole.len()),
+            Some((record, content)) => {
+                assert!(end >= whole.len());
+                assert_eq!(content, b"content");
+                assert!(record.failed.is_none() || record.got.len() == 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_the_record_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal
+        .begin(&id(), &push(5, b"content"), b"content")
+        .unwrap();
+    journal.begin(&id(), &push(6, b"other"), b"other").unwrap();
+    let bytes = fs::read(journal.path(5)).unwrap();
+    for at in 0..bytes.len() - 1 {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        assert!(parse(&flipped).is_none(), "at {at}");
+    }
+    let mut flipped = bytes;
+    flipped[40] ^= 1;
+    fs::write(journal.path(5), flipped).unwrap();
+    assert!(journal.content(5).is_err());
+    let (journal, damaged) = Journal::open(dir.path().into(), 1_000).unwrap();
+    assert_eq!(damaged.len(), 1);
+    assert!(damaged[0].parent().unwrap().ends_with(DAMAGED) && damaged[0].exists());
+    assert_eq!(journal.owed().len(), 1);
+}
+
+#[test]
+fn arbitrary_bytes_are_no_record_and_no_panic() {
+    let mut seed: u64 = 7;
+    for _ in 0..20_000 {
+        let bytes: Vec<u8> = (0..seed % 200)
+            .map(|_| {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                seed as u8
+            })
+            .collect();
+        assert!(parse(&bytes).is_none());
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    }
+    let liar = json!({"repo":"app","artifact":"schema","time":when_to_text(1),"size":u64::MAX});
+    assert!(parse(line(&liar).as_bytes()).is_none());
+}
+
+#[test]
+fn what_was_not_yet_a_record_is_gone_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    fs::write(journal.path(9).with_extension("tmp"), b"half").unwrap();
+    drop(journal);
+    open(dir.path());
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "the place of damaged ones"
+    );
+}
+
+#[test]
+fn the_journal_is_bounded_and_a_full_one_keeps_nothing_by_halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path().into(), 10).unwrap();
+    journal
+        .begin(&id(), &push(1, b"123456"), b"123456")
+        .unwrap();
+    let error = journal
+        .begin(&id(), &push(2, b"12345"), b"12345")
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(journal.bytes(), 6);
+    journal.remove(1).unwrap();
+    journal.begin(&id(), &push(2, b"12345"), b"12345").unwrap();
+    assert_eq!(
+        journal.remove(1).unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_success_makes_older_owed_pushes_and_failures_of_the_same_bytes_pointless() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal.begin(&id(), &push(1, b"old"), b"old").unwrap();
+    journal.begin(&id(), &push(2, b"new"), b"new").unwrap();
+    journal.fail(2, "out").unwrap();
+    journal.begin(&id(), &push(3, b"other"), b"other").unwrap();
+    journal.fail(3, "out").unwrap();
+    journal.begin(&id(), &push(4, b"new"), b"new").unwrap();
+    journal.supersede(&id(), &push(4, b"new"));
+    let left: Vec<u64> = journal
+        .select(|_| true)
+        .iter()
+        .map(|record| record.stamp.when)
+        .collect();
+    assert_eq!(left, [3, 4]);
+}
+
+#[test]
+fn the_path_names_artifact_and_time() {
+    let record = Record {
+        id: id(),
+        stamp: push(1_725_989_864_000_000_001, b""),
+        got: BTreeSet::new(),
+        failed: None,
+    };
+    assert_eq!(record.path(), "app/plans/p1@20240910T173744.000000001Z");
+}
