@@ -85,10 +85,12 @@ impl Redo {
         self.wake();
     }
 
-    fn next(&self) -> Option<Instant> {
+    /// Returns when the first of these targets is due.
+    fn next(&self, waiting: &HashSet<TargetId>) -> Option<Instant> {
         let pauses = lock(&self.pauses);
-        let now = Instant::now();
-        pauses.values().map(|pause| pause.until.max(now)).min()
+        let pauses = pauses.iter();
+        let until = pauses.filter(|(target, _)| waiting.contains(target));
+        until.map(|(_, pause)| pause.until).min()
     }
 }
 
@@ -157,8 +159,10 @@ impl Registry {
         let owed: Vec<Record> = owed
             .filter(|record| !lock(&self.redo.live).contains(&record.stamp.when))
             .collect();
+        let mut waiting = HashSet::new();
         for record in &owed {
             let missing = self.missing(record);
+            waiting.extend(missing.iter().map(|target| target.id));
             let due = missing.iter().filter(|target| self.redo.is_due(target.id));
             let gifts = due.map(|target| self.give(record, target));
             let given = futures::future::join_all(gifts).await;
@@ -169,10 +173,7 @@ impl Registry {
                 self.tell(event.with("artifact", record.id.to_string()));
             }
         }
-        match owed.is_empty() {
-            true => None,
-            false => self.redo.next(),
-        }
+        self.redo.next(&waiting)
     }
 
     /// Gives one target one push; tells whether it has it now.
@@ -233,4 +234,23 @@ impl Registry {
 fn jitter(seed: u64) -> f64 {
     let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
     0.5 + spread as f64 / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_nobody_waits_for_any_more_wakes_nobody() {
+        let redo = Redo::default();
+        redo.pause(TargetId(1), 1.0);
+        tokio::time::advance(FIRST_PAUSE * 2).await;
+        assert_eq!(redo.next(&HashSet::new()), None);
+        redo.pause(TargetId(2), 1.0);
+        let next = redo.next(&HashSet::from([TargetId(2)])).unwrap();
+        assert!(
+            next > Instant::now(),
+            "a pause that is over is not waited for again and again"
+        );
+    }
 }
