@@ -49,10 +49,14 @@ impl Registry {
         let there = registry.ask(|target| target.head(id, deadline)).await;
         match there {
             Ok(meta) if meta.stamp == Some(push.stamp) => Claim::Got(meta.token),
-            Ok(meta) if meta.stamp.is_some() && meta.stamp == push.attempt => {
+            Ok(meta)
+                if meta.stamp.is_some()
+                    && (meta.stamp == push.attempt || meta.stamp <= view.newest) =>
+            {
                 match self.put_if(push, &unchanged(meta), deadline).await {
                     Ok(token) => Claim::Got(token),
                     Err(failure) if failure.kind == Kind::Conflict => Claim::Lost(failure.reason),
+        // Or the background has just given the registry what is to be replaced.
                     Err(failure) => Claim::Missed(failure),
                 }
             }

@@ -463,3 +463,27 @@ async fn a_push_is_in_the_journal_before_the_first_target_sees_it() {
     let status = world.json(".atlasfs/status").await;
     assert_eq!(status["journal"]["bytes"], 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_background_gives_meanwhile_makes_no_conflict() {
+    let world = world_with(
+        Choice {
+            redo: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V2).await.unwrap();
+    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    file.write(0, V3).unwrap();
+    // The close asks what the registry holds, and the background gives it V2 before its push.
+    world
+        .registry
+        .set_fault(Fault::Slow(Duration::from_millis(1_100)));
+    assert_eq!(file.close().await, Ok(()));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V3);
+    }
+}
