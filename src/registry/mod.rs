@@ -8,6 +8,7 @@ mod cache;
 mod catalogue;
 mod claim;
 mod delete;
+mod disk;
 mod error;
 mod events;
 mod flight;

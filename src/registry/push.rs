@@ -14,7 +14,7 @@ use super::events::{Event, Level};
 use super::list::registry_deadline;
 use super::record::Known;
 use super::route::{Route, TargetId, Watched};
-use super::{Durability, Registry};
+use super::{Durability, Registry, disk};
 use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
 use crate::target::{Condition, Failure, Token};
 
@@ -174,7 +174,19 @@ impl Registry {
         end: Instant,
     ) -> Result<(), Error> {
         let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
-        let written = tokio::task::spawn_blocking(move || journal.begin(&owner, &stamp, &bytes));
+        #[cfg(test)]
+        match () {
+            () if planted(Bug::NoJournal) => return Ok(()),
+            () if planted(Bug::LateJournal) => {
+                drop(tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+                    journal.begin(&owner, &stamp, &bytes)
+                }));
+                return Ok(());
+            }
+            () => {}
+        }
+        let written = disk::apart(move || journal.begin(&owner, &stamp, &bytes));
         let written = match timeout_at(end, written).await {
             Ok(Ok(written)) => written,
             Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
@@ -253,8 +265,7 @@ impl Registry {
             });
             let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
             let reason = error.reason.clone();
-            let keeping =
-                tokio::task::spawn_blocking(move || journal.keep(&owner, &stamp, &bytes, &reason));
+            let keeping = disk::apart(move || journal.keep(&owner, &stamp, &bytes, &reason));
             kept = Some(
                 keeping
                     .await

@@ -10,7 +10,9 @@ use super::events::{Event, Level};
 use super::push::{Base, Push};
 use super::receipt::receipt;
 use super::route::{Route, TargetId, Watched};
-use super::{Durability, Registry};
+use super::{Durability, Registry, disk};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::target::Failure;
 
 impl Push<'_> {
@@ -107,7 +109,7 @@ impl Registry {
         let journal = Arc::clone(&self.journal);
         let (id, stamp, got) = (push.id.clone(), push.stamp, push.urls_of_got());
         let is_complete = push.missing.is_empty();
-        let settling = tokio::task::spawn_blocking(move || {
+        let settling = disk::apart(move || {
             journal.supersede(&id, &stamp);
             match is_complete {
                 true => journal.settle(&id, stamp.when),
