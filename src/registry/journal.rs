@@ -297,6 +297,13 @@ impl Journal {
         self.select(|record| record.failed.is_none())
     }
 
+    /// Tells whether some target may not have got a push.
+    pub fn owes(&self, when: u64) -> bool {
+        let state = lock(&self.state);
+        let record = state.records.get(&when);
+        record.is_some_and(|record| record.failed.is_none())
+    }
+
     /// Reads the content of a push.
     ///
     /// # Errors

@@ -108,6 +108,8 @@ pub struct Registry {
     roots: Flights<(), Result<(), Error>>,
     pulls: Flights<(ArtifactId, u64), Result<Pulled, Error>>,
 }
+    /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
+    gifts: Turns<ArtifactId>,
 
 impl Registry {
     /// Opens the registry of a mount, whose own files lie in `state`.
@@ -147,6 +149,7 @@ impl Registry {
                 Level::Error,
                 "journal-damaged",
                 "a record of the journal is damaged, and was set aside",
+            gifts: Turns::default(),
             );
             registry.tell(event.with("path", path.display().to_string()));
         }

@@ -161,6 +161,10 @@ impl Registry {
             .collect();
         let mut waiting = HashSet::new();
         for record in &owed {
+            let _gifts = self.gifts.take(&record.id).await;
+            if !self.journal.owes(record.stamp.when) {
+                continue;
+            }
             let missing = self.missing(record);
             waiting.extend(missing.iter().map(|target| target.id));
             let due = missing.iter().filter(|target| self.redo.is_due(target.id));

@@ -487,3 +487,25 @@ async fn what_the_background_gives_meanwhile_makes_no_conflict() {
         assert_eq!(store.content("app/schema").unwrap(), V3);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_is_not_given_to_who_had_missed_it() {
+    let world = world_with(
+        Choice {
+            redo: true,
+            allow_delete: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V2).await.unwrap();
+    world.registry.set_fault(None);
+    assert_eq!(world.rm("app/schema").await, Ok(()));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    for store in world.all() {
+        assert_eq!(store.content("app/schema"), None);
+    }
+    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
+}
