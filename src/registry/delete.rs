@@ -17,11 +17,12 @@ impl Registry {
     /// that it answers: as long as one of them still holds the artifact, the registry does too, it
     /// stays visible, and the deletion can be repeated.
     ///
+    /// It ends by `end`.
+    ///
     /// # Errors
     ///
     /// What the first target answered that didn't delete it.
-    pub async fn delete(self: &Arc<Self>, id: &ArtifactId) -> Result<(), Error> {
-        let end = Instant::now() + self.settings.push;
+    pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
         let gifts = timeout_at(share(end, 3), self.gifts.take(id)).await;

@@ -509,3 +509,35 @@ async fn what_is_deleted_is_not_given_to_who_had_missed_it() {
     }
     assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
+    let world = world_with(
+        Choice {
+            allow_delete: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    world.backups[0].set_fault(Fault::Hang);
+    world
+        .registry
+        .set_fault(Fault::Slow(Duration::from_millis(900)));
+    world.wait().await;
+    let app = world.stat("app").await.unwrap().ino;
+    let begun = tokio::time::Instant::now();
+    let name = std::ffi::OsStr::new("schema");
+    assert_eq!(world.fs.clone().unlink(app, name).await, Err(Error::Io));
+    assert!(begun.elapsed() <= Duration::from_millis(15_010));
+    // Not at all, while a push before it takes all of the time.
+    set_all(&world, Fault::Hang);
+    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    file.write(0, V2).unwrap();
+    let push = tokio::spawn(world.fs.clone().flush(file.fh));
+    world.wait().await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.fs.clone().unlink(app, name).await, Err(Error::Io));
+    assert!(begun.elapsed() <= Duration::from_millis(15_010));
+    assert_eq!(push.await.unwrap(), Err(Error::Io));
+}
