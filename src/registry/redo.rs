@@ -188,8 +188,9 @@ impl Registry {
             Ok(token) => {
                 self.journal.got(when, target.url());
                 self.redo.recovered(target.id);
-                self.catalogue
-                    .change(id, |known| known.given(target.id, &record.stamp, token));
+                self.catalogue.change(id, |known| {
+                    known.given(target.id, &record.stamp, token, Instant::now())
+                });
                 true
             }
             Err(failure) => {
