@@ -215,6 +215,11 @@ impl Registry {
     async fn list_roots_now(&self) -> Result<(), Error> {
         let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
+        // What a registry has not got yet is there all the same.
+        for owed in self.journal.owed() {
+            let place = self.catalogue.found_on(&owed.id.repo).unwrap_or(0);
+            found.insert(owed.id.repo, place);
+        }
         let mut answered = false;
         let mut failures: Vec<(Arc<Watched>, Failure)> = Vec::new();
         let routes = self.routes.open();

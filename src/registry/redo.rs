@@ -134,6 +134,7 @@ impl Registry {
                 let revision = || self.catalogue.next_revision();
                 known.pushed(record.stamp, &[], &missing, Instant::now(), revision);
             });
+            self.catalogue.add_root(&record.id.repo, 0);
             let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
             self.tell(event.with("artifact", record.id.to_string()));
         }

@@ -541,3 +541,17 @@ async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
     assert_eq!(push.await.unwrap(), Err(Error::Io));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_that_the_registry_has_not_got_yet_is_there_after_a_restart() {
+    let world = World::new();
+    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    world.mkdir("app").await.unwrap();
+    world.cp("app/schema", V1).await.unwrap();
+    let world = world.restart(Choice::default());
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    world.registry.set_fault(None);
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert!(world.ls("").await.unwrap().contains(&"app".to_owned()));
+}
