@@ -64,6 +64,10 @@ impl Registry {
     /// Takes the pushes of a deleted artifact out of the journal: who has missed one is not given
     /// it any more.
     async fn owe_nothing(&self, id: &ArtifactId) {
+        #[cfg(test)]
+        if crate::planted::planted(crate::planted::Bug::Resurrection) {
+            return;
+        }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
         let settling = disk::apart(move || {
             let owed = journal.select(|record| record.id == id && record.failed.is_none());

@@ -35,6 +35,8 @@ use std::time::SystemTime;
 
 use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
 
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use cache::Cache;
 use catalogue::Catalogue;
 use events::Events;
@@ -43,6 +45,8 @@ use journal::Journal;
 use metrics::Metrics;
 use turn::Turns;
 
+#[cfg(test)]
+pub(crate) use disk::simulate_disk;
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
 pub use journal::Record as Unpushed;
@@ -104,12 +108,12 @@ pub struct Registry {
     stamps: StampClock,
     wall: WallClock,
     turns: Turns<ArtifactId>,
+    /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
+    gifts: Turns<ArtifactId>,
     lists: Flights<RepoName, Result<(), Error>>,
     roots: Flights<(), Result<(), Error>>,
     pulls: Flights<(ArtifactId, u64), Result<Pulled, Error>>,
 }
-    /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
-    gifts: Turns<ArtifactId>,
 
 impl Registry {
     /// Opens the registry of a mount, whose own files lie in `state`.
@@ -123,6 +127,17 @@ impl Registry {
         state: StateDir,
         wall: WallClock,
     ) -> Result<Arc<Self>, StateDirError> {
+        #[cfg(test)]
+        let settings = match planted(Bug::FallbackOnNotFound) {
+            true => Settings {
+                fallback_on: FallbackOn {
+                    not_found: true,
+                    ..settings.fallback_on
+                },
+                ..settings
+            },
+            false => settings,
+        };
         let dir = state.journal();
         let path = dir.display().to_string();
         let (journal, damaged) = Journal::open(dir, settings.journal_bytes)
@@ -134,6 +149,7 @@ impl Registry {
             metrics: Metrics::default(),
             stamps: StampClock::default(),
             turns: Turns::default(),
+            gifts: Turns::default(),
             lists: Flights::default(),
             roots: Flights::default(),
             pulls: Flights::default(),
@@ -149,7 +165,6 @@ impl Registry {
                 Level::Error,
                 "journal-damaged",
                 "a record of the journal is damaged, and was set aside",
-            gifts: Turns::default(),
             );
             registry.tell(event.with("path", path.display().to_string()));
         }

@@ -16,6 +16,8 @@ use super::record::Known;
 use super::route::{Route, TargetId, Watched};
 use super::{Durability, Registry, disk};
 use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::target::{Condition, Failure, Token};
 
 /// What a handle was opened on: the content that its push may replace.
@@ -44,6 +46,10 @@ impl Base {
     /// Tells whether the base is still the newest content. A failed push of this very handle that
     /// a target has got all the same is nobody else's.
     fn is(&self, current: Option<&Known>) -> bool {
+        #[cfg(test)]
+        if planted(Bug::BaseIgnored) {
+            return true;
+        }
         let own = current.and_then(|known| known.stamp);
         self.revision == current.map(|known| known.revision)
             || (own.is_some() && own == self.attempt)
@@ -259,6 +265,10 @@ impl Registry {
     /// that got as far as the journal.
     async fn keep(&self, id: &ArtifactId, content: &Bytes, stamp: Option<Stamp>, error: &Error) {
         let mut kept = None;
+        #[cfg(test)]
+        if planted(Bug::NothingKept) {
+            return;
+        }
         if !content.is_empty() {
             let stamp = stamp.unwrap_or_else(|| {
                 Stamp::new(self.stamps.next(self.wall.now()), content, Format::Hcl)
@@ -305,6 +315,8 @@ impl Registry {
 async fn put_to_backups(push: &mut Push<'_>, end: Instant) {
     let (id, stamp, content) = (push.id, &push.stamp, push.content);
     let route = push.route;
+    #[cfg(test)]
+    let end = end + std::time::Duration::from_secs(if planted(Bug::NoDeadline) { 60 } else { 0 });
     let puts = route.backups.iter().map(|backup| async move {
         let content = content.clone();
         let put = backup.ask(|target| target.put(id, content, stamp, &Condition::None, end));

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use super::route::TargetId;
 use crate::artifact::{Sha256, Stamp};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::target::{Content, Meta, Token};
 
 /// The newest content of an artifact that the mount knows of.
@@ -172,6 +174,14 @@ impl Record {
             size: listed.size,
             modified: Some(listed.modified),
             stamp,
+        };
+        #[cfg(test)]
+        let seen = match self.seen.get(&from) {
+            Some(before) if planted(Bug::StaleToken) => Seen {
+                token: before.token.clone(),
+                ..seen
+            },
+            _ => seen,
         };
         self.seen.insert(from, seen);
         if is_registry {
@@ -400,11 +410,19 @@ impl Record {
     }
 
     fn is_older_than_own_change(&self, begun: Instant) -> bool {
+        #[cfg(test)]
+        if planted(Bug::OldListing) {
+            return false;
+        }
         self.changed.is_some_and(|changed| begun < changed)
     }
 
     /// Tells whether a stamp is at least as new as everything that the mount has served or shown.
     fn is_newer(&self, stamp: &Stamp) -> bool {
+        #[cfg(test)]
+        if planted(Bug::OldStampBelieved) {
+            return true;
+        }
         let current = self.current.as_ref().and_then(|known| known.stamp);
         Some(*stamp) >= self.floor && Some(*stamp) >= current
     }

@@ -69,6 +69,8 @@ impl Registry {
             Durability::Registry => push.has(&push.route.registry),
             Durability::All => push.missing.is_empty(),
         };
+        #[cfg(test)]
+        let done = done || (planted(Bug::RegistryNotNeeded) && !push.got.is_empty());
         if !done {
             let what = format!("can't push {}", push.id);
             return Err(Error::of_failures(what, push.failures()));

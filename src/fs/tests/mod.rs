@@ -5,3 +5,4 @@ mod names;
 mod pull;
 mod push;
 mod recovery;
+mod simulation;
