@@ -16,5 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod fs;
 pub mod fuse;
+#[cfg(test)]
+mod planted;
 pub mod registry;
 pub mod target;

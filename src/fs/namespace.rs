@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::bounce::Wish;
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
 use super::node::Node;
@@ -196,6 +198,7 @@ impl Fs {
     ///
     /// [`Error::NotPermitted`] without `--allow-delete`; what the targets answered.
     pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+        let end = Instant::now() + self.registry.settings().push_budget();
         self.writable()?;
         let (id, suffix) = match self.node(parent)? {
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
@@ -225,7 +228,7 @@ impl Fs {
         let fs = Arc::clone(&self);
         let deletion = tokio::spawn(async move {
             let _under_way = fs.under_way();
-            fs.registry.delete(&id).await
+            fs.registry.delete(&id, end).await
         });
         Ok(deletion.await.map_err(|_| Error::Io)??)
     }

@@ -37,6 +37,8 @@ struct Listing {
     /// When the success was last told to the catalogue's file.
     written: Option<Instant>,
     failed: Option<(Instant, Error)>,
+    /// The last success was the backups', and not the registry's.
+    by_backups: bool,
 }
 
 impl Listing {
@@ -151,6 +153,21 @@ impl Catalogue {
     /// `None` if none ever has.
     pub fn age(&self, repo: &RepoName) -> Option<Duration> {
         lock(&self.shelves).get(repo)?.listing.age()
+    }
+
+    /// Takes note of whether backups have listed a repository in place of its registry.
+    pub fn set_by_backups(&self, repo: &RepoName, by_backups: bool) {
+        if let Some(shelf) = lock(&self.shelves).get_mut(repo) {
+            shelf.listing.by_backups = by_backups;
+        }
+    }
+
+    /// Tells whether backups have listed a repository in place of its registry.
+    pub fn is_by_backups(&self, repo: &RepoName) -> bool {
+        let shelves = lock(&self.shelves);
+        shelves
+            .get(repo)
+            .is_some_and(|shelf| shelf.listing.by_backups)
     }
 
     /// Takes note of a target's listing of a repository, begun at `begun`.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::Registry;
 use super::error::Error;
 use super::events::{Event, Level};
 use super::push::not_our_turn;
 use super::route::share;
+use super::{Registry, disk};
 use crate::artifact::ArtifactId;
 use crate::target::{Failure, Kind};
 
@@ -17,13 +17,16 @@ impl Registry {
     /// that it answers: as long as one of them still holds the artifact, the registry does too, it
     /// stays visible, and the deletion can be repeated.
     ///
+    /// It ends by `end`.
+    ///
     /// # Errors
     ///
     /// What the first target answered that didn't delete it.
-    pub async fn delete(self: &Arc<Self>, id: &ArtifactId) -> Result<(), Error> {
-        let end = Instant::now() + self.settings.push;
+    pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
+        let gifts = timeout_at(share(end, 3), self.gifts.take(id)).await;
+        let _gifts = gifts.map_err(|_| not_our_turn("delete", id))?;
         let route = self.route(&id.repo)?;
         let half = super::hedge::registry_deadline(route, end);
         let registry = &route.registry;
@@ -49,7 +52,7 @@ impl Registry {
         }
         if failures.is_empty() {
             // What some target had missed so far, it is not given any more.
-            self.journal.supersede_all(id);
+            self.owe_nothing(id).await;
             self.catalogue
                 .change(id, |record| record.deleted(Instant::now()));
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));
@@ -57,6 +60,22 @@ impl Registry {
             return Ok(());
         }
         Err(self.not_deleted(id, &failures))
+    }
+
+    /// Takes the pushes of a deleted artifact out of the journal: who has missed one is not given
+    /// it any more.
+    async fn owe_nothing(&self, id: &ArtifactId) {
+        #[cfg(test)]
+        if crate::planted::planted(crate::planted::Bug::Resurrection) {
+            return;
+        }
+        let (journal, id) = (Arc::clone(&self.journal), id.clone());
+        let settling = disk::apart(move || {
+            let owed = journal.select(|record| record.id == id && record.failed.is_none());
+            let owed = owed.iter().map(|record| record.stamp.when);
+            owed.for_each(|when| journal.settle(&id, when));
+        });
+        let _ = settling.await;
     }
 
     fn not_deleted(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> Error {

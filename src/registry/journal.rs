@@ -249,18 +249,6 @@ impl Journal {
         gone
     }
 
-    /// Removes every push of an artifact that is still owed: the artifact has been deleted.
-    pub fn supersede_all(&self, id: &ArtifactId) {
-        for record in self.select(|record| record.id == *id && record.failed.is_none()) {
-            self.settle(id, record.stamp.when);
-        }
-    }
-
-    /// Tells whether a push is still on record.
-    pub fn holds(&self, when: u64) -> bool {
-        lock(&self.state).records.contains_key(&when)
-    }
-
     /// Removes a push that every target has.
     pub fn settle(&self, id: &ArtifactId, when: u64) {
         match self.remove(when) {
@@ -307,6 +295,13 @@ impl Journal {
     /// Returns the pushes that some target may not have got, oldest first.
     pub fn owed(&self) -> Vec<Record> {
         self.select(|record| record.failed.is_none())
+    }
+
+    /// Tells whether some target may not have got a push.
+    pub fn owes(&self, when: u64) -> bool {
+        let state = lock(&self.state);
+        let record = state.records.get(&when);
+        record.is_some_and(|record| record.failed.is_none())
     }
 
     /// Reads the content of a push.

@@ -161,6 +161,9 @@ impl Registry {
         for (target, listing) in &replies.answers {
             note(target, listing);
         }
+        let mut answers = replies.answers.iter();
+        let by_registry = answers.any(|(target, _)| route.is_registry(target.id));
+        self.catalogue.set_by_backups(repo, !by_registry);
         match replies.answers.is_empty() {
             true => Err(self.of_listing(format!("can't list {repo}"), &replies.failures)),
             false => Ok(()),
@@ -189,6 +192,11 @@ impl Registry {
     async fn list_roots_now(&self) -> Result<(), Error> {
         let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
+        // What a registry has not got yet is there all the same.
+        for owed in self.journal.owed() {
+            let place = self.catalogue.found_on(&owed.id.repo).unwrap_or(0);
+            found.insert(owed.id.repo, place);
+        }
         let mut answered = false;
         let mut failures: Vec<(Arc<Watched>, Failure)> = Vec::new();
         let routes = self.routes.open();

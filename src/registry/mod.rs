@@ -11,6 +11,7 @@ mod catalogue;
 mod catalogue_file;
 mod claim;
 mod delete;
+mod disk;
 mod disk_cache;
 mod disk_files;
 mod error;
@@ -42,6 +43,8 @@ use std::time::SystemTime;
 
 use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
 
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use cache::Cache;
 use catalogue::Catalogue;
 use disk_cache::DiskCache;
@@ -52,6 +55,8 @@ use metrics::Metrics;
 use recall::Recall;
 use turn::Turns;
 
+#[cfg(test)]
+pub(crate) use disk::simulate_disk;
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
 pub use journal::Record as Unpushed;
@@ -115,6 +120,8 @@ pub struct Registry {
     stamps: StampClock,
     wall: WallClock,
     turns: Turns<ArtifactId>,
+    /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
+    gifts: Turns<ArtifactId>,
     lists: Flights<RepoName, Result<(), Error>>,
     roots: Flights<(), Result<(), Error>>,
     pulls: Flights<(ArtifactId, u64), Result<Pulled, Error>>,
@@ -132,6 +139,17 @@ impl Registry {
         state: StateDir,
         wall: WallClock,
     ) -> Result<Arc<Self>, StateDirError> {
+        #[cfg(test)]
+        let settings = match planted(Bug::FallbackOnNotFound) {
+            true => Settings {
+                fallback_on: FallbackOn {
+                    not_found: true,
+                    ..settings.fallback_on
+                },
+                ..settings
+            },
+            false => settings,
+        };
         let dir = state.journal();
         let path = dir.display().to_string();
         let (journal, damaged) = Journal::open(dir, settings.journal_bytes)
@@ -155,6 +173,7 @@ impl Registry {
             metrics: Metrics::default(),
             stamps: StampClock::default(),
             turns: Turns::default(),
+            gifts: Turns::default(),
             lists: Flights::default(),
             roots: Flights::default(),
             pulls: Flights::default(),

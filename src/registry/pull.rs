@@ -11,7 +11,7 @@ use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
 use super::record::{Belief, Known, Record, Source};
-use super::route::{Route, State, Watched, share};
+use super::route::{Route, Watched, share};
 use crate::artifact::ArtifactId;
 use crate::target::{Content, Failure, Kind};
 
@@ -100,7 +100,7 @@ impl Registry {
             let route = registry.route(&id.repo)?;
             // While the registry is out, the backup that vouches for a content gives it as well:
             // a person who looks where it came from learns whether the backups can really serve.
-            let backups_vouch = stale.is_none() && route.registry.health().state == State::Outage;
+            let backups_vouch = stale.is_none() && registry.catalogue.is_by_backups(&id.repo);
             if !backups_vouch && let Some(bytes) = registry.on_disk(stamp.as_ref(), end).await {
                 return Ok(Pulled::from_cache(bytes, known, stale));
             }

@@ -14,8 +14,10 @@ use super::events::{Event, Level};
 use super::hedge::registry_deadline;
 use super::record::Known;
 use super::route::{Route, TargetId, Watched};
-use super::{Durability, Registry};
+use super::{Durability, Registry, disk};
 use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::target::{Condition, Failure, Token};
 
 /// What a handle was opened on: the content that its push may replace.
@@ -44,6 +46,10 @@ impl Base {
     /// Tells whether the base is still the newest content. A failed push of this very handle that
     /// a target has got all the same is nobody else's.
     fn is(&self, current: Option<&Known>) -> bool {
+        #[cfg(test)]
+        if planted(Bug::BaseIgnored) {
+            return true;
+        }
         let own = current.and_then(|known| known.stamp);
         self.revision == current.map(|known| known.revision)
             || (own.is_some() && own == self.attempt)
@@ -97,6 +103,8 @@ impl Registry {
             Ok(_) => self.prepare(id, &content, base, suffix).await,
             Err(_) => Err(not_our_turn("push", id)),
         };
+        // Until the journal knows how it has ended: what is in doubt is what the background pushes.
+        let live = stamp.as_ref().map(|stamp| self.redo.hands_off(stamp.when));
         let pushed = match &stamp {
             Ok(stamp) => {
                 let push = Push {
@@ -113,8 +121,10 @@ impl Registry {
             Err(error) => Err(error.clone()),
         };
         if let Err(error) = &pushed {
-            self.keep(id, &content, stamp.ok(), error).await;
+            self.keep(id, &content, stamp.as_ref().ok().copied(), error)
+                .await;
         }
+        drop(live);
         pushed
     }
 
@@ -143,7 +153,6 @@ impl Registry {
     /// Gives a document to the targets, when it is durable on this machine.
     async fn tee(&self, mut push: Push<'_>, base: &mut Base, end: Instant) -> Result<(), Error> {
         let (id, stamp) = (push.id, push.stamp);
-        let _live = self.redo.hands_off(stamp.when);
         self.write_journal(id, push.content, stamp, end).await?;
         let registry = &push.route.registry;
         match self.claim(&push, registry_deadline(push.route, end)).await {
@@ -174,7 +183,19 @@ impl Registry {
         end: Instant,
     ) -> Result<(), Error> {
         let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
-        let written = tokio::task::spawn_blocking(move || journal.begin(&owner, &stamp, &bytes));
+        #[cfg(test)]
+        match () {
+            () if planted(Bug::NoJournal) => return Ok(()),
+            () if planted(Bug::LateJournal) => {
+                drop(tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+                    journal.begin(&owner, &stamp, &bytes)
+                }));
+                return Ok(());
+            }
+            () => {}
+        }
+        let written = disk::apart(move || journal.begin(&owner, &stamp, &bytes));
         let written = match timeout_at(end, written).await {
             Ok(Ok(written)) => written,
             Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
@@ -247,14 +268,17 @@ impl Registry {
     /// that got as far as the journal.
     async fn keep(&self, id: &ArtifactId, content: &Bytes, stamp: Option<Stamp>, error: &Error) {
         let mut kept = None;
+        #[cfg(test)]
+        if planted(Bug::NothingKept) {
+            return;
+        }
         if !content.is_empty() {
             let stamp = stamp.unwrap_or_else(|| {
                 Stamp::new(self.stamps.next(self.wall.now()), content, Format::Hcl)
             });
             let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
             let reason = error.reason.clone();
-            let keeping =
-                tokio::task::spawn_blocking(move || journal.keep(&owner, &stamp, &bytes, &reason));
+            let keeping = disk::apart(move || journal.keep(&owner, &stamp, &bytes, &reason));
             kept = Some(
                 keeping
                     .await
@@ -294,6 +318,8 @@ impl Registry {
 async fn put_to_backups(push: &mut Push<'_>, end: Instant) {
     let (id, stamp, content) = (push.id, &push.stamp, push.content);
     let route = push.route;
+    #[cfg(test)]
+    let end = end + std::time::Duration::from_secs(if planted(Bug::NoDeadline) { 60 } else { 0 });
     let puts = route.backups.iter().map(|backup| async move {
         let content = content.clone();
         let put = backup.ask(|target| target.put(id, content, stamp, &Condition::None, end));

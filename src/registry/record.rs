@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 use super::route::TargetId;
 use crate::artifact::Stamp;
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::target::{Content, Meta, Token};
 
 use known::{Seen, unique_time};
@@ -32,6 +34,8 @@ pub struct Record {
     /// The registry has said that it is not there.
     gone: bool,
     owed: BTreeSet<TargetId>,
+    /// Since when each target has got what it was owed: what was asked earlier knows nothing of it.
+    settled: BTreeMap<TargetId, Instant>,
     /// When this mount's own last push or deletion ended: a listing that was begun earlier knows
     /// nothing of it.
     changed: Option<Instant>,
@@ -163,7 +167,7 @@ impl Record {
                 if self.is_newer(&stamp) {
                     self.accept(from, stamp, revision);
                 }
-                self.settle(from, &stamp);
+                self.settle(from, &stamp, begun);
             }
             None if unchanged && self.current.is_some() => {}
             None if self.floor.is_some() => {
@@ -202,7 +206,11 @@ impl Record {
     /// Returns whether that is believed: what the mount still owes to the registry can't be there
     /// yet.
     pub fn absent(&mut self, registry: TargetId, begun: Instant) -> bool {
-        if self.owed.contains(&registry) || self.is_older_than_own_change(begun) {
+        let settled = self.settled.get(&registry);
+        if self.owed.contains(&registry)
+            || settled.is_some_and(|settled| begun < *settled)
+            || self.is_older_than_own_change(begun)
+        {
             return false;
         }
         self.seen.clear();
@@ -271,7 +279,7 @@ impl Record {
         if is_registry {
             self.gone = false;
         }
-        self.settle(from, &stamp);
+        self.settle(from, &stamp, begun);
         Belief::Believed
     }
 
@@ -324,7 +332,7 @@ impl Record {
     }
 
     /// Takes note that a target has been given a push that it was owed.
-    pub fn given(&mut self, target: TargetId, stamp: &Stamp, token: Option<Token>) {
+    pub fn given(&mut self, target: TargetId, stamp: &Stamp, token: Option<Token>, at: Instant) {
         if let Some(token) = token {
             let seen = Seen {
                 token: Some(token),
@@ -334,7 +342,7 @@ impl Record {
             };
             self.seen.insert(target, seen);
         }
-        self.settle(target, stamp);
+        self.settle(target, stamp, at);
     }
 
     /// Takes note of this mount's own deletion.
@@ -381,6 +389,10 @@ impl Record {
 
     /// Tells whether a stamp is at least as new as everything that the mount has served or shown.
     fn is_newer(&self, stamp: &Stamp) -> bool {
+        #[cfg(test)]
+        if planted(Bug::OldStampBelieved) {
+            return true;
+        }
         let current = self.current.as_ref().and_then(|known| known.stamp);
         Some(*stamp) >= self.floor && Some(*stamp) >= current
     }
@@ -425,10 +437,10 @@ impl Record {
     }
 
     /// A target that holds a stamp at least as new as the current one is owed nothing.
-    fn settle(&mut self, target: TargetId, stamp: &Stamp) {
+    fn settle(&mut self, target: TargetId, stamp: &Stamp, at: Instant) {
         let newest = self.current.as_ref().and_then(|known| known.stamp);
-        if newest.is_none_or(|newest| *stamp >= newest) {
-            self.owed.remove(&target);
+        if newest.is_none_or(|newest| *stamp >= newest) && self.owed.remove(&target) {
+            self.settled.insert(target, at);
         }
     }
 }

@@ -303,3 +303,19 @@ async fn content_put_into_a_backup_by_hand_is_as_old_as_the_store_says() {
     };
     assert_eq!(story.read(BACKUP, &by_hand), Belief::Behind);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_begun_before_the_registry_was_given_a_push_deletes_nothing() {
+    let mut story = Story::new();
+    story.pushed(stamp(1, V1), &[(BACKUP, "a")], &[REGISTRY]);
+    later().await;
+    let begun = Instant::now();
+    later().await;
+    let now = Instant::now();
+    story.record.given(REGISTRY, &stamp(1, V1), token("b"), now);
+    story.record.unlisted(REGISTRY, true, begun);
+    assert_eq!(story.current(), Some(stamp(1, V1)));
+    later().await;
+    story.record.unlisted(REGISTRY, true, Instant::now());
+    assert_eq!(story.current(), None);
+}

@@ -145,6 +145,17 @@ impl Target {
         let attempt = format!("reading {key}");
         let stored = self.by(deadline, &attempt, self.driver.get(&key, limit));
         let stored = stored.await?;
+        #[cfg(test)]
+        if crate::planted::planted(crate::planted::Bug::NoHashCheck)
+            && let Some(stamp) = stored.stamp
+        {
+            return Ok(Content {
+                bytes: stored.content,
+                stamp,
+                stamped: true,
+                token: stored.token,
+            });
+        }
         if let Some(stamp) = stored.stamp
             && (!stamp.matches(&stored.content) || stamp.when >= Stamp::END)
         {

@@ -3,12 +3,17 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::artifact::RepoName;
 use crate::fs::{Attr, Error, Fs, OpenHow, ROOT, Result, SetAttr, Settings};
 use crate::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
-use crate::target::{Memory, Role, Target};
+use crate::target::{Driver, Memory, Role, Target};
+
+/// The deadlines, and what a machine may take beyond them.
+const METADATA: Duration = Duration::from_millis(2_010);
+const READING: Duration = Duration::from_millis(5_010);
+const PUSH: Duration = Duration::from_millis(15_010);
 
 /// Two backups and a registry in memory, mounted as far as one can without a mount.
 pub(super) struct World {
@@ -27,11 +32,13 @@ pub(super) struct Choice {
     pub(super) read_only: bool,
     pub(super) named: Vec<&'static str>,
     pub(super) stores: Option<[Memory; 3]>,
+    /// Stores of another kind, which the targets lie in instead.
+    pub(super) drivers: Option<[Arc<dyn Driver>; 3]>,
+    pub(super) wall: WallClock,
     pub(super) max_writers: Option<usize>,
     /// Whether the background work runs.
     pub(super) redo: bool,
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
-    pub(super) wall: WallClock,
 }
 
 impl World {
@@ -41,16 +48,20 @@ impl World {
 
     pub(super) fn with(choice: Choice) -> Self {
         let stores = choice.stores.unwrap_or_default();
-        let watched: Vec<Arc<Watched>> = stores
-            .iter()
+        let drivers = choice.drivers.unwrap_or_else(|| {
+            let stores = stores.clone();
+            stores.map(|store| -> Arc<dyn Driver> { Arc::new(store) })
+        });
+        let watched: Vec<Arc<Watched>> = drivers
+            .into_iter()
             .zip(["mem://registry", "mem://backup-1", "mem://backup-2"])
             .enumerate()
-            .map(|(place, (store, url))| {
+            .map(|(place, (driver, url))| {
                 let role = match place {
                     0 => Role::Registry,
                     n => Role::Backup(n - 1),
                 };
-                let target = Target::new(role, url, Arc::new(store.clone()));
+                let target = Target::new(role, url, driver);
                 Arc::new(Watched::new(TargetId(place), target))
             })
             .collect();
@@ -126,8 +137,8 @@ impl World {
         let mut ino = ROOT;
         let mut attr = self.fs.clone().getattr(ROOT, None).await?.0;
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            let entry = self.fs.clone().lookup(ino, OsStr::new(name), pid).await;
-            let entry = entry?;
+            let looked_up = self.fs.clone().lookup(ino, OsStr::new(name), pid);
+            let entry = self.in_time("lookup", METADATA, looked_up).await?;
             // A real kernel gives them back some time; the inode must last until then.
             attr = entry.attr;
             ino = attr.ino;
@@ -137,6 +148,23 @@ impl World {
 
     pub(super) async fn stat(&self, path: &str) -> Result<Attr> {
         self.walk(path, self.pid()).await
+    }
+
+    /// Every operation ends by its deadline, whatever hangs.
+    async fn in_time<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        operation: impl Future<Output = T>,
+    ) -> T {
+        let begun = tokio::time::Instant::now();
+        let done = operation.await;
+        let took = begun.elapsed();
+        assert!(
+            took <= limit,
+            "every operation ends by its deadline: {what} took {took:?}"
+        );
+        done
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -171,13 +199,14 @@ impl World {
                 if create && how.exclusive {
                     return Err(Error::Exists);
                 }
-                (attr.ino, self.fs.clone().open(attr.ino, how, pid).await?)
+                let opened = self.fs.clone().open(attr.ino, how, pid);
+                (attr.ino, self.in_time("open", READING, opened).await?)
             }
             Err(Error::NotFound) if create => {
                 let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
                 let parent = self.walk(parent, pid).await?.ino;
-                let created = self.fs.clone().create(parent, OsStr::new(name), how).await;
-                let (entry, opened) = created?;
+                let created = self.fs.clone().create(parent, OsStr::new(name), how);
+                let (entry, opened) = self.in_time("create", READING, created).await?;
                 (entry.attr.ino, opened)
             }
             Err(error) => return Err(error),
@@ -211,8 +240,10 @@ impl World {
         let entries = self.fs.clone().readdir(fh, 2, false).await;
         // Offset 2 is what a listing goes on from after `.` and `..`: it needs the first call.
         drop(entries);
-        let entries = self.fs.clone().readdir(fh, 0, true).await?;
+        let entries = self.fs.clone().readdir(fh, 0, true);
+        let entries = self.in_time("readdir", METADATA, entries).await;
         self.fs.releasedir(fh);
+        let entries = entries?;
         let names = entries.into_iter().map(|entry| entry.name);
         Ok(names
             .map(|name| name.into_string().unwrap())
@@ -223,7 +254,8 @@ impl World {
     pub(super) async fn mkdir(&self, path: &str) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.stat(parent).await?.ino;
-        self.fs.clone().mkdir(parent, OsStr::new(name)).await?;
+        let made = self.fs.clone().mkdir(parent, OsStr::new(name));
+        self.in_time("mkdir", METADATA, made).await?;
         Ok(())
     }
 
@@ -236,7 +268,8 @@ impl World {
     pub(super) async fn rm(&self, path: &str) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.stat(parent).await?.ino;
-        self.fs.clone().unlink(parent, OsStr::new(name)).await
+        let removed = self.fs.clone().unlink(parent, OsStr::new(name));
+        self.in_time("unlink", PUSH, removed).await
     }
 
     pub(super) async fn xattr(&self, path: &str, name: &str) -> Option<String> {
@@ -280,7 +313,7 @@ pub(super) const WRITE_ANEW: OpenHow = OpenHow {
 
 /// An open file description.
 pub(super) struct File<'a> {
-    world: &'a World,
+    pub(super) world: &'a World,
     pub(super) ino: u64,
     pub(super) fh: u64,
 }
@@ -318,7 +351,8 @@ impl File<'_> {
 
     /// close(2) of one of several descriptors.
     pub(super) async fn flush(&self) -> Result<()> {
-        self.world.fs.clone().flush(self.fh).await
+        let flushed = self.world.fs.clone().flush(self.fh);
+        self.world.in_time("flush", PUSH, flushed).await
     }
 
     /// close(2) of the last descriptor.

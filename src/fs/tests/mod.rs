@@ -8,3 +8,4 @@ mod pull;
 mod push;
 mod recovery;
 mod resilience;
+mod simulation;

@@ -1,0 +1,83 @@
+//! What must be true when every fault is over and nothing is owed to anybody any more.
+
+use super::truth::{Actor, KEYS, State, Text, Truth};
+
+impl Truth {
+    /// All faults have ended, every journal has been replayed.
+    pub(super) fn ended(&mut self) {
+        for artifact in 0..2 {
+            self.must_hold_the_newest(artifact);
+            self.must_be_alike(artifact);
+        }
+    }
+
+    /// The registry holds the newest content that was acknowledged, or one that is newer still.
+    /// Only a deletion may have taken it away; of several mounts' contents the stamps decide.
+    fn must_hold_the_newest(&mut self, artifact: usize) {
+        let texts = self
+            .texts
+            .iter()
+            .filter(|(_, text)| text.artifact == artifact);
+        let acknowledged = texts.filter(|(_, text)| text.state == State::Acknowledged);
+        let newest = acknowledged.max_by_key(|(_, text)| text.order);
+        let Some((content, text)) = newest.map(|(content, text)| (content.clone(), text.clone()))
+        else {
+            return;
+        };
+        if text.order.0 <= self.deleted[artifact] {
+            return;
+        }
+        for place in 0..3 {
+            let order = self.order_at(place, artifact);
+            // Backups of several mounts, and of deletions by others, are for repair.
+            if place == 0 || self.is_simple(artifact) {
+                self.must(order.is_some_and(|order| order.1 >= text.order.0), || {
+                    format!(
+                        "what was acknowledged is never lost: store {place} has not got {content:?}"
+                    )
+                });
+            }
+        }
+    }
+
+    /// Whether one mount alone has pushed it, and nobody has deleted it or used other tools.
+    fn is_simple(&self, artifact: usize) -> bool {
+        let texts = || self.texts.values().filter(|text| text.artifact == artifact);
+        let first = texts().next().and_then(|text| text.mount);
+        let alone = |text: &Text| text.actor != Actor::Hand && text.mount == first;
+        texts().all(alone) && self.deleted[artifact] == 0
+    }
+
+    /// Every target holds the same bytes. A push that has failed, and that some target has got all
+    /// the same, is given to nobody else before somebody pushes again.
+    fn must_be_alike(&mut self, artifact: usize) {
+        let contents: Vec<_> = (0..3)
+            .map(|place| {
+                let object = self.shelves[place].objects.get(KEYS[artifact]);
+                object.map(|object| object.content.clone())
+            })
+            .collect();
+        let alike = contents.iter().all(|content| *content == contents[0]);
+        let mut failed = contents.iter().flatten();
+        let failed = failed.any(|content| self.texts[content].state == State::Failed);
+        let simple = self.is_simple(artifact);
+        self.must(alike || failed || !simple, || {
+            format!("every target holds the same bytes: {contents:?}")
+        });
+        let last = self
+            .deletions
+            .iter()
+            .filter(|deletion| deletion.artifact == artifact);
+        let last = last.max_by_key(|deletion| deletion.ended).copied();
+        let mut texts = self.texts.values().filter(|text| text.artifact == artifact);
+        if let Some(last) = last
+            && texts.all(|text| {
+                text.mount == Some(last.mount) && text.ended.is_some_and(|ended| ended < last.begun)
+            })
+        {
+            self.must(contents.iter().all(Option::is_none), || {
+                format!("what was deleted stays deleted: {contents:?}")
+            });
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The simulation: seeded schedules of operations, faults and restarts on mounts that share three
+//! stores, in simulated time, against a reference model.
+//!
+//! `ATLASFS_SCHEDULES=10000` plays more of them; `ATLASFS_SEED=7` plays one and tells every step.
+//!
+//! Not simulated: clocks that differ, stores that cut their times to the second or that have no
+//! tokens, a request that takes effect after its sender has given it up, `rename`.
+
+mod ending;
+mod mount;
+mod play;
+mod pushing;
+mod random;
+mod reading;
+mod schedule;
+mod store;
+mod truth;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::planted::{Bug, plant};
+use play::Play;
+use schedule::Schedule;
+
+/// Plays a schedule; returns the violated sentence, if any, and (`trace`) all that has happened.
+fn play(schedule: &Schedule, trace: bool) -> (Option<String>, Vec<String>) {
+    crate::registry::simulate_disk(Duration::from_millis(1));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let sim = runtime.block_on(async { Play::new(schedule.clone(), trace).play().await });
+    drop(runtime);
+    let mut truth = sim.lock();
+    (
+        truth.violation.take(),
+        truth.trace.take().unwrap_or_default(),
+    )
+}
+
+/// Leaves out of a schedule what the violation doesn't need.
+fn shrink(mut schedule: Schedule, sentence: &str) -> Schedule {
+    let same = |told: &str| told.get(..20) == sentence.get(..20);
+    for size in [8, 4, 2, 1, 1] {
+        let mut at = schedule.steps.len();
+        while at > 0 {
+            at = at.saturating_sub(size);
+            let mut shorter = schedule.clone();
+            let end = (at + size).min(shorter.steps.len());
+            shorter.steps.drain(at..end);
+            if play(&shorter, false).0.is_some_and(|told| same(&told)) {
+                schedule = shorter;
+            }
+        }
+    }
+    schedule
+}
+
+/// Says all that is to be said of a violation.
+fn explain(schedule: Schedule, sentence: &str) -> String {
+    let seed = schedule.seed;
+    let schedule = shrink(schedule, sentence);
+    let (_, told) = play(&schedule, true);
+    let steps = schedule.steps.len();
+    let Schedule {
+        mounts,
+        durability,
+        lists_stamps,
+        cached,
+        ..
+    } = schedule;
+    format!(
+        "seed {seed}: {sentence}\n{steps} steps, {mounts} mounts, durability {durability}, lists \
+         stamps {lists_stamps:?}, cached {cached}:\n{}\n",
+        told.join("\n")
+    )
+}
+
+/// All that can be planted.
+const BUGS: [Bug; 12] = [
+    Bug::NoJournal,
+    Bug::LateJournal,
+    Bug::ForgottenTarget,
+    Bug::OldStampBelieved,
+    Bug::FallbackOnNotFound,
+    Bug::NoHashCheck,
+    Bug::ConflictIgnored,
+    Bug::BaseIgnored,
+    Bug::Resurrection,
+    Bug::RegistryNotNeeded,
+    Bug::NothingKept,
+    Bug::NoDeadline,
+];
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Plays the seeds from `first` on, on several threads, until one of them violates a sentence;
+/// returns how many were played, and the first violation.
+fn search(first: u64, count: u64, bug: Option<Bug>) -> (u64, Option<(u64, String)>) {
+    let next = AtomicU64::new(first);
+    let played = AtomicUsize::new(0);
+    let found: Mutex<Option<(u64, String)>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                plant(bug);
+                while found.lock().unwrap().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        break;
+                    }
+                    if let (Some(sentence), _) = play(&Schedule::of(seed), false) {
+                        let mut found = found.lock().unwrap();
+                        if found.as_ref().is_none_or(|(other, _)| *other > seed) {
+                            *found = Some((seed, sentence));
+                        }
+                    }
+                    played.fetch_add(1, Ordering::Relaxed);
+                }
+                plant(None);
+            });
+        }
+    });
+    (played.into_inner() as u64, found.into_inner().unwrap())
+}
+
+#[test]
+fn no_schedule_violates_a_promise() {
+    if let Some(seed) = from_env("ATLASFS_SEED") {
+        let schedule = Schedule::of(seed);
+        println!("{schedule:#?}");
+        let (violation, told) = play(&schedule, true);
+        println!("{}\n", told.join("\n"));
+        if let Some(sentence) = violation {
+            panic!("{}", explain(schedule, &sentence));
+        }
+        return;
+    }
+    let count = from_env("ATLASFS_SCHEDULES").unwrap_or(2_000);
+    let first = from_env("ATLASFS_FIRST").unwrap_or(0);
+    let begun = std::time::Instant::now();
+    let (played, found) = search(first, count, None);
+    println!("{played} schedules in {:?}", begun.elapsed());
+    if let Some((seed, sentence)) = found {
+        panic!("{}", explain(Schedule::of(seed), &sentence));
+    }
+}
+
+#[test]
+fn a_seed_is_the_same_schedule_every_time() {
+    for seed in 0..20 {
+        let schedule = Schedule::of(seed);
+        assert_eq!(play(&schedule, true), play(&schedule, true), "seed {seed}");
+    }
+}
+
+/// Every planted bug is found, and by how many seeds at most.
+#[test]
+fn planted_bugs_are_found() {
+    let seeds = from_env("ATLASFS_PLANTED").unwrap_or(3_000);
+    let mut missed = Vec::new();
+    for bug in BUGS {
+        match search(0, seeds, Some(bug)) {
+            (played, Some((seed, sentence))) => {
+                let sentence: String = sentence.chars().take(90).collect();
+                println!("{bug:?}: seed {seed}, after {played}: {sentence}");
+            }
+            (_, None) => missed.push(bug),
+        }
+    }
+    assert!(
+        missed.is_empty(),
+        "{missed:?} are not found by {seeds} seeds"
+    );
+}

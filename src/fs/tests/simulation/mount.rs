@@ -1,0 +1,325 @@
+//! A mount, and the programs that use it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::schedule::{Act, OnHandle, Schedule};
+use super::store::Way;
+use super::truth::{KEYS, Sim, State, Truth, time_of};
+use crate::artifact::Sha256;
+use crate::fs::tests::kernel::{Choice, File, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
+use crate::fs::{Error, OpenHow};
+use crate::registry::{Settings, WallClock};
+use crate::target::Driver;
+
+/// A mount for as long as its process lives.
+pub(super) struct Mount {
+    pub(super) number: usize,
+    pub(super) world: World,
+    pub(super) sim: Arc<Sim>,
+    pub(super) cut: Arc<AtomicBool>,
+}
+
+/// A handle that stays open.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) mount: Arc<Mount>,
+    ino: u64,
+    fh: u64,
+    artifact: usize,
+    /// What a reader has read, or nothing.
+    content: Option<Bytes>,
+    pen: Option<usize>,
+    pub(super) busy: Arc<AtomicBool>,
+}
+
+impl Mount {
+    pub(super) fn start(
+        schedule: &Schedule,
+        sim: &Arc<Sim>,
+        number: usize,
+        dir: tempfile::TempDir,
+    ) -> Arc<Self> {
+        let cut = Arc::new(AtomicBool::new(false));
+        let drivers = std::array::from_fn(|place| -> Arc<dyn Driver> {
+            let (sim, cut) = (Arc::clone(sim), Arc::clone(&cut));
+            Arc::new(Way {
+                sim,
+                place,
+                mount: number,
+                cut,
+            })
+        });
+        let clock = Arc::clone(sim);
+        let world = World::with(Choice {
+            registry: Settings {
+                durability: schedule.durability,
+                cache_bytes: if schedule.cached { 64 << 20 } else { 0 },
+                ..Settings::default()
+            },
+            allow_delete: schedule.allow_delete,
+            named: if schedule.named {
+                vec!["app"]
+            } else {
+                Vec::new()
+            },
+            drivers: Some(drivers),
+            wall: WallClock::new(move || time_of(clock.lock().now())),
+            redo: true,
+            state_dir: Some(Arc::new(dir)),
+            ..Choice::default()
+        });
+        let sim = Arc::clone(sim);
+        Arc::new(Self {
+            number,
+            world,
+            sim,
+            cut,
+        })
+    }
+
+    fn truth(&self) -> std::sync::MutexGuard<'_, Truth> {
+        self.sim.lock()
+    }
+
+    pub(super) fn owes(&self, artifact: usize) -> bool {
+        let pending =
+            self.world.fs.registry.status(&self.world.fs.settings.mount)["pending"].take();
+        let mut pending = pending.as_array().unwrap().iter();
+        pending.any(|push| push["artifact"] == KEYS[artifact])
+    }
+
+    fn keeps(&self, content: &Bytes) -> bool {
+        let hash = Sha256::of(content);
+        let mut kept = self.world.fs.registry.unpushed().into_iter();
+        let found = kept.find(|kept| kept.stamp.sha256 == hash);
+        let bytes = found.map(|kept| self.world.fs.registry.read_unpushed(kept.stamp.when));
+        bytes.is_some_and(|bytes| bytes.is_ok_and(|bytes| bytes == *content))
+    }
+
+    /// A program comes.
+    pub(super) async fn act(
+        self: Arc<Self>,
+        artifact: usize,
+        what: Act,
+        held: Arc<std::sync::Mutex<Vec<Held>>>,
+    ) {
+        let path = KEYS[artifact];
+        match what {
+            Act::Save => self.write(artifact, WRITE_ANEW, &held).await,
+            Act::Append => {
+                self.write(
+                    artifact,
+                    OpenHow {
+                        append: true,
+                        ..READ_WRITE
+                    },
+                    &held,
+                )
+                .await
+            }
+            Act::Truncate => self.write(artifact, READ_WRITE, &held).await,
+            Act::HoldWriter => {
+                let how = if self.truth().network.percent(50) {
+                    WRITE_ANEW
+                } else {
+                    READ_WRITE
+                };
+                self.write_slowly(artifact, how, &held).await;
+            }
+            Act::Cat => drop(self.cat(artifact).await),
+            Act::HoldReader => self.hold_reader(artifact, &held).await,
+            Act::Stat => {
+                let glance = self.truth().glance(self.number, artifact);
+                let seen = self.world.stat(path).await;
+                self.truth().seen(&glance, seen != Err(Error::NotFound));
+            }
+            Act::Ls => {
+                let glance = self.truth().glance(self.number, artifact);
+                let (dir, name) = path.rsplit_once('/').unwrap();
+                if let Ok(names) = self.world.ls(dir).await {
+                    self.truth()
+                        .seen(&glance, names.iter().any(|other| other == name));
+                }
+            }
+            Act::Mkdir => drop(self.world.mkdir("app").await),
+            Act::Touch => {
+                if let Ok(file) = self.world.open(path, WRITE, true).await {
+                    self.truth().views[self.number].touched[artifact] = true;
+                    let closed = file.close().await;
+                    self.truth().views[self.number].touched[artifact] = true;
+                    self.truth().must(closed.is_ok(), || {
+                        format!("who writes nothing closes well: {closed:?}")
+                    });
+                }
+            }
+            Act::Remove => {
+                let begun = {
+                    let mut truth = self.truth();
+                    truth.deleting(self.number, artifact);
+                    truth.now()
+                };
+                let removed = self.world.rm(path).await;
+                self.truth().deleted(self.number, artifact, begun, removed);
+            }
+        }
+    }
+
+    pub(super) async fn cat(&self, artifact: usize) -> Result<Bytes, Error> {
+        let glance = self.truth().glance(self.number, artifact);
+        let read = self.world.cat(KEYS[artifact]).await.map(Bytes::from);
+        let owes = self.owes(artifact);
+        self.truth().read(&glance, &read, owes);
+        read
+    }
+
+    async fn hold_reader(self: &Arc<Self>, artifact: usize, held: &std::sync::Mutex<Vec<Held>>) {
+        let glance = self.truth().glance(self.number, artifact);
+        let opened = self.world.open(KEYS[artifact], READ, false).await;
+        let owes = self.owes(artifact);
+        match opened {
+            Ok(file) => {
+                let content = Bytes::from(file.read_all().await.unwrap());
+                self.truth().read(&glance, &Ok(content.clone()), owes);
+                held.lock()
+                    .unwrap()
+                    .push(self.hold(&file, artifact, Some(content), None));
+            }
+            Err(error) => self.truth().read(&glance, &Err(error), owes),
+        }
+    }
+
+    fn hold(
+        self: &Arc<Self>,
+        file: &File<'_>,
+        artifact: usize,
+        content: Option<Bytes>,
+        pen: Option<usize>,
+    ) -> Held {
+        let (ino, fh, mount, busy) = (file.ino, file.fh, Arc::clone(self), Arc::default());
+        Held {
+            mount,
+            ino,
+            fh,
+            artifact,
+            content,
+            pen,
+            busy,
+        }
+    }
+
+    /// Opens for writing; what it reads there is the base.
+    async fn open(&self, artifact: usize, how: OpenHow) -> Option<(File<'_>, usize, Bytes)> {
+        let mut glance = self.truth().glance(self.number, artifact);
+        // A name that only a failed push knows is begun anew by a writer.
+        glance.touched |= self.truth().views[self.number].erred[artifact];
+        let pen = self.truth().opening(self.number, artifact);
+        let file = self.world.open(KEYS[artifact], how, how.truncate).await;
+        let number = self.number;
+        self.truth()
+            .log(|| format!("mount {number} opens pen {pen}: {:?}", file.as_ref().err()));
+        let file = file.ok()?;
+        let before = match how.read {
+            true => Bytes::from(file.read_all().await.unwrap()),
+            false => Bytes::new(),
+        };
+        let mut truth = self.truth();
+        if how.read {
+            let touched = before.is_empty();
+            truth.opened(pen, (!touched).then(|| before.clone()));
+            drop(truth);
+            let owes = self.owes(artifact);
+            self.truth().read(&glance, &Ok(before.clone()), owes);
+        } else {
+            truth.opened(pen, None);
+        }
+        Some((file, pen, before))
+    }
+
+    async fn write(
+        self: &Arc<Self>,
+        artifact: usize,
+        how: OpenHow,
+        _held: &std::sync::Mutex<Vec<Held>>,
+    ) {
+        let Some((file, pen, before)) = self.open(artifact, how).await else {
+            return;
+        };
+        let first = before
+            .windows(2)
+            .position(|pair| pair == b"}\n")
+            .map_or(0, |at| at + 2);
+        let kept = match (how.append, how.read) {
+            (true, _) => before.clone(),
+            (false, true) => before.slice(..first),
+            (false, false) => Bytes::new(),
+        };
+        let content = self.truth().fresh(artifact, &kept);
+        if how.read && !how.append {
+            file.truncate(kept.len() as u64).await.unwrap();
+        }
+        file.write(kept.len() as u64, &content[kept.len()..])
+            .unwrap();
+        self.flush(&file, pen, content).await;
+        file.release().await;
+    }
+
+    async fn flush(&self, file: &File<'_>, pen: usize, content: Bytes) {
+        self.truth().closing(pen, &content);
+        let closed = file.flush().await;
+        let kept = self.keeps(&content);
+        let durability = self.world.fs.registry.settings().durability;
+        self.truth().closed(pen, &content, closed, kept, durability);
+    }
+
+    async fn write_slowly(
+        self: &Arc<Self>,
+        artifact: usize,
+        how: OpenHow,
+        held: &std::sync::Mutex<Vec<Held>>,
+    ) {
+        if let Some((file, pen, _)) = self.open(artifact, how).await {
+            held.lock()
+                .unwrap()
+                .push(self.hold(&file, artifact, None, Some(pen)));
+        }
+    }
+}
+
+impl Held {
+    pub(super) async fn act(self, what: OnHandle) {
+        let file = File {
+            world: &self.mount.world,
+            ino: self.ino,
+            fh: self.fh,
+        };
+        match (self.pen, &self.content) {
+            (Some(pen), _) => {
+                let content = self.mount.truth().fresh(self.artifact, b"");
+                let anew = match file.truncate(0).await {
+                    Ok(()) => file.write(0, &content),
+                    Err(error) => Err(error),
+                };
+                anew.unwrap();
+                self.mount.flush(&file, pen, content.clone()).await;
+                let failed = self.mount.truth().texts[&content].state == State::Failed;
+                if failed && what == OnHandle::Read {
+                    // The same once more, as a program does that is told of a failure.
+                    self.mount.flush(&file, pen, content).await;
+                }
+            }
+            (None, Some(first)) => {
+                let again = Bytes::from(file.read_all().await.unwrap());
+                self.mount.truth().read_again(first, &again);
+            }
+            (None, None) => {}
+        }
+        if what == OnHandle::Close {
+            file.release().await;
+        } else {
+            self.busy.store(false, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What a push, a close and a deletion may do.
+
+use bytes::Bytes;
+
+use super::truth::{Actor, Deletion, KEYS, Object, Pen, SECOND, State, Text, Time, Truth, View};
+use crate::artifact::Stamp;
+use crate::fs::Error;
+use crate::registry::Durability;
+
+impl Truth {
+    /// A handle for writing is being opened.
+    pub(super) fn opening(&mut self, mount: usize, artifact: usize) -> usize {
+        let now = self.now();
+        self.pens.push(Pen {
+            mount,
+            artifact,
+            opened: (now, now),
+            floor: self.views[mount].floor[artifact],
+            base: None,
+        });
+        self.pens.len() - 1
+    }
+
+    /// It is open; `base` is what it has read.
+    pub(super) fn opened(&mut self, pen: usize, base: Option<Bytes>) {
+        self.pens[pen].opened.1 = self.now();
+        self.pens[pen].base = base;
+    }
+
+    /// A close begins.
+    pub(super) fn closing(&mut self, pen: usize, content: &Bytes) {
+        let now = self.now();
+        let Pen {
+            mount,
+            artifact,
+            ref base,
+            ..
+        } = self.pens[pen];
+        let text = Text {
+            artifact,
+            actor: Actor::Pen(pen),
+            mount: Some(mount),
+            order: (now, Time::MAX),
+            landed: [None; 3],
+            base: base.clone(),
+            state: State::Closing,
+            ended: None,
+        };
+        self.log(|| format!("mount {mount} closes pen {pen}: {content:?}"));
+        self.texts.entry(content.clone()).or_insert(text).state = State::Closing;
+        self.pushing[artifact] += 1;
+    }
+
+    /// A close is answered. `kept`: its bytes are in `unpushed`.
+    pub(super) fn closed(
+        &mut self,
+        pen: usize,
+        content: &Bytes,
+        result: Result<(), Error>,
+        kept: bool,
+        durability: Durability,
+    ) {
+        let now = self.now();
+        let Pen {
+            mount,
+            artifact,
+            opened,
+            ..
+        } = self.pens[pen];
+        self.log(|| format!("mount {mount} has closed pen {pen}: {result:?} {content:?}"));
+        self.pushing[artifact] -= 1;
+        let begun = self.texts[content].order.0;
+        match result {
+            Ok(()) => self.check_durable(content, durability),
+            Err(error) => {
+                self.must(kept, || {
+                    format!("the bytes of a failed close ({error:?}) are kept")
+                });
+                self.check_failure(pen, content, error);
+            }
+        }
+        let deleted = self.deleted[artifact];
+        let is_deleting = self.is_deleting(artifact) || self.is_lied_to();
+        let text = self.texts.get_mut(content).unwrap();
+        text.ended = Some(now);
+        text.state = match result {
+            Ok(()) => State::Acknowledged,
+            Err(_) => State::Failed,
+        };
+        let order = text.order.0;
+        let view = &mut self.views[mount];
+        if result.is_err() {
+            view.erred[artifact] = true;
+            return;
+        }
+        view.touched[artifact] = false;
+        view.erred[artifact] = false;
+        if order > deleted && !is_deleting {
+            view.floor[artifact] = view.floor[artifact].max(order);
+            view.present[artifact] = true;
+        }
+        let pen = &mut self.pens[pen];
+        pen.opened = (opened.0.max(begun.min(now)), now);
+        pen.floor = order;
+        pen.base = Some(content.clone());
+    }
+
+    /// Close never lies: the bytes are where `--durability` says, or were and something newer is.
+    fn check_durable(&mut self, content: &Bytes, durability: Durability) {
+        let text = self.texts[content].clone();
+        let has = |truth: &Truth, place: usize| {
+            let newer = truth.order_at(place, text.artifact);
+            text.landed[place].is_some() || newer.is_some_and(|newer| newer.0 > text.order.1)
+        };
+        let places: Vec<usize> = (0..3).filter(|&place| has(self, place)).collect();
+        let holds = match durability {
+            Durability::Any => !places.is_empty(),
+            Durability::Registry => places.contains(&0),
+            Durability::All => places.len() == 3,
+        };
+        self.must(holds, || {
+            format!(
+                "close never lies: {content:?} is on {places:?}, and --durability is {durability}"
+            )
+        });
+    }
+
+    fn check_failure(&mut self, pen: usize, content: &Bytes, error: Error) {
+        let Pen {
+            mount,
+            artifact,
+            opened,
+            floor,
+            ..
+        } = self.pens[pen];
+        let all_well = self.shelves.iter().all(|shelf| shelf.fault.is_none());
+        let since = self
+            .shelves
+            .iter()
+            .map(|shelf| shelf.since)
+            .max()
+            .unwrap_or(0);
+        let calm = all_well && since + 2 * SECOND < opened.0;
+        if error != Error::Stale {
+            self.must(!calm, || {
+                format!("a push succeeds when every target is well: {error:?}")
+            });
+            return;
+        }
+        // A store that calls what is there not there, or changed, makes conflicts of its own.
+        let lied = self.lied.is_some_and(|at| at + 6 * SECOND >= opened.0) || self.is_lied_to();
+        let at = self.deleted[artifact];
+        let deleted = at >= opened.0 || at > floor || self.is_deleting(artifact);
+        // Nor is a handle told in time of what its own mount has not been told: what landed before
+        // it was opened and was neither served nor acknowledged here. A push that has failed, as
+        // far as its close could tell, is one of these.
+        let there = self.shelves[0].objects.get(KEYS[artifact]);
+        let there = there.map(|object| &object.content);
+        let somebody = self.texts.iter().any(|(content, text)| {
+            // Put there by hand in an outage, and not to be replaced unread.
+            let by_hand = text.actor == Actor::Hand && there == Some(content);
+            let mut landed = text.landed.iter().flatten();
+            let since = match text.mount == Some(mount) {
+                true => text.landed_first() >= Some(opened.0),
+                // Another mount's journal may bring it to the registry any time, and a handle is
+                // opened on what was listed within the TTL, or before an outage. What only the
+                // backups have got of it is deleted for all that the registry says.
+                false => {
+                    landed.any(|landed| *landed + 3 * SECOND >= opened.0)
+                        || (text.landed[0].is_none() && text.landed_first().is_some())
+                }
+            };
+            let untold = text.landed_first().is_some() && text.order.1 > floor;
+            text.artifact == artifact
+                && text.actor != Actor::Pen(pen)
+                && (since || untold || by_hand)
+        });
+        self.must(lied || deleted || somebody, || {
+            format!(
+                "a conflict means that somebody else has changed it: mount {mount}, {content:?}"
+            )
+        });
+    }
+
+    /// A content is about to replace another one in a store.
+    pub(super) fn check_put(
+        &mut self,
+        place: usize,
+        artifact: usize,
+        content: &Bytes,
+        replaced: Option<&Object>,
+        mount: Option<usize>,
+    ) {
+        let Some(mount) = mount else {
+            return;
+        };
+        let Some(text) = self.texts.get(content).cloned() else {
+            self.must(false, || {
+                format!("nobody has written what is pushed: {content:?}")
+            });
+            return;
+        };
+        let ended = text.ended.unwrap_or(Time::MAX);
+        let mut deletions = self.deletions.iter();
+        // Another mount's journal knows nothing of the deletion: tombstones are for later.
+        let resurrected = deletions.any(|deletion| {
+            deletion.artifact == artifact && deletion.mount == mount && deletion.begun > ended
+        });
+        self.must(!resurrected, || {
+            format!("what was deleted stays deleted: {content:?} comes back in store {place}")
+        });
+        let Some(old) = replaced
+            .and_then(|object| self.texts.get(&object.content))
+            .cloned()
+        else {
+            return;
+        };
+        let is_newer = old.order.0 > text.order.1;
+        // Two mounts' backups are one another's only by repair, which is for later: a close puts
+        // there what the registry has taken, without asking.
+        let own = old.mount == Some(mount);
+        let is_retried = text.state != State::Closing;
+        self.must(!is_newer || !(own || is_retried), || {
+            format!(
+                "nothing newer is overwritten: store {place} loses a newer one than {content:?}"
+            )
+        });
+        if place != 0 || is_retried || old.actor == text.actor {
+            return;
+        }
+        let Actor::Pen(pen) = text.actor else {
+            return;
+        };
+        let opened = self.pens[pen].opened.1;
+        // What a killed mount was pushing is what its journal knows to be the newest.
+        let known = own && old.ended.is_some_and(|ended| ended < opened);
+        let unseen = !known && old.landed_first().is_some_and(|landed| landed > opened);
+        let base = text.base.as_ref().and_then(|base| self.texts.get(base));
+        let newer_than_base = base.is_some_and(|base| old.order.0 > base.order.1);
+        self.must(!unseen && !newer_than_base, || {
+            format!("of two writers one wins: {content:?} of mount {mount} replaces what it was not opened on")
+        });
+    }
+
+    /// Somebody puts a content into the registry.
+    pub(super) fn place(&mut self, artifact: usize) {
+        let now = self.now();
+        let content = self.fresh(artifact, b"");
+        let text = Text {
+            artifact,
+            actor: Actor::Hand,
+            mount: None,
+            order: (now, now),
+            landed: [None; 3],
+            base: None,
+            state: State::Placed,
+            ended: Some(now),
+        };
+        self.texts.insert(content.clone(), text);
+        let stamp: Option<Stamp> = None;
+        self.put(0, KEYS[artifact], content, stamp, None);
+    }
+
+    /// A deletion begins.
+    pub(super) fn deleting(&mut self, mount: usize, artifact: usize) {
+        let now = self.now();
+        self.deleting.push((mount, artifact, now));
+        self.forget(artifact);
+    }
+
+    /// A deletion is answered.
+    pub(super) fn deleted(
+        &mut self,
+        mount: usize,
+        artifact: usize,
+        begun: Time,
+        result: Result<(), Error>,
+    ) {
+        let now = self.now();
+        self.log(|| format!("mount {mount} has removed {}: {result:?}", KEYS[artifact]));
+        self.deleting
+            .retain(|deletion| *deletion != (mount, artifact, begun));
+        // What is local, or thought not to be there, is removed without asking anybody.
+        let asked = self.deleted[artifact] >= begun;
+        self.forget(artifact);
+        let view: &mut View = &mut self.views[mount];
+        view.touched[artifact] = false;
+        view.erred[artifact] = false;
+        if result.is_err() || !asked {
+            return;
+        }
+        self.deletions.push(Deletion {
+            mount,
+            artifact,
+            begun,
+            ended: now,
+        });
+        let newer = |object: &Object| {
+            let text = self.texts.get(&object.content);
+            text.is_some_and(|text| text.landed.iter().flatten().any(|landed| *landed >= begun))
+        };
+        let mut objects = self
+            .shelves
+            .iter()
+            .filter_map(|shelf| shelf.objects.get(KEYS[artifact]));
+        let gone = objects.all(newer);
+        self.must(gone, || {
+            format!("a deletion removes from every target: {}", KEYS[artifact])
+        });
+    }
+}

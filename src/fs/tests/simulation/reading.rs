@@ -1,0 +1,259 @@
+//! What a read may give.
+
+use bytes::Bytes;
+
+use super::truth::{KEYS, SECOND, State, Text, Time, Truth};
+use crate::fs::Error;
+use crate::target::{Fault, Kind};
+
+/// For how long a mount may go by what it has heard: the TTL, and a listing under way.
+const TTL: Time = SECOND * 6 / 5;
+
+/// What was true when a read began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Glance {
+    pub(super) mount: usize,
+    pub(super) artifact: usize,
+    begun: Time,
+    floor: Time,
+    present: bool,
+    pub(super) touched: bool,
+    epoch: u64,
+    quiet: bool,
+}
+
+impl Truth {
+    pub(super) fn glance(&self, mount: usize, artifact: usize) -> Glance {
+        let view = &self.views[mount];
+        Glance {
+            mount,
+            artifact,
+            begun: self.now(),
+            floor: view.floor[artifact],
+            present: view.present[artifact],
+            touched: view.touched[artifact],
+            epoch: self.epochs[artifact],
+            quiet: self.is_quiet(artifact),
+        }
+    }
+
+    /// Nobody is pushing or deleting, nobody lies, and no fault has come or gone lately.
+    pub(super) fn is_quiet(&self, artifact: usize) -> bool {
+        let since = self.shelves.iter().map(|shelf| shelf.since).max();
+        self.pushing[artifact] == 0
+            && !self.is_deleting(artifact)
+            && !self.is_lied_to()
+            && since.is_none_or(|since| since == 0 || since + TTL <= self.now())
+    }
+
+    /// Whether nothing has happened meanwhile that makes what the mount knew void.
+    fn holds_still(&self, glance: &Glance) -> bool {
+        let artifact = glance.artifact;
+        glance.epoch == self.epochs[artifact] && !self.is_deleting(artifact) && !self.is_lied_to()
+    }
+
+    /// A read has ended. `owes`: this mount's journal holds a push of the artifact.
+    pub(super) fn read(&mut self, glance: &Glance, result: &Result<Bytes, Error>, owes: bool) {
+        let Glance {
+            mount, artifact, ..
+        } = *glance;
+        let still = self.holds_still(glance);
+        let shown = result.as_ref().map(|content| self.show(content));
+        self.log(|| format!("mount {mount} reads {}: {shown:?}", KEYS[artifact]));
+        match result {
+            Ok(content) => self.read_content(glance, content, still),
+            Err(Error::NotFound) if still => {
+                self.must(!glance.present, || {
+                    format!(
+                        "what mount {mount} has acknowledged or served is never lost: no {}",
+                        KEYS[artifact]
+                    )
+                });
+                let view = &mut self.views[mount];
+                if !view.present[artifact] {
+                    view.floor[artifact] = 0;
+                }
+            }
+            Err(Error::NotFound) => {}
+            Err(error) => {
+                self.must(*error != Error::Stale || !still, || {
+                    "a read is never stale".into()
+                });
+                if glance.quiet && still {
+                    self.should_have_succeeded(glance, *error);
+                }
+            }
+        }
+        if glance.quiet && self.is_quiet(artifact) && still {
+            self.check_answers(glance, result, owes);
+        }
+    }
+
+    fn read_content(&mut self, glance: &Glance, content: &Bytes, still: bool) {
+        let Glance {
+            mount, artifact, ..
+        } = *glance;
+        let touched = glance.touched || self.views[mount].touched[artifact];
+        if content.is_empty() && touched {
+            self.must(!still || !glance.present, || {
+                "what is there is never read as empty".into()
+            });
+            return;
+        }
+        let Some(text) = self
+            .texts
+            .get(content)
+            .filter(|text| text.artifact == artifact)
+            .cloned()
+        else {
+            self.must(false, || {
+                format!("no content is read that nobody wrote: {content:?}")
+            });
+            return;
+        };
+        if !still {
+            return;
+        }
+        self.must(text.order.1 >= glance.floor, || {
+            format!(
+                "mount {mount} never goes back in time: it reads {content:?} after something newer"
+            )
+        });
+        let settled = text.landed[0].is_some() && text.order.0 > self.deleted[artifact];
+        let view = &mut self.views[mount];
+        view.floor[artifact] = view.floor[artifact].max(text.order.0);
+        // What only a backup has, and another mount's journal, is deleted for all that the
+        // registry says.
+        view.present[artifact] |= settled;
+    }
+
+    fn texts_of(&self, artifact: usize) -> impl Iterator<Item = &Text> {
+        let all = self.texts.values();
+        all.filter(move |text| text.artifact == artifact)
+    }
+
+    /// Whether a store answers, and soon.
+    fn is_well(&self, place: usize) -> bool {
+        match self.shelves[place].fault {
+            None | Some(Fault::FailWrites(_) | Fault::LoseReplies | Fault::FailHeads(_)) => true,
+            Some(Fault::Slow(time)) => time.as_millis() <= 100,
+            _ => false,
+        }
+    }
+
+    /// A read succeeds if any target that has the newest content can answer, and the registry
+    /// doesn't refuse.
+    fn should_have_succeeded(&mut self, glance: &Glance, error: Error) {
+        let Glance {
+            mount, artifact, ..
+        } = *glance;
+        let is_outage = match self.shelves[0].fault {
+            Some(Fault::Fail(kind)) => {
+                matches!(kind, Kind::StoreMissing | Kind::Unreachable | Kind::Busy)
+            }
+            Some(Fault::Hang | Fault::Corrupt) => true,
+            _ => false,
+        };
+        let newest = self.texts_of(artifact).map(|text| text.order.1).max();
+        let mut places = 0..3;
+        let can = places.any(|place| {
+            let order = self.order_at(place, artifact);
+            self.is_well(place) && order.is_some_and(|order| Some(order.0) >= newest)
+        });
+        let allowed = self.is_well(0) || is_outage;
+        // A name that only a failed push knows has its error.
+        let blank = self.views[mount].erred[artifact] && !glance.present;
+        // Content that the registry has not got may be a deletion that a backup has missed.
+        let there = self.order_at(0, artifact).is_some();
+        let holds = !(can && allowed && there && self.is_quiet(artifact) && !blank);
+        self.must(holds, || {
+            format!(
+                "a read by mount {mount} succeeds if a target that has it can answer: {error:?}"
+            )
+        });
+    }
+
+    /// What the registry answers, it answers: no backup is asked.
+    fn check_answers(&mut self, glance: &Glance, result: &Result<Bytes, Error>, owes: bool) {
+        let Glance {
+            mount, artifact, ..
+        } = *glance;
+        let has_content = result.as_ref().is_ok_and(|content| !content.is_empty());
+        if let Some(Fault::Fail(kind @ (Kind::Denied | Kind::Invalid | Kind::NoSpace))) =
+            self.shelves[0].fault
+        {
+            self.must(!has_content || owes, || {
+                format!(
+                    "a registry that refuses ({}) is no fallback for mount {mount}",
+                    kind.as_str()
+                )
+            });
+        }
+        let absent = !self.shelves[0].objects.contains_key(KEYS[artifact])
+            && self.absent_since[artifact].saturating_add(TTL) <= glance.begun;
+        if absent && self.is_well(0) && !owes {
+            self.must(!has_content, || {
+                format!("what the registry has not got is not there, and mount {mount} reads it")
+            });
+        }
+    }
+
+    /// A handle gives what was there when it was opened.
+    pub(super) fn read_again(&mut self, first: &Bytes, again: &Bytes) {
+        self.must(first == again, || {
+            "a reader keeps what it has opened".into()
+        });
+    }
+
+    /// A name has been looked up, or looked for.
+    pub(super) fn seen(&mut self, glance: &Glance, there: bool) {
+        let (mount, artifact) = (glance.mount, glance.artifact);
+        let holds = there || !self.holds_still(glance) || !glance.present;
+        self.must(holds, || {
+            format!(
+                "the name of what mount {mount} has acknowledged or served stays: {}",
+                KEYS[artifact]
+            )
+        });
+    }
+
+    /// A mount is killed, and started again: it knows what its journal still owes.
+    pub(super) fn restarted(&mut self, mount: usize) {
+        let now = self.now();
+        for text in self.texts.values_mut() {
+            if text.mount == Some(mount) && text.state == State::Closing {
+                text.state = State::InDoubt;
+                text.ended = Some(now);
+                self.pushing[text.artifact] -= 1;
+            }
+        }
+        let killed: Vec<usize> = self
+            .deleting
+            .extract_if(.., |(by, ..)| *by == mount)
+            .map(|(_, what, _)| what)
+            .collect();
+        killed
+            .into_iter()
+            .for_each(|artifact| self.forget(artifact));
+        self.views[mount] = Default::default();
+        for artifact in 0..2 {
+            let owed = self.texts_of(artifact).filter(|text| {
+                let missed = |place| {
+                    let newer = self
+                        .order_at(place, artifact)
+                        .is_some_and(|order| order.0 >= text.order.0);
+                    text.landed[place].is_none() && !newer
+                };
+                text.mount == Some(mount)
+                    && text.state == State::Acknowledged
+                    && text.order.0 > self.deleted[artifact]
+                    && (0..3).any(missed)
+            });
+            let floor = owed.map(|text| text.order.0).max();
+            let present = floor.is_some() && !self.is_lied_to();
+            let view = &mut self.views[mount];
+            view.floor[artifact] = floor.unwrap_or(0);
+            view.present[artifact] = present;
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The truth: what the stores hold, who wrote it and when, and what each mount has been told.
+//!
+//! The reference model is a set of facts, each with the time it became one; the rules in
+//! `reading`, `pushing` and `ending` are sentences over them. Where DESIGN promises nothing, the
+//! rule says so and is silent.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::random::Random;
+use crate::artifact::Stamp;
+use crate::target::{Fault, Kind};
+
+/// Nanoseconds since the epoch, by the simulated clock.
+pub(super) type Time = u64;
+
+pub(super) const SECOND: Time = 1_000_000_000;
+const BEGINNING: Time = 1_726_000_000 * SECOND;
+
+/// Whether a store says that things aren't there, or have changed, when that isn't true.
+fn lies(fault: Option<Fault>) -> bool {
+    use Fault::{Fail, FailHeads, FailWrites};
+    let kind = match fault {
+        Some(Fail(kind) | FailHeads(kind) | FailWrites(kind)) => kind,
+        _ => return false,
+    };
+    matches!(kind, Kind::NotFound | Kind::Conflict)
+}
+
+pub(super) fn time_of(time: Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(time)
+}
+
+/// The artifacts: their keys, which are their paths too.
+pub(super) const KEYS: [&str; 2] = ["app/schema", "app/plans/p1"];
+
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) content: Bytes,
+    pub(super) stamp: Option<Stamp>,
+    pub(super) token: u64,
+    pub(super) modified: Time,
+}
+
+/// What one store holds.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) objects: BTreeMap<String, Object>,
+    pub(super) fault: Option<Fault>,
+    /// Since when the fault has been what it is.
+    pub(super) since: Time,
+    pub(super) lists_stamps: bool,
+    tokens: u64,
+}
+
+/// Who has changed an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Actor {
+    /// A handle.
+    Pen(usize),
+    /// Somebody with the provider's own tools.
+    Hand,
+}
+
+/// A content that somebody has written. No two are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    pub(super) artifact: usize,
+    pub(super) actor: Actor,
+    pub(super) mount: Option<usize>,
+    /// Its place in the order of contents: the stamp's time. Between these two for as long as no
+    /// store has been asked to take it.
+    pub(super) order: (Time, Time),
+    /// When each store first had it.
+    pub(super) landed: [Option<Time>; 3],
+    /// The content that its handle has read.
+    pub(super) base: Option<Bytes>,
+    pub(super) state: State,
+    /// When its close was answered, or its mount killed.
+    pub(super) ended: Option<Time>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its close is under way.
+    Closing,
+    /// Its close has said that it is pushed.
+    Acknowledged,
+    /// Its close has said that it is not.
+    Failed,
+    /// Its mount was killed meanwhile.
+    InDoubt,
+    /// Put into a store by hand.
+    Placed,
+}
+
+impl Text {
+    pub(super) fn landed_first(&self) -> Option<Time> {
+        self.landed.iter().flatten().min().copied()
+    }
+}
+
+/// An open handle for writing.
+#[derive(Debug, Clone)]
+pub(super) struct Pen {
+    pub(super) mount: usize,
+    pub(super) artifact: usize,
+    /// When its opening began and ended; later, when its last successful close did.
+    pub(super) opened: (Time, Time),
+    /// What the mount was known to know when it began.
+    pub(super) floor: Time,
+    pub(super) base: Option<Bytes>,
+}
+
+/// What a mount has been told since it was started.
+#[derive(Debug, Clone, Default)]
+pub(super) struct View {
+    /// The order of the newest content that it has served or acknowledged, or still owes.
+    pub(super) floor: [Time; 2],
+    /// It can't say that there is no such artifact.
+    pub(super) present: [bool; 2],
+    pub(super) touched: [bool; 2],
+    pub(super) erred: [bool; 2],
+}
+
+/// A deletion that was answered with success.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deletion {
+    pub(super) mount: usize,
+    pub(super) artifact: usize,
+    pub(super) begun: Time,
+    pub(super) ended: Time,
+}
+
+#[derive(Debug)]
+pub(super) struct Truth {
+    begun: Instant,
+    pub(super) network: Random,
+    pub(super) shelves: [Shelf; 3],
+    pub(super) texts: BTreeMap<Bytes, Text>,
+    pub(super) pens: Vec<Pen>,
+    pub(super) views: Vec<View>,
+    pub(super) deletions: Vec<Deletion>,
+    /// Counts what makes everybody's knowledge of an artifact void.
+    pub(super) epochs: [u64; 2],
+    /// Deletions under way: by which mount, of what, since when.
+    pub(super) deleting: Vec<(usize, usize, Time)>,
+    pub(super) pushing: [usize; 2],
+    /// When the artifact was last deleted from any store, by whomever.
+    pub(super) deleted: [Time; 2],
+    /// Since when the registry has not got it.
+    pub(super) absent_since: [Time; 2],
+    /// A store answers that things aren't there, or have changed, which isn't true.
+    pub(super) lied: Option<Time>,
+    pub(super) violation: Option<String>,
+    pub(super) trace: Option<Vec<String>>,
+    written: usize,
+}
+
+/// The truth, shared.
+#[derive(Debug)]
+pub(super) struct Sim(Mutex<Truth>);
+
+impl Sim {
+    pub(super) fn new(seed: u64, mounts: usize, lists_stamps: [bool; 3], trace: bool) -> Self {
+        Self(Mutex::new(Truth {
+            begun: Instant::now(),
+            network: Random::new(seed ^ 0xdead_beef),
+            shelves: lists_stamps.map(|lists_stamps| Shelf {
+                lists_stamps,
+                ..Shelf::default()
+            }),
+            texts: BTreeMap::new(),
+            pens: Vec::new(),
+            views: vec![View::default(); mounts],
+            deletions: Vec::new(),
+            epochs: [0; 2],
+            deleting: Vec::new(),
+            pushing: [0; 2],
+            deleted: [0; 2],
+            absent_since: [0; 2],
+            lied: None,
+            violation: None,
+            trace: trace.then(Vec::new),
+            written: 0,
+        }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Truth> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Truth {
+    pub(super) fn now(&self) -> Time {
+        BEGINNING + self.begun.elapsed().as_nanos() as Time
+    }
+
+    pub(super) fn log(&mut self, line: impl FnOnce() -> String) {
+        let at = (self.now() - BEGINNING) as f64 / SECOND as f64;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{at:9.3} {}", line()));
+        }
+    }
+
+    /// A sentence that must be true.
+    pub(super) fn must(&mut self, holds: bool, sentence: impl FnOnce() -> String) {
+        if !holds && self.violation.is_none() {
+            let sentence = sentence();
+            self.log(|| format!("VIOLATED: {sentence}"));
+            self.violation = Some(sentence);
+        }
+    }
+
+    /// A new content, or a new end of one.
+    pub(super) fn fresh(&mut self, artifact: usize, before: &[u8]) -> Bytes {
+        self.written += 1;
+        let n = self.written;
+        let text = match (before.is_empty(), artifact) {
+            (false, _) => format!("{}# and {n}\n", String::from_utf8_lossy(before)),
+            (true, 0) => format!("schema \"w{n}\" {{}}\n"),
+            (true, _) => format!(
+                "plan \"p1\" {{\n  from      = \"a\"\n  to        = \"w{n}\"\n  migration = \"x\"\n}}\n"
+            ),
+        };
+        text.into()
+    }
+
+    pub(super) fn show(&self, content: &[u8]) -> String {
+        let text = String::from_utf8_lossy(content);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.first() {
+            Some(&"plan") => text
+                .replace("plan \"p1\" {\n  from      = \"a\"\n  to        = ", "p1 ")
+                .replace("\n  migration = \"x\"\n}", ""),
+            _ => text.into_owned(),
+        }
+        .replace('\n', " ")
+    }
+
+    /// Learns the stamp of a content.
+    pub(super) fn ordered(&mut self, content: &Bytes, stamp: &Stamp) {
+        if let Some(text) = self.texts.get_mut(content) {
+            text.order = (stamp.when, stamp.when);
+        }
+    }
+
+    /// A content arrives in a store.
+    pub(super) fn put(
+        &mut self,
+        place: usize,
+        key: &str,
+        content: Bytes,
+        stamp: Option<Stamp>,
+        mount: Option<usize>,
+    ) -> u64 {
+        let now = self.now();
+        let artifact = KEYS.iter().position(|known| *known == key).unwrap();
+        let replaced = self.shelves[place].objects.get(key).cloned();
+        self.log(|| format!("  store {place} takes {content:?} of mount {mount:?}"));
+        self.check_put(place, artifact, &content, replaced.as_ref(), mount);
+        if let Some(text) = self.texts.get_mut(&content) {
+            text.landed[place].get_or_insert(now);
+        }
+        let shelf = &mut self.shelves[place];
+        shelf.tokens += 1;
+        let token = shelf.tokens;
+        let object = Object {
+            content,
+            stamp,
+            token,
+            modified: now,
+        };
+        shelf.objects.insert(key.into(), object);
+        if place == 0 {
+            self.absent_since[artifact] = Time::MAX;
+        }
+        token
+    }
+
+    /// A content leaves a store.
+    pub(super) fn delete(&mut self, place: usize, key: &str, mount: Option<usize>) {
+        let now = self.now();
+        let artifact = KEYS.iter().position(|known| *known == key).unwrap();
+        self.log(|| format!("  store {place} deletes {key} for mount {mount:?}"));
+        let removed = self.shelves[place].objects.remove(key);
+        self.deleted[artifact] = now;
+        if place == 0 && removed.is_some() {
+            self.absent_since[artifact] = now;
+        }
+        self.forget(artifact);
+    }
+
+    /// What anybody knows of an artifact is void: it may have been deleted, for all one can say.
+    pub(super) fn forget(&mut self, artifact: usize) {
+        self.epochs[artifact] += 1;
+        for view in &mut self.views {
+            view.floor[artifact] = 0;
+            view.present[artifact] = false;
+        }
+    }
+
+    pub(super) fn set_fault(&mut self, place: usize, fault: Option<Fault>) {
+        let now = self.now();
+        let before = self.shelves[place].fault;
+        self.shelves[place].fault = fault;
+        if before != fault {
+            self.shelves[place].since = now;
+        }
+        if lies(before) || lies(fault) {
+            self.lied = Some(now);
+            (0..2).for_each(|artifact| self.forget(artifact));
+        }
+    }
+
+    /// Tells whether a store says what isn't true, or has just now: then the mount can't be held
+    /// to what it makes of that.
+    pub(super) fn is_lied_to(&self) -> bool {
+        let lately = self.lied.is_some_and(|at| self.now() < at + 6 * SECOND);
+        lately || self.shelves.iter().any(|shelf| lies(shelf.fault))
+    }
+
+    pub(super) fn is_deleting(&self, artifact: usize) -> bool {
+        self.deleting.iter().any(|(_, what, _)| *what == artifact)
+    }
+
+    /// The order of what a store holds.
+    pub(super) fn order_at(&self, place: usize, artifact: usize) -> Option<(Time, Time)> {
+        let object = self.shelves[place].objects.get(KEYS[artifact])?;
+        Some(
+            self.texts
+                .get(&object.content)
+                .map_or((0, 0), |text| text.order),
+        )
+    }
+}

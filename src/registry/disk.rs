@@ -1,0 +1,29 @@
+//! Work on this machine's disk, apart from the tasks that wait for targets.
+
+use tokio::task::JoinHandle;
+
+/// Does work on the disk on a thread of its own. It is done also when nobody waits for it.
+pub(super) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(test)]
+    if let Some(time) = SIMULATED.get() {
+        return tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            let done = work();
+            tokio::time::sleep(time).await;
+            done
+        });
+    }
+    tokio::task::spawn_blocking(work)
+}
+
+#[cfg(test)]
+thread_local! {
+    static SIMULATED: std::cell::Cell<Option<std::time::Duration>> =
+        const { std::cell::Cell::new(None) };
+}
+
+/// Has the disk take simulated time in this thread, for the same order of things every time.
+#[cfg(test)]
+pub(crate) fn simulate_disk(time: std::time::Duration) {
+    SIMULATED.set(Some(time));
+}
