@@ -6,8 +6,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::Error;
 use super::events::{Event, Level};
-use super::push::not_our_turn;
 use super::route::share;
+use super::tee::not_our_turn;
 use super::{Registry, disk};
 use crate::artifact::ArtifactId;
 use crate::target::{Failure, Kind};

@@ -1,7 +1,7 @@
 //! Push and pull: the three promises live here.
 //!
 //! [`Registry`] is what the file system sees: a repository's artifacts, wherever they lie.
-//! A push goes through `push` to the targets of its [`Route`]; a pull goes through the
+//! A push goes through `tee` to the targets of its [`Route`]; a pull goes through the
 //! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
 
 mod at_hand;
@@ -31,6 +31,7 @@ mod route;
 mod settings;
 mod state_dir;
 mod status;
+mod tee;
 mod turn;
 mod unwritten;
 mod verdict;
