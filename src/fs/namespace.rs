@@ -228,7 +228,12 @@ impl Fs {
         let fs = Arc::clone(&self);
         let deletion = tokio::spawn(async move {
             let _under_way = fs.under_way();
-            fs.registry.delete(&id, end).await
+            let deleted = fs.registry.delete(&id, end).await;
+            if deleted.is_ok() {
+                // It may have been touched here before somebody else pushed it.
+                lock(&fs.local).untouch(&id);
+            }
+            deleted
         });
         Ok(deletion.await.map_err(|_| Error::Io)??)
     }

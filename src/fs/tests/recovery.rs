@@ -676,3 +676,20 @@ async fn a_push_that_lost_is_not_made_by_the_background() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_does_not_stay_as_an_empty_file() {
+    let world = World::with(Choice {
+        allow_delete: true,
+        ..choice()
+    });
+    let touched = world.open("app/schema", WRITE, true).await.unwrap();
+    touched.close().await.unwrap();
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema", V1).await.unwrap();
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.rm("app/schema").await, Ok(()));
+    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
+}
