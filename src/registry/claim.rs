@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Registry;
-use super::push::Push;
+use super::push::{Base, MOVED_ON, Push};
 use super::record::{Expectation, View};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
@@ -25,14 +25,24 @@ pub(super) enum Claim {
 
 impl Registry {
     /// Pushes to the registry, unless it has moved on since the content that is to be replaced.
-    pub(super) async fn claim(&self, push: &Push<'_>, deadline: Instant) -> Claim {
+    pub(super) async fn claim(&self, push: &Push<'_>, base: &Base, deadline: Instant) -> Claim {
         let (id, registry) = (push.id, &push.route.registry);
-        let view = self.catalogue.peek(id, |record| record.view(registry.id));
-        let view = view.unwrap_or(View {
+        // A listing may have come in while the journal was written: what the mount knows by now
+        // makes the condition, so it must still be what the handle was opened on.
+        let view = self.catalogue.peek(id, |record| {
+            let current = record.current().and_then(|known| known.stamp);
+            let own = current.is_some() && current == push.attempt;
+            (record.view(registry.id), own || base.is(record.current()))
+        });
+        let absent = View {
             expectation: Expectation::Absent,
             newest: None,
             may_be_absent: true,
-        });
+        };
+        let (view, is_base) = view.unwrap_or_else(|| (absent, base.is(None)));
+        if !is_base {
+            return Claim::Lost(MOVED_ON.into());
+        }
         let asked = match &view.expectation {
             Expectation::Absent => Ok(Condition::Absent),
             Expectation::Token(token) => Ok(Condition::Unchanged(token.clone())),

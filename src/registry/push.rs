@@ -11,11 +11,14 @@ use crate::artifact::{ArtifactId, Stamp};
 use crate::planted::{Bug, planted};
 use crate::target::{Failure, Token};
 
+/// Why a push is a conflict, where the mount knows it without asking the registry.
+pub(super) const MOVED_ON: &str = "it has been pushed, or deleted, since it was opened";
+
 /// What a handle was opened on: the content that its push may replace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Base {
     /// The content's number; `None` if there was no such artifact.
-    revision: Option<u64>,
+    pub(super) revision: Option<u64>,
     /// The handle's own push that has failed, as far as anybody knows.
     pub(super) attempt: Option<Stamp>,
 }

@@ -12,7 +12,7 @@ use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
-use super::push::{Base, Push};
+use super::push::{Base, MOVED_ON, Push};
 use super::record::Known;
 use super::{Durability, Registry, disk};
 use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
@@ -81,11 +81,10 @@ impl Registry {
     ) -> Result<Stamp, Error> {
         let current = self.current(id).await;
         if !base.is(current.as_ref()) {
-            return Err(conflict(
-                id,
-                "it has been pushed, or deleted, since it was opened",
-            ));
+            return Err(conflict(id, MOVED_ON));
         }
+        // What an earlier push of this handle has left somewhere is its base from now on.
+        base.revision = current.as_ref().map(|known| known.revision);
         // What could not be read is taken for HCL: that is what must not become SQL by accident.
         let format = current.map(|known| known.stamp.map_or(Format::Hcl, |stamp| stamp.format));
         let format = self.check(id, content, suffix, format)?;
@@ -98,7 +97,8 @@ impl Registry {
         let (id, stamp) = (push.id, push.stamp);
         self.write_journal(id, push.content, stamp, end).await?;
         let registry = &push.route.registry;
-        match self.claim(&push, registry_deadline(push.route, end)).await {
+        let deadline = registry_deadline(push.route, end);
+        match self.claim(&push, base, deadline).await {
             Claim::Got(token) => push.got.push((registry.id, token)),
             Claim::Missed(failure) => push.missing.push((registry, failure)),
             Claim::Lost(why) => return Err(conflict(id, &why)),

@@ -693,3 +693,51 @@ async fn what_is_deleted_does_not_stay_as_an_empty_file() {
     assert_eq!(world.rm("app/schema").await, Ok(()));
     assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_while_the_journal_is_written_is_not_replaced_unseen() {
+    crate::registry::simulate_disk(Duration::from_millis(100));
+    let world = world_with(choice(), V1).await;
+    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    file.write(0, V3).unwrap();
+    world.another().cp("app/schema", V2).await.unwrap();
+    world.wait().await;
+    let (looked, closed) = tokio::join!(
+        async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            world.stat("app/schema").await
+        },
+        file.close(),
+    );
+    assert_eq!(looked.unwrap().size, V2.len() as u64);
+    assert_eq!(closed, Err(Error::Stale));
+    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
+    let world = world_with(
+        with(Settings {
+            breaker: 0,
+            ..Settings::default()
+        }),
+        V1,
+    )
+    .await;
+    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    file.write(0, V2).unwrap();
+    set_all(&world, Fault::Fail(Kind::Unreachable));
+    world.backups[1].set_fault(Fault::LoseReplies);
+    assert_eq!(file.flush().await, Err(Error::Io));
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    file.truncate(0).await.unwrap();
+    file.write(0, V3).unwrap();
+    assert_eq!(file.flush().await, Err(Error::Io));
+    assert_eq!(file.flush().await, Err(Error::Io));
+    set_all(&world, None);
+    assert_eq!(file.close().await, Ok(()));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V3);
+    }
+}
