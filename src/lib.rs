@@ -1,7 +1,7 @@
 //! atlasfs mounts the Atlas Registry as a directory: copying a file in is a push, reading one is
 //! a pull, and the registry is never a single point of failure.
 //!
-//! The house has six floors, and a floor imports only floors below it:
+//! The house has seven floors, and a floor imports only floors below it:
 //!
 //! - [`cli`]: what the user typed;
 //! - [`config`]: `atlas.hcl` and URLs, turned into what to mount;
