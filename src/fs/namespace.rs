@@ -61,6 +61,9 @@ impl Fs {
             None if self.is_blank(id, suffix) => Node::Blank(id.clone()),
             None => return Err(Error::NotFound),
         };
+        if lock(&self.bounces).is_waiting(pid, id, Wish::Read) {
+            return Ok(self.read_ahead(id, node).await);
+        }
         if !lock(&self.bounces).is_waiting(pid, id, Wish::Write) {
             return Ok(node);
         }
@@ -69,6 +72,15 @@ impl Fs {
             _ => 0,
         };
         Ok(Node::Working(Arc::new(self.working(id, suffix, size))))
+    }
+
+    /// Pulls the content for a reader who has been overtaken by a push already: its open finds it
+    /// in memory then, however often it is overtaken again.
+    async fn read_ahead(&self, id: &ArtifactId, node: Node) -> Node {
+        match self.registry.pull(id).await {
+            Ok(pulled) => Node::Content(id.clone(), pulled.known),
+            Err(_) => node,
+        }
     }
 
     /// Makes a writer's view, not open yet.
