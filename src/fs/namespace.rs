@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::bounce::Wish;
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
@@ -56,13 +56,14 @@ impl Fs {
         suffix: Option<Format>,
         pid: u32,
     ) -> Result<Node> {
+        let end = Instant::now() + self.registry.settings().metadata;
         let node = match self.resolve(id, suffix).await? {
             Some(known) => Node::Content(id.clone(), known),
             None if self.is_blank(id, suffix) => Node::Blank(id.clone()),
             None => return Err(Error::NotFound),
         };
         if lock(&self.bounces).is_waiting(pid, id, Wish::Read) {
-            return Ok(self.read_ahead(id, node).await);
+            return Ok(self.read_ahead(id, node, end).await);
         }
         if !lock(&self.bounces).is_waiting(pid, id, Wish::Write) {
             return Ok(node);
@@ -76,10 +77,10 @@ impl Fs {
 
     /// Pulls the content for a reader who has been overtaken by a push already: its open finds it
     /// in memory then, however often it is overtaken again.
-    async fn read_ahead(&self, id: &ArtifactId, node: Node) -> Node {
-        match self.registry.pull(id).await {
-            Ok(pulled) => Node::Content(id.clone(), pulled.known),
-            Err(_) => node,
+    async fn read_ahead(&self, id: &ArtifactId, node: Node, end: Instant) -> Node {
+        match timeout_at(end, self.registry.pull(id)).await {
+            Ok(Ok(pulled)) => Node::Content(id.clone(), pulled.known),
+            Ok(Err(_)) | Err(_) => node,
         }
     }
 
