@@ -27,6 +27,7 @@ mod mounted;
 mod program;
 mod readers;
 mod refused;
+mod repair;
 mod secrets;
 mod startup;
 mod store;

@@ -70,11 +70,12 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
         durability,
         lists_stamps,
         cached,
+        repairs,
         ..
     } = schedule;
     format!(
         "seed {seed}: {sentence}\n{steps} steps, {mounts} mounts, durability {durability}, lists \
-         stamps {lists_stamps:?}, cached {cached}:\n{}\n",
+         stamps {lists_stamps:?}, cached {cached}, repairs {repairs}:\n{}\n",
         told.join("\n")
     )
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::mount::{Held, Mount};
 use super::schedule::{OnHandle, Schedule, Step};
-use super::truth::{KEYS, Sim};
+use super::truth::{KEYS, Sim, State};
 
 pub(super) struct Play {
     schedule: Schedule,
@@ -176,10 +176,23 @@ impl Play {
                 format!("mount {} owes nothing in the end", mount.number)
             });
         }
-        self.sim.lock().ended();
+        self.decide_doubts();
+        self.sim.lock().ended(self.schedule.repairs);
         for (mount, artifact) in self.pairs() {
             let read = tokio::spawn(async move { drop(mount.cat(artifact).await) });
             self.sim.blame(read.await);
+        }
+    }
+
+    /// A mount that was killed after its journal knew that a push has failed, and before its close
+    /// could say so, has kept the bytes.
+    fn decide_doubts(&self) {
+        let mut truth = self.sim.lock();
+        let texts = truth.texts.iter_mut();
+        for (content, text) in texts.filter(|(_, text)| text.state == State::InDoubt) {
+            if self.mounts.iter().any(|mount| mount.keeps(content)) {
+                text.state = State::Failed;
+            }
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Schedule {
     pub(super) lists_stamps: [bool; 3],
     pub(super) allow_delete: bool,
     pub(super) cached: bool,
+    /// Whether the mounts compare the targets.
+    pub(super) repairs: bool,
     /// Whether the configuration names the repository.
     pub(super) named: bool,
     pub(super) steps: Vec<Step>,
@@ -99,6 +101,7 @@ impl Schedule {
             allow_delete: random.percent(30),
             cached: random.percent(70),
             named: random.percent(75),
+            repairs: random.percent(50),
             steps: Vec::new(),
         };
         // Some schedules are about two writers, some about a person with another tool.
