@@ -81,7 +81,7 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
 }
 
 /// All that can be planted.
-const BUGS: [Bug; 12] = [
+const BUGS: [Bug; 15] = [
     Bug::NoJournal,
     Bug::LateJournal,
     Bug::ForgottenTarget,
@@ -94,6 +94,9 @@ const BUGS: [Bug; 12] = [
     Bug::RegistryNotNeeded,
     Bug::NothingKept,
     Bug::NoDeadline,
+    Bug::NoSync,
+    Bug::NoTombstone,
+    Bug::OldestWins,
 ];
 
 fn from_env(name: &str) -> Option<u64> {

@@ -129,7 +129,8 @@ impl Play {
         }
     }
 
-    /// Ends a mount, as `kill -9` would, and mounts again with the same state directory.
+    /// Ends a mount, as `kill -9` or a power cut would, and mounts again with the same state
+    /// directory.
     fn restart(&mut self, number: usize) {
         let mount = Arc::clone(&self.mounts[number]);
         mount.cut.store(true, Ordering::Relaxed);
@@ -151,9 +152,18 @@ impl Play {
             dir.path().join("journal"),
         );
         std::fs::create_dir(&to).unwrap();
+        let durable = mount.world.fs.registry.journal_after_power_cut();
+        let power_cut = self.sim.lock().network.percent(50);
         for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_file() {
-                std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if !entry.file_type().unwrap().is_file() || (power_cut && !durable.contains_key(&name))
+            {
+                continue;
+            }
+            std::fs::copy(entry.path(), to.join(&name)).unwrap();
+            if power_cut {
+                let copy = std::fs::File::options().write(true).open(to.join(&name));
+                copy.unwrap().set_len(durable[&name]).unwrap();
             }
         }
         self.mounts[number] = Mount::start(&self.schedule, &self.sim, number, dir);
