@@ -88,7 +88,8 @@ impl Play {
             Step::Wait(time) => tokio::time::sleep(Duration::from_millis(time)).await,
             Step::Place(artifact) => self.sim.lock().place(artifact),
             Step::Delete(artifact) => self.sim.lock().delete(0, KEYS[artifact], None),
-            Step::Restart(mount) => self.restart(mount % self.mounts.len()),
+            Step::Restart(mount) => self.restart(mount % self.mounts.len(), false),
+            Step::Lose(mount) => self.restart(mount % self.mounts.len(), true),
         }
     }
 
@@ -129,9 +130,9 @@ impl Play {
         }
     }
 
-    /// Ends a mount, as `kill -9` or a power cut would, and mounts again with the same state
-    /// directory.
-    fn restart(&mut self, number: usize) {
+    /// Ends a mount, as `kill -9` or a power cut would, and mounts again: with the same state
+    /// directory, or without what is `lost` with its machine.
+    fn restart(&mut self, number: usize, lost: bool) {
         let mount = Arc::clone(&self.mounts[number]);
         mount.cut.store(true, Ordering::Relaxed);
         self.under_way.retain(|(owner, work)| {
@@ -144,7 +145,7 @@ impl Play {
             .lock()
             .unwrap()
             .retain(|held| held.mount.number != number);
-        self.sim.lock().restarted(number);
+        self.sim.lock().restarted(number, lost);
         // What the old process goes on writing is none of the new one's business.
         let dir = state_dir();
         let (from, to) = (
@@ -156,8 +157,8 @@ impl Play {
         let power_cut = self.sim.lock().network.percent(50);
         for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
             let name = entry.file_name().into_string().unwrap();
-            if !entry.file_type().unwrap().is_file() || (power_cut && !durable.contains_key(&name))
-            {
+            let is_cut = power_cut && !durable.contains_key(&name);
+            if lost || is_cut || !entry.file_type().unwrap().is_file() {
                 continue;
             }
             std::fs::copy(entry.path(), to.join(&name)).unwrap();
@@ -176,7 +177,7 @@ impl Play {
         self.gather(true).await;
         for number in 0..self.mounts.len() {
             if self.sim.lock().network.percent(50) {
-                self.restart(number);
+                self.restart(number, false);
             }
         }
         tokio::time::sleep(Duration::from_secs(200)).await;

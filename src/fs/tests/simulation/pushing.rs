@@ -53,6 +53,7 @@ impl Truth {
             order: (now, Time::MAX),
             landed: [None; 3],
             base: base.clone(),
+            forgotten: false,
             state: State::Closing,
             ended: None,
         };
@@ -263,6 +264,7 @@ impl Truth {
             order: (now, now),
             landed: [None; 3],
             base: None,
+            forgotten: false,
             state: State::Placed,
             ended: Some(now),
         };

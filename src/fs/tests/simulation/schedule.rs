@@ -27,6 +27,8 @@ pub(super) enum Step {
     Place(usize),
     Delete(usize),
     Restart(usize),
+    /// The machine that a mount is on is gone, with its journal; another one takes its place.
+    Lose(usize),
 }
 
 /// What a program does.
@@ -189,6 +191,7 @@ impl Schedule {
             }
             93..95 if by_hand => Step::Place(artifact),
             95..97 if by_hand => Step::Delete(artifact),
+            _ if self.repairs && random.percent(50) => Step::Lose(random.below(self.mounts)),
             _ => Step::Restart(random.below(self.mounts)),
         }
     }

@@ -93,6 +93,8 @@ pub(super) struct Text {
     pub(super) landed: [Option<Time>; 3],
     /// The content that its handle has read.
     pub(super) base: Option<Bytes>,
+    /// The journal that it was in is gone.
+    pub(super) forgotten: bool,
     pub(super) state: State,
     /// When its close was answered, or its mount killed.
     pub(super) ended: Option<Time>,
