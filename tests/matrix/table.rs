@@ -1,0 +1,110 @@
+//! The table that comes out: a row a program, a column a fault, a block for who is affected and
+//! the rule.
+
+use std::fmt::Write as _;
+
+use super::cell::{Affected, Cell, Durability};
+use super::judge::Mark;
+use super::programs::PROGRAMS;
+use super::run::Outcome;
+use super::trouble::Trouble;
+
+const LEGEND: &str = "\
+ok       exit 0, and every target has the bytes
+some     exit 0, the rule holds, and a target that fails misses them until it is well
+EIO, …   another exit, with this error; the bytes are in .atlasfs/unpushed
+(EIO), … exit 0 of a program that ignores what close says; the failure is in status, events,
+         metrics and user.atlas.error, the bytes are in .atlasfs/unpushed
+refused  another exit, for the program needs scratch files and rename
+WRONG    a violation
+.        not run: scripts/matrix --all runs all
+";
+
+/// Writes the table.
+pub fn table(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for affected in Affected::ALL {
+        for durability in Durability::ALL {
+            block(&mut text, outcomes, affected, durability);
+        }
+    }
+    text.push_str(LEGEND);
+    let _ = writeln!(text, "\n{}", totals(outcomes));
+    text
+}
+
+/// Says how many cells there are of each mark.
+pub fn totals(outcomes: &[Outcome]) -> String {
+    let count = |counted: fn(&Mark) -> bool| {
+        let lawful = outcomes.iter().filter_map(|it| it.found.as_ref().ok());
+        lawful.filter(|mark| counted(mark)).count()
+    };
+    let violations = outcomes.iter().filter(|it| it.found.is_err()).count();
+    format!(
+        "{} cells, {violations} violations ({} ok, {} some, {} errors, {} told, {} refused)",
+        outcomes.len(),
+        count(|mark| *mark == Mark::Complete),
+        count(|mark| *mark == Mark::Degraded),
+        count(|mark| matches!(mark, Mark::Error(_))),
+        count(|mark| matches!(mark, Mark::Told(_))),
+        count(|mark| *mark == Mark::Refused),
+    )
+}
+
+/// Says of each violation what was expected, what was found, and how to run that cell again.
+pub fn violations(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for outcome in outcomes {
+        if let Err(why) = &outcome.found {
+            let cell = outcome.cell;
+            let _ = writeln!(text, "{cell}: {why}\n    again: scripts/matrix {cell}");
+        }
+    }
+    text
+}
+
+fn block(text: &mut String, outcomes: &[Outcome], affected: Affected, durability: Durability) {
+    let name = |width, text: &str| format!("{text:<width$}");
+    let _ = writeln!(
+        text,
+        "affected: {}, --durability {}",
+        affected.name(),
+        durability.name()
+    );
+    let mut head = name(13, "");
+    for trouble in Trouble::ALL {
+        head.push_str(&name(width(trouble), trouble.name()));
+    }
+    let _ = writeln!(text, "{}", head.trim_end());
+    for program in &PROGRAMS {
+        let mut row = name(13, program.name);
+        for trouble in Trouble::ALL {
+            let is_it = |cell: &Cell| {
+                cell.program.name == program.name
+                    && cell.case.trouble == trouble
+                    && cell.case.durability == durability
+                    && (cell.case.affected == affected || trouble == Trouble::None)
+            };
+            let outcome = outcomes.iter().find(|outcome| is_it(&outcome.cell));
+            row.push_str(&name(width(trouble), &symbol(outcome)));
+        }
+        let _ = writeln!(text, "{}", row.trim_end());
+    }
+    text.push('\n');
+}
+
+fn width(trouble: Trouble) -> usize {
+    trouble.name().len().max("(ENOSPC)".len()) + 1
+}
+
+fn symbol(outcome: Option<&Outcome>) -> String {
+    match outcome.map(|outcome| &outcome.found) {
+        None => ".".into(),
+        Some(Ok(Mark::Complete)) => "ok".into(),
+        Some(Ok(Mark::Degraded)) => "some".into(),
+        Some(Ok(Mark::Error(errno))) => errno.short().into(),
+        Some(Ok(Mark::Told(errno))) => format!("({})", errno.short()),
+        Some(Ok(Mark::Refused)) => "refused".into(),
+        Some(Err(_)) => "WRONG".into(),
+    }
+}
