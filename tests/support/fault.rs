@@ -167,7 +167,15 @@ pub(super) fn answer(
             thread::sleep(pause);
             pass(state, client, request, raw, |_| {})
         }
-        Fault::Lie if is_put => send(client, request, 200, ""),
+        Fault::Lie if is_put => {
+            let response = Response {
+                status: 200,
+                // What a store gives, and nobody else who answers with a 200.
+                head: "HTTP/1.1 200 Told\r\nETag: \"lie\"".into(),
+                body: Vec::new(),
+            };
+            (&*client).write_all(&assemble(&response, request, true))
+        }
         Fault::Tear if is_put => {
             let half = &body[..body.len() / 2];
             let head = String::from_utf8_lossy(&raw[..raw.len() - body.len()]).into_owned();
@@ -287,8 +295,7 @@ fn assemble(response: &Response, request: &Request, keep_alive: bool) -> Vec<u8>
 fn send(client: &TcpStream, request: &Request, status: u16, body: &str) -> io::Result<()> {
     let response = Response {
         status,
-        // Every S3 reply to a PUT has a tag; elsewhere nobody looks at it.
-        head: format!("HTTP/1.1 {status} Told\r\nContent-Type: application/xml\r\nETag: \"told\""),
+        head: format!("HTTP/1.1 {status} Told\r\nContent-Type: application/xml"),
         body: body.into(),
     };
     (&*client).write_all(&assemble(&response, request, true))
