@@ -18,6 +18,8 @@ pub enum Mark {
     Error(Errno),
     /// Exit 0 of a program that ignores what close says, and the error is told elsewhere.
     Told(Errno),
+    /// Another exit: what the rule asks for was done just as the deadline was over.
+    Late,
     /// Another exit, for the program needs what the mount has not got yet.
     Refused,
 }
@@ -63,6 +65,15 @@ pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
     let errno = match cell.case.ending() {
         Ending::Fails(errno) => errno,
         ending => {
+            // The verdict comes a little before the deadline where a target takes all of the
+            // time: on a machine in trouble, too late. No promise is broken by that.
+            if !ended_well && cell.case.trouble.takes_all_the_time() && rule_holds {
+                must(
+                    ear != Ear::Repeats || seen.stderr.contains(Errno::Io.text()),
+                    "exit 0",
+                )?;
+                return Ok(Mark::Late);
+            }
             must(ended_well, "exit 0")?;
             must(rule_holds, "the bytes where the rule says")?;
             if seen.read_back.is_some() && cell.case.affected != Affected::All {
@@ -126,6 +137,7 @@ mod tests {
                 attribute: told,
                 bytes: told,
             },
+            told_after: None,
             read_back: None,
         }
     }
@@ -155,6 +167,11 @@ mod tests {
                 cell("bash-echo", Trouble::Refused, Durability::All),
                 seen(0, [Nothing, After, After], ""),
                 Mark::Told(Errno::Io),
+            ),
+            (
+                cell("cp", Trouble::Hang, Durability::Any),
+                seen(1, [Nothing, After, After], "cp: Input/output error"),
+                Mark::Late,
             ),
         ] {
             assert_eq!(judge(&cell, &seen), Ok(mark), "{cell}");

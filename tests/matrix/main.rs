@@ -41,7 +41,7 @@ use std::path::Path;
 use cell::{Affected, Case, Choice, Durability};
 use programs::NOT_YET;
 use run::{Gate, run_all, run_case};
-use table::{table, totals, violations};
+use table::{late, table, totals, violations};
 use trouble::Trouble;
 
 #[test]
@@ -57,6 +57,12 @@ fn every_cell_keeps_the_promise_of_close() {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         std::fs::write(target.join("matrix.txt"), table).unwrap();
         assert!(outcomes.len() >= 500, "{}", totals(&outcomes));
+        // More would not be the machine.
+        assert!(
+            late(&outcomes) * 100 <= outcomes.len(),
+            "{}",
+            totals(&outcomes)
+        );
     }
     let violations = violations(&outcomes);
     assert!(
@@ -76,7 +82,9 @@ fn is_caught(trouble: Trouble, affected: Affected) {
     };
     let cells = Choice::All.cells(case);
     for outcome in run_case(case, &cells, &Gate::new(1)) {
-        let caught = outcome.found.is_err();
+        // By the law, and not because it could not be run.
+        let why = outcome.found.as_ref().err();
+        let caught = why.is_some_and(|why| why.starts_with("expected"));
         let pushes = !NOT_YET.contains(&outcome.cell.program.name);
         assert!(caught || !pushes, "{}: {:?}", outcome.cell, outcome.found);
     }

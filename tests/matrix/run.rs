@@ -16,6 +16,8 @@ pub struct Outcome {
     pub cell: Cell,
     /// A violation says what was expected, and what was found.
     pub found: Result<Mark, String>,
+    /// How long after the program's end a failure was told of.
+    pub told_after: Option<Duration>,
 }
 
 /// So many mounts have programs on them at once: a few for each of two cores.
@@ -56,9 +58,13 @@ pub fn run_case(case: Case, cells: &[Cell], gate: &Gate) -> Vec<Outcome> {
             true => cells.len(),
             false => PROGRAMS,
         };
-        let mut outcomes = in_parallel(cells, threads, |cell| Outcome {
-            cell: *cell,
-            found: caught(|| judge(cell, &play(&site, cell))).and_then(|found| found),
+        let mut outcomes = in_parallel(cells, threads, |cell| {
+            let seen = caught(|| play(&site, cell));
+            Outcome {
+                cell: *cell,
+                told_after: seen.as_ref().ok().and_then(|seen| seen.told_after),
+                found: seen.and_then(|seen| judge(cell, &seen)),
+            }
         });
         site.heal();
         drop(pass);
@@ -70,6 +76,7 @@ pub fn run_case(case: Case, cells: &[Cell], gate: &Gate) -> Vec<Outcome> {
         let failed = cells.map(|cell| Outcome {
             cell: *cell,
             found: Err(format!("the case can't be set up: {why}")),
+            told_after: None,
         });
         failed.collect()
     })

@@ -15,6 +15,7 @@ some     exit 0, the rule holds, and a target that fails misses them until it is
 EIO, …   another exit, with this error; the bytes are in .atlasfs/unpushed
 (EIO), … exit 0 of a program that ignores what close says; the failure is in status, events,
          metrics and user.atlas.error, the bytes are in .atlasfs/unpushed
+late     EIO at the deadline, and the bytes are where the rule says all the same
 refused  another exit, for the program needs scratch files and rename
 WRONG    a violation
 .        not run: scripts/matrix --all runs all
@@ -41,14 +42,27 @@ pub fn totals(outcomes: &[Outcome]) -> String {
     };
     let violations = outcomes.iter().filter(|it| it.found.is_err()).count();
     format!(
-        "{} cells, {violations} violations ({} ok, {} some, {} errors, {} told, {} refused)",
+        "{} cells, {violations} violations ({} ok, {} some, {} errors, {} told, {} late, {} refused); \
+         the slowest failure was told of after {:?}",
         outcomes.len(),
         count(|mark| *mark == Mark::Complete),
         count(|mark| *mark == Mark::Degraded),
         count(|mark| matches!(mark, Mark::Error(_))),
         count(|mark| matches!(mark, Mark::Told(_))),
+        late(outcomes),
         count(|mark| *mark == Mark::Refused),
+        outcomes
+            .iter()
+            .filter_map(|it| it.told_after)
+            .max()
+            .unwrap_or_default(),
     )
+}
+
+/// Counts the cells that came to their end just as the deadline was over.
+pub fn late(outcomes: &[Outcome]) -> usize {
+    let lawful = outcomes.iter().filter_map(|it| it.found.as_ref().ok());
+    lawful.filter(|mark| **mark == Mark::Late).count()
 }
 
 /// Says of each violation what was expected, what was found, and how to run that cell again.
@@ -104,6 +118,7 @@ fn symbol(outcome: Option<&Outcome>) -> String {
         Some(Ok(Mark::Degraded)) => "some".into(),
         Some(Ok(Mark::Error(errno))) => errno.short().into(),
         Some(Ok(Mark::Told(errno))) => format!("({})", errno.short()),
+        Some(Ok(Mark::Late)) => "late".into(),
         Some(Ok(Mark::Refused)) => "refused".into(),
         Some(Err(_)) => "WRONG".into(),
     }
