@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::programs::{PROGRAMS, Program};
+use super::programs::{Kind, PROGRAMS, Program};
 use super::trouble::{Errno, Trouble};
 
 /// Which of the targets fail.
@@ -92,20 +92,6 @@ impl Case {
         }
     }
 
-    /// Returns how a push ends here.
-    pub fn ending(self) -> Ending {
-        let Some(errno) = self.trouble.errno() else {
-            return Ending::Complete;
-        };
-        let has = [0, 1, 2].map(|target| !self.strikes(target));
-        match (self.trouble, self.affected) {
-            // The registry decides conflicts, and no backup sees what lost one.
-            (Trouble::Precondition, Affected::Registry | Affected::All) => Ending::Fails(errno),
-            _ if self.durability.holds(&has) => Ending::Degraded,
-            _ => Ending::Fails(errno),
-        }
-    }
-
     /// Every case of the matrix. Without a fault it does not matter whom it would have affected.
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
@@ -124,6 +110,36 @@ impl Case {
             }
         }
         all
+    }
+}
+
+impl Cell {
+    /// Tells whether the artifact is there before. Where a program doesn't mind, cases take turns.
+    pub fn is_there_before(&self) -> bool {
+        let Case {
+            trouble,
+            affected,
+            durability,
+        } = self.case;
+        match self.program.kind {
+            Kind::Makes | Kind::Moves => false,
+            Kind::Edits => true,
+            Kind::Writes => (trouble as usize + affected as usize + durability as usize) % 2 == 1,
+        }
+    }
+
+    /// Returns how a push ends here.
+    pub fn ending(&self) -> Ending {
+        let Some(errno) = self.case.trouble.errno() else {
+            return Ending::Complete;
+        };
+        let has = [0, 1, 2].map(|target| !self.case.strikes(target));
+        match (self.case.trouble, self.case.affected) {
+            // The registry decides conflicts, and no backup sees what lost one.
+            (Trouble::Precondition, Affected::Registry | Affected::All) => Ending::Fails(errno),
+            _ if self.case.durability.holds(&has) => Ending::Degraded,
+            _ => Ending::Fails(errno),
+        }
     }
 }
 

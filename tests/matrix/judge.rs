@@ -42,8 +42,8 @@ pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
     must(seen.took < LIMIT, "an end within the deadlines")?;
     let is_whole = |held: &Held| match held {
         Held::Torn(_) => false,
-        Held::Nothing => kind != Kind::Edits,
-        Held::Before => kind == Kind::Edits,
+        Held::Nothing => !cell.is_there_before(),
+        Held::Before => cell.is_there_before(),
         Held::After => true,
     };
     must(
@@ -62,7 +62,7 @@ pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
         must(!has.contains(&true), "a refusal to push nothing")?;
         return Ok(Mark::Refused);
     }
-    let errno = match cell.case.ending() {
+    let errno = match cell.ending() {
         Ending::Fails(errno) => errno,
         ending => {
             // The verdict comes a little before the deadline where a target takes all of the
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn what_is_lawful_has_its_mark() {
-        let refused = |rule| cell("cp", Trouble::Refused, rule);
+        let refused = |rule| cell("install", Trouble::Refused, rule);
         for (cell, seen, mark) in [
             (
-                cell("cp", Trouble::None, Durability::All),
+                cell("install", Trouble::None, Durability::All),
                 seen(0, [After, After, After], ""),
                 Mark::Complete,
             ),
@@ -160,17 +160,21 @@ mod tests {
             ),
             (
                 refused(Durability::Registry),
-                seen(1, [Nothing, Nothing, Nothing], "cp: Input/output error"),
+                seen(
+                    1,
+                    [Nothing, Nothing, Nothing],
+                    "install: Input/output error",
+                ),
                 Mark::Error(Errno::Io),
             ),
             (
-                cell("bash-echo", Trouble::Refused, Durability::All),
+                cell("dash-printf", Trouble::Refused, Durability::All),
                 seen(0, [Nothing, After, After], ""),
                 Mark::Told(Errno::Io),
             ),
             (
-                cell("cp", Trouble::Hang, Durability::Any),
-                seen(1, [Nothing, After, After], "cp: Input/output error"),
+                cell("install", Trouble::Hang, Durability::Any),
+                seen(1, [Nothing, After, After], "install: Input/output error"),
                 Mark::Late,
             ),
         ] {
@@ -188,111 +192,137 @@ mod tests {
             change(&mut seen);
             seen
         };
-        for (why, cell, seen) in [
+        for (why, expected, cell, seen) in [
             (
                 "exit 0 and nothing stored",
-                fine("cp"),
+                "the bytes where the rule says",
+                fine("install"),
                 seen(0, nothing, ""),
             ),
             (
                 "one target forgotten",
-                fine("cp"),
+                "the bytes on every target",
+                fine("install"),
                 seen(0, [After, After, Nothing], ""),
             ),
             (
                 "a failure that nothing explains",
-                fine("cp"),
+                "exit 0",
+                fine("install"),
                 seen(1, [After; 3], eio),
             ),
-            ("torn", fine("cp"), seen(0, [After, After, Torn(7)], "")),
+            (
+                "torn",
+                "each target to hold",
+                fine("install"),
+                seen(0, [After, After, Torn(7)], ""),
+            ),
             (
                 "torn by a failed push",
-                registry("cp"),
+                "each target to hold",
+                registry("install"),
                 seen(1, [Torn(7), Nothing, Nothing], eio),
             ),
             (
                 "an old content where there was none",
-                fine("cp"),
+                "each target to hold",
+                fine("install"),
                 seen(0, [After, After, Before], ""),
             ),
             (
                 "an edited file is lost",
-                registry("perl"),
-                with(seen(1, nothing, eio), |seen| seen.held = vec![Torn(0); 3]),
+                "each target to hold",
+                registry("sed-i"),
+                seen(1, nothing, eio),
             ),
             (
                 "exit 0 after a failed close",
-                registry("cp"),
+                "another exit than 0",
+                registry("install"),
                 seen(0, nothing, ""),
             ),
             (
                 "exit 0 and the registry has it not",
-                registry("cp"),
+                "another exit than 0",
+                registry("install"),
                 seen(0, [Nothing, After, After], ""),
             ),
             (
                 "the wrong error",
-                registry("cp"),
-                seen(1, nothing, "cp: Permission denied"),
+                "Input/output error",
+                registry("install"),
+                seen(1, nothing, "install: Permission denied"),
             ),
             (
                 "no bytes kept",
-                registry("cp"),
+                "the failure in status",
+                registry("install"),
                 with(seen(1, nothing, eio), |seen| seen.told.bytes = false),
             ),
             (
                 "status is silent",
-                registry("bash-echo"),
+                "the failure in status",
+                registry("dash-printf"),
                 with(seen(0, nothing, ""), |seen| seen.told.status = false),
             ),
             (
                 "the events are silent",
-                registry("bash-echo"),
+                "the failure in status",
+                registry("dash-printf"),
                 with(seen(0, nothing, ""), |seen| seen.told.events = false),
             ),
             (
                 "the metrics are silent",
+                "the failure in status",
                 registry("dash-printf"),
                 with(seen(0, nothing, ""), |seen| seen.told.metrics = false),
             ),
             (
                 "the attribute is silent",
-                registry("perl"),
+                "the failure in status",
+                registry("git"),
                 with(seen(0, nothing, ""), |seen| seen.told.attribute = false),
             ),
             (
                 "the source is gone",
+                "what can't be moved",
                 registry("mv"),
                 with(seen(1, nothing, eio), |seen| seen.source_is_there = false),
             ),
             (
                 "a hang",
-                fine("cp"),
+                "an end within",
+                fine("install"),
                 with(seen(0, [After; 3], ""), |seen| seen.took = LIMIT),
             ),
             (
                 "wrong bytes",
-                fine("cp"),
+                "a reader to get the right",
+                fine("install"),
                 with(seen(0, [After; 3], ""), |seen| {
                     seen.read_back = Some(ReadBack::Wrong)
                 }),
             ),
             (
                 "back in time",
-                cell("cp", Trouble::WrongHash, Durability::Any),
+                "a reader to get the newest",
+                cell("install", Trouble::WrongHash, Durability::Any),
                 with(seen(0, [After; 3], ""), |seen| {
                     seen.read_back = Some(ReadBack::Before)
                 }),
             ),
             (
                 "no fallback",
-                cell("cp", Trouble::WrongHash, Durability::Any),
+                "a reader to get the newest",
+                cell("install", Trouble::WrongHash, Durability::Any),
                 with(seen(0, [After; 3], ""), |seen| {
                     seen.read_back = Some(ReadBack::Failed)
                 }),
             ),
         ] {
-            assert!(judge(&cell, &seen).is_err(), "{why}: {cell}: {seen:?}");
+            let judged = judge(&cell, &seen).unwrap_err();
+            let expected = format!("expected {expected}");
+            assert!(judged.starts_with(&expected), "{why}: {cell}: {judged}");
         }
     }
 }

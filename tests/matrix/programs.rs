@@ -15,6 +15,8 @@ pub struct Program {
 pub enum Kind {
     /// It makes a new file.
     Makes,
+    /// It writes to the name, whether there is such a file or not.
+    Writes,
     /// It makes a new file, and then removes its source.
     Moves,
     /// It changes the word `first` of a file that is there to `second`.
@@ -45,25 +47,25 @@ const fn program(name: &'static str, kind: Kind, ear: Ear, script: &'static str)
 }
 
 use Ear::{Deaf, Fails, Repeats};
-use Kind::{Edits, Makes, Moves};
+use Kind::{Edits, Makes, Moves, Writes};
 
 /// Every row of the matrix.
 pub const PROGRAMS: [Program; 19] = [
-    program("cp", Makes, Repeats, r#"cp "$1" "$2""#),
-    program("cp-p", Makes, Repeats, r#"cp -p "$1" "$2""#),
+    program("cp", Writes, Repeats, r#"cp "$1" "$2""#),
+    program("cp-p", Writes, Repeats, r#"cp -p "$1" "$2""#),
     program("mv", Moves, Repeats, r#"mv "$1" "$2""#),
     program("install", Makes, Repeats, r#"install -m 600 "$1" "$2""#),
-    program("cat", Makes, Repeats, r#"cat "$1" > "$2""#),
-    program("tee", Makes, Repeats, r#"tee "$2" < "$1" > "$3/out""#),
+    program("cat", Writes, Repeats, r#"cat "$1" > "$2""#),
+    program("tee", Writes, Repeats, r#"tee "$2" < "$1" > "$3/out""#),
     program(
         "dd",
-        Makes,
+        Writes,
         Repeats,
         r#"dd if="$1" of="$2" bs=1000 status=none"#,
     ),
     program(
         "dd-fsync",
-        Makes,
+        Writes,
         Repeats,
         r#"dd if="$1" of="$2" bs=1000 conv=fsync status=none"#,
     ),
@@ -77,7 +79,7 @@ pub const PROGRAMS: [Program; 19] = [
     ),
     program(
         "python-with",
-        Makes,
+        Writes,
         Repeats,
         r#"python3 -c 'import sys
 with open(sys.argv[1]) as source, open(sys.argv[2], "w") as to:
@@ -85,7 +87,7 @@ with open(sys.argv[1]) as source, open(sys.argv[2], "w") as to:
     ),
     program(
         "python-open",
-        Makes,
+        Writes,
         Deaf,
         r#"python3 -c 'import sys
 to = open(sys.argv[2], "w")
@@ -93,21 +95,21 @@ to.write(open(sys.argv[1]).read())' "$1" "$2""#,
     ),
     program(
         "perl-checked",
-        Makes,
+        Writes,
         Repeats,
         r#"perl -e 'open my $in, "<", $ARGV[0] or die $!; open my $out, ">", $ARGV[1] or die $!;
 print $out $_ while <$in>; close $out or die "close: $!"' "$1" "$2""#,
     ),
     program(
         "perl",
-        Makes,
+        Writes,
         Deaf,
         r#"perl -e 'open my $in, "<", $ARGV[0] or die $!; open my $out, ">", $ARGV[1] or die $!;
 print $out $_ while <$in>;' "$1" "$2""#,
     ),
     program(
         "bash-echo",
-        Makes,
+        Writes,
         Deaf,
         r#"text=$(cat "$1"); echo "$text" > "$2""#,
     ),

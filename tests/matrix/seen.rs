@@ -129,7 +129,7 @@ pub fn play(site: &Site, cell: &Cell) -> Seen {
     let ended = Instant::now();
     let stores = site.stores.iter();
     let held: Vec<Held> = stores.map(|store| look_at(store, &key, cell)).collect();
-    let failed = ran.code != Some(0) || matches!(cell.case.ending(), Ending::Fails(_));
+    let failed = ran.code != Some(0) || matches!(cell.ending(), Ending::Fails(_));
     let is_refused = ran.code != Some(0) && NOT_YET.contains(&cell.program.name);
     let (told, told_after) = match failed && !is_refused {
         true => Told::look(&site.writer, &key, content.as_bytes(), ended),

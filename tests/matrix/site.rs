@@ -9,7 +9,6 @@ use nix::mount::{MsFlags, mount};
 use super::cell::{Case, Cell};
 use super::home::Home;
 use super::mounted::Mounted;
-use super::programs::Kind;
 use super::store::{Store, flags, plan};
 use super::support::proxy::{Fault, Proxy};
 use super::support::server::{Kind as Served, Server};
@@ -68,7 +67,7 @@ impl Site {
         );
         let writer = home.mount("writer", args);
         std::fs::create_dir(writer.path("app")).unwrap();
-        for cell in cells.iter().filter(|cell| cell.program.kind == Kind::Edits) {
+        for cell in cells.iter().filter(|cell| cell.is_there_before()) {
             writer.cp(&key(cell), before(cell)).ok();
         }
         writer.ls("app/plans");
@@ -127,7 +126,7 @@ pub fn key(cell: &Cell) -> String {
     format!("app/plans/{}", cell.program.name)
 }
 
-/// Returns what the artifact is before, if the program changes one that is there.
+/// Returns what the artifact is before, if it is there.
 pub fn before(cell: &Cell) -> String {
     content(cell, "first")
 }
