@@ -21,12 +21,22 @@ pub enum Durability {
     All,
 }
 
+/// Where the mount has its names from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Names {
+    /// They are fresh, so that the push alone meets the fault.
+    Known,
+    /// It asks for them at every look-up, which meets the fault as well.
+    Asked,
+}
+
 /// What the programs of one mount have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Case {
     pub trouble: Trouble,
     pub affected: Affected,
     pub durability: Durability,
+    pub names: Names,
 }
 
 /// A cell.
@@ -45,6 +55,18 @@ pub enum Ending {
     Degraded,
     /// Close says this.
     Fails(Errno),
+    /// Open says this, or close.
+    NotOpened(Errno),
+}
+
+impl Ending {
+    /// Returns the error that it ends with.
+    pub fn errno(self) -> Option<Errno> {
+        match self {
+            Self::Complete | Self::Degraded => None,
+            Self::Fails(errno) | Self::NotOpened(errno) => Some(errno),
+        }
+    }
 }
 
 impl Affected {
@@ -101,11 +123,12 @@ impl Case {
                     continue;
                 }
                 for durability in Durability::ALL {
-                    all.push(Self {
+                    all.extend([Names::Known, Names::Asked].map(|names| Self {
                         trouble,
                         affected,
                         durability,
-                    });
+                        names,
+                    }));
                 }
             }
         }
@@ -120,6 +143,7 @@ impl Cell {
             trouble,
             affected,
             durability,
+            names: _,
         } = self.case;
         match self.program.kind {
             Kind::Makes | Kind::Moves => false,
@@ -134,6 +158,14 @@ impl Cell {
             return Ending::Complete;
         };
         let has = [0, 1, 2].map(|target| !self.case.strikes(target));
+        if let (Names::Asked, Some(errno)) = (self.case.names, self.case.trouble.of_listings()) {
+            match self.case.affected {
+                Affected::All => return Ending::NotOpened(errno),
+                // A refusal is an answer: nobody else is asked.
+                Affected::Registry if errno != Errno::Io => return Ending::NotOpened(errno),
+                _ => {}
+            }
+        }
         match (self.case.trouble, self.case.affected) {
             // The registry decides conflicts, and no backup sees what lost one.
             (Trouble::Precondition, Affected::Registry | Affected::All) => Ending::Fails(errno),
@@ -146,7 +178,11 @@ impl Cell {
 impl fmt::Display for Case {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (trouble, rule) = (self.trouble.name(), self.durability.name());
-        write!(out, "{trouble}/{}/{rule}", self.affected.name())
+        write!(out, "{trouble}/{}/{rule}", self.affected.name())?;
+        match self.names {
+            Names::Known => Ok(()),
+            Names::Asked => out.write_str("/asked"),
+        }
     }
 }
 
@@ -160,11 +196,13 @@ impl fmt::Display for Cell {
 #[derive(Debug, Clone)]
 pub enum Choice {
     /// Every program with every fault to everyone affected, under one rule each: the rules take
-    /// turns. And every program without a fault under every rule.
-    Third,
-    /// All.
+    /// turns. Every program without a fault under every rule. And where names are asked for, every
+    /// program with every fault once.
+    Some,
+    /// The same with all rules at every turn, but for where names are asked for.
     All,
-    /// Those whose name is this; a part that is `*` is any.
+    /// Those whose name is this; a part that is `*` is any. `*/*/*/*/asked` is all that is missing
+    /// above.
     Named(String),
 }
 
@@ -174,7 +212,7 @@ impl Choice {
         match std::env::var("ATLASFS_CELL") {
             Ok(name) => Self::Named(name),
             Err(_) if std::env::var("ATLASFS_MATRIX").as_deref() == Ok("all") => Self::All,
-            Err(_) => Self::Third,
+            Err(_) => Self::Some,
         }
     }
 
@@ -182,11 +220,15 @@ impl Choice {
     pub fn cells(&self, case: Case) -> Vec<Cell> {
         let cells = PROGRAMS.iter().map(|program| Cell { program, case });
         let chosen = cells.enumerate().filter(|(n, cell)| match self {
-            Self::All => true,
-            Self::Third if case.trouble == Trouble::None => true,
-            Self::Third => {
-                let turn = n + case.trouble as usize + case.affected as usize;
-                turn % 3 == case.durability as usize
+            Self::Some | Self::All => {
+                let (affected, rule) = (case.affected as usize, case.durability as usize);
+                let turn = n + case.trouble as usize;
+                match (case.names, self) {
+                    (Names::Known, Self::All) => true,
+                    (Names::Known, _) if case.trouble == Trouble::None => true,
+                    (Names::Known, _) => (turn + affected) % 3 == rule,
+                    (Names::Asked, _) => turn % 9 == affected * 3 + rule,
+                }
             }
             Self::Named(name) => is_named(cell, name),
         });
@@ -207,7 +249,7 @@ fn is_named(cell: &Cell, name: &str) -> bool {
 fn a_choice_of_cells_has_each_program_with_each_fault_to_each_who_may_be_affected() {
     let cells: Vec<Cell> = Case::all()
         .into_iter()
-        .flat_map(|case| Choice::Third.cells(case))
+        .flat_map(|case| Choice::Some.cells(case))
         .collect();
     assert!(cells.len() >= 500, "{}", cells.len());
     for program in &PROGRAMS {

@@ -63,7 +63,7 @@ pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
         return Ok(Mark::Refused);
     }
     let errno = match cell.ending() {
-        Ending::Fails(errno) => errno,
+        Ending::Fails(errno) | Ending::NotOpened(errno) => errno,
         ending => {
             // The verdict comes a little before the deadline where a target takes all of the
             // time: on a machine in trouble, too late. No promise is broken by that.
@@ -88,8 +88,10 @@ pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
         }
     };
     must(!ended_well || ear == Ear::Deaf, "another exit than 0")?;
+    // Nothing is to be kept of what could not be opened; its error nobody is deaf to.
+    let not_opened = !ended_well && matches!(cell.ending(), Ending::NotOpened(_));
     must(
-        seen.told.is_complete(),
+        seen.told.is_complete() || (not_opened && seen.told.is_silent() && !has.contains(&true)),
         "the failure in status, events, metrics and user.atlas.error, and the bytes in unpushed",
     )?;
     if ended_well {
@@ -104,7 +106,7 @@ pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::{Case, Durability};
+    use super::super::cell::{Case, Durability, Names};
     use super::super::programs::PROGRAMS;
     use super::super::seen::Told;
     use super::super::trouble::Trouble;
@@ -118,6 +120,7 @@ mod tests {
                 trouble,
                 affected: Affected::Registry,
                 durability,
+                names: Names::Known,
             },
         }
     }

@@ -38,7 +38,7 @@ mod trouble;
 
 use std::path::Path;
 
-use cell::{Affected, Case, Choice, Durability};
+use cell::{Affected, Case, Choice, Durability, Names};
 use programs::NOT_YET;
 use run::{Gate, run_all, run_case};
 use table::{late, table, totals, violations};
@@ -79,6 +79,7 @@ fn is_caught(trouble: Trouble, affected: Affected) {
         trouble,
         affected,
         durability: Durability::Any,
+        names: Names::Known,
     };
     let cells = Choice::All.cells(case);
     for outcome in run_case(case, &cells, &Gate::new(1)) {

@@ -16,6 +16,8 @@ pub struct Outcome {
     pub cell: Cell,
     /// A violation says what was expected, and what was found.
     pub found: Result<Mark, String>,
+    /// How long the program took.
+    pub took: Duration,
     /// How long after the program's end a failure was told of.
     pub told_after: Option<Duration>,
 }
@@ -62,6 +64,7 @@ pub fn run_case(case: Case, cells: &[Cell], gate: &Gate) -> Vec<Outcome> {
             let seen = caught(|| play(&site, cell));
             Outcome {
                 cell: *cell,
+                took: seen.as_ref().map_or(Duration::ZERO, |seen| seen.took),
                 told_after: seen.as_ref().ok().and_then(|seen| seen.told_after),
                 found: seen.and_then(|seen| judge(cell, &seen)),
             }
@@ -76,6 +79,7 @@ pub fn run_case(case: Case, cells: &[Cell], gate: &Gate) -> Vec<Outcome> {
         let failed = cells.map(|cell| Outcome {
             cell: *cell,
             found: Err(format!("the case can't be set up: {why}")),
+            took: Duration::ZERO,
             told_after: None,
         });
         failed.collect()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::cell::{Case, Cell};
+use super::cell::{Case, Cell, Names};
 use super::home::Home;
 use super::mounted::Mounted;
 use super::store::{Store, flags, plan};
@@ -52,10 +52,16 @@ impl Site {
             levers.push(lever);
         }
         let mut args = flags(&stores);
-        // Each push has to meet the fault by itself, and each look-up is to be in memory: it is
-        // the push that is put to the test.
-        args.extend(["--breaker", "0", "--ttl", "1h"].map(String::from));
+        let (ttl, breaker) = match case.names {
+            // Each push has to meet the fault by itself.
+            Names::Known => ("1h", "0"),
+            // As users have it. Without a breaker all who make files in one directory would wait
+            // for each other's deadlines: the kernel looks up one of them at a time.
+            Names::Asked => ("0s", "3"),
+        };
         let options = [
+            ("--breaker", breaker),
+            ("--ttl", ttl),
             ("--durability", case.durability.name()),
             ("--push-timeout", case.trouble.push_timeout()),
         ];

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::cell::{Affected, Cell, Durability};
+use super::cell::{Affected, Cell, Durability, Names};
 use super::judge::Mark;
 use super::programs::PROGRAMS;
 use super::run::Outcome;
@@ -24,9 +24,11 @@ WRONG    a violation
 /// Writes the table.
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
-    for affected in Affected::ALL {
-        for durability in Durability::ALL {
-            block(&mut text, outcomes, affected, durability);
+    for names in [Names::Known, Names::Asked] {
+        for affected in Affected::ALL {
+            for durability in Durability::ALL {
+                block(&mut text, outcomes, (affected, durability, names));
+            }
         }
     }
     text.push_str(LEGEND);
@@ -41,9 +43,11 @@ pub fn totals(outcomes: &[Outcome]) -> String {
         lawful.filter(|mark| counted(mark)).count()
     };
     let violations = outcomes.iter().filter(|it| it.found.is_err()).count();
+    let told_after = outcomes.iter().filter_map(|it| it.told_after);
+    let slowest = outcomes.iter().max_by_key(|it| it.took);
     format!(
         "{} cells, {violations} violations ({} ok, {} some, {} errors, {} told, {} late, {} refused); \
-         the slowest failure was told of after {:?}",
+         the slowest failure was told of after {:?}; the slowest program, {}",
         outcomes.len(),
         count(|mark| *mark == Mark::Complete),
         count(|mark| *mark == Mark::Degraded),
@@ -51,11 +55,8 @@ pub fn totals(outcomes: &[Outcome]) -> String {
         count(|mark| matches!(mark, Mark::Told(_))),
         late(outcomes),
         count(|mark| *mark == Mark::Refused),
-        outcomes
-            .iter()
-            .filter_map(|it| it.told_after)
-            .max()
-            .unwrap_or_default(),
+        told_after.max().unwrap_or_default(),
+        slowest.map_or_else(String::new, |it| format!("{}, took {:?}", it.cell, it.took)),
     )
 }
 
@@ -77,13 +78,21 @@ pub fn violations(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn block(text: &mut String, outcomes: &[Outcome], affected: Affected, durability: Durability) {
+fn block(
+    text: &mut String,
+    outcomes: &[Outcome],
+    (affected, durability, names): (Affected, Durability, Names),
+) {
     let name = |width, text: &str| format!("{text:<width$}");
     let _ = writeln!(
         text,
-        "affected: {}, --durability {}",
+        "affected: {}, --durability {}, {}",
         affected.name(),
-        durability.name()
+        durability.name(),
+        match names {
+            Names::Known => "names known before",
+            Names::Asked => "names asked for (--ttl 0s)",
+        }
     );
     let mut head = name(13, "");
     for trouble in Trouble::ALL {
@@ -96,7 +105,7 @@ fn block(text: &mut String, outcomes: &[Outcome], affected: Affected, durability
             let is_it = |cell: &Cell| {
                 cell.program.name == program.name
                     && cell.case.trouble == trouble
-                    && cell.case.durability == durability
+                    && (cell.case.durability, cell.case.names) == (durability, names)
                     && (cell.case.affected == affected || trouble == Trouble::None)
             };
             let outcome = outcomes.iter().find(|outcome| is_it(&outcome.cell));

@@ -155,6 +155,14 @@ impl Trouble {
         }
     }
 
+    /// Returns the error of a listing of a target that fails so; nothing if it does not fail.
+    pub fn of_listings(self) -> Option<Errno> {
+        match self {
+            Self::Precondition | Self::Full | Self::DiskFull => None,
+            _ => self.errno(),
+        }
+    }
+
     /// Tells whether it breaks reads in a way of its own, so that a reader is asked too.
     pub fn breaks_reads(self) -> bool {
         matches!(self, Self::SlowDrip | Self::WrongHash | Self::CutBody)
