@@ -100,22 +100,25 @@ impl Told {
         let status = mounted.status();
         let of_this = |entry: &&serde_json::Value| entry["artifact"] == key;
         let listed = |name: &str| {
-            let list = status[name].as_array();
-            list.and_then(|list| list.iter().find(of_this))
+            let list = status[name].as_array().into_iter().flatten();
+            list.filter(of_this).collect::<Vec<_>>()
         };
-        let kept = listed("unpushed").and_then(|kept| kept["path"].as_str());
+        // An editor whose save has failed may push the old content back, which fails as well.
+        let mut kept = listed("unpushed")
+            .into_iter()
+            .filter_map(|it| it["path"].as_str());
         let told = |kind: &str| mounted.events(kind).iter().any(|event| of_this(&event));
         let counted = |verdict: &str| {
             mounted.metric(&format!("atlasfs_pushes_total{{verdict=\"{verdict}\"}}")) > 0
         };
         Self {
-            status: status["healthy"] == false && listed("errors").is_some(),
+            status: status["healthy"] == false && !listed("errors").is_empty(),
             events: told("push-failed") || told("conflict"),
             metrics: counted("failed") || counted("conflict"),
             attribute: mounted
                 .xattr(key, "error")
                 .is_some_and(|error| error.contains("can't push")),
-            bytes: kept.is_some_and(|path| mounted.cat(path).stdout == content),
+            bytes: kept.any(|path| mounted.cat(path).stdout == content),
         }
     }
 }
