@@ -20,6 +20,9 @@ pub(super) enum Wish {
     Read,
     /// To write: the look-up that follows makes an inode for it.
     Write,
+    /// To rename a scratch file onto the artifact's name: it is told once more that this is a
+    /// conflict, without another push.
+    Rename,
 }
 
 /// The kernel comes back at once, but may have to wait for a target on its way. What is older

@@ -154,6 +154,18 @@ impl Working {
         Ok(())
     }
 
+    /// Takes over the bytes of a scratch file that has become the artifact, with its open handles.
+    pub(super) fn adopt(&self, staging: Option<File>, handles: u32, base: Base, is_pushed: bool) {
+        let mut state = lock(&self.state);
+        state.staging = staging;
+        state.handles = handles;
+        state.base = base;
+        if !is_pushed {
+            state.change += 1;
+            state.written = true;
+        }
+    }
+
     /// Closes a handle; the last one gives the staging file back. Says first what is left.
     pub(super) fn left(&self) -> Left {
         let state = lock(&self.state);
@@ -284,7 +296,8 @@ impl State {
     }
 }
 
-fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Bytes> {
+/// Reads exactly so many bytes.
+pub(super) fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, offset)?;
     Ok(bytes.into())

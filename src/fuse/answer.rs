@@ -96,9 +96,14 @@ fn bare(listed: &DirEntry) -> Attr {
         kind: listed.kind,
         perm: match listed.kind {
             FileKind::Directory => 0o755,
-            FileKind::File => 0o644,
+            FileKind::File | FileKind::Symlink => 0o644,
         },
         size: 0,
         time: SystemTime::UNIX_EPOCH,
+        accessed: SystemTime::UNIX_EPOCH,
+        changed: SystemTime::UNIX_EPOCH,
+        links: 1,
+        uid: None,
+        gid: None,
     }
 }

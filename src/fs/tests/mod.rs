@@ -7,5 +7,7 @@ mod offline;
 mod pull;
 mod push;
 mod recovery;
+mod rename;
 mod resilience;
+mod scratch;
 mod simulation;

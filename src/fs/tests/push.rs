@@ -153,6 +153,7 @@ async fn truncate_by_path_is_a_push() {
     let pid = world.pid();
     let set = crate::fs::SetAttr {
         size: Some(V1.len() as u64),
+        ..crate::fs::SetAttr::default()
     };
     let ino = world.walk("app/schema", pid).await.unwrap().ino;
     let bounced = world.fs.clone().setattr(ino, None, set, pid).await;
