@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::bounce::Wish;
 use super::directory::kind;
 use super::handle::Handle;
 use super::node::Node;
+use super::working::Working;
 use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs};
 use crate::artifact::MAX_NAME_BYTES;
 
@@ -18,8 +18,7 @@ impl Fs {
     /// [`Error::Stale`] for an inode that is no more.
     pub async fn getattr(self: Arc<Self>, ino: u64, fh: Option<u64>) -> Result<(Attr, Duration)> {
         if let Some(Handle::Working { working, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
-            let (size, time) = working.attributes();
-            return Ok((self.attr(ino, FileKind::File, size, time), Duration::ZERO));
+            return Ok((self.attr_of(ino, &working), Duration::ZERO));
         }
         let node = self.node(ino)?;
         let entry = self.entry(ino, &node);
@@ -78,14 +77,25 @@ impl Fs {
             }
             Node::Blank(_) => (FileKind::File, 0, started, Duration::ZERO, Duration::ZERO),
             Node::Working(working) => {
-                let (size, time) = working.attributes();
-                (FileKind::File, size, time, Duration::ZERO, Duration::ZERO)
+                return Entry {
+                    attr: self.attr_of(ino, working),
+                    entry_ttl: Duration::ZERO,
+                    attr_ttl: Duration::ZERO,
+                };
             }
         };
         Entry {
             attr: self.attr(ino, kind, size, time),
             entry_ttl,
             attr_ttl,
+        }
+    }
+
+    fn attr_of(&self, ino: u64, working: &Working) -> Attr {
+        let (size, time) = working.attributes();
+        Attr {
+            shown: working.shown().unwrap_or(ino),
+            ..self.attr(ino, FileKind::File, size, time)
         }
     }
 
@@ -98,6 +108,7 @@ impl Fs {
         };
         Attr {
             ino,
+            shown: ino,
             kind,
             perm,
             size,
@@ -146,8 +157,8 @@ impl Fs {
         match &node {
             Node::Working(working) if working.is_open() => working.set_size(size, self.now())?,
             Node::Working(_) => self.truncate_apart(ino, size, pid).await?,
-            Node::Content(id, _) | Node::Blank(id) => {
-                if self.send_back(pid, id, Wish::Write) {
+            Node::Content(..) | Node::Blank(_) => {
+                if self.send_back_to_write(pid, ino, &node) {
                     return Err(Error::Stale);
                 }
                 self.truncate_apart(ino, size, pid).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bounce::Wish;
+use super::bounce::{Seen, Wish};
 use super::handle::Handle;
 use super::node::Node;
 use super::working::{Working, local};
@@ -109,7 +109,20 @@ impl Fs {
     /// Sends a thread back to look the name up again; `false` if it has been, or can't be told
     /// from others: threads of foreign pid namespaces all come as 0.
     pub(super) fn send_back(&self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
-        pid != 0 && lock(&self.bounces).send_back(pid, id, wish)
+        pid != 0 && lock(&self.bounces).send_back(pid, id, wish, None)
+    }
+
+    /// Sends a writer back, who is to get an inode of its own that shows the number of this one.
+    pub(super) fn send_back_to_write(&self, pid: u32, ino: u64, node: &Node) -> bool {
+        let (id, seen) = match node {
+            Node::Content(id, known) => {
+                let revision = known.revision;
+                (id, Some(Seen { ino, revision }))
+            }
+            Node::Blank(id) => (id, None),
+            _ => return false,
+        };
+        pid != 0 && lock(&self.bounces).send_back(pid, id, Wish::Write, seen)
     }
 
     pub(super) async fn open_for_writing(
@@ -119,7 +132,11 @@ impl Fs {
         pid: u32,
     ) -> Result<Opened> {
         self.writable()?;
-        match self.node(ino)? {
+        let node = self.node(ino)?;
+        if self.send_back_to_write(pid, ino, &node) {
+            return Err(Error::Stale);
+        }
+        match node {
             Node::Working(working) => {
                 lock(&self.bounces).take(pid, working.id(), Wish::Write);
                 lock(&self.reads).forget(pid, working.id());
@@ -127,9 +144,6 @@ impl Fs {
                 Ok(self.opened_working(ino, working, how, false))
             }
             Node::Content(id, _) | Node::Blank(id) => {
-                if self.send_back(pid, &id, Wish::Write) {
-                    return Err(Error::Stale);
-                }
                 // Sent back, and here again without a look-up: opened through /proc/self/fd. The
                 // inode is shared with readers, so the kernel must not keep these pages.
                 let working = Arc::new(self.working(&id, None, 0));

@@ -77,7 +77,16 @@ impl Fs {
             Node::Content(_, known) => known.size,
             _ => 0,
         };
-        Ok(Node::Working(Arc::new(self.working(id, suffix, size))))
+        // The number that stat(2) has told, if that was of this very content.
+        let seen = lock(&self.bounces).seen(pid, id);
+        let shown = match (&node, seen) {
+            (Node::Content(_, known), Some(seen)) if known.revision == seen.revision => {
+                Some(seen.ino)
+            }
+            _ => None,
+        };
+        let working = self.working(id, suffix, size).showing(shown);
+        Ok(Node::Working(Arc::new(working)))
     }
 
     /// Pulls the content for a reader who has been overtaken by a push already: its open finds it

@@ -22,6 +22,9 @@ pub enum FileKind {
 pub struct Attr {
     /// The inode's number.
     pub ino: u64,
+    /// The number that programs are told: a writer's own inode says that of the content it has
+    /// been opened on. vim, for one, won't write to a file whose number is not what stat(2) said.
+    pub shown: u64,
     /// What it is.
     pub kind: FileKind,
     /// Permission bits.

@@ -19,6 +19,8 @@ pub(super) struct Working {
     id: ArtifactId,
     suffix: Option<Format>,
     max_size: u64,
+    /// The inode of the content that it was looked up for.
+    shown: Option<u64>,
     state: Mutex<State>,
     /// Held while a push of these bytes is under way: the two flushes of a duplicated descriptor
     /// are one push.
@@ -84,6 +86,7 @@ impl Working {
             id,
             suffix,
             max_size,
+            shown: None,
             state: Mutex::new(State {
                 staging: None,
                 size,
@@ -98,6 +101,16 @@ impl Working {
             }),
             turn: tokio::sync::Mutex::new(()),
         }
+    }
+
+    /// Shows the number of this inode to programs.
+    pub(super) fn showing(self, shown: Option<u64>) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Returns the number of the inode that programs are to see.
+    pub(super) fn shown(&self) -> Option<u64> {
+        self.shown
     }
 
     /// Returns the artifact.

@@ -120,6 +120,7 @@ mod tests {
         let owner = Owner { uid: 5, gid: 6 };
         let mut attr = Attr {
             ino: 9,
+            shown: 9,
             kind: FileKind::File,
             perm: 0o644,
             size: 513,
