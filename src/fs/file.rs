@@ -9,7 +9,7 @@ use super::bounce::{Seen, Wish};
 use super::handle::Handle;
 use super::node::Node;
 use super::working::{Working, local};
-use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, lock};
+use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, SetAttr, lock};
 use crate::artifact::ArtifactId;
 use crate::registry::{Base, Known};
 
@@ -287,6 +287,34 @@ impl Fs {
                 Some(working) => working.write(offset, data, append, self.now()),
                 None => scratch.write(offset, data, append, self.now()),
             },
+            _ => Err(Error::BadHandle),
+        }
+    }
+
+    /// Makes a file at least so long, with zeroes: fallocate(2) without any mode.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooBig`], [`Error::NoSpace`], [`Error::BadHandle`].
+    pub fn allocate(&self, fh: u64, offset: u64, length: u64) -> Result<()> {
+        let end = offset.checked_add(length).ok_or(Error::TooBig)?;
+        let handle = self.handle(fh)?;
+        if let Some(working) = handle.working() {
+            return match working.attributes().0 < end {
+                true => working.set_size(end, self.now()),
+                false => Ok(()),
+            };
+        }
+        match handle {
+            Handle::Scratch { scratch, .. } if scratch.now().size >= end => Ok(()),
+            Handle::Scratch { scratch, .. } => {
+                let size = Some(end);
+                let set = SetAttr {
+                    size,
+                    ..SetAttr::default()
+                };
+                scratch.set(&set, self.now())
+            }
             _ => Err(Error::BadHandle),
         }
     }

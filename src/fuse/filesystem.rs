@@ -544,14 +544,18 @@ impl fuser::Filesystem for Bridge {
         &self,
         _req: &Request,
         _ino: INodeNo,
-        _fh: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        // libc then falls back to writing.
-        reply.error(Errno::EOPNOTSUPP);
+        if mode != 0 {
+            // Whoever wants a hole, or room that doesn't show, does without.
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let work = || self.fs.allocate(fh.0, offset, length);
+        self.dispatcher.run_here("fallocate", reply, work, done);
     }
 
     fn lseek(

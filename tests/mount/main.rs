@@ -29,6 +29,7 @@ mod program;
 mod readers;
 mod refused;
 mod saves;
+mod scratch;
 mod secrets;
 mod startup;
 mod store;
