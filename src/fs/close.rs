@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::handle::Handle;
+use super::scratch::Scratch;
 use super::working::{Left, Working};
 use super::{Error, Fs, Result, lock};
 use crate::artifact::ArtifactId;
@@ -17,9 +18,11 @@ impl Fs {
     ///
     /// What the push answers.
     pub async fn flush(self: Arc<Self>, fh: u64) -> Result<()> {
-        match self.handle(fh)?.working() {
-            Some(working) => self.push_apart(working).await,
-            None => Ok(()),
+        let handle = self.handle(fh)?;
+        match (handle.working(), handle) {
+            (Some(working), _) => self.push_apart(working).await,
+            (None, Handle::Scratch { scratch, .. }) => self.refuse_plan(&scratch),
+            (None, _) => Ok(()),
         }
     }
 
@@ -30,6 +33,18 @@ impl Fs {
     /// What the push answers.
     pub async fn fsync(self: Arc<Self>, fh: u64) -> Result<()> {
         self.flush(fh).await
+    }
+
+    /// Refuses to keep as a scratch file what its writer must think is pushed by this close.
+    fn refuse_plan(&self, scratch: &Scratch) -> Result<()> {
+        if !scratch.is_meant_as_plan(self.registry.settings().max_size) {
+            return Ok(());
+        }
+        let message = "a plan of this name is not pushed, for tools give such names to files of \
+                       their own: give it another, as file name and as label";
+        self.registry
+            .tell(Event::new(Level::Warn, "refused", message));
+        Err(Error::NotPermitted)
     }
 
     /// Drops a handle; pushes as a last resort what no close has tried to push.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::PREFIX;
 use super::budget::Budget;
 use super::state::{Content, State};
-use crate::artifact::{ArtifactId, Format};
+use crate::artifact::{ArtifactId, Format, PlanName, check_plan};
 use crate::fs::working::{Working, local, read_at};
 use crate::fs::{Error, Result, SetAttr, lock};
 use crate::registry::Base;
@@ -86,6 +86,7 @@ impl Scratch {
             links: 0,
             change: 0,
             writer: 0,
+            plan: None,
             tried: None,
             perm,
             uid: None,
@@ -177,6 +178,21 @@ impl Scratch {
     /// Takes note of who writes.
     pub(in crate::fs) fn written_by(&self, pid: u32) {
         lock(&self.state).writer = pid;
+    }
+
+    /// Takes note that its name could be a plan's as well.
+    pub(super) fn could_be(&self, plan: Option<PlanName>) {
+        lock(&self.state).plan = plan;
+    }
+
+    /// Tells whether what is in it is the very plan that its name would be: whoever wrote that meant
+    /// a push.
+    pub(in crate::fs) fn is_meant_as_plan(&self, max_size: u64) -> bool {
+        let plan = lock(&self.state).plan.clone();
+        plan.is_some_and(|plan| {
+            let snapshot = self.snapshot(max_size);
+            snapshot.is_ok_and(|snapshot| check_plan(&snapshot.bytes, &plan).is_ok())
+        })
     }
 
     /// Reads from an open one.

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use super::{Kind, Place, Scratch};
+use crate::artifact::PlanName;
 use crate::fs::handle::Handle;
 use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, text, why_not};
 use crate::fs::node::Node;
@@ -79,6 +80,10 @@ impl Fs {
             return Err(Error::Exists);
         }
         let made = tree.make(kind, perm, self.now())?;
+        if let Node::Plans(_) = parent {
+            let plan = name.to_str().and_then(|name| PlanName::parse(name).ok());
+            made.could_be(plan);
+        }
         tree.insert(place, name.to_owned(), Arc::clone(&made));
         Ok(made)
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tempfile::TempPath;
 
 use super::budget::Budget;
-use crate::artifact::ArtifactId;
+use crate::artifact::{ArtifactId, PlanName};
 use crate::fs::working::{Working, local};
 use crate::fs::{Error, Result};
 use crate::registry::Base;
@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) change: u64,
     /// The thread that has opened it for writing last.
     pub(super) writer: u32,
+    /// The plan that it would be, if tools made no files of such names.
+    pub(super) plan: Option<PlanName>,
     /// What a rename onto this artifact's name was to replace, and has failed to.
     pub(super) tried: Option<(ArtifactId, Base)>,
     pub(super) perm: u16,

@@ -406,3 +406,19 @@ async fn open_scratch_files_count_against_the_bound_of_open_files() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_plan_whose_own_name_is_a_scratch_files_is_refused_by_its_close() {
+    let world = world().await;
+    let plan = |label: &str| {
+        format!("plan \"{label}\" {{\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}}\n")
+    };
+    for name in ["seditions", "p1.tmp"] {
+        let path = format!("app/plans/{name}");
+        let pushed = world.cp(&path, plan(name).as_bytes()).await;
+        assert_eq!(pushed, Err(Error::NotPermitted), "{name}");
+        // On its way to the name of its label it is what it seems to be.
+        world.cp(&path, plan("p1").as_bytes()).await.unwrap();
+    }
+    nothing_else_was_pushed(&world);
+}
