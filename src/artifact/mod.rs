@@ -2,9 +2,11 @@
 
 mod document;
 mod name;
+mod scratch;
 mod stamp;
 
 pub use document::{Format, Rejection, check_plan, check_schema};
 pub use name::{ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName};
+pub use scratch::{is_made_of, is_probe, is_scratch};
 pub(crate) use stamp::nanos;
 pub use stamp::{Sha256, Stamp, StampClock, when_from_text, when_to_text};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::scratch::is_scratch;
+
 /// The longest repository or plan name, in bytes: Linux's `NAME_MAX`, so that every name a store
 /// may hold is one that a directory entry can carry.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -110,9 +112,11 @@ pub enum Item {
 
 impl Item {
     /// Parses the part of a store's key that follows the repository: `schema` or `plans/<name>`.
+    /// A name that tools make for files of their own is no plan's.
     pub fn from_key(key: &str) -> Option<Self> {
         match key.split_once('/') {
             None => (key == "schema").then_some(Item::Schema),
+            Some(("plans", name)) if is_scratch(name.as_bytes()) => None,
             Some(("plans", name)) => PlanName::parse(name).ok().map(Item::Plan),
             Some(_) => None,
         }
@@ -201,6 +205,8 @@ mod tests {
             "schema/x",
             "other",
             "plans/../x",
+            "plans/sedAbC123",
+            "plans/p1.tmp",
         ] {
             assert_eq!(Item::from_key(foreign), None, "{foreign:?}");
         }

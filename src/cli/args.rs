@@ -177,6 +177,10 @@ struct MountArgs {
         help_heading = "Pushing"
     )]
     max_open_files: usize,
+    /// Bound of what editors and tools keep beside the artifacts, in all: swap files, backups, files
+    /// on their way. Beyond it a write says ENOSPC. Default 256MiB: sixteen of the largest artifacts
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "This machine")]
+    scratch_size: u64,
 
     /// Deadline of names and attributes. Default 2s: a shell that hangs longer gets interrupted
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
@@ -367,6 +371,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         validate: !args.no_validate,
         fallback_on: args.fallback_on,
         max_open_files: args.max_open_files,
+        scratch_size: args.scratch_size,
         owner: Owner {
             uid: args.uid.unwrap_or(this_process.uid),
             gid: args.gid.unwrap_or(this_process.gid),

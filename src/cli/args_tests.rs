@@ -52,7 +52,7 @@ fn every_flag_reaches_the_settings() {
          --metadata-timeout 1s --read-timeout 2s --push-timeout 1m --ttl 0 --max-size 1M \
          --cache-size 2M --state-dir /s --allow-delete --read-only --allow-other --no-validate \
          --fallback-on not-found,denied --log-level debug --log-format json --log-file /l \
-         --disk-cache-size 0 --cache-dir /c --uid 7 --gid 8 --max-open-files 9 --breaker 5 --hedge 0 /mnt",
+         --disk-cache-size 0 --cache-dir /c --uid 7 --gid 8 --max-open-files 9 --scratch-size 3MiB --breaker 5 --hedge 0 /mnt",
     );
     assert!(settings.foreground && settings.allow_delete && settings.read_only);
     assert!(settings.allow_other && !settings.validate);
@@ -68,6 +68,7 @@ fn every_flag_reaches_the_settings() {
     assert_eq!(settings.owner, Owner { uid: 7, gid: 8 });
     assert_eq!(settings.log.format, LogFormat::Json);
     assert_eq!(settings.max_open_files, 9);
+    assert_eq!(settings.scratch_size, 3 << 20);
     assert_eq!(settings.breaker, 5);
     assert_eq!(settings.hedge, Duration::ZERO);
     assert_eq!(settings.disk_cache_size, 0);

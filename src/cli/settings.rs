@@ -61,6 +61,8 @@ pub struct MountSettings {
     pub fallback_on: Vec<FallbackOn>,
     /// How many files may be open for writing at a time.
     pub max_open_files: usize,
+    /// How many bytes scratch files may take, all together.
+    pub scratch_size: u64,
     /// Who owns the files.
     pub owner: Owner,
     /// What is logged, how, and where.

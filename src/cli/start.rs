@@ -306,6 +306,7 @@ fn fs_settings(settings: &MountSettings) -> fs::Settings {
         read_only: settings.read_only,
         allow_delete: settings.allow_delete,
         max_writers: settings.max_open_files,
+        scratch_bytes: settings.scratch_size,
         mount: registry::Mount {
             dir: settings.dir.display().to_string(),
             started: SystemTime::now(),

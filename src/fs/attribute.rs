@@ -1,20 +1,14 @@
-//! Attributes, extended attributes, and what an inode may be set to.
+//! Attributes, and what an inode may be set to.
 
-use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-
-use super::bounce::Wish;
+use super::directory::kind;
 use super::handle::Handle;
 use super::node::{Node, Report};
+use super::working::Working;
 use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs};
-use crate::artifact::{MAX_NAME_BYTES, when_to_text};
-use crate::registry::About;
-
-/// The prefix of the extended attributes.
-const PREFIX: &str = "user.atlas.";
+use crate::artifact::MAX_NAME_BYTES;
 
 impl Fs {
     /// Returns the attributes, and for how long the kernel may keep them.
@@ -24,8 +18,7 @@ impl Fs {
     /// [`Error::Stale`] for an inode that is no more.
     pub async fn getattr(self: Arc<Self>, ino: u64, fh: Option<u64>) -> Result<(Attr, Duration)> {
         if let Some(Handle::Working { working, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
-            let (size, time) = working.attributes();
-            return Ok((self.attr(ino, FileKind::File, size, time), Duration::ZERO));
+            return Ok((self.attr_of(ino, &working), Duration::ZERO));
         }
         let node = self.node(ino)?;
         let entry = self.entry(ino, &node);
@@ -37,6 +30,28 @@ impl Fs {
         let ttl = self.registry.settings().ttl;
         let started = self.settings.mount.started;
         let (kind, size, time, entry_ttl, attr_ttl) = match node {
+            // Its name can become an artifact's at any time, and is then another inode.
+            Node::Scratch(scratch) => {
+                let now = scratch.now();
+                let bare = self.attr(ino, kind(node), now.size, now.modified);
+                let attr = Attr {
+                    perm: now.perm,
+                    accessed: now.accessed,
+                    changed: now.changed,
+                    links: match scratch.is_directory() {
+                        true => bare.links,
+                        false => now.links,
+                    },
+                    uid: now.uid,
+                    gid: now.gid,
+                    ..bare
+                };
+                return Entry {
+                    attr,
+                    entry_ttl: Duration::ZERO,
+                    attr_ttl: Duration::ZERO,
+                };
+            }
             Node::Root | Node::Plans(_) | Node::Control => {
                 (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER)
             }
@@ -62,8 +77,11 @@ impl Fs {
             }
             Node::Blank(_) => (FileKind::File, 0, started, Duration::ZERO, Duration::ZERO),
             Node::Working(working) => {
-                let (size, time) = working.attributes();
-                (FileKind::File, size, time, Duration::ZERO, Duration::ZERO)
+                return Entry {
+                    attr: self.attr_of(ino, working),
+                    entry_ttl: Duration::ZERO,
+                    attr_ttl: Duration::ZERO,
+                };
             }
         };
         Entry {
@@ -73,24 +91,41 @@ impl Fs {
         }
     }
 
+    fn attr_of(&self, ino: u64, working: &Working) -> Attr {
+        let (size, time) = working.attributes();
+        Attr {
+            shown: working.shown().unwrap_or(ino),
+            ..self.attr(ino, FileKind::File, size, time)
+        }
+    }
+
     fn attr(&self, ino: u64, kind: FileKind, size: u64, time: SystemTime) -> Attr {
         let perm = match (kind, self.settings.read_only) {
             (FileKind::Directory, false) => 0o755,
             (FileKind::Directory, true) => 0o555,
-            (FileKind::File, false) => 0o644,
-            (FileKind::File, true) => 0o444,
+            (FileKind::File | FileKind::Symlink, false) => 0o644,
+            (FileKind::File | FileKind::Symlink, true) => 0o444,
         };
         Attr {
             ino,
+            shown: ino,
             kind,
             perm,
             size,
             time,
+            accessed: time,
+            changed: time,
+            links: match kind {
+                FileKind::Directory => 2,
+                FileKind::File | FileKind::Symlink => 1,
+            },
+            uid: None,
+            gid: None,
         }
     }
 
-    /// Sets the size; accepts everything else and changes nothing: modes, owners and times are
-    /// nothing that a target could keep.
+    /// Sets the size; accepts everything else, and keeps it for scratch files alone: modes, owners
+    /// and times are nothing that a target could keep.
     ///
     /// # Errors
     ///
@@ -103,6 +138,15 @@ impl Fs {
         pid: u32,
     ) -> Result<(Attr, Duration)> {
         self.writable()?;
+        let node = self.node(ino)?;
+        if let Node::Scratch(scratch) = &node {
+            match (scratch.pushed(), set.size) {
+                (None, _) => scratch.set(&set, self.now())?,
+                (Some(working), Some(size)) => working.set_size(size, self.now())?,
+                (Some(_), None) => {}
+            }
+            return self.getattr(ino, fh).await;
+        }
         let Some(size) = set.size else {
             return self.getattr(ino, fh).await;
         };
@@ -110,12 +154,11 @@ impl Fs {
             working.set_size(size, self.now())?;
             return self.getattr(ino, fh).await;
         }
-        let node = self.node(ino)?;
         match &node {
             Node::Working(working) if working.is_open() => working.set_size(size, self.now())?,
             Node::Working(_) => self.truncate_apart(ino, size, pid).await?,
-            Node::Content(id, _) | Node::Blank(id) => {
-                if self.send_back(pid, id, Wish::Write) {
+            Node::Content(..) | Node::Blank(_) => {
+                if self.send_back_to_write(pid, ino, &node) {
                     return Err(Error::Stale);
                 }
                 self.truncate_apart(ino, size, pid).await?;
@@ -164,89 +207,5 @@ impl Fs {
             block_size: BLOCK,
             name_max: MAX_NAME_BYTES as u32,
         }
-    }
-
-    /// Reads an extended attribute.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoAttribute`].
-    pub async fn getxattr(self: Arc<Self>, ino: u64, name: &OsStr) -> Result<Bytes> {
-        let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let name = name.ok_or(Error::NoAttribute)?;
-        let node = self.node(ino)?;
-        let attributes = self.xattrs(&node).await;
-        let mut attributes = attributes.into_iter();
-        let found = attributes.find(|(known, _)| *known == name);
-        found
-            .map(|(_, value)| value.into())
-            .ok_or(Error::NoAttribute)
-    }
-
-    /// Lists the names of an inode's extended attributes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stale`] for an inode that is no more.
-    pub async fn listxattr(self: Arc<Self>, ino: u64) -> Result<Vec<String>> {
-        let node = self.node(ino)?;
-        let attributes = self.xattrs(&node).await.into_iter();
-        Ok(attributes
-            .map(|(name, _)| format!("{PREFIX}{name}"))
-            .collect())
-    }
-
-    async fn xattrs(&self, node: &Node) -> Vec<(&'static str, String)> {
-        let Some(id) = node.artifact() else {
-            return Vec::new();
-        };
-        if matches!(node, Node::Content(_, known) if known.stamp.is_none()) {
-            // Only the content tells its hash; what can't be read now has fewer attributes.
-            let _ = self.registry.pull(id).await;
-        }
-        let mut attributes = vec![("url", id.atlas_url())];
-        let Some(about) = self.registry.about(id) else {
-            return attributes;
-        };
-        let About {
-            known,
-            source,
-            stale,
-            pending,
-            error,
-            receipt,
-        } = about;
-        if let Some(stamp) = known.and_then(|known| known.stamp) {
-            attributes.push(("version", version(stamp.when)));
-            attributes.push(("sha256", stamp.sha256.to_string()));
-        }
-        attributes.extend(source.map(|source| ("source", source)));
-        attributes.extend(stale.map(|stale| ("stale", stale.as_secs().to_string())));
-        if !pending.is_empty() {
-            attributes.push(("pending", pending.join(" ")));
-        }
-        attributes.extend(error.map(|error| ("error", error)));
-        attributes.extend(receipt.map(|receipt| ("push", receipt)));
-        attributes
-    }
-}
-
-/// Writes a stamp's time as Atlas writes a version: `YYYYMMDDhhmmss`, UTC.
-fn version(when: u64) -> String {
-    let digits = when_to_text(when);
-    digits
-        .chars()
-        .filter(char::is_ascii_digit)
-        .take(14)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_is_atlas_time() {
-        assert_eq!(version(1_725_989_864_000_000_001), "20240910173744");
     }
 }

@@ -20,6 +20,9 @@ pub(super) enum Wish {
     Read,
     /// To write: the look-up that follows makes an inode for it.
     Write,
+    /// To rename a scratch file onto the artifact's name: it is told once more that this is a
+    /// conflict, without another push.
+    Rename,
 }
 
 /// The kernel comes back at once, but may have to wait for a target on its way. What is older
@@ -29,25 +32,53 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How many bounces are remembered before old ones are swept out.
 const MANY: usize = 1_000;
 
+/// The inode that a thread wanted to open, and which content of the artifact that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) ino: u64,
+    pub(super) revision: u64,
+}
+
+/// A thread that was sent back.
+#[derive(Debug)]
+struct Waiting {
+    wish: Wish,
+    since: Instant,
+    seen: Option<Seen>,
+}
+
 /// Who was sent back, and why.
 #[derive(Debug, Default)]
 pub(super) struct Bounces {
-    waiting: HashMap<(u32, ArtifactId), (Wish, Instant)>,
+    waiting: HashMap<(u32, ArtifactId), Waiting>,
 }
 
 impl Bounces {
     /// Sends a thread back; `false` if it has just been sent back for the same wish, and is to be
     /// served as well as it can be.
-    pub(super) fn send_back(&mut self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
+    pub(super) fn send_back(
+        &mut self,
+        pid: u32,
+        id: &ArtifactId,
+        wish: Wish,
+        seen: Option<Seen>,
+    ) -> bool {
         if self.take(pid, id, wish) {
             return false;
         }
         if self.waiting.len() >= MANY {
-            self.waiting.retain(|_, (_, at)| at.elapsed() < PATIENCE);
+            self.waiting
+                .retain(|_, waiting| waiting.since.elapsed() < PATIENCE);
         }
-        self.waiting
-            .insert((pid, id.clone()), (wish, Instant::now()));
+        let since = Instant::now();
+        let waiting = Waiting { wish, since, seen };
+        self.waiting.insert((pid, id.clone()), waiting);
         true
+    }
+
+    /// Returns what a thread that was sent back wanted to open.
+    pub(super) fn seen(&self, pid: u32, id: &ArtifactId) -> Option<Seen> {
+        self.waiting.get(&(pid, id.clone()))?.seen
     }
 
     /// Tells whether a thread was sent back for this wish and has not opened anything since.
@@ -56,7 +87,7 @@ impl Bounces {
             return false;
         }
         let waiting = self.waiting.get(&(pid, id.clone()));
-        waiting.is_some_and(|(waiting, at)| *waiting == wish && at.elapsed() < PATIENCE)
+        waiting.is_some_and(|waiting| waiting.wish == wish && waiting.since.elapsed() < PATIENCE)
     }
 
     /// Tells whether a thread was sent back for this wish, and forgets it.
@@ -84,15 +115,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_thread_is_sent_back_once() {
         let mut bounces = Bounces::default();
-        assert!(bounces.send_back(1, &id("a"), Wish::Write));
-        assert!(!bounces.send_back(1, &id("a"), Wish::Write));
-        assert!(bounces.send_back(1, &id("a"), Wish::Write));
+        assert!(bounces.send_back(1, &id("a"), Wish::Write, None));
+        assert!(!bounces.send_back(1, &id("a"), Wish::Write, None));
+        assert!(bounces.send_back(1, &id("a"), Wish::Write, None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_the_thread_that_was_sent_back_gets_what_it_wants() {
         let mut bounces = Bounces::default();
-        bounces.send_back(1, &id("a"), Wish::Write);
+        bounces.send_back(1, &id("a"), Wish::Write, None);
         assert!(!bounces.take(2, &id("a"), Wish::Write));
         assert!(!bounces.take(1, &id("b"), Wish::Write));
         assert!(!bounces.take(1, &id("a"), Wish::Read));
@@ -103,11 +134,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_thread_that_does_not_come_back_is_forgotten() {
         let mut bounces = Bounces::default();
-        bounces.send_back(1, &id("a"), Wish::Write);
+        bounces.send_back(1, &id("a"), Wish::Write, None);
         tokio::time::advance(PATIENCE).await;
         assert!(!bounces.take(1, &id("a"), Wish::Write));
         for pid in 0..3_000 {
-            bounces.send_back(pid, &id("a"), Wish::Read);
+            bounces.send_back(pid, &id("a"), Wish::Read, None);
             tokio::time::advance(PATIENCE / 500).await;
         }
         assert!(bounces.waiting.len() <= MANY);

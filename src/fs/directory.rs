@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::handle::{Directory, Handle};
 use super::node::Node;
+use super::scratch::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
 use crate::artifact::{ArtifactId, Item, RepoName};
 
@@ -52,7 +53,9 @@ impl Fs {
         };
         self.let_go(&directory);
         if offset == 0 {
-            let entries = self.entries(&self.node(directory.ino)?).await?;
+            let node = self.node(directory.ino)?;
+            let mut entries = self.entries(&node).await?;
+            entries.extend(self.list_scratch(&node));
             lock(&directory.listing).entries = entries.into();
         }
         let entries = Arc::clone(&lock(&directory.listing).entries);
@@ -143,6 +146,7 @@ impl Fs {
             }
             Node::Control => self.list_control(),
             Node::KeptDir(dir) => self.list_kept(dir),
+            Node::Scratch(_) => Vec::new(),
             _ => return Err(Error::NotDirectory),
         })
     }
@@ -171,9 +175,11 @@ impl Fs {
     }
 }
 
-fn kind(node: &Node) -> FileKind {
-    match node.is_directory() {
-        true => FileKind::Directory,
-        false => FileKind::File,
+/// Returns what a node is.
+pub(super) fn kind(node: &Node) -> FileKind {
+    match node {
+        Node::Scratch(scratch) if matches!(scratch.kind, Kind::Symlink(_)) => FileKind::Symlink,
+        node if node.is_directory() => FileKind::Directory,
+        _ => FileKind::File,
     }
 }

@@ -1,18 +1,17 @@
-//! Opening, reading, writing and closing files.
+//! Opening, reading and writing files.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
 
-use super::bounce::Wish;
+use super::bounce::{Seen, Wish};
 use super::handle::Handle;
 use super::node::{Node, Report};
-use super::working::{Left, Working, local};
-use super::{Entry, Error, Fs, OpenHow, Opened, Result, lock};
+use super::working::{Working, local};
+use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, SetAttr, lock};
 use crate::artifact::ArtifactId;
-use crate::registry::{Base, Event, Known, Level};
+use crate::registry::{Base, Known};
 
 impl Fs {
     /// Opens a file.
@@ -22,10 +21,25 @@ impl Fs {
     /// [`Error::Stale`] sends the kernel back to look the name up again: for a reader whose inode
     /// is no longer the newest content, and for a writer, who gets an inode of its own.
     pub async fn open(self: Arc<Self>, ino: u64, how: OpenHow, pid: u32) -> Result<Opened> {
+        let node = self.node(ino)?;
+        if let Node::Scratch(scratch) = &node {
+            if how.write || how.truncate {
+                self.writable()?;
+            }
+            return match scratch.pushed() {
+                None => self.open_scratch(ino, scratch, how, pid),
+                // Through /proc/self/fd: whoever has it open works on the artifact.
+                Some(working) if working.is_open() => {
+                    self.open_working(&working, how, Start::Newest).await?;
+                    Ok(self.opened_working(ino, working, how, false))
+                }
+                Some(_) => Err(Error::Stale),
+            };
+        }
         if how.write || how.truncate {
             return self.open_for_writing(ino, how, pid).await;
         }
-        let (handle, keep_cache) = match self.node(ino)? {
+        let (handle, keep_cache) = match node {
             Node::Content(id, known) => self.open_content(&id, &known, pid).await?,
             // Nobody has touched it but a push that failed: to read it as empty would mean
             // "drop everything".
@@ -73,6 +87,7 @@ impl Fs {
         };
         if is_newest {
             lock(&self.bounces).take(pid, id, Wish::Read);
+            lock(&self.reads).note(pid, id, Base::of(Some(known)));
         } else if self.send_back(pid, id, Wish::Read) {
             return Err(Error::Stale);
         }
@@ -83,15 +98,31 @@ impl Fs {
         {
             // Sent back, and overtaken again: what was looked up a moment ago is given whole.
             // Newer bytes under this inode's size would be cut off by whoever trusts in it.
+            lock(&self.reads).note(pid, id, Base::of(Some(known)));
             return Ok((Handle::Bytes(bytes), true));
         }
-        Ok((Handle::Bytes(pulled?.bytes), is_newest))
+        let pulled = pulled?;
+        lock(&self.reads).note(pid, id, Base::of(Some(&pulled.known)));
+        Ok((Handle::Bytes(pulled.bytes), is_newest))
     }
 
     /// Sends a thread back to look the name up again; `false` if it has been, or can't be told
     /// from others: threads of foreign pid namespaces all come as 0.
     pub(super) fn send_back(&self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
-        pid != 0 && lock(&self.bounces).send_back(pid, id, wish)
+        pid != 0 && lock(&self.bounces).send_back(pid, id, wish, None)
+    }
+
+    /// Sends a writer back, who is to get an inode of its own that shows the number of this one.
+    pub(super) fn send_back_to_write(&self, pid: u32, ino: u64, node: &Node) -> bool {
+        let (id, seen) = match node {
+            Node::Content(id, known) => {
+                let revision = known.revision;
+                (id, Some(Seen { ino, revision }))
+            }
+            Node::Blank(id) => (id, None),
+            _ => return false,
+        };
+        pid != 0 && lock(&self.bounces).send_back(pid, id, Wish::Write, seen)
     }
 
     pub(super) async fn open_for_writing(
@@ -101,16 +132,18 @@ impl Fs {
         pid: u32,
     ) -> Result<Opened> {
         self.writable()?;
-        match self.node(ino)? {
+        let node = self.node(ino)?;
+        if self.send_back_to_write(pid, ino, &node) {
+            return Err(Error::Stale);
+        }
+        match node {
             Node::Working(working) => {
                 lock(&self.bounces).take(pid, working.id(), Wish::Write);
+                lock(&self.reads).forget(pid, working.id());
                 self.open_working(&working, how, Start::Newest).await?;
                 Ok(self.opened_working(ino, working, how, false))
             }
             Node::Content(id, _) | Node::Blank(id) => {
-                if self.send_back(pid, &id, Wish::Write) {
-                    return Err(Error::Stale);
-                }
                 // Sent back, and here again without a look-up: opened through /proc/self/fd. The
                 // inode is shared with readers, so the kernel must not keep these pages.
                 let working = Arc::new(self.working(&id, None, 0));
@@ -138,8 +171,14 @@ impl Fs {
         parent: u64,
         name: &OsStr,
         how: OpenHow,
+        making: Making,
     ) -> Result<(Entry, Opened)> {
-        let (id, suffix) = self.parse_new(parent, name)?;
+        self.writable()?;
+        let parent = self.node(parent)?;
+        if Self::scratch_place(&parent, name)?.is_some() {
+            return self.create_scratch(&parent, name, how, making);
+        }
+        let (id, suffix) = self.parse_new(&parent, name)?;
         let exists =
             self.resolve(&id, suffix).await?.is_some() || lock(&self.local).is_touched(&id, suffix);
         if exists && how.exclusive {
@@ -209,7 +248,7 @@ impl Fs {
         }
     }
 
-    fn insert(&self, ino: u64, handle: Handle) -> u64 {
+    pub(super) fn insert(&self, ino: u64, handle: Handle) -> u64 {
         self.remember(ino);
         lock(&self.handles).insert(ino, handle)
     }
@@ -235,6 +274,10 @@ impl Fs {
             }
             Handle::Working { working, .. } => working.read(offset, size),
             Handle::Orders => Ok(Bytes::new()),
+            Handle::Scratch { scratch, .. } => match scratch.pushed() {
+                Some(working) => working.read(offset, size),
+                None => scratch.read(offset, size),
+            },
             Handle::Directory(_) => Err(Error::IsDirectory),
         }
     }
@@ -248,121 +291,40 @@ impl Fs {
         match self.handle(fh)? {
             Handle::Working { working, append } => working.write(offset, data, append, self.now()),
             Handle::Orders => self.order(data),
+            Handle::Scratch { scratch, append } => match scratch.pushed() {
+                Some(working) => working.write(offset, data, append, self.now()),
+                None => scratch.write(offset, data, append, self.now()),
+            },
             _ => Err(Error::BadHandle),
         }
     }
 
-    /// Pushes what the handle has not pushed yet (close of one descriptor).
+    /// Makes a file at least so long, with zeroes: fallocate(2) without any mode.
     ///
     /// # Errors
     ///
-    /// What the push answers.
-    pub async fn flush(self: Arc<Self>, fh: u64) -> Result<()> {
-        match self.handle(fh)? {
-            Handle::Working { working, .. } => self.push_apart(working).await,
-            _ => Ok(()),
+    /// [`Error::TooBig`], [`Error::NoSpace`], [`Error::BadHandle`].
+    pub fn allocate(&self, fh: u64, offset: u64, length: u64) -> Result<()> {
+        let end = offset.checked_add(length).ok_or(Error::TooBig)?;
+        let handle = self.handle(fh)?;
+        if let Some(working) = handle.working() {
+            return match working.attributes().0 < end {
+                true => working.set_size(end, self.now()),
+                false => Ok(()),
+            };
         }
-    }
-
-    /// Pushes what the handle has not pushed yet.
-    ///
-    /// # Errors
-    ///
-    /// What the push answers.
-    pub async fn fsync(self: Arc<Self>, fh: u64) -> Result<()> {
-        self.flush(fh).await
-    }
-
-    /// Drops a handle; pushes as a last resort what no close has tried to push.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadHandle`]; nobody is told of anything else any more.
-    pub async fn release(self: Arc<Self>, fh: u64) -> Result<()> {
-        let removed = lock(&self.handles).remove(fh);
-        let (ino, handle) = removed.ok_or(Error::BadHandle)?;
-        let Handle::Working { working, .. } = handle else {
-            self.forget(ino, 1);
-            return Ok(());
-        };
-        // In a task of its own: who waits may give up, and the handle has to be given back.
-        let ending = tokio::spawn(async move {
-            self.clone().end(&working).await;
-            working.close();
-            self.forget(ino, 1);
-        });
-        ending.await.map_err(|_| Error::Io)
-    }
-
-    /// Does what is left to do when a writer's last handle goes.
-    async fn end(self: Arc<Self>, working: &Arc<Working>) {
-        match working.left() {
-            Left::Nothing => {}
-            Left::Unpushed => {
-                let pushed = self.clone().push_apart(Arc::clone(working)).await;
-                self.tell_unreported(working.id(), pushed);
+        match handle {
+            Handle::Scratch { scratch, .. } if scratch.now().size >= end => Ok(()),
+            Handle::Scratch { scratch, .. } => {
+                let size = Some(end);
+                let set = SetAttr {
+                    size,
+                    ..SetAttr::default()
+                };
+                scratch.set(&set, self.now())
             }
-            Left::OnlyOpened if self.registry.exists(working.id()) => {
-                self.registry.refuse_empty(working.id());
-            }
-            Left::OnlyOpened => {}
-            Left::Broken => self.registry.refuse_broken(working.id()),
+            _ => Err(Error::BadHandle),
         }
-    }
-
-    fn tell_unreported(&self, id: &ArtifactId, pushed: Result<()>) {
-        self.registry.count_unreported();
-        let message = match &pushed {
-            Ok(()) => "pushed after the last close, which could not report it".to_owned(),
-            Err(error) => format!("the push after the last close failed: {error}"),
-        };
-        let level = if pushed.is_ok() {
-            Level::Warn
-        } else {
-            Level::Error
-        };
-        let event = Event::new(level, "unreported", message);
-        self.registry.tell(event.with("artifact", id.to_string()));
-    }
-
-    /// Pushes in a task of its own: who waits for it may give up at a deadline, and the push goes
-    /// on to its own.
-    async fn push_apart(self: Arc<Self>, working: Arc<Working>) -> Result<()> {
-        if !working.is_changed() {
-            return Ok(());
-        }
-        let push = tokio::spawn(async move {
-            let _under_way = self.under_way();
-            self.push(&working).await
-        });
-        push.await.unwrap_or(Err(Error::Io))
-    }
-
-    async fn push(&self, working: &Working) -> Result<()> {
-        let end = Instant::now() + self.registry.settings().push_budget();
-        let turn = timeout_at(end, working.turn.lock()).await;
-        let _turn = turn.map_err(|_| Error::Io)?;
-        let Some(snapshot) = working.snapshot()? else {
-            return Ok(());
-        };
-        let (id, change, mut base) = (working.id(), snapshot.change, snapshot.base);
-        if snapshot.bytes.is_empty() && base.is_absent() {
-            lock(&self.local).touch(id.clone(), working.suffix());
-            working.note(change, base, true);
-            return Ok(());
-        }
-        if snapshot.only_opened {
-            // `release` tells of it, if it stays at that.
-            return Err(Error::Invalid);
-        }
-        let push = self
-            .registry
-            .push(id, snapshot.bytes, &mut base, working.suffix(), end);
-        let pushed = push.await;
-        working.note(change, base, pushed.is_ok());
-        pushed?;
-        lock(&self.local).untouch(id);
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::node::Node;
+use super::scratch::Scratch;
 use super::working::Working;
 
 /// What a handle refers to.
@@ -23,8 +24,32 @@ pub(super) enum Handle {
     },
     /// Where orders for jobs are written.
     Orders,
+    /// A scratch file.
+    Scratch {
+        /// The file.
+        scratch: Arc<Scratch>,
+        /// Whether writes go to the end.
+        append: bool,
+    },
     /// A directory.
     Directory(Arc<Directory>),
+}
+
+impl Handle {
+    /// Returns the writer's view that the handle is on: a scratch file that has been renamed onto
+    /// an artifact's name is one.
+    pub(super) fn working(&self) -> Option<Arc<Working>> {
+        match self {
+            Handle::Working { working, .. } => Some(Arc::clone(working)),
+            Handle::Scratch { scratch, .. } => scratch.pushed(),
+            Handle::Bytes(_) | Handle::Orders | Handle::Directory(_) => None,
+        }
+    }
+
+    /// Tells whether the handle holds a file in the staging directory open.
+    fn is_staged(&self) -> bool {
+        matches!(self, Handle::Working { .. } | Handle::Scratch { .. })
+    }
 }
 
 /// An open directory: its inode, and the entries as they were at the last rewind.
@@ -53,7 +78,7 @@ impl Handles {
     /// Opens a handle on an inode.
     pub(super) fn insert(&mut self, ino: u64, handle: Handle) -> u64 {
         self.last += 1;
-        if matches!(handle, Handle::Working { .. }) {
+        if handle.is_staged() {
             self.writers += 1;
         }
         self.open.insert(self.last, (ino, handle));
@@ -68,13 +93,13 @@ impl Handles {
     /// Closes a handle; returns its inode too.
     pub(super) fn remove(&mut self, fh: u64) -> Option<(u64, Handle)> {
         let removed = self.open.remove(&fh)?;
-        if matches!(removed.1, Handle::Working { .. }) {
+        if removed.1.is_staged() {
             self.writers -= 1;
         }
         Some(removed)
     }
 
-    /// Returns how many handles are open for writing.
+    /// Returns how many handles are open for writing, or on a scratch file.
     pub(super) fn writers(&self) -> usize {
         self.writers
     }

@@ -1,11 +1,13 @@
 //! Names, inodes and handles: what POSIX means here, async and testable without a mount.
 //!
 //! [`Fs`] is the whole of it. `namespace` finds and makes names, `directory` lists them, `file`
-//! opens, reads and writes, `attribute` answers for an inode; `node`, `handle` and `working` keep
-//! the state that these share.
+//! opens, reads and writes, `close` pushes, `attribute` and `xattr` answer for an inode; `scratch` has what tools make
+//! for themselves, and `rename` makes artifacts of that; `node`, `handle` and `working` keep the
+//! state that these share.
 
 mod attribute;
 mod bounce;
+mod close;
 mod control;
 mod directory;
 mod error;
@@ -15,14 +17,20 @@ mod local;
 mod name;
 mod namespace;
 mod node;
+mod reads;
+mod rename;
+mod scratch;
 mod types;
 mod working;
+mod xattr;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
-pub use types::{Attr, DirEntry, Entry, FileKind, OpenHow, Opened, ROOT, SetAttr, Statfs};
+pub use types::{
+    Attr, DirEntry, Entry, FileKind, Making, OpenHow, Opened, ROOT, SetAttr, Statfs, XattrFlag,
+};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -35,6 +43,8 @@ use bounce::Bounces;
 use handle::Handles;
 use local::Local;
 use node::{Node, Nodes};
+use reads::Reads;
+use scratch::Tree;
 
 /// What an operation of the file system answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -56,8 +66,10 @@ pub struct Settings {
     pub read_only: bool,
     /// Whether an artifact can be deleted.
     pub allow_delete: bool,
-    /// How many handles may be open for writing at once.
+    /// How many handles may be open for writing, or on scratch files, at once.
     pub max_writers: usize,
+    /// How many bytes scratch files may take, all together.
+    pub scratch_bytes: u64,
     /// What the status tells of the mount.
     pub mount: registry::Mount,
 }
@@ -75,6 +87,8 @@ pub struct Fs {
     handles: Mutex<Handles>,
     local: Mutex<Local>,
     bounces: Mutex<Bounces>,
+    reads: Mutex<Reads>,
+    scratch: Mutex<Tree>,
     /// How many pushes are under way.
     pushes: watch::Sender<usize>,
 }
@@ -93,9 +107,12 @@ impl Drop for UnderWay<'_> {
 impl Fs {
     /// Makes the file system of a registry.
     pub fn new(registry: Arc<Registry>, settings: Settings) -> Arc<Self> {
+        let scratch = Tree::new(settings.scratch_bytes, registry.staging_dir());
         Arc::new(Self {
             registry,
             settings,
+            scratch: Mutex::new(scratch),
+            reads: Mutex::default(),
             nodes: Mutex::new(Nodes::new()),
             handles: Mutex::default(),
             local: Mutex::default(),

@@ -1,9 +1,12 @@
 //! Names: what a name in a directory of the mount stands for.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use super::Error;
-use crate::artifact::{Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName};
+use crate::artifact::{
+    Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of, is_probe, is_scratch,
+};
 
 /// The name of the directory with the control files.
 pub(super) const CONTROL: &str = ".atlasfs";
@@ -15,6 +18,8 @@ pub(super) enum InRoot {
     Control,
     /// A repository.
     Repo(RepoName),
+    /// A scratch file.
+    Scratch,
     /// Nothing of this contract.
     Foreign,
 }
@@ -26,23 +31,31 @@ pub(super) enum InRepo {
     Plans,
     /// An artifact, and the format that the name's suffix says.
     Artifact(Item, Option<Format>),
+    /// A scratch file.
+    Scratch,
     /// Nothing of this contract.
     Foreign,
 }
 
 /// Checks what every name must keep.
-fn text(name: &OsStr) -> Result<Option<&str>, Error> {
+pub(super) fn text(name: &OsStr) -> Result<Option<&str>, Error> {
     match name.len() {
         0..=MAX_NAME_BYTES => Ok(name.to_str()),
         _ => Err(Error::NameTooLong),
     }
 }
 
-/// Parses a name in the root directory.
+/// Parses a name in the root directory. What can be a repository's name is one: there is no
+/// artifact here that a tool could be writing beside.
 pub(super) fn in_root(name: &OsStr) -> Result<InRoot, Error> {
-    Ok(match text(name)? {
-        Some(CONTROL) => InRoot::Control,
-        Some(name) => RepoName::parse(name).map_or(InRoot::Foreign, InRoot::Repo),
+    let repo = match text(name)? {
+        Some(CONTROL) => return Ok(InRoot::Control),
+        Some(name) => RepoName::parse(name).ok(),
+        None => None,
+    };
+    Ok(match repo {
+        Some(repo) => InRoot::Repo(repo),
+        None if is_scratch(name.as_bytes()) => InRoot::Scratch,
         None => InRoot::Foreign,
     })
 }
@@ -54,25 +67,56 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
         Some("schema") => InRepo::Artifact(Item::Schema, None),
         Some("schema.hcl") => InRepo::Artifact(Item::Schema, Some(Format::Hcl)),
         Some("schema.sql") => InRepo::Artifact(Item::Schema, Some(Format::Sql)),
+        _ if is_scratch(name.as_bytes()) || is_beside_schema(name.as_bytes()) => InRepo::Scratch,
         _ => InRepo::Foreign,
     })
 }
 
+/// Tells whether a name is the schema's with something made up behind it: `schema.hcl.AbC123` of
+/// QSaveFile (Kate; qsavefile.cpp of qtbase) and mktemp(1), `schema.oAbC123` of patch. The same
+/// behind a plan's name would be another plan's. A word behind it (`schema.backup`) is meant to be
+/// kept, so it takes a digit or a capital letter.
+fn is_beside_schema(name: &[u8]) -> bool {
+    let made_up = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
+    ["schema.", "schema.hcl.", "schema.sql."]
+        .iter()
+        .any(|stem| {
+            let random = name.strip_prefix(stem.as_bytes());
+            let random = random.map(|random| match random {
+                [b'o', rest @ ..] if rest.len() == 6 => rest,
+                random => random,
+            });
+            random.is_some_and(|random| is_made_of(random, b"") && random.iter().any(made_up))
+        })
+}
+
 /// Parses a name in a directory of plans.
 pub(super) fn in_plans(name: &OsStr) -> Result<InRepo, Error> {
-    let Some(name) = text(name)? else {
-        return Ok(InRepo::Foreign);
-    };
-    let plan = PlanName::parse(name.strip_suffix(PLAN_SUFFIX).unwrap_or(name));
+    let plan = text(name)?.map(|name| name.strip_suffix(PLAN_SUFFIX).unwrap_or(name));
+    if is_scratch(name.as_bytes()) {
+        return Ok(InRepo::Scratch);
+    }
+    let plan = plan.filter(|plan| !is_scratch(plan.as_bytes()));
+    let plan = plan.and_then(|plan| PlanName::parse(plan).ok());
     Ok(plan.map_or(InRepo::Foreign, |plan| {
         InRepo::Artifact(Item::Plan(plan), None)
     }))
 }
 
+/// Tells why a scratch file of this name must not be made, if so.
+pub(super) fn why_not(name: &OsStr) -> Option<&'static str> {
+    if is_probe(name.as_bytes()) {
+        // vim then writes in place, and the live name never disappears.
+        return Some("vim's probe: an editor saves into the file itself here");
+    }
+    (name == ".git").then_some(
+        "a git repository in the mount would be gone with the mount: keep it elsewhere, and copy \
+         files from its work tree",
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
 
     fn plan(name: &str) -> InRepo {
@@ -104,10 +148,53 @@ mod tests {
         assert_eq!(in_root(not_utf8), Ok(InRoot::Foreign));
         assert_eq!(in_repo(not_utf8), Ok(InRepo::Foreign));
         assert_eq!(in_plans(not_utf8), Ok(InRepo::Foreign));
-        assert_eq!(in_root(OsStr::new(".git")), Ok(InRoot::Foreign));
+        assert_eq!(in_root(OsStr::new("-x")), Ok(InRoot::Foreign));
         assert_eq!(in_repo(OsStr::new("README")), Ok(InRepo::Foreign));
         assert_eq!(in_plans(OsStr::new("-x")), Ok(InRepo::Foreign));
-        assert_eq!(in_plans(OsStr::new(".plan.hcl")), Ok(InRepo::Foreign));
+        assert_eq!(
+            in_plans(OsStr::new("sedAbC123.plan.hcl")),
+            Ok(InRepo::Foreign)
+        );
+    }
+
+    #[test]
+    fn scratch_names_are_told_from_artifacts_in_every_directory() {
+        for name in [".swp", "schema~", "#schema#", ".schema.hcl.AbC123"] {
+            let name = OsStr::new(name);
+            assert_eq!(in_root(name), Ok(InRoot::Scratch), "{name:?}");
+            assert_eq!(in_repo(name), Ok(InRepo::Scratch), "{name:?}");
+            assert_eq!(in_plans(name), Ok(InRepo::Scratch), "{name:?}");
+        }
+        assert_eq!(in_root(OsStr::new(".atlasfs")), Ok(InRoot::Control));
+        assert_eq!(in_repo(OsStr::new(".atlasfs")), Ok(InRepo::Scratch));
+        for name in ["sedAbC123", "XXAbC123", "p1.tmp", "p1.tmp.7", "4913"] {
+            let name = OsStr::new(name);
+            assert!(matches!(in_root(name), Ok(InRoot::Repo(_))), "{name:?}");
+            assert_eq!(in_repo(name), Ok(InRepo::Scratch), "{name:?}");
+            assert_eq!(in_plans(name), Ok(InRepo::Scratch), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_up_behind_the_schemas_name_is_scratch_and_a_word_is_not() {
+        for name in [
+            "schema.AbCdEf",
+            "schema.hcl.a1b2c3",
+            "schema.oa1b2c3",
+            "schema.sql.oa1b2c3",
+        ] {
+            assert_eq!(in_repo(OsStr::new(name)), Ok(InRepo::Scratch), "{name}");
+        }
+        for name in [
+            "schema.backup",
+            "schema.sqlite",
+            "schema.hcl.bak",
+            "schema.1",
+            "schemas",
+        ] {
+            assert_eq!(in_repo(OsStr::new(name)), Ok(InRepo::Foreign), "{name}");
+        }
+        assert_eq!(in_plans(OsStr::new("p1.AbCdEf")), Ok(plan("p1.AbCdEf")));
     }
 
     #[test]

@@ -8,8 +8,9 @@ use tokio::time::{Instant, timeout_at};
 use super::bounce::Wish;
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
 use super::node::Node;
+use super::scratch::Place;
 use super::working::Working;
-use super::{Entry, Error, Fs, Result, lock};
+use super::{Entry, Error, Fs, Making, Result, lock};
 use crate::artifact::{ArtifactId, Format, RepoName};
 use crate::registry::{Event, Known, Level};
 
@@ -20,7 +21,11 @@ impl Fs {
     ///
     /// [`Error::NotFound`], or why no target can say.
     pub async fn lookup(self: Arc<Self>, parent: u64, name: &OsStr, pid: u32) -> Result<Entry> {
-        let node = match self.node(parent)? {
+        let parent = self.node(parent)?;
+        if let Some(place) = Self::scratch_place(&parent, name)? {
+            return Ok(self.hand_out(self.find_scratch(&place, name)?));
+        }
+        let node = match parent {
             Node::Root => self.find_in_root(name).await?,
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
                 Found::Plans(repo) => Node::Plans(repo),
@@ -41,7 +46,7 @@ impl Fs {
                 true => Ok(Node::Repo(repo)),
                 false => Err(Error::NotFound),
             },
-            InRoot::Foreign => Err(Error::NotFound),
+            InRoot::Scratch | InRoot::Foreign => Err(Error::NotFound),
         }
     }
 
@@ -72,7 +77,16 @@ impl Fs {
             Node::Content(_, known) => known.size,
             _ => 0,
         };
-        Ok(Node::Working(Arc::new(self.working(id, suffix, size))))
+        // The number that stat(2) has told, if that was of this very content.
+        let seen = lock(&self.bounces).seen(pid, id);
+        let shown = match (&node, seen) {
+            (Node::Content(_, known), Some(seen)) if known.revision == seen.revision => {
+                Some(seen.ino)
+            }
+            _ => None,
+        };
+        let working = self.working(id, suffix, size).showing(shown);
+        Ok(Node::Working(Arc::new(working)))
     }
 
     /// Pulls the content for a reader who has been overtaken by a push already: its open finds it
@@ -113,13 +127,11 @@ impl Fs {
     /// Finds out what a name to be created is for; refuses what is not of the contract.
     pub(super) fn parse_new(
         &self,
-        parent: u64,
+        parent: &Node,
         name: &OsStr,
     ) -> Result<(ArtifactId, Option<Format>)> {
-        self.writable()?;
-        let parent = self.node(parent)?;
         match parent {
-            Node::Repo(_) | Node::Plans(_) => match in_directory(&parent, name)? {
+            Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
                 Found::Artifact(id, suffix) => Ok((id, suffix)),
                 Found::Plans(_) => Err(Error::IsDirectory),
                 Found::Foreign => Err(self.refuse(name)),
@@ -130,7 +142,7 @@ impl Fs {
     }
 
     /// Refuses a name that is not of the contract, and says what is.
-    fn refuse(&self, name: &OsStr) -> Error {
+    pub(super) fn refuse(&self, name: &OsStr) -> Error {
         let message = "not a name of this mount: a repository holds schema (schema.hcl, \
                        schema.sql) and plans/<name> (plans/<name>.plan.hcl)";
         let event = Event::new(Level::Warn, "refused", message);
@@ -145,13 +157,22 @@ impl Fs {
     ///
     /// [`Error::Exists`]; [`Error::NotPermitted`] for what isn't a repository's name, or elsewhere
     /// than in the root.
-    pub async fn mkdir(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<Entry> {
+    pub async fn mkdir(
+        self: Arc<Self>,
+        parent: u64,
+        name: &OsStr,
+        making: Making,
+    ) -> Result<Entry> {
         self.writable()?;
-        let repo = match self.node(parent)? {
+        let parent = self.node(parent)?;
+        if Self::scratch_place(&parent, name)?.is_some() {
+            return self.mkdir_scratch(&parent, name, making);
+        }
+        let repo = match parent {
             Node::Root => match in_root(name)? {
                 InRoot::Repo(repo) => repo,
                 InRoot::Control => return Err(Error::Exists),
-                InRoot::Foreign => return Err(self.refuse(name)),
+                InRoot::Scratch | InRoot::Foreign => return Err(self.refuse(name)),
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
@@ -175,11 +196,15 @@ impl Fs {
     /// directories that are always there.
     pub async fn rmdir(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         self.writable()?;
-        let repo = match self.node(parent)? {
+        let parent = self.node(parent)?;
+        if let Some(place) = Self::scratch_place(&parent, name)? {
+            return self.rmdir_scratch(&place, name);
+        }
+        let repo = match parent {
             Node::Root => match in_root(name)? {
                 InRoot::Repo(repo) => repo,
                 InRoot::Control => return Err(Error::NotPermitted),
-                InRoot::Foreign => return Err(Error::NotFound),
+                InRoot::Scratch | InRoot::Foreign => return Err(Error::NotFound),
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
@@ -194,7 +219,11 @@ impl Fs {
             return Err(Error::NotFound);
         }
         let touched = lock(&self.local).touched(&repo).next().is_some();
-        if touched || !self.registry.list(&repo).await?.is_empty() {
+        let scratch = [Place::Repo(repo.clone()), Place::Plans(repo.clone())];
+        let scratch = scratch
+            .iter()
+            .any(|place| !lock(&self.scratch).is_empty(place));
+        if touched || scratch || !self.registry.list(&repo).await?.is_empty() {
             return Err(Error::NotEmpty);
         }
         match lock(&self.local).remove(&repo) {
@@ -213,7 +242,11 @@ impl Fs {
     pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
         self.writable()?;
-        let (id, suffix) = match self.node(parent)? {
+        let parent = self.node(parent)?;
+        if let Some(place) = Self::scratch_place(&parent, name)? {
+            return self.unlink_scratch(&place, name);
+        }
+        let (id, suffix) = match parent {
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
                 Found::Artifact(id, suffix) => (id, suffix),
                 Found::Plans(_) => return Err(Error::IsDirectory),
@@ -260,44 +293,17 @@ impl Fs {
             _ => Err(Error::IsDirectory),
         }
     }
-
-    /// Renames. An artifact can't leave its name, and nothing else can become one yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotPermitted`] for everything that exists.
-    pub async fn rename(
-        self: Arc<Self>,
-        parent: u64,
-        name: &OsStr,
-        _new_parent: u64,
-        new_name: &OsStr,
-        _flags: u32,
-    ) -> Result<()> {
-        self.writable()?;
-        self.node(parent)?;
-        let event = Event::new(
-            Level::Warn,
-            "refused",
-            "an artifact can't be renamed: copy it, for a copy is a push",
-        );
-        self.registry.tell(
-            event
-                .with("name", name.to_string_lossy())
-                .with("new_name", new_name.to_string_lossy()),
-        );
-        Err(Error::NotPermitted)
-    }
 }
 
 /// What a name in a repository, or in its plans, stands for.
-enum Found {
+pub(super) enum Found {
     Plans(RepoName),
     Artifact(ArtifactId, Option<Format>),
     Foreign,
 }
 
-fn in_directory(parent: &Node, name: &OsStr) -> Result<Found> {
+/// Finds out what a name in a repository, or in its plans, stands for.
+pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<Found> {
     let (repo, found) = match parent {
         Node::Repo(repo) => (repo, in_repo(name)?),
         Node::Plans(repo) => (repo, in_plans(name)?),
@@ -307,6 +313,6 @@ fn in_directory(parent: &Node, name: &OsStr) -> Result<Found> {
     Ok(match found {
         InRepo::Plans => Found::Plans(repo),
         InRepo::Artifact(item, suffix) => Found::Artifact(ArtifactId { repo, item }, suffix),
-        InRepo::Foreign => Found::Foreign,
+        InRepo::Scratch | InRepo::Foreign => Found::Foreign,
     })
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ROOT;
+use super::scratch::Scratch;
 use super::working::Working;
 use crate::artifact::{ArtifactId, RepoName};
 use crate::registry::Known;
@@ -43,6 +44,8 @@ pub(super) enum Node {
     Blank(ArtifactId),
     /// A writer's own view of an artifact.
     Working(Arc<Working>),
+    /// A scratch file, directory or symbolic link.
+    Scratch(Arc<Scratch>),
 }
 
 /// What tells inodes apart: two look-ups that mean the same thing get the same inode.
@@ -57,6 +60,7 @@ enum Key {
     Kept(u64),
     Content(ArtifactId, u64),
     Blank(ArtifactId),
+    Scratch(u64),
 }
 
 impl Node {
@@ -71,6 +75,7 @@ impl Node {
             Node::Kept { when, .. } => Key::Kept(*when),
             Node::Content(id, known) => Key::Content(id.clone(), known.revision),
             Node::Blank(id) => Key::Blank(id.clone()),
+            Node::Scratch(scratch) => Key::Scratch(scratch.number),
             Node::Working(_) => return None,
         })
     }
@@ -79,6 +84,7 @@ impl Node {
     pub(super) fn is_directory(&self) -> bool {
         match self {
             Node::Root | Node::Repo(_) | Node::Plans(_) | Node::Control | Node::KeptDir(_) => true,
+            Node::Scratch(scratch) => scratch.is_directory(),
             Node::Report(_)
             | Node::Kept { .. }
             | Node::Content(..)

@@ -13,6 +13,8 @@ pub enum FileKind {
     Directory,
     /// A regular file.
     File,
+    /// A symbolic link.
+    Symlink,
 }
 
 /// The attributes of an inode.
@@ -20,14 +22,27 @@ pub enum FileKind {
 pub struct Attr {
     /// The inode's number.
     pub ino: u64,
+    /// The number that programs are told: a writer's own inode says that of the content it has
+    /// been opened on. vim, for one, won't write to a file whose number is not what stat(2) said.
+    pub shown: u64,
     /// What it is.
     pub kind: FileKind,
     /// Permission bits.
     pub perm: u16,
     /// Size in bytes.
     pub size: u64,
-    /// Time of the content (and of every other change: nothing else changes here).
+    /// Time of the content.
     pub time: SystemTime,
+    /// Time of the last access, as far as somebody has set it; otherwise that of the content.
+    pub accessed: SystemTime,
+    /// Time of the last change of anything. An artifact has nothing that changes but its content.
+    pub changed: SystemTime,
+    /// How many names it has.
+    pub links: u32,
+    /// The owner, where it is not the owner of everything in the mount.
+    pub uid: Option<u32>,
+    /// The group, where it is not the group of everything in the mount.
+    pub gid: Option<u32>,
 }
 
 /// A name's inode, as a directory hands it out.
@@ -84,11 +99,43 @@ pub struct Opened {
     pub no_flush: bool,
 }
 
-/// What a setattr sets. Mode, owner and times are accepted, and change nothing.
+/// What a setattr sets. Mode, owner and times are accepted everywhere, and kept by scratch files
+/// alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// The new size in bytes.
     pub size: Option<u64>,
+    /// The new permission bits.
+    pub perm: Option<u16>,
+    /// The new owner.
+    pub uid: Option<u32>,
+    /// The new group.
+    pub gid: Option<u32>,
+    /// The new time of the last access.
+    pub accessed: Option<SystemTime>,
+    /// The new time of the content.
+    pub modified: Option<SystemTime>,
+}
+
+/// What a new file or directory is made with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Making {
+    /// Permission bits, which scratch files alone keep.
+    pub perm: u16,
+    /// The thread that makes it.
+    pub pid: u32,
+}
+
+/// What setxattr(2) asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum XattrFlag {
+    /// The attribute may be there or not.
+    #[default]
+    Any,
+    /// XATTR_CREATE: it must not be there.
+    Create,
+    /// XATTR_REPLACE: it must be there.
+    Replace,
 }
 
 /// Figures for statfs(2).

@@ -19,6 +19,8 @@ pub(super) struct Working {
     id: ArtifactId,
     suffix: Option<Format>,
     max_size: u64,
+    /// The inode of the content that it was looked up for.
+    shown: Option<u64>,
     state: Mutex<State>,
     /// Held while a push of these bytes is under way: the two flushes of a duplicated descriptor
     /// are one push.
@@ -84,6 +86,7 @@ impl Working {
             id,
             suffix,
             max_size,
+            shown: None,
             state: Mutex::new(State {
                 staging: None,
                 size,
@@ -98,6 +101,16 @@ impl Working {
             }),
             turn: tokio::sync::Mutex::new(()),
         }
+    }
+
+    /// Shows the number of this inode to programs.
+    pub(super) fn showing(self, shown: Option<u64>) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Returns the number of the inode that programs are to see.
+    pub(super) fn shown(&self) -> Option<u64> {
+        self.shown
     }
 
     /// Returns the artifact.
@@ -152,6 +165,18 @@ impl Working {
         }
         state.handles += 1;
         Ok(())
+    }
+
+    /// Takes over the bytes of a scratch file that has become the artifact, with its open handles.
+    pub(super) fn adopt(&self, staging: Option<File>, handles: u32, base: Base, is_pushed: bool) {
+        let mut state = lock(&self.state);
+        state.staging = staging;
+        state.handles = handles;
+        state.base = base;
+        if !is_pushed {
+            state.change += 1;
+            state.written = true;
+        }
     }
 
     /// Closes a handle; the last one gives the staging file back. Says first what is left.
@@ -284,7 +309,8 @@ impl State {
     }
 }
 
-fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Bytes> {
+/// Reads exactly so many bytes.
+pub(super) fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, offset)?;
     Ok(bytes.into())

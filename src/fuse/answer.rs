@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    Errno, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyXattr,
+    Errno, FileAttr, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyXattr,
 };
 
 use super::attr::{Owner, file_type};
@@ -25,7 +25,11 @@ pub(super) fn entry(owner: Owner) -> impl FnOnce(ReplyEntry, Entry) {
 }
 
 pub(super) fn attr(owner: Owner) -> impl FnOnce(ReplyAttr, (Attr, Duration)) {
-    move |reply, (attr, ttl)| reply.attr(&ttl, &owner.attr(&attr))
+    move |reply, (attr, ttl)| {
+        let ino = INodeNo(attr.shown);
+        let attr = owner.attr(&attr);
+        reply.attr(&ttl, &FileAttr { ino, ..attr });
+    }
 }
 
 pub(super) fn done(reply: ReplyEmpty, (): ()) {
@@ -93,12 +97,18 @@ pub(super) fn list_plus(
 fn bare(listed: &DirEntry) -> Attr {
     Attr {
         ino: listed.ino,
+        shown: listed.ino,
         kind: listed.kind,
         perm: match listed.kind {
             FileKind::Directory => 0o755,
-            FileKind::File => 0o644,
+            FileKind::File | FileKind::Symlink => 0o644,
         },
         size: 0,
         time: SystemTime::UNIX_EPOCH,
+        accessed: SystemTime::UNIX_EPOCH,
+        changed: SystemTime::UNIX_EPOCH,
+        links: 1,
+        uid: None,
+        gid: None,
     }
 }

@@ -1,8 +1,10 @@
 //! Attributes as the kernel wants them.
 
-use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags};
+use std::time::SystemTime;
 
-use crate::fs::{Attr, FileKind, OpenHow, Opened};
+use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
+
+use crate::fs::{Attr, FileKind, Making, OpenHow, Opened, XattrFlag};
 
 /// What stat(2) calls the preferred block size: a page, the smallest piece the kernel reads.
 const BLOCK_SIZE: u32 = 4096;
@@ -31,18 +33,15 @@ impl Owner {
             ino: INodeNo(attr.ino),
             size: attr.size,
             blocks: attr.size.div_ceil(512),
-            atime: attr.time,
+            atime: attr.accessed,
             mtime: attr.time,
-            ctime: attr.time,
+            ctime: attr.changed,
             crtime: attr.time,
             kind: file_type(attr.kind),
             perm: attr.perm,
-            nlink: match attr.kind {
-                FileKind::Directory => 2,
-                FileKind::File => 1,
-            },
-            uid: self.uid,
-            gid: self.gid,
+            nlink: attr.links,
+            uid: attr.uid.unwrap_or(self.uid),
+            gid: attr.gid.unwrap_or(self.gid),
             rdev: 0,
             blksize: BLOCK_SIZE,
             flags: 0,
@@ -55,6 +54,37 @@ pub(super) fn file_type(kind: FileKind) -> FileType {
     match kind {
         FileKind::Directory => FileType::Directory,
         FileKind::File => FileType::RegularFile,
+        FileKind::Symlink => FileType::Symlink,
+    }
+}
+
+/// Returns the permission bits of a mode.
+pub(super) fn perm(mode: u32) -> u16 {
+    (mode & 0o7777) as u16
+}
+
+/// Returns the time that utimensat(2) means.
+pub(super) fn time(time: TimeOrNow) -> SystemTime {
+    match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    }
+}
+
+/// Returns what a new file is made with.
+pub(super) fn making(req: &Request, mode: u32) -> Making {
+    Making {
+        perm: perm(mode),
+        pid: req.pid(),
+    }
+}
+
+/// Returns what setxattr(2) asks for, from its flags.
+pub(super) fn xattr_flag(flags: i32) -> XattrFlag {
+    match flags {
+        libc::XATTR_CREATE => XattrFlag::Create,
+        libc::XATTR_REPLACE => XattrFlag::Replace,
+        _ => XattrFlag::Any,
     }
 }
 
@@ -90,18 +120,26 @@ mod tests {
         let owner = Owner { uid: 5, gid: 6 };
         let mut attr = Attr {
             ino: 9,
+            shown: 9,
             kind: FileKind::File,
             perm: 0o644,
             size: 513,
             time: SystemTime::UNIX_EPOCH,
+            accessed: SystemTime::UNIX_EPOCH,
+            changed: SystemTime::UNIX_EPOCH,
+            links: 1,
+            uid: None,
+            gid: None,
         };
         let file = owner.attr(&attr);
         assert_eq!((file.uid, file.gid, file.nlink), (5, 6, 1));
         assert_eq!((file.blocks, file.blksize), (2, 4096));
         attr.size = 0;
         attr.kind = FileKind::Directory;
+        attr.links = 2;
+        attr.uid = Some(8);
         let dir = owner.attr(&attr);
-        assert_eq!((dir.blocks, dir.nlink), (0, 2));
+        assert_eq!((dir.blocks, dir.nlink, dir.uid), (0, 2, 8));
         assert_eq!(dir.kind, FileType::Directory);
     }
 

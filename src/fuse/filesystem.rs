@@ -1,6 +1,6 @@
 //! The file system as fuser calls it: parse, dispatch, reply.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -17,7 +17,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use super::answer::{GENERATION, attr, done, entry, list, list_plus, sized};
-use super::attr::{Owner, open_flags, open_how};
+use super::attr::{Owner, making, open_flags, open_how, perm, time, xattr_flag};
 use super::dispatch::{Deadlines, Dispatcher};
 use crate::fs::{Entry, Fs, Opened, SetAttr, Statfs};
 
@@ -108,12 +108,12 @@ impl fuser::Filesystem for Bridge {
         &self,
         req: &Request,
         ino: INodeNo,
-        _mode: Option<u32>,
-        _uid: Option<u32>,
-        _gid: Option<u32>,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
         size: Option<u64>,
-        _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
@@ -126,15 +126,25 @@ impl fuser::Filesystem for Bridge {
             Some(_) => self.deadlines.push,
             None => self.deadlines.metadata,
         };
-        let set = SetAttr { size };
+        let set = SetAttr {
+            size,
+            perm: mode.map(perm),
+            uid,
+            gid,
+            accessed: atime.map(time),
+            modified: mtime.map(time),
+        };
         let fh = fh.map(u64::from);
         let future = self.fs.clone().setattr(ino.0, fh, set, req.pid());
         let ok = attr(self.owner);
         self.dispatcher.run("setattr", deadline, reply, future, ok);
     }
 
-    fn readlink(&self, _req: &Request, _ino: INodeNo, reply: ReplyData) {
-        reply.error(Errno::EINVAL);
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        let future = self.fs.clone().readlink(ino.0);
+        let ok = |reply: ReplyData, to: OsString| reply.data(to.as_bytes());
+        self.dispatcher
+            .run("readlink", self.deadlines.metadata, reply, future, ok);
     }
 
     fn mknod(
@@ -152,15 +162,15 @@ impl fuser::Filesystem for Bridge {
 
     fn mkdir(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let (fs, name) = (self.fs.clone(), name.to_owned());
-        let future = async move { fs.mkdir(parent.0, &name).await };
+        let (fs, name, making) = (self.fs.clone(), name.to_owned(), making(req, mode));
+        let future = async move { fs.mkdir(parent.0, &name, making).await };
         let ok = entry(self.owner);
         self.dispatcher
             .run("mkdir", self.deadlines.metadata, reply, future, ok);
@@ -183,17 +193,21 @@ impl fuser::Filesystem for Bridge {
     fn symlink(
         &self,
         _req: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _target: &Path,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
         reply: ReplyEntry,
     ) {
-        reply.error(Errno::EPERM);
+        let (fs, name, to) = (self.fs.clone(), name.to_owned(), target.as_os_str().into());
+        let future = async move { fs.symlink(parent.0, &name, to).await };
+        let ok = entry(self.owner);
+        self.dispatcher
+            .run("symlink", self.deadlines.metadata, reply, future, ok);
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -201,10 +215,20 @@ impl fuser::Filesystem for Bridge {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let (fs, old, new) = (self.fs.clone(), name.to_owned(), newname.to_owned());
+        let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
+        if flags.difference(RenameFlags::RENAME_NOREPLACE) != RenameFlags::empty() {
+            // Two artifacts can't be exchanged in all targets at once.
+            return reply.error(Errno::EINVAL);
+        }
+        let (fs, old, new, pid) = (
+            self.fs.clone(),
+            name.to_owned(),
+            newname.to_owned(),
+            req.pid(),
+        );
         let future = async move {
-            fs.rename(parent.0, &old, newparent.0, &new, flags.bits())
-                .await
+            let (from, to) = ((parent.0, &*old), (newparent.0, &*new));
+            fs.rename(from, to, no_replace, pid).await
         };
         self.dispatcher
             .run("rename", self.deadlines.push, reply, future, done);
@@ -213,12 +237,16 @@ impl fuser::Filesystem for Bridge {
     fn link(
         &self,
         _req: &Request,
-        _ino: INodeNo,
-        _newparent: INodeNo,
-        _newname: &OsStr,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        reply.error(Errno::EPERM);
+        let (fs, name) = (self.fs.clone(), newname.to_owned());
+        let future = async move { fs.link(ino.0, newparent.0, &name).await };
+        let ok = entry(self.owner);
+        self.dispatcher
+            .run("link", self.deadlines.metadata, reply, future, ok);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -236,16 +264,17 @@ impl fuser::Filesystem for Bridge {
 
     fn create(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
         let (fs, name, owner) = (self.fs.clone(), name.to_owned(), self.owner);
-        let future = async move { fs.create(parent.0, &name, open_how(flags)).await };
+        let making = making(req, mode);
+        let future = async move { fs.create(parent.0, &name, open_how(flags), making).await };
         let ok = move |reply: ReplyCreate, (entry, opened): (Entry, Opened)| {
             reply.created(
                 // The reply has one time for both, so the shorter one holds.
@@ -430,14 +459,15 @@ impl fuser::Filesystem for Bridge {
     fn setxattr(
         &self,
         _req: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EOPNOTSUPP);
+        let work = || self.fs.setxattr(ino.0, name, value, xattr_flag(flags));
+        self.dispatcher.run_here("setxattr", reply, work, done);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -461,7 +491,7 @@ impl fuser::Filesystem for Bridge {
             let names = fs.listxattr(ino.0).await?;
             Ok(names
                 .into_iter()
-                .flat_map(|name| (name + "\0").into_bytes())
+                .flat_map(|name| [name.as_bytes(), b"\0"].concat())
                 .collect())
         };
         self.dispatcher.run(
@@ -473,8 +503,9 @@ impl fuser::Filesystem for Bridge {
         );
     }
 
-    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EOPNOTSUPP);
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = || self.fs.removexattr(ino.0, name);
+        self.dispatcher.run_here("removexattr", reply, work, done);
     }
 
     fn bmap(&self, _req: &Request, _ino: INodeNo, _block: u32, _idx: u64, reply: ReplyBmap) {
@@ -513,14 +544,18 @@ impl fuser::Filesystem for Bridge {
         &self,
         _req: &Request,
         _ino: INodeNo,
-        _fh: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        // libc then falls back to writing.
-        reply.error(Errno::EOPNOTSUPP);
+        if mode != 0 {
+            // Whoever wants a hole, or room that doesn't show, does without.
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let work = || self.fs.allocate(fh.0, offset, length);
+        self.dispatcher.run_here("fallocate", reply, work, done);
     }
 
     fn lseek(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cell::{Affected, Cell, Ending};
-use super::programs::{Ear, Kind, NOT_YET};
+use super::programs::{Ear, Kind};
 use super::seen::{Held, ReadBack, Seen};
 use super::trouble::Errno;
 
@@ -20,8 +20,6 @@ pub enum Mark {
     Told(Errno),
     /// Another exit: what the rule asks for was done just as the deadline was over.
     Late,
-    /// Another exit, for the program needs what the mount has not got yet.
-    Refused,
 }
 
 /// Two pushes, of fsync and of close, with a deadline each; and what a machine in trouble may take
@@ -58,10 +56,6 @@ pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
         ended_well || kind != Kind::Moves || seen.source_is_there,
         "what can't be moved to stay where it was",
     )?;
-    if !ended_well && NOT_YET.contains(&cell.program.name) {
-        must(!has.contains(&true), "a refusal to push nothing")?;
-        return Ok(Mark::Refused);
-    }
     let errno = match cell.ending() {
         Ending::Fails(errno) | Ending::NotOpened(errno) => errno,
         ending => {

@@ -34,9 +34,6 @@ pub enum Ear {
     Deaf,
 }
 
-/// What can't be done without scratch files and rename. Without a fault these may be refused.
-pub const NOT_YET: &[&str] = &["rsync", "sed-i", "vim"];
-
 const fn program(name: &'static str, kind: Kind, ear: Ear, script: &'static str) -> Program {
     Program {
         name,
@@ -69,7 +66,7 @@ pub const PROGRAMS: [Program; 19] = [
         Repeats,
         r#"dd if="$1" of="$2" bs=1000 conv=fsync status=none"#,
     ),
-    program("rsync", Makes, Repeats, r#"rsync "$1" "$2""#),
+    program("rsync", Writes, Repeats, r#"rsync "$1" "$2""#),
     program("sed-i", Edits, Repeats, r#"sed -i s/first/second/ "$2""#),
     program(
         "tar-x",

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::cell::{Cell, Ending};
 use super::mounted::Mounted;
 use super::program::{bash, run};
-use super::programs::NOT_YET;
 use super::site::{Site, after, before, key};
 use super::store::Store;
 
@@ -138,8 +137,7 @@ pub fn play(site: &Site, cell: &Cell) -> Seen {
     let stores = site.stores.iter();
     let held: Vec<Held> = stores.map(|store| look_at(store, &key, cell)).collect();
     let failed = ran.code != Some(0) || cell.ending().errno().is_some();
-    let is_refused = ran.code != Some(0) && NOT_YET.contains(&cell.program.name);
-    let (told, told_after) = match failed && !is_refused {
+    let (told, told_after) = match failed {
         true => {
             // There may be nothing to tell of what could not be opened.
             let may_be_silent = matches!(cell.ending(), Ending::NotOpened(_));

@@ -46,7 +46,7 @@ pub fn totals(outcomes: &[Outcome]) -> String {
     let told_after = outcomes.iter().filter_map(|it| it.told_after);
     let slowest = outcomes.iter().max_by_key(|it| it.took);
     format!(
-        "{} cells, {violations} violations ({} ok, {} some, {} errors, {} told, {} late, {} refused); \
+        "{} cells, {violations} violations ({} ok, {} some, {} errors, {} told, {} late); \
          the slowest failure was told of after {:?}; the slowest program, {}",
         outcomes.len(),
         count(|mark| *mark == Mark::Complete),
@@ -54,7 +54,6 @@ pub fn totals(outcomes: &[Outcome]) -> String {
         count(|mark| matches!(mark, Mark::Error(_))),
         count(|mark| matches!(mark, Mark::Told(_))),
         late(outcomes),
-        count(|mark| *mark == Mark::Refused),
         told_after.max().unwrap_or_default(),
         slowest.map_or_else(String::new, |it| format!("{}, took {:?}", it.cell, it.took)),
     )
@@ -128,7 +127,6 @@ fn symbol(outcome: Option<&Outcome>) -> String {
         Some(Ok(Mark::Error(errno))) => errno.short().into(),
         Some(Ok(Mark::Told(errno))) => format!("({})", errno.short()),
         Some(Ok(Mark::Late)) => "late".into(),
-        Some(Ok(Mark::Refused)) => "refused".into(),
         Some(Err(_)) => "WRONG".into(),
     }
 }

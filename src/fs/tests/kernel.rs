@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::artifact::RepoName;
-use crate::fs::{Attr, Error, Fs, OpenHow, ROOT, Result, SetAttr, Settings};
+use crate::fs::{Attr, Error, Fs, Making, OpenHow, ROOT, Result, SetAttr, Settings};
 use crate::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
 use crate::target::{Driver, Memory, Role, Target};
 
@@ -36,6 +36,7 @@ pub(super) struct Choice {
     pub(super) drivers: Option<[Arc<dyn Driver>; 3]>,
     pub(super) wall: WallClock,
     pub(super) max_writers: Option<usize>,
+    pub(super) scratch_bytes: Option<u64>,
     /// Whether the background work runs.
     pub(super) redo: bool,
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
@@ -81,6 +82,7 @@ impl World {
             read_only: choice.read_only,
             allow_delete: choice.allow_delete,
             max_writers: choice.max_writers.unwrap_or(100),
+            scratch_bytes: choice.scratch_bytes.unwrap_or(1 << 20),
             mount: registry::Mount {
                 dir: "/mnt".into(),
                 started: SystemTime::now(),
@@ -205,7 +207,12 @@ impl World {
             Err(Error::NotFound) if create => {
                 let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
                 let parent = self.walk(parent, pid).await?.ino;
-                let created = self.fs.clone().create(parent, OsStr::new(name), how);
+                let created = self.fs.clone().create(
+                    parent,
+                    OsStr::new(name),
+                    how,
+                    Making { perm: 0o644, pid },
+                );
                 let (entry, opened) = self.in_time("create", READING, created).await?;
                 (entry.attr.ino, opened)
             }
@@ -254,7 +261,10 @@ impl World {
     pub(super) async fn mkdir(&self, path: &str) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.stat(parent).await?.ino;
-        let made = self.fs.clone().mkdir(parent, OsStr::new(name));
+        let made = self
+            .fs
+            .clone()
+            .mkdir(parent, OsStr::new(name), Making::default());
         self.in_time("mkdir", METADATA, made).await?;
         Ok(())
     }
@@ -270,6 +280,66 @@ impl World {
         let parent = self.stat(parent).await?.ino;
         let removed = self.fs.clone().unlink(parent, OsStr::new(name));
         self.in_time("unlink", PUSH, removed).await
+    }
+
+    /// rename(2), as a process of its own.
+    pub(super) async fn mv(&self, from: &str, to: &str) -> Result<()> {
+        self.rename(from, to, false, self.pid()).await
+    }
+
+    /// renameat2(2): once more after ESTALE, as the kernel does.
+    pub(super) async fn rename(
+        &self,
+        from: &str,
+        to: &str,
+        no_replace: bool,
+        pid: u32,
+    ) -> Result<()> {
+        match self.rename_once(from, to, no_replace, pid).await {
+            Err(Error::Stale) => self.rename_once(from, to, no_replace, pid).await,
+            renamed => renamed,
+        }
+    }
+
+    async fn rename_once(&self, from: &str, to: &str, no_replace: bool, pid: u32) -> Result<()> {
+        let (parent, name) = self.parent(from).await?;
+        let (new_parent, new_name) = self.parent(to).await?;
+        self.walk(from, pid).await?;
+        match self.walk(to, pid).await {
+            Ok(_) | Err(Error::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        let (from, to) = (
+            (parent, OsStr::new(name)),
+            (new_parent, OsStr::new(new_name)),
+        );
+        let renamed = self.fs.clone().rename(from, to, no_replace, pid);
+        self.in_time("rename", PUSH, renamed).await
+    }
+
+    pub(super) async fn symlink(&self, to: &str, path: &str) -> Result<()> {
+        let (parent, name) = self.parent(path).await?;
+        let made = self.fs.clone().symlink(parent, OsStr::new(name), to.into());
+        made.await.map(drop)
+    }
+
+    pub(super) async fn readlink(&self, path: &str) -> Result<String> {
+        let ino = self.stat(path).await?.ino;
+        let to = self.fs.clone().readlink(ino).await?;
+        Ok(to.into_string().unwrap())
+    }
+
+    pub(super) async fn ln(&self, from: &str, to: &str) -> Result<()> {
+        let ino = self.stat(from).await?.ino;
+        let (parent, name) = self.parent(to).await?;
+        let linked = self.fs.clone().link(ino, parent, OsStr::new(name));
+        linked.await.map(drop)
+    }
+
+    /// Returns the directory of a path, and the last name.
+    async fn parent<'a>(&self, path: &'a str) -> Result<(u64, &'a str)> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        Ok((self.stat(parent).await?.ino, name))
     }
 
     pub(super) async fn xattr(&self, path: &str, name: &str) -> Option<String> {
@@ -338,7 +408,10 @@ impl File<'_> {
     }
 
     pub(super) async fn truncate(&self, size: u64) -> Result<()> {
-        let set = SetAttr { size: Some(size) };
+        let set = SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        };
         let fs = self.world.fs.clone();
         fs.setattr(self.ino, Some(self.fh), set, 0).await?;
         Ok(())

@@ -8,6 +8,8 @@ mod offline;
 mod pull;
 mod push;
 mod recovery;
+mod rename;
 mod repair;
 mod resilience;
+mod scratch;
 mod simulation;

@@ -1,7 +1,7 @@
 //! Names: what is there, what may be made, and what is refused.
 
 use super::kernel::{Choice, READ, WRITE, World};
-use crate::fs::{Error, FileKind, OpenHow, ROOT};
+use crate::fs::{Error, FileKind, Making, OpenHow, ROOT};
 use crate::registry::Settings;
 use crate::target::{Fault, Kind};
 
@@ -114,10 +114,13 @@ async fn what_is_not_of_the_contract_is_refused() {
         "app/tags",
         "app/migrations",
         "app/plans/-x",
-        "app/plans/.x",
+        "app/4913",
+        "app/plans/4913",
+        ".git",
+        "app/.git",
+        "x.tmp",
         ".atlasfs/new",
         ".atlasfs/unpushed/x",
-        "app/.schema.swp",
     ] {
         let created = world.open(path, WRITE, true).await;
         assert_eq!(created.err(), Some(Error::NotPermitted), "{path}");
@@ -182,7 +185,11 @@ async fn exclusive_creation_fails_where_something_is() {
     };
     let root = world.stat("app").await.unwrap().ino;
     let name = std::ffi::OsStr::new("schema");
-    let created = world.fs.clone().create(root, name, exclusive).await;
+    let created = world
+        .fs
+        .clone()
+        .create(root, name, exclusive, Making::default())
+        .await;
     assert_eq!(created.err(), Some(Error::Exists));
 }
 
@@ -192,8 +199,9 @@ async fn the_extended_attributes_are_those_of_the_contract() {
     world.cat("app/plans/p1").await.unwrap();
     let ino = world.stat("app/plans/p1").await.unwrap().ino;
     let names = world.fs.clone().listxattr(ino).await.unwrap();
-    let expected =
-        ["url", "version", "sha256", "source", "push"].map(|name| format!("user.atlas.{name}"));
+    let expected = ["url", "version", "sha256", "source", "push"]
+        .map(|name| format!("user.atlas.{name}").into());
+    let expected: [std::ffi::OsString; 5] = expected;
     assert_eq!(names, expected);
     assert_eq!(
         world.xattr("app/plans/p1", "url").await.unwrap(),

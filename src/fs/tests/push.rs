@@ -153,6 +153,7 @@ async fn truncate_by_path_is_a_push() {
     let pid = world.pid();
     let set = crate::fs::SetAttr {
         size: Some(V1.len() as u64),
+        ..crate::fs::SetAttr::default()
     };
     let ino = world.walk("app/schema", pid).await.unwrap().ino;
     let bounced = world.fs.clone().setattr(ino, None, set, pid).await;
@@ -676,4 +677,25 @@ async fn shutting_down_waits_for_the_pushes_under_way() {
     assert_eq!(world.fs.shut_down(Duration::from_secs(9)).await, 0);
     assert_eq!(close.await.unwrap(), Ok(()));
     assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_is_told_the_number_of_the_file_that_it_has_looked_up() {
+    let world = world_with(V1).await;
+    let seen = world.stat("app/schema").await.unwrap();
+    let file = world.open("app/schema", WRITE, false).await.unwrap();
+    assert_ne!(file.ino, seen.ino, "it has an inode of its own");
+    let shown = |fh| world.fs.clone().getattr(file.ino, fh);
+    assert_eq!(shown(None).await.unwrap().0.shown, seen.ino);
+    assert_eq!(shown(Some(file.fh)).await.unwrap().0.shown, seen.ino);
+    file.close().await.unwrap();
+    // Somebody else has pushed in between: vim is right not to write then.
+    let pid = world.pid();
+    let seen = world.walk("app/schema", pid).await.unwrap();
+    world.another().cp("app/schema", V2).await.unwrap();
+    let sent_back = world.fs.clone().open(seen.ino, WRITE, pid).await;
+    assert_eq!(sent_back.err(), Some(Error::Stale));
+    world.wait().await;
+    let writer = world.walk("app/schema", pid).await.unwrap();
+    assert_ne!(writer.shown, seen.ino);
 }

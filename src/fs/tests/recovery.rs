@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::kernel::{Choice, READ, WRITE, WRITE_ANEW, World};
 use crate::artifact::{Format, Stamp};
-use crate::fs::{Error, OpenHow};
+use crate::fs::{Error, Making, OpenHow};
 use crate::registry::{Durability, FallbackOn, Settings};
 use crate::target::{Fault, Kind, Memory};
 
@@ -273,7 +273,11 @@ async fn look_ups_and_opens_keep_their_deadlines_with_a_hung_registry() {
             begun.elapsed()
         );
         let begun = tokio::time::Instant::now();
-        let created = world.fs.clone().create(app, name, WRITE).await;
+        let created = world
+            .fs
+            .clone()
+            .create(app, name, WRITE, Making::default())
+            .await;
         assert_eq!(created.is_ok(), !all);
         assert!(
             begun.elapsed() <= Duration::from_millis(5_010),
