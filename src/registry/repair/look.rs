@@ -46,6 +46,18 @@ impl View<'_> {
         deleted.filter_map(BTreeSet::last).max().copied()
     }
 
+    /// Tells whether all targets list the same bytes of an item. S3's ETag of what was put in one
+    /// piece is its MD5, so that buckets need no request for each object to be compared.
+    pub(super) fn lists_the_same(&self, item: &Item) -> bool {
+        let mut listed = self.targets.iter().map(|seen| {
+            let meta = seen.listing.items.get(item)?;
+            let md5 = meta.token.as_ref().filter(|token| is_md5(token))?;
+            Some((meta.size, md5))
+        });
+        let first = listed.next().flatten();
+        first.is_some() && listed.all(|other| other == first)
+    }
+
     /// Tells whether every target of the route is in the picture.
     pub(super) fn is_whole(&self) -> bool {
         self.targets.len() == self.route.targets().count()
@@ -211,11 +223,35 @@ impl Registry {
     }
 }
 
+fn is_md5(token: &Token) -> bool {
+    let digits = token.0.trim_matches('"');
+    digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Tells what a failure to read says of what a target holds.
 fn as_held(failure: Failure) -> Result<Held, Failure> {
     match failure.kind {
         Kind::NotFound => Ok(Held::Nothing),
         Kind::Corrupt => Ok(Held::Corrupt(None)),
         _ => Err(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_md5_of_a_content_tells_it_from_others() {
+        let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+        for (token, is) in [
+            (format!("\"{md5}\""), true),
+            (md5.to_owned(), true),
+            (format!("\"{md5}-2\""), false),
+            ("1726000000000000001-17-42".into(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_md5(&Token(token.clone())), is, "{token}");
+        }
     }
 }
