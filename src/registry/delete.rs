@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{Error, ErrorKind};
+use super::error::Error;
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
+use super::journal::Journal;
 use super::route::{Route, share};
 use super::tee::not_our_turn;
 use super::{Durability, Registry, disk};
@@ -35,7 +36,9 @@ impl Registry {
         let route = self.route(&id.repo)?;
         let stamp = Stamp::new(self.stamps.next(self.wall.now()), b"", Format::Sql);
         let _live = self.redo.hands_off(stamp.when);
-        self.journal_deletion(id, stamp, end).await?;
+        let owner = id.clone();
+        let write = move |journal: &Journal| journal.begin_deletion(&owner, &stamp);
+        self.write_journal("delete", id, end, write).await?;
         let registry = &route.registry;
         let deadline = registry_deadline(route, end);
         let deleted = registry.ask(|target| target.delete(id, deadline)).await;
@@ -92,31 +95,6 @@ impl Registry {
         buried
             .filter_map(|(url, buried)| Some((url, buried.err()?)))
             .collect()
-    }
-
-    async fn journal_deletion(
-        &self,
-        id: &ArtifactId,
-        stamp: Stamp,
-        end: Instant,
-    ) -> Result<(), Error> {
-        let (journal, owner) = (Arc::clone(&self.journal), id.clone());
-        let writing = disk::apart(move || journal.begin_deletion(&owner, &stamp));
-        let written = match timeout_at(end, writing).await {
-            Ok(Ok(written)) => written,
-            Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
-            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-        };
-        written.map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    ErrorKind::NoSpace
-                }
-                _ => ErrorKind::Outage,
-            };
-            let message = format!("can't delete {id}: the journal can't be written: {error}");
-            Error::new(kind, message)
-        })
     }
 
     async fn drop_record(&self, id: &ArtifactId, when: u64) {

@@ -12,6 +12,7 @@ use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
+use super::journal::Journal;
 use super::push::{Base, MOVED_ON, Push};
 use super::record::Known;
 use super::{Durability, Registry, disk};
@@ -95,7 +96,7 @@ impl Registry {
     /// Gives a document to the targets, when it is durable on this machine.
     async fn tee(&self, mut push: Push<'_>, base: &mut Base, end: Instant) -> Result<(), Error> {
         let (id, stamp) = (push.id, push.stamp);
-        self.write_journal(id, push.content, stamp, end).await?;
+        self.journal_push(id, push.content, stamp, end).await?;
         let registry = &push.route.registry;
         let deadline = registry_deadline(push.route, end);
         match self.claim(&push, base, deadline).await {
@@ -118,18 +119,19 @@ impl Registry {
         Ok(())
     }
 
-    async fn write_journal(
+    async fn journal_push(
         &self,
         id: &ArtifactId,
         content: &Bytes,
         stamp: Stamp,
         end: Instant,
     ) -> Result<(), Error> {
-        let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
+        let (owner, bytes) = (id.clone(), content.clone());
         #[cfg(test)]
         match () {
             () if planted(Bug::NoJournal) => return Ok(()),
             () if planted(Bug::LateJournal) => {
+                let journal = Arc::clone(&self.journal);
                 drop(tokio::spawn(async move {
                     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
                     journal.begin(&owner, &stamp, &bytes)
@@ -138,8 +140,20 @@ impl Registry {
             }
             () => {}
         }
-        let written = disk::apart(move || journal.begin(&owner, &stamp, &bytes));
-        let written = match timeout_at(end, written).await {
+        let write = move |journal: &Journal| journal.begin(&owner, &stamp, &bytes);
+        self.write_journal("push", id, end, write).await
+    }
+
+    /// Waits until the journal has written down what is to be done; no target may see it before.
+    pub(super) async fn write_journal(
+        &self,
+        what: &str,
+        id: &ArtifactId,
+        end: Instant,
+        write: impl FnOnce(&Journal) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let journal = Arc::clone(&self.journal);
+        let written = match timeout_at(end, disk::apart(move || write(&journal))).await {
             Ok(Ok(written)) => written,
             Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
@@ -151,7 +165,7 @@ impl Registry {
                 }
                 _ => ErrorKind::Outage,
             };
-            let message = format!("can't push {id}: the journal can't be written: {error}");
+            let message = format!("can't {what} {id}: the journal can't be written: {error}");
             Error::new(kind, message)
         })
     }

@@ -154,6 +154,33 @@ impl Schedule {
                     apart: false,
                 });
             }
+            if let Step::Act {
+                mount,
+                artifact,
+                what: Act::Remove,
+                ..
+            } = step
+                && schedule.repairs
+                && random.percent(40)
+            {
+                // Once more, and a backup misses it, whom only another machine can tell.
+                let backup = random.pick(&[1, 2]);
+                let missed = Some(Fault::Fail(Kind::Unreachable));
+                let act = |what| Step::Act {
+                    mount,
+                    artifact,
+                    what,
+                    apart: false,
+                };
+                schedule.steps.extend([
+                    Step::Heal,
+                    act(Act::Save),
+                    Step::Fault(backup, missed),
+                    act(Act::Remove),
+                    Step::Lose(mount),
+                    Step::Fault(backup, None),
+                ]);
+            }
             if matches!(step, Step::Act { apart: true, .. }) && random.percent(25) {
                 // Killed in the middle of it.
                 schedule
