@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blackhole;
 mod config;
 mod contention;
 mod contract;
@@ -21,6 +22,7 @@ mod documents;
 mod edits;
 mod fallback;
 mod home;
+mod island;
 mod lifecycle;
 mod listing;
 mod mounted;
