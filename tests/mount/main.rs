@@ -32,4 +32,5 @@ mod refused;
 mod secrets;
 mod startup;
 mod store;
+mod torn;
 mod writers;
