@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
+use super::call::Call;
 use super::history::History;
 use super::home::Home;
 use super::mounted::Mounted;
-use super::program::{bash, start, until};
+use super::program::{bash, run, start, until};
 use super::recovery::{nothing_is_half_visible, recovers};
 use super::scene::{Scene, play};
 use super::support::server::{Kind, Server};
-use super::tracer::{Seen, Tracer};
+use super::tracer::{At, Seen, Tracer};
 
 /// How many points of each scene a run tries, unless it is told to try all.
 const SAMPLE: usize = 9;
@@ -35,10 +36,10 @@ fn try_point(scene: Scene, at: usize) -> Seen {
             mounted.signal(Signal::SIGKILL);
             until("the process ends", || (!mounted.lives()).then_some(()));
             scene.mend(&home);
-            killed_at_its_start(&home, &args, at)
+            killed_at_its_start(&home, &args, number(at), || settled(&home))
         }
         _ => {
-            let tracer = Tracer::attach(mounted.pid(), home.dir(), at);
+            let tracer = Tracer::attach(mounted.pid(), home.dir(), number(at));
             play(&scene.steps(), &home, &mounted, &mut history);
             let _ = mounted.signal_if_there(Signal::SIGKILL);
             let seen = tracer.end();
@@ -53,8 +54,17 @@ fn try_point(scene: Scene, at: usize) -> Seen {
     seen
 }
 
+fn number(at: usize) -> impl At {
+    move |number, _: &Call| number == at
+}
+
 /// Mounts under a tracer from the first instruction on.
-fn killed_at_its_start(home: &Home, args: &[String], at: usize) -> Seen {
+fn killed_at_its_start(
+    home: &Home,
+    args: &[String],
+    at: impl At,
+    is_over: impl Fn() -> bool,
+) -> Seen {
     let mut command = home.atlasfs(["mount", "-f"]);
     command.args(args).arg(home.path("mnt"));
     let mut words = vec![command.get_program().to_owned()];
@@ -80,7 +90,7 @@ fn killed_at_its_start(home: &Home, args: &[String], at: usize) -> Seen {
     // Until it is dead, or has done all that it had to do.
     until("the start is over", || {
         let lives = super::mounted::lives(pid);
-        (!lives || settled(home)).then_some(())
+        (!lives || is_over()).then_some(())
     });
     let _ = super::mounted::signal(pid, Signal::SIGKILL);
     tracer.end()
@@ -89,7 +99,7 @@ fn killed_at_its_start(home: &Home, args: &[String], at: usize) -> Seen {
 /// Tells whether no record is left in any journal.
 fn settled(home: &Home) -> bool {
     let script = r#"ls "$1"/state/atlasfs/mounts/*/journal | grep -qv damaged"#;
-    super::program::run(&mut bash(script, [home.dir()])).code != Some(0)
+    run(&mut bash(script, [home.dir()])).code != Some(0)
 }
 
 impl Mounted {
@@ -147,6 +157,27 @@ fn try_scene(scene: Scene) {
         wrong.is_empty(),
         "what was acknowledged is not there, or worse:\n{wrong}"
     );
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_its_own_mount_owes_it_an_answer_ends() {
+    let home = Home::new();
+    let stores = Scene::Folders.stores(&home);
+    let args = Scene::Folders.args(&stores);
+    home.folder("mnt");
+    // The first answers to the kernel: to its greeting, and to what the daemon asks of its mount
+    // before it says that it is there.
+    for answer in 1..=4 {
+        let mut answers = 0;
+        let at = move |_, call: &Call| {
+            answers += usize::from(call.to_string() == "before writev(/dev/fuse)");
+            answers == answer
+        };
+        let answers = || run(home.atlasfs(["status"]).arg(home.path("mnt"))).code == Some(0);
+        let seen = killed_at_its_start(&home, &args, at, answers);
+        assert!(seen.killed.is_some(), "answer {answer}");
+        home.mount("mnt", &args).unmount();
+    }
 }
 
 macro_rules! scenes {

@@ -6,7 +6,6 @@
 //! depend on which thread happens to do the work.
 
 use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -15,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::call;
+use super::call::{self, Call};
 
 /// What a tracer has seen when the daemon is dead.
 #[derive(Debug, Default)]
@@ -28,28 +27,39 @@ pub struct Seen {
 
 /// A tracer on a thread of its own, for only the thread that attaches may trace.
 #[derive(Debug)]
-pub struct Tracer(JoinHandle<Seen>);
+pub struct Tracer(mpsc::Receiver<Seen>);
+
+/// Chooses a point.
+pub trait At: FnMut(usize, &Call) -> bool + Send + 'static {}
+
+impl<F: FnMut(usize, &Call) -> bool + Send + 'static> At for F {}
+
+/// How long a daemon may take to end: it doesn't, if it waits for itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Tracer {
-    /// Attaches to a daemon that works below `root`, to kill it at the point of this number,
-    /// counted from 1. Returns when every thread is traced.
-    pub fn attach(pid: u32, root: &std::path::Path, at: usize) -> Self {
+    /// Attaches to a daemon that works below `root`, to kill it at the first point that is chosen
+    /// by its number, counted from 1, and what it is. Returns when every thread is traced.
+    pub fn attach(pid: u32, root: &std::path::Path, at: impl At) -> Self {
         let pid = Pid::from_raw(pid.try_into().unwrap());
         let root = root.to_str().unwrap().to_owned();
         let (attached, wait) = mpsc::channel();
-        let tracer = std::thread::spawn(move || {
+        let (end, seen) = mpsc::channel();
+        std::thread::spawn(move || {
             seize_all(pid);
             attached.send(()).unwrap();
-            trace(pid, &root, at)
+            let _ = end.send(trace(pid, &root, at));
         });
         wait.recv_timeout(Duration::from_secs(20))
             .expect("the tracer attaches");
-        Self(tracer)
+        Self(seen)
     }
 
     /// Waits for the end of the daemon.
+    #[track_caller]
     pub fn end(self) -> Seen {
-        self.0.join().expect("the tracer")
+        let seen = self.0.recv_timeout(PATIENCE);
+        seen.expect("the daemon ends when it is killed")
     }
 }
 
@@ -78,7 +88,7 @@ fn seize_all(pid: Pid) {
     }
 }
 
-fn trace(pid: Pid, root: &str, at: usize) -> Seen {
+fn trace(pid: Pid, root: &str, mut at: impl At) -> Seen {
     let mut seen = Seen::default();
     // Only what this thread traces: the programs of other threads are theirs to wait for.
     let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
@@ -89,7 +99,7 @@ fn trace(pid: Pid, root: &str, at: usize) -> Seen {
                     && let Some(call) = call::of(thread, root)
                 {
                     seen.points += 1;
-                    if seen.points == at {
+                    if at(seen.points, &call) {
                         seen.killed = Some(call.to_string());
                         // A call that has not begun is not begun any more.
                         let _ = kill(pid, Signal::SIGKILL);
