@@ -16,8 +16,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -30,6 +30,9 @@ use crate::artifact::{
 
 /// Where damaged records are set aside, within the journal's directory.
 const DAMAGED: &str = "damaged";
+
+/// How many bytes the lines of a record may take, the head and those appended: thousands of them.
+const LINES: u64 = 1 << 20;
 
 /// How many hexadecimal digits of a line's SHA-256 stand before it.
 const CHECKSUM: usize = 16;
@@ -94,7 +97,8 @@ impl Journal {
         let mut damaged = Vec::new();
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
-            if path == damaged_dir {
+            if path.is_dir() {
+                // The place of the damaged ones, or a stranger's.
                 continue;
             }
             if path.extension().is_some_and(|suffix| suffix == "tmp") {
@@ -102,12 +106,14 @@ impl Journal {
                 fs::remove_file(&path)?;
                 continue;
             }
-            let bytes = fs::read(&path).unwrap_or_default();
+            let bytes = read(&path).unwrap_or_default();
             match parse(&bytes) {
-                Some((record, _)) => {
+                // Under another name it could be neither read nor removed again.
+                Some((record, _)) if path.ends_with(name(record.stamp.when)) => {
+                    cut_torn_end(&path, &bytes);
                     records.insert(record.stamp.when, record);
                 }
-                None => {
+                _ => {
                     let aside = damaged_dir.join(path.file_name().unwrap_or_default());
                     fs::rename(&path, &aside)?;
                     damaged.push(aside);
@@ -332,7 +338,34 @@ impl Journal {
     }
 
     fn path(&self, when: u64) -> PathBuf {
-        self.dir.join(format!("{when:020}"))
+        self.dir.join(name(when))
+    }
+}
+
+fn name(when: u64) -> String {
+    format!("{when:020}")
+}
+
+/// Reads as much of a file as a record with such a head can have.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut file = BufReader::new(File::open(path)?).take(LINES);
+    file.read_until(b'\n', &mut bytes)?;
+    let size = read_line(&bytes).and_then(|(head, _)| head.get("size")?.as_u64());
+    file.set_limit(size.unwrap_or_default().saturating_add(LINES));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Cuts off a last line that a crash has torn, or the next one would be part of it.
+fn cut_torn_end(path: &Path, bytes: &[u8]) {
+    let end = bytes.iter().rposition(|&byte| byte == b'\n');
+    let whole = end.map_or(0, |end| end + 1);
+    if whole < bytes.len() {
+        let file = OpenOptions::new().write(true).open(path);
+        if let Err(error) = file.and_then(|file| file.set_len(whole as u64)) {
+            tracing::warn!("can't mend {}: {error}", path.display());
+        }
     }
 }
 
@@ -409,7 +442,8 @@ fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         }
         lines = rest;
     }
-    Some((record, content))
+    // What is no line and yet has an end was not torn: it may have said that the push has failed.
+    (!lines.contains(&b'\n')).then_some((record, content))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! A push goes through `tee` to the targets of its [`Route`]; a pull goes through the
 //! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
 
+#[cfg(test)]
+mod arbitrary_tests;
 mod at_hand;
 mod breaker;
 mod cache;
