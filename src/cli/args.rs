@@ -25,6 +25,8 @@ pub(super) enum Request {
     Unmount(UnmountArgs),
     /// Tell how a mount is.
     Status(StatusArgs),
+    /// Tell where the targets of a mount differ, or mend that.
+    Job(&'static str, JobArgs),
     /// Nothing: mount(8) only asks whether it could.
     Nothing,
 }
@@ -61,6 +63,12 @@ enum Command {
     /// Show how a mount is; the exit code is a health probe
     #[command(after_help = exit::HELP)]
     Status(StatusArgs),
+    /// Show where the targets of a mount differ; nothing is changed
+    #[command(after_help = exit::HELP)]
+    Verify(JobArgs),
+    /// Give every target of a mount what it lacks, now
+    #[command(after_help = exit::HELP)]
+    Sync(JobArgs),
     /// The process behind a mount
     #[command(hide = true)]
     Daemon {
@@ -85,6 +93,19 @@ pub(super) struct StatusArgs {
     /// The mount point
     pub(super) dir: PathBuf,
     /// Print the JSON as it is
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What `verify` and `sync` take.
+#[derive(Debug, Args)]
+pub(super) struct JobArgs {
+    /// The mount point
+    pub(super) dir: PathBuf,
+    /// Compare names and stamps only: no content is read, so one that has rotted is not found
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// Print the report as JSON, and no progress
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -181,6 +202,11 @@ struct MountArgs {
     /// never. Default 250ms: a healthy store is faster by far, and nobody minds a quarter of a second
     #[arg(long, default_value = "250ms", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Deadlines")]
     hedge: Duration,
+    /// How often all targets are compared, and each is given what it lacks; 0 for never. It is done
+    /// soon after mounting and when a target is back, too. Default 1h: the journal is quicker, and
+    /// this is for what no journal knows
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Pushing")]
+    repair_interval: Duration,
 
     /// For how long names, sizes and stamps are fresh. Default 1s: ls stays fast, and what somebody
     /// else pushes shows at once to a person
@@ -276,6 +302,8 @@ pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
             .map_err(Refusal::Line),
         Command::Unmount(args) => Ok(Request::Unmount(args)),
         Command::Status(args) => Ok(Request::Status(args)),
+        Command::Verify(args) => Ok(Request::Job("verify", args)),
+        Command::Sync(args) => Ok(Request::Job("sync", args)),
         Command::Daemon { dir: _ } => Ok(Request::Daemon),
     }
 }
@@ -331,6 +359,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         journal_size: args.journal_size,
         breaker: args.breaker,
         hedge: args.hedge,
+        repair_interval: args.repair_interval,
         state_dir: absolute(args.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
         allow_delete: args.allow_delete,
         read_only: args.read_only,

@@ -4,6 +4,7 @@ mod args;
 mod background;
 mod exit;
 mod helper;
+mod job;
 mod log;
 mod mount;
 mod options;
@@ -34,6 +35,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Request::Daemon) => background::daemon(),
         Ok(Request::Unmount(args)) => unmount::unmount(&args),
         Ok(Request::Status(args)) => status::status(&args),
+        Ok(Request::Job(task, args)) => job::run(task, &args),
         Ok(Request::Nothing) => Exit::Success,
         Err(refusal) => refuse(&refusal),
     };

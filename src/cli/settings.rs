@@ -45,6 +45,8 @@ pub struct MountSettings {
     pub breaker: u32,
     /// After how long the backups are asked beside the registry; zero is never.
     pub hedge: Duration,
+    /// How often the targets are compared and mended; zero is never.
+    pub repair_interval: Duration,
     /// Where the journal, the cache on disk and what is unpushed lie; absolute.
     pub state_dir: PathBuf,
     /// Artifacts may be deleted.

@@ -291,6 +291,8 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
         journal_bytes: settings.journal_size,
         breaker: settings.breaker,
         hedge: settings.hedge,
+        repair: settings.repair_interval,
+        read_only: settings.read_only,
         validate: settings.validate,
         fallback_on: registry::FallbackOn {
             not_found: settings.fallback_on.contains(&FallbackOn::NotFound),

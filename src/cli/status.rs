@@ -1,6 +1,6 @@
 //! `atlasfs status`: how a mount is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::{complain, print, table};
 use crate::fuse::{self, Occupant};
 
 /// How long the mount may take to answer: it answers from memory, and a dead one never does.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Prints how a mount is.
 pub(super) fn status(args: &StatusArgs) -> Exit {
@@ -34,30 +34,31 @@ pub(super) fn status(args: &StatusArgs) -> Exit {
 /// Reads the status of the mount on a directory, as text and as JSON.
 pub(super) fn fetch(dir: &Path) -> Result<(String, Value), String> {
     let shown = dir.display();
-    let unreadable = |error| format!("cannot look at {shown}: {error}");
-    let dir = fuse::resolve(dir).map_err(unreadable)?;
-    match fuse::occupant(&dir).map_err(unreadable)? {
-        Occupant::Nothing => return Err(format!("{shown} is not mounted")),
-        Occupant::Stranger(entry) => {
-            return Err(format!(
-                "{shown} is a mount of type {}, not of atlasfs",
-                entry.fstype
-            ));
-        }
-        Occupant::DeadAtlasfs(_) => {
-            return Err(format!(
-                "{shown} is dead: its process has ended; clear it with atlasfs unmount {shown}"
-            ));
-        }
-        Occupant::Atlasfs(_) => {}
-    }
-    let path = dir.join(".atlasfs/status");
+    let path = mounted(dir)?.join(".atlasfs/status");
     let text = fuse::within(PATIENCE, move || std::fs::read_to_string(path))
         .ok_or_else(|| format!("{shown} does not answer within {} s", PATIENCE.as_secs()))?
         .map_err(|error| format!("cannot read the status of {shown}: {error}"))?;
     let status = serde_json::from_str(&text)
         .map_err(|error| format!("the status of {shown} is not JSON: {error}"))?;
     Ok((text, status))
+}
+
+/// Returns the resolved path of a directory that a living mount of ours is on.
+pub(super) fn mounted(dir: &Path) -> Result<PathBuf, String> {
+    let shown = dir.display();
+    let unreadable = |error| format!("cannot look at {shown}: {error}");
+    let dir = fuse::resolve(dir).map_err(unreadable)?;
+    match fuse::occupant(&dir).map_err(unreadable)? {
+        Occupant::Nothing => Err(format!("{shown} is not mounted")),
+        Occupant::Stranger(entry) => Err(format!(
+            "{shown} is a mount of type {}, not of atlasfs",
+            entry.fstype
+        )),
+        Occupant::DeadAtlasfs(_) => Err(format!(
+            "{shown} is dead: its process has ended; clear it with atlasfs unmount {shown}"
+        )),
+        Occupant::Atlasfs(_) => Ok(dir),
+    }
 }
 
 /// Returns what the exit code says of a status.

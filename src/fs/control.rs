@@ -7,15 +7,16 @@ use bytes::Bytes;
 
 use super::node::{Node, Report};
 use super::{Error, Fs, Result};
-use crate::registry::Unpushed;
+use crate::registry::{NotBegun, Unpushed};
 
 /// The directory of the failed pushes, within `.atlasfs`.
 const UNPUSHED: &str = "unpushed";
 
-const REPORTS: [(&str, Report); 3] = [
+const REPORTS: [(&str, Report); 4] = [
     ("status", Report::Status),
     ("metrics", Report::Metrics),
     ("events", Report::Events),
+    ("jobs", Report::Jobs),
 ];
 
 impl Fs {
@@ -48,8 +49,27 @@ impl Fs {
             }
             Report::Metrics => self.registry.metrics(),
             Report::Events => self.registry.events(),
+            Report::Jobs => format!("{:#}\n", self.registry.job()),
         };
         text.into()
+    }
+
+    /// Takes an order for a job: `verify`, `sync`, each with ` quick` after it or not, or `stop`.
+    pub(super) fn order(&self, data: &[u8]) -> Result<u32> {
+        let text = std::str::from_utf8(data)
+            .map_err(|_| Error::Invalid)?
+            .trim();
+        if text == "stop" {
+            self.registry.stop_job();
+        } else {
+            let order = text.parse().map_err(|_| Error::Invalid)?;
+            let begun = self.registry.begin_job(order);
+            begun.map_err(|refusal| match refusal {
+                NotBegun::Busy => Error::Busy,
+                NotBegun::ReadOnly => Error::ReadOnly,
+            })?;
+        }
+        u32::try_from(data.len()).map_err(|_| Error::Invalid)
     }
 
     /// Lists a directory below `.atlasfs/unpushed`: the next segment of every path through it.

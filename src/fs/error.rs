@@ -21,6 +21,9 @@ pub enum Error {
     /// ENOTEMPTY.
     #[error("directory not empty")]
     NotEmpty,
+    /// EBUSY: what was asked for is being done already.
+    #[error("device or resource busy")]
+    Busy,
     /// ENOTDIR.
     #[error("not a directory")]
     NotDirectory,

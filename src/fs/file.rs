@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::bounce::Wish;
 use super::handle::Handle;
-use super::node::Node;
+use super::node::{Node, Report};
 use super::working::{Left, Working, local};
 use super::{Entry, Error, Fs, OpenHow, Opened, Result, lock};
 use crate::artifact::ArtifactId;
@@ -117,6 +117,12 @@ impl Fs {
                 self.open_working(&working, how, Start::Newest).await?;
                 Ok(self.opened_working(ino, working, how, true))
             }
+            Node::Report(Report::Jobs) => Ok(Opened {
+                fh: self.insert(ino, Handle::Orders),
+                keep_cache: false,
+                direct_io: true,
+                no_flush: true,
+            }),
             node if node.is_directory() => Err(Error::IsDirectory),
             _ => Err(Error::NotPermitted),
         }
@@ -228,6 +234,7 @@ impl Fs {
                 Ok(bytes.slice(begin..end))
             }
             Handle::Working { working, .. } => working.read(offset, size),
+            Handle::Orders => Ok(Bytes::new()),
             Handle::Directory(_) => Err(Error::IsDirectory),
         }
     }
@@ -240,6 +247,7 @@ impl Fs {
     pub fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32> {
         match self.handle(fh)? {
             Handle::Working { working, append } => working.write(offset, data, append, self.now()),
+            Handle::Orders => self.order(data),
             _ => Err(Error::BadHandle),
         }
     }

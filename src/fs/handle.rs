@@ -21,6 +21,8 @@ pub(super) enum Handle {
         /// Whether writes go to the end.
         append: bool,
     },
+    /// Where orders for jobs are written.
+    Orders,
     /// A directory.
     Directory(Arc<Directory>),
 }

@@ -18,6 +18,8 @@ pub(super) enum Report {
     Status,
     Metrics,
     Events,
+    /// The job that somebody has asked for; whoever writes to it asks for one.
+    Jobs,
 }
 
 /// What an inode stands for.

@@ -238,6 +238,7 @@ impl Watch {
         let event = Event::new(Level::Info, "breaker-closed", "the target answers again");
         registry.tell(event.with("target", target.url()));
         registry.redo.recovered(target.id);
+        registry.repair_soon();
         true
     }
 }

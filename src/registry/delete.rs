@@ -1,77 +1,138 @@
-//! Delete: an artifact goes from every target, or the deletion fails.
+//! Delete: the registry decides, the journal remembers, and whoever has missed it is told later.
+//!
+//! One deletion goes: turn → journal → registry → tombstones and backups, all at once. From the
+//! registry's answer on it is done: a backup that has missed it is owed it, as it is owed a push.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
-use super::route::share;
+use super::hedge::registry_deadline;
+use super::route::{Route, share};
 use super::tee::not_our_turn;
-use super::{Registry, disk};
-use crate::artifact::ArtifactId;
-use crate::target::{Failure, Kind};
+use super::{Durability, Registry, disk};
+use crate::artifact::{ArtifactId, Format, Stamp};
+use crate::target::Failure;
 
 impl Registry {
-    /// Deletes an artifact from every target. The backups go first, when the registry has shown
-    /// that it answers: as long as one of them still holds the artifact, the registry does too, it
-    /// stays visible, and the deletion can be repeated.
+    /// Deletes an artifact: from the registry, or the deletion fails and nothing has changed; then
+    /// from every backup, each of which is owed it if it can't be heard now.
     ///
     /// It ends by `end`.
     ///
     /// # Errors
     ///
-    /// What the first target answered that didn't delete it.
+    /// What the registry answered if it has not deleted it. With [`Durability::All`] also what the
+    /// first backup answered that hasn't.
     pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
         let gifts = timeout_at(share(end, 3), self.gifts.take(id)).await;
         let _gifts = gifts.map_err(|_| not_our_turn("delete", id))?;
         let route = self.route(&id.repo)?;
-        let half = super::hedge::registry_deadline(route, end);
+        let stamp = Stamp::new(self.stamps.next(self.wall.now()), b"", Format::Sql);
+        let _live = self.redo.hands_off(stamp.when);
+        self.journal_deletion(id, stamp, end).await?;
         let registry = &route.registry;
-        let there = registry.ask(|target| target.head(id, share(end, 3))).await;
-        if let Err(failure) = there
-            && failure.kind != Kind::NotFound
-        {
+        let deadline = registry_deadline(route, end);
+        let deleted = registry.ask(|target| target.delete(id, deadline)).await;
+        if let Err(failure) = deleted {
+            self.drop_record(id, stamp.when).await;
             return Err(self.not_deleted(id, &[(registry.url(), failure)]));
         }
-        let deletions = route.backups.iter().map(|backup| async move {
-            let deleted = backup.ask(|target| target.delete(id, half)).await;
-            (backup.url(), deleted)
-        });
-        let mut failures: Vec<(&str, Failure)> = futures::future::join_all(deletions)
-            .await
-            .into_iter()
-            .filter_map(|(url, deleted)| Some((url, deleted.err()?)))
-            .collect();
-        if failures.is_empty()
-            && let Err(failure) = registry.ask(|target| target.delete(id, end)).await
-        {
-            failures.push((registry.url(), failure));
-        }
+        self.owe_nothing_older(id, stamp.when).await;
+        self.catalogue
+            .change(id, |record| record.deleted(Instant::now()));
+        let failures = self.bury(id, route, stamp.when, end).await;
         if failures.is_empty() {
-            // What some target had missed so far, it is not given any more.
-            self.owe_nothing(id).await;
-            self.catalogue
-                .change(id, |record| record.deleted(Instant::now()));
+            self.drop_record(id, stamp.when).await;
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));
             self.tell(event.with("artifact", id.to_string()));
             return Ok(());
         }
-        Err(self.not_deleted(id, &failures))
+        let missing = Error::of_failures(
+            format!("{id} is deleted from the registry, and not yet from every target"),
+            failures.iter().map(|(url, failure)| (*url, failure)),
+        );
+        let event = Event::new(Level::Warn, "delete-degraded", missing.reason.clone());
+        self.tell(event.with("artifact", id.to_string()));
+        match self.settings.durability {
+            Durability::All => Err(missing),
+            Durability::Any | Durability::Registry => Ok(()),
+        }
     }
 
-    /// Takes the pushes of a deleted artifact out of the journal: who has missed one is not given
-    /// it any more.
-    async fn owe_nothing(&self, id: &ArtifactId) {
+    /// Leaves a tombstone in every target, and deletes the artifact from the backups.
+    async fn bury<'a>(
+        &self,
+        id: &ArtifactId,
+        route: &'a Route,
+        when: u64,
+        end: Instant,
+    ) -> Vec<(&'a str, Failure)> {
+        let burials = route.targets().map(|target| async move {
+            let buried = match route.is_registry(target.id) {
+                true => {
+                    let put = target.ask(|target| target.put_tombstone(id, when, end));
+                    put.await
+                }
+                false => self.take_away(id, when, target, end).await,
+            };
+            if buried.is_ok() {
+                self.journal.got(when, target.url());
+            }
+            (target.url(), buried)
+        });
+        let buried = futures::future::join_all(burials).await.into_iter();
+        buried
+            .filter_map(|(url, buried)| Some((url, buried.err()?)))
+            .collect()
+    }
+
+    async fn journal_deletion(
+        &self,
+        id: &ArtifactId,
+        stamp: Stamp,
+        end: Instant,
+    ) -> Result<(), Error> {
+        let (journal, owner) = (Arc::clone(&self.journal), id.clone());
+        let writing = disk::apart(move || journal.begin_deletion(&owner, &stamp));
+        let written = match timeout_at(end, writing).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        written.map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    ErrorKind::NoSpace
+                }
+                _ => ErrorKind::Outage,
+            };
+            let message = format!("can't delete {id}: the journal can't be written: {error}");
+            Error::new(kind, message)
+        })
+    }
+
+    async fn drop_record(&self, id: &ArtifactId, when: u64) {
+        let (journal, id) = (Arc::clone(&self.journal), id.clone());
+        let _ = disk::apart(move || journal.settle(&id, when)).await;
+    }
+
+    /// Takes what is older than a deletion out of the journal: who has missed it is not given it
+    /// any more.
+    async fn owe_nothing_older(&self, id: &ArtifactId, when: u64) {
         #[cfg(test)]
         if crate::planted::planted(crate::planted::Bug::Resurrection) {
             return;
         }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
         let settling = disk::apart(move || {
-            let owed = journal.select(|record| record.id == id && record.failed.is_none());
+            let owed = journal.select(|record| {
+                record.id == id && record.failed.is_none() && record.stamp.when < when
+            });
             let owed = owed.iter().map(|record| record.stamp.when);
             owed.for_each(|when| journal.settle(&id, when));
         });
@@ -80,7 +141,7 @@ impl Registry {
 
     fn not_deleted(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> Error {
         let failures = failures.iter().map(|(url, failure)| (*url, failure));
-        let error = Error::of_failures(format!("can't delete {id} from every target"), failures);
+        let error = Error::of_failures(format!("can't delete {id}"), failures);
         let event = Event::new(Level::Error, "delete-failed", error.reason.clone());
         self.tell(event.with("artifact", id.to_string()));
         error

@@ -1,63 +1,45 @@
-//! The journal: every push, durable on this machine before the first target sees it, until every
-//! target has it; and the bytes of those that failed.
+//! The journal: every push and every deletion, durable on this machine before the first target sees
+//! it, until every target has it; and the bytes of the pushes that failed.
 //!
 //! One file a record, named by its stamp, so that no record can damage another:
 //!
 //! ```text
-//! <checksum> {"repo":"app","artifact":"schema","time":…,"size":…,"sha256":…,"format":…}
+//! <checksum> {"repo":"app","artifact":"schema","time":…,"size":…,"sha256":…,"format":…,
+//!             "deletes":false}
 //! <size bytes of content>
 //! <checksum> {"got":"s3://…"}
 //! <checksum> {"failed":"…"}
 //! ```
 //!
+//! A deletion has no content.
+//!
 //! The head and the content get their name by a rename when they are on disk, whole or not at all.
 //! Lines are appended later; the last one may be torn by a crash, and is then as if never written:
 //! a target that is given a push twice has it once.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod file;
+mod line;
+mod record;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::lock;
-use crate::artifact::{
-    ArtifactId, Item, PlanName, RepoName, Sha256, Stamp, when_from_text, when_to_text,
-};
+use crate::artifact::{ArtifactId, Stamp};
+
+use file::{cut_torn_end, read};
+pub use line::{line, read_line};
+pub use record::Record;
+use record::{head, parse};
 
 /// Where damaged records are set aside, within the journal's directory.
 const DAMAGED: &str = "damaged";
-
-/// How many bytes the lines of a record may take, the head and those appended: thousands of them.
-const LINES: u64 = 1 << 20;
-
-/// How many hexadecimal digits of a line's SHA-256 stand before it.
-const CHECKSUM: usize = 16;
-
-/// One push.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// The artifact.
-    pub id: ArtifactId,
-    /// What is known of the content that it is to have.
-    pub stamp: Stamp,
-    /// The URLs of the targets that have got it.
-    pub got: BTreeSet<String>,
-    /// Why it failed, if its close has said so.
-    pub failed: Option<String>,
-}
-
-impl Record {
-    /// Returns where the bytes of a failed push are below `.atlasfs/unpushed`: the artifact's key,
-    /// `@` and the time, `app/schema@20240910T173744.000000001Z`.
-    pub fn path(&self) -> String {
-        let time = when_to_text(self.stamp.when).replace(['-', ':'], "");
-        format!("{}@{time}", self.id)
-    }
-}
 
 /// The journal of one mount.
 #[derive(Debug)]
@@ -138,6 +120,20 @@ impl Journal {
     /// The I/O error; [`io::ErrorKind::StorageFull`] also where the journal holds as much as it
     /// may. Then nothing is left of it.
     pub fn begin(&self, id: &ArtifactId, stamp: &Stamp, content: &[u8]) -> io::Result<()> {
+        self.add(Record::new(id, stamp, false), content)
+    }
+
+    /// Makes a deletion durable, before any target sees it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::begin`].
+    pub fn begin_deletion(&self, id: &ArtifactId, stamp: &Stamp) -> io::Result<()> {
+        self.add(Record::new(id, stamp, true), b"")
+    }
+
+    fn add(&self, record: Record, content: &[u8]) -> io::Result<()> {
+        let stamp = record.stamp;
         {
             let mut state = lock(&self.state);
             let held = state.bytes();
@@ -148,12 +144,6 @@ impl Journal {
             }
             state.reserved += stamp.size;
         }
-        let record = Record {
-            id: id.clone(),
-            stamp: *stamp,
-            got: BTreeSet::new(),
-            failed: None,
-        };
         let written = self.write(&record, content);
         let mut state = lock(&self.state);
         state.reserved -= stamp.size;
@@ -276,8 +266,8 @@ impl Journal {
             .collect()
     }
 
-    /// Removes what a success makes pointless: older pushes of the artifact that are still owed,
-    /// and failed ones of the same bytes.
+    /// Removes what a success makes pointless: what is older of the artifact and still owed, and
+    /// failed pushes of the same bytes.
     pub fn supersede(&self, id: &ArtifactId, by: &Stamp) {
         let pointless = self.select(|record| {
             record.id == *id
@@ -344,106 +334,6 @@ impl Journal {
 
 fn name(when: u64) -> String {
     format!("{when:020}")
-}
-
-/// Reads as much of a file as a record with such a head can have.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut file = BufReader::new(File::open(path)?).take(LINES);
-    file.read_until(b'\n', &mut bytes)?;
-    let size = read_line(&bytes).and_then(|(head, _)| head.get("size")?.as_u64());
-    file.set_limit(size.unwrap_or_default().saturating_add(LINES));
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Cuts off a last line that a crash has torn, or the next one would be part of it.
-fn cut_torn_end(path: &Path, bytes: &[u8]) {
-    let end = bytes.iter().rposition(|&byte| byte == b'\n');
-    let whole = end.map_or(0, |end| end + 1);
-    if whole < bytes.len() {
-        let file = OpenOptions::new().write(true).open(path);
-        if let Err(error) = file.and_then(|file| file.set_len(whole as u64)) {
-            tracing::warn!("can't mend {}: {error}", path.display());
-        }
-    }
-}
-
-fn head(record: &Record) -> Value {
-    json!({
-        "repo": record.id.repo.as_str(),
-        "artifact": record.id.item.to_string(),
-        "time": when_to_text(record.stamp.when),
-        "size": record.stamp.size,
-        "sha256": record.stamp.sha256.to_string(),
-        "format": record.stamp.format.as_str(),
-    })
-}
-
-/// Writes a line with its checksum before it.
-pub(super) fn line(value: &Value) -> String {
-    let text = value.to_string();
-    format!("{} {text}\n", checksum(text.as_bytes()))
-}
-
-fn checksum(text: &[u8]) -> String {
-    let mut digits = Sha256::of(text).to_string();
-    digits.truncate(CHECKSUM);
-    digits
-}
-
-/// Reads the line that `bytes` begin with; returns it and what follows.
-pub(super) fn read_line(bytes: &[u8]) -> Option<(Value, &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == b'\n')?;
-    let (text, rest) = (bytes.get(..end)?, bytes.get(end + 1..)?);
-    let sum = text.get(..CHECKSUM)?;
-    let text = text.get(CHECKSUM..)?.strip_prefix(b" ")?;
-    match checksum(text).as_bytes() == sum {
-        true => Some((serde_json::from_slice(text).ok()?, rest)),
-        false => None,
-    }
-}
-
-/// Reads a record and its content; `None` if either is damaged. A torn line at the end is not.
-fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
-    let (head, rest) = read_line(bytes)?;
-    let text = |key: &str| head.get(key).and_then(Value::as_str);
-    let item = match text("artifact")?.split_once('/') {
-        None => Item::Schema,
-        Some((_, name)) => Item::Plan(PlanName::parse(name).ok()?),
-    };
-    let size = head.get("size").and_then(Value::as_u64)?;
-    let content = rest.get(..usize::try_from(size).ok()?)?;
-    let stamp = Stamp {
-        when: when_from_text(text("time")?)?,
-        sha256: text("sha256")?.parse().ok()?,
-        size,
-        format: text("format")?.parse().ok()?,
-    };
-    if !stamp.matches(content) {
-        return None;
-    }
-    let mut record = Record {
-        id: ArtifactId {
-            repo: RepoName::parse(text("repo")?).ok()?,
-            item,
-        },
-        stamp,
-        got: BTreeSet::new(),
-        failed: None,
-    };
-    let mut lines = rest.get(content.len()..)?.strip_prefix(b"\n")?;
-    while let Some((line, rest)) = read_line(lines) {
-        if let Some(target) = line.get("got").and_then(Value::as_str) {
-            record.got.insert(target.into());
-        }
-        if let Some(reason) = line.get("failed").and_then(Value::as_str) {
-            record.failed = Some(reason.into());
-        }
-        lines = rest;
-    }
-    // What is no line and yet has an end was not torn: it may have said that the push has failed.
-    (!lines.contains(&b'\n')).then_some((record, content))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::artifact::Format;
+use crate::artifact::{Format, Item, PlanName, RepoName, when_to_text};
 
 fn id() -> ArtifactId {
     ArtifactId {
@@ -39,6 +39,17 @@ fn a_change_survives_a_restart_with_all_that_is_known_of_it() {
     assert_eq!(journal.owed().len(), 2);
     assert_eq!(journal.failed().len(), 1);
     assert!(journal.owed()[0].got.contains("s3://bucket"));
+}
+
+#[test]
+fn a_deletion_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal.begin_deletion(&id(), &push(5, b"")).unwrap();
+    journal.got(5, "s3://bucket");
+    drop(journal);
+    let owed = open(dir.path()).owed();
+    assert!(owed[0].deletes && owed[0].got.contains("s3://bucket"));
 }
 
 #[test]
@@ -162,11 +173,6 @@ fn a_success_makes_older_owed_pushes_and_failures_of_the_same_bytes_pointless() 
 
 #[test]
 fn the_path_names_artifact_and_time() {
-    let record = Record {
-        id: id(),
-        stamp: push(1_725_989_864_000_000_001, b""),
-        got: BTreeSet::new(),
-        failed: None,
-    };
+    let record = Record::new(&id(), &push(1_725_989_864_000_000_001, b""), false);
     assert_eq!(record.path(), "app/plans/p1@20240910T173744.000000001Z");
 }

@@ -193,7 +193,8 @@ impl Registry {
         let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
         // What a registry has not got yet is there all the same.
-        for owed in self.journal.owed() {
+        let owed = self.journal.owed().into_iter();
+        for owed in owed.filter(|owed| !owed.deletes) {
             let place = self.catalogue.found_on(&owed.id.repo).unwrap_or(0);
             found.insert(owed.id.repo, place);
         }

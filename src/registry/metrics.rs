@@ -47,6 +47,8 @@ pub struct Metrics {
     pub pulls_failed: Counter,
     /// Reads and listings that the backups were asked for because the registry was slow.
     pub hedges: Counter,
+    /// Differences between targets that repair has mended.
+    pub repaired: Counter,
 }
 
 pub(super) const PUSHES: Family = Family(
@@ -63,6 +65,11 @@ pub(super) const HEDGES: Family = Family(
     "atlasfs_hedges_total",
     "counter",
     "Reads and listings that the backups were asked for too, for the registry had not answered in time.",
+);
+pub(super) const REPAIRED: Family = Family(
+    "atlasfs_repaired_total",
+    "counter",
+    "Differences between targets that repair has mended.",
 );
 pub(super) const UNREPORTED: Family = Family(
     "atlasfs_unreported_total",
@@ -200,6 +207,7 @@ impl Metrics {
             ("failed", &self.pulls_failed),
         ];
         for_label(PULLS, text, "source", &sources);
+        REPAIRED.write(text, [(&[][..], self.repaired.get())]);
         HEDGES.write(text, [(&[][..], self.hedges.get())]);
         UNREPORTED.write(text, [(&[][..], self.unreported.get())]);
     }

@@ -19,6 +19,7 @@ mod disk_files;
 mod error;
 mod events;
 mod flight;
+mod gift;
 mod hedge;
 mod journal;
 mod list;
@@ -29,6 +30,7 @@ mod recall;
 mod receipt;
 mod record;
 mod redo;
+mod repair;
 mod route;
 mod settings;
 mod state_dir;
@@ -67,6 +69,7 @@ pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::Base;
 pub use record::{Known, Source};
+pub use repair::{NotBegun, Order, UnknownOrder};
 pub use route::{Route, Routes, State, TargetId, Watched};
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
@@ -119,6 +122,7 @@ pub struct Registry {
     metrics: Metrics,
     journal: Arc<Journal>,
     redo: redo::Redo,
+    repair: repair::Repair,
     state: StateDir,
     stamps: StampClock,
     wall: WallClock,
@@ -184,6 +188,7 @@ impl Registry {
             routes,
             journal: Arc::new(journal),
             redo: redo::Redo::default(),
+            repair: repair::Repair::default(),
             state,
             wall,
         };

@@ -1,7 +1,6 @@
 //! Redo: the background gives each target what the journal says that it has missed.
 //!
-//! It asks before it gives: a target that holds something newer by now has got more than it was
-//! owed. A target that fails is left in peace for longer each time, and is asked at once when it
+//! A target that fails is left in peace for longer each time, and is asked at once when it
 //! is seen to answer again.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,7 +17,6 @@ use super::{Registry, lock};
 use crate::artifact::RepoName;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
-use crate::target::{Condition, Failure, Kind, Token};
 
 /// How long a target is left in peace after its first failure, and at most. One second: most
 /// outages are a restart; one minute: a target that is back is given what it is owed before
@@ -105,6 +103,7 @@ impl Registry {
     /// Starts the background work. It ends with the registry.
     pub fn start(self: &Arc<Self>) {
         self.watch_targets();
+        self.keep_repaired();
         let weak = Arc::downgrade(self);
         let wake = Arc::clone(&self.redo.wake);
         tokio::spawn(async move {
@@ -138,23 +137,29 @@ impl Registry {
                 self.journal.settle(&record.id, record.stamp.when);
                 continue;
             }
-            lock(&self.redo.repos).insert(record.id.repo.clone());
-            let Ok(route) = self.route(&record.id.repo) else {
-                continue;
-            };
-            self.catalogue.change(&record.id, |known| {
-                let revision = || self.catalogue.next_revision();
-                let registry = route.registry.id;
-                known.take_up(record.stamp, &missing, registry, Instant::now(), revision);
-            });
-            self.catalogue.add_root(&record.id.repo, 0);
+            if !record.deletes {
+                self.take_up_push(&record, &missing);
+            }
             let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
             self.tell(event.with("artifact", record.id.to_string()));
         }
         self.redo.wake();
     }
 
-    /// Returns the targets that have not got a push.
+    fn take_up_push(&self, record: &Record, missing: &[TargetId]) {
+        lock(&self.redo.repos).insert(record.id.repo.clone());
+        let Ok(route) = self.route(&record.id.repo) else {
+            return;
+        };
+        self.catalogue.change(&record.id, |known| {
+            let revision = || self.catalogue.next_revision();
+            let registry = route.registry.id;
+            known.take_up(record.stamp, missing, registry, Instant::now(), revision);
+        });
+        self.catalogue.add_root(&record.id.repo, 0);
+    }
+
+    /// Returns the targets that have not got a record.
     pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Watched>> {
         let Ok(route) = self.route(&record.id.repo) else {
             return Vec::new();
@@ -181,12 +186,16 @@ impl Registry {
             let missing = self.missing(record);
             waiting.extend(missing.iter().map(|target| target.id));
             let due = missing.iter().filter(|target| self.redo.is_due(target.id));
-            let gifts = due.map(|target| self.give(record, target));
+            let gifts = due.map(|target| self.try_to_give(record, target));
             let given = futures::future::join_all(gifts).await;
             if missing.is_empty() || (given.len() == missing.len() && given.iter().all(|&got| got))
             {
                 self.journal.settle(&record.id, record.stamp.when);
-                let event = Event::new(Level::Info, "redo", "every target has it now");
+                let message = match record.deletes {
+                    true => "it is deleted from every target now",
+                    false => "every target has it now",
+                };
+                let event = Event::new(Level::Info, "redo", message);
                 self.tell(event.with("artifact", record.id.to_string()));
             }
         }
@@ -201,17 +210,19 @@ impl Registry {
         owed
     }
 
-    /// Gives one target one push; tells whether it has it now.
-    async fn give(&self, record: &Record, target: &Arc<Watched>) -> bool {
+    /// Gives one target one record; tells whether it has it now.
+    async fn try_to_give(&self, record: &Record, target: &Arc<Watched>) -> bool {
         let end = Instant::now() + self.settings.push;
         let (id, when) = (&record.id, record.stamp.when);
-        match self.give_unless_newer(record, target, end).await {
+        match self.give_record(record, target, end).await {
             Ok(token) => {
                 self.journal.got(when, target.url());
                 self.redo.recovered(target.id);
-                self.catalogue.change(id, |known| {
-                    known.given(target.id, &record.stamp, token, Instant::now())
-                });
+                if !record.deletes {
+                    self.catalogue.change(id, |known| {
+                        known.given(target.id, &record.stamp, token, Instant::now())
+                    });
+                }
                 true
             }
             Err(failure) => {
@@ -221,38 +232,6 @@ impl Registry {
                 false
             }
         }
-    }
-
-    async fn give_unless_newer(
-        &self,
-        record: &Record,
-        target: &Watched,
-        end: Instant,
-    ) -> Result<Option<Token>, Failure> {
-        let (id, stamp) = (&record.id, &record.stamp);
-        let condition = match target.ask(|target| target.head(id, end)).await {
-            Ok(meta) => {
-                let newer = meta
-                    .stamp
-                    .map_or(meta.modified > stamp.time(), |there| there >= *stamp);
-                if newer {
-                    return Ok(None);
-                }
-                meta.token.map_or(Condition::None, Condition::Unchanged)
-            }
-            Err(failure) if failure.kind == Kind::NotFound => Condition::Absent,
-            Err(failure) => return Err(failure),
-        };
-        let content = self.journal.content(stamp.when).map_err(|error| {
-            Failure::new(
-                Kind::Unreachable,
-                format!("can't read the journal: {error}"),
-            )
-        })?;
-        let put = target.ask(|target| target.put(id, content, stamp, &condition, end));
-        let token = put.await?;
-        target.pushes.increment();
-        Ok(token)
     }
 }
 

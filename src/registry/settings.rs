@@ -92,6 +92,11 @@ pub struct Settings {
     /// After how long without the registry's answer the backups are asked as well; zero is never.
     /// 250 ms: far above what a healthy store takes, and not yet a wait that anybody minds.
     pub hedge: Duration,
+    /// How long after one comparison of the targets the next one begins; zero is never, which is
+    /// the default here: a mount says how often it looks at everything that it has.
+    pub repair: Duration,
+    /// Whether nothing may be changed, by repair neither.
+    pub read_only: bool,
     /// Whether documents are checked before a push.
     pub validate: bool,
     /// Answers that are treated as an outage on reads; none by default, or deleted schemas would
@@ -123,6 +128,8 @@ impl Default for Settings {
             journal_bytes: 1 << 30,
             breaker: 3,
             hedge: Duration::from_millis(250),
+            repair: Duration::ZERO,
+            read_only: false,
             validate: true,
             fallback_on: FallbackOn::default(),
         }

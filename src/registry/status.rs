@@ -137,6 +137,7 @@ impl Registry {
                 "bytes": self.journal.bytes(),
                 "capacity": self.settings.journal_bytes,
             },
+            "repair": self.round(),
             "cache": {
                 "entries": cache.entries,
                 "bytes": cache.bytes,

@@ -73,6 +73,11 @@ impl Memory {
         self.object(key).map(|object| object.content)
     }
 
+    /// Returns the keys of all objects.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.0.lock().unwrap().objects.keys().cloned().collect()
+    }
+
     /// Puts an object there by hand.
     pub(crate) fn place(&self, key: &str, content: &[u8], stamp: Option<Stamp>) {
         let mut state = self.0.lock().unwrap();

@@ -14,6 +14,7 @@ mod stand_in;
     reason = "the floor is named after what it is about"
 )]
 mod target;
+mod tombstone;
 mod verdict;
 
 pub use driver::{Condition, Driver, Listed, Stored, Token};
@@ -22,4 +23,5 @@ pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocatio
 pub(crate) use memory::{Fault, Memory};
 pub use open::open;
 pub use target::{Content, Meta, RepoListing, Role, Target};
+pub use tombstone::Tombstone;
 pub use verdict::{Failure, Kind, Verdict};

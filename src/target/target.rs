@@ -88,7 +88,7 @@ const OWN: &str = ".atlasfs";
 pub struct Target {
     role: Role,
     url: Arc<str>,
-    driver: Arc<dyn Driver>,
+    pub(super) driver: Arc<dyn Driver>,
 }
 
 impl Target {
@@ -293,7 +293,7 @@ impl Target {
     }
 
     /// Waits for an operation until the deadline.
-    async fn by<T>(
+    pub(super) async fn by<T>(
         &self,
         deadline: Instant,
         attempt: &str,

@@ -61,10 +61,4 @@ impl Line {
         );
         place
     }
-
-    /// Tells whether the last thing that was tried is a deletion that nobody was told to be done.
-    pub fn is_half_deleted(&self) -> bool {
-        let last = self.contents.len() - 1;
-        self.contents[last].is_none() && last > self.acknowledged
-    }
 }

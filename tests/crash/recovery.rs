@@ -37,9 +37,6 @@ pub fn recovers(home: &Home, mounted: &Mounted, stores: &[Store], history: &Hist
         let now = line.expect(&settled, &format!("{name} when nothing is owed"));
         assert!(now >= place, "{name} goes back in time");
         match &settled {
-            // Which targets a deletion had reached when it was cut off, nobody knows; it was not
-            // acknowledged, and the next push makes them one.
-            _ if line.is_half_deleted() => {}
             Some(content) => all_hold(stores, name, content),
             None => none_holds(stores, name),
         }

@@ -1,5 +1,6 @@
 //! The semantics of the mount, each sentence a test, without a mount.
 
+mod deletion;
 mod hedge;
 mod kernel;
 mod names;
@@ -7,5 +8,6 @@ mod offline;
 mod pull;
 mod push;
 mod recovery;
+mod repair;
 mod resilience;
 mod simulation;

@@ -39,7 +39,7 @@ async fn the_control_files_are_there_and_not_listed() {
         FileKind::Directory
     );
     let names = world.ls(".atlasfs").await.unwrap();
-    assert_eq!(names, ["status", "metrics", "events", "unpushed"]);
+    assert_eq!(names, ["status", "metrics", "events", "jobs", "unpushed"]);
     assert_eq!(world.json(".atlasfs/status").await["mount"], "/mnt");
     let denied = world.open(".atlasfs/status", WRITE, false).await;
     assert_eq!(denied.err(), Some(Error::NotPermitted));
@@ -149,75 +149,6 @@ async fn names_of_256_bytes_are_too_long_and_of_255_are_not() {
     assert_eq!(world.stat(&long).await, Err(Error::NameTooLong));
     let long = format!("app/plans/{}", "a".repeat(255));
     assert_eq!(world.stat(&long).await, Err(Error::NotFound));
-}
-
-#[tokio::test]
-async fn deleting_is_refused_unless_the_mount_allows_it() {
-    let world = world().await;
-    assert_eq!(world.rm("app/schema").await, Err(Error::NotPermitted));
-    assert_eq!(
-        world.rm("app/plans/p1.plan.hcl").await,
-        Err(Error::NotPermitted)
-    );
-    assert_eq!(world.rm("app/none").await, Err(Error::NotFound));
-    assert_eq!(world.rm("app/plans").await, Err(Error::IsDirectory));
-    for store in world.all() {
-        assert!(store.content("app/schema").is_some());
-    }
-}
-
-async fn deletable() -> World {
-    let world = World::with(Choice {
-        named: vec!["app"],
-        allow_delete: true,
-        ..Choice::default()
-    });
-    world.cp("app/schema", V1).await.unwrap();
-    world
-}
-
-#[tokio::test]
-async fn a_deletion_removes_from_every_target() {
-    let world = deletable().await;
-    world.rm("app/schema.hcl").await.unwrap();
-    for store in world.all() {
-        assert_eq!(store.content("app/schema"), None);
-    }
-    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
-    world.cp("app/schema", V1).await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-}
-
-#[tokio::test]
-async fn a_deletion_that_a_target_missed_fails_and_can_be_repeated() {
-    for place in 0..3 {
-        let world = deletable().await;
-        world.all()[place].set_fault(Fault::FailWrites(Kind::Unreachable));
-        assert_eq!(world.rm("app/schema").await, Err(Error::Io));
-        assert_eq!(
-            world.cat("app/schema").await.unwrap(),
-            V1,
-            "still there for everybody"
-        );
-        world.all()[place].set_fault(None);
-        world.rm("app/schema").await.unwrap();
-        assert!(
-            world
-                .all()
-                .iter()
-                .all(|store| store.content("app/schema").is_none())
-        );
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_deleted_anywhere_while_the_registry_is_out() {
-    let world = deletable().await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    assert_eq!(world.rm("app/schema").await, Err(Error::Io));
-    for store in world.all() {
-        assert_eq!(store.content("app/schema").unwrap(), V1);
-    }
 }
 
 #[tokio::test]

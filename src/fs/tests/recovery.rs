@@ -473,25 +473,6 @@ async fn a_push_is_in_the_journal_before_the_first_target_sees_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_is_not_given_to_whoever_had_missed_it() {
-    let world = World::with(Choice {
-        redo: true,
-        allow_delete: true,
-        ..choice()
-    });
-    world.cp("app/schema", V1).await.unwrap();
-    world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    world.backups[1].set_fault(None);
-    world.rm("app/schema").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
-        assert_eq!(store.content("app/schema"), None);
-    }
-    assert_eq!(world.json(".atlasfs/status").await["journal"]["bytes"], 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_repository_that_only_the_journal_knows_is_there_after_a_restart() {
     let world = World::new();
     world.registry.set_fault(Fault::FailWrites(Kind::Denied));
@@ -590,60 +571,6 @@ async fn what_the_background_gives_meanwhile_makes_no_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_is_not_given_to_who_had_missed_it() {
-    let world = world_with(
-        Choice {
-            redo: true,
-            allow_delete: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    world.registry.set_fault(None);
-    assert_eq!(world.rm("app/schema").await, Ok(()));
-    tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
-        assert_eq!(store.content("app/schema"), None);
-    }
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
-    let world = world_with(
-        Choice {
-            allow_delete: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
-    world.backups[0].set_fault(Fault::Hang);
-    world
-        .registry
-        .set_fault(Fault::Slow(Duration::from_millis(900)));
-    world.wait().await;
-    let app = world.stat("app").await.unwrap().ino;
-    let begun = tokio::time::Instant::now();
-    let name = std::ffi::OsStr::new("schema");
-    assert_eq!(world.fs.clone().unlink(app, name).await, Err(Error::Io));
-    assert!(begun.elapsed() <= Duration::from_millis(15_010));
-    // Not at all, while a push before it takes all of the time.
-    set_all(&world, Fault::Hang);
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
-    file.write(0, V2).unwrap();
-    let push = tokio::spawn(world.fs.clone().flush(file.fh));
-    world.wait().await;
-    let begun = tokio::time::Instant::now();
-    assert_eq!(world.fs.clone().unlink(app, name).await, Err(Error::Io));
-    assert!(begun.elapsed() <= Duration::from_millis(15_010));
-    assert_eq!(push.await.unwrap(), Err(Error::Io));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_repository_that_the_registry_has_not_got_yet_is_there_after_a_restart() {
     let world = World::new();
     world.registry.set_fault(Fault::Fail(Kind::Unreachable));
@@ -675,23 +602,6 @@ async fn a_push_that_lost_is_not_made_by_the_background() {
             assert_eq!(store.content("app/schema").unwrap(), V1);
         }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_deleted_does_not_stay_as_an_empty_file() {
-    let world = World::with(Choice {
-        allow_delete: true,
-        ..choice()
-    });
-    let touched = world.open("app/schema", WRITE, true).await.unwrap();
-    touched.close().await.unwrap();
-    let other = world.another();
-    other.mkdir("app").await.unwrap();
-    other.cp("app/schema", V1).await.unwrap();
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.rm("app/schema").await, Ok(()));
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,32 @@
+//! A line of JSON with its checksum before it: what the journal and the catalogue's file are made of.
+
+use serde_json::Value;
+
+use crate::artifact::Sha256;
+
+/// How many hexadecimal digits of a line's SHA-256 stand before it.
+const CHECKSUM: usize = 16;
+
+/// Writes a line with its checksum before it.
+pub fn line(value: &Value) -> String {
+    let text = value.to_string();
+    format!("{} {text}\n", checksum(text.as_bytes()))
+}
+
+fn checksum(text: &[u8]) -> String {
+    let mut digits = Sha256::of(text).to_string();
+    digits.truncate(CHECKSUM);
+    digits
+}
+
+/// Reads the line that `bytes` begin with; returns it and what follows.
+pub fn read_line(bytes: &[u8]) -> Option<(Value, &[u8])> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let (text, rest) = (bytes.get(..end)?, bytes.get(end + 1..)?);
+    let sum = text.get(..CHECKSUM)?;
+    let text = text.get(CHECKSUM..)?.strip_prefix(b" ")?;
+    match checksum(text).as_bytes() == sum {
+        true => Some((serde_json::from_slice(text).ok()?, rest)),
+        false => None,
+    }
+}
