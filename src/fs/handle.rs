@@ -74,6 +74,11 @@ impl Handles {
         Some(removed)
     }
 
+    /// Returns how many handles are open.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Returns how many handles are open for writing.
     pub(super) fn writers(&self) -> usize {
         self.writers

@@ -29,6 +29,7 @@ mod mounted;
 mod program;
 mod readers;
 mod refused;
+mod resources;
 mod secrets;
 mod startup;
 mod store;
