@@ -1,8 +1,8 @@
 # Programs' everyday work on a mount, over and over: load.py MNT FIRST COUNT SECONDS
 #
 # It does COUNT operations, numbered from FIRST, or as many as there is time for, and prints how
-# many. Of each hundred, one is a push: in turns one that replaces a plan, and one of a new plan
-# that is deleted again. The rest looks, lists and reads, and a fifth of that finds nothing.
+# many. Of each two hundred, one is a push: in turns one that replaces a plan, and one of a new
+# plan that is deleted again. The rest looks, lists and reads, and a fifth of that finds nothing.
 import os
 import sys
 import time
@@ -31,11 +31,12 @@ def nothing(number):
 
 def operation(number):
     kept = f"p{number * 7919 % PLANS}"
-    if number % 200 == 0:
-        push(f"p{number // 200 % PLANS}", number)
-    elif number % 200 == 100:
-        push(f"new-{number}", number)
-        os.unlink(f"{plans}/new-{number}")
+    new = f"new-{number // 400 % PLANS}"
+    if number % 400 == 0:
+        push(f"p{number // 400 % PLANS}", number)
+    elif number % 400 == 200:
+        push(new, number)
+        os.unlink(f"{plans}/{new}")
     elif number % 5 == 0:
         nothing(number)
     elif number % 5 == 1:

