@@ -29,6 +29,12 @@ pub(crate) enum Bug {
     NothingKept,
     /// A backup may take as long as it likes for a push.
     NoDeadline,
+    /// The journal is not synced.
+    NoSync,
+    /// Deletions leave no tombstones.
+    NoTombstone,
+    /// Repair gives everybody the oldest content.
+    OldestWins,
 }
 
 thread_local! {

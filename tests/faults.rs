@@ -120,6 +120,18 @@ async fn no_complete_reply_is_an_outage_at_every_operation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost() {
+    let behind = Behind::new().await;
+    let read = || async {
+        let got = behind.target.get(&id("app/plans/p1"), LIMIT, soon()).await;
+        got.unwrap_err().kind
+    };
+    assert_eq!(read().await, Kind::NotFound);
+    behind.proxy.set(Fault::CutBody);
+    assert_eq!(read().await, Kind::Unreachable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_byte_is_corrupt() {
     let behind = Behind::new().await;
     behind.proxy.set(Fault::CorruptBody);

@@ -24,8 +24,9 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// What the registry answered if it has not deleted it. With [`Durability::All`] also what the
-    /// first backup answered that hasn't.
+    /// What the registry answered if it has not deleted it. What the targets answered if none of
+    /// them, or with [`Durability::All`] not each, knows for good that it is deleted; then it is
+    /// deleted from the registry all the same, and the background goes on.
     pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
@@ -58,9 +59,11 @@ impl Registry {
         );
         let event = Event::new(Level::Warn, "delete-degraded", missing.reason.clone());
         self.tell(event.with("artifact", id.to_string()));
+        // Where nobody has a tombstone, only this machine knows that it was deleted.
+        let is_known = failures.len() < route.targets().count();
         match self.settings.durability {
-            Durability::All => Err(missing),
-            Durability::Any | Durability::Registry => Ok(()),
+            Durability::Any | Durability::Registry if is_known => Ok(()),
+            _ => Err(missing),
         }
     }
 

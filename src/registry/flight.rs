@@ -9,12 +9,14 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 use super::lock;
+use super::metrics::Counter;
 
 type Running<V> = Shared<BoxFuture<'static, Option<V>>>;
 
 /// Work under way, by what it is for.
 pub struct Flights<K, V: Clone> {
     running: Arc<Mutex<HashMap<K, Running<V>>>>,
+    joined: Counter,
 }
 
 impl<K, V: Clone> fmt::Debug for Flights<K, V> {
@@ -27,7 +29,15 @@ impl<K, V: Clone> Default for Flights<K, V> {
     fn default() -> Self {
         Self {
             running: Arc::default(),
+            joined: Counter::default(),
         }
+    }
+}
+
+impl<K, V: Clone> Flights<K, V> {
+    /// Returns how many callers have been spared a request by another one's.
+    pub fn joined(&self) -> u64 {
+        self.joined.get()
     }
 }
 
@@ -45,7 +55,10 @@ where
         let shared = {
             let mut running = lock(&self.running);
             match running.get(key) {
-                Some(shared) => shared.clone(),
+                Some(shared) => {
+                    self.joined.increment();
+                    shared.clone()
+                }
                 None => {
                     let landing = Landing {
                         running: Arc::clone(&self.running),
@@ -99,6 +112,7 @@ mod tests {
         let callers = (0..100).map(|_| flights.join(&1, run));
         let answers = futures::future::join_all(callers).await;
         assert!(answers.iter().all(|&answer| answer == Some(1)));
+        assert_eq!(flights.joined(), 99);
         assert_eq!(flights.join(&1, run).await, Some(2));
     }
 

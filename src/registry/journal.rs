@@ -32,6 +32,8 @@ use serde_json::{Value, json};
 
 use super::lock;
 use crate::artifact::{ArtifactId, Stamp};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 
 use file::{cut_torn_end, read};
 pub use line::{line, read_line};
@@ -48,6 +50,9 @@ pub struct Journal {
     /// How many bytes of content it may hold.
     capacity: u64,
     state: Mutex<State>,
+    /// How much of each record a power cut leaves, in bytes.
+    #[cfg(test)]
+    durable: Mutex<BTreeMap<u64, u64>>,
 }
 
 /// What the journal holds. Locked for bookkeeping only, never while the disk is waited for.
@@ -109,7 +114,13 @@ impl Journal {
                 records,
                 reserved: 0,
             }),
+            #[cfg(test)]
+            durable: Mutex::default(),
         };
+        #[cfg(test)]
+        for record in journal.select(|_| true) {
+            journal.is_durable(record.stamp.when);
+        }
         Ok((journal, damaged))
     }
 
@@ -159,6 +170,10 @@ impl Journal {
             file.write_all(line(&head(record)).as_bytes())?;
             file.write_all(content)?;
             file.write_all(b"\n")?;
+            #[cfg(test)]
+            if planted(Bug::NoSync) {
+                return Ok(());
+            }
             file.sync_all()
         });
         let kept = written
@@ -168,6 +183,10 @@ impl Journal {
             // A full disk: what was written of it must not take the room of the next one.
             let _ = fs::remove_file(&staging);
             let _ = fs::remove_file(&place);
+        }
+        #[cfg(test)]
+        if kept.is_ok() && !planted(Bug::NoSync) {
+            self.is_durable(record.stamp.when);
         }
         kept
     }
@@ -321,10 +340,30 @@ impl Journal {
     fn append(&self, when: u64, value: &Value, durably: bool) -> io::Result<()> {
         let mut file = OpenOptions::new().append(true).open(self.path(when))?;
         file.write_all(line(value).as_bytes())?;
-        match durably {
-            true => file.sync_data(),
-            false => Ok(()),
+        if durably {
+            file.sync_data()?;
+            #[cfg(test)]
+            self.is_durable(when);
         }
+        Ok(())
+    }
+
+    /// Takes note that a record is on disk as far as it is written.
+    #[cfg(test)]
+    fn is_durable(&self, when: u64) {
+        let length = fs::metadata(self.path(when)).map_or(0, |meta| meta.len());
+        lock(&self.durable).insert(when, length);
+    }
+
+    /// Returns what a power cut would leave of the journal: the names of its files and their
+    /// lengths in bytes.
+    #[cfg(test)]
+    pub(crate) fn after_power_cut(&self) -> BTreeMap<String, u64> {
+        let durable = lock(&self.durable);
+        let durable = durable.iter();
+        durable
+            .map(|(when, length)| (format!("{when:020}"), *length))
+            .collect()
     }
 
     fn path(&self, when: u64) -> PathBuf {

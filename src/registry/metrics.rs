@@ -66,6 +66,16 @@ pub(super) const HEDGES: Family = Family(
     "counter",
     "Reads and listings that the backups were asked for too, for the registry had not answered in time.",
 );
+pub(super) const JOINED: Family = Family(
+    "atlasfs_single_flight_joined_total",
+    "counter",
+    "Reads and listings that were answered by a request which another one had under way.",
+);
+pub(super) const TARGET_TIMEOUTS: Family = Family(
+    "atlasfs_target_timeouts_total",
+    "counter",
+    "Questions that a target has not answered by their deadline.",
+);
 pub(super) const REPAIRED: Family = Family(
     "atlasfs_repaired_total",
     "counter",

@@ -269,6 +269,12 @@ impl Registry {
             .unwrap();
     }
 
+    /// Returns what a power cut would leave of the journal.
+    #[cfg(test)]
+    pub(crate) fn journal_after_power_cut(&self) -> std::collections::BTreeMap<String, u64> {
+        self.journal.after_power_cut()
+    }
+
     /// Returns the route of a repository: the configuration's, that of the registry which lists
     /// it, or the first for one that is to come.
     fn route(&self, repo: &RepoName) -> Result<&Route, Error> {

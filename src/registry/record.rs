@@ -154,8 +154,9 @@ impl Record {
             size: listed.size,
             modified: Some(listed.modified),
             stamp,
+            had: None,
         };
-        self.seen.insert(from, seen);
+        self.saw(from, seen);
         if is_registry {
             self.gone = false;
         }
@@ -257,8 +258,9 @@ impl Record {
             size: stamp.size,
             modified,
             stamp: Some(stamp),
+            had: None,
         };
-        self.seen.insert(from, seen);
+        self.saw(from, seen);
         if is_registry {
             self.unidentified = false;
         }
@@ -284,17 +286,21 @@ impl Record {
     }
 
     /// Returns the stamp of a content that was put into a store by hand, which has only the
-    /// store's own time: another clock's, and often cut to the second. By hand, after a push of
-    /// this mount's that the registry had got, means later than that push.
+    /// store's own time: another clock's, and often cut to the second. By hand, in place of the
+    /// newest content that is known, means later than that.
     fn stamp_by_hand(&self, from: TargetId, is_registry: bool, made: &Stamp) -> Stamp {
         let known = self.seen.get(&from).and_then(|seen| seen.stamp);
         if let Some(known) = known.filter(|known| known.sha256 == made.sha256) {
             return known;
         }
+        let had = self
+            .seen
+            .get(&from)
+            .and_then(|seen| seen.stamp.max(seen.had));
         match self.floor {
             // An earlier mount has read these bytes there, and they are the newest ones known.
             Some(floor) if is_registry && floor.sha256 == made.sha256 => floor,
-            Some(floor) if is_registry && !self.owed.contains(&from) => Stamp {
+            Some(floor) if is_registry && had == Some(floor) => Stamp {
                 when: made.when.max(floor.when.saturating_add(1)),
                 ..*made
             },
@@ -317,8 +323,9 @@ impl Record {
                 size: stamp.size,
                 modified: None,
                 stamp: Some(stamp),
+                had: None,
             };
-            self.seen.insert(*target, seen);
+            self.saw(*target, seen);
         }
         let from = got
             .first()
@@ -339,8 +346,9 @@ impl Record {
                 size: stamp.size,
                 modified: None,
                 stamp: Some(*stamp),
+                had: None,
             };
-            self.seen.insert(target, seen);
+            self.saw(target, seen);
         }
         self.settle(target, stamp, at);
     }
@@ -381,6 +389,12 @@ impl Record {
             newest,
             may_be_absent: self.current.is_none() || self.owed.contains(&registry),
         }
+    }
+
+    fn saw(&mut self, target: TargetId, seen: Seen) {
+        let before = self.seen.get(&target);
+        let had = before.and_then(|before| before.stamp.max(before.had));
+        self.seen.insert(target, Seen { had, ..seen });
     }
 
     fn is_older_than_own_change(&self, begun: Instant) -> bool {

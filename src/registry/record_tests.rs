@@ -293,6 +293,19 @@ async fn content_put_into_the_registry_by_hand_is_newer_whatever_the_clocks_say(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_in_the_registry_by_hand_before_a_push_that_it_missed_is_behind_that_push() {
+    let mut story = Story::new();
+    story.listed(BACKUP, &meta("x", Some(stamp(2_000, V1)), V1));
+    later().await;
+    let by_hand = Content {
+        stamped: false,
+        ..content("b", stamp(1_000, V2), V2)
+    };
+    assert_eq!(story.read(REGISTRY, &by_hand), Belief::Behind);
+    assert_eq!(story.current(), Some(stamp(2_000, V1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn content_put_into_a_backup_by_hand_is_as_old_as_the_store_says() {
     let mut story = Story::new();
     story.pushed(stamp(2_000, V1), &[(REGISTRY, "a")], &[BACKUP]);

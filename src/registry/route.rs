@@ -66,6 +66,8 @@ pub struct Watched {
     pub pulls: Counter,
     /// Pushes that the target has got.
     pub pushes: Counter,
+    /// Questions that the target has not answered by their deadline.
+    pub timeouts: Counter,
     answers: Counter,
 }
 
@@ -84,6 +86,7 @@ impl Watched {
             breaker: Breaker::default(),
             pulls: Counter::default(),
             pushes: Counter::default(),
+            timeouts: Counter::default(),
             answers: Counter::default(),
         }
     }
@@ -135,6 +138,9 @@ impl Watched {
     /// Takes note of a reply.
     pub fn note(&self, failure: Option<&Failure>) {
         self.breaker.note(failure);
+        if failure.is_some_and(|failure| failure.timed_out) {
+            self.timeouts.increment();
+        }
         let state = match failure.map(|failure| failure.kind) {
             None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
             Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,

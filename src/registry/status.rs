@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
-    DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HIDDEN, INODES, PENDING, TARGET_BREAKER_OPEN,
-    TARGET_FAILURES, TARGET_OPERATIONS, TARGET_UP, UNPUSHED,
+    DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HIDDEN, INODES, JOINED, PENDING,
+    TARGET_BREAKER_OPEN, TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
 };
 use super::record::{Record, Source};
 use super::route::{State, Watched};
@@ -170,10 +170,27 @@ impl Registry {
                 "refused": self.metrics.pushes_refused.get(),
                 "unreported": self.metrics.unreported.get(),
             },
+            "reads": {
+                "hedged": self.metrics.hedges.get(),
+                "joined": self.joined(),
+            },
+            "limits": {
+                "metadata_ms": self.settings.metadata.as_millis(),
+                "read_ms": self.settings.read.as_millis(),
+                "push_ms": self.settings.push.as_millis(),
+                "hedge_ms": self.settings.hedge.as_millis(),
+                "breaker": self.settings.breaker,
+                "repair_ms": self.settings.repair.as_millis(),
+            },
             "errors": errors,
             "repos": self.known_repos().len(),
             "hidden_names": self.catalogue.hidden(),
         })
+    }
+
+    /// Returns how many reads and listings another one's request has answered.
+    fn joined(&self) -> u64 {
+        self.lists.joined() + self.roots.joined() + self.pulls.joined()
     }
 
     fn target_status(&self, target: &Watched) -> Value {
@@ -207,6 +224,7 @@ impl Registry {
             "pushes": target.pushes.get(),
             "answers": target.answers(),
             "failures": health.failures.values().sum::<u64>(),
+            "timeouts": target.timeouts.get(),
         })
     }
 
@@ -283,6 +301,11 @@ impl Registry {
             &mut text,
             each().map(|(target, labels)| (&labels[..], target.answers())),
         );
+        TARGET_TIMEOUTS.write(
+            &mut text,
+            each().map(|(target, labels)| (&labels[..], target.timeouts.get())),
+        );
+        JOINED.write(&mut text, [(none, self.joined())]);
         let failures: Vec<_> = targets
             .iter()
             .flat_map(|target| {

@@ -302,10 +302,10 @@ impl Target {
         let start = Instant::now();
         timeout_at(deadline, operation).await.unwrap_or_else(|_| {
             let waited = deadline.saturating_duration_since(start).as_secs_f64();
-            Err(Failure::new(
-                Kind::Unreachable,
-                format!("no answer within {waited:.1} s {attempt} at {}", self.url),
-            ))
+            Err(Failure::no_answer(format!(
+                "no answer within {waited:.1} s {attempt} at {}",
+                self.url
+            )))
         })
     }
 }

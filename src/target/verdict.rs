@@ -175,6 +175,8 @@ pub struct Failure {
     pub kind: Kind,
     /// What was attempted, on what, and what the target answered.
     pub reason: String,
+    /// Whether the deadline has passed before the target has said anything.
+    pub timed_out: bool,
 }
 
 impl Failure {
@@ -183,6 +185,15 @@ impl Failure {
         Self {
             kind,
             reason: reason.into(),
+            timed_out: false,
+        }
+    }
+
+    /// Makes the failure of a target that has not answered by the deadline.
+    pub fn no_answer(reason: impl Into<String>) -> Self {
+        Self {
+            timed_out: true,
+            ..Self::new(Kind::Unreachable, reason)
         }
     }
 

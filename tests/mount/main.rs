@@ -29,6 +29,7 @@ mod mounted;
 mod program;
 mod readers;
 mod refused;
+mod repair;
 mod resources;
 mod secrets;
 mod startup;

@@ -36,12 +36,18 @@ pub fn request(
     parse(&raw).ok_or_else(|| io::Error::other("not an http response"))
 }
 
+/// Returns where the body of a request or a response begins.
+pub fn end_of_head(raw: &[u8]) -> Option<usize> {
+    let blank = raw.windows(4).position(|four| four == b"\r\n\r\n");
+    blank.map(|blank| blank + 4)
+}
+
 /// Takes a whole response apart.
 pub fn parse(raw: &[u8]) -> Option<Response> {
-    let end = raw.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&raw[..end]).into_owned();
+    let begin = end_of_head(raw)?;
+    let head = String::from_utf8_lossy(&raw[..begin - 4]).into_owned();
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let body = &raw[end + 4..];
+    let body = &raw[begin..];
     let chunked = head
         .to_ascii_lowercase()
         .contains("transfer-encoding: chunked");

@@ -7,6 +7,7 @@
 
 pub mod behind;
 pub mod contract;
+pub mod fault;
 pub mod http;
 pub mod proxy;
 pub mod server;

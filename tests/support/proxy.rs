@@ -4,48 +4,16 @@
 //! ones. Requests and replies are passed on whole, so signatures stay right: the client must know
 //! the proxy's address as the store's endpoint.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
-
-use super::http::{self, Response};
-
-/// What the proxy does to a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing: it passes.
-    Pass,
-    /// Nobody listens: connections are refused. (Alone of all it works on every request.)
-    Refuse,
-    /// The request is read, then the connection is reset.
-    Reset,
-    /// The request is read and never answered.
-    Hang,
-    /// The request reaches the store; the reply is lost with the connection.
-    LoseReply,
-    /// The reply passes in pieces of so many bytes, with a pause after each.
-    Drip(usize, Duration),
-    /// The store isn't asked; this status comes back, with an S3 error document if there is a code.
-    Status(u16, Option<&'static str>),
-    /// The store isn't asked; this status and body come back.
-    Body(u16, &'static str),
-    /// The store isn't asked; the client is sent elsewhere.
-    Redirect(String),
-    /// So many requests get this status, then all pass.
-    FailFirst(u32, u16),
-    /// The reply's body ends in the middle, and with it the connection.
-    CutBody,
-    /// One byte in the middle of the reply's body to a GET is changed.
-    CorruptBody,
-    /// The request waits before it passes.
-    Delay(Duration),
-}
+pub use super::fault::Fault;
+use super::fault::answer;
 
 /// One request that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,15 +26,17 @@ pub struct Request {
     pub headers: String,
 }
 
+/// What the threads of a proxy share.
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     addr: SocketAddr,
-    upstream: SocketAddr,
+    pub(super) upstream: SocketAddr,
     /// The fault, and which methods it is for; empty for all.
     fault: Mutex<(Fault, Vec<&'static str>)>,
     /// Grows with each change of the fault: a hanging request then ends.
     changes: AtomicU64,
-    failed: AtomicU64,
+    /// How many requests of a name have been made to fail since the last change.
+    failed: Mutex<HashMap<String, u32>>,
     requests: Mutex<Vec<Request>>,
     stopped: AtomicBool,
 }
@@ -87,7 +57,7 @@ impl Proxy {
             upstream,
             fault: Mutex::new((Fault::Pass, Vec::new())),
             changes: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            failed: Mutex::default(),
             requests: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
@@ -115,7 +85,7 @@ impl Proxy {
     pub fn set_for(&self, methods: &[&'static str], fault: Fault) {
         let refuses = fault == Fault::Refuse;
         *lock(&self.state.fault) = (fault, methods.to_vec());
-        self.state.failed.store(0, Ordering::SeqCst);
+        lock(&self.state.failed).clear();
         self.state.changes.fetch_add(1, Ordering::SeqCst);
         // The port is closed, or open again, when this returns.
         for _ in 0..500 {
@@ -152,6 +122,21 @@ impl Drop for Proxy {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
+    }
+}
+
+impl State {
+    /// Returns a number that is another one after each change of the fault.
+    pub(super) fn era(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Counts a request of a name; tells whether it is among the first so many.
+    pub(super) fn is_among_first(&self, count: u32, name: String) -> bool {
+        let mut failed = lock(&self.failed);
+        let failed = failed.entry(name).or_default();
+        *failed = failed.saturating_add(1);
+        *failed <= count
     }
 }
 
@@ -218,7 +203,8 @@ fn serve(state: &State, client: &TcpStream) -> io::Result<()> {
     }
 }
 
-fn timed_out(error: &io::Error) -> bool {
+/// Tells whether nothing has come in for as long as a read waits.
+pub(super) fn timed_out(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
@@ -262,160 +248,4 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<(Request, Vec<u8>)> {
     reader.read_exact(&mut body)?;
     let request = request.ok_or(io::ErrorKind::InvalidData)?;
     Ok((request, [head.into_bytes(), body].concat()))
-}
-
-/// Answers one request as the fault says; an error closes the connection.
-fn answer(
-    state: &State,
-    client: &TcpStream,
-    request: &Request,
-    raw: &[u8],
-    fault: Fault,
-) -> io::Result<()> {
-    let broken = || io::Error::from(io::ErrorKind::ConnectionAborted);
-    match fault {
-        Fault::Pass => pass(state, client, request, raw, |_| {}),
-        Fault::Refuse => Err(broken()),
-        Fault::Reset => {
-            let at_once = linger {
-                l_onoff: 1,
-                l_linger: 0,
-            };
-            setsockopt(client, sockopt::Linger, &at_once)?;
-            Err(broken())
-        }
-        Fault::Hang => {
-            let before = state.changes.load(Ordering::SeqCst);
-            while state.changes.load(Ordering::SeqCst) == before {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(broken())
-        }
-        Fault::LoseReply => {
-            forward(state, raw)?;
-            Err(broken())
-        }
-        Fault::Drip(size, pause) => {
-            let response = forward(state, raw)?;
-            let before = state.changes.load(Ordering::SeqCst);
-            for piece in assemble(&response, request, false).chunks(size.max(1)) {
-                (&*client).write_all(piece)?;
-                thread::sleep(pause);
-                if state.changes.load(Ordering::SeqCst) != before {
-                    return Err(broken());
-                }
-            }
-            Ok(())
-        }
-        Fault::Status(status, code) => {
-            let document = code.map(|code| {
-                format!("<Error><Code>{code}</Code><Message>told to fail</Message></Error>")
-            });
-            send(client, request, status, &document.unwrap_or_default())
-        }
-        Fault::Redirect(location) => {
-            let response = Response {
-                status: 307,
-                head: format!("HTTP/1.1 307 Told\r\nLocation: {location}"),
-                body: Vec::new(),
-            };
-            (&*client).write_all(&assemble(&response, request, true))
-        }
-        Fault::Body(status, body) => send(client, request, status, body),
-        Fault::FailFirst(count, status) => {
-            match state.failed.fetch_add(1, Ordering::SeqCst) < u64::from(count) {
-                true => send(client, request, status, ""),
-                false => pass(state, client, request, raw, |_| {}),
-            }
-        }
-        Fault::CutBody => {
-            let response = forward(state, raw)?;
-            let whole = assemble(&response, request, false);
-            let cut = whole.len() - response.body.len().div_ceil(2);
-            (&*client).write_all(&whole[..cut])?;
-            Err(broken())
-        }
-        Fault::CorruptBody => pass(state, client, request, raw, |response| {
-            let middle = response.body.len() / 2;
-            if let ("GET", Some(byte)) = (&*request.method, response.body.get_mut(middle)) {
-                *byte ^= 1;
-            }
-        }),
-        Fault::Delay(pause) => {
-            thread::sleep(pause);
-            pass(state, client, request, raw, |_| {})
-        }
-    }
-}
-
-fn pass(
-    state: &State,
-    client: &TcpStream,
-    request: &Request,
-    raw: &[u8],
-    change: impl FnOnce(&mut Response),
-) -> io::Result<()> {
-    let mut response = forward(state, raw)?;
-    change(&mut response);
-    (&*client).write_all(&assemble(&response, request, true))
-}
-
-/// Sends a request to the server and reads its whole reply.
-fn forward(state: &State, raw: &[u8]) -> io::Result<Response> {
-    let mut server = TcpStream::connect_timeout(&state.upstream, Duration::from_secs(2))?;
-    server.set_nodelay(true)?;
-    server.write_all(raw)?;
-    server.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let before = state.changes.load(Ordering::SeqCst);
-    let mut reply = Vec::new();
-    loop {
-        let mut piece = [0; 16 << 10];
-        match server.read(&mut piece) {
-            Ok(0) => break,
-            Ok(read) => reply.extend_from_slice(&piece[..read]),
-            Err(error) if timed_out(&error) => {
-                if state.changes.load(Ordering::SeqCst) != before {
-                    return Err(error);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    http::parse(&reply).ok_or_else(|| io::Error::other("the server's reply is not http"))
-}
-
-/// Writes a reply anew, its body unchunked.
-fn assemble(response: &Response, request: &Request, keep_alive: bool) -> Vec<u8> {
-    let mut head = String::new();
-    for line in response.head.split("\r\n") {
-        let lower = line.to_ascii_lowercase();
-        let dropped = lower.starts_with("connection:")
-            || lower.starts_with("transfer-encoding:")
-            // The length of what HEAD doesn't carry can only come from the server.
-            || (lower.starts_with("content-length:") && request.method != "HEAD");
-        if !dropped {
-            head.push_str(line);
-            head.push_str("\r\n");
-        }
-    }
-    if request.method != "HEAD" && response.status != 204 {
-        head.push_str(&format!("Content-Length: {}\r\n", response.body.len()));
-    }
-    // moto answers in HTTP/1.0's way; the client may keep the connection all the same.
-    let head = head.replacen("HTTP/1.0", "HTTP/1.1", 1);
-    let connection = if keep_alive { "keep-alive" } else { "close" };
-    let mut reply = format!("{head}Connection: {connection}\r\n\r\n").into_bytes();
-    if request.method != "HEAD" {
-        reply.extend_from_slice(&response.body);
-    }
-    reply
-}
-
-fn send(client: &TcpStream, request: &Request, status: u16, body: &str) -> io::Result<()> {
-    let response = Response {
-        status,
-        head: format!("HTTP/1.1 {status} Told\r\nContent-Type: application/xml"),
-        body: body.into(),
-    };
-    (&*client).write_all(&assemble(&response, request, true))
 }

@@ -112,8 +112,9 @@ impl Record {
                 size: stamp.size,
                 modified: None,
                 stamp: Some(stamp),
+                had: None,
             };
-            self.seen.insert(registry, seen);
+            self.saw(registry, seen);
         }
     }
 

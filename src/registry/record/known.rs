@@ -30,6 +30,8 @@ pub(super) struct Seen {
     pub(super) size: u64,
     pub(super) modified: Option<SystemTime>,
     pub(super) stamp: Option<Stamp>,
+    /// The stamp of what it was seen to hold before.
+    pub(super) had: Option<Stamp>,
 }
 
 impl Seen {

@@ -160,6 +160,7 @@ impl Observer {
         from_store: bool,
     ) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
+        let reads = parts.method == "GET";
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let mut request = reqwest::Request::new(parts.method, url);
@@ -183,7 +184,12 @@ impl Observer {
         if !success {
             // Kept from object_store, which would put it into its messages: error documents hold
             // key ids and the string to sign.
-            let document = xml::error(&bounded(body, ERROR_BYTES, false).await?);
+            let (document, end) = bounded(body, ERROR_BYTES).await;
+            let document = xml::error(&document);
+            if let (404, true, End::CutOff(error)) = (seen.status, reads, end) {
+                // Only the code that is lost tells a missing object from a missing store.
+                return Err(error);
+            }
             seen.error = ErrorDocument {
                 region: seen.error.region.or(document.region),
                 ..document
@@ -195,7 +201,14 @@ impl Observer {
             exchange.note(Outcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, body));
         }
-        let document = bounded(body, PAGE_BYTES, true).await?;
+        let document = match bounded(body, PAGE_BYTES).await {
+            (document, End::Whole) => document,
+            (_, End::CutOff(error)) => return Err(error),
+            (_, End::TooLong) => {
+                let error = std::io::Error::other("the listing is too long");
+                return Err(HttpError::new(HttpErrorKind::Decode, error));
+            }
+        };
         let page = xml::page(&document);
         if page.is_none() {
             seen.error = xml::error(&document);
@@ -218,27 +231,28 @@ fn convert(mut response: reqwest::Response) -> HttpResponse {
     response
 }
 
-/// Reads a body up to a bound; the rest is an error if `whole`, and not read otherwise.
-async fn bounded(body: HttpResponseBody, bound: usize, whole: bool) -> Result<Vec<u8>, HttpError> {
+/// Why no more of a body was read.
+enum End {
+    Whole,
+    TooLong,
+    CutOff(HttpError),
+}
+
+/// Reads a body up to a bound.
+async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, End) {
     let mut stream = body.bytes_stream();
     let mut read = Vec::new();
     while let Some(chunk) = stream.next().await {
         match chunk {
             Ok(chunk) => read.extend_from_slice(&chunk),
-            Err(error) if whole => return Err(error),
-            // Of a failing reply the status says enough.
-            Err(_) => break,
+            Err(error) => return (read, End::CutOff(error)),
         }
         if read.len() > bound {
             read.truncate(bound);
-            if whole {
-                let error = std::io::Error::other("the listing is too long");
-                return Err(HttpError::new(HttpErrorKind::Decode, error));
-            }
-            break;
+            return (read, End::TooLong);
         }
     }
-    Ok(read)
+    (read, End::Whole)
 }
 
 /// Classifies a transport error by whether the request may have reached the store.

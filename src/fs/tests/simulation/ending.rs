@@ -3,17 +3,18 @@
 use super::truth::{Actor, KEYS, State, Text, Truth};
 
 impl Truth {
-    /// All faults have ended, every journal has been replayed.
-    pub(super) fn ended(&mut self) {
+    /// All faults have ended, every journal has been replayed, and (`repaired`) the targets have
+    /// been compared.
+    pub(super) fn ended(&mut self, repaired: bool) {
         for artifact in 0..2 {
-            self.must_hold_the_newest(artifact);
-            self.must_be_alike(artifact);
+            self.must_hold_the_newest(artifact, repaired);
+            self.must_be_alike(artifact, repaired);
         }
     }
 
     /// The registry holds the newest content that was acknowledged, or one that is newer still.
     /// Only a deletion may have taken it away; of several mounts' contents the stamps decide.
-    fn must_hold_the_newest(&mut self, artifact: usize) {
+    fn must_hold_the_newest(&mut self, artifact: usize, repaired: bool) {
         let texts = self
             .texts
             .iter()
@@ -30,7 +31,7 @@ impl Truth {
         for place in 0..3 {
             let order = self.order_at(place, artifact);
             // Backups of several mounts, and of deletions by others, are for repair.
-            if place == 0 || self.is_simple(artifact) {
+            if place == 0 || repaired || self.is_simple(artifact) {
                 self.must(order.is_some_and(|order| order.1 >= text.order.0), || {
                     format!(
                         "what was acknowledged is never lost: store {place} has not got {content:?}"
@@ -48,9 +49,9 @@ impl Truth {
         texts().all(alone) && self.deleted[artifact] == 0
     }
 
-    /// Every target holds the same bytes. A push that has failed, and that some target has got all
-    /// the same, is given to nobody else before somebody pushes again.
-    fn must_be_alike(&mut self, artifact: usize) {
+    /// Every target holds the same bytes. Without repair, a push that has failed, and that some
+    /// target has got all the same, is given to nobody else before somebody pushes again.
+    fn must_be_alike(&mut self, artifact: usize, repaired: bool) {
         let contents: Vec<_> = (0..3)
             .map(|place| {
                 let object = self.shelves[place].objects.get(KEYS[artifact]);
@@ -61,7 +62,7 @@ impl Truth {
         let mut failed = contents.iter().flatten();
         let failed = failed.any(|content| self.texts[content].state == State::Failed);
         let simple = self.is_simple(artifact);
-        self.must(alike || failed || !simple, || {
+        self.must(alike || (!repaired && (failed || !simple)), || {
             format!("every target holds the same bytes: {contents:?}")
         });
         let last = self
@@ -72,7 +73,8 @@ impl Truth {
         let mut texts = self.texts.values().filter(|text| text.artifact == artifact);
         if let Some(last) = last
             && texts.all(|text| {
-                text.mount == Some(last.mount) && text.ended.is_some_and(|ended| ended < last.begun)
+                let own = text.mount == Some(last.mount);
+                (own || repaired) && text.ended.is_some_and(|ended| ended < last.begun)
             })
         {
             self.must(contents.iter().all(Option::is_none), || {

@@ -70,17 +70,18 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
         durability,
         lists_stamps,
         cached,
+        repairs,
         ..
     } = schedule;
     format!(
         "seed {seed}: {sentence}\n{steps} steps, {mounts} mounts, durability {durability}, lists \
-         stamps {lists_stamps:?}, cached {cached}:\n{}\n",
+         stamps {lists_stamps:?}, cached {cached}, repairs {repairs}:\n{}\n",
         told.join("\n")
     )
 }
 
 /// All that can be planted.
-const BUGS: [Bug; 12] = [
+const BUGS: [Bug; 15] = [
     Bug::NoJournal,
     Bug::LateJournal,
     Bug::ForgottenTarget,
@@ -93,6 +94,9 @@ const BUGS: [Bug; 12] = [
     Bug::RegistryNotNeeded,
     Bug::NothingKept,
     Bug::NoDeadline,
+    Bug::NoSync,
+    Bug::NoTombstone,
+    Bug::OldestWins,
 ];
 
 fn from_env(name: &str) -> Option<u64> {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::pushing::Told;
 use super::schedule::{Act, OnHandle, Schedule};
 use super::store::Way;
 use super::truth::{KEYS, Sim, State, Truth, time_of};
@@ -56,6 +58,7 @@ impl Mount {
         let world = World::with(Choice {
             registry: Settings {
                 durability: schedule.durability,
+                repair: Duration::from_secs(if schedule.repairs { 30 } else { 0 }),
                 cache_bytes: if schedule.cached { 64 << 20 } else { 0 },
                 ..Settings::default()
             },
@@ -91,7 +94,15 @@ impl Mount {
         pending.any(|push| push["artifact"] == KEYS[artifact])
     }
 
-    fn keeps(&self, content: &Bytes) -> bool {
+    /// Whether it skips any target.
+    fn skips(&self) -> bool {
+        let mut status = self.world.fs.registry.status(&self.world.fs.settings.mount);
+        let targets = status["targets"].take();
+        let mut targets = targets.as_array().unwrap().iter();
+        targets.any(|target| target["breaker"] == "open")
+    }
+
+    pub(super) fn keeps(&self, content: &Bytes) -> bool {
         let hash = Sha256::of(content);
         let mut kept = self.world.fs.registry.unpushed().into_iter();
         let found = kept.find(|kept| kept.stamp.sha256 == hash);
@@ -227,6 +238,7 @@ impl Mount {
         };
         let mut truth = self.truth();
         if how.read {
+            glance.touched |= truth.views[number].erred[artifact];
             let touched = before.is_empty();
             truth.opened(pen, (!touched).then(|| before.clone()));
             drop(truth);
@@ -268,10 +280,15 @@ impl Mount {
 
     async fn flush(&self, file: &File<'_>, pen: usize, content: Bytes) {
         self.truth().closing(pen, &content);
+        let skips = self.skips();
         let closed = file.flush().await;
-        let kept = self.keeps(&content);
-        let durability = self.world.fs.registry.settings().durability;
-        self.truth().closed(pen, &content, closed, kept, durability);
+        let told = Told {
+            result: closed,
+            kept: self.keeps(&content),
+            skips: skips || self.skips(),
+            durability: self.world.fs.registry.settings().durability,
+        };
+        self.truth().closed(pen, &content, told);
     }
 
     async fn write_slowly(

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::mount::{Held, Mount};
 use super::schedule::{OnHandle, Schedule, Step};
-use super::truth::{KEYS, Sim};
+use super::truth::{KEYS, Sim, State};
 
 pub(super) struct Play {
     schedule: Schedule,
@@ -88,7 +88,8 @@ impl Play {
             Step::Wait(time) => tokio::time::sleep(Duration::from_millis(time)).await,
             Step::Place(artifact) => self.sim.lock().place(artifact),
             Step::Delete(artifact) => self.sim.lock().delete(0, KEYS[artifact], None),
-            Step::Restart(mount) => self.restart(mount % self.mounts.len()),
+            Step::Restart(mount) => self.restart(mount % self.mounts.len(), false),
+            Step::Lose(mount) => self.restart(mount % self.mounts.len(), true),
         }
     }
 
@@ -129,8 +130,9 @@ impl Play {
         }
     }
 
-    /// Ends a mount, as `kill -9` would, and mounts again with the same state directory.
-    fn restart(&mut self, number: usize) {
+    /// Ends a mount, as `kill -9` or a power cut would, and mounts again: with the same state
+    /// directory, or without what is `lost` with its machine.
+    fn restart(&mut self, number: usize, lost: bool) {
         let mount = Arc::clone(&self.mounts[number]);
         mount.cut.store(true, Ordering::Relaxed);
         self.under_way.retain(|(owner, work)| {
@@ -143,7 +145,7 @@ impl Play {
             .lock()
             .unwrap()
             .retain(|held| held.mount.number != number);
-        self.sim.lock().restarted(number);
+        self.sim.lock().restarted(number, lost);
         // What the old process goes on writing is none of the new one's business.
         let dir = state_dir();
         let (from, to) = (
@@ -151,9 +153,18 @@ impl Play {
             dir.path().join("journal"),
         );
         std::fs::create_dir(&to).unwrap();
+        let durable = mount.world.fs.registry.journal_after_power_cut();
+        let power_cut = self.sim.lock().network.percent(50);
         for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_file() {
-                std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let is_cut = power_cut && !durable.contains_key(&name);
+            if lost || is_cut || !entry.file_type().unwrap().is_file() {
+                continue;
+            }
+            std::fs::copy(entry.path(), to.join(&name)).unwrap();
+            if power_cut {
+                let copy = std::fs::File::options().write(true).open(to.join(&name));
+                copy.unwrap().set_len(durable[&name]).unwrap();
             }
         }
         self.mounts[number] = Mount::start(&self.schedule, &self.sim, number, dir);
@@ -166,7 +177,7 @@ impl Play {
         self.gather(true).await;
         for number in 0..self.mounts.len() {
             if self.sim.lock().network.percent(50) {
-                self.restart(number);
+                self.restart(number, false);
             }
         }
         tokio::time::sleep(Duration::from_secs(200)).await;
@@ -176,10 +187,23 @@ impl Play {
                 format!("mount {} owes nothing in the end", mount.number)
             });
         }
-        self.sim.lock().ended();
+        self.decide_doubts();
+        self.sim.lock().ended(self.schedule.repairs);
         for (mount, artifact) in self.pairs() {
             let read = tokio::spawn(async move { drop(mount.cat(artifact).await) });
             self.sim.blame(read.await);
+        }
+    }
+
+    /// A mount that was killed after its journal knew that a push has failed, and before its close
+    /// could say so, has kept the bytes.
+    fn decide_doubts(&self) {
+        let mut truth = self.sim.lock();
+        let texts = truth.texts.iter_mut();
+        for (content, text) in texts.filter(|(_, text)| text.state == State::InDoubt) {
+            if self.mounts.iter().any(|mount| mount.keeps(content)) {
+                text.state = State::Failed;
+            }
         }
     }
 

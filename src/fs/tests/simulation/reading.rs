@@ -217,8 +217,9 @@ impl Truth {
         });
     }
 
-    /// A mount is killed, and started again: it knows what its journal still owes.
-    pub(super) fn restarted(&mut self, mount: usize) {
+    /// A mount is killed, and started again: it knows what its journal still owes, if that is not
+    /// `lost`.
+    pub(super) fn restarted(&mut self, mount: usize, lost: bool) {
         let now = self.now();
         for text in self.texts.values_mut() {
             if text.mount == Some(mount) && text.state == State::Closing {
@@ -236,6 +237,9 @@ impl Truth {
             .into_iter()
             .for_each(|artifact| self.forget(artifact));
         self.views[mount] = Default::default();
+        let own = self.texts.values_mut();
+        own.filter(|text| text.mount == Some(mount))
+            .for_each(|text| text.forgotten |= lost);
         for artifact in 0..2 {
             let owed = self.texts_of(artifact).filter(|text| {
                 let missed = |place| {
@@ -245,6 +249,7 @@ impl Truth {
                     text.landed[place].is_none() && !newer
                 };
                 text.mount == Some(mount)
+                    && !text.forgotten
                     && text.state == State::Acknowledged
                     && text.order.0 > self.deleted[artifact]
                     && (0..3).any(missed)

@@ -27,6 +27,8 @@ pub(super) enum Step {
     Place(usize),
     Delete(usize),
     Restart(usize),
+    /// The machine that a mount is on is gone, with its journal; another one takes its place.
+    Lose(usize),
 }
 
 /// What a program does.
@@ -61,6 +63,8 @@ pub(super) struct Schedule {
     pub(super) lists_stamps: [bool; 3],
     pub(super) allow_delete: bool,
     pub(super) cached: bool,
+    /// Whether the mounts compare the targets.
+    pub(super) repairs: bool,
     /// Whether the configuration names the repository.
     pub(super) named: bool,
     pub(super) steps: Vec<Step>,
@@ -99,6 +103,7 @@ impl Schedule {
             allow_delete: random.percent(30),
             cached: random.percent(70),
             named: random.percent(75),
+            repairs: random.percent(50),
             steps: Vec::new(),
         };
         // Some schedules are about two writers, some about a person with another tool.
@@ -186,6 +191,7 @@ impl Schedule {
             }
             93..95 if by_hand => Step::Place(artifact),
             95..97 if by_hand => Step::Delete(artifact),
+            _ if self.repairs && random.percent(50) => Step::Lose(random.below(self.mounts)),
             _ => Step::Restart(random.below(self.mounts)),
         }
     }

@@ -57,6 +57,20 @@ pub(super) struct Shelf {
     tokens: u64,
 }
 
+impl Shelf {
+    fn put(&mut self, key: &str, content: Bytes, stamp: Option<Stamp>, now: Time) -> u64 {
+        self.tokens += 1;
+        let object = Object {
+            content,
+            stamp,
+            token: self.tokens,
+            modified: now,
+        };
+        self.objects.insert(key.into(), object);
+        self.tokens
+    }
+}
+
 /// Who has changed an artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Actor {
@@ -79,6 +93,8 @@ pub(super) struct Text {
     pub(super) landed: [Option<Time>; 3],
     /// The content that its handle has read.
     pub(super) base: Option<Bytes>,
+    /// The journal that it was in is gone.
+    pub(super) forgotten: bool,
     pub(super) state: State,
     /// When its close was answered, or its mount killed.
     pub(super) ended: Option<Time>,
@@ -154,6 +170,8 @@ pub(super) struct Truth {
     pub(super) deleted: [Time; 2],
     /// Since when the registry has not got it.
     pub(super) absent_since: [Time; 2],
+    /// When the registry last lost a content that was put there by hand.
+    pub(super) hand_lost: [Time; 2],
     /// A store answers that things aren't there, or have changed, which isn't true.
     pub(super) lied: Option<Time>,
     pub(super) violation: Option<String>,
@@ -183,6 +201,7 @@ impl Sim {
             pushing: [0; 2],
             deleted: [0; 2],
             absent_since: [0; 2],
+            hand_lost: [0; 2],
             lied: None,
             violation: None,
             trace: trace.then(Vec::new),
@@ -259,33 +278,32 @@ impl Truth {
         mount: Option<usize>,
     ) -> u64 {
         let now = self.now();
-        let artifact = KEYS.iter().position(|known| *known == key).unwrap();
+        let Some(artifact) = KEYS.iter().position(|known| *known == key) else {
+            return self.shelves[place].put(key, content, stamp, now);
+        };
         let replaced = self.shelves[place].objects.get(key).cloned();
         self.log(|| format!("  store {place} takes {content:?} of mount {mount:?}"));
         self.check_put(place, artifact, &content, replaced.as_ref(), mount);
+        let by_hand = |object: &Object| self.texts[&object.content].actor == Actor::Hand;
+        if place == 0 && replaced.as_ref().is_some_and(by_hand) {
+            self.hand_lost[artifact] = now;
+        }
         if let Some(text) = self.texts.get_mut(&content) {
             text.landed[place].get_or_insert(now);
         }
-        let shelf = &mut self.shelves[place];
-        shelf.tokens += 1;
-        let token = shelf.tokens;
-        let object = Object {
-            content,
-            stamp,
-            token,
-            modified: now,
-        };
-        shelf.objects.insert(key.into(), object);
         if place == 0 {
             self.absent_since[artifact] = Time::MAX;
         }
-        token
+        self.shelves[place].put(key, content, stamp, now)
     }
 
     /// A content leaves a store.
     pub(super) fn delete(&mut self, place: usize, key: &str, mount: Option<usize>) {
         let now = self.now();
-        let artifact = KEYS.iter().position(|known| *known == key).unwrap();
+        let Some(artifact) = KEYS.iter().position(|known| *known == key) else {
+            self.shelves[place].objects.remove(key);
+            return;
+        };
         self.log(|| format!("  store {place} deletes {key} for mount {mount:?}"));
         let removed = self.shelves[place].objects.remove(key);
         self.deleted[artifact] = now;

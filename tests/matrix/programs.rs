@@ -1,0 +1,136 @@
+//! The programs: how each writes, and what each shows of a close that fails.
+
+/// A program that writes an artifact.
+#[derive(Debug)]
+pub struct Program {
+    pub name: &'static str,
+    /// A bash script: it brings the file `$1` to the name `$2`, with a folder of its own at `$3`.
+    pub script: &'static str,
+    pub kind: Kind,
+    pub ear: Ear,
+}
+
+/// What a program does to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It makes a new file.
+    Makes,
+    /// It writes to the name, whether there is such a file or not.
+    Writes,
+    /// It makes a new file, and then removes its source.
+    Moves,
+    /// It changes the word `first` of a file that is there to `second`.
+    Edits,
+}
+
+/// What a program makes of the error of a close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ear {
+    /// It repeats it, and exits with something else than 0.
+    Repeats,
+    /// It exits with something else than 0.
+    Fails,
+    /// It ignores it.
+    Deaf,
+}
+
+/// What can't be done without scratch files and rename. Without a fault these may be refused.
+pub const NOT_YET: &[&str] = &["rsync", "sed-i", "vim"];
+
+const fn program(name: &'static str, kind: Kind, ear: Ear, script: &'static str) -> Program {
+    Program {
+        name,
+        script,
+        kind,
+        ear,
+    }
+}
+
+use Ear::{Deaf, Fails, Repeats};
+use Kind::{Edits, Makes, Moves, Writes};
+
+/// Every row of the matrix.
+pub const PROGRAMS: [Program; 19] = [
+    program("cp", Writes, Repeats, r#"cp "$1" "$2""#),
+    program("cp-p", Writes, Repeats, r#"cp -p "$1" "$2""#),
+    program("mv", Moves, Repeats, r#"mv "$1" "$2""#),
+    program("install", Makes, Repeats, r#"install -m 600 "$1" "$2""#),
+    program("cat", Writes, Repeats, r#"cat "$1" > "$2""#),
+    program("tee", Writes, Repeats, r#"tee "$2" < "$1" > "$3/out""#),
+    program(
+        "dd",
+        Writes,
+        Repeats,
+        r#"dd if="$1" of="$2" bs=1000 status=none"#,
+    ),
+    program(
+        "dd-fsync",
+        Writes,
+        Repeats,
+        r#"dd if="$1" of="$2" bs=1000 conv=fsync status=none"#,
+    ),
+    program("rsync", Makes, Repeats, r#"rsync "$1" "$2""#),
+    program("sed-i", Edits, Repeats, r#"sed -i s/first/second/ "$2""#),
+    program(
+        "tar-x",
+        Makes,
+        Repeats,
+        r#"cp "$1" "$3/${2##*/}"; tar cf - -C "$3" "${2##*/}" | tar xf - -C "${2%/*}""#,
+    ),
+    program(
+        "python-with",
+        Writes,
+        Repeats,
+        r#"python3 -c 'import sys
+with open(sys.argv[1]) as source, open(sys.argv[2], "w") as to:
+    to.write(source.read())' "$1" "$2""#,
+    ),
+    program(
+        "python-open",
+        Writes,
+        Deaf,
+        r#"python3 -c 'import sys
+to = open(sys.argv[2], "w")
+to.write(open(sys.argv[1]).read())' "$1" "$2""#,
+    ),
+    program(
+        "perl-checked",
+        Writes,
+        Repeats,
+        r#"perl -e 'open my $in, "<", $ARGV[0] or die $!; open my $out, ">", $ARGV[1] or die $!;
+print $out $_ while <$in>; close $out or die "close: $!"' "$1" "$2""#,
+    ),
+    program(
+        "perl",
+        Writes,
+        Deaf,
+        r#"perl -e 'open my $in, "<", $ARGV[0] or die $!; open my $out, ">", $ARGV[1] or die $!;
+print $out $_ while <$in>;' "$1" "$2""#,
+    ),
+    program(
+        "bash-echo",
+        Writes,
+        Deaf,
+        r#"text=$(cat "$1"); echo "$text" > "$2""#,
+    ),
+    program(
+        "dash-printf",
+        Makes,
+        Deaf,
+        r#"dash -ec 'text=$(cat "$1"); printf "%s\n" "$text" >> "$2"' dash "$1" "$2""#,
+    ),
+    program(
+        "vim",
+        Edits,
+        Fails,
+        // Without a backup copy, as vim does by itself below /tmp, it would not be put to the test.
+        r#"vim -es -u NONE -i NONE -c 'set backupskip=' -c '%s/first/second/' -c wq "$2""#,
+    ),
+    program(
+        "git",
+        Makes,
+        Deaf,
+        r#"cd "$3"; cp "$1" "${2##*/}"; git init --quiet; git add "${2##*/}"
+git --work-tree="${2%/*}" checkout --quiet -- "${2##*/}""#,
+    ),
+];

@@ -1,0 +1,177 @@
+//! Runs the cells: those of one case on one mount, and many cases at once, for they mostly wait.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::cell::{Case, Cell, Choice};
+use super::judge::{Mark, judge};
+use super::seen::{Held, look_at, play};
+use super::site::{Site, key};
+
+/// A cell, and what was found.
+#[derive(Debug)]
+pub struct Outcome {
+    pub cell: Cell,
+    /// A violation says what was expected, and what was found.
+    pub found: Result<Mark, String>,
+    /// How long the program took.
+    pub took: Duration,
+    /// How long after the program's end a failure was told of.
+    pub told_after: Option<Duration>,
+}
+
+/// So many mounts have programs on them at once: a few for each of two cores.
+const BUSY: usize = 4;
+/// So many mounts are there at once; those beyond wait for their targets to become equal.
+const MOUNTS: usize = 12;
+/// So many programs run at once on a mount where none has to wait for a deadline.
+const PROGRAMS: usize = 4;
+/// After so long what was acknowledged has to be on every target. The background's pause has
+/// doubled to some seconds by then; a machine in trouble takes longer.
+const CONVERGENCE: Duration = Duration::from_secs(60);
+
+/// Runs all cells that are chosen.
+pub fn run_all(choice: &Choice) -> Vec<Outcome> {
+    let cases = Case::all().into_iter();
+    let cases: Vec<(Case, Vec<Cell>)> = cases
+        .map(|case| (case, choice.cells(case)))
+        .filter(|(_, cells)| !cells.is_empty())
+        .collect();
+    // Cases that wait next to cases that work: 7 divides no number of cases of one fault.
+    let count = cases.len();
+    let order: Vec<usize> = (0..7).flat_map(|first| (first..count).step_by(7)).collect();
+    let gate = Gate::new(BUSY);
+    let outcomes = in_parallel(&order, MOUNTS, |&case| {
+        let (case, cells) = &cases[case];
+        run_case(*case, cells, &gate)
+    });
+    outcomes.into_iter().flatten().collect()
+}
+
+/// Runs the cells of one case.
+pub fn run_case(case: Case, cells: &[Cell], gate: &Gate) -> Vec<Outcome> {
+    let ran = caught(|| {
+        let pass = gate.pass();
+        let site = Site::new(case, cells);
+        site.strike();
+        let threads = match case.trouble.takes_all_the_time() {
+            true => cells.len(),
+            false => PROGRAMS,
+        };
+        let mut outcomes = in_parallel(cells, threads, |cell| {
+            let seen = caught(|| play(&site, cell));
+            Outcome {
+                cell: *cell,
+                took: seen.as_ref().map_or(Duration::ZERO, |seen| seen.took),
+                told_after: seen.as_ref().ok().and_then(|seen| seen.told_after),
+                found: seen.and_then(|seen| judge(cell, &seen)),
+            }
+        });
+        site.heal();
+        drop(pass);
+        converge(&site, &mut outcomes);
+        outcomes
+    });
+    ran.unwrap_or_else(|why| {
+        let cells = cells.iter();
+        let failed = cells.map(|cell| Outcome {
+            cell: *cell,
+            found: Err(format!("the case can't be set up: {why}")),
+            took: Duration::ZERO,
+            told_after: None,
+        });
+        failed.collect()
+    })
+}
+
+/// Waits until every target has what was acknowledged.
+fn converge(site: &Site, outcomes: &mut [Outcome]) {
+    let begun = Instant::now();
+    let acknowledged =
+        |outcome: &&mut Outcome| matches!(outcome.found, Ok(Mark::Complete | Mark::Degraded));
+    for outcome in outcomes.iter_mut().filter(acknowledged) {
+        let (cell, key) = (&outcome.cell, key(&outcome.cell));
+        let held = || site.stores.iter().map(|store| look_at(store, &key, cell));
+        while !held().all(|held| held == Held::After) {
+            if begun.elapsed() > CONVERGENCE {
+                let held: Vec<Held> = held().collect();
+                outcome.found = Err(format!(
+                    "expected every target to have it some time after the fault; found {held:?}"
+                ));
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Does something with each of many, so many at once; returns the results in order.
+fn in_parallel<T: Sync, R: Send>(
+    many: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(many.len()) {
+            scope.spawn(|| {
+                while let Some((n, it)) = {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    many.get(n).map(|it| (n, it))
+                } {
+                    let result = work(it);
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.push((n, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(n, _)| *n);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Turns a panic into an error: it must not end the other cells.
+fn caught<R>(work: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        format!("panicked: {}", text.unwrap_or("?"))
+    })
+}
+
+/// Lets so many in at once.
+#[derive(Debug)]
+pub struct Gate {
+    free: Mutex<usize>,
+    left: Condvar,
+}
+
+/// Somebody who is in.
+pub struct Pass<'a>(&'a Gate);
+
+impl Gate {
+    pub fn new(free: usize) -> Self {
+        Self {
+            free: Mutex::new(free),
+            left: Condvar::new(),
+        }
+    }
+
+    fn pass(&self) -> Pass<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.left.wait_while(free, |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Pass(self)
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.left.notify_one();
+    }
+}

@@ -1,0 +1,190 @@
+//! A mount whose registry and backups can be made to fail.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+use super::cell::{Case, Cell, Names};
+use super::home::Home;
+use super::mounted::Mounted;
+use super::store::{Store, flags, plan};
+use super::support::proxy::{Fault, Proxy};
+use super::support::server::{Kind as Served, Server};
+use super::trouble::Trouble;
+
+/// A mount with a registry and two backups, and a second mount that only reads where that is worth
+/// it.
+#[derive(Debug)]
+pub struct Site {
+    pub writer: Mounted,
+    pub reader: Option<Mounted>,
+    pub stores: Vec<Store>,
+    case: Case,
+    levers: Vec<Lever>,
+    // The last: what is mounted must be gone before.
+    home: Home,
+}
+
+/// What makes a target fail.
+#[derive(Debug)]
+enum Lever {
+    Proxy(Proxy),
+    /// What fills its disk.
+    Filler(PathBuf),
+}
+
+/// A folder's disk has so much room: for all that the programs write, and soon filled.
+const DISK: &str = "size=2m";
+
+impl Site {
+    /// Makes a site where everything works, with all that these cells begin with.
+    pub fn new(case: Case, cells: &[Cell]) -> Self {
+        let home = Home::new();
+        let (mut stores, mut levers) = (Vec::new(), Vec::new());
+        for target in 0..3 {
+            let (store, lever) = match case.trouble == Trouble::DiskFull && case.strikes(target) {
+                true => small_disk(&home, target),
+                false => bucket(target),
+            };
+            stores.push(store);
+            levers.push(lever);
+        }
+        let mut args = flags(&stores);
+        let (ttl, breaker) = match case.names {
+            // Each push has to meet the fault by itself.
+            Names::Known => ("1h", "0"),
+            // As users have it. Without a breaker all who make files in one directory would wait
+            // for each other's deadlines: the kernel looks up one of them at a time.
+            Names::Asked => ("0s", "3"),
+        };
+        let options = [
+            ("--breaker", breaker),
+            ("--ttl", ttl),
+            ("--durability", case.durability.name()),
+            ("--push-timeout", case.trouble.push_timeout()),
+        ];
+        args.extend(
+            options
+                .iter()
+                .flat_map(|(name, value)| [*name, *value])
+                .map(String::from),
+        );
+        let writer = home.mount("writer", args);
+        std::fs::create_dir(writer.path("app")).unwrap();
+        for cell in cells.iter().filter(|cell| cell.is_there_before()) {
+            writer.cp(&key(cell), before(cell)).ok();
+        }
+        writer.ls("app/plans");
+        let reader = case.trouble.breaks_reads().then(|| {
+            let mut args = flags(&stores);
+            let cold = "breaker=0,cache-size=0,disk-cache-size=0,ttl=0s,read-timeout=3s";
+            args.extend(["-o", cold, "--read-only"].map(String::from));
+            home.mount("reader", args)
+        });
+        Self {
+            writer,
+            reader,
+            stores,
+            case,
+            levers,
+            home,
+        }
+    }
+
+    /// Begins the trouble.
+    pub fn strike(&self) {
+        for (target, lever) in self.levers.iter().enumerate() {
+            match lever {
+                _ if !self.case.strikes(target) => {}
+                Lever::Proxy(proxy) => self.case.trouble.strike(proxy),
+                Lever::Filler(filler) => fill(filler),
+            }
+        }
+    }
+
+    /// Ends the trouble.
+    pub fn heal(&self) {
+        for lever in &self.levers {
+            match lever {
+                Lever::Proxy(proxy) => proxy.set(Fault::Pass),
+                Lever::Filler(filler) => drop(std::fs::remove_file(filler)),
+            }
+        }
+    }
+
+    /// Writes the file that a cell's program brings; returns it, and a folder of the program's own.
+    pub fn source(&self, cell: &Cell) -> (PathBuf, PathBuf) {
+        let name = cell.program.name;
+        let source = self.home.file(&format!("source/{name}"), after(cell));
+        (source, self.home.folder(&format!("work/{name}")))
+    }
+
+    /// Returns a folder outside the mount.
+    pub fn outside(&self) -> &Path {
+        self.home.dir()
+    }
+}
+
+/// Returns the artifact that a cell's program writes.
+pub fn key(cell: &Cell) -> String {
+    format!("app/plans/{}", cell.program.name)
+}
+
+/// Returns what the artifact is before, if it is there.
+pub fn before(cell: &Cell) -> String {
+    content(cell, "first")
+}
+
+/// Returns what the artifact is to be.
+pub fn after(cell: &Cell) -> String {
+    content(cell, "second")
+}
+
+/// Some kilobytes, so that there is a middle in which they can be cut.
+fn content(cell: &Cell, mark: &str) -> String {
+    let more: String = (0..200)
+        .map(|n| format!("\n  -- {n}: {}", cell.case))
+        .collect();
+    plan(cell.program.name, &format!("{mark}{more}"))
+}
+
+/// moto is right about conditions, which are the registry's; the other is quick.
+fn bucket(target: usize) -> (Store, Lever) {
+    let server = Server::shared(match target {
+        0 => Served::Moto,
+        _ => Served::S3s,
+    });
+    let proxy = Proxy::start(server.addr());
+    let store = Store::on(server, proxy.endpoint());
+    (store, Lever::Proxy(proxy))
+}
+
+fn small_disk(home: &Home, target: usize) -> (Store, Lever) {
+    let name = format!("disk-{target}");
+    let disk = home.folder(&name);
+    // The home unmounts all that is below it.
+    mount(
+        Some("tmpfs"),
+        &disk,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(DISK),
+    )
+    .expect("only root can mount a disk that is small enough to be filled");
+    let store = Store::folder(home, &format!("{name}/store"));
+    (store, Lever::Filler(disk.join("filler")))
+}
+
+fn fill(filler: &Path) {
+    let mut file = File::create(filler).unwrap();
+    loop {
+        match file.write(&[0; 4096]) {
+            Ok(0) => panic!("a disk takes nothing"),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return,
+            Err(error) => panic!("{}: {error}", filler.display()),
+        }
+    }
+}
