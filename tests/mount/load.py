@@ -1,8 +1,9 @@
 # Programs' everyday work on a mount, over and over: load.py MNT FIRST COUNT SECONDS
 #
 # It does COUNT operations, numbered from FIRST, or as many as there is time for, and prints how
-# many. Of each two hundred, one is a push: in turns one that replaces a plan, and one of a new
-# plan that is deleted again. The rest looks, lists and reads, and a fifth of that finds nothing.
+# many. Of each two hundred, one is a push that replaces a plan, and now and then one is of a new
+# plan that is deleted again: now and then, for what the targets keep of each deletion is read by
+# every repair, and it is not the targets that are to be measured. The rest looks, lists and reads, and a fifth of that finds nothing.
 import os
 import sys
 import time
@@ -31,10 +32,10 @@ def nothing(number):
 
 def operation(number):
     kept = f"p{number * 7919 % PLANS}"
-    new = f"new-{number // 400 % PLANS}"
-    if number % 400 == 0:
-        push(f"p{number // 400 % PLANS}", number)
-    elif number % 400 == 200:
+    new = f"new-{number // 4000 % PLANS}"
+    if number % 200 == 0:
+        push(f"p{number // 200 % PLANS}", number)
+    elif number % 4000 == 100:
         push(new, number)
         os.unlink(f"{plans}/{new}")
     elif number % 5 == 0:
