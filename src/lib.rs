@@ -11,6 +11,8 @@
 //! - [`target`]: one store: drivers, verdicts, deadlines;
 //! - [`artifact`]: names, stamps and formats, which everyone above talks about.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod artifact;
 pub mod cli;
 pub mod config;

@@ -1,5 +1,7 @@
 //! What a registry holds: the names, stamps and formats that every floor above talks about.
 
+#[cfg(test)]
+mod arbitrary_tests;
 mod document;
 mod name;
 mod scratch;

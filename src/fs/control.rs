@@ -6,8 +6,8 @@ use std::ffi::{OsStr, OsString};
 use bytes::Bytes;
 
 use super::node::{Node, Report};
-use super::{Error, Fs, Result};
-use crate::registry::{NotBegun, Unpushed};
+use super::{Error, Fs, Result, lock};
+use crate::registry::{NotBegun, Open, Unpushed};
 
 /// The directory of the failed pushes, within `.atlasfs`.
 const UNPUSHED: &str = "unpushed";
@@ -47,7 +47,11 @@ impl Fs {
                 let status = self.registry.status(&self.settings.mount);
                 format!("{status:#}\n")
             }
-            Report::Metrics => self.registry.metrics(),
+            Report::Metrics => {
+                let inodes = lock(&self.nodes).len();
+                let handles = lock(&self.handles).len();
+                self.registry.metrics(Open { inodes, handles })
+            }
             Report::Events => self.registry.events(),
             Report::Jobs => format!("{:#}\n", self.registry.job()),
         };

@@ -99,6 +99,11 @@ impl Handles {
         Some(removed)
     }
 
+    /// Returns how many handles are open.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Returns how many handles are open for writing, or on a scratch file.
     pub(super) fn writers(&self) -> usize {
         self.writers

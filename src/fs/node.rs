@@ -194,7 +194,6 @@ impl Nodes {
     }
 
     /// Returns how many inodes are alive.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -17,6 +17,7 @@
 //! Lines are appended later; the last one may be torn by a crash, and is then as if never written:
 //! a target that is given a push twice has it once.
 
+mod file;
 mod line;
 mod record;
 
@@ -34,6 +35,7 @@ use crate::artifact::{ArtifactId, Stamp};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 
+use file::{cut_torn_end, read};
 pub use line::{line, read_line};
 pub use record::Record;
 use record::{head, parse};
@@ -82,7 +84,8 @@ impl Journal {
         let mut damaged = Vec::new();
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
-            if path == damaged_dir {
+            if path.is_dir() {
+                // The place of the damaged ones, or a stranger's.
                 continue;
             }
             if path.extension().is_some_and(|suffix| suffix == "tmp") {
@@ -90,12 +93,14 @@ impl Journal {
                 fs::remove_file(&path)?;
                 continue;
             }
-            let bytes = fs::read(&path).unwrap_or_default();
+            let bytes = read(&path).unwrap_or_default();
             match parse(&bytes) {
-                Some((record, _)) => {
+                // Under another name it could be neither read nor removed again.
+                Some((record, _)) if path.ends_with(name(record.stamp.when)) => {
+                    cut_torn_end(&path, &bytes);
                     records.insert(record.stamp.when, record);
                 }
-                None => {
+                _ => {
                     let aside = damaged_dir.join(path.file_name().unwrap_or_default());
                     fs::rename(&path, &aside)?;
                     damaged.push(aside);
@@ -362,8 +367,12 @@ impl Journal {
     }
 
     fn path(&self, when: u64) -> PathBuf {
-        self.dir.join(format!("{when:020}"))
+        self.dir.join(name(when))
     }
+}
+
+fn name(when: u64) -> String {
+    format!("{when:020}")
 }
 
 #[cfg(test)]

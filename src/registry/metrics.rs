@@ -121,6 +121,16 @@ pub(super) const TARGET_FAILURES: Family = Family(
     "counter",
     "Operations on a target that failed, by the kind of failure.",
 );
+pub(super) const INODES: Family = Family(
+    "atlasfs_inodes",
+    "gauge",
+    "Inodes that the kernel, or an open handle, refers to.",
+);
+pub(super) const HANDLES: Family = Family(
+    "atlasfs_handles",
+    "gauge",
+    "Files and directories that are open.",
+);
 pub(super) const CACHE_BYTES: Family = Family(
     "atlasfs_cache_bytes",
     "gauge",

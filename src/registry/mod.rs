@@ -4,6 +4,8 @@
 //! A push goes through `tee` to the targets of its [`Route`]; a pull goes through the
 //! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
 
+#[cfg(test)]
+mod arbitrary_tests;
 mod at_hand;
 mod breaker;
 mod cache;
@@ -71,7 +73,7 @@ pub use repair::{NotBegun, Order, UnknownOrder};
 pub use route::{Route, Routes, State, TargetId, Watched};
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
-pub use status::{About, Mount};
+pub use status::{About, Mount, Open};
 
 /// Locks a mutex. A panic while it was held is answered with one EIO where it happened; the data
 /// behind these locks is bookkeeping that every next reply corrects, so it is used as it is.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
-    DISK_CACHE_HITS, DISK_CACHE_MISSES, HIDDEN, JOINED, PENDING, TARGET_BREAKER_OPEN,
-    TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
+    DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HIDDEN, INODES, JOINED, PENDING,
+    TARGET_BREAKER_OPEN, TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
 };
 use super::record::{Record, Source};
 use super::route::{State, Watched};
@@ -40,6 +40,15 @@ pub struct Mount {
     pub started: SystemTime,
     /// Whether it is read-only.
     pub read_only: bool,
+}
+
+/// How much of the mount is in use.
+#[derive(Debug, Clone, Copy)]
+pub struct Open {
+    /// Inodes that somebody refers to.
+    pub inodes: usize,
+    /// Open files and directories.
+    pub handles: usize,
 }
 
 impl Registry {
@@ -252,10 +261,12 @@ impl Registry {
     }
 
     /// Returns the metrics as Prometheus text.
-    pub fn metrics(&self) -> String {
+    pub fn metrics(&self, open: Open) -> String {
         let mut text = String::new();
         self.metrics.write(&mut text);
         let none: &[(&str, &str)] = &[];
+        INODES.write(&mut text, [(none, open.inodes)]);
+        HANDLES.write(&mut text, [(none, open.handles)]);
         UNPUSHED.write(&mut text, [(none, self.journal.failed().len())]);
         PENDING.write(&mut text, [(none, self.pending().len())]);
         HIDDEN.write(&mut text, [(none, self.catalogue.hidden())]);

@@ -219,7 +219,7 @@ fn control_files_are_there_and_not_listed() {
     assert_eq!(ls.text(), "");
     assert_eq!(
         mounted.ls(".atlasfs"),
-        ["events", "metrics", "status", "unpushed"]
+        ["events", "jobs", "metrics", "status", "unpushed"]
     );
     let json = run(&mut bash(
         r#"python3 -m json.tool "$1/.atlasfs/status""#,

@@ -56,7 +56,11 @@ impl Home {
     /// Makes a folder.
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.path(name);
-        std::fs::create_dir_all(&path).expect("a folder");
+        match std::fs::create_dir_all(&path) {
+            // A dead end point is there, and can't be looked at.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.expect("a folder"),
+        }
         path
     }
 

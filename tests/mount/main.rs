@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blackhole;
 mod config;
 mod contention;
 mod contract;
@@ -22,6 +23,7 @@ mod editors;
 mod edits;
 mod fallback;
 mod home;
+mod island;
 mod lifecycle;
 mod listing;
 mod mounted;
@@ -29,10 +31,12 @@ mod program;
 mod readers;
 mod refused;
 mod repair;
+mod resources;
 mod saves;
 mod scratch;
 mod secrets;
 mod startup;
 mod store;
 mod tools;
+mod torn;
 mod writers;

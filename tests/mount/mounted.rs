@@ -68,6 +68,13 @@ impl Mounted {
         mounted
     }
 
+    /// Lets a test take as long as it likes.
+    #[must_use]
+    pub fn unwatched(mut self) -> Self {
+        (self._watchdog, _) = mpsc::channel();
+        self
+    }
+
     /// Takes the process of a mount in the foreground away, to wait for it.
     pub fn process(&mut self) -> Running {
         self.foreground.take().expect("a mount in the foreground")

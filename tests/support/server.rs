@@ -256,7 +256,7 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
 }
 
 /// Finds an installed server.
-fn tool(kind: Kind) -> PathBuf {
+pub fn tool(kind: Kind) -> PathBuf {
     let tools = std::env::var_os("ATLASFS_TOOLS").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
         PathBuf::from,

@@ -1,6 +1,7 @@
 //! What a configuration says to mount, from the file to the merged repositories: what the tests
 //! share.
 
+mod arbitrary;
 mod envs;
 mod files;
 mod repos;

@@ -91,5 +91,6 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         }
         lines = rest;
     }
-    Some((record, content))
+    // What is no line and yet has an end was not torn: it may have said that the push has failed.
+    (!lines.contains(&b'\n')).then_some((record, content))
 }

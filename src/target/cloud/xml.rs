@@ -5,6 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
+/// How deep elements may lie. A listing has three levels, and each costs time at every end.
+const DEPTH: usize = 16;
+
 /// One object of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Object {
@@ -110,6 +113,7 @@ fn leaves(document: &[u8], leaf: &mut dyn FnMut(&[&str], String)) -> Option<Stri
             leaf(&path, std::mem::take(text));
         };
         match reader.read_event().ok()? {
+            Event::Start(_) | Event::Empty(_) if names.len() == DEPTH => return None,
             Event::Start(start) => {
                 names.push(String::from_utf8_lossy(start.local_name().as_ref()).into_owned());
                 text.clear();
@@ -157,7 +161,10 @@ fn entity(reference: &BytesRef<'_>, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{bytes, config};
 
     #[test]
     fn a_listing_keeps_every_key_as_it_stands() {
@@ -192,6 +199,42 @@ mod tests {
         assert_eq!(page(b"<html><body>log in</body></html>"), None);
         assert_eq!(page(b"<Error><Code>InternalError</Code></Error>"), None);
         assert_eq!(page(b"\xff\xfe{}"), None);
+    }
+
+    #[test]
+    fn a_document_that_is_too_deep_is_none_and_takes_no_time() {
+        let deep = |levels: usize| format!("<a>{}", "<b>".repeat(levels) + &"</b>".repeat(levels));
+        // In the square of its length, this would take hours.
+        let document = deep(1_000_000);
+        assert_eq!(page(document.as_bytes()), None);
+        assert_eq!(super::error(document.as_bytes()), ErrorDocument::default());
+        let bomb = format!(
+            "<!DOCTYPE a [<!ENTITY b \"{0}\">]><a>{0}</a>",
+            "&b;".repeat(10_000)
+        );
+        assert_eq!(page(bomb.as_bytes()), None);
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn no_document_panics_or_shows_more_than_a_line(document in bytes(vec![
+            b"<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents>\
+              <Key>a&amp;b/&#x41;</Key><Size>3</Size><ETag>&quot;e&quot;</ETag><LastModified>\
+              2024-09-10T17:37:44Z</LastModified></Contents><CommonPrefixes><Prefix>p/</Prefix>\
+              </CommonPrefixes><NextContinuationToken>t</NextContinuationToken>\
+              </ListBucketResult>".to_vec(),
+            b"<Error><Code>NoSuchKey</Code><Message>no <![CDATA[such]]> key</Message><Region>\
+              eu-west-1</Region><!-- --></Error>".to_vec(),
+        ])) {
+            let _ = page(&document);
+            let error = super::error(&document);
+            let shown = [error.code, error.message, error.region].into_iter().flatten();
+            for text in shown {
+                prop_assert!(text.chars().count() <= 200 && !text.contains('\n'), "{:?}", text);
+            }
+        }
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Truth {
             // Put there by hand in an outage, and not to be replaced unread.
             let by_hand = text.actor == Actor::Hand && there == Some(content);
             let mut landed = text.landed.iter().flatten();
-            let since = match text.mount == Some(mount) {
+            let since = match text.mount == Some(mount) && !text.forgotten {
                 true => text.landed_first() >= Some(opened.0),
                 // Another mount's journal may bring it to the registry any time, and a handle is
                 // opened on what was listed within the TTL, or before an outage. What only the

@@ -1,0 +1,64 @@
+//! What was written under each name, and what of it was acknowledged.
+
+use std::collections::BTreeMap;
+
+/// A content, or nothing.
+pub type Content = Option<Vec<u8>>;
+
+/// Every content that a name was ever given, in order; the first is that there is nothing.
+#[derive(Debug, Clone)]
+pub struct Line {
+    contents: Vec<Content>,
+    acknowledged: usize,
+}
+
+/// The lines of all names.
+#[derive(Debug, Clone, Default)]
+pub struct History(BTreeMap<String, Line>);
+
+impl History {
+    /// Takes note that a program is about to write a content, or to delete.
+    pub fn attempt(&mut self, name: &str, content: Content) {
+        let line = self.0.entry(name.to_owned()).or_insert_with(|| Line {
+            contents: vec![None],
+            acknowledged: 0,
+        });
+        line.contents.push(content);
+    }
+
+    /// Takes note that the program was told that it has.
+    pub fn acknowledge(&mut self, name: &str) {
+        let line = self.0.get_mut(name).expect("a name");
+        line.acknowledged = line.contents.len() - 1;
+    }
+
+    /// Returns the names with their lines.
+    pub fn lines(&self) -> impl Iterator<Item = (&String, &Line)> {
+        self.0.iter()
+    }
+}
+
+impl Line {
+    /// Demands that a content is one of those ever written, whole; returns its place.
+    #[track_caller]
+    pub fn place_of(&self, content: &Content, where_: &str) -> usize {
+        // From the end: what is nothing again is a deletion.
+        let found = self.contents.iter().rposition(|known| known == content);
+        found.unwrap_or_else(|| {
+            let content = content.as_deref().map(String::from_utf8_lossy);
+            panic!("{where_}: {content:?} was never written")
+        })
+    }
+
+    /// Demands that a content is the last one acknowledged or newer; returns its place.
+    #[track_caller]
+    pub fn expect(&self, content: &Content, where_: &str) -> usize {
+        let place = self.place_of(content, where_);
+        let acknowledged = self.acknowledged;
+        assert!(
+            place >= acknowledged,
+            "{where_}: content {place} although content {acknowledged} was acknowledged"
+        );
+        place
+    }
+}

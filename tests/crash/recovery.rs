@@ -1,0 +1,128 @@
+//! What must hold when a daemon has been killed: before the next start, and after it.
+
+use std::path::{Path, PathBuf};
+
+use super::history::History;
+use super::home::Home;
+use super::mounted::Mounted;
+use super::program::until;
+use super::store::{Store, all_hold, none_holds, plan, schema};
+
+/// How many half-written files a kill may leave in the cache on disk, where they wait for an hour:
+/// one for each thread that writes there.
+const TORN: usize = 2;
+
+/// Demands that every target holds whole contents: nothing by halves, nothing that nobody wrote.
+#[track_caller]
+pub fn nothing_is_half_visible(stores: &[Store], history: &History) {
+    for (name, line) in history.lines() {
+        for store in stores {
+            line.place_of(&store.get(name), &format!("{name} on {}", store.url()));
+        }
+    }
+}
+
+/// Demands that a new mount has all that was acknowledged, and that the targets become one.
+#[track_caller]
+pub fn recovers(home: &Home, mounted: &Mounted, stores: &[Store], history: &History) {
+    for (name, line) in history.lines() {
+        let place = line.expect(
+            &read(mounted, name),
+            &format!("{name} right after the start"),
+        );
+        until("nothing is owed any more", || {
+            owes_nothing(mounted).then_some(())
+        });
+        let settled = read(mounted, name);
+        let now = line.expect(&settled, &format!("{name} when nothing is owed"));
+        assert!(now >= place, "{name} goes back in time");
+        match &settled {
+            Some(content) => all_hold(stores, name, content),
+            None => none_holds(stores, name),
+        }
+    }
+    let status = mounted.status();
+    assert_eq!(
+        status["unpushed"].as_array().unwrap().len(),
+        0,
+        "{status:#}"
+    );
+    assert_eq!(mounted.events("journal-damaged").len(), 0);
+    goes_on(mounted, stores);
+    nothing_is_left(home, stores);
+}
+
+fn read(mounted: &Mounted, name: &str) -> Option<Vec<u8>> {
+    let ran = mounted.cat(name);
+    match ran.code {
+        Some(0) => Some(ran.stdout),
+        _ => {
+            ran.fails(1, "No such file");
+            None
+        }
+    }
+}
+
+fn owes_nothing(mounted: &Mounted) -> bool {
+    let status = mounted.status();
+    let pending = status["pending"].as_array().unwrap();
+    pending.is_empty() && status["journal"]["bytes"] == 0
+}
+
+/// Demands that the crash leaves nothing that would pile up.
+#[track_caller]
+fn nothing_is_left(home: &Home, stores: &[Store]) {
+    let folders = stores.iter().filter_map(|store| match store {
+        Store::Folder(folder) => Some(folder.join(".atlasfs/tmp")),
+        Store::Bucket { .. } => None,
+    });
+    let temporary: Vec<PathBuf> = folders.collect();
+    // The catalogue's is overwritten by the next one, in the background.
+    until("what a crash has left is swept", || {
+        let in_state = below(&home.path("state"));
+        let mut left = in_state.iter().filter(|path| is_left(path));
+        let is_swept = left.next().is_none() && temporary.iter().all(|dir| below(dir).is_empty());
+        is_swept.then_some(())
+    });
+    let torn = below(&home.path("state")).into_iter();
+    let torn = torn.filter(|path| name_of(path).starts_with("tmp-"));
+    assert!(torn.count() <= TORN);
+}
+
+/// Tells whether a file in a state directory is one that no mount needs any more.
+fn is_left(path: &Path) -> bool {
+    let rooms = ["journal", "damaged", "staging"];
+    let parent = path.parent().unwrap();
+    name_of(path).ends_with(".tmp") || rooms.iter().any(|room| parent.ends_with(room))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Lists all files below a folder.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type().unwrap().is_dir() {
+            true => files.extend(below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+/// Demands that the mount can be used as before.
+#[track_caller]
+fn goes_on(mounted: &Mounted, stores: &[Store]) {
+    let _ = std::fs::create_dir(mounted.path("app"));
+    for (name, content) in [
+        ("app/schema", schema("after")),
+        ("app/plans/p", plan("p", "after")),
+    ] {
+        mounted.cp(name, &content).ok();
+        all_hold(stores, name, content.as_bytes());
+        assert_eq!(mounted.read(name), content.as_bytes());
+    }
+}

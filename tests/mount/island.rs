@@ -1,0 +1,90 @@
+//! A network of a test's own, with a server on it, where packets can be made to vanish.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use super::home::Home;
+use super::program::{Running, run, start, until};
+use super::support::server::{ACCESS_KEY, Kind, SECRET_KEY, tool};
+
+/// A network namespace; gone with its last process, which is gone when this is dropped.
+#[derive(Debug)]
+pub struct Island {
+    holder: Running,
+    _server: Running,
+}
+
+/// Nobody else is there, so any port is free.
+const PORT: u16 = 9000;
+
+impl Island {
+    /// Makes a network with nothing but its loopback, and a server on it.
+    pub fn new(home: &Home) -> Self {
+        let script = "ip link set lo up; echo up; exec sleep 1000";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--net", "bash", "-euc", script]);
+        let holder = start(&mut unshare);
+        let mut looks = enter(holder.pid(), "ip");
+        looks.args(["-brief", "addr"]);
+        until("there is a network", || {
+            run(&mut looks).text().contains("127.0.0.1").then_some(())
+        });
+        for number in 0..3 {
+            home.folder(&format!("served/bucket-{number}"));
+        }
+        let mut serve = enter(holder.pid(), tool(Kind::S3s));
+        serve
+            .args(["--host", "127.0.0.1", "--port", &PORT.to_string()])
+            .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
+            .arg(home.path("served"));
+        let server = start(&mut serve);
+        let island = Self {
+            holder,
+            _server: server,
+        };
+        until("the server answers", || {
+            let mut knock = enter(island.holder.pid(), "bash");
+            knock.args(["-c", &format!("exec 3<> /dev/tcp/127.0.0.1/{PORT}")]);
+            (run(&mut knock).code == Some(0)).then_some(())
+        });
+        island
+    }
+
+    /// Returns the URL of a bucket on its server.
+    pub fn bucket(&self, number: usize) -> String {
+        format!(
+            "s3://bucket-{number}/p?region=us-east-1&use_path_style=true&endpoint=http://127.0.0.1:{PORT}"
+        )
+    }
+
+    /// Makes of a command one that runs there.
+    pub fn on_it(&self, home: &Home, command: &Command) -> Command {
+        let mut there = enter(self.holder.pid(), command.get_program());
+        there.args(command.get_args());
+        home.enter(&mut there);
+        there
+    }
+
+    /// Drops every packet from here on, those of connections that stand included.
+    pub fn drop_everything(&self) {
+        self.nft(
+            "table inet hole { chain arriving { type filter hook input priority 0; policy drop; }; }",
+        );
+    }
+
+    /// Drops nothing any more.
+    pub fn drop_nothing(&self) {
+        self.nft("delete table inet hole");
+    }
+
+    fn nft(&self, rules: &str) {
+        run(enter(self.holder.pid(), "nft").arg(rules)).ok();
+    }
+}
+
+fn enter(holder: u32, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    let namespace = format!("--net=/proc/{holder}/ns/net");
+    command.args([&namespace, "--"]).arg(program);
+    command
+}

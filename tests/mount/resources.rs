@@ -1,0 +1,134 @@
+//! What a mount takes of the machine: as much after a million operations as after a thousand, and
+//! inodes for no longer than the kernel knows of them.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+
+use super::home::Home;
+use super::mounted::Mounted;
+use super::program::{bash, run, until};
+use super::store::{Store, flags, plan, schema};
+
+const LOAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mount/load.py");
+
+/// How many operations a run does; without it, as many as fit in [`TIME`].
+const WISH: &str = "ATLASFS_OPERATIONS";
+const TIME: Duration = Duration::from_secs(40);
+
+/// How many operations come before the measurement that all others are compared with.
+const FIRST: u64 = 1_000;
+
+/// How long one program works: it has a time limit.
+const SHIFT: u64 = 40;
+
+/// How much the memory may grow, in hundredths.
+const GROWTH: u64 = 10;
+
+fn two_folders(home: &Home) -> Vec<Store> {
+    ["registry", "backup"]
+        .map(|name| Store::folder(home, name))
+        .into()
+}
+
+/// Returns a process's resident memory in KiB, all of it and what is backed by no file.
+fn memory(mounted: &Mounted) -> [u64; 2] {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", mounted.pid())).unwrap();
+    ["VmRSS:", "RssAnon:"].map(|name| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    })
+}
+
+/// Does operations; returns how many there was time for.
+fn work(mounted: &Mounted, first: u64, count: u64, seconds: u64) -> u64 {
+    let mut command = Command::new("python3");
+    command.arg(LOAD).arg(mounted.dir());
+    command.args([first, count, seconds].map(|number| number.to_string()));
+    run(&mut command).ok().text().trim().parse().unwrap()
+}
+
+#[test]
+fn memory_after_a_million_operations_is_what_it_was_after_a_thousand() {
+    let home = Home::new();
+    let mut args = flags(&two_folders(&home));
+    // Full from the first thousand on; what fills them is bounded by other tests.
+    let small = "allow-delete,cache-size=256KiB,disk-cache-size=1MiB";
+    args.extend(["-o".into(), small.into()]);
+    let mounted = home.mount("mnt", &args).unwatched();
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    for number in 0..50 {
+        let name = format!("p{number}");
+        mounted
+            .cp(&format!("app/plans/{name}"), plan(&name, "0"))
+            .ok();
+    }
+    let wish = std::env::var(WISH)
+        .ok()
+        .map(|wish| wish.parse().expect("a number"));
+    let wish: u64 = wish.unwrap_or(u64::MAX);
+    // The ring of events is full as well before anything is measured.
+    let refused = r#"for n in {1..1000}; do { : > "$1/app/none-$n"; } 2> "$2" || true; done"#;
+    run(&mut bash(refused, [mounted.dir(), &home.path("refusals")])).ok();
+    let events = String::from_utf8(mounted.read(".atlasfs/events")).unwrap();
+    assert_eq!(events.lines().count(), 1_000);
+    let mut done = work(&mounted, 0, FIRST, SHIFT);
+    assert_eq!(done, FIRST, "this machine is too busy");
+    let before = memory(&mounted);
+    println!("KiB resident, and of these in no file: {before:?} after {FIRST} operations");
+    let begun = Instant::now();
+    while done < wish && (wish < u64::MAX || begun.elapsed() < TIME) {
+        let left = TIME.saturating_sub(begun.elapsed()).as_secs().max(1);
+        let seconds = if wish < u64::MAX { SHIFT } else { left };
+        done += work(&mounted, done, wish - done, seconds);
+        println!("{:?} after {done}", memory(&mounted));
+    }
+    // What is in no file is told and not judged: it is little, and a tenth of it next to nothing.
+    let ([before, _], [after, _]) = (before, memory(&mounted));
+    let bound = before * (100 + GROWTH) / 100;
+    assert!(after <= bound, "{before} KiB have become {after}");
+    // One directory, its folders, fifty plans: and nothing of what was deleted.
+    assert!(mounted.metric("atlasfs_inodes") < 100);
+    assert!(mounted.metric("atlasfs_handles") < 10);
+}
+
+#[test]
+fn inodes_are_freed_when_the_kernel_forgets_them() {
+    let home = Home::new();
+    let stores = two_folders(&home);
+    for number in 0..300 {
+        let name = format!("p{number}");
+        stores[0].put(&format!("app/plans/{name}"), plan(&name, "by hand"));
+    }
+    let mounted = home.mount("mnt", flags(&stores));
+    let listed = run(Command::new("ls").arg("-l").arg(mounted.path("app/plans"))).ok();
+    assert_eq!(listed.text().lines().count(), 301);
+    assert!(mounted.metric("atlasfs_inodes") > 300);
+    // A remount has the kernel drop what it remembers of this mount, and of no other.
+    let none: Option<&str> = None;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(none, mounted.dir(), none, flags, none).expect("a remount");
+    until("they are forgotten", || {
+        (mounted.metric("atlasfs_inodes") < 20).then_some(())
+    });
+}
+
+#[test]
+fn a_push_leaves_no_inode_of_what_it_has_replaced() {
+    let home = Home::new();
+    let mounted = home.mount("mnt", flags(&two_folders(&home)));
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    for number in 0..50 {
+        mounted.cp("app/schema", schema(&number.to_string())).ok();
+        mounted.read("app/schema");
+    }
+    assert!(mounted.metric("atlasfs_inodes") < 20);
+    until("everything is closed", || {
+        // Reading it is the one that is open.
+        (mounted.metric("atlasfs_handles") <= 1).then_some(())
+    });
+}
