@@ -181,6 +181,10 @@ struct MountArgs {
     /// on their way. Beyond it a write says ENOSPC. Default 256MiB: sixteen of the largest artifacts
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "This machine")]
     scratch_size: u64,
+    /// Bound of what artifacts take that are being written, in all. Beyond it a write says ENOSPC.
+    /// Default 1GiB: 64 of the largest at once
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "This machine")]
+    staging_size: u64,
 
     /// Deadline of names and attributes. Default 2s: a shell that hangs longer gets interrupted
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
@@ -372,6 +376,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
         fallback_on: args.fallback_on,
         max_open_files: args.max_open_files,
         scratch_size: args.scratch_size,
+        staging_size: args.staging_size,
         owner: Owner {
             uid: args.uid.unwrap_or(this_process.uid),
             gid: args.gid.unwrap_or(this_process.gid),

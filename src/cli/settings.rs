@@ -63,6 +63,8 @@ pub struct MountSettings {
     pub max_open_files: usize,
     /// How many bytes scratch files may take, all together.
     pub scratch_size: u64,
+    /// How many bytes artifacts may take that are being written.
+    pub staging_size: u64,
     /// Who owns the files.
     pub owner: Owner,
     /// What is logged, how, and where.

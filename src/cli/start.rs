@@ -307,6 +307,7 @@ fn fs_settings(settings: &MountSettings) -> fs::Settings {
         allow_delete: settings.allow_delete,
         max_writers: settings.max_open_files,
         scratch_bytes: settings.scratch_size,
+        staged_bytes: settings.staging_size,
         mount: registry::Mount {
             dir: settings.dir.display().to_string(),
             started: SystemTime::now(),

@@ -7,6 +7,7 @@
 
 mod attribute;
 mod bounce;
+mod budget;
 mod close;
 mod control;
 mod directory;
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 use crate::registry::{self, Registry};
 
 use bounce::Bounces;
+use budget::Budget;
 use handle::Handles;
 use local::Local;
 use node::{Node, Nodes};
@@ -70,6 +72,8 @@ pub struct Settings {
     pub max_writers: usize,
     /// How many bytes scratch files may take, all together.
     pub scratch_bytes: u64,
+    /// How many bytes artifacts may take that are being written, all together.
+    pub staged_bytes: u64,
     /// What the status tells of the mount.
     pub mount: registry::Mount,
 }
@@ -89,6 +93,8 @@ pub struct Fs {
     bounces: Mutex<Bounces>,
     reads: Mutex<Reads>,
     scratch: Mutex<Tree>,
+    /// What artifacts take that are being written.
+    staged: Arc<Budget>,
     /// How many pushes are under way.
     pushes: watch::Sender<usize>,
 }
@@ -107,11 +113,13 @@ impl Drop for UnderWay<'_> {
 impl Fs {
     /// Makes the file system of a registry.
     pub fn new(registry: Arc<Registry>, settings: Settings) -> Arc<Self> {
+        let staged = Arc::new(Budget::new(settings.staged_bytes));
         let scratch = Tree::new(settings.scratch_bytes, registry.staging_dir());
         Arc::new(Self {
             registry,
             settings,
             scratch: Mutex::new(scratch),
+            staged,
             reads: Mutex::default(),
             nodes: Mutex::new(Nodes::new()),
             handles: Mutex::default(),

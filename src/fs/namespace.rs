@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::bounce::Wish;
+use super::budget::Stake;
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
 use super::node::Node;
 use super::scratch::Place;
@@ -101,7 +102,8 @@ impl Fs {
     /// Makes a writer's view, not open yet.
     pub(super) fn working(&self, id: &ArtifactId, suffix: Option<Format>, size: u64) -> Working {
         let max_size = self.registry.settings().max_size;
-        Working::new(id.clone(), suffix, max_size, self.now(), size)
+        let stake = Stake::new(&self.staged);
+        Working::new(id.clone(), suffix, max_size, stake, self.now(), size)
     }
 
     /// Returns the newest content of an artifact, if the artifact answers to a name with this

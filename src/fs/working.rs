@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::budget::Stake;
 use super::{Error, lock};
 use crate::artifact::{ArtifactId, Format};
 use crate::registry::Base;
@@ -30,6 +31,8 @@ pub(super) struct Working {
 #[derive(Debug)]
 struct State {
     staging: Option<File>,
+    /// What the staging file takes of this machine.
+    stake: Stake,
     size: u64,
     time: SystemTime,
     base: Base,
@@ -79,6 +82,7 @@ impl Working {
         id: ArtifactId,
         suffix: Option<Format>,
         max_size: u64,
+        stake: Stake,
         now: SystemTime,
         size: u64,
     ) -> Self {
@@ -89,6 +93,7 @@ impl Working {
             shown: None,
             state: Mutex::new(State {
                 staging: None,
+                stake,
                 size,
                 time: now,
                 base: Base::default(),
@@ -146,6 +151,9 @@ impl Working {
     ) -> Result<(), Error> {
         let mut state = lock(&self.state);
         if state.staging.is_none() {
+            // What is cut off at once takes nothing.
+            let kept = if empty { 0 } else { content.len() as u64 };
+            state.stake.resize(kept)?;
             let staging = tempfile::tempfile_in(staging_dir).map_err(|error| local(&error))?;
             staging
                 .write_all_at(content, 0)
@@ -158,6 +166,7 @@ impl Working {
             if let Some(staging) = &state.staging {
                 staging.set_len(0).map_err(|error| local(&error))?;
             }
+            state.stake.resize(0)?;
             state.size = 0;
             state.time = now;
             state.change += 1;
@@ -201,6 +210,8 @@ impl Working {
         state.handles = state.handles.saturating_sub(1);
         if state.handles == 0 {
             state.staging = None;
+            // To give back never fails.
+            let _ = state.stake.resize(0);
         }
     }
 
@@ -291,6 +302,7 @@ impl State {
             .filter(|&end| end <= max_size)
             .ok_or(Error::TooBig)?;
         let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
+        self.stake.resize(self.size.max(end))?;
         staging
             .write_all_at(data, offset)
             .map_err(|error| local(&error))?;
@@ -303,6 +315,7 @@ impl State {
             return Err(Error::TooBig);
         }
         let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
+        self.stake.resize(size)?;
         staging.set_len(size).map_err(|error| local(&error))?;
         self.size = size;
         Ok(())

@@ -117,6 +117,10 @@ struct Roots {
 /// objects must not fill this machine's memory.
 const HIDDEN_REMEMBERED: usize = 10_000;
 
+/// How many deletions are remembered of a repository, and written down for the next mount: as long
+/// as the registry is out, they keep the backups from bringing back what it has deleted.
+pub const DELETIONS: usize = 10_000;
+
 impl Catalogue {
     /// Makes an empty catalogue whose knowledge is fresh for `ttl`.
     pub fn new(ttl: Duration) -> Self {
@@ -198,7 +202,12 @@ impl Catalogue {
                 }
             }
         }
-        shelf.records.retain(|_, record| !record.is_blank());
+        let mut deletions = DELETIONS;
+        shelf.records.retain(|_, record| {
+            let is_deletion = record.is_deletion();
+            deletions = deletions.saturating_sub(usize::from(is_deletion));
+            !(record.is_blank() || (is_deletion && deletions == 0))
+        });
     }
 
     /// Takes note that no target could list a repository.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, DELETIONS};
 use super::catalogue_file::{CatalogueFile, Fact, Note, Recalled};
 use super::route::{Route, Routes};
 use super::unwritten::Changes;
@@ -20,10 +20,6 @@ use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
 
 /// How long the file is left alone after it could not be written.
 const PAUSE: Duration = Duration::from_secs(10);
-
-/// How many deletions are remembered: as long as the registry is out, they keep the backups from
-/// bringing back what it has deleted.
-const DELETIONS: usize = 10_000;
 
 /// The catalogue's file, and what it is written from.
 #[derive(Debug)]

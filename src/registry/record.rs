@@ -129,6 +129,11 @@ impl Record {
             && self.seen.is_empty()
     }
 
+    /// Tells whether the record says nothing but that the artifact was deleted.
+    pub fn is_deletion(&self) -> bool {
+        self.gone && self.current.is_none() && self.error.is_none()
+    }
+
     /// Returns the targets that have not got the newest push of this mount.
     pub fn owed(&self) -> &BTreeSet<TargetId> {
         &self.owed

@@ -10,9 +10,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::PREFIX;
-use super::budget::Budget;
 use super::state::{Content, State};
 use crate::artifact::{ArtifactId, Format, PlanName, check_plan};
+use crate::fs::budget::{Budget, Stake};
 use crate::fs::working::{Working, local, read_at};
 use crate::fs::{Error, Result, SetAttr, lock};
 use crate::registry::Base;
@@ -313,9 +313,9 @@ impl Scratch {
             return true;
         };
         let (staging, size) = (open.take(), *size);
-        let working = Working::new(id, suffix, max_size, state.modified, size);
+        let stake = Stake::of(&self.budget, size);
+        let working = Working::new(id, suffix, max_size, stake, state.modified, size);
         working.adopt(staging, handles, base, is_pushed);
-        self.budget.give(size);
         state.content = Content::Pushed(Arc::new(working));
         true
     }

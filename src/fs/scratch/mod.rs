@@ -1,9 +1,8 @@
 //! Scratch files: what tools make for themselves, which lives in this mount alone.
 //!
 //! [`Tree`] has the names, [`Scratch`] what is behind one, `names` the operations on both, and
-//! `budget` the bounds. The bytes lie in the staging directory.
+//! the bounds are a [`Budget`]. The bytes lie in the staging directory.
 
-mod budget;
 mod file;
 mod names;
 mod state;
@@ -15,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::budget::Budget;
 use super::{Error, Result};
 use crate::artifact::RepoName;
-use budget::Budget;
 
 pub(super) use file::{Kind, Scratch};
 

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tempfile::TempPath;
 
-use super::budget::Budget;
 use crate::artifact::{ArtifactId, PlanName};
+use crate::fs::budget::Budget;
 use crate::fs::working::{Working, local};
 use crate::fs::{Error, Result};
 use crate::registry::Base;

@@ -37,6 +37,7 @@ pub(super) struct Choice {
     pub(super) wall: WallClock,
     pub(super) max_writers: Option<usize>,
     pub(super) scratch_bytes: Option<u64>,
+    pub(super) staged_bytes: Option<u64>,
     /// Whether the background work runs.
     pub(super) redo: bool,
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
@@ -83,6 +84,7 @@ impl World {
             allow_delete: choice.allow_delete,
             max_writers: choice.max_writers.unwrap_or(100),
             scratch_bytes: choice.scratch_bytes.unwrap_or(1 << 20),
+            staged_bytes: choice.staged_bytes.unwrap_or(1 << 30),
             mount: registry::Mount {
                 dir: "/mnt".into(),
                 started: SystemTime::now(),

@@ -699,3 +699,25 @@ async fn a_writer_is_told_the_number_of_the_file_that_it_has_looked_up() {
     let writer = world.walk("app/schema", pid).await.unwrap();
     assert_ne!(writer.shown, seen.ino);
 }
+
+#[tokio::test]
+async fn what_is_being_written_is_bounded_in_bytes_and_beyond_them_there_is_no_space() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        staged_bytes: Some(30),
+        ..Choice::default()
+    });
+    let first = world.open("app/schema", WRITE, true).await.unwrap();
+    first.write(0, V1).unwrap();
+    let second = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    assert_eq!(second.write(0, &[b'x'; 20]), Err(Error::NoSpace));
+    assert_eq!(
+        second.close().await,
+        Err(Error::NoSpace),
+        "and close says so"
+    );
+    assert_eq!(first.close().await, Ok(()));
+    let third = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    assert_eq!(third.write(0, &[b'x'; 20]), Ok(()), "it is given back");
+    assert_eq!(third.close().await, Err(Error::Invalid));
+}

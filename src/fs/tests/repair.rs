@@ -292,3 +292,16 @@ async fn a_read_only_mount_repairs_nothing() {
     tokio::time::sleep(SOON).await;
     assert_eq!(world.backups[0].content("app/schema"), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_many_deletions_of_a_name_one_tombstone_is_kept() {
+    let world = World::with(choice());
+    for _ in 0..5 {
+        world.cp("app/schema", V1).await.unwrap();
+        world.rm("app/schema").await.unwrap();
+    }
+    assert_eq!(order(&world, "sync").await["differences"], 0);
+    for store in world.all() {
+        assert_eq!(store.keys().len(), 1, "{:?}", store.keys());
+    }
+}

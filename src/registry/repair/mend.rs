@@ -42,7 +42,7 @@ impl Registry {
                 self.settle_tombstones(job, view, id, deleted).await;
             }
             Finding::Agreed { deleted: false } if job.repairs() && view.is_whole() => {
-                self.remove_tombstones(job, view, id).await;
+                self.remove_tombstones(job, view, id, u64::MAX).await;
             }
             Finding::Agreed { .. } => {}
             Finding::Unsure => job.unsure(),
@@ -178,7 +178,7 @@ impl Registry {
         let mut targets = view.targets.iter();
         let all_know = targets.all(|seen| {
             let known = seen.deleted.get(&id.item);
-            known.and_then(|known| known.last().copied()) == deleted && deleted.is_some()
+            known.is_some_and(|known| known.iter().copied().eq(deleted))
         });
         all_know && !self.is_expired(view, deleted)
     }
@@ -202,7 +202,7 @@ impl Registry {
             return;
         };
         if self.is_expired(view, deleted) {
-            return self.remove_tombstones(job, view, id).await;
+            return self.remove_tombstones(job, view, id, u64::MAX).await;
         }
         let end = Instant::now() + self.settings.push;
         for seen in &view.targets {
@@ -215,15 +215,19 @@ impl Registry {
                 .ask(|target| target.put_tombstone(id, when, end));
             if let Err(failure) = put.await {
                 job.unheard(seen.target.url(), &failure.reason);
+                return;
             }
         }
+        // The newest of them says all that the others do.
+        self.remove_tombstones(job, view, id, when).await;
     }
 
-    /// Removes the tombstones that this round has seen.
-    async fn remove_tombstones(&self, job: &Job, view: &View<'_>, id: &ArtifactId) {
+    /// Removes the tombstones that this round has seen, and that are older than `before`.
+    async fn remove_tombstones(&self, job: &Job, view: &View<'_>, id: &ArtifactId, before: u64) {
         let end = Instant::now() + self.settings.push;
         for seen in &view.targets {
-            for &when in seen.deleted.get(&id.item).into_iter().flatten() {
+            let seen_there = seen.deleted.get(&id.item).into_iter().flatten();
+            for &when in seen_there.filter(|when| **when < before) {
                 let removal = seen
                     .target
                     .ask(|target| target.remove_tombstone(id, when, end));

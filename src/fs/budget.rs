@@ -1,8 +1,8 @@
-//! How much of this machine scratch files may take, all together.
+//! How much of this machine the files of one kind may take, all together.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use crate::fs::{Error, Result, lock};
+use super::{Error, Result, lock};
 
 /// How many scratch files, directories and symbolic links there may be. 10,000: ten times the
 /// plans of a large repository, all on their way at once, and a few megabytes of memory.
@@ -10,12 +10,12 @@ const MAX_FILES: u64 = 10_000;
 
 /// What is left, and what was there in the beginning.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(in crate::fs) struct Budget {
     limit: u64,
     used: Mutex<Used>,
 }
 
-/// What scratch files take now.
+/// What is taken now.
 #[derive(Debug, Default)]
 struct Used {
     bytes: u64,
@@ -24,7 +24,7 @@ struct Used {
 
 impl Budget {
     /// Makes a budget of so many bytes.
-    pub(super) fn new(limit: u64) -> Self {
+    pub(in crate::fs) fn new(limit: u64) -> Self {
         Self {
             limit,
             used: Mutex::default(),
@@ -32,7 +32,7 @@ impl Budget {
     }
 
     /// Takes one file.
-    pub(super) fn take_file(&self) -> Result<()> {
+    pub(in crate::fs) fn take_file(&self) -> Result<()> {
         let mut used = lock(&self.used);
         if used.files >= MAX_FILES {
             return Err(Error::NoSpace);
@@ -42,7 +42,7 @@ impl Budget {
     }
 
     /// Takes bytes; none if they are not all there.
-    pub(super) fn take(&self, bytes: u64) -> Result<()> {
+    pub(in crate::fs) fn take(&self, bytes: u64) -> Result<()> {
         let mut used = lock(&self.used);
         let wanted = used.bytes.checked_add(bytes);
         used.bytes = wanted
@@ -52,15 +52,57 @@ impl Budget {
     }
 
     /// Gives bytes back.
-    pub(super) fn give(&self, bytes: u64) {
+    pub(in crate::fs) fn give(&self, bytes: u64) {
         let mut used = lock(&self.used);
         used.bytes = used.bytes.saturating_sub(bytes);
     }
 
     /// Gives one file back.
-    pub(super) fn give_file(&self) {
+    pub(in crate::fs) fn give_file(&self) {
         let mut used = lock(&self.used);
         used.files = used.files.saturating_sub(1);
+    }
+}
+
+/// What one file has taken of a budget. It is given back with it.
+#[derive(Debug)]
+pub(in crate::fs) struct Stake {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Stake {
+    /// Begins with nothing.
+    pub(in crate::fs) fn new(budget: &Arc<Budget>) -> Self {
+        Self::of(budget, 0)
+    }
+
+    /// Begins with what has been taken already.
+    pub(in crate::fs) fn of(budget: &Arc<Budget>, bytes: u64) -> Self {
+        Self {
+            budget: Arc::clone(budget),
+            bytes,
+        }
+    }
+
+    /// Takes what a file of so many bytes needs more than before, or gives back what it needs less.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`]; then nothing has changed.
+    pub(in crate::fs) fn resize(&mut self, bytes: u64) -> Result<()> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.budget.take(more)?,
+            None => self.budget.give(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Stake {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
     }
 }
 
@@ -88,5 +130,18 @@ mod tests {
         assert_eq!(budget.take_file(), Err(Error::NoSpace));
         budget.give_file();
         assert_eq!(budget.take_file(), Ok(()));
+    }
+
+    #[test]
+    fn what_a_file_has_taken_is_given_back_with_it() {
+        let budget = Arc::new(Budget::new(10));
+        let mut first = Stake::new(&budget);
+        assert_eq!(first.resize(8), Ok(()));
+        let mut second = Stake::new(&budget);
+        assert_eq!(second.resize(3), Err(Error::NoSpace));
+        assert_eq!(first.resize(7), Ok(()));
+        assert_eq!(second.resize(3), Ok(()));
+        drop(first);
+        assert_eq!(second.resize(10), Ok(()));
     }
 }
