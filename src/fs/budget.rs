@@ -74,14 +74,9 @@ pub(in crate::fs) struct Stake {
 impl Stake {
     /// Begins with nothing.
     pub(in crate::fs) fn new(budget: &Arc<Budget>) -> Self {
-        Self::of(budget, 0)
-    }
-
-    /// Begins with what has been taken already.
-    pub(in crate::fs) fn of(budget: &Arc<Budget>, bytes: u64) -> Self {
         Self {
             budget: Arc::clone(budget),
-            bytes,
+            bytes: 0,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::bounce::Wish;
+use super::budget::Stake;
 use super::namespace::{Found, in_directory};
 use super::node::Node;
 use super::scratch::{Kind, Place, Scratch};
@@ -133,7 +134,15 @@ impl Fs {
                 }
                 lock(&self.local).untouch(id);
             }
-            if scratch.becomes(snapshot.change, id.clone(), to.suffix, base, max_size) {
+            let stake = Stake::new(&self.staged);
+            if scratch.becomes(
+                snapshot.change,
+                id.clone(),
+                to.suffix,
+                base,
+                max_size,
+                stake,
+            ) {
                 break;
             }
             // Written to, and closed, while the push was under way: that is to be pushed too.

@@ -303,6 +303,7 @@ impl Scratch {
         suffix: Option<Format>,
         base: Base,
         max_size: u64,
+        mut stake: Stake,
     ) -> bool {
         let mut state = lock(&self.state);
         let (handles, is_pushed) = (state.handles, state.change == change);
@@ -313,7 +314,9 @@ impl Scratch {
             return true;
         };
         let (staging, size) = (open.take(), *size);
-        let stake = Stake::of(&self.budget, size);
+        // They are there already; the next write has to find room for all of them.
+        let _ = stake.resize(size);
+        self.budget.give(size);
         let working = Working::new(id, suffix, max_size, stake, state.modified, size);
         working.adopt(staging, handles, base, is_pushed);
         state.content = Content::Pushed(Arc::new(working));
