@@ -153,11 +153,11 @@ impl Progress {
         self.told = Instant::now();
         let number = |key| table::number(report, key);
         let line = format!(
-            "{}: {} of {} artifacts compared, {} differences",
+            "{}: {} of {} compared, {}",
             self.task,
             number("compared"),
-            number("of"),
-            number("differences")
+            count(number("of"), "artifact"),
+            count(number("differences"), "difference")
         );
         let mut stderr = std::io::stderr();
         let _ = match (self.on_terminal, is_last) {
@@ -165,6 +165,13 @@ impl Progress {
             (true, true) => writeln!(stderr, "\r\x1b[K{line}"),
             (false, _) => writeln!(stderr, "{line}"),
         };
+    }
+}
+
+fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
     }
 }
 
@@ -205,8 +212,8 @@ fn summary(report: &Value) -> String {
     if number("unsure") > 0 {
         let _ = writeln!(
             out,
-            "not compared: {} artifacts that may be deleted, which only the registry can tell",
-            number("unsure")
+            "not compared: {} that may be deleted, which only the registry can tell",
+            count(number("unsure"), "artifact")
         );
     }
     let stopped = match table::text(report, "state") {
@@ -215,9 +222,9 @@ fn summary(report: &Value) -> String {
     };
     let _ = writeln!(
         out,
-        "{stopped}{} artifacts compared, {} differences, {} repaired",
-        number("compared"),
-        number("differences"),
+        "{stopped}{} compared, {}, {} repaired",
+        count(number("compared"), "artifact"),
+        count(number("differences"), "difference"),
         number("repaired")
     );
     out

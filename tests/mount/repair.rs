@@ -37,7 +37,7 @@ fn verify_tells_what_differs_and_sync_mends_it() {
     let ran = job(&home, "verify", mounted.dir(), &[]).ok();
     assert_eq!(
         ran.text(),
-        "1 artifacts compared, 0 differences, 0 repaired\n"
+        "1 artifact compared, 0 differences, 0 repaired\n"
     );
 
     stores[1].delete("app/schema");
@@ -64,7 +64,7 @@ fn verify_tells_what_differs_and_sync_mends_it() {
         text.contains(&format!("app/schema: corrupt at {}", urls[2])),
         "{text}"
     );
-    assert!(ran.stderr.contains("1 of 1 artifacts compared"), "{ran}");
+    assert!(ran.stderr.contains("1 of 1 artifact compared"), "{ran}");
     none_holds(&stores[1..2], "app/schema");
 
     let told = report(job(&home, "sync", mounted.dir(), &["--json"]).ok());
