@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -13,6 +13,10 @@ use crate::registry::{
     self, Durability, Event, Level, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched,
 };
 use crate::target::{Failure, FileLocation, Kind, Location, Role, Target};
+
+/// How long mounting waits to find out whether the registry honours conditions. 1 s: five requests
+/// to a store on another continent.
+const TRYING_CONDITIONS: Duration = Duration::from_secs(1);
 
 /// A file system that can be mounted.
 #[derive(Debug)]
@@ -68,6 +72,11 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     );
     let registry = registry.map_err(wrong)?;
     registry.start();
+    if !settings.read_only {
+        registry
+            .try_conditions(Instant::now() + TRYING_CONDITIONS)
+            .await;
+    }
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.tell(
         event

@@ -91,6 +91,8 @@ impl Registry {
         let content = push.content.clone();
         let (id, stamp) = (push.id, &push.stamp);
         let registry = &push.route.registry;
+        self.check_condition(id, registry, condition, deadline)
+            .await?;
         let put = registry.ask(|target| target.put(id, content, stamp, condition, deadline));
         put.await
     }

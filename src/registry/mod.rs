@@ -12,6 +12,7 @@ mod cache;
 mod catalogue;
 mod catalogue_file;
 mod claim;
+mod conditions;
 mod delete;
 mod disk;
 mod disk_cache;

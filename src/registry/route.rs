@@ -1,7 +1,7 @@
 //! Which targets a repository has, and how each of them is doing.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -62,6 +62,8 @@ pub struct Watched {
     target: Target,
     health: Mutex<Health>,
     pub(super) breaker: Breaker,
+    /// Whether the store honours conditions, once that is known.
+    conditions: OnceLock<bool>,
     /// Pulls that the target has served.
     pub pulls: Counter,
     /// Pushes that the target has got.
@@ -84,6 +86,7 @@ impl Watched {
                 failures: BTreeMap::new(),
             }),
             breaker: Breaker::default(),
+            conditions: OnceLock::new(),
             pulls: Counter::default(),
             pushes: Counter::default(),
             timeouts: Counter::default(),
@@ -119,6 +122,21 @@ impl Watched {
     pub(super) async fn probe(&self, deadline: Instant) {
         let reply = self.target.probe(deadline).await;
         self.note(reply.as_ref().err());
+    }
+
+    /// Finds out whether the store honours conditions.
+    ///
+    /// # Errors
+    ///
+    /// Why that can't be told now.
+    pub(super) async fn try_conditions(&self, deadline: Instant) -> Result<bool, Failure> {
+        let honoured = self.target.honours_conditions(deadline).await?;
+        Ok(*self.conditions.get_or_init(|| honoured))
+    }
+
+    /// Tells whether the store honours conditions, if that has been found out.
+    pub(super) fn conditions(&self) -> Option<bool> {
+        self.conditions.get().copied()
     }
 
     fn skipped(&self) -> Failure {

@@ -219,6 +219,7 @@ impl Registry {
             "state": health.state.as_str(),
             "since": health.since.map(time_to_text),
             "breaker": target.breaker.as_str(),
+            "conditional_writes": target.conditions(),
             "last_failure": last_failure,
             "pulls": target.pulls.get(),
             "pushes": target.pushes.get(),

@@ -94,4 +94,9 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
 
     /// Tries whether the store is there and lets itself be listed.
     async fn probe(&self) -> Result<(), Failure>;
+
+    /// Tells whether the store honours [`Condition`]s, if that is known without trying.
+    fn honours_conditions(&self) -> Option<bool> {
+        None
+    }
 }

@@ -2,6 +2,7 @@
 //! from.
 
 mod cloud;
+mod conditions;
 mod driver;
 mod file;
 mod location;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::kernel::{Choice, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
 use crate::fs::{Error, OpenHow};
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind};
+use crate::target::{Fault, Kind, Memory};
 
 const V1: &[u8] = b"schema \"public\" {}\n";
 const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
@@ -720,4 +720,28 @@ async fn what_is_being_written_is_bounded_in_bytes_and_beyond_them_there_is_no_s
     let third = world.open("app/plans/p1", WRITE, true).await.unwrap();
     assert_eq!(third.write(0, &[b'x'; 20]), Ok(()), "it is given back");
     assert_eq!(third.close().await, Err(Error::Invalid));
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_told_of_and_looked_at_before_each_push() {
+    let registry = Memory::ignoring_conditions();
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some([registry, Memory::default(), Memory::default()]),
+        ..Choice::default()
+    });
+    world.cp("app/schema", V1).await.unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_secs(1);
+    world.fs.registry.try_conditions(end).await;
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["targets"][0]["conditional_writes"], false);
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(events.contains("conditions-ignored"));
+    let loser = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    loser.write(0, V1).unwrap();
+    world.another().cp("app/schema", V2).await.unwrap();
+    assert_eq!(loser.close().await, Err(Error::Stale));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V2);
+    }
 }

@@ -147,4 +147,9 @@ impl Driver for FileDriver {
     async fn probe(&self) -> Result<(), Failure> {
         self.run(false, Folder::probe).await
     }
+
+    fn honours_conditions(&self) -> Option<bool> {
+        // Compared under the folder's own lock.
+        Some(true)
+    }
 }

@@ -1,0 +1,90 @@
+//! Conditional writes, put to the test: some stores ignore the condition, and say nothing.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Condition, Failure, Kind, Target};
+use crate::artifact::{Format, Stamp};
+
+/// Where the object lies that is written for the test, and deleted again.
+const PROBE: &str = ".atlasfs/probe";
+
+impl Target {
+    /// Tells whether the store honours conditions, by writing an object of its own: twice as a new
+    /// one, and twice in place of the same content. Each second time has to fail.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead of taking the object.
+    pub async fn honours_conditions(&self, deadline: Instant) -> Result<bool, Failure> {
+        if let Some(known) = self.driver.honours_conditions() {
+            return Ok(known);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_nanos());
+        let key = format!("{PROBE}/{now}-{}", std::process::id());
+        let honoured = self.try_conditions(&key, deadline).await;
+        let attempt = format!("deleting {key}");
+        // What is left of it when that fails is some bytes that nobody reads.
+        let _ = self.by(deadline, &attempt, self.driver.delete(&key)).await;
+        honoured
+    }
+
+    async fn try_conditions(&self, key: &str, deadline: Instant) -> Result<bool, Failure> {
+        let put = |number: u8, condition: Condition| async move {
+            let content = Bytes::from(format!("do conditional writes work? {number}\n"));
+            let stamp = Stamp::new(number.into(), &content, Format::Sql);
+            let put = self.driver.put(key, content, &stamp, &condition);
+            let attempt = format!("writing {key}");
+            self.by(deadline, &attempt, put).await
+        };
+        let is_refused = |reply: Result<_, Failure>| match reply {
+            Ok(_) => Ok(false),
+            Err(failure) if failure.kind == Kind::Conflict => Ok(true),
+            Err(failure) => Err(failure),
+        };
+        let Some(first) = put(1, Condition::Absent).await? else {
+            return Ok(false);
+        };
+        if !is_refused(put(2, Condition::Absent).await)? {
+            return Ok(false);
+        }
+        put(3, Condition::Unchanged(first.clone())).await?;
+        is_refused(put(4, Condition::Unchanged(first)).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::target::{Memory, Role};
+
+    async fn honoured(memory: &Memory) -> Result<bool, Failure> {
+        let target = Target::new(Role::Registry, "mem://r", Arc::new(memory.clone()));
+        let end = Instant::now() + Duration::from_secs(1);
+        target.honours_conditions(end).await
+    }
+
+    #[tokio::test]
+    async fn a_store_that_honours_conditions_is_told_from_one_that_ignores_them() {
+        for (memory, honours) in [
+            (Memory::default(), true),
+            (Memory::ignoring_conditions(), false),
+        ] {
+            assert_eq!(honoured(&memory).await, Ok(honours));
+            assert!(memory.keys().is_empty(), "nothing is left of the test");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_takes_nothing_can_not_be_told() {
+        let memory = Memory::default();
+        memory.set_fault(crate::target::Fault::FailWrites(Kind::Denied));
+        assert_eq!(honoured(&memory).await.unwrap_err().kind, Kind::Denied);
+    }
+}
