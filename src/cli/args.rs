@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::settings::{
-    FallbackOn, LogFormat, LogLevel, LogSettings, MountSettings, default_state_dir,
+    CheckSettings, FallbackOn, LogFormat, LogLevel, LogSettings, MountSettings, Selection,
+    default_state_dir,
 };
 use super::{exit, helper, options, units};
 use crate::config::Secret;
@@ -27,6 +28,8 @@ pub(super) enum Request {
     Status(StatusArgs),
     /// Tell where the targets of a mount differ, or mend that.
     Job(&'static str, JobArgs),
+    /// Try targets without mounting them.
+    Check(CheckSettings),
     /// Nothing: mount(8) only asks whether it could.
     Nothing,
 }
@@ -69,6 +72,9 @@ enum Command {
     /// Give every target of a mount what it lacks, now
     #[command(after_help = exit::HELP)]
     Sync(JobArgs),
+    /// Try every target: reachable, readable, writable, and what to do about what is wrong
+    #[command(after_help = exit::HELP)]
+    Check(Box<CheckArgs>),
     /// The process behind a mount
     #[command(hide = true)]
     Daemon {
@@ -110,16 +116,26 @@ pub(super) struct JobArgs {
     pub(super) json: bool,
 }
 
+/// What `check` takes.
 #[derive(Debug, Args)]
-#[command(args_override_self = true, after_help = exit::HELP)]
-struct MountArgs {
-    /// The mount point: an empty directory
-    dir: PathBuf,
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    what: WhatArgs,
+    /// Write to each target too: an object below .atlasfs/probe, which is removed again. Tells
+    /// whether it is writable, and whether conditional writes work
+    #[arg(long)]
+    write: bool,
+    /// How long each target may take
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = units::timeout)]
+    timeout: Duration,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
 
-    /// Stay in the foreground, and log to stderr
-    #[arg(short, long)]
-    foreground: bool,
-
+/// Which registries and backups are meant.
+#[derive(Debug, Args)]
+struct WhatArgs {
     /// The configuration: file://atlas.hcl
     #[arg(short, long, value_name = "URL", help_heading = "What to mount")]
     config: Option<String>,
@@ -137,6 +153,38 @@ struct MountArgs {
     /// A backup's URL; may be repeated, and the order is the order of reads
     #[arg(long, value_name = "URL", help_heading = "What to mount")]
     backup: Vec<String>,
+}
+
+impl WhatArgs {
+    /// Checks what clap can't.
+    fn selection(self) -> Result<Selection, String> {
+        let registry = self.registry.iter().map(|url| ("--registry", url));
+        let backups = self.backup.iter().map(|url| ("--backup", url));
+        for (flag, url) in registry.chain(backups) {
+            check_url(flag, url)?;
+        }
+        Ok(Selection {
+            config: self.config,
+            env: self.env,
+            vars: self.var.into_iter().map(Secret::new).collect(),
+            registry: self.registry,
+            backups: self.backup,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true, after_help = exit::HELP)]
+struct MountArgs {
+    /// The mount point: an empty directory
+    dir: PathBuf,
+
+    /// Stay in the foreground, and log to stderr
+    #[arg(short, long)]
+    foreground: bool,
+
+    #[command(flatten)]
+    what: WhatArgs,
 
     /// When close() succeeds: any (one target has it), registry, or all. Default any: it is
     /// Atlas's rule, and one outage then stops nobody
@@ -312,6 +360,12 @@ pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
         Command::Status(args) => Ok(Request::Status(args)),
         Command::Verify(args) => Ok(Request::Job("verify", args)),
         Command::Sync(args) => Ok(Request::Job("sync", args)),
+        Command::Check(args) => Ok(Request::Check(CheckSettings {
+            what: args.what.selection().map_err(Refusal::Line)?,
+            write: args.write,
+            timeout: args.timeout,
+            json: args.json,
+        })),
         Command::Daemon { dir: _ } => Ok(Request::Daemon),
     }
 }
@@ -334,11 +388,6 @@ fn mount_flags() -> Vec<options::Flag> {
 
 /// Checks what clap can't, without ever repeating a value that may be a secret.
 fn settings(args: MountArgs) -> Result<MountSettings, String> {
-    for (flag, url) in (args.registry.iter().map(|url| ("--registry", url)))
-        .chain(args.backup.iter().map(|url| ("--backup", url)))
-    {
-        check_url(flag, url)?;
-    }
     let this_process = Owner::of_this_process();
     // In the background, `/` becomes the working directory.
     let absolute = |path: PathBuf| {
@@ -348,11 +397,7 @@ fn settings(args: MountArgs) -> Result<MountSettings, String> {
     Ok(MountSettings {
         dir: dir.clone(),
         foreground: args.foreground,
-        config: args.config,
-        env: args.env,
-        vars: args.var.into_iter().map(Secret::new).collect(),
-        registry: args.registry,
-        backups: args.backup,
+        what: args.what.selection()?,
         durability: args.durability,
         deadlines: Deadlines {
             metadata: args.metadata_timeout,

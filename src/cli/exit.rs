@@ -12,7 +12,7 @@ pub enum Exit {
     /// The command line is wrong.
     Usage,
     /// `status`: mounted, but a target is out or something is not pushed everywhere. `verify` and
-    /// `sync`: the targets differ, or some could not be compared. The mount's own process: it has
+    /// `sync`: the targets differ, or some could not be compared. `check`: one can't be used. The mount's own process: it has
     /// ended, and some bytes are kept for the next mount to push.
     Degraded,
     /// The mount's own process: the kernel's connection was broken from outside.
@@ -52,12 +52,14 @@ impl From<Exit> for ExitCode {
 /// The same for `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
-  0  done; status: mounted and healthy; verify, sync: every target holds the same now
+  0  done; status: mounted and healthy; verify, sync: every target holds the same now;
+     check: every target can be used
   1  failed, and one line on stderr says why; status: not mounted, or no answer
   2  the command line is wrong
   3  status: degraded (a target is out, something is pending or unpushed, or the last push of
      an artifact has failed);
      verify, sync: the targets differ now, or one of them could not be compared;
+     check: some target can't be used;
      mount -f: ended, but some bytes are kept for the next mount to push
   4  mount -f: the kernel's connection was broken from outside";
 

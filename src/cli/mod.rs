@@ -2,9 +2,11 @@
 
 mod args;
 mod background;
+mod check;
 mod exit;
 mod helper;
 mod job;
+mod layout;
 mod log;
 mod mount;
 mod options;
@@ -21,7 +23,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use exit::Exit;
-pub use settings::{FallbackOn, LogFormat, LogSettings, MountSettings};
+pub use settings::{FallbackOn, LogFormat, LogSettings, MountSettings, Selection};
 pub use start::{StartError, Started, start};
 
 use args::{Refusal, Request};
@@ -36,6 +38,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Request::Unmount(args)) => unmount::unmount(&args),
         Ok(Request::Status(args)) => status::status(&args),
         Ok(Request::Job(task, args)) => job::run(task, &args),
+        Ok(Request::Check(settings)) => check::check(&settings),
         Ok(Request::Nothing) => Exit::Success,
         Err(refusal) => refuse(&refusal),
     };

@@ -8,13 +8,9 @@ use crate::config::Secret;
 use crate::fuse::{Deadlines, Owner};
 use crate::registry::{Durability, folder_of};
 
-/// All settings of a mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountSettings {
-    /// The mount point; absolute and resolved when it gets to `start`.
-    pub dir: PathBuf,
-    /// It stays in the foreground.
-    pub foreground: bool,
+/// The registries and backups that are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
     /// The URL of the configuration: `file://atlas.hcl`.
     pub config: Option<String>,
     /// The environment in it.
@@ -25,6 +21,17 @@ pub struct MountSettings {
     pub registry: Option<String>,
     /// The backups' URLs, in order.
     pub backups: Vec<String>,
+}
+
+/// All settings of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSettings {
+    /// The mount point; absolute and resolved when it gets to `start`.
+    pub dir: PathBuf,
+    /// It stays in the foreground.
+    pub foreground: bool,
+    /// What is mounted.
+    pub what: Selection,
     /// When a push counts as done.
     pub durability: Durability,
     /// The deadlines of a request.
@@ -69,6 +76,19 @@ pub struct MountSettings {
     pub owner: Owner,
     /// What is logged, how, and where.
     pub log: LogSettings,
+}
+
+/// What `check` is to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// The targets.
+    pub what: Selection,
+    /// Whether an object is written, read, and removed again.
+    pub write: bool,
+    /// How long each target may take.
+    pub timeout: Duration,
+    /// Whether JSON is printed.
+    pub json: bool,
 }
 
 /// What is logged, how, and where.

@@ -1,18 +1,17 @@
 //! From settings to a file system: what the user named is loaded, opened and tried.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::settings::{FallbackOn, MountSettings, embedded_registry};
-use crate::config::{self, parse_target};
+use super::layout::layout;
+use super::settings::{FallbackOn, MountSettings};
 use crate::fs::{self, Fs};
 use crate::registry::{
     self, Durability, Event, Level, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched,
 };
-use crate::target::{Failure, FileLocation, Kind, Location, Role, Target};
+use crate::target::{Failure, Kind, Location, Role, Target};
 
 /// How long mounting waits to find out whether the registry honours conditions. 1 s: five requests
 /// to a store on another continent.
@@ -34,7 +33,7 @@ pub struct Started {
 #[error("{0}")]
 pub struct StartError(pub String);
 
-fn wrong(error: impl ToString) -> StartError {
+pub(super) fn wrong(error: impl ToString) -> StartError {
     StartError(error.to_string())
 }
 
@@ -45,7 +44,7 @@ fn wrong(error: impl ToString) -> StartError {
 /// [`StartError`] for a configuration that can't be loaded, a target that can never work as it is
 /// written, a state directory in use, and when every target refuses.
 pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
-    let layout = layout(settings)?;
+    let layout = layout(&settings.what)?;
     let mut targets = Targets::default();
     let named = layout.repos.iter().map(|repo| {
         let route = targets.route(&repo.registry, &repo.backups)?;
@@ -89,97 +88,6 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         source,
         warnings,
     })
-}
-
-/// What is to be mounted: the repositories of the configuration, and the targets of all others.
-struct Layout {
-    repos: Vec<config::RepoConfig>,
-    others: Option<(Location, Vec<Location>)>,
-}
-
-fn layout(settings: &MountSettings) -> Result<Layout, StartError> {
-    let parse = |url: &String| {
-        config::refuse_credentials_on_command_line(url).map_err(wrong)?;
-        parse_target(url).map_err(wrong)
-    };
-    let registry = settings.registry.as_ref().map(parse).transpose()?;
-    let backups = settings.backups.iter().map(parse);
-    let backups = backups.collect::<Result<Vec<_>, _>>()?;
-    let Some(url) = &settings.config else {
-        if settings.env.is_some() || !settings.vars.is_empty() {
-            return Err(wrong(
-                "--env and --var belong to a configuration: name it with --config file://atlas.hcl",
-            ));
-        }
-        let registry = registry.map_or_else(|| embedded(&embedded_registry()), Ok)?;
-        return Ok(Layout {
-            repos: Vec::new(),
-            others: Some((registry, backups)),
-        });
-    };
-    let vars = settings.vars.iter();
-    let source = config::Source {
-        url: Some(url.clone()),
-        env: settings.env.clone(),
-        vars: vars.map(|var| var.expose().to_owned()).collect(),
-    };
-    let config = config::load(&source, &|name| std::env::var(name).ok()).map_err(wrong)?;
-    let mut repos = config.repos().to_vec();
-    for repo in &mut repos {
-        if let (Location::AtlasCloud, Some(registry)) = (&repo.registry, &registry) {
-            repo.registry = registry.clone();
-        }
-        for backup in &backups {
-            if !repo.backups.contains(backup) {
-                repo.backups.push(backup.clone());
-            }
-        }
-    }
-    if repos.is_empty() && registry.is_none() {
-        return Err(StartError(nothing_to_mount(url, settings.env.as_deref())));
-    }
-    Ok(Layout {
-        repos,
-        others: registry.map(|registry| (registry, backups)),
-    })
-}
-
-fn nothing_to_mount(url: &str, env: Option<&str>) -> String {
-    match env {
-        Some(env) => format!(
-            "env {env:?} of {url} names no repository: add schema {{ repo {{ name = \"…\" }} }} to \
-             it, or name a registry with --registry"
-        ),
-        None => format!(
-            "no env of {url} was chosen, and only an env names repositories: choose one with --env, \
-             or name a registry with --registry"
-        ),
-    }
-}
-
-/// Returns the embedded registry. Its folder is made once: if it is gone later, that is an outage,
-/// and not an empty registry whose schemas are all deleted.
-fn embedded(dir: &Path) -> Result<Location, StartError> {
-    let made = dir.with_extension("made");
-    let location = Location::File(FileLocation {
-        url: format!("file://{}", dir.display()),
-        dir: dir.to_owned(),
-        create_dir: false,
-    });
-    if made.exists() {
-        return Ok(location);
-    }
-    let make = || {
-        std::fs::create_dir_all(dir)?;
-        std::fs::write(&made, "the embedded registry beside this file was made\n")
-    };
-    make().map_err(|error| {
-        wrong(format!(
-            "can't make the embedded registry {}: {error}; name another one with --registry",
-            dir.display()
-        ))
-    })?;
-    Ok(location)
 }
 
 /// The targets opened so far; a location that several repositories name is one target.
@@ -328,6 +236,7 @@ fn fs_settings(settings: &MountSettings) -> fs::Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::parse_target;
 
     #[test]
     fn a_backup_in_the_registrys_own_place_is_refused() {
@@ -356,22 +265,5 @@ mod tests {
         let failure = failure.unwrap_err();
         assert!(refuses(&failure), "{failure}");
         assert!(failure.reason.contains("AWS_ACCESS_KEY_ID"), "{failure}");
-    }
-
-    #[test]
-    fn an_embedded_registry_that_is_gone_is_not_made_anew() {
-        let home = tempfile::tempdir().unwrap();
-        let dir = home.path().join("atlasfs/registry");
-        embedded(&dir).unwrap();
-        assert!(dir.is_dir());
-        std::fs::remove_dir(&dir).unwrap();
-        embedded(&dir).unwrap();
-        assert!(!dir.exists());
-    }
-
-    #[test]
-    fn what_names_no_repository_says_what_to_do() {
-        assert!(nothing_to_mount("file://a.hcl", Some("dev")).contains("--registry"));
-        assert!(nothing_to_mount("file://a.hcl", None).contains("--env"));
     }
 }

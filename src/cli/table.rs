@@ -175,7 +175,7 @@ fn unpushed(out: &mut String, unpushed: &[Value]) -> std::fmt::Result {
 }
 
 /// Writes rows with each column as wide as its widest cell, after an empty line.
-fn columns<const N: usize>(out: &mut String, rows: &[[String; N]]) -> std::fmt::Result {
+pub(super) fn columns<const N: usize>(out: &mut String, rows: &[[String; N]]) -> std::fmt::Result {
     writeln!(out)?;
     let mut widths = [0; N];
     for row in rows {

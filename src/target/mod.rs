@@ -2,7 +2,6 @@
 //! from.
 
 mod cloud;
-mod conditions;
 mod driver;
 mod file;
 mod location;
@@ -16,6 +15,7 @@ mod stand_in;
 )]
 mod target;
 mod tombstone;
+mod trial;
 mod verdict;
 
 pub use driver::{Condition, Driver, Listed, Stored, Token};

@@ -63,6 +63,8 @@ impl Site {
             ("--breaker", breaker),
             ("--ttl", ttl),
             ("--durability", case.durability.name()),
+            ("--metadata-timeout", case.trouble.look_timeout()),
+            ("--read-timeout", case.trouble.look_timeout()),
             ("--push-timeout", case.trouble.push_timeout()),
         ];
         args.extend(

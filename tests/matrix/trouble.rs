@@ -173,6 +173,15 @@ impl Trouble {
         matches!(self, Self::Hang | Self::SlowDrip)
     }
 
+    /// Returns the deadline of a look-up and of a read that a mount gets: nothing is to fail by
+    /// that where a machine is busy and nobody hangs.
+    pub fn look_timeout(self) -> &'static str {
+        match self.takes_all_the_time() {
+            true => "2s",
+            false => LONG,
+        }
+    }
+
     /// Returns the deadline of a push that a mount gets.
     pub fn push_timeout(self) -> &'static str {
         match self.takes_all_the_time() {

@@ -14,6 +14,7 @@
 mod support;
 
 mod blackhole;
+mod check;
 mod config;
 mod contention;
 mod contract;

@@ -49,6 +49,8 @@ pub enum Fault {
     CorruptObject,
     /// The request waits before it passes.
     Delay(Duration),
+    /// The store is not told of the conditions that a request has.
+    IgnoreConditions,
     /// A PUT is said to be done and never reaches the store.
     Lie,
     /// A PUT reaches the store with the first half of its body alone, and is said to be done.
@@ -69,6 +71,10 @@ pub(super) fn answer(
     match fault {
         Fault::Pass => pass(state, client, request, raw, |_| {}),
         Fault::Refuse => Err(broken()),
+        Fault::IgnoreConditions => {
+            let raw = http::without_headers(raw, &["if-match", "if-none-match"]);
+            pass(state, client, request, &raw, |_| {})
+        }
         Fault::Reset => {
             let at_once = linger {
                 l_onoff: 1,

@@ -89,3 +89,15 @@ pub fn encode(key: &str) -> String {
         })
         .collect()
 }
+
+/// Returns a request without some of its headers, named in lower case.
+pub fn without_headers(raw: &[u8], names: &[&str]) -> Vec<u8> {
+    let end = end_of_head(raw).unwrap_or(raw.len());
+    let head = String::from_utf8_lossy(&raw[..end]);
+    let kept = head.split_inclusive("\r\n").filter(|line| {
+        let name = line.split(':').next().unwrap_or_default();
+        !names.contains(&name.to_ascii_lowercase().as_str())
+    });
+    let head: String = kept.collect();
+    [head.as_bytes(), &raw[end..]].concat()
+}

@@ -1,4 +1,5 @@
-//! Conditional writes, put to the test: some stores ignore the condition, and say nothing.
+//! What a target can be asked to show of itself, with an object of its own that is removed again:
+//! that it takes writes, and that it honours conditions, which some stores ignore and say nothing.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,14 +23,40 @@ impl Target {
         if let Some(known) = self.driver.honours_conditions() {
             return Ok(known);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_nanos());
-        let key = format!("{PROBE}/{now}-{}", std::process::id());
+        let key = probe_key();
         let honoured = self.try_conditions(&key, deadline).await;
         let attempt = format!("deleting {key}");
         // What is left of it when that fails is some bytes that nobody reads.
         let _ = self.by(deadline, &attempt, self.driver.delete(&key)).await;
         honoured
+    }
+
+    /// Writes an object, reads it, and removes it.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead; [`Kind::Corrupt`] if it gives other bytes than it took.
+    pub async fn round_trip(&self, deadline: Instant) -> Result<(), Failure> {
+        let key = probe_key();
+        let content = Bytes::from_static(b"can this store be written to?\n");
+        let stamp = Stamp::new(1, &content, Format::Sql);
+        let put = self
+            .driver
+            .put(&key, content.clone(), &stamp, &Condition::None);
+        self.by(deadline, &format!("writing {key}"), put).await?;
+        let get = self.driver.get(&key, 1 << 10);
+        let read = self.by(deadline, &format!("reading {key}"), get).await;
+        let removal = self.driver.delete(&key);
+        let removed = self.by(deadline, &format!("deleting {key}"), removal).await;
+        let same = read?.content == content;
+        removed?;
+        match same {
+            true => Ok(()),
+            false => Err(Failure::new(
+                Kind::Corrupt,
+                format!("{} gives other bytes than it took", self.url()),
+            )),
+        }
     }
 
     async fn try_conditions(&self, key: &str, deadline: Instant) -> Result<bool, Failure> {
@@ -54,6 +81,13 @@ impl Target {
         put(3, Condition::Unchanged(first.clone())).await?;
         is_refused(put(4, Condition::Unchanged(first)).await)
     }
+}
+
+/// Makes a key that nobody else has.
+fn probe_key() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_nanos());
+    format!("{PROBE}/{now}-{}", std::process::id())
 }
 
 #[cfg(test)]

@@ -1,0 +1,286 @@
+//! `atlasfs check`: every target is tried, all at once, without a mount.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::exit::Exit;
+use super::layout::{Layout, layout};
+use super::settings::CheckSettings;
+use super::table::columns;
+use super::{complain, print};
+use crate::artifact::{ArtifactId, Item, RepoName};
+use crate::target::{Failure, Kind, Location, Role, Target};
+
+/// The largest artifact that is read as a sample, in bytes.
+const SAMPLE: u64 = 64 << 20;
+
+/// What was found of one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Found {
+    Yes,
+    No,
+    /// It was not tried, and why.
+    NotTried(&'static str),
+}
+
+impl Found {
+    fn as_str(&self) -> &str {
+        match self {
+            Found::Yes => "yes",
+            Found::No => "no",
+            Found::NotTried(why) => why,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Found::Yes => json!(true),
+            Found::No => json!(false),
+            Found::NotTried(_) => Value::Null,
+        }
+    }
+}
+
+/// What was found of one target.
+#[derive(Debug)]
+struct Finding {
+    role: Role,
+    url: String,
+    reachable: Found,
+    readable: Found,
+    writable: Found,
+    conditional: Found,
+    latency: Option<Duration>,
+    /// What is wrong, in the target's words.
+    failure: Option<Failure>,
+}
+
+/// Tries every target, and prints what was found.
+pub(super) fn check(settings: &CheckSettings) -> Exit {
+    let findings = match layout(&settings.what) {
+        Ok(layout) => try_all(&layout, settings),
+        Err(error) => Err(error.to_string()),
+    };
+    match findings {
+        Ok(findings) => {
+            match settings.json {
+                true => print(&format!("{:#}", to_json(&findings))),
+                false => print(table(&findings).trim_end()),
+            }
+            verdict(&findings)
+        }
+        Err(why) => {
+            complain(&why);
+            Exit::Failure
+        }
+    }
+}
+
+fn try_all(layout: &Layout, settings: &CheckSettings) -> Result<Vec<Finding>, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot begin: {error}"))?;
+    let findings = runtime.block_on(async {
+        let trials = targets(layout)
+            .into_iter()
+            .map(|(role, location)| try_one(role, location, settings));
+        futures::future::join_all(trials).await
+    });
+    // Who hangs is not waited for.
+    runtime.shutdown_background();
+    Ok(findings)
+}
+
+/// Returns every target once, with its first role.
+fn targets(layout: &Layout) -> Vec<(Role, &Location)> {
+    let routes = layout.repos.iter();
+    let routes = routes.map(|repo| (&repo.registry, &repo.backups));
+    let others = layout
+        .others
+        .iter()
+        .map(|(registry, backups)| (registry, backups));
+    let mut targets: Vec<(Role, &Location)> = Vec::new();
+    for (registry, backups) in routes.chain(others) {
+        let backups = backups.iter().enumerate();
+        let backups = backups.map(|(place, backup)| (Role::Backup(place), backup));
+        for (role, location) in std::iter::once((Role::Registry, registry)).chain(backups) {
+            if !targets.iter().any(|(_, known)| *known == location) {
+                targets.push((role, location));
+            }
+        }
+    }
+    targets
+}
+
+async fn try_one(role: Role, location: &Location, settings: &CheckSettings) -> Finding {
+    let mut finding = Finding {
+        role,
+        url: location.to_string(),
+        reachable: Found::No,
+        readable: Found::NotTried("-"),
+        writable: Found::NotTried("-"),
+        conditional: Found::NotTried("-"),
+        latency: None,
+        failure: None,
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    let end = Instant::now() + settings.timeout;
+    let tried = match Target::open(role, location, &env) {
+        Ok(target) => try_target(&target, &mut finding, settings.write, end).await,
+        Err(failure) => Err(failure),
+    };
+    finding.failure = tried.err();
+    finding
+}
+
+async fn try_target(
+    target: &Target,
+    finding: &mut Finding,
+    write: bool,
+    end: Instant,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let probed = target.probe(end).await;
+    finding.latency = Some(begun.elapsed());
+    if probed.as_ref().is_err_and(Failure::is_outage) {
+        return probed;
+    }
+    // Who refuses is there.
+    finding.reachable = Found::Yes;
+    finding.readable = Found::No;
+    probed?;
+    finding.readable = match read_one(target, end).await? {
+        true => Found::Yes,
+        false => Found::NotTried("nothing there"),
+    };
+    if !write {
+        finding.writable = Found::NotTried("try --write");
+        finding.conditional = Found::NotTried("try --write");
+        return Ok(());
+    }
+    finding.writable = Found::No;
+    target.round_trip(end).await?;
+    finding.writable = Found::Yes;
+    finding.conditional = match target.honours_conditions(end).await? {
+        true => Found::Yes,
+        false => Found::No,
+    };
+    Ok(())
+}
+
+/// Reads one artifact; `false` if there is none.
+async fn read_one(target: &Target, end: Instant) -> Result<bool, Failure> {
+    let (repos, _) = target.repos(end).await?;
+    for repo in repos {
+        let repo: RepoName = repo;
+        let listing = target.list(&repo, end).await?;
+        let mut items = listing.items.into_keys();
+        let first: Option<Item> = items.next();
+        if let Some(item) = first {
+            let id = ArtifactId { repo, item };
+            target.get(&id, SAMPLE, end).await?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn to_json(findings: &[Finding]) -> Value {
+    let findings = findings.iter().map(|finding| {
+        json!({
+            "role": finding.role.to_string(),
+            "url": finding.url,
+            "reachable": finding.reachable.to_json(),
+            "readable": finding.readable.to_json(),
+            "writable": finding.writable.to_json(),
+            "conditional_writes": finding.conditional.to_json(),
+            "latency_ms": finding.latency.map(|latency| latency.as_millis()),
+            "error": finding.failure.as_ref().map(|failure| &failure.reason),
+            "fix": fix(finding),
+        })
+    });
+    json!({ "targets": findings.collect::<Vec<_>>() })
+}
+
+fn table(findings: &[Finding]) -> String {
+    let head = [
+        "TARGET",
+        "URL",
+        "REACHABLE",
+        "READABLE",
+        "WRITABLE",
+        "CONDITIONAL",
+        "LATENCY",
+    ];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(findings.iter().map(|finding| {
+        [
+            finding.role.to_string(),
+            finding.url.clone(),
+            finding.reachable.as_str().to_owned(),
+            finding.readable.as_str().to_owned(),
+            finding.writable.as_str().to_owned(),
+            finding.conditional.as_str().to_owned(),
+            finding.latency.map_or_else(
+                || "-".into(),
+                |latency| format!("{} ms", latency.as_millis()),
+            ),
+        ]
+    }));
+    let mut out = String::new();
+    // Writing to a string can't fail.
+    let _ = columns(&mut out, &rows);
+    for finding in findings {
+        if let Some(fix) = fix(finding) {
+            let reason = finding.failure.as_ref().map(|failure| &failure.reason);
+            let reason = reason.map_or_else(String::new, |reason| format!("{reason}; "));
+            out.push_str(&format!("{}: {reason}{fix}\n", finding.url));
+        }
+    }
+    out
+}
+
+/// Says what to do about what is wrong with a target, if anything is.
+fn fix(finding: &Finding) -> Option<String> {
+    let Some(failure) = &finding.failure else {
+        return (finding.conditional == Found::No && finding.role == Role::Registry).then(|| {
+            "it ignores conditional writes: two mounts can overwrite each other; make another store \
+             the registry, and this one a backup"
+                .to_owned()
+        });
+    };
+    let asked = match (&finding.readable, &finding.writable) {
+        (Found::Yes | Found::NotTried("nothing there"), _) => {
+            "writing and deleting below .atlasfs/ and the repositories"
+        }
+        _ => "listing and reading",
+    };
+    Some(match failure.kind {
+        Kind::Denied => format!("give these credentials the right of {asked}"),
+        Kind::StoreMissing => {
+            "make the bucket, container or folder, or correct its name".to_owned()
+        }
+        Kind::Unreachable | Kind::Busy => {
+            "is it running, and are the endpoint, the network and the proxy settings right?"
+                .to_owned()
+        }
+        Kind::NoSpace => "make room".to_owned(),
+        Kind::Corrupt => "read the artifact's copies elsewhere, then atlasfs sync".to_owned(),
+        Kind::Invalid | Kind::NotFound | Kind::Conflict => {
+            "correct the url: its region, endpoint or prefix".to_owned()
+        }
+    })
+}
+
+/// Returns what the exit code says: whether every target can be used.
+fn verdict(findings: &[Finding]) -> Exit {
+    let is_well = |finding: &&Finding| finding.failure.is_none();
+    match findings.iter().filter(is_well).count() {
+        well if well == findings.len() => Exit::Success,
+        0 => Exit::Failure,
+        _ => Exit::Degraded,
+    }
+}

@@ -1,0 +1,126 @@
+//! Which repositories there are, and where their targets lie.
+
+use std::path::Path;
+
+use super::settings::{Selection, embedded_registry};
+use super::start::{StartError, wrong};
+use crate::config::{self, parse_target};
+use crate::target::{FileLocation, Location};
+
+/// What is to be mounted: the repositories of the configuration, and the targets of all others.
+pub(super) struct Layout {
+    pub(super) repos: Vec<config::RepoConfig>,
+    pub(super) others: Option<(Location, Vec<Location>)>,
+}
+
+/// Loads the configuration, and parses the URLs.
+///
+/// # Errors
+///
+/// [`StartError`] for what can't be loaded, or names nothing.
+pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
+    let parse = |url: &String| {
+        config::refuse_credentials_on_command_line(url).map_err(wrong)?;
+        parse_target(url).map_err(wrong)
+    };
+    let registry = what.registry.as_ref().map(parse).transpose()?;
+    let backups = what.backups.iter().map(parse);
+    let backups = backups.collect::<Result<Vec<_>, _>>()?;
+    let Some(url) = &what.config else {
+        if what.env.is_some() || !what.vars.is_empty() {
+            return Err(wrong(
+                "--env and --var belong to a configuration: name it with --config file://atlas.hcl",
+            ));
+        }
+        let registry = registry.map_or_else(|| embedded(&embedded_registry()), Ok)?;
+        return Ok(Layout {
+            repos: Vec::new(),
+            others: Some((registry, backups)),
+        });
+    };
+    let vars = what.vars.iter();
+    let source = config::Source {
+        url: Some(url.clone()),
+        env: what.env.clone(),
+        vars: vars.map(|var| var.expose().to_owned()).collect(),
+    };
+    let config = config::load(&source, &|name| std::env::var(name).ok()).map_err(wrong)?;
+    let mut repos = config.repos().to_vec();
+    for repo in &mut repos {
+        if let (Location::AtlasCloud, Some(registry)) = (&repo.registry, &registry) {
+            repo.registry = registry.clone();
+        }
+        for backup in &backups {
+            if !repo.backups.contains(backup) {
+                repo.backups.push(backup.clone());
+            }
+        }
+    }
+    if repos.is_empty() && registry.is_none() {
+        return Err(StartError(nothing_to_mount(url, what.env.as_deref())));
+    }
+    Ok(Layout {
+        repos,
+        others: registry.map(|registry| (registry, backups)),
+    })
+}
+
+fn nothing_to_mount(url: &str, env: Option<&str>) -> String {
+    match env {
+        Some(env) => format!(
+            "env {env:?} of {url} names no repository: add schema {{ repo {{ name = \"…\" }} }} to \
+             it, or name a registry with --registry"
+        ),
+        None => format!(
+            "no env of {url} was chosen, and only an env names repositories: choose one with --env, \
+             or name a registry with --registry"
+        ),
+    }
+}
+
+/// Returns the embedded registry. Its folder is made once: if it is gone later, that is an outage,
+/// and not an empty registry whose schemas are all deleted.
+fn embedded(dir: &Path) -> Result<Location, StartError> {
+    let made = dir.with_extension("made");
+    let location = Location::File(FileLocation {
+        url: format!("file://{}", dir.display()),
+        dir: dir.to_owned(),
+        create_dir: false,
+    });
+    if made.exists() {
+        return Ok(location);
+    }
+    let make = || {
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(&made, "the embedded registry beside this file was made\n")
+    };
+    make().map_err(|error| {
+        wrong(format!(
+            "can't make the embedded registry {}: {error}; name another one with --registry",
+            dir.display()
+        ))
+    })?;
+    Ok(location)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_embedded_registry_that_is_gone_is_not_made_anew() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("atlasfs/registry");
+        embedded(&dir).unwrap();
+        assert!(dir.is_dir());
+        std::fs::remove_dir(&dir).unwrap();
+        embedded(&dir).unwrap();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn what_names_no_repository_says_what_to_do() {
+        assert!(nothing_to_mount("file://a.hcl", Some("dev")).contains("--registry"));
+        assert!(nothing_to_mount("file://a.hcl", None).contains("--env"));
+    }
+}

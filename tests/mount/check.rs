@@ -1,0 +1,137 @@
+//! `check`: what is wrong with a target, and what to do, before anything is mounted.
+
+use serde_json::Value;
+
+use super::home::Home;
+use super::program::{Ran, run};
+use super::store::{Store, flags, schema};
+use super::support::proxy::{Fault, Proxy};
+use super::support::server::{Kind, Server};
+
+#[track_caller]
+fn check(home: &Home, stores: &[Store], more: &[&str]) -> Ran {
+    run(home.atlasfs(["check"]).args(more).args(flags(stores)))
+}
+
+#[track_caller]
+fn findings(ran: &Ran) -> Vec<Value> {
+    let report: Value =
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    report["targets"].as_array().unwrap().clone()
+}
+
+#[test]
+fn every_target_is_tried_and_nothing_is_left_there() {
+    let home = Home::new();
+    let server = Server::shared(Kind::Moto);
+    let stores = vec![
+        Store::on(server.clone(), server.endpoint()),
+        Store::folder(&home, "backup"),
+    ];
+    stores[1].put("app/schema", schema("a"));
+    let ran = check(&home, &stores, &[]).ok();
+    let text = ran.text();
+    assert!(
+        text.contains("REACHABLE") && text.contains("try --write"),
+        "{text}"
+    );
+    let told = findings(&check(&home, &stores, &["--write", "--json"]).ok());
+    for (target, readable) in told.iter().zip([Value::Null, Value::Bool(true)]) {
+        assert_eq!(target["reachable"], true, "{target}");
+        assert_eq!(target["readable"], readable, "{target}");
+        assert_eq!(target["writable"], true, "{target}");
+        assert_eq!(target["conditional_writes"], true, "{target}");
+        assert_eq!(target["fix"], Value::Null, "{target}");
+    }
+    let Store::Folder(folder) = &stores[1] else {
+        panic!("a folder");
+    };
+    let left = run(std::process::Command::new("find")
+        .arg(folder)
+        .args(["-path", "*probe*", "-type", "f"]));
+    assert_eq!(left.ok().text(), "");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_what_to_do_and_others_are_tried_all_the_same() {
+    let home = Home::new();
+    let server = Server::shared(Kind::Moto);
+    let proxy = Proxy::start(server.addr());
+    let stores = vec![
+        Store::folder(&home, "registry"),
+        Store::on(server, proxy.endpoint()),
+    ];
+    for (fault, reachable, fix) in [
+        (Fault::Refuse, false, "is it running"),
+        (Fault::Hang, false, "is it running"),
+        (
+            Fault::Status(403, Some("AccessDenied")),
+            true,
+            "right of listing",
+        ),
+        (
+            Fault::Status(404, Some("NoSuchBucket")),
+            false,
+            "make the bucket",
+        ),
+    ] {
+        proxy.set(fault.clone());
+        let ran = check(&home, &stores, &["--json", "--timeout", "1s"]);
+        assert_eq!(ran.code, Some(3), "{fault:?}: {ran}");
+        let told = findings(&ran);
+        assert_eq!(told[0]["reachable"], true, "{fault:?}");
+        assert_eq!(told[1]["reachable"], reachable, "{fault:?}: {}", told[1]);
+        let said = told[1]["fix"].as_str().unwrap();
+        assert!(said.contains(fix), "{fault:?}: {said}");
+    }
+    proxy.set_for(&["PUT"], Fault::Status(403, Some("AccessDenied")));
+    let ran = check(&home, &stores, &["--json", "--write"]);
+    let told = findings(&ran);
+    assert_eq!(
+        (&told[1]["reachable"], &told[1]["writable"]),
+        (&true.into(), &false.into())
+    );
+    assert!(
+        told[1]["fix"]
+            .as_str()
+            .unwrap()
+            .contains("right of writing"),
+        "{}",
+        told[1]
+    );
+    let ran = run(&mut home.atlasfs(["check", "--registry", "s4://bucket"]));
+    ran.fails(1, "s4");
+}
+
+#[test]
+fn a_registry_that_ignores_conditions_is_told_of_by_check_and_by_the_mount() {
+    let home = Home::new();
+    let server = Server::shared(Kind::Moto);
+    let proxy = Proxy::start(server.addr());
+    proxy.set(Fault::IgnoreConditions);
+    let stores = vec![
+        Store::on(server, proxy.endpoint()),
+        Store::folder(&home, "backup"),
+    ];
+    let ran = check(&home, &stores, &["--write"]).ok();
+    assert!(ran.text().contains("ignores conditional writes"), "{ran}");
+    let first = home.mount("first", flags(&stores));
+    assert_eq!(first.status()["targets"][0]["conditional_writes"], false);
+    assert_eq!(first.events("conditions-ignored").len(), 1);
+    // One that has seen the other's push is in conflict all the same.
+    let second = home.mount("second", flags(&stores));
+    std::fs::create_dir(first.path("app")).unwrap();
+    first.cp("app/schema", schema("a")).ok();
+    let both = format!(
+        "exec 3<>{}; cat <&3 > /dev/null; cp {} {}; printf '# more\\n' >&3; exec 3>&-",
+        second.path("app/schema").display(),
+        home.file("b", schema("b")).display(),
+        first.path("app/schema").display(),
+    );
+    super::program::until("the second mount sees it", || {
+        second.path("app/schema").exists().then_some(())
+    });
+    run(&mut super::program::bash::<&str>(&both, []));
+    assert_eq!(first.read("app/schema"), schema("b").as_bytes());
+    assert_eq!(stores[1].get("app/schema").unwrap(), schema("b").as_bytes());
+}
