@@ -16,7 +16,6 @@ EIO, …   another exit, with this error; the bytes are in .atlasfs/unpushed
 (EIO), … exit 0 of a program that ignores what close says; the failure is in status, events,
          metrics and user.atlas.error, the bytes are in .atlasfs/unpushed
 late     EIO at the deadline, and the bytes are where the rule says all the same
-refused  another exit, for the program needs scratch files and rename
 WRONG    a violation
 .        not run: scripts/matrix --all runs all
 ";

@@ -31,9 +31,11 @@ impl Mounted {
     /// Takes charge of a mount that has been made.
     #[track_caller]
     pub fn at(home: Home, dir: &Path) -> Self {
-        let ran = run(home.atlasfs(["status", "--json"]).arg(dir));
-        let status: Value = serde_json::from_slice(&ran.stdout)
-            .unwrap_or_else(|error| panic!("{}: {error}: {ran}", dir.display()));
+        // A machine that stands still for some seconds is no mount that hangs.
+        let status: Value = until("the mount tells its status", || {
+            let ran = run(home.atlasfs(["status", "--json"]).arg(dir));
+            serde_json::from_slice(&ran.stdout).ok()
+        });
         let pid = u32::try_from(status["pid"].as_u64().unwrap()).unwrap();
         let (watchdog, bone) = mpsc::channel();
         std::thread::spawn(move || {
