@@ -12,7 +12,8 @@ mod support;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use atlasfs::target::{FileLocation, Location, Role, S3Location, Target};
+use atlasfs::target::{AzureLocation, FileLocation, Location, Role, S3Location, Target};
+use support::azurite;
 use support::contract::{self, Subject};
 use support::server::{ACCESS_KEY, Kind, SECRET_KEY, Server};
 
@@ -21,6 +22,8 @@ fn env(name: &str) -> Option<String> {
     match name {
         "AWS_ACCESS_KEY_ID" => Some(ACCESS_KEY.into()),
         "AWS_SECRET_ACCESS_KEY" => Some(SECRET_KEY.into()),
+        "AZURE_STORAGE_ACCOUNT" => Some(azurite::ACCOUNT.into()),
+        "AZURE_STORAGE_KEY" => Some(azurite::KEY.into()),
         _ => None,
     }
 }
@@ -47,20 +50,31 @@ fn file() -> Subject {
         }),
         atomic: true,
         longest: 255,
+        ends_with_dots: true,
         keep: Box::new(temp),
     }
 }
 
-fn s3(kind: Kind, prefix: &'static str) -> Subject {
+fn cloud(kind: Kind, prefix: &'static str) -> Subject {
     let server = Server::shared(kind);
     let bucket = server.bucket();
-    let target = open(Location::S3(S3Location {
-        url: format!("s3://{bucket}/{prefix}"),
-        bucket: bucket.clone(),
-        prefix: prefix.into(),
-        endpoint: Some(server.endpoint()),
-        ..S3Location::default()
-    }));
+    let target = open(match kind {
+        Kind::Moto | Kind::S3s => Location::S3(S3Location {
+            url: format!("s3://{bucket}/{prefix}"),
+            bucket: bucket.clone(),
+            prefix: prefix.into(),
+            endpoint: Some(server.endpoint()),
+            ..S3Location::default()
+        }),
+        Kind::Azurite => Location::Azure(AzureLocation {
+            url: format!("azblob://{bucket}/{prefix}"),
+            container: bucket.clone(),
+            prefix: prefix.into(),
+            domain: Some(server.addr().to_string()),
+            protocol: Some("http".into()),
+            ..AzureLocation::default()
+        }),
+    });
     let injector = Arc::clone(&server);
     Subject {
         target,
@@ -68,9 +82,11 @@ fn s3(kind: Kind, prefix: &'static str) -> Subject {
             let key = format!("{prefix}/{key}");
             injector.inject(&bucket, key.trim_start_matches('/'), content)
         }),
-        atomic: kind == Kind::Moto,
+        atomic: kind != Kind::S3s,
         // s3s-fs keeps metadata in files whose names hold the key in base64.
-        longest: if kind == Kind::Moto { 255 } else { 100 },
+        longest: if kind == Kind::S3s { 100 } else { 255 },
+        // Azure may lose a dot at the end.
+        ends_with_dots: kind != Kind::Azurite,
         keep: Box::new(server),
     }
 }
@@ -115,6 +131,8 @@ macro_rules! contract {
 }
 
 contract!(a_folder, file());
-contract!(moto, s3(Kind::Moto, "team \u{e9}+x/pre.fix"));
-contract!(moto_without_a_prefix, s3(Kind::Moto, ""));
-contract!(s3s_fs, s3(Kind::S3s, "some/prefix"));
+contract!(moto, cloud(Kind::Moto, "team \u{e9}+x/pre.fix"));
+contract!(moto_without_a_prefix, cloud(Kind::Moto, ""));
+contract!(s3s_fs, cloud(Kind::S3s, "some/prefix"));
+contract!(azurite_blob, cloud(Kind::Azurite, "team \u{e9}+x/pre.fix"));
+contract!(azurite_without_a_prefix, cloud(Kind::Azurite, ""));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cloud::open_s3;
+use super::cloud::{CloudDriver, open_azure, open_s3};
 use super::file::FileDriver;
 use super::stand_in::StandIn;
 use super::{Driver, Failure, Kind, Location};
@@ -41,17 +41,22 @@ pub(super) fn build(
             let (driver, found) = FileDriver::open(location);
             Ok((Arc::new(driver), found))
         }
-        Location::S3(location) => match open_s3(location, env) {
-            Ok(driver) => Ok((Arc::new(driver), Ok(()))),
-            Err(failure) if failure.kind == Kind::Denied => {
-                let found = Err(failure.clone());
-                Ok((Arc::new(StandIn::denied(failure)), found))
-            }
-            Err(failure) => Err(failure),
-        },
-        Location::Gs(_) => not_yet("gs:// is not there yet; file:// and s3:// are"),
-        Location::Azure(_) => not_yet("azblob:// is not there yet; file:// and s3:// are"),
-        Location::Oci(_) => not_yet("oci:// is not there yet; file:// and s3:// are"),
+        Location::S3(location) => cloud(open_s3(location, env)),
+        Location::Gs(_) => not_yet("gs:// is not there yet; file://, s3:// and azblob:// are"),
+        Location::Azure(location) => cloud(open_azure(location, env)),
+        Location::Oci(_) => not_yet("oci:// is not there yet; file://, s3:// and azblob:// are"),
         Location::AtlasCloud => Ok((Arc::new(StandIn::for_atlas_cloud()), Ok(()))),
+    }
+}
+
+/// A cloud store without credentials is a target all the same: the others still serve.
+fn cloud(opened: Result<CloudDriver, Failure>) -> Result<Opened, Failure> {
+    match opened {
+        Ok(driver) => Ok((Arc::new(driver), Ok(()))),
+        Err(failure) if failure.kind == Kind::Denied => {
+            let found = Err(failure.clone());
+            Ok((Arc::new(StandIn::denied(failure)), found))
+        }
+        Err(failure) => Err(failure),
     }
 }

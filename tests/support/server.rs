@@ -1,4 +1,4 @@
-//! Real S3 servers on free loopback ports, gone when the value that stands for them is dropped.
+//! Real servers of S3 and of Azure on free loopback ports, gone when the value that stands for them is dropped.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::azurite;
 use super::http::{self, Response};
 
 /// The access key that the servers accept.
@@ -35,6 +36,8 @@ pub enum Kind {
     Moto,
     /// s3s-fs: checks signatures; keeps its data in a folder, one directory a bucket.
     S3s,
+    /// azurite: Azure Blob Storage; checks signatures; right on conditions and races.
+    Azurite,
 }
 
 /// A running server. Dropping it kills the process.
@@ -46,7 +49,7 @@ pub struct Server {
     data: tempfile::TempDir,
 }
 
-static SHARED: [Mutex<Weak<Server>>; 2] = [const { Mutex::new(Weak::new()) }; 2];
+static SHARED: [Mutex<Weak<Server>>; 3] = [const { Mutex::new(Weak::new()) }; 3];
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
@@ -96,7 +99,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Makes a bucket with a name that no other test uses.
+    /// Makes a bucket, or container, with a name that no other test uses.
     pub fn bucket(&self) -> String {
         let name = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
         match self.kind {
@@ -105,6 +108,7 @@ impl Server {
                 assert_eq!(made.expect("a reply").status, 200);
             }
             Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
+            Kind::Azurite => azurite::create(self.addr, &name),
         }
         name
     }
@@ -127,6 +131,7 @@ impl Server {
                     .and_then(|()| std::fs::write(&path, content))
                     .map_err(|error| error.to_string())
             }
+            Kind::Azurite => azurite::put(self.addr, bucket, key, content),
         }
     }
 
@@ -139,6 +144,7 @@ impl Server {
                 (got.status == 200).then_some(got.body)
             }
             Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
+            Kind::Azurite => azurite::get(self.addr, bucket, key),
         }
     }
 
@@ -153,6 +159,7 @@ impl Server {
             Kind::S3s => {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
             }
+            Kind::Azurite => azurite::delete(self.addr, bucket, key),
         }
     }
 
@@ -244,6 +251,15 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
             .args(["--host", "127.0.0.1", "--port", &port])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(data.path().join(ROOT)),
+        Kind::Azurite => command
+            .args(["--blobHost", "127.0.0.1", "--blobPort", &port])
+            .args([
+                "--inMemoryPersistence",
+                "--skipApiVersionCheck",
+                "--disableTelemetry",
+            ])
+            // It would write its configuration where it is started.
+            .current_dir(data.path()),
     };
     std::fs::create_dir(data.path().join(ROOT)).expect("a folder");
     let log = File::create(data.path().join("log")).expect("a log");
@@ -264,6 +280,7 @@ fn tool(kind: Kind) -> PathBuf {
     let program = tools.join(match kind {
         Kind::Moto => "moto/bin/moto_server",
         Kind::S3s => "bin/s3s-fs",
+        Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",
     });
     assert!(
         program.exists(),
