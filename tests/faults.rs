@@ -55,6 +55,7 @@ on_every_store!(
     ],
     s3: Store::Moto,
     azure: Store::Azurite,
+    gcs: Store::Gcs,
 );
 
 async fn a_store_that_is_missing_is_told_at_every_operation(kind: Store) {

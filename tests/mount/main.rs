@@ -31,4 +31,5 @@ mod repair;
 mod secrets;
 mod startup;
 mod store;
+mod stores;
 mod writers;

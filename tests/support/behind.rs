@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use atlasfs::artifact::{Format, RepoName, Stamp};
 use atlasfs::target::{
-    AzureLocation, Condition, Failure, Kind, Location, Role, S3Location, Target,
+    AzureLocation, Condition, Failure, GsLocation, Kind, Location, Role, S3Location, Target,
 };
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use super::azurite;
 use super::contract::{LIMIT, id, soon};
 use super::proxy::Proxy;
 use super::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
+use super::token;
 
 /// The variables that hold the keys of the S3 servers.
 pub const KEYS: [(&str, &str); 2] = [
@@ -30,10 +31,11 @@ pub const AZURE_KEYS: [(&str, &str); 2] = [
 ];
 
 /// Returns the variables that hold a server's keys.
-pub fn keys(kind: Store) -> [(&'static str, &'static str); 2] {
+pub fn keys(kind: Store) -> Vec<(&'static str, &'static str)> {
     match kind {
-        Store::Moto | Store::S3s => KEYS,
-        Store::Azurite => AZURE_KEYS,
+        Store::Moto | Store::S3s => KEYS.into(),
+        Store::Azurite => AZURE_KEYS.into(),
+        Store::Gcs => vec![("GOOGLE_APPLICATION_CREDENTIALS", token::key_file())],
     }
 }
 
@@ -44,7 +46,10 @@ pub fn target(bucket: &str, endpoint: String, env: &[(&str, &str)]) -> Target {
 
 /// Opens a bucket or container, prefix `pre`, at an endpoint of a kind of server.
 pub fn target_on(kind: Store, bucket: &str, endpoint: String, env: &[(&str, &str)]) -> Target {
-    open_at(&location_on(kind, bucket, endpoint), env)
+    let location = location_on(kind, bucket, endpoint.clone());
+    // Google's clients know no other way to be sent elsewhere.
+    let emulator = ("STORAGE_EMULATOR_HOST", &*endpoint);
+    open_at(&location, &[env, &[emulator]].concat())
 }
 
 /// Describes an S3 bucket, prefix `pre`, at an endpoint.
@@ -70,6 +75,12 @@ pub fn location_on(kind: Store, bucket: &str, endpoint: String) -> Location {
             domain: Some(endpoint.trim_start_matches("http://").into()),
             protocol: Some("http".into()),
             ..AzureLocation::default()
+        }),
+        Store::Gcs => Location::Gs(GsLocation {
+            url: format!("gs://{bucket}/pre"),
+            bucket: bucket.into(),
+            prefix: "pre".into(),
+            ..GsLocation::default()
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! Real servers of S3 and of Azure on free loopback ports, gone when the value that stands for them is dropped.
+//! Servers on free loopback ports, gone when the value that stands for them is dropped.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::azurite;
+use super::gcs::Gcs;
 use super::http::{self, Response};
 
 /// The access key that the servers accept.
@@ -38,18 +39,27 @@ pub enum Kind {
     S3s,
     /// azurite: Azure Blob Storage; checks signatures; right on conditions and races.
     Azurite,
+    /// The stand-in for Google Cloud Storage, which is no process.
+    Gcs,
 }
 
 /// A running server. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
-    child: Child,
+    running: Running,
     addr: SocketAddr,
     data: tempfile::TempDir,
 }
 
-static SHARED: [Mutex<Weak<Server>>; 3] = [const { Mutex::new(Weak::new()) }; 3];
+/// What runs.
+#[derive(Debug)]
+enum Running {
+    Process(Child),
+    Here(Gcs),
+}
+
+static SHARED: [Mutex<Weak<Server>>; 4] = [const { Mutex::new(Weak::new()) }; 4];
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
@@ -58,10 +68,20 @@ impl Server {
         // Between finding a free port and the server taking it someone else may have taken it.
         for _ in 0..5 {
             let data = tempfile::tempdir().expect("a temporary folder");
-            let addr = free_port();
+            let (running, addr) = match kind {
+                Kind::Gcs => {
+                    let gcs = Gcs::start();
+                    let addr = gcs.addr();
+                    (Running::Here(gcs), addr)
+                }
+                _ => {
+                    let addr = free_port();
+                    (Running::Process(spawn(kind, addr, &data)), addr)
+                }
+            };
             let mut server = Self {
                 kind,
-                child: spawn(kind, addr, &data),
+                running,
                 addr,
                 data,
             };
@@ -84,6 +104,11 @@ impl Server {
         })
     }
 
+    /// Returns which server it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -96,7 +121,17 @@ impl Server {
 
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.running {
+            Running::Process(child) => child.id(),
+            Running::Here(_) => panic!("{:?} is no process", self.kind),
+        }
+    }
+
+    fn gcs(&self) -> &Gcs {
+        match &self.running {
+            Running::Here(gcs) => gcs,
+            Running::Process(_) => panic!("{:?} is a process", self.kind),
+        }
     }
 
     /// Makes a bucket, or container, with a name that no other test uses.
@@ -109,6 +144,7 @@ impl Server {
             }
             Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
             Kind::Azurite => azurite::create(self.addr, &name),
+            Kind::Gcs => self.gcs().create(&name),
         }
         name
     }
@@ -132,6 +168,7 @@ impl Server {
                     .map_err(|error| error.to_string())
             }
             Kind::Azurite => azurite::put(self.addr, bucket, key, content),
+            Kind::Gcs => self.gcs().put(bucket, key, content),
         }
     }
 
@@ -145,6 +182,7 @@ impl Server {
             }
             Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
             Kind::Azurite => azurite::get(self.addr, bucket, key),
+            Kind::Gcs => self.gcs().get(bucket, key),
         }
     }
 
@@ -160,6 +198,7 @@ impl Server {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
             }
             Kind::Azurite => azurite::delete(self.addr, bucket, key),
+            Kind::Gcs => self.gcs().delete(bucket, key),
         }
     }
 
@@ -209,14 +248,16 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
+        let pid = Pid::from_raw(self.pid().try_into().expect("a process id"));
         kill(pid, signal).expect("our own child");
     }
 
     fn wait_until_up(&mut self) -> bool {
         let patience = Instant::now() + Duration::from_secs(60);
         while Instant::now() < patience {
-            if let Ok(Some(_)) = self.child.try_wait() {
+            if let Running::Process(child) = &mut self.running
+                && let Ok(Some(_)) = child.try_wait()
+            {
                 return false;
             }
             if http::request(self.addr, "GET", "/", &[], b"").is_ok() {
@@ -230,9 +271,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGKILL ends a frozen process too.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Running::Process(child) = &mut self.running {
+            // SIGKILL ends a frozen process too.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -251,6 +294,7 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
             .args(["--host", "127.0.0.1", "--port", &port])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(data.path().join(ROOT)),
+        Kind::Gcs => panic!("the stand-in for GCS is no process"),
         Kind::Azurite => command
             .args(["--blobHost", "127.0.0.1", "--blobPort", &port])
             .args([
@@ -280,6 +324,7 @@ fn tool(kind: Kind) -> PathBuf {
     let program = tools.join(match kind {
         Kind::Moto => "moto/bin/moto_server",
         Kind::S3s => "bin/s3s-fs",
+        Kind::Gcs => panic!("the stand-in for GCS is no tool"),
         Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",
     });
     assert!(

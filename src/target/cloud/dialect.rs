@@ -12,7 +12,6 @@ pub(super) enum Dialect {
     /// Conditions by ETag; metadata names are identifiers; no name ends with a dot.
     Azure,
     /// Conditions by generation.
-    #[cfg_attr(not(test), expect(dead_code, reason = "gs:// has no driver yet"))]
     Gcs,
 }
 

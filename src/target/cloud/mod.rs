@@ -6,6 +6,7 @@ mod azure_credentials;
 mod dialect;
 mod exchange;
 mod failure;
+mod gcs;
 mod listing;
 mod opening;
 mod remove;
@@ -16,9 +17,12 @@ mod xml;
 #[cfg(test)]
 mod azure_tests;
 #[cfg(test)]
+mod gcs_tests;
+#[cfg(test)]
 mod s3_tests;
 
 pub(super) use azure::open as open_azure;
+pub(super) use gcs::open as open_gcs;
 pub(super) use s3::open as open_s3;
 
 use std::fmt;
