@@ -12,6 +12,7 @@ mod support;
 
 use std::time::Duration;
 
+use atlasfs::artifact::RepoName;
 use atlasfs::target::Kind;
 use object_store::signer::Signer;
 use support::azurite;
@@ -39,6 +40,28 @@ async fn the_stamp_travels_under_names_that_azure_takes() {
     ] {
         assert!(headers.contains(header), "{header} not in {headers}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_is_whole_beyond_the_five_thousand_names_of_a_page() {
+    let behind = Behind::on(Store::Azurite).await;
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let behind = &behind;
+            scope.spawn(move || {
+                for n in (part..5_010).step_by(4) {
+                    let key = format!("pre/app/plans/{n:05}");
+                    behind.server.inject(&behind.bucket, &key, b"x").unwrap();
+                }
+            });
+        }
+    });
+    let app = RepoName::parse("app").unwrap();
+    let listing = behind.target.list(&app, soon()).await.unwrap();
+    assert_eq!(listing.items.len(), 5_011);
+    assert!(listing.items.values().all(|item| item.token.is_some()));
+    assert_eq!(behind.proxy.count("GET", "comp=list"), 2);
+    assert_eq!(behind.proxy.count("GET", "marker="), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

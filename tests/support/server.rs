@@ -1,8 +1,9 @@
 //! Servers on free loopback ports, gone when the value that stands for them is dropped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -65,6 +66,10 @@ static BUCKETS: AtomicU32 = AtomicU32::new(0);
 impl Server {
     /// Starts a server of the test's own.
     pub fn start(kind: Kind) -> Self {
+        Self::start_with(kind, &[])
+    }
+
+    fn start_with(kind: Kind, more: &[&OsStr]) -> Self {
         // Between finding a free port and the server taking it someone else may have taken it.
         for _ in 0..5 {
             let data = tempfile::tempdir().expect("a temporary folder");
@@ -76,7 +81,7 @@ impl Server {
                 }
                 _ => {
                     let addr = free_port();
-                    (Running::Process(spawn(kind, addr, &data)), addr)
+                    (Running::Process(spawn(kind, addr, &data, more)), addr)
                 }
             };
             let mut server = Self {
@@ -85,11 +90,23 @@ impl Server {
                 addr,
                 data,
             };
-            if server.wait_until_up() {
+            // Who speaks TLS answers no plain request.
+            if server.wait_until_up(more.is_empty()) {
                 return server;
             }
         }
         panic!("{kind:?} does not start");
+    }
+
+    /// Starts azurite with TLS, with a certificate and key from files.
+    pub fn with_tls(certificate: &Path, key: &Path) -> Self {
+        let more = [
+            OsStr::new("--cert"),
+            certificate.as_os_str(),
+            OsStr::new("--key"),
+            key.as_os_str(),
+        ];
+        Self::start_with(Kind::Azurite, &more)
     }
 
     /// Returns a server that the tests running now share; it ends with the last of them.
@@ -252,7 +269,7 @@ impl Server {
         kill(pid, signal).expect("our own child");
     }
 
-    fn wait_until_up(&mut self) -> bool {
+    fn wait_until_up(&mut self, plain: bool) -> bool {
         let patience = Instant::now() + Duration::from_secs(60);
         while Instant::now() < patience {
             if let Running::Process(child) = &mut self.running
@@ -260,7 +277,11 @@ impl Server {
             {
                 return false;
             }
-            if http::request(self.addr, "GET", "/", &[], b"").is_ok() {
+            let up = match plain {
+                true => http::request(self.addr, "GET", "/", &[], b"").is_ok(),
+                false => TcpStream::connect(self.addr).is_ok(),
+            };
+            if up {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -285,7 +306,7 @@ fn free_port() -> SocketAddr {
         .expect("a free port")
 }
 
-fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
+fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]) -> Child {
     let (program, port) = (tool(kind), addr.port().to_string());
     let mut command = Command::new(&program);
     match kind {
@@ -308,6 +329,7 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
     std::fs::create_dir(data.path().join(ROOT)).expect("a folder");
     let log = File::create(data.path().join("log")).expect("a log");
     command
+        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)

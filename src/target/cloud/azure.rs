@@ -6,7 +6,9 @@ use url::Url;
 
 use super::azure_credentials::{Found, find};
 use super::dialect::Dialect;
-use super::opening::{Env, Refusal, connector, invalid, is_word, opened, options, refuse, set};
+use super::opening::{
+    Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
+};
 use super::remove::AzureRemove;
 use super::{CloudDriver, retries};
 use crate::target::{AzureLocation, Failure};
@@ -32,7 +34,7 @@ pub(in crate::target) fn open(
             .with_retry(retries())
             .with_http_connector(connector(&service))
             .with_client_options(options(&service));
-        let store = found.credentials.give(builder).build().map_err(invalid)?;
+        let store = found.credentials.give(builder).build().map_err(unbuilt)?;
         let mut container = service.clone();
         if let Ok(mut segments) = container.path_segments_mut() {
             segments.pop_if_empty().push(&location.container);
@@ -40,7 +42,7 @@ pub(in crate::target) fn open(
         let remover = AzureRemove {
             client: connector(&service)
                 .connect(&options(&service))
-                .map_err(invalid)?,
+                .map_err(unbuilt)?,
             credentials: store.credentials().clone(),
             account: found.account,
             container,

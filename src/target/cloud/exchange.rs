@@ -32,6 +32,8 @@ const ERROR_BYTES: usize = 64 << 10;
 /// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
 /// with every byte escaped.
 const PAGE_BYTES: usize = 16 << 20;
+/// Who it is that fails when there can be no client.
+pub(super) const CLIENT: &str = "http client";
 /// What object_store gets of a page that is read here: nothing, in every provider's format.
 const NOTHING: &[u8] = b"<Page><Blobs></Blobs></Page>";
 
@@ -120,7 +122,7 @@ impl HttpConnector for Connector {
             .https_only(http.as_deref() != Some("true"))
             .build()
             .map_err(|error| StoreError::Generic {
-                store: "http client",
+                store: CLIENT,
                 source: Box::new(error),
             })?;
         Ok(HttpClient::new(Observer {

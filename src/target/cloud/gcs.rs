@@ -11,7 +11,8 @@ use url::Url;
 
 use super::dialect::Dialect;
 use super::opening::{
-    Env, Refusal, connector, denied, invalid, is_word, opened, options, refuse, set,
+    Env, Refusal, connector, denied, invalid, is_of_client, is_word, opened, options, refuse, set,
+    unbuilt,
 };
 use super::{CloudDriver, retries};
 use crate::target::{Failure, GsLocation};
@@ -55,10 +56,13 @@ pub(in crate::target) fn open(location: &GsLocation, env: Env<'_>) -> Result<Clo
             Found::User { path, .. } => builder.with_application_credentials(path),
             Found::Metadata => builder,
         };
-        let store = builder.build().map_err(|_| {
-            // Its reason may quote the file.
-            denied("the private_key of the credentials file can't be read")
-        })?;
+        let store = builder
+            .build()
+            .map_err(|error| match is_of_client(&error) {
+                true => unbuilt(error),
+                // The reason may quote the file.
+                false => denied("the private_key of the credentials file can't be read"),
+            })?;
         let (prefix, url) = (&location.prefix, &location.url);
         Ok(CloudDriver::new(store, Dialect::Gcs, prefix, url))
     })

@@ -1,10 +1,10 @@
 //! What opening a store shares among the providers: refusals, variables, and the client's options.
 
-use object_store::ClientOptions;
+use object_store::{ClientOptions, Error as StoreError};
 use url::{Host, Url};
 
 use super::CloudDriver;
-use super::exchange::Connector;
+use super::exchange::{CLIENT, Connector, innermost};
 use crate::target::{Failure, Kind};
 
 /// Looks up environment variables.
@@ -41,6 +41,23 @@ pub(super) fn denied(why: impl ToString) -> Refusal {
 /// Refuses what can never work as it is written.
 pub(super) fn refuse<T>(why: &str) -> Result<T, Refusal> {
     Err(invalid(why))
+}
+
+/// Tells whether it is the HTTP client that can't be made.
+pub(super) fn is_of_client(error: &StoreError) -> bool {
+    matches!(error, StoreError::Generic { store, .. } if *store == CLIENT)
+}
+
+/// Refuses what can't be built.
+pub(super) fn unbuilt(error: StoreError) -> Refusal {
+    let why = innermost(&error);
+    match is_of_client(&error) {
+        true => invalid(format!(
+            "there can be no https ({why}): install ca-certificates, or name a file of \
+             certificates with SSL_CERT_FILE"
+        )),
+        false => invalid(why),
+    }
 }
 
 /// Returns a variable that is set to something.

@@ -7,7 +7,7 @@ use url::{Host, Url};
 use super::dialect::Dialect;
 use super::opening::{
     Env, Refusal, connector, denied, invalid, is_loopback, is_word, opened, options, refuse,
-    secret, set,
+    secret, set, unbuilt,
 };
 use super::{CloudDriver, retries};
 use crate::target::{Failure, S3Location};
@@ -38,7 +38,7 @@ pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<Clo
             .with_client_options(options(&url));
         let builder = encryption(builder, location)?;
         let builder = credentials(builder, location, env)?;
-        let store = builder.build().map_err(invalid)?;
+        let store = builder.build().map_err(unbuilt)?;
         let (prefix, url) = (&location.prefix, &location.url);
         Ok(CloudDriver::new(store, Dialect::S3, prefix, url))
     })
