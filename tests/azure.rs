@@ -16,7 +16,7 @@ use atlasfs::artifact::RepoName;
 use atlasfs::target::Kind;
 use object_store::signer::Signer;
 use support::azurite;
-use support::behind::{Behind, all_are, location_on, open_at, put, target_on};
+use support::behind::{Behind, all_are, every_operation, location_on, open_at, put, target_on};
 use support::contract::{LIMIT, id, soon};
 use support::proxy::{Fault, Proxy};
 use support::server::{Kind as Store, Server};
@@ -121,6 +121,26 @@ async fn a_sas_allows_what_it_was_signed_for_and_is_never_shown() {
         assert_eq!(failure.kind, Kind::Denied, "{failure}");
         assert!(!failure.reason.contains(&*signature), "{failure}");
         assert!(!failure.reason.contains("sig="), "{failure}");
+    }
+    // The signature is in the URL, which errors of every layer like to quote.
+    for fault in [
+        Fault::Refuse,
+        Fault::Reset,
+        Fault::LoseReply,
+        Fault::CutBody,
+        Fault::Status(500, None),
+        Fault::Body(200, "<html>log in</html>"),
+        Fault::Redirect("http://127.0.0.1:9/".into()),
+    ] {
+        behind.proxy.set(fault);
+        for (name, failure) in every_operation(&target, Duration::from_secs(10)).await {
+            let shown = failure.map(|failure| format!("{failure:?}"));
+            let shown = shown.unwrap_or_default();
+            assert!(
+                !shown.contains("sig=") && !shown.contains(&*signature),
+                "{name}: {shown}"
+            );
+        }
     }
 }
 

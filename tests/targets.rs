@@ -109,10 +109,10 @@ macro_rules! contract {
 }
 
 contract!(a_folder, file());
-contract!(moto, cloud(Kind::Moto, "team \u{e9}+x/pre.fix"));
+contract!(moto, cloud(Kind::Moto, "50% \u{e9}+x/pre.fix"));
 contract!(moto_without_a_prefix, cloud(Kind::Moto, ""));
 contract!(s3s_fs, cloud(Kind::S3s, "some/prefix"));
-contract!(azurite_blob, cloud(Kind::Azurite, "team \u{e9}+x/pre.fix"));
+contract!(azurite_blob, cloud(Kind::Azurite, "50% \u{e9}+x/pre.fix"));
 contract!(azurite_without_a_prefix, cloud(Kind::Azurite, ""));
-contract!(gcs_stand_in, cloud(Kind::Gcs, "team \u{e9}+x/pre.fix"));
+contract!(gcs_stand_in, cloud(Kind::Gcs, "50% \u{e9}+x/pre.fix"));
 contract!(gcs_stand_in_without_a_prefix, cloud(Kind::Gcs, ""));

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use super::contention::exactly_one_of_many_writers_wins;
 use super::home::Home;
 use super::mounted::Mounted;
 use super::program::{bash, run, until};
@@ -97,6 +98,22 @@ fn a_push_reaches_every_providers_store_and_each_serves_it_when_those_before_are
         ] {
             assert!(!log.contains(secret), "{name}: {log}");
         }
+    }
+}
+
+#[test]
+fn of_many_writers_on_two_mounts_exactly_one_wins_on_azure_and_on_gcs() {
+    for kind in [Kind::Azurite, Kind::Gcs] {
+        let home = Home::new();
+        let stores = [Store::bucket(kind), Store::folder(&home, "backup")];
+        let mounts = ["mnt", "mnt-2"].map(|name| {
+            let mut command = home.mounting(name, flags(&stores));
+            command
+                .envs(keys(Kind::Gcs))
+                .env("STORAGE_EMULATOR_HOST", Server::shared(kind).endpoint());
+            home.mount_by(name, &mut command).0
+        });
+        exactly_one_of_many_writers_wins(&home, &stores, &[&mounts[0], &mounts[1]]);
     }
 }
 
