@@ -1,4 +1,4 @@
-//! What the S3 driver makes of a store that fails, on real servers behind a proxy that breaks
+//! What each driver makes of a store that fails, on real servers behind a proxy that breaks
 //! things: the verdict, the deadline, and what the message says and hides.
 #![allow(
     clippy::unwrap_used,
@@ -14,18 +14,59 @@ use std::time::Duration;
 
 use atlasfs::artifact::RepoName;
 use atlasfs::target::{Condition, Kind};
-use support::behind::{Behind, KEYS, all_are, every_operation, put, put_if, target};
+use support::behind::{
+    AZURE_KEYS, Behind, KEYS, all_are, every_operation, keys, put, put_if, target, target_on,
+};
 use support::contract::{LIMIT, id, soon};
 use support::proxy::Fault;
 use support::server::{Kind as Store, Server};
 use tokio::time::Instant;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_is_missing_is_a_missing_store_at_every_operation() {
-    let server = Server::shared(Store::Moto);
-    let missing = target("no-such-bucket", server.endpoint(), &KEYS);
+/// Makes a test of each of these on each kind of server.
+macro_rules! on_every_store {
+    ([$($test:ident),* $(,)?], $($store:ident: $kind:expr),* $(,)?) => {
+        on_every_store!(@each [$($test),*] [$($store: $kind),*]);
+    };
+    (@each $tests:tt [$($store:ident: $kind:expr),*]) => {
+        $(on_every_store!(@one $tests $store $kind);)*
+    };
+    (@one [$($test:ident),*] $store:ident $kind:expr) => {
+        mod $store {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test($kind).await;
+            })*
+        }
+    };
+}
+
+on_every_store!(
+    [
+        a_store_that_is_missing_is_told_at_every_operation,
+        each_status_has_its_kind_at_every_operation,
+        no_complete_reply_is_an_outage_at_every_operation,
+        a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost,
+        a_changed_byte_is_corrupt,
+        every_operation_ends_at_its_deadline_when_the_store_hangs,
+        one_bad_moment_is_tried_again_once_and_quickly,
+        a_conditional_put_whose_reply_is_lost_is_recognised_as_done,
+        what_is_not_there_is_deleted_already_and_a_request_is_one,
+    ],
+    s3: Store::Moto,
+    azure: Store::Azurite,
+    gcs: Store::Gcs,
+);
+
+async fn a_store_that_is_missing_is_told_at_every_operation(kind: Store) {
+    let server = Server::shared(kind);
+    let missing = target_on(kind, "no-such-bucket", server.endpoint(), &keys(kind));
     all_are(&missing, Kind::StoreMissing).await;
-    // s3s-fs calls it a missing key when it is asked for one, and makes it when it is written to.
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3s_fs_has_a_missing_bucket_when_it_is_probed() {
+    // It calls it a missing key when it is asked for one, and makes it when it is written to.
     let server = Server::shared(Store::S3s);
     let missing = target("no-such-bucket", server.endpoint(), &KEYS);
     let failure = missing.probe(soon()).await.unwrap_err();
@@ -41,11 +82,30 @@ async fn wrong_credentials_are_denied_at_every_operation() {
     let s3s = Server::shared(Store::S3s);
     let wrong = [KEYS[0], ("AWS_SECRET_ACCESS_KEY", "wrong")];
     all_are(&target(&s3s.bucket(), s3s.endpoint(), &wrong), Kind::Denied).await;
+    let azurite = Server::shared(Store::Azurite);
+    let (bucket, endpoint) = (azurite.bucket(), azurite.endpoint());
+    let wrong = [AZURE_KEYS[0], ("AZURE_STORAGE_KEY", "d3Jvbmc=")];
+    let target = target_on(Store::Azurite, &bucket, endpoint, &wrong);
+    all_are(&target, Kind::Denied).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_status_has_its_kind_at_every_operation() {
-    let behind = Behind::new().await;
+async fn what_is_not_there_is_deleted_already_and_a_request_is_one(kind: Store) {
+    let behind = Behind::on(kind).await;
+    let (target, app) = (&behind.target, RepoName::parse("app").unwrap());
+    target.delete(&id("app/plans/none"), soon()).await.unwrap();
+    target.list(&app, soon()).await.unwrap();
+    target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
+    put(target, "app/schema", "x", 2).await.unwrap();
+    target.delete(&id("app/schema"), soon()).await.unwrap();
+    let methods: Vec<_> = behind.proxy.requests();
+    let methods: Vec<&str> = methods.iter().map(|request| &*request.method).collect();
+    assert_eq!(methods, ["DELETE", "GET", "GET", "PUT", "DELETE"]);
+    let gone = target.get(&id("app/schema"), LIMIT, soon()).await;
+    assert_eq!(gone.unwrap_err().kind, Kind::NotFound);
+}
+
+async fn each_status_has_its_kind_at_every_operation(kind: Store) {
+    let behind = Behind::on(kind).await;
     for (status, code, kind) in [
         (401, None, Kind::Denied),
         (403, Some("AccessDenied"), Kind::Denied),
@@ -100,9 +160,8 @@ async fn each_status_has_its_kind_at_every_operation() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_complete_reply_is_an_outage_at_every_operation() {
-    let behind = Behind::new().await;
+async fn no_complete_reply_is_an_outage_at_every_operation(kind: Store) {
+    let behind = Behind::on(kind).await;
     for fault in [Fault::Refuse, Fault::Reset, Fault::LoseReply] {
         behind.proxy.set(fault);
         all_are(&behind.target, Kind::Unreachable).await;
@@ -119,9 +178,8 @@ async fn no_complete_reply_is_an_outage_at_every_operation() {
     assert_eq!(listed.unwrap_err().kind, Kind::Unreachable);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost() {
-    let behind = Behind::new().await;
+async fn a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost(kind: Store) {
+    let behind = Behind::on(kind).await;
     let read = || async {
         let got = behind.target.get(&id("app/plans/p1"), LIMIT, soon()).await;
         got.unwrap_err().kind
@@ -131,28 +189,16 @@ async fn a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost() {
     assert_eq!(read().await, Kind::Unreachable);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_changed_byte_is_corrupt() {
-    let behind = Behind::new().await;
+async fn a_changed_byte_is_corrupt(kind: Store) {
+    let behind = Behind::on(kind).await;
     behind.proxy.set(Fault::CorruptBody);
     let got = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
     assert_eq!(got.unwrap_err().kind, Kind::Corrupt);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_operation_ends_at_its_deadline_when_the_store_hangs_and_works_when_it_goes_on() {
+async fn every_operation_ends_at_its_deadline_when_the_store_hangs(kind: Store) {
     let deadline = Duration::from_millis(300);
-    let server = Server::start(Store::Moto);
-    let frozen = target(&server.bucket(), server.endpoint(), &KEYS);
-    put(&frozen, "app/schema", "x", 1).await.unwrap();
-    server.freeze();
-    for (name, failure) in every_operation(&frozen, deadline).await {
-        assert_eq!(failure.unwrap().kind, Kind::Unreachable, "{name}");
-    }
-    server.thaw();
-    put(&frozen, "app/plans/p1", "x", 3).await.unwrap();
-
-    let behind = Behind::new().await;
+    let behind = Behind::on(kind).await;
     for fault in [
         Fault::Hang,
         Fault::Delay(Duration::from_secs(5)),
@@ -167,13 +213,13 @@ async fn every_operation_ends_at_its_deadline_when_the_store_hangs_and_works_whe
     put(&behind.target, "app/schema", "again", 5).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_bad_moment_is_tried_again_once_and_quickly() {
+async fn one_bad_moment_is_tried_again_once_and_quickly(kind: Store) {
     let Behind {
         target,
         proxy,
         server: _server,
-    } = Behind::new().await;
+        ..
+    } = Behind::on(kind).await;
     let start = Instant::now();
     for status in [500, 503, 429] {
         proxy.set(Fault::FailFirst(1, status));
@@ -190,17 +236,17 @@ async fn one_bad_moment_is_tried_again_once_and_quickly() {
         assert_eq!(failure.kind, Kind::Busy);
     }
     assert!(start.elapsed() < Duration::from_secs(3));
-    assert_eq!(proxy.count("GET", "app/schema"), 3 * 4);
-    assert_eq!(proxy.count("PUT", "app/schema"), 3 * 2);
+    assert_eq!(proxy.count("GET", "schema"), 3 * 4);
+    assert_eq!(proxy.count("PUT", "schema"), 3 * 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done() {
+async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done(kind: Store) {
     let Behind {
         target,
         proxy,
         server: _server,
-    } = Behind::new().await;
+        ..
+    } = Behind::on(kind).await;
     proxy.set_for(&["PUT"], Fault::LoseReply);
     put_if(&target, "app/plans/p1", "one", 2, &Condition::Absent)
         .await
@@ -228,4 +274,20 @@ async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done() {
     proxy.set_for(&["PUT"], Fault::Reset);
     let lost = put_if(&target, "app/plans/p2", "x", 5, &Condition::Absent).await;
     assert_eq!(lost.unwrap_err().kind, Kind::Unreachable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_ends_at_its_deadline_while_the_server_is_frozen_and_works_afterwards() {
+    for kind in [Store::Moto, Store::Azurite] {
+        let deadline = Duration::from_millis(300);
+        let server = Server::start(kind);
+        let frozen = target_on(kind, &server.bucket(), server.endpoint(), &keys(kind));
+        put(&frozen, "app/schema", "x", 1).await.unwrap();
+        server.freeze();
+        for (name, failure) in every_operation(&frozen, deadline).await {
+            assert_eq!(failure.unwrap().kind, Kind::Unreachable, "{name}");
+        }
+        server.thaw();
+        put(&frozen, "app/plans/p1", "x", 3).await.unwrap();
+    }
 }

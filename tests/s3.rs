@@ -141,6 +141,7 @@ async fn one_listing_is_one_request_and_one_read_is_one() {
         target,
         proxy,
         server: _server,
+        ..
     } = Behind::new().await;
     target
         .list(&RepoName::parse("app").unwrap(), soon())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cloud::open_s3;
+use super::cloud::{CloudDriver, open_azure, open_gcs, open_s3};
 use super::file::FileDriver;
 use super::stand_in::StandIn;
 use super::{Driver, Failure, Kind, Location};
@@ -30,28 +30,33 @@ pub(super) fn build(
     location: &Location,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Opened, Failure> {
-    let not_yet = |what: &str| {
-        Err(Failure::new(
-            Kind::Invalid,
-            format!("cannot open {location}: {what}"),
-        ))
-    };
     match location {
         Location::File(location) => {
             let (driver, found) = FileDriver::open(location);
             Ok((Arc::new(driver), found))
         }
-        Location::S3(location) => match open_s3(location, env) {
-            Ok(driver) => Ok((Arc::new(driver), Ok(()))),
-            Err(failure) if failure.kind == Kind::Denied => {
-                let found = Err(failure.clone());
-                Ok((Arc::new(StandIn::denied(failure)), found))
-            }
-            Err(failure) => Err(failure),
-        },
-        Location::Gs(_) => not_yet("gs:// is not there yet; file:// and s3:// are"),
-        Location::Azure(_) => not_yet("azblob:// is not there yet; file:// and s3:// are"),
-        Location::Oci(_) => not_yet("oci:// is not there yet; file:// and s3:// are"),
+        Location::S3(location) => cloud(open_s3(location, env)),
+        Location::Gs(location) => cloud(open_gcs(location, env)),
+        Location::Azure(location) => cloud(open_azure(location, env)),
+        Location::Oci(_) => Err(Failure::new(
+            Kind::Invalid,
+            format!(
+                "cannot open {location}: oci:// is not there yet; file://, s3://, gs:// and \
+                 azblob:// are"
+            ),
+        )),
         Location::AtlasCloud => Ok((Arc::new(StandIn::for_atlas_cloud()), Ok(()))),
+    }
+}
+
+/// A cloud store without credentials is a target all the same: the others still serve.
+fn cloud(opened: Result<CloudDriver, Failure>) -> Result<Opened, Failure> {
+    match opened {
+        Ok(driver) => Ok((Arc::new(driver), Ok(()))),
+        Err(failure) if failure.kind == Kind::Denied => {
+            let found = Err(failure.clone());
+            Ok((Arc::new(StandIn::denied(failure)), found))
+        }
+        Err(failure) => Err(failure),
     }
 }

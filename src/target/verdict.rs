@@ -100,10 +100,30 @@ impl Kind {
             (_, Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"), _) => {
                 Kind::StoreMissing
             }
-            // Credentials that are wrong or over, which S3 answers with a 400.
-            (400, Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"), _) => {
-                Kind::Denied
-            }
+            // Credentials that are wrong or over, which S3 and Azure answer with a 400.
+            (
+                400,
+                Some(
+                    "ExpiredToken"
+                    | "InvalidToken"
+                    | "TokenRefreshRequired"
+                    | "InvalidAuthenticationInfo",
+                ),
+                _,
+            ) => Kind::Denied,
+            // What Azure doesn't allow, whatever the content is: no conflict with anybody.
+            (
+                409 | 412,
+                Some(
+                    "PublicAccessNotPermitted"
+                    | "ContainerDisabled"
+                    | "BlobImmutableDueToPolicy"
+                    | "LeaseIdMissing",
+                ),
+                _,
+            ) => Kind::Denied,
+            // A page or append blob was put there by somebody else.
+            (409, Some("InvalidBlobType"), _) => Kind::Invalid,
             // S3 says with a 400 that the request came too slowly, or not as it was sent.
             (400, Some("RequestTimeout"), _) => Kind::Busy,
             (400, Some("XAmzContentSHA256Mismatch" | "BadDigest" | "IncompleteBody"), _) => {
@@ -287,6 +307,48 @@ mod tests {
                 Some("ContainerNotFound"),
                 Asked::Write,
                 Kind::StoreMissing,
+            ),
+            (
+                409,
+                Some("ContainerBeingDeleted"),
+                Asked::WriteIf,
+                Kind::StoreMissing,
+            ),
+            (403, Some("AuthenticationFailed"), Asked::List, Kind::Denied),
+            (
+                403,
+                Some("AuthorizationFailure"),
+                Asked::Write,
+                Kind::Denied,
+            ),
+            (404, Some("BlobNotFound"), Asked::Read, Kind::NotFound),
+            (503, Some("ServerBusy"), Asked::Read, Kind::Busy),
+            (412, Some("ConditionNotMet"), Asked::WriteIf, Kind::Conflict),
+            (
+                409,
+                Some("BlobAlreadyExists"),
+                Asked::WriteIf,
+                Kind::Conflict,
+            ),
+            (
+                409,
+                Some("BlobImmutableDueToPolicy"),
+                Asked::WriteIf,
+                Kind::Denied,
+            ),
+            (412, Some("LeaseIdMissing"), Asked::Write, Kind::Denied),
+            (
+                409,
+                Some("PublicAccessNotPermitted"),
+                Asked::Read,
+                Kind::Denied,
+            ),
+            (409, Some("InvalidBlobType"), Asked::WriteIf, Kind::Invalid),
+            (
+                400,
+                Some("InvalidAuthenticationInfo"),
+                Asked::Read,
+                Kind::Denied,
             ),
             (408, None, Asked::Read, Kind::Busy),
             (429, None, Asked::Read, Kind::Busy),

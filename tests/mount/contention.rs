@@ -119,8 +119,10 @@ except OSError as error:
     sys.exit(error.errno)
 "#;
 
+/// Lets writers that all have the artifact open close it at once, in rounds, and demands that one
+/// close succeeds in each.
 #[track_caller]
-fn exactly_one_of_many_writers_wins(home: &Home, stores: &[Store], mounts: &[&Mounted]) {
+pub fn exactly_one_of_many_writers_wins(home: &Home, stores: &[Store], mounts: &[&Mounted]) {
     const WRITERS: usize = 6;
     let first = mounts[0];
     std::fs::create_dir(first.path("app")).unwrap();

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::mounted::{Mounted, end_all_below};
 use super::program::{Ran, run};
-use super::support::behind::KEYS;
+use super::support::behind::{AZURE_KEYS, KEYS};
 
 /// The program.
 pub const ATLASFS: &str = env!("CARGO_BIN_EXE_atlasfs");
@@ -99,7 +99,8 @@ impl Home {
             .env("NO_COLOR", "1")
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_REGION", "us-east-1")
-            .envs(KEYS);
+            .envs(KEYS)
+            .envs(AZURE_KEYS);
         for variable in ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"] {
             command.env(variable, NOWHERE);
         }

@@ -38,6 +38,7 @@ mod scratch;
 mod secrets;
 mod startup;
 mod store;
+mod stores;
 mod tools;
 mod torn;
 mod writers;

@@ -52,10 +52,21 @@ impl Store {
         match self {
             Self::Folder(path) => format!("file://{}", path.display()),
             Self::Bucket {
-                bucket, endpoint, ..
-            } => format!(
-                "s3://{bucket}/{PREFIX}?region=us-east-1&use_path_style=true&endpoint={endpoint}"
-            ),
+                bucket,
+                endpoint,
+                server,
+            } => match server.kind() {
+                Kind::Moto | Kind::S3s => format!(
+                    "s3://{bucket}/{PREFIX}?region=us-east-1&use_path_style=true&\
+                     endpoint={endpoint}"
+                ),
+                Kind::Azurite => format!(
+                    "azblob://{bucket}/{PREFIX}?protocol=http&domain={}",
+                    endpoint.trim_start_matches("http://")
+                ),
+                // Where it is, STORAGE_EMULATOR_HOST tells.
+                Kind::Gcs => format!("gs://{bucket}/{PREFIX}"),
+            },
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Subject {
     pub atomic: bool,
     /// The longest plan name that the store can hold.
     pub longest: usize,
+    /// Whether a name may end with a dot.
+    pub ends_with_dots: bool,
     /// Whatever must live as long as the target.
     pub keep: Box<dyn std::any::Any + Send + Sync>,
 }
@@ -150,6 +152,11 @@ pub async fn names_with_every_allowed_character_are_listed_as_they_are(subject: 
     names.extend(["a..b", "a.", "x%", "schema", "plans"].map(String::from));
     names.push("n".repeat(subject.longest));
     names.retain(|name| PlanName::parse(name).is_ok());
+    if !subject.ends_with_dots {
+        let refused = subject.put_if("app/plans/a.", b"x", 1, &Condition::None);
+        assert_eq!(refused.await.unwrap_err().kind, Kind::Invalid);
+        names.retain(|name| !name.ends_with('.'));
+    }
     for name in &names {
         subject
             .put(&format!("My-App_1.x/plans/{name}"), name.as_bytes(), 1)

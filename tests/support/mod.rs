@@ -5,9 +5,13 @@
 //! the test, with the name of the script that installs it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod azurite;
 pub mod behind;
 pub mod contract;
 pub mod fault;
+pub mod gcs;
 pub mod http;
 pub mod proxy;
+pub mod serve;
 pub mod server;
+pub mod token;

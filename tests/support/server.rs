@@ -1,8 +1,9 @@
-//! Real S3 servers on free loopback ports, gone when the value that stands for them is dropped.
+//! Servers on free loopback ports, gone when the value that stands for them is dropped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::azurite;
+use super::gcs::Gcs;
 use super::http::{self, Response};
 
 /// The access key that the servers accept.
@@ -35,38 +38,75 @@ pub enum Kind {
     Moto,
     /// s3s-fs: checks signatures; keeps its data in a folder, one directory a bucket.
     S3s,
+    /// azurite: Azure Blob Storage; checks signatures; right on conditions and races.
+    Azurite,
+    /// The stand-in for Google Cloud Storage, which is no process.
+    Gcs,
 }
 
 /// A running server. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
-    child: Child,
+    running: Running,
     addr: SocketAddr,
     data: tempfile::TempDir,
 }
 
-static SHARED: [Mutex<Weak<Server>>; 2] = [const { Mutex::new(Weak::new()) }; 2];
+/// What runs.
+#[derive(Debug)]
+enum Running {
+    Process(Child),
+    Here(Gcs),
+}
+
+static SHARED: [Mutex<Weak<Server>>; 4] = [const { Mutex::new(Weak::new()) }; 4];
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
     /// Starts a server of the test's own.
     pub fn start(kind: Kind) -> Self {
+        Self::start_with(kind, &[])
+    }
+
+    fn start_with(kind: Kind, more: &[&OsStr]) -> Self {
         // Between finding a free port and the server taking it someone else may have taken it.
         for _ in 0..5 {
             let data = tempfile::tempdir().expect("a temporary folder");
-            let addr = free_port();
+            let (running, addr) = match kind {
+                Kind::Gcs => {
+                    let gcs = Gcs::start();
+                    let addr = gcs.addr();
+                    (Running::Here(gcs), addr)
+                }
+                _ => {
+                    let addr = free_port();
+                    (Running::Process(spawn(kind, addr, &data, more)), addr)
+                }
+            };
             let mut server = Self {
                 kind,
-                child: spawn(kind, addr, &data),
+                running,
                 addr,
                 data,
             };
-            if server.wait_until_up() {
+            // Who speaks TLS answers no plain request.
+            if server.wait_until_up(more.is_empty()) {
                 return server;
             }
         }
         panic!("{kind:?} does not start");
+    }
+
+    /// Starts azurite with TLS, with a certificate and key from files.
+    pub fn with_tls(certificate: &Path, key: &Path) -> Self {
+        let more = [
+            OsStr::new("--cert"),
+            certificate.as_os_str(),
+            OsStr::new("--key"),
+            key.as_os_str(),
+        ];
+        Self::start_with(Kind::Azurite, &more)
     }
 
     /// Returns a server that the tests running now share; it ends with the last of them.
@@ -81,6 +121,11 @@ impl Server {
         })
     }
 
+    /// Returns which server it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -93,10 +138,20 @@ impl Server {
 
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.running {
+            Running::Process(child) => child.id(),
+            Running::Here(_) => panic!("{:?} is no process", self.kind),
+        }
     }
 
-    /// Makes a bucket with a name that no other test uses.
+    fn gcs(&self) -> &Gcs {
+        match &self.running {
+            Running::Here(gcs) => gcs,
+            Running::Process(_) => panic!("{:?} is a process", self.kind),
+        }
+    }
+
+    /// Makes a bucket, or container, with a name that no other test uses.
     pub fn bucket(&self) -> String {
         let name = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
         match self.kind {
@@ -105,6 +160,8 @@ impl Server {
                 assert_eq!(made.expect("a reply").status, 200);
             }
             Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
+            Kind::Azurite => azurite::create(self.addr, &name),
+            Kind::Gcs => self.gcs().create(&name),
         }
         name
     }
@@ -127,6 +184,8 @@ impl Server {
                     .and_then(|()| std::fs::write(&path, content))
                     .map_err(|error| error.to_string())
             }
+            Kind::Azurite => azurite::put(self.addr, bucket, key, content),
+            Kind::Gcs => self.gcs().put(bucket, key, content),
         }
     }
 
@@ -139,6 +198,8 @@ impl Server {
                 (got.status == 200).then_some(got.body)
             }
             Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
+            Kind::Azurite => azurite::get(self.addr, bucket, key),
+            Kind::Gcs => self.gcs().get(bucket, key),
         }
     }
 
@@ -153,6 +214,8 @@ impl Server {
             Kind::S3s => {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
             }
+            Kind::Azurite => azurite::delete(self.addr, bucket, key),
+            Kind::Gcs => self.gcs().delete(bucket, key),
         }
     }
 
@@ -202,17 +265,23 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
+        let pid = Pid::from_raw(self.pid().try_into().expect("a process id"));
         kill(pid, signal).expect("our own child");
     }
 
-    fn wait_until_up(&mut self) -> bool {
+    fn wait_until_up(&mut self, plain: bool) -> bool {
         let patience = Instant::now() + Duration::from_secs(60);
         while Instant::now() < patience {
-            if let Ok(Some(_)) = self.child.try_wait() {
+            if let Running::Process(child) = &mut self.running
+                && let Ok(Some(_)) = child.try_wait()
+            {
                 return false;
             }
-            if http::request(self.addr, "GET", "/", &[], b"").is_ok() {
+            let up = match plain {
+                true => http::request(self.addr, "GET", "/", &[], b"").is_ok(),
+                false => TcpStream::connect(self.addr).is_ok(),
+            };
+            if up {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -223,9 +292,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGKILL ends a frozen process too.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Running::Process(child) = &mut self.running {
+            // SIGKILL ends a frozen process too.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -235,7 +306,7 @@ fn free_port() -> SocketAddr {
         .expect("a free port")
 }
 
-fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
+fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]) -> Child {
     let (program, port) = (tool(kind), addr.port().to_string());
     let mut command = Command::new(&program);
     match kind {
@@ -244,10 +315,21 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir) -> Child {
             .args(["--host", "127.0.0.1", "--port", &port])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(data.path().join(ROOT)),
+        Kind::Gcs => panic!("the stand-in for GCS is no process"),
+        Kind::Azurite => command
+            .args(["--blobHost", "127.0.0.1", "--blobPort", &port])
+            .args([
+                "--inMemoryPersistence",
+                "--skipApiVersionCheck",
+                "--disableTelemetry",
+            ])
+            // It would write its configuration where it is started.
+            .current_dir(data.path()),
     };
     std::fs::create_dir(data.path().join(ROOT)).expect("a folder");
     let log = File::create(data.path().join("log")).expect("a log");
     command
+        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
@@ -264,6 +346,8 @@ pub fn tool(kind: Kind) -> PathBuf {
     let program = tools.join(match kind {
         Kind::Moto => "moto/bin/moto_server",
         Kind::S3s => "bin/s3s-fs",
+        Kind::Gcs => panic!("the stand-in for GCS is no tool"),
+        Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",
     });
     assert!(
         program.exists(),

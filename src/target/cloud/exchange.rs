@@ -29,8 +29,13 @@ const IDLE: Duration = Duration::from_secs(15);
 const IDLE_CONNECTIONS: usize = 8;
 /// The longest error document that is read.
 const ERROR_BYTES: usize = 64 << 10;
-/// The longest page of a listing that is read: 1,000 keys of 1,024 bytes, each escaped.
+/// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
+/// with every byte escaped.
 const PAGE_BYTES: usize = 16 << 20;
+/// Who it is that fails when there can be no client.
+pub(super) const CLIENT: &str = "http client";
+/// What object_store gets of a page that is read here: nothing, in every provider's format.
+const NOTHING: &[u8] = b"<Page><Blobs></Blobs></Page>";
 
 tokio::task_local! {
     static CURRENT: Arc<Exchange>;
@@ -117,7 +122,7 @@ impl HttpConnector for Connector {
             .https_only(http.as_deref() != Some("true"))
             .build()
             .map_err(|error| StoreError::Generic {
-                store: "http client",
+                store: CLIENT,
                 source: Box::new(error),
             })?;
         Ok(HttpClient::new(Observer {
@@ -165,6 +170,11 @@ impl Observer {
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
+        let authorization = request.headers().get("authorization");
+        if authorization.is_some_and(|value| value.as_bytes().trim_ascii() == b"Bearer") {
+            // What object_store sends to GCS for somebody who has no token.
+            request.headers_mut().remove("authorization");
+        }
         *request.body_mut() = Some(match body.as_bytes() {
             Some(bytes) => bytes.clone().into(),
             None => reqwest::Body::wrap(body),
@@ -175,10 +185,13 @@ impl Observer {
             error: ErrorDocument::default(),
             from_store,
         };
-        let region = response.headers().get("x-amz-bucket-region");
-        seen.error.region = region
-            .and_then(|region| region.to_str().ok())
-            .and_then(xml::code);
+        let word = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().and_then(xml::code)
+        };
+        seen.error.region = word("x-amz-bucket-region");
+        // The reply to HEAD has no document.
+        seen.error.code = word("x-ms-error-code");
         let success = response.status().is_success();
         let (parts, body) = convert(response).into_parts();
         if !success {
@@ -192,6 +205,7 @@ impl Observer {
             }
             seen.error = ErrorDocument {
                 region: seen.error.region.or(document.region),
+                code: seen.error.code.or(document.code),
                 ..document
             };
             exchange.note(Outcome::Reply(seen));
@@ -215,7 +229,7 @@ impl Observer {
         }
         *lock(&exchange.page) = page;
         exchange.note(Outcome::Reply(seen));
-        let nothing = Bytes::from_static(b"<ListBucketResult></ListBucketResult>");
+        let nothing = Bytes::from_static(NOTHING);
         Ok(HttpResponse::from_parts(parts, nothing.into()))
     }
 }

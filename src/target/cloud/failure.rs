@@ -88,8 +88,12 @@ fn refused(asked: Asked, seen: &Seen) -> (Kind, String) {
             " (the bucket is in {region}: set region={region})"
         ));
     }
-    if code == Some("RequestTimeTooSkewed") {
-        answer.push_str(" (this machine's clock is wrong)");
+    let hint = match code {
+        Some("RequestTimeTooSkewed") => Some("this machine's clock is wrong"),
+        _ => seen.error.hint,
+    };
+    if let Some(hint) = hint {
+        answer.push_str(&format!(" ({hint})"));
     }
     (kind, answer)
 }

@@ -1,16 +1,28 @@
 //! The drivers of cloud stores: one driver over object_store, opened in as many ways as there
 //! are providers.
 
+mod azure;
+mod azure_credentials;
+mod dialect;
 mod exchange;
 mod failure;
+mod gcs;
 mod listing;
+mod opening;
+mod remove;
 mod s3;
 mod stamp;
 mod xml;
 
 #[cfg(test)]
+mod azure_tests;
+#[cfg(test)]
+mod gcs_tests;
+#[cfg(test)]
 mod s3_tests;
 
+pub(super) use azure::open as open_azure;
+pub(super) use gcs::open as open_gcs;
 pub(super) use s3::open as open_s3;
 
 use std::fmt;
@@ -23,12 +35,14 @@ use futures::StreamExt;
 use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, Error as StoreError, GetOptions, GetResult, ObjectStore, ObjectStoreExt,
-    PutMode, PutOptions, RetryConfig, UpdateVersion,
+    BackoffConfig, Error as StoreError, GetOptions, GetResult, ObjectMeta, ObjectStore, PutMode,
+    PutOptions, RetryConfig,
 };
 
+use self::dialect::Dialect;
 use self::exchange::{Exchange, Outcome};
 use self::failure::{Attempt, Uncertain};
+use self::remove::Remove;
 use super::verdict::Asked;
 use super::{Condition, Driver, Failure, Kind, Listed, Stored, Token};
 use crate::artifact::Stamp;
@@ -51,6 +65,8 @@ fn retries() -> RetryConfig {
 pub(super) struct CloudDriver {
     store: Arc<dyn ObjectStore>,
     lister: Arc<dyn PaginatedListStore>,
+    remover: Arc<dyn Remove>,
+    dialect: Dialect,
     /// Without slashes at its ends; empty for the whole bucket.
     prefix: String,
     url: String,
@@ -63,14 +79,25 @@ impl fmt::Debug for CloudDriver {
 }
 
 impl CloudDriver {
-    fn new<S: ObjectStore + PaginatedListStore>(store: S, prefix: &str, url: &str) -> Self {
+    fn new<S>(store: S, dialect: Dialect, prefix: &str, url: &str) -> Self
+    where
+        S: ObjectStore + PaginatedListStore,
+    {
         let store = Arc::new(store);
         Self {
             lister: Arc::clone(&store) as Arc<dyn PaginatedListStore>,
+            remover: Arc::clone(&store) as Arc<dyn Remove>,
             store,
+            dialect,
             prefix: prefix.into(),
             url: url.into(),
         }
+    }
+
+    /// Deletes in another way than object_store does.
+    fn with_remover(mut self, remover: impl Remove + 'static) -> Self {
+        self.remover = Arc::new(remover);
+        self
     }
 
     /// Returns the path of a key in the bucket, exactly: never another one that it would
@@ -81,7 +108,9 @@ impl CloudDriver {
             prefix => format!("{prefix}/{key}"),
         };
         match Path::parse(&full) {
-            Ok(path) if path.as_ref() == full && !full.is_empty() => Ok(path),
+            Ok(path) if path.as_ref() == full && !full.is_empty() && self.dialect.keeps(&full) => {
+                Ok(path)
+            }
             _ => Err(Failure::new(
                 Kind::Invalid,
                 format!("no such key can be at {}: {key:?}", self.url),
@@ -100,7 +129,7 @@ impl CloudDriver {
             let outcome = exchange.outcome();
             Uncertain {
                 failure: self.failure(attempt, &outcome, &error),
-                coded: matches!(&outcome, Outcome::Reply(seen) if seen.error.code.is_some()),
+                coded: matches!(&outcome, Outcome::Reply(seen) if seen.error.is_exact()),
             }
         })
     }
@@ -111,8 +140,14 @@ impl CloudDriver {
         if result.meta.e_tag.is_none() && result.meta.last_modified.timestamp() == 0 {
             return Err(self.refusal(Kind::Unreachable, attempt, "the answer is not a store's"));
         }
-        stamp::from_attributes(&result.attributes, result.meta.size)
+        stamp::from_attributes(&result.attributes, result.meta.size, self.dialect.names())
             .map_err(|unreadable| self.refusal(Kind::Corrupt, attempt, &unreadable.to_string()))
+    }
+
+    /// Makes the token of a content that was read.
+    fn token(&self, meta: &ObjectMeta) -> Option<Token> {
+        self.dialect
+            .token(meta.e_tag.as_deref(), meta.version.as_deref())
     }
 
     /// Confirms what a reply without an error code says: the one to HEAD has none, and neither has
@@ -187,7 +222,7 @@ impl Driver for CloudDriver {
         Ok(Stored {
             content: content.into(),
             stamp,
-            token: meta.e_tag.as_deref().and_then(token),
+            token: self.token(&meta),
             modified: meta.last_modified.into(),
         })
     }
@@ -208,7 +243,7 @@ impl Driver for CloudDriver {
             key: key.into(),
             size: result.meta.size,
             stamp: self.stamp(attempt, &result)?,
-            token: result.meta.e_tag.as_deref().and_then(token),
+            token: self.token(&result.meta),
             modified: result.meta.last_modified.into(),
         })
     }
@@ -225,26 +260,25 @@ impl Driver for CloudDriver {
             Condition::None => (PutMode::Overwrite, Asked::Write),
             Condition::Absent => (PutMode::Create, Asked::WriteIf),
             Condition::Unchanged(expected) => {
-                let version = UpdateVersion {
-                    // Not one of ours, then; it must not break the request's header.
-                    e_tag: token(&expected.0).map(|token| token.0),
-                    version: None,
+                let Some(version) = self.dialect.version(expected) else {
+                    let attempt = Attempt::new("write", key, Asked::WriteIf);
+                    let why = "the token is not the store's";
+                    return Err(self.refusal(Kind::Conflict, attempt, why));
                 };
                 (PutMode::Update(version), Asked::WriteIf)
             }
         };
         let attempt = Attempt::new("write", key, asked);
-        if matches!(&mode, PutMode::Update(version) if version.e_tag.is_none()) {
-            return Err(self.refusal(Kind::Conflict, attempt, "the token is not the store's"));
-        }
         let options = PutOptions {
             mode,
-            attributes: stamp::to_attributes(stamp, &content),
+            attributes: stamp::to_attributes(stamp, &content, self.dialect.names()),
             ..PutOptions::default()
         };
         let put = self.store.put_opts(&path, content.into(), options);
         match self.run(attempt, put).await {
-            Ok(result) => Ok(result.e_tag.as_deref().and_then(token)),
+            Ok(result) => Ok(self
+                .dialect
+                .token(result.e_tag.as_deref(), result.version.as_deref())),
             Err(Uncertain { failure, .. })
                 if asked == Asked::WriteIf
                     && (failure.kind == Kind::Conflict || failure.is_outage()) =>
@@ -258,7 +292,7 @@ impl Driver for CloudDriver {
     async fn delete(&self, key: &str) -> Result<(), Failure> {
         let path = self.path(key)?;
         let attempt = Attempt::new("delete", key, Asked::Delete);
-        match self.run(attempt, self.store.delete(&path)).await {
+        match self.run(attempt, self.remover.remove(&path)).await {
             Err(Uncertain { failure, .. }) if failure.kind != Kind::NotFound => Err(failure),
             _ => Ok(()),
         }
@@ -273,7 +307,9 @@ impl Driver for CloudDriver {
                 key: self.relative(&object.key).into(),
                 size: object.size,
                 stamp: None,
-                token: object.e_tag.as_deref().and_then(token),
+                token: self
+                    .dialect
+                    .token(object.e_tag.as_deref(), object.generation.as_deref()),
                 modified: object.modified.unwrap_or(UNIX_EPOCH),
             })
             .collect())
@@ -296,15 +332,4 @@ impl Driver for CloudDriver {
         let page = self.page(attempt, "", false, Some(1), None);
         page.await.map(drop)
     }
-}
-
-/// Makes a token of an ETag, always in the quotes that HTTP wants around it; some stores leave
-/// them out of their listings. What can't be a header's value is no token.
-fn token(e_tag: &str) -> Option<Token> {
-    let bare = e_tag.trim_matches('"');
-    let fits = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| match bare.starts_with("W/") {
-        true => Token(e_tag.into()),
-        false => Token(format!("\"{bare}\"")),
-    })
 }

@@ -1,18 +1,16 @@
 //! Opening an S3 bucket: its parameters and the environment's credentials, each honoured exactly
 //! or refused by name.
 
-use object_store::ClientOptions;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use url::{Host, Url};
 
-use super::exchange::Connector;
+use super::dialect::Dialect;
+use super::opening::{
+    Env, Refusal, connector, denied, invalid, is_loopback, is_word, opened, options, refuse,
+    secret, set, unbuilt,
+};
 use super::{CloudDriver, retries};
-use crate::target::{Failure, Kind, S3Location};
-
-/// Looks up environment variables.
-type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
-/// Why a location is refused.
-type Refusal = (Kind, String);
+use crate::target::{Failure, S3Location};
 
 /// Where a bucket answers.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub(super) struct Endpoint {
 
 /// Opens the driver of a bucket. Nothing is sent.
 pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudDriver, Failure> {
-    let build = || -> Result<CloudDriver, Refusal> {
+    opened(&location.url, || {
         let endpoint = endpoint(location, env)?;
         let url = Url::parse(&endpoint.url).map_err(invalid)?;
         let builder = AmazonS3Builder::new()
@@ -36,50 +34,19 @@ pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<Clo
             // One DELETE an object: not every store has the bulk request.
             .with_disable_bulk_delete(true)
             .with_retry(retries())
-            .with_http_connector(Connector {
-                authority: url.authority().to_owned(),
-            })
-            .with_client_options(
-                ClientOptions::new()
-                    .with_allow_http(url.scheme() == "http")
-                    // The caller's deadline ends a request, not a default of the library's.
-                    .with_timeout_disabled(),
-            );
+            .with_http_connector(connector(&url))
+            .with_client_options(options(&url));
         let builder = encryption(builder, location)?;
         let builder = credentials(builder, location, env)?;
-        let store = builder.build().map_err(|error| invalid(&error))?;
-        let driver = CloudDriver::new(store, &location.prefix, &location.url);
-        driver
-            .path("app/schema")
-            .map(|_| driver)
-            .map_err(|_| invalid("the prefix can't be part of a key"))
-    };
-    build()
-        .map_err(|(kind, why)| Failure::new(kind, format!("cannot open {}: {why}", location.url)))
-}
-
-fn invalid(why: impl ToString) -> Refusal {
-    (Kind::Invalid, why.to_string())
-}
-
-fn refuse<T>(why: &str) -> Result<T, Refusal> {
-    Err(invalid(why))
-}
-
-/// Returns a variable that is set to something.
-fn set(env: Env<'_>, name: &str) -> Option<String> {
-    env(name).filter(|value| !value.is_empty())
+        let store = builder.build().map_err(unbuilt)?;
+        let (prefix, url) = (&location.prefix, &location.url);
+        Ok(CloudDriver::new(store, Dialect::S3, prefix, url))
+    })
 }
 
 /// Refuses what neither object_store nor this driver can do, and what contradicts itself.
 fn check(location: &S3Location) -> Result<(), Refusal> {
     let named = location.endpoint.is_some();
-    let word = |text: &str, more: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte))
-    };
     if location.profile.is_some() {
         return refuse(
             "profile is not supported, for shared config files are not read; set AWS_ACCESS_KEY_ID \
@@ -93,7 +60,7 @@ fn check(location: &S3Location) -> Result<(), Refusal> {
              AWS_WEB_IDENTITY_TOKEN_FILE",
         );
     }
-    if !word(&location.bucket, "-._") {
+    if !is_word(&location.bucket, "-._") {
         return refuse("that is no name of a bucket");
     }
     if location.bucket.ends_with("--x-s3") {
@@ -112,7 +79,7 @@ fn check(location: &S3Location) -> Result<(), Refusal> {
         return refuse("hostname_immutable needs endpoint");
     }
     match location.region.as_deref() {
-        Some(region) if !word(region, "-") => refuse("that is no name of a region"),
+        Some(region) if !is_word(region, "-") => refuse("that is no name of a region"),
         _ => Ok(()),
     }
 }
@@ -141,10 +108,7 @@ pub(super) fn endpoint(location: &S3Location, env: Env<'_>) -> Result<Endpoint, 
     let Some(region) = region else {
         return refuse("the region is missing: add region=… to the url, or set AWS_REGION");
     };
-    if !region
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    {
+    if !is_word(&region, "-") {
         return refuse("AWS_REGION is no name of a region");
     }
     if let Some(named) = named {
@@ -254,17 +218,11 @@ fn credentials(
             .with_access_key_id("anonymous")
             .with_secret_access_key("anonymous"));
     }
-    let secret = |name: &str| match set(env, name) {
-        Some(value) if !value.bytes().all(|byte| byte.is_ascii_graphic()) => Err(invalid(format!(
-            "{name} holds a blank, a line break or another character that no key has"
-        ))),
-        value => Ok(value),
-    };
-    let key_id = secret("AWS_ACCESS_KEY_ID")?;
-    match (key_id, secret("AWS_SECRET_ACCESS_KEY")?) {
+    let key_id = secret(env, "AWS_ACCESS_KEY_ID")?;
+    match (key_id, secret(env, "AWS_SECRET_ACCESS_KEY")?) {
         (Some(id), Some(key)) => {
             let builder = builder.with_access_key_id(id).with_secret_access_key(key);
-            return Ok(match secret("AWS_SESSION_TOKEN")? {
+            return Ok(match secret(env, "AWS_SESSION_TOKEN")? {
                 Some(token) => builder.with_token(token),
                 None => builder,
             });
@@ -333,12 +291,10 @@ fn credentials(
         (None, Some("false")) => return Ok(builder),
         (None, Some(_)) => return refuse("AWS_EC2_METADATA_DISABLED must be true or false"),
     }
-    Err((
-        Kind::Denied,
+    Err(denied(
         "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
          AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN; on EC2 AWS_EC2_METADATA_DISABLED=false; for \
-         a public bucket add anonymous=true to the url"
-            .into(),
+         a public bucket add anonymous=true to the url",
     ))
 }
 
@@ -349,12 +305,7 @@ fn trusted(service: &str) -> bool {
         return false;
     };
     let known = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
-    let local = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
+    let local = is_loopback(&url);
     let known = url.host_str().is_some_and(|host| known.contains(&host));
     url.scheme() == "https" || (url.scheme() == "http" && (local || known))
 }

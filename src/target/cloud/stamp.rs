@@ -2,11 +2,8 @@
 
 use object_store::{Attribute, AttributeValue, Attributes};
 
+use super::dialect::Names;
 use crate::artifact::{Stamp, when_from_text, when_to_text};
-
-const WHEN: &str = "atlas-stamp";
-const SHA256: &str = "atlas-sha256";
-const FORMAT: &str = "atlas-format";
 
 /// An object has a hash of ours with it, and a stamp that can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +11,7 @@ const FORMAT: &str = "atlas-format";
 pub(super) struct Unreadable;
 
 /// Writes a stamp, and the content's type for those who look at the object in a browser.
-pub(super) fn to_attributes(stamp: &Stamp, content: &[u8]) -> Attributes {
+pub(super) fn to_attributes(stamp: &Stamp, content: &[u8], names: Names) -> Attributes {
     let content_type = match std::str::from_utf8(content) {
         Ok(_) => "text/plain; charset=utf-8",
         Err(_) => "application/octet-stream",
@@ -27,9 +24,9 @@ pub(super) fn to_attributes(stamp: &Stamp, content: &[u8]) -> Attributes {
     };
     Attributes::from_iter([
         (Attribute::ContentType, AttributeValue::from(content_type)),
-        entry(WHEN, when_to_text(stamp.when)),
-        entry(SHA256, stamp.sha256.to_string()),
-        entry(FORMAT, stamp.format.to_string()),
+        entry(names.when, when_to_text(stamp.when)),
+        entry(names.sha256, stamp.sha256.to_string()),
+        entry(names.format, stamp.format.to_string()),
     ])
 }
 
@@ -40,20 +37,21 @@ pub(super) fn to_attributes(stamp: &Stamp, content: &[u8]) -> Attributes {
 pub(super) fn from_attributes(
     attributes: &Attributes,
     size: u64,
+    names: Names,
 ) -> Result<Option<Stamp>, Unreadable> {
     let get = |name: &'static str| {
         let value = attributes.get(&Attribute::Metadata(name.into()));
         value.map(|value| value.as_ref())
     };
-    let Some(sha256) = get(SHA256) else {
+    let Some(sha256) = get(names.sha256) else {
         return Ok(None);
     };
     let read = || {
         Some(Stamp {
-            when: when_from_text(get(WHEN)?)?,
+            when: when_from_text(get(names.when)?)?,
             sha256: sha256.parse().ok()?,
             size,
-            format: get(FORMAT)?.parse().ok()?,
+            format: get(names.format)?.parse().ok()?,
         })
     };
     read().map(Some).ok_or(Unreadable)
@@ -63,25 +61,34 @@ pub(super) fn from_attributes(
 mod tests {
     use super::*;
     use crate::artifact::Format;
+    use crate::target::cloud::dialect::Dialect;
+
+    const ALL: [Dialect; 3] = [Dialect::S3, Dialect::Azure, Dialect::Gcs];
 
     #[test]
     fn a_stamp_survives_as_metadata() {
         let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Sql);
-        let attributes = to_attributes(&stamp, b"x");
-        assert_eq!(from_attributes(&attributes, 1), Ok(Some(stamp)));
-        assert_eq!(from_attributes(&Attributes::new(), 1), Ok(None));
+        for names in ALL.map(Dialect::names) {
+            let attributes = to_attributes(&stamp, b"x", names);
+            assert_eq!(from_attributes(&attributes, 1, names), Ok(Some(stamp)));
+            assert_eq!(from_attributes(&Attributes::new(), 1, names), Ok(None));
+        }
     }
 
     #[test]
     fn a_hash_with_an_unreadable_stamp_is_an_error_and_a_stamp_without_a_hash_is_none() {
         let stamp = Stamp::new(7, b"x", Format::Sql);
-        for name in [WHEN, SHA256, FORMAT] {
-            let mut attributes = to_attributes(&stamp, b"x");
-            attributes.insert(Attribute::Metadata(name.into()), "nonsense".into());
-            assert_eq!(from_attributes(&attributes, 1), Err(Unreadable), "{name}");
+        for names in ALL.map(Dialect::names) {
+            for name in [names.when, names.sha256, names.format] {
+                let mut attributes = to_attributes(&stamp, b"x", names);
+                attributes.insert(Attribute::Metadata(name.into()), "nonsense".into());
+                let read = from_attributes(&attributes, 1, names);
+                assert_eq!(read, Err(Unreadable), "{name}");
+            }
+            let mut attributes = Attributes::new();
+            let when = Attribute::Metadata(names.when.into());
+            attributes.insert(when, when_to_text(7).into());
+            assert_eq!(from_attributes(&attributes, 1, names), Ok(None));
         }
-        let mut attributes = Attributes::new();
-        attributes.insert(Attribute::Metadata(WHEN.into()), when_to_text(7).into());
-        assert_eq!(from_attributes(&attributes, 1), Ok(None));
     }
 }

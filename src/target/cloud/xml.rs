@@ -1,4 +1,5 @@
-//! The XML of S3's surface: the listing, which keeps every key as it stands, and the error.
+//! The XML of the stores: the listing, which keeps every key as it stands, and the error. S3 and
+//! GCS write the same, Azure its own.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,8 @@ pub(super) struct Object {
     pub(super) key: String,
     pub(super) size: u64,
     pub(super) e_tag: Option<String>,
+    /// GCS has one.
+    pub(super) generation: Option<String>,
     pub(super) modified: Option<SystemTime>,
 }
 
@@ -33,26 +36,55 @@ pub(super) struct ErrorDocument {
     pub(super) message: Option<String>,
     /// The region where the bucket really is.
     pub(super) region: Option<String>,
+    /// What the code doesn't say, and the user wants to know.
+    pub(super) hint: Option<&'static str>,
+}
+
+impl ErrorDocument {
+    /// Tells whether a "not found" says of what. Azure's `ResourceNotFound` doesn't.
+    pub(super) fn is_exact(&self) -> bool {
+        self.code
+            .as_deref()
+            .is_some_and(|code| code != "ResourceNotFound")
+    }
 }
 
 /// Reads a page of a listing; `None` if the document is another one, or cut off.
 pub(super) fn page(document: &[u8]) -> Option<Page> {
     let mut page = Page::default();
     let mut object = Object::default();
-    let mut truncated = true;
+    let (mut truncated, mut directory) = (true, false);
     let whole = leaves(document, &mut |path, text| match path {
         [_, "Contents", "Key"] => object.key = text,
         [_, "Contents", "Size"] => object.size = text.trim().parse().unwrap_or(0),
         [_, "Contents", "ETag"] => object.e_tag = Some(text),
         [_, "Contents", "LastModified"] => object.modified = time(&text),
+        [_, "Contents", "Generation"] => object.generation = Some(text),
         [_, "Contents"] => page.objects.push(std::mem::take(&mut object)),
+        [_, "Blobs", "Blob", "Name"] => object.key = text,
+        [_, "Blobs", "Blob", "Properties", "Content-Length"] => {
+            object.size = text.trim().parse().unwrap_or(0);
+        }
+        [_, "Blobs", "Blob", "Properties", "Etag"] => object.e_tag = Some(text),
+        [_, "Blobs", "Blob", "Properties", "Last-Modified"] => object.modified = time(&text),
+        [_, "Blobs", "Blob", "Properties", "ResourceType"] => directory = text == "directory",
+        [_, "Blobs", "Blob"] => {
+            // Accounts with a hierarchy list their directories as if they were blobs.
+            let object = std::mem::take(&mut object);
+            if !std::mem::take(&mut directory) {
+                page.objects.push(object);
+            }
+        }
+        [_, "Blobs", "BlobPrefix", "Name"] => page.prefixes.push(text),
         [_, "CommonPrefixes", "Prefix"] => page.prefixes.push(text),
-        [_, "NextContinuationToken"] => page.next = Some(text).filter(|text| !text.is_empty()),
+        [_, "NextContinuationToken" | "NextMarker"] => {
+            page.next = Some(text).filter(|text| !text.is_empty())
+        }
         [_, "IsTruncated"] => truncated = text.trim() != "false",
         _ => {}
     })?;
     page.next = page.next.filter(|_| truncated);
-    (whole == "ListBucketResult").then_some(page)
+    matches!(&*whole, "ListBucketResult" | "EnumerationResults").then_some(page)
 }
 
 /// Reads an error document, as far as it is one.
@@ -61,6 +93,7 @@ pub(super) fn error(document: &[u8]) -> ErrorDocument {
     leaves(document, &mut |path, text| match path {
         [.., "Code"] => error.code = error.code.take().or_else(|| code(&text)),
         [.., "Message"] => error.message = error.message.take().or_else(|| message(&text)),
+        [.., "AuthenticationErrorDetail"] => error.hint = hint(&text),
         [.., "Region"] => error.region = error.region.take().or_else(|| code(&text)),
         _ => {}
     });
@@ -74,8 +107,22 @@ pub(super) fn code(text: &str) -> Option<String> {
     (!text.is_empty() && text.len() <= 64 && text.bytes().all(word)).then(|| text.into())
 }
 
+/// Puts into words what Azure says only in a detail, which is not shown: it holds what was signed.
+fn hint(detail: &str) -> Option<&'static str> {
+    let detail = detail.trim_start();
+    if detail.starts_with("Request date header") {
+        Some("this machine's clock is wrong")
+    } else if detail.starts_with("Signature not valid in the specified time frame") {
+        Some("the SAS is over, or not valid yet")
+    } else {
+        None
+    }
+}
+
 /// Makes a message fit to be shown: one short line, without what might be a key or a signature.
 fn message(text: &str) -> Option<String> {
+    // Azure puts the request's id and time behind its message.
+    let text = text.split("\nRequestId:").next()?;
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     let shown: Vec<&str> = words
         .filter(|word| !word.is_empty())
@@ -97,7 +144,10 @@ fn secretive(word: &str) -> bool {
 }
 
 fn time(text: &str) -> Option<SystemTime> {
-    let time = chrono::DateTime::parse_from_rfc3339(text.trim()).ok()?;
+    let text = text.trim();
+    let time = chrono::DateTime::parse_from_rfc3339(text)
+        .or_else(|_| chrono::DateTime::parse_from_rfc2822(text))
+        .ok()?;
     Some(SystemTime::from(time).max(UNIX_EPOCH))
 }
 
@@ -187,6 +237,45 @@ mod tests {
         assert!(page.objects[0].modified.is_some());
         assert_eq!(page.prefixes, ["app/plans/"]);
         assert_eq!(page.next.as_deref(), Some("t<1"));
+    }
+
+    #[test]
+    fn azure_lists_in_its_own_words_and_directories_are_no_blobs() {
+        let document = br#"<?xml version="1.0" encoding="utf-8"?>
+            <EnumerationResults ServiceEndpoint="https://a.blob.core.windows.net/" ContainerName="c">
+              <Prefix>app/</Prefix><Blobs>
+              <Blob><Name>app/plans</Name><Properties><ResourceType>directory</ResourceType>
+                <Content-Length>0</Content-Length></Properties></Blob>
+              <Blob><Name>app/a &amp; b</Name><Properties>
+                <Last-Modified>Tue, 10 Sep 2024 17:37:44 GMT</Last-Modified><Etag>0x8DC</Etag>
+                <Content-Length>3</Content-Length></Properties></Blob>
+              <BlobPrefix><Name>app/plans/</Name></BlobPrefix>
+              </Blobs><NextMarker>2!76!x</NextMarker></EnumerationResults>"#;
+        let page = page(document).unwrap();
+        let [object] = &page.objects[..] else {
+            panic!("{page:?}");
+        };
+        assert_eq!((&*object.key, object.size), ("app/a & b", 3));
+        assert_eq!(object.e_tag.as_deref(), Some("0x8DC"));
+        let when = object.modified.unwrap().duration_since(UNIX_EPOCH).unwrap();
+        assert_eq!(when.as_secs(), 1_725_989_864);
+        assert_eq!(page.prefixes, ["app/plans/"]);
+        assert_eq!(page.next.as_deref(), Some("2!76!x"));
+        let last = b"<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>";
+        assert_eq!(super::page(last).unwrap(), Page::default());
+    }
+
+    #[test]
+    fn what_azure_says_in_a_detail_is_a_hint_and_the_detail_is_not_shown() {
+        let error = error(
+            b"<Error><Code>AuthenticationFailed</Code><Message>Server failed to authenticate the \
+            request.\nRequestId:1\nTime:2</Message><AuthenticationErrorDetail>Signature not valid \
+            in the specified time frame: Start [x]</AuthenticationErrorDetail></Error>",
+        );
+        let shown = "Server failed to authenticate the request.";
+        assert_eq!(error.message.as_deref(), Some(shown));
+        assert_eq!(error.hint, Some("the SAS is over, or not valid yet"));
+        assert!(error.is_exact());
     }
 
     #[test]

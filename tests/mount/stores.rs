@@ -1,0 +1,184 @@
+//! One mount over the stores of every provider at once.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use super::contention::exactly_one_of_many_writers_wins;
+use super::home::Home;
+use super::mounted::Mounted;
+use super::program::{bash, run, until};
+use super::store::{Store, all_hold, flags, none_holds, plan, schema};
+use super::support::azurite;
+use super::support::behind::keys;
+use super::support::proxy::{Fault, Proxy};
+use super::support::server::{Kind, SECRET_KEY, Server};
+
+/// A registry on S3, and backups on Azure, GCS and a disk, the first three behind a proxy each.
+struct Site {
+    home: Home,
+    stores: Vec<Store>,
+    proxies: Vec<Proxy>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let home = Home::new();
+        let servers = [Kind::Moto, Kind::Azurite, Kind::Gcs].map(Server::shared);
+        let proxies: Vec<Proxy> = servers.iter().map(|s| Proxy::start(s.addr())).collect();
+        let behind = servers.iter().zip(&proxies);
+        let mut stores: Vec<Store> = behind
+            .map(|(server, proxy)| Store::on(Arc::clone(server), proxy.endpoint()))
+            .collect();
+        stores.push(Store::folder(&home, "backup"));
+        Self {
+            home,
+            stores,
+            proxies,
+        }
+    }
+
+    fn mounting(&self, name: &str, more: &[&str]) -> Command {
+        let flags = flags(&self.stores);
+        let all = flags.iter().map(String::as_str).chain(more.iter().copied());
+        let mut command = self.home.mounting(name, all);
+        command
+            .envs(keys(Kind::Gcs))
+            .env("STORAGE_EMULATOR_HOST", self.proxies[2].endpoint());
+        command
+    }
+
+    fn mount(&self, name: &str, more: &[&str]) -> Mounted {
+        self.home.mount_by(name, &mut self.mounting(name, more)).0
+    }
+}
+
+#[test]
+fn a_push_reaches_every_providers_store_and_each_serves_it_when_those_before_are_out() {
+    let site = Site::new();
+    let first = site.mount("first", &["--allow-delete", "--durability", "all"]);
+    std::fs::create_dir(first.path("app")).unwrap();
+    let state = schema("everywhere");
+    first.cp("app/schema.hcl", &state).ok();
+    first.cp("app/plans/p1", plan("p1", "a")).ok();
+    all_hold(&site.stores, "app/schema", state.as_bytes());
+    all_hold(&site.stores, "app/plans/p1", plan("p1", "a").as_bytes());
+    std::fs::remove_file(first.path("app/plans/p1")).unwrap();
+    none_holds(&site.stores, "app/plans/p1");
+    let status = first.status();
+    assert_eq!(status["healthy"], true, "{status:#}");
+    first.unmount();
+    for out in 0..site.proxies.len() {
+        site.proxies[out].set(Fault::Refuse);
+        let mounted = site.mount(&format!("without-{out}"), &[]);
+        assert_eq!(mounted.read("app/schema"), state.as_bytes());
+        let source = mounted.xattr("app/schema", "source");
+        assert_eq!(source, Some(site.stores[out + 1].url()));
+        mounted.unmount();
+    }
+    let mounted = site.mount("again", &[]);
+    let newer = schema("made while all but the folder were out");
+    mounted.cp("app/schema", &newer).ok();
+    for proxy in &site.proxies {
+        proxy.set(Fault::Pass);
+    }
+    until("every store to have it", || {
+        let pending = mounted.status()["pending"].clone();
+        (pending.as_array().is_some_and(Vec::is_empty)).then_some(())
+    });
+    all_hold(&site.stores, "app/schema", newer.as_bytes());
+    mounted.unmount();
+    for name in ["first", "without-2", "again"] {
+        let log = std::fs::read_to_string(site.home.log_of(name)).unwrap();
+        for secret in [
+            SECRET_KEY,
+            azurite::KEY,
+            "PRIVATE KEY",
+            "Bearer",
+            "SharedKey",
+        ] {
+            assert!(!log.contains(secret), "{name}: {log}");
+        }
+    }
+}
+
+#[test]
+fn of_many_writers_on_two_mounts_exactly_one_wins_on_azure_and_on_gcs() {
+    for kind in [Kind::Azurite, Kind::Gcs] {
+        let home = Home::new();
+        let stores = [Store::bucket(kind), Store::folder(&home, "backup")];
+        let mounts = ["mnt", "mnt-2"].map(|name| {
+            let mut command = home.mounting(name, flags(&stores));
+            command
+                .envs(keys(Kind::Gcs))
+                .env("STORAGE_EMULATOR_HOST", Server::shared(kind).endpoint());
+            home.mount_by(name, &mut command).0
+        });
+        exactly_one_of_many_writers_wins(&home, &stores, &[&mounts[0], &mounts[1]]);
+    }
+}
+
+#[test]
+fn the_metadata_address_is_asked_if_the_environment_names_it_and_a_refusal_is_told() {
+    let home = Home::new();
+    let service = Proxy::start(Server::shared(Kind::Gcs).addr());
+    service.set(Fault::Status(403, None));
+    let address = service.endpoint().trim_start_matches("http://").to_owned();
+    let backup = home.url("backup");
+    std::fs::create_dir_all(home.path("backup")).unwrap();
+    let flags = ["--registry", &*backup, "--backup", "gs://acme-backup"];
+    let mut command = home.mounting("mnt", flags);
+    // Without a token, nothing is sent to Google.
+    for name in ["GCE_METADATA_HOST", "GCE_METADATA_IP"] {
+        command.env(name, &address);
+    }
+    let (mounted, _) = home.mount_by("mnt", &mut command);
+    until("the backup to be known as one that refuses", || {
+        let status = mounted.status();
+        (status["targets"][1]["state"] == "denied").then_some(())
+    });
+    let asked = "/computeMetadata/v1/instance/service-accounts/default/token";
+    assert!(service.count("GET", asked) > 0, "{:?}", service.requests());
+    mounted.unmount();
+}
+
+/// Makes a certificate authority, and a certificate of its for `localhost`.
+const CERTIFICATES: &str = r#"
+set -e
+cd "$1"
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout other.key -out other.pem
+openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem
+printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n' > extensions
+openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+    -extfile extensions -out cert.pem
+"#;
+
+#[test]
+fn tls_is_checked_against_the_authorities_that_the_environment_names() {
+    let home = Home::new();
+    run(&mut bash(CERTIFICATES, [home.dir()])).ok();
+    let server = Server::with_tls(&home.path("cert.pem"), &home.path("key.pem"));
+    let registry = Store::folder(&home, "registry").url();
+    let port = server.addr().port();
+    let backup = format!("azblob://backup?domain=localhost:{port}&protocol=https");
+    let flags = ["--registry", &*registry, "--backup", &*backup];
+    // The container isn't there: who knows that has spoken to the store.
+    for (name, authority, expected) in [
+        ("unknown", "other.pem", "certificate"),
+        ("known", "ca.pem", "404 ContainerNotFound"),
+    ] {
+        let mut command = home.mounting(name, flags);
+        command.env("SSL_CERT_FILE", home.path(authority));
+        let (mounted, _) = home.mount_by(name, &mut command);
+        let said = until("the backup to be out", || {
+            let status = mounted.status();
+            let target = &status["targets"][1];
+            (target["state"] == "outage").then(|| target.to_string())
+        });
+        assert!(said.contains(expected), "{said}");
+        mounted.unmount();
+    }
+    let mut command = home.mounting("none", flags);
+    command.env("SSL_CERT_FILE", home.file("nothing.pem", ""));
+    run(&mut command).fails(1, "install ca-certificates, or name a file");
+}

@@ -1,0 +1,78 @@
+//! Races: two who hold the same token write at once, as two mounts do, and exactly one wins.
+//!
+//! `ATLASFS_RACES` sets how many races there are on each store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use atlasfs::artifact::{Format, Stamp};
+use atlasfs::target::{Condition, Kind, Target};
+use bytes::Bytes;
+use support::behind::{keys, target_on};
+use support::contract::{LIMIT, id, soon};
+use support::server::{Kind as Store, Server};
+
+/// Enough to find a store whose conditions don't hold, and few enough for every run.
+const RACES: usize = 100;
+
+async fn exactly_one_of_two_wins(kind: Store) {
+    let races = std::env::var("ATLASFS_RACES").map_or(RACES, |races| races.parse().unwrap());
+    let server = Server::shared(kind);
+    let bucket = server.bucket();
+    let open = || target_on(kind, &bucket, server.endpoint(), &keys(kind));
+    let (one, two) = (open(), open());
+    let mut condition = Condition::Absent;
+    for race in 0..races {
+        let key = id(&format!("app/plans/p{}", race / 10));
+        let put = |target: Target, who: &str, when: u64| {
+            let content = Bytes::from(format!("race {race}: {who}"));
+            let (key, condition) = (key.clone(), condition.clone());
+            tokio::spawn(async move {
+                let stamp = Stamp::new(when, &content, Format::Hcl);
+                let put = target.put(&key, content.clone(), &stamp, &condition, soon());
+                put.await.map(|token| (content, token))
+            })
+        };
+        let when = 10 + 2 * u64::try_from(race).unwrap();
+        let (first, second) = (
+            put(one.clone(), "one", when),
+            put(two.clone(), "two", when + 1),
+        );
+        let (content, token) = match (first.await.unwrap(), second.await.unwrap()) {
+            (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => {
+                assert_eq!(lost.kind, Kind::Conflict, "{lost}");
+                won
+            }
+            both => panic!("{kind:?}, race {race}: {both:?}"),
+        };
+        let there = one.get(&key, LIMIT, soon()).await.unwrap();
+        assert_eq!(there.bytes, content, "{kind:?}, race {race}");
+        assert_eq!(there.token, token);
+        // Every tenth race is for a name that nobody has.
+        condition = match (race + 1) % 10 {
+            0 => Condition::Absent,
+            _ => Condition::Unchanged(token.unwrap()),
+        };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_of_two_wins_on_s3() {
+    exactly_one_of_two_wins(Store::Moto).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_of_two_wins_on_azure() {
+    exactly_one_of_two_wins(Store::Azurite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_of_two_wins_on_the_stand_in_for_gcs() {
+    exactly_one_of_two_wins(Store::Gcs).await;
+}
