@@ -21,6 +21,7 @@ mod documents;
 mod editors;
 mod edits;
 mod fallback;
+mod fsx;
 mod home;
 mod lifecycle;
 mod listing;

@@ -11,3 +11,4 @@ pub mod fault;
 pub mod http;
 pub mod proxy;
 pub mod server;
+pub mod tool;
