@@ -67,7 +67,9 @@ impl Fs {
             Kind::Directory if self.resolve(&id, suffix).await?.is_some() => {
                 return Err(Error::NotDirectory);
             }
-            Kind::Directory | Kind::Symlink(_) => return Err(self.refuse(new_name)),
+            Kind::Directory | Kind::Symlink(_) | Kind::Special { .. } => {
+                return Err(self.refuse(new_name));
+            }
         }
         if lock(&self.bounces).take(pid, &id, Wish::Rename) {
             // The kernel answers ESTALE by asking once more: it has been a conflict, and is one.
@@ -143,7 +145,7 @@ impl Fs {
             reads.note(pid, id, base);
         }
         drop(reads);
-        lock(&self.scratch).remove_if(&from.place, &from.name, scratch);
+        lock(&self.scratch).remove_if(&from.place, &from.name, scratch, self.now());
         Ok(())
     }
 

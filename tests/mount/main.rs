@@ -26,6 +26,7 @@ mod home;
 mod lifecycle;
 mod listing;
 mod mounted;
+mod pjdfstest;
 mod program;
 mod readers;
 mod refused;

@@ -211,7 +211,11 @@ impl World {
                     parent,
                     OsStr::new(name),
                     how,
-                    Making { perm: 0o644, pid },
+                    Making {
+                        perm: 0o644,
+                        pid,
+                        ..Making::default()
+                    },
                 );
                 let (entry, opened) = self.in_time("create", READING, created).await?;
                 (entry.attr.ino, opened)
@@ -319,7 +323,10 @@ impl World {
 
     pub(super) async fn symlink(&self, to: &str, path: &str) -> Result<()> {
         let (parent, name) = self.parent(path).await?;
-        let made = self.fs.clone().symlink(parent, OsStr::new(name), to.into());
+        let made = self
+            .fs
+            .clone()
+            .symlink(parent, OsStr::new(name), to.into(), Making::default());
         made.await.map(drop)
     }
 

@@ -2,6 +2,7 @@
 
 mod deletion;
 mod hedge;
+mod inode;
 mod kernel;
 mod names;
 mod offline;
