@@ -94,8 +94,8 @@ impl Fs {
         push.await.unwrap_or(Err(Error::Io))
     }
 
-    async fn is_there(&self, id: &ArtifactId, suffix: Option<Format>) -> Result<bool> {
-        Ok(self.resolve(id, suffix).await?.is_some() || lock(&self.local).is_touched(id, suffix))
+    pub(super) async fn is_there(&self, id: &ArtifactId, suffix: Option<Format>) -> Result<bool> {
+        Ok(self.resolve(id, suffix).await?.is_some() || self.is_touched(id, suffix))
     }
 
     /// Pushes a scratch file, which then is no scratch file any more.

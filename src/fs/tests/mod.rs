@@ -4,6 +4,7 @@ mod deletion;
 mod hedge;
 mod inode;
 mod kernel;
+mod model;
 mod names;
 mod offline;
 mod pull;
