@@ -38,12 +38,10 @@ impl Fs {
                     perm: now.perm,
                     accessed: now.accessed,
                     changed: now.changed,
-                    links: match scratch.is_directory() {
-                        true => bare.links,
-                        false => now.links,
-                    },
+                    links: now.links,
                     uid: now.uid,
                     gid: now.gid,
+                    device: scratch.device(),
                     ..bare
                 };
                 return Entry {
@@ -103,8 +101,8 @@ impl Fs {
         let perm = match (kind, self.settings.read_only) {
             (FileKind::Directory, false) => 0o755,
             (FileKind::Directory, true) => 0o555,
-            (FileKind::File | FileKind::Symlink, false) => 0o644,
-            (FileKind::File | FileKind::Symlink, true) => 0o444,
+            (_, false) => 0o644,
+            (_, true) => 0o444,
         };
         Attr {
             ino,
@@ -117,10 +115,11 @@ impl Fs {
             changed: time,
             links: match kind {
                 FileKind::Directory => 2,
-                FileKind::File | FileKind::Symlink => 1,
+                _ => 1,
             },
             uid: None,
             gid: None,
+            device: 0,
         }
     }
 

@@ -124,7 +124,9 @@ impl Fs {
         };
         let (id, change, mut base) = (working.id(), snapshot.change, snapshot.base);
         if snapshot.bytes.is_empty() && base.is_absent() {
-            lock(&self.local).touch(id.clone(), working.suffix());
+            if !self.registry.exists(id) {
+                lock(&self.local).touch(id.clone(), working.suffix());
+            }
             working.note(change, base, true);
             return Ok(());
         }

@@ -178,7 +178,12 @@ impl Fs {
 /// Returns what a node is.
 pub(super) fn kind(node: &Node) -> FileKind {
     match node {
-        Node::Scratch(scratch) if matches!(scratch.kind, Kind::Symlink(_)) => FileKind::Symlink,
+        Node::Scratch(scratch) => match scratch.kind {
+            Kind::File => FileKind::File,
+            Kind::Directory => FileKind::Directory,
+            Kind::Symlink(_) => FileKind::Symlink,
+            Kind::Special { kind, .. } => kind,
+        },
         node if node.is_directory() => FileKind::Directory,
         _ => FileKind::File,
     }

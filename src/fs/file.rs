@@ -179,8 +179,7 @@ impl Fs {
             return self.create_scratch(&parent, name, how, making);
         }
         let (id, suffix) = self.parse_new(&parent, name)?;
-        let exists =
-            self.resolve(&id, suffix).await?.is_some() || lock(&self.local).is_touched(&id, suffix);
+        let exists = self.is_there(&id, suffix).await?;
         if exists && how.exclusive {
             return Err(Error::Exists);
         }

@@ -122,8 +122,13 @@ impl Fs {
     /// Tells whether an artifact that no target knows is there all the same: touched, or with a
     /// failed push whose error somebody will want to read.
     fn is_blank(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
-        let failed = self.registry.has_error(id) && !self.registry.exists(id);
-        failed || lock(&self.local).is_touched(id, suffix)
+        !self.registry.exists(id)
+            && (self.registry.has_error(id) || lock(&self.local).is_touched(id, suffix))
+    }
+
+    /// Tells whether an artifact was touched here and has not been pushed since, by anybody.
+    pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
+        !self.registry.exists(id) && lock(&self.local).is_touched(id, suffix)
     }
 
     /// Finds out what a name to be created is for; refuses what is not of the contract.

@@ -68,7 +68,9 @@ impl Fs {
             Kind::Directory if self.resolve(&id, suffix).await?.is_some() => {
                 return Err(Error::NotDirectory);
             }
-            Kind::Directory | Kind::Symlink(_) => return Err(self.refuse(new_name)),
+            Kind::Directory | Kind::Symlink(_) | Kind::Special { .. } => {
+                return Err(self.refuse(new_name));
+            }
         }
         if lock(&self.bounces).take(pid, &id, Wish::Rename) {
             // The kernel answers ESTALE by asking once more: it has been a conflict, and is one.
@@ -93,8 +95,8 @@ impl Fs {
         push.await.unwrap_or(Err(Error::Io))
     }
 
-    async fn is_there(&self, id: &ArtifactId, suffix: Option<Format>) -> Result<bool> {
-        Ok(self.resolve(id, suffix).await?.is_some() || lock(&self.local).is_touched(id, suffix))
+    pub(super) async fn is_there(&self, id: &ArtifactId, suffix: Option<Format>) -> Result<bool> {
+        Ok(self.resolve(id, suffix).await?.is_some() || self.is_touched(id, suffix))
     }
 
     /// Pushes a scratch file, which then is no scratch file any more.
@@ -152,7 +154,7 @@ impl Fs {
             reads.note(pid, id, base);
         }
         drop(reads);
-        lock(&self.scratch).remove_if(&from.place, &from.name, scratch);
+        lock(&self.scratch).remove_if(&from.place, &from.name, scratch, self.now());
         Ok(())
     }
 

@@ -15,6 +15,14 @@ pub enum FileKind {
     File,
     /// A symbolic link.
     Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
 }
 
 /// The attributes of an inode.
@@ -43,6 +51,8 @@ pub struct Attr {
     pub uid: Option<u32>,
     /// The group, where it is not the group of everything in the mount.
     pub gid: Option<u32>,
+    /// Which device it is, for one.
+    pub device: u32,
 }
 
 /// A name's inode, as a directory hands it out.
@@ -124,6 +134,10 @@ pub struct Making {
     pub perm: u16,
     /// The thread that makes it.
     pub pid: u32,
+    /// Its user, which scratch files alone keep; nothing for the owner of the mount.
+    pub uid: Option<u32>,
+    /// Its group, likewise.
+    pub gid: Option<u32>,
 }
 
 /// What setxattr(2) asks for.

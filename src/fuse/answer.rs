@@ -101,7 +101,7 @@ fn bare(listed: &DirEntry) -> Attr {
         kind: listed.kind,
         perm: match listed.kind {
             FileKind::Directory => 0o755,
-            FileKind::File | FileKind::Symlink => 0o644,
+            _ => 0o644,
         },
         size: 0,
         time: SystemTime::UNIX_EPOCH,
@@ -110,5 +110,6 @@ fn bare(listed: &DirEntry) -> Attr {
         links: 1,
         uid: None,
         gid: None,
+        device: 0,
     }
 }

@@ -42,7 +42,7 @@ impl Owner {
             nlink: attr.links,
             uid: attr.uid.unwrap_or(self.uid),
             gid: attr.gid.unwrap_or(self.gid),
-            rdev: 0,
+            rdev: attr.device,
             blksize: BLOCK_SIZE,
             flags: 0,
         }
@@ -55,6 +55,21 @@ pub(super) fn file_type(kind: FileKind) -> FileType {
         FileKind::Directory => FileType::Directory,
         FileKind::File => FileType::RegularFile,
         FileKind::Symlink => FileType::Symlink,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharDevice => FileType::CharDevice,
+        FileKind::BlockDevice => FileType::BlockDevice,
+    }
+}
+
+/// Returns what mknod(2) is to make, from its mode.
+pub(super) fn file_kind(mode: u32) -> FileKind {
+    match mode & libc::S_IFMT {
+        libc::S_IFIFO => FileKind::Fifo,
+        libc::S_IFSOCK => FileKind::Socket,
+        libc::S_IFCHR => FileKind::CharDevice,
+        libc::S_IFBLK => FileKind::BlockDevice,
+        _ => FileKind::File,
     }
 }
 
@@ -76,6 +91,8 @@ pub(super) fn making(req: &Request, mode: u32) -> Making {
     Making {
         perm: perm(mode),
         pid: req.pid(),
+        uid: Some(req.uid()),
+        gid: Some(req.gid()),
     }
 }
 
@@ -130,6 +147,7 @@ mod tests {
             links: 1,
             uid: None,
             gid: None,
+            device: 0,
         };
         let file = owner.attr(&attr);
         assert_eq!((file.uid, file.gid, file.nlink), (5, 6, 1));

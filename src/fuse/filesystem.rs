@@ -17,7 +17,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use super::answer::{GENERATION, attr, done, entry, list, list_plus, sized};
-use super::attr::{Owner, making, open_flags, open_how, perm, time, xattr_flag};
+use super::attr::{Owner, file_kind, making, open_flags, open_how, perm, time, xattr_flag};
 use super::dispatch::{Deadlines, Dispatcher};
 use crate::fs::{Entry, Fs, Opened, SetAttr, Statfs};
 
@@ -149,15 +149,20 @@ impl fuser::Filesystem for Bridge {
 
     fn mknod(
         &self,
-        _req: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
         _umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
-        reply.error(Errno::EPERM);
+        let (fs, name, making) = (self.fs.clone(), name.to_owned(), making(req, mode));
+        let kind = file_kind(mode);
+        let future = async move { fs.mknod(parent.0, &name, kind, rdev, making).await };
+        let ok = entry(self.owner);
+        self.dispatcher
+            .run("mknod", self.deadlines.metadata, reply, future, ok);
     }
 
     fn mkdir(
@@ -192,14 +197,15 @@ impl fuser::Filesystem for Bridge {
 
     fn symlink(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         target: &Path,
         reply: ReplyEntry,
     ) {
         let (fs, name, to) = (self.fs.clone(), name.to_owned(), target.as_os_str().into());
-        let future = async move { fs.symlink(parent.0, &name, to).await };
+        let making = making(req, 0);
+        let future = async move { fs.symlink(parent.0, &name, to, making).await };
         let ok = entry(self.owner);
         self.dispatcher
             .run("symlink", self.deadlines.metadata, reply, future, ok);

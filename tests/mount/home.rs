@@ -39,7 +39,20 @@ impl Drop for Rooms {
 impl Home {
     /// Makes a home with nothing in it.
     pub fn new() -> Self {
-        let dir = TempDir::with_prefix("atlasfs-test-").expect("a temporary folder");
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Makes a home that no disk is waited for, for what pushes often.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        match memory.is_dir() {
+            true => Self::within(memory),
+            false => Self::new(),
+        }
+    }
+
+    fn within(parent: &Path) -> Self {
+        let dir = TempDir::with_prefix_in("atlasfs-test-", parent).expect("a temporary folder");
         // Other users may look for mounts in it.
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).unwrap();

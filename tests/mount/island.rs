@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::home::Home;
 use super::program::{Running, run, start, until};
-use super::support::server::{ACCESS_KEY, Kind, SECRET_KEY, tool};
+use super::support::server::{ACCESS_KEY, Kind, SECRET_KEY, program};
 
 /// A network namespace; gone with its last process, which is gone when this is dropped.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Island {
         for number in 0..3 {
             home.folder(&format!("served/bucket-{number}"));
         }
-        let mut serve = enter(holder.pid(), tool(Kind::S3s));
+        let mut serve = enter(holder.pid(), program(Kind::S3s));
         serve
             .args(["--host", "127.0.0.1", "--port", &PORT.to_string()])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])

@@ -15,3 +15,4 @@ pub mod proxy;
 pub mod serve;
 pub mod server;
 pub mod token;
+pub mod tool;

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::azurite;
 use super::gcs::Gcs;
 use super::http::{self, Response};
+use super::tool::tool;
 
 /// The access key that the servers accept.
 pub const ACCESS_KEY: &str = "AKIDTESTTESTTEST";
@@ -307,7 +308,7 @@ fn free_port() -> SocketAddr {
 }
 
 fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]) -> Child {
-    let (program, port) = (tool(kind), addr.port().to_string());
+    let (program, port) = (program(kind), addr.port().to_string());
     let mut command = Command::new(&program);
     match kind {
         Kind::Moto => command.args(["-H", "127.0.0.1", "-p", &port]),
@@ -338,21 +339,11 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
 }
 
 /// Finds an installed server.
-pub fn tool(kind: Kind) -> PathBuf {
-    let tools = std::env::var_os("ATLASFS_TOOLS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
-        PathBuf::from,
-    );
-    let program = tools.join(match kind {
+pub fn program(kind: Kind) -> PathBuf {
+    tool(match kind {
         Kind::Moto => "moto/bin/moto_server",
         Kind::S3s => "bin/s3s-fs",
         Kind::Gcs => panic!("the stand-in for GCS is no tool"),
         Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",
-    });
-    assert!(
-        program.exists(),
-        "{} is not installed: run scripts/setup-test-servers",
-        program.display()
-    );
-    program
+    })
 }

@@ -14,7 +14,7 @@ use super::state::{Content, State};
 use crate::artifact::{ArtifactId, Format, PlanName, check_plan};
 use crate::fs::budget::{Budget, Stake};
 use crate::fs::working::{Working, local, read_at};
-use crate::fs::{Error, Result, SetAttr, lock};
+use crate::fs::{Error, FileKind, Making, Result, SetAttr, lock};
 use crate::registry::Base;
 
 /// What a name of the scratch files stands for.
@@ -24,6 +24,11 @@ pub(in crate::fs) enum Kind {
     Directory,
     /// A symbolic link, and where it leads.
     Symlink(OsString),
+    /// A named pipe, a socket or a device: the kernel does all with it but keep its name.
+    Special {
+        kind: FileKind,
+        device: u32,
+    },
 }
 
 /// One scratch file.
@@ -64,7 +69,7 @@ impl Scratch {
     pub(super) fn new(
         number: u64,
         kind: Kind,
-        perm: u16,
+        making: Making,
         budget: Arc<Budget>,
         staging: &Path,
         now: SystemTime,
@@ -77,20 +82,21 @@ impl Scratch {
                 let size = 0;
                 Content::Stored { path, open, size }
             }
-            Kind::Directory | Kind::Symlink(_) => Content::None,
+            Kind::Directory | Kind::Symlink(_) | Kind::Special { .. } => Content::None,
         };
         budget.take_file()?;
         let state = State {
             content,
             handles: 0,
             links: 0,
+            directories: 0,
             change: 0,
             writer: 0,
             plan: None,
             tried: None,
-            perm,
-            uid: None,
-            gid: None,
+            perm: making.perm,
+            uid: making.uid,
+            gid: making.gid,
             accessed: now,
             modified: now,
             changed: now,
@@ -110,15 +116,35 @@ impl Scratch {
         self.kind == Kind::Directory
     }
 
+    /// Returns which device it is.
+    pub(in crate::fs) fn device(&self) -> u32 {
+        match self.kind {
+            Kind::Special { device, .. } => device,
+            Kind::File | Kind::Directory | Kind::Symlink(_) => 0,
+        }
+    }
+
     /// Counts one more name.
-    pub(super) fn add_link(&self) {
-        lock(&self.state).links += 1;
+    pub(super) fn add_link(&self, now: SystemTime) {
+        let mut state = lock(&self.state);
+        state.links += 1;
+        state.changed = now;
     }
 
     /// Counts one name less.
-    pub(super) fn remove_link(&self) {
+    pub(super) fn remove_link(&self, now: SystemTime) {
         let mut state = lock(&self.state);
         state.links = state.links.saturating_sub(1);
+        state.changed = now;
+    }
+
+    /// Takes note that a directory's names have changed, and whether it has a directory more or
+    /// less in it.
+    pub(super) fn names_have_changed(&self, directories: i32, now: SystemTime) {
+        let mut state = lock(&self.state);
+        state.directories = state.directories.saturating_add_signed(directories);
+        state.modified = now;
+        state.changed = now;
     }
 
     /// Tells whether it has a name left.
@@ -149,6 +175,8 @@ impl Scratch {
             // Pushed, it has the artifact's name.
             links: match &state.content {
                 Content::Pushed(_) => 1,
+                // Its name, its own `.`, and the `..` of each directory in it.
+                Content::None if self.is_directory() && state.links > 0 => 2 + state.directories,
                 Content::None | Content::Stored { .. } => state.links,
             },
             uid: state.uid,

@@ -11,11 +11,11 @@ mod xattr;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use super::budget::Budget;
-use super::{Error, Result};
+use super::{Error, Making, Result};
 use crate::artifact::RepoName;
 
 pub(super) use file::{Kind, Scratch};
@@ -38,6 +38,8 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Tree {
     names: HashMap<Place, BTreeMap<OsString, Arc<Scratch>>>,
+    /// The directories that have a name, by number.
+    directories: HashMap<u64, Weak<Scratch>>,
     last: u64,
     budget: Arc<Budget>,
     staging: PathBuf,
@@ -49,6 +51,7 @@ impl Tree {
         sweep(&staging);
         Self {
             names: HashMap::new(),
+            directories: HashMap::new(),
             last: 0,
             budget: Arc::new(Budget::new(limit)),
             staging,
@@ -62,38 +65,76 @@ impl Tree {
     }
 
     /// Makes something new; it has no name yet.
-    pub(super) fn make(&mut self, kind: Kind, perm: u16, now: SystemTime) -> Result<Arc<Scratch>> {
+    pub(super) fn make(
+        &mut self,
+        kind: Kind,
+        making: Making,
+        now: SystemTime,
+    ) -> Result<Arc<Scratch>> {
         self.last += 1;
         let budget = Arc::clone(&self.budget);
-        let made = Scratch::new(self.last, kind, perm, budget, &self.staging, now)?;
+        let made = Scratch::new(self.last, kind, making, budget, &self.staging, now)?;
         Ok(Arc::new(made))
     }
 
     /// Gives a file one more name; what had the name before loses it.
-    pub(super) fn insert(&mut self, place: Place, name: OsString, scratch: Arc<Scratch>) {
-        scratch.add_link();
-        let names = self.names.entry(place).or_default();
-        if let Some(before) = names.insert(name, scratch) {
-            before.remove_link();
+    pub(super) fn insert(
+        &mut self,
+        place: Place,
+        name: OsString,
+        scratch: Arc<Scratch>,
+        now: SystemTime,
+    ) {
+        // Fails only if there was nothing of that name.
+        let _ = self.remove(&place, &name, now);
+        scratch.add_link(now);
+        self.has_changed(&place, i32::from(scratch.is_directory()), now);
+        if scratch.is_directory() {
+            let directory = Arc::downgrade(&scratch);
+            self.directories.insert(scratch.number, directory);
         }
+        self.names.entry(place).or_default().insert(name, scratch);
     }
 
     /// Takes a name away from what it stands for.
-    pub(super) fn remove(&mut self, place: &Place, name: &OsStr) -> Result<Arc<Scratch>> {
+    pub(super) fn remove(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        now: SystemTime,
+    ) -> Result<Arc<Scratch>> {
         let names = self.names.get_mut(place).ok_or(Error::NotFound)?;
         let removed = names.remove(name).ok_or(Error::NotFound)?;
         if names.is_empty() {
             self.names.remove(place);
         }
-        removed.remove_link();
+        removed.remove_link(now);
+        self.has_changed(place, -i32::from(removed.is_directory()), now);
+        self.directories.remove(&removed.number);
         Ok(removed)
     }
 
+    /// Takes note that the names in a directory have changed. What is not a scratch directory has
+    /// nothing to be changed.
+    fn has_changed(&self, place: &Place, directories: i32, now: SystemTime) {
+        if let Place::Dir(number) = place
+            && let Some(directory) = self.directories.get(number).and_then(Weak::upgrade)
+        {
+            directory.names_have_changed(directories, now);
+        }
+    }
+
     /// Takes a name away if it still stands for this file.
-    pub(super) fn remove_if(&mut self, place: &Place, name: &OsStr, scratch: &Arc<Scratch>) {
+    pub(super) fn remove_if(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        scratch: &Arc<Scratch>,
+        now: SystemTime,
+    ) {
         let is = |found: Arc<Scratch>| Arc::ptr_eq(&found, scratch);
         if self.find(place, name).is_ok_and(is) {
-            let _ = self.remove(place, name);
+            let _ = self.remove(place, name, now);
         }
     }
 
@@ -149,14 +190,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
         let mut tree = Tree::new(10, dir.path().to_owned());
-        let file = tree.make(Kind::File, 0o600, now).unwrap();
+        let file = tree.make(Kind::File, Making::default(), now).unwrap();
         file.open(false, now).unwrap();
         file.write(0, b"0123456789", false, now).unwrap();
-        tree.insert(Place::Root, ".a".into(), Arc::clone(&file));
-        let other = tree.make(Kind::File, 0o600, now).unwrap();
+        tree.insert(Place::Root, ".a".into(), Arc::clone(&file), now);
+        let other = tree.make(Kind::File, Making::default(), now).unwrap();
         other.open(false, now).unwrap();
         assert_eq!(other.write(0, b"x", false, now), Err(Error::NoSpace));
-        tree.remove(&Place::Root, OsStr::new(".a")).unwrap();
+        tree.remove(&Place::Root, OsStr::new(".a"), now).unwrap();
         assert_eq!(other.write(0, b"x", false, now), Err(Error::NoSpace));
         drop(file);
         other.write(0, b"x", false, now).unwrap();

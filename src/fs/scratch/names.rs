@@ -8,7 +8,7 @@ use crate::artifact::PlanName;
 use crate::fs::handle::Handle;
 use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, text, why_not};
 use crate::fs::node::Node;
-use crate::fs::{Entry, Error, Fs, Making, OpenHow, Opened, Result, lock};
+use crate::fs::{Entry, Error, FileKind, Fs, Making, OpenHow, Opened, Result, lock};
 use crate::registry::{Event, Level};
 
 impl Fs {
@@ -71,7 +71,7 @@ impl Fs {
         parent: &Node,
         name: &OsStr,
         kind: Kind,
-        perm: u16,
+        making: Making,
     ) -> Result<Arc<Scratch>> {
         self.may_make(parent, name)?;
         let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
@@ -79,12 +79,13 @@ impl Fs {
         if tree.find(&place, name).is_ok() {
             return Err(Error::Exists);
         }
-        let made = tree.make(kind, perm, self.now())?;
+        let now = self.now();
+        let made = tree.make(kind, making, now)?;
         if let Node::Plans(_) = parent {
             let plan = name.to_str().and_then(|name| PlanName::parse(name).ok());
             made.could_be(plan);
         }
-        tree.insert(place, name.to_owned(), Arc::clone(&made));
+        tree.insert(place, name.to_owned(), Arc::clone(&made), now);
         Ok(made)
     }
 
@@ -96,7 +97,7 @@ impl Fs {
         how: OpenHow,
         making: Making,
     ) -> Result<(Entry, Opened)> {
-        let scratch = match self.make_scratch(parent, name, Kind::File, making.perm) {
+        let scratch = match self.make_scratch(parent, name, Kind::File, making) {
             Err(Error::Exists) if !how.exclusive => {
                 let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
                 lock(&self.scratch).find(&place, name)?
@@ -125,6 +126,8 @@ impl Fs {
             Kind::File => {}
             Kind::Directory => return Err(Error::IsDirectory),
             Kind::Symlink(_) => return Err(Error::Invalid),
+            // The kernel opens these without asking.
+            Kind::Special { .. } => return Err(Error::NotSupported),
         }
         if lock(&self.handles).writers() >= self.settings.max_writers {
             return Err(Error::TooManyHandles);
@@ -153,7 +156,7 @@ impl Fs {
         name: &OsStr,
         making: Making,
     ) -> Result<Entry> {
-        let made = self.make_scratch(parent, name, Kind::Directory, making.perm)?;
+        let made = self.make_scratch(parent, name, Kind::Directory, making)?;
         Ok(self.hand_out(Node::Scratch(made)))
     }
 
@@ -167,13 +170,47 @@ impl Fs {
         parent: u64,
         name: &OsStr,
         to: OsString,
+        making: Making,
     ) -> Result<Entry> {
         self.writable()?;
         let parent = self.node(parent)?;
         if Self::scratch_place(&parent, name)?.is_none() {
             return Err(self.refuse(name));
         }
-        let made = self.make_scratch(&parent, name, Kind::Symlink(to), 0o777)?;
+        let making = Making {
+            perm: 0o777,
+            ..making
+        };
+        let made = self.make_scratch(&parent, name, Kind::Symlink(to), making)?;
+        Ok(self.hand_out(Node::Scratch(made)))
+    }
+
+    /// Makes a file without opening it, a named pipe, a socket or a device among the scratch
+    /// files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`] for every other name; [`Error::Exists`], [`Error::NoSpace`].
+    pub async fn mknod(
+        self: Arc<Self>,
+        parent: u64,
+        name: &OsStr,
+        kind: FileKind,
+        device: u32,
+        making: Making,
+    ) -> Result<Entry> {
+        self.writable()?;
+        let parent = self.node(parent)?;
+        if Self::scratch_place(&parent, name)?.is_none() {
+            return Err(self.refuse(name));
+        }
+        let kind = match kind {
+            FileKind::File => Kind::File,
+            FileKind::Fifo | FileKind::Socket => Kind::Special { kind, device: 0 },
+            FileKind::CharDevice | FileKind::BlockDevice => Kind::Special { kind, device },
+            FileKind::Directory | FileKind::Symlink => return Err(Error::Invalid),
+        };
+        let made = self.make_scratch(&parent, name, kind, making)?;
         Ok(self.hand_out(Node::Scratch(made)))
     }
 
@@ -186,7 +223,7 @@ impl Fs {
         match self.node(ino)? {
             Node::Scratch(scratch) => match &scratch.kind {
                 Kind::Symlink(to) => Ok(to.clone()),
-                Kind::File | Kind::Directory => Err(Error::Invalid),
+                _ => Err(Error::Invalid),
             },
             _ => Err(Error::Invalid),
         }
@@ -215,7 +252,7 @@ impl Fs {
         if !scratch.has_name() {
             return Err(Error::NotFound);
         }
-        tree.insert(place, name.to_owned(), Arc::clone(&scratch));
+        tree.insert(place, name.to_owned(), Arc::clone(&scratch), self.now());
         drop(tree);
         Ok(self.hand_out(Node::Scratch(scratch)))
     }
@@ -225,7 +262,7 @@ impl Fs {
         let mut tree = lock(&self.scratch);
         match tree.find(place, name)?.is_directory() {
             true => Err(Error::IsDirectory),
-            false => tree.remove(place, name).map(drop),
+            false => tree.remove(place, name, self.now()).map(drop),
         }
     }
 
@@ -239,7 +276,7 @@ impl Fs {
         if !tree.is_empty(&Place::Dir(dir.number)) {
             return Err(Error::NotEmpty);
         }
-        tree.remove(place, name).map(drop)
+        tree.remove(place, name, self.now()).map(drop)
     }
 
     /// Renames a scratch file to another name of a scratch file.
@@ -270,8 +307,9 @@ impl Fs {
                 _ => {}
             }
         }
-        let scratch = tree.remove(from.0, from.1)?;
-        tree.insert(place, to.to_owned(), scratch);
+        let now = self.now();
+        let scratch = tree.remove(from.0, from.1, now)?;
+        tree.insert(place, to.to_owned(), scratch, now);
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) content: Content,
     pub(super) handles: u32,
     pub(super) links: u32,
+    /// How many directories are in it.
+    pub(super) directories: u32,
     /// Counts changes of the bytes.
     pub(super) change: u64,
     /// The thread that has opened it for writing last.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::artifact::RepoName;
-use crate::fs::{Attr, Error, Fs, Making, OpenHow, ROOT, Result, SetAttr, Settings};
+use crate::fs::{Attr, Error, FileKind, Fs, Making, OpenHow, ROOT, Result, SetAttr, Settings};
 use crate::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
 use crate::target::{Driver, Memory, Role, Target};
 
@@ -213,7 +213,11 @@ impl World {
                     parent,
                     OsStr::new(name),
                     how,
-                    Making { perm: 0o644, pid },
+                    Making {
+                        perm: 0o644,
+                        pid,
+                        ..Making::default()
+                    },
                 );
                 let (entry, opened) = self.in_time("create", READING, created).await?;
                 (entry.attr.ino, opened)
@@ -321,7 +325,10 @@ impl World {
 
     pub(super) async fn symlink(&self, to: &str, path: &str) -> Result<()> {
         let (parent, name) = self.parent(path).await?;
-        let made = self.fs.clone().symlink(parent, OsStr::new(name), to.into());
+        let made = self
+            .fs
+            .clone()
+            .symlink(parent, OsStr::new(name), to.into(), Making::default());
         made.await.map(drop)
     }
 
@@ -341,7 +348,11 @@ impl World {
     /// Returns the directory of a path, and the last name.
     async fn parent<'a>(&self, path: &'a str) -> Result<(u64, &'a str)> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        Ok((self.stat(parent).await?.ino, name))
+        let attr = self.stat(parent).await?;
+        match attr.kind {
+            FileKind::Directory => Ok((attr.ino, name)),
+            _ => Err(Error::NotDirectory),
+        }
     }
 
     pub(super) async fn xattr(&self, path: &str, name: &str) -> Option<String> {

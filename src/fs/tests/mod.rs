@@ -2,7 +2,9 @@
 
 mod deletion;
 mod hedge;
+mod inode;
 mod kernel;
+mod model;
 mod names;
 mod offline;
 mod pull;

@@ -317,3 +317,30 @@ async fn a_listing_goes_on_where_it_was_left_and_begins_anew_at_zero() {
     );
     world.fs.releasedir(fh);
 }
+
+#[tokio::test]
+async fn what_somebody_has_pushed_since_is_not_a_touched_file_under_its_other_name() {
+    let world = World::new();
+    world.mkdir("app").await.unwrap();
+    let touched = world.open("app/schema.sql", WRITE, true).await.unwrap();
+    world.cp("app/schema.hcl", V1).await.unwrap();
+    touched.close().await.unwrap();
+    assert_eq!(world.stat("app/schema.sql").await, Err(Error::NotFound));
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    // Touched first, and pushed by another mount.
+    world.mkdir("new").await.unwrap();
+    world.cp("new/schema.sql", b"").await.unwrap();
+    world.stat("new/schema.sql").await.unwrap();
+    let other = world.another();
+    other.mkdir("new").await.unwrap();
+    other.cp("new/schema.hcl", V1).await.unwrap();
+    world.wait().await;
+    assert_eq!(world.stat("new/schema.sql").await, Err(Error::NotFound));
+    assert_eq!(world.cat("new/schema").await.unwrap(), V1);
+    let exclusive = OpenHow {
+        exclusive: true,
+        ..WRITE
+    };
+    let made = world.open("new/schema.sql", exclusive, true).await;
+    made.map(drop).unwrap();
+}

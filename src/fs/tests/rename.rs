@@ -241,7 +241,11 @@ async fn write(world: &World, path: &str, content: &[u8], pid: u32) {
     };
     let parent = world.stat("app").await.unwrap().ino;
     let name = std::ffi::OsStr::new(path.strip_prefix("app/").unwrap());
-    let making = crate::fs::Making { perm: 0o600, pid };
+    let making = crate::fs::Making {
+        perm: 0o600,
+        pid,
+        ..Default::default()
+    };
     let created = world.fs.clone().create(parent, name, how, making);
     let (_, opened) = created.await.unwrap();
     world.fs.write(opened.fh, 0, content).unwrap();

@@ -1,0 +1,128 @@
+//! What a scratch file's inode tells: owner, kind, links and times, as POSIX has them.
+
+use std::ffi::OsStr;
+
+use super::kernel::{Choice, World};
+use crate::fs::{Attr, Error, FileKind, Making};
+
+fn world() -> World {
+    World::with(Choice {
+        named: vec!["app"],
+        ..Choice::default()
+    })
+}
+
+/// Tells which of the times of content and of change are later than before.
+async fn later(world: &World, path: &str, before: &Attr) -> (bool, bool) {
+    let now = world.stat(path).await.unwrap();
+    (now.time > before.time, now.changed > before.changed)
+}
+
+#[tokio::test]
+async fn a_name_more_or_less_changes_the_file_and_its_directory() {
+    let world = world();
+    world.mkdir("app/.d").await.unwrap();
+    world.mkdir("app/.e").await.unwrap();
+    world.cp("app/.d/f", b"f").await.unwrap();
+    let (file, dir) = (world.stat("app/.d/f"), world.stat("app/.d"));
+    let (file, dir) = (file.await.unwrap(), dir.await.unwrap());
+
+    world.ln("app/.d/f", "app/.d/g").await.unwrap();
+    assert_eq!(later(&world, "app/.d/f", &file).await, (false, true));
+    assert_eq!(later(&world, "app/.d", &dir).await, (true, true));
+
+    let (file, dir) = (world.stat("app/.d/f"), world.stat("app/.d"));
+    let (file, dir) = (file.await.unwrap(), dir.await.unwrap());
+    world.rm("app/.d/g").await.unwrap();
+    assert_eq!(later(&world, "app/.d/f", &file).await, (false, true));
+    assert_eq!(later(&world, "app/.d", &dir).await, (true, true));
+
+    let file = world.stat("app/.d/f").await.unwrap();
+    let (from, to) = (world.stat("app/.d"), world.stat("app/.e"));
+    let (from, to) = (from.await.unwrap(), to.await.unwrap());
+    world.mv("app/.d/f", "app/.e/f").await.unwrap();
+    assert_eq!(later(&world, "app/.e/f", &file).await, (false, true));
+    assert_eq!(later(&world, "app/.d", &from).await, (true, true));
+    assert_eq!(later(&world, "app/.e", &to).await, (true, true));
+}
+
+#[tokio::test]
+async fn a_scratch_directory_has_a_link_for_each_directory_in_it() {
+    let world = world();
+    for dir in [".d", ".e", ".d/x", ".d/y", ".e/z"] {
+        world.mkdir(dir).await.unwrap();
+    }
+    let links = async |dir| world.stat(dir).await.unwrap().links;
+    assert_eq!((links(".d").await, links(".e").await), (4, 3));
+    world.mv(".d/x", ".e/x").await.unwrap();
+    assert_eq!((links(".d").await, links(".e").await), (3, 4));
+    // Onto an empty one, which is gone then.
+    world.mv(".d/y", ".e/x").await.unwrap();
+    assert_eq!((links(".d").await, links(".e").await), (2, 4));
+    world.rmdir(".e/x").await.unwrap();
+    world.rmdir(".e/z").await.unwrap();
+    world.mv(".e", ".f").await.unwrap();
+    world.mkdir(".f/new").await.unwrap();
+    assert_eq!(links(".f").await, 3);
+}
+
+#[tokio::test]
+async fn a_scratch_file_belongs_to_who_makes_it() {
+    let world = world();
+    let root = crate::fs::ROOT;
+    let making = Making {
+        perm: 0o750,
+        uid: Some(7),
+        gid: Some(8),
+        ..Making::default()
+    };
+    let fs = || world.fs.clone();
+    fs().mkdir(root, OsStr::new(".d"), making).await.unwrap();
+    let to = "x".into();
+    let link = fs().symlink(root, OsStr::new(".l"), to, making);
+    link.await.unwrap();
+    let fifo = fs().mknod(root, OsStr::new(".p"), FileKind::Fifo, 0, making);
+    fifo.await.unwrap();
+    for name in [".d", ".l", ".p"] {
+        let attr = world.stat(name).await.unwrap();
+        assert_eq!((attr.uid, attr.gid), (Some(7), Some(8)), "{name}");
+    }
+    // What is a repository belongs to the owner of the mount, like all in it.
+    fs().mkdir(root, OsStr::new("new"), making).await.unwrap();
+    let attr = world.stat("new").await.unwrap();
+    assert_eq!((attr.uid, attr.gid, attr.perm), (None, None, 0o755));
+}
+
+#[tokio::test]
+async fn named_pipes_sockets_and_devices_are_scratch_files_only() {
+    let world = world();
+    let dir = world.stat("app").await.unwrap().ino;
+    let mknod = async |name: &str, kind| {
+        let (name, making) = (OsStr::new(name), Making::default());
+        let made = world.fs.clone().mknod(dir, name, kind, 259, making).await;
+        made.map(|entry| (entry.attr.kind, entry.attr.device))
+    };
+    for (name, kind, device) in [
+        (".fifo", FileKind::Fifo, 0),
+        (".socket", FileKind::Socket, 0),
+        (".char", FileKind::CharDevice, 259),
+        (".block", FileKind::BlockDevice, 259),
+        (".file", FileKind::File, 0),
+    ] {
+        assert_eq!(mknod(name, kind).await, Ok((kind, device)), "{name}");
+        assert_eq!(mknod(name, kind).await, Err(Error::Exists), "{name}");
+        assert_eq!(world.stat(name).await, Err(Error::NotFound));
+        if kind != FileKind::File {
+            let onto = world.mv(&format!("app/{name}"), "app/schema").await;
+            assert_eq!(onto, Err(Error::NotPermitted), "{name}");
+        }
+        for name in ["schema", "plans", "other"] {
+            assert_eq!(mknod(name, kind).await, Err(Error::NotPermitted), "{name}");
+        }
+    }
+    let listed = world.ls("app").await.unwrap();
+    let all = ["plans", ".block", ".char", ".fifo", ".file", ".socket"];
+    assert_eq!(listed, all);
+    world.rm("app/.fifo").await.unwrap();
+    assert_eq!(world.stat("app/.fifo").await, Err(Error::NotFound));
+}

@@ -1,0 +1,292 @@
+//! What each operation on names must answer, and change.
+
+use super::truth::{Found, Handle, Name, Open, Scratch, Truth, name};
+use super::working::Working;
+use crate::artifact::{ArtifactId, Format};
+use crate::fs::{Error, OpenHow, Result};
+
+impl Truth {
+    pub(super) fn open(&mut self, path: &str, how: OpenHow, create: bool) -> Result<Open> {
+        let handle = match self.find(path) {
+            Ok(_) if create && how.exclusive => return Err(Error::Exists),
+            Ok(Found::Directory) => return Err(Error::IsDirectory),
+            Ok(Found::Scratch(at)) if self.file(at).is_directory => {
+                return Err(Error::IsDirectory);
+            }
+            Ok(Found::Scratch(at)) => self.open_scratch(at, how),
+            Ok(Found::Content(bytes)) if !how.write => Handle::Bytes(bytes),
+            Ok(Found::Blank(true)) if !how.write => return Err(Error::Io),
+            Ok(Found::Blank(_)) if !how.write => Handle::Bytes(Vec::new()),
+            Ok(found) => match (name(path), found) {
+                (Name::Artifact(id, suffix), Found::Content(bytes)) => {
+                    let bytes = if how.truncate { Vec::new() } else { bytes };
+                    self.open_working(id, suffix, bytes, how.truncate)
+                }
+                (Name::Artifact(id, suffix), _) => self.open_working(id, suffix, Vec::new(), false),
+                other => panic!("{other:?}"),
+            },
+            Err(Error::NotFound) if create => {
+                self.parent(path)?;
+                match name(path) {
+                    // Another name of what is there, as `schema.sql` is of a state in HCL, or new.
+                    Name::Artifact(id, suffix) => self.open_working(id, suffix, Vec::new(), true),
+                    Name::Scratch => {
+                        let at = self.make(path, false);
+                        self.open_scratch(at, how)
+                    }
+                    _ => return Err(Error::NotPermitted),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Open { handle, how })
+    }
+
+    fn open_scratch(&mut self, at: u64, how: OpenHow) -> Handle {
+        if how.truncate {
+            self.file(at).bytes.clear();
+        }
+        Handle::Scratch(at)
+    }
+
+    fn open_working(
+        &mut self,
+        id: ArtifactId,
+        suffix: Option<Format>,
+        bytes: Vec<u8>,
+        is_dirty: bool,
+    ) -> Handle {
+        self.last += 1;
+        let working = Working {
+            bytes,
+            base: self.artifacts.get(&id).map(|content| content.revision),
+            is_dirty,
+            handles: 1,
+            ..Working::default()
+        };
+        self.workings.insert(self.last, working);
+        Handle::Working(id, suffix, self.last)
+    }
+
+    fn make(&mut self, path: &str, is_directory: bool) -> u64 {
+        self.last += 1;
+        let made = Scratch {
+            is_directory,
+            ..Scratch::default()
+        };
+        self.scratch.insert(self.last, made);
+        self.names.insert(path.into(), self.last);
+        self.last
+    }
+
+    /// Closes a file; without `told`, as the end of a killed process does.
+    pub(super) fn close(&mut self, open: &Open, told: bool) -> Result<()> {
+        let Some((id, suffix, at)) = self.view(open) else {
+            return Ok(());
+        };
+        let flushed = match told {
+            true => self.flush(&id, suffix, at),
+            false => Ok(()),
+        };
+        self.release(&id, suffix, at);
+        flushed
+    }
+
+    pub(super) fn truncate(&mut self, path: &str, size: u64) -> Result<()> {
+        let how = OpenHow {
+            write: true,
+            ..OpenHow::default()
+        };
+        let open = self.open(path, how, false)?;
+        self.change(&open, |bytes| bytes.resize(size as usize, 0));
+        self.close(&open, true)
+    }
+
+    pub(super) fn unlink(&mut self, path: &str) -> Result<()> {
+        match (self.find(path)?, name(path)) {
+            (Found::Directory, _) => Err(Error::IsDirectory),
+            (Found::Scratch(at), _) if self.file(at).is_directory => Err(Error::IsDirectory),
+            (Found::Scratch(_), _) => {
+                self.names.remove(path);
+                Ok(())
+            }
+            (Found::Content(_), _) if !self.allow_delete => Err(Error::NotPermitted),
+            (_, Name::Artifact(id, _)) => {
+                self.artifacts.remove(&id);
+                self.touched.remove(&id);
+                self.failed.remove(&id);
+                Ok(())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn mkdir(&mut self, path: &str) -> Result<()> {
+        match self.find(path) {
+            Ok(_) => return Err(Error::Exists),
+            Err(Error::NotFound) => self.parent(path)?,
+            Err(error) => return Err(error),
+        }
+        match name(path) {
+            Name::Repo(repo) => {
+                self.repos.insert(repo);
+            }
+            Name::Scratch => {
+                self.make(path, true);
+            }
+            _ => return Err(Error::NotPermitted),
+        }
+        Ok(())
+    }
+
+    pub(super) fn rmdir(&mut self, path: &str) -> Result<()> {
+        let below = format!("{path}/");
+        let holds_scratch = self.names.keys().any(|name| name.starts_with(&below));
+        match (self.find(path)?, name(path)) {
+            (Found::Directory, Name::Repo(repo)) => {
+                let mut ids = self.artifacts.keys().chain(self.touched.keys());
+                if holds_scratch || ids.any(|id| id.repo.as_str() == repo) {
+                    return Err(Error::NotEmpty);
+                }
+                let made_here = self.repos.remove(&repo);
+                made_here.then_some(()).ok_or(Error::NotPermitted)
+            }
+            (Found::Directory, _) => Err(Error::NotPermitted),
+            (Found::Scratch(at), _) if self.file(at).is_directory => {
+                if holds_scratch {
+                    return Err(Error::NotEmpty);
+                }
+                self.names.remove(path);
+                Ok(())
+            }
+            _ => Err(Error::NotDirectory),
+        }
+    }
+
+    pub(super) fn rename(&mut self, from: &str, to: &str, no_replace: bool) -> Result<()> {
+        self.parent(from)?;
+        self.parent(to)?;
+        let source = self.find(from)?;
+        match (source, name(from), name(to)) {
+            (Found::Scratch(at), _, Name::Scratch | Name::Refused) => {
+                self.rename_scratch((from, at), to, no_replace)
+            }
+            (Found::Scratch(at), _, Name::Artifact(id, suffix)) if self.file(at).is_directory => {
+                let content = self
+                    .find(to)
+                    .is_ok_and(|found| matches!(found, Found::Content(_)));
+                let _ = (id, suffix);
+                Err(if content {
+                    Error::NotDirectory
+                } else {
+                    Error::NotPermitted
+                })
+            }
+            (Found::Scratch(_), _, Name::Artifact(id, suffix))
+                if no_replace && self.is_there(&id, suffix) =>
+            {
+                Err(Error::Exists)
+            }
+            (Found::Scratch(at), _, Name::Artifact(id, suffix)) => {
+                self.rename_is_push((from, at), id, suffix)
+            }
+            (_, Name::Artifact(id, suffix), _) if !self.is_there(&id, suffix) => {
+                Err(Error::NotFound)
+            }
+            (_, Name::Artifact(id, _), Name::Artifact(other, suffix)) => {
+                if id == other && self.is_there(&other, suffix) {
+                    return if no_replace {
+                        Err(Error::Exists)
+                    } else {
+                        Ok(())
+                    };
+                }
+                let plans = id.item != other.item
+                    && [&id, &other]
+                        .iter()
+                        .all(|id| id.item != crate::artifact::Item::Schema);
+                Err(if plans {
+                    Error::Invalid
+                } else {
+                    Error::NotPermitted
+                })
+            }
+            _ => Err(Error::NotPermitted),
+        }
+    }
+
+    fn rename_scratch(
+        &mut self,
+        (from, at): (&str, u64),
+        to: &str,
+        no_replace: bool,
+    ) -> Result<()> {
+        if name(to) == Name::Refused {
+            return Err(Error::NotPermitted);
+        }
+        if let Some(&there) = self.names.get(to) {
+            let below = format!("{to}/");
+            let is_full = self.names.keys().any(|name| name.starts_with(&below));
+            let kinds = (self.file(at).is_directory, self.file(there).is_directory);
+            match kinds {
+                _ if no_replace => return Err(Error::Exists),
+                _ if at == there => return Ok(()),
+                (true, false) => return Err(Error::NotDirectory),
+                (false, true) => return Err(Error::IsDirectory),
+                (true, true) if is_full => return Err(Error::NotEmpty),
+                _ => {}
+            }
+        }
+        let below = format!("{from}/");
+        let moved: Vec<_> = self
+            .names
+            .keys()
+            .filter_map(|name| Some((name.clone(), name.strip_prefix(&below)?.to_owned())))
+            .collect();
+        for (old, rest) in moved {
+            let number = self.names.remove(&old).unwrap();
+            self.names.insert(format!("{to}/{rest}"), number);
+        }
+        self.names.remove(from);
+        self.names.insert(to.into(), at);
+        Ok(())
+    }
+
+    /// A scratch file gets an artifact's name, with all who have it open, or stays what it was.
+    fn rename_is_push(
+        &mut self,
+        (from, at): (&str, u64),
+        id: ArtifactId,
+        suffix: Option<Format>,
+    ) -> Result<()> {
+        let file = self.file(at).clone();
+        let current = self.artifacts.get(&id).map(|content| content.revision);
+        let tried = file.tried.filter(|(tried, _)| *tried == id);
+        let mut base = tried.map_or(current, |(_, base)| base);
+        if file.bytes.is_empty() && base.is_none() && current.is_none() {
+            self.touched.insert(id.clone(), suffix);
+        } else {
+            match self.push(&id, suffix, &file.bytes, base) {
+                Ok(revision) => base = Some(revision),
+                Err(error) => {
+                    self.file(at).tried = Some((id, base));
+                    return Err(error);
+                }
+            }
+        }
+        let slots = self.slots.iter().flatten();
+        let handles = slots.filter(|open| matches!(open.handle, Handle::Scratch(n) if n == at));
+        let handles = handles.count() as u32;
+        self.last += 1;
+        let working = Working {
+            bytes: file.bytes,
+            base,
+            handles,
+            ..Working::default()
+        };
+        self.workings.insert(self.last, working);
+        self.file(at).pushed = Some((id, suffix, self.last));
+        self.names.remove(from);
+        Ok(())
+    }
+}

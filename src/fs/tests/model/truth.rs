@@ -1,0 +1,225 @@
+//! What must be: the names, their contents, and what each operation answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::operation::SLOTS;
+use super::working::Working;
+use crate::artifact::{ArtifactId, Format, Item, PlanName, RepoName};
+use crate::fs::{Error, OpenHow, Result};
+
+/// The newest content of an artifact.
+#[derive(Debug, Clone)]
+pub(super) struct Content {
+    pub(super) revision: u64,
+    pub(super) bytes: Vec<u8>,
+    pub(super) format: Format,
+}
+
+/// A scratch file or directory.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scratch {
+    pub(super) is_directory: bool,
+    pub(super) bytes: Vec<u8>,
+    /// The artifact that a rename has failed to make of it, and what that was to replace.
+    pub(super) tried: Option<(ArtifactId, Option<u64>)>,
+    /// What it has become for those who have it open.
+    pub(super) pushed: Option<(ArtifactId, Option<Format>, u64)>,
+}
+
+/// An open file.
+#[derive(Debug, Clone)]
+pub(super) enum Handle {
+    /// A reader's: what it has opened.
+    Bytes(Vec<u8>),
+    Working(ArtifactId, Option<Format>, u64),
+    Scratch(u64),
+}
+
+/// An open file, and how it was opened.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) handle: Handle,
+    pub(super) how: OpenHow,
+}
+
+/// What a name is for, whether it is there or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Name {
+    Repo(String),
+    Plans,
+    Artifact(ArtifactId, Option<Format>),
+    Scratch,
+    /// A scratch file's name that must not be made.
+    Refused,
+    Foreign,
+}
+
+/// What is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    Directory,
+    Content(Vec<u8>),
+    /// Without any content; whether a push of it has failed.
+    Blank(bool),
+    Scratch(u64),
+}
+
+/// All that there is.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    pub(super) allow_delete: bool,
+    /// Repositories made here; `app` is the configuration's.
+    pub(super) repos: BTreeSet<String>,
+    pub(super) artifacts: BTreeMap<ArtifactId, Content>,
+    pub(super) touched: BTreeMap<ArtifactId, Option<Format>>,
+    /// Artifacts whose last push has failed.
+    pub(super) failed: BTreeSet<ArtifactId>,
+    pub(super) names: BTreeMap<String, u64>,
+    pub(super) scratch: BTreeMap<u64, Scratch>,
+    pub(super) workings: BTreeMap<u64, Working>,
+    pub(super) slots: [Option<Open>; SLOTS],
+    /// The last number given to anything.
+    pub(super) last: u64,
+}
+
+/// Splits a path into its directory and its last name.
+pub(super) fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn artifact(repo: &str, item: Item) -> ArtifactId {
+    let repo = RepoName::parse(repo).unwrap();
+    ArtifactId { repo, item }
+}
+
+/// Returns what a path of [`PATHS`](super::operation::PATHS) is for.
+pub(super) fn name(path: &str) -> Name {
+    let parts: Vec<&str> = path.split('/').collect();
+    let schema = |repo, suffix| Name::Artifact(artifact(repo, Item::Schema), suffix);
+    match parts[..] {
+        [repo] if ["app", "new"].contains(&repo) => Name::Repo(repo.into()),
+        [_, "plans"] => Name::Plans,
+        [repo, "schema"] => schema(repo, None),
+        [repo, "schema.hcl"] => schema(repo, Some(Format::Hcl)),
+        [repo, "schema.sql"] => schema(repo, Some(Format::Sql)),
+        [repo, "plans", plan] if !plan.starts_with('.') => {
+            let plan = PlanName::parse(plan.trim_end_matches(".plan.hcl")).unwrap();
+            Name::Artifact(artifact(repo, Item::Plan(plan)), None)
+        }
+        [_, ".git" | "4913"] => Name::Refused,
+        [_, ".d", ..] => Name::Scratch,
+        [.., last] if last.starts_with('.') || last.ends_with('~') => Name::Scratch,
+        _ => Name::Foreign,
+    }
+}
+
+impl Truth {
+    pub(super) fn working(&mut self, at: u64) -> &mut Working {
+        self.workings.get_mut(&at).expect("an open file")
+    }
+
+    pub(super) fn file(&mut self, number: u64) -> &mut Scratch {
+        self.scratch.get_mut(&number).expect("a scratch file")
+    }
+
+    /// Finds the directory that a path is in.
+    pub(super) fn parent(&self, path: &str) -> Result<()> {
+        match split(path).0 {
+            "" => Ok(()),
+            parent => match self.find(parent)? {
+                Found::Directory => Ok(()),
+                Found::Scratch(at) if self.scratch[&at].is_directory => Ok(()),
+                _ => Err(Error::NotDirectory),
+            },
+        }
+    }
+
+    /// Finds what is at a path.
+    pub(super) fn find(&self, path: &str) -> Result<Found> {
+        self.parent(path)?;
+        let found = match name(path) {
+            Name::Repo(repo) => self.has(&repo).then_some(Found::Directory),
+            Name::Plans => Some(Found::Directory),
+            Name::Artifact(id, suffix) => self.find_artifact(&id, suffix),
+            Name::Scratch | Name::Refused => self.names.get(path).copied().map(Found::Scratch),
+            Name::Foreign => None,
+        };
+        found.ok_or(Error::NotFound)
+    }
+
+    pub(super) fn has(&self, repo: &str) -> bool {
+        repo == "app" || self.repos.contains(repo)
+    }
+
+    fn find_artifact(&self, id: &ArtifactId, suffix: Option<Format>) -> Option<Found> {
+        if let Some(content) = self.artifacts.get(id) {
+            let is_named = suffix.is_none_or(|suffix| suffix == content.format);
+            return is_named.then(|| Found::Content(content.bytes.clone()));
+        }
+        let failed = self.failed.contains(id);
+        (failed || self.is_touched(id, suffix)).then_some(Found::Blank(failed))
+    }
+
+    /// Tells whether an artifact that was only touched answers to this name.
+    pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
+        let made = self.touched.get(id);
+        made.is_some_and(|made| made.is_none() || suffix.is_none() || *made == suffix)
+    }
+
+    /// Tells whether a name is an artifact's that is there for good.
+    pub(super) fn is_there(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
+        match self.find_artifact(id, suffix) {
+            Some(Found::Content(_)) => true,
+            _ => !self.artifacts.contains_key(id) && self.is_touched(id, suffix),
+        }
+    }
+
+    /// Lists a directory, sorted.
+    pub(super) fn list(&self, dir: &str) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let here = |path: &str| split(path).0 == dir && !path.is_empty();
+        names.extend(self.names.keys().filter(|path| here(path)).cloned());
+        let artifacts = self.artifacts.keys().chain(self.touched.keys());
+        names.extend(artifacts.map(|id| match &id.item {
+            Item::Schema => format!("{}/schema", id.repo.as_str()),
+            Item::Plan(plan) => format!("{}/plans/{}", id.repo.as_str(), plan.as_str()),
+        }));
+        let repos = self.repos.iter().map(String::as_str).chain(["app"]);
+        names.extend(repos.flat_map(|repo| [repo.to_owned(), format!("{repo}/plans")]));
+        let names = names.iter().filter(|path| here(path));
+        let names: BTreeSet<_> = names.map(|path| split(path).1.to_owned()).collect();
+        names.into_iter().collect()
+    }
+
+    /// Reads an open file.
+    pub(super) fn read(&self, open: &Open) -> Vec<u8> {
+        match &open.handle {
+            Handle::Bytes(bytes) => bytes.clone(),
+            Handle::Working(.., at) => self.workings[at].bytes.clone(),
+            Handle::Scratch(number) => match &self.scratch[number] {
+                Scratch {
+                    pushed: Some((.., at)),
+                    ..
+                } => self.workings[at].bytes.clone(),
+                file => file.bytes.clone(),
+            },
+        }
+    }
+
+    /// Returns the artifact that an open file is a view of.
+    pub(super) fn view(&self, open: &Open) -> Option<(ArtifactId, Option<Format>, u64)> {
+        match &open.handle {
+            Handle::Bytes(_) => None,
+            Handle::Working(id, suffix, at) => Some((id.clone(), *suffix, *at)),
+            Handle::Scratch(number) => self.scratch[number].pushed.clone(),
+        }
+    }
+
+    pub(super) fn change(&mut self, open: &Open, change: impl FnOnce(&mut Vec<u8>)) {
+        match (self.view(open), &open.handle) {
+            (Some((.., at)), _) => self.working(at).change(change),
+            (None, Handle::Scratch(number)) => change(&mut self.file(*number).bytes),
+            (None, _) => panic!("a reader writes"),
+        }
+    }
+}
