@@ -27,6 +27,7 @@ mod lifecycle;
 mod listing;
 mod mounted;
 mod pjdfstest;
+mod posix;
 mod program;
 mod readers;
 mod refused;
