@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod config;
 mod contention;
 mod contract;
