@@ -15,6 +15,7 @@ mod support;
 
 mod blackhole;
 mod check;
+mod clients;
 mod config;
 mod contention;
 mod contract;
@@ -30,6 +31,7 @@ mod lifecycle;
 mod listing;
 mod mounted;
 mod pjdfstest;
+mod posix;
 mod program;
 mod readers;
 mod refused;

@@ -33,6 +33,8 @@ while not os.path.exists(stop):
 pub struct Watched {
     pub home: Home,
     pub mounted: Mounted,
+    /// Another mount of the same targets, as another machine has it.
+    second: Mounted,
     pub stores: Vec<Store>,
     watches: Vec<Inotify>,
 }
@@ -50,6 +52,10 @@ impl Watched {
         let mounted = home.mount("mnt", flags(&stores));
         std::fs::create_dir(mounted.path("app")).unwrap();
         mounted.cp("app/schema", schema("mark-0")).ok();
+        let mut args = flags(&stores);
+        // What it mended would be taken for a push.
+        args.extend(["--repair-interval", "0"].map(str::to_owned));
+        let second = home.mount("second", args);
         std::fs::create_dir(home.path("work")).unwrap();
         let watches = stores.iter().map(|store| match store {
             Store::Folder(folder) => watch(&folder.join("app")),
@@ -59,6 +65,7 @@ impl Watched {
         Self {
             home,
             mounted,
+            second,
             stores,
             watches,
         }
@@ -90,13 +97,19 @@ impl Watched {
     }
 
     /// Demands of each tool that a save is one push to every target, that nothing else ever gets
-    /// there, and that a reader never sees anything but a whole schema.
+    /// there, and that a reader of this mount, and one of another, never see anything but a whole
+    /// schema.
     #[track_caller]
     pub fn one_save_is_one_push(&self, tools: &[Tool], name: &str) {
-        let stop = self.home.path("stop");
-        let mut reader = self.reader(&stop);
-        let begun = self.home.path("stop.begun");
-        until("the reader reads", || begun.exists().then_some(()));
+        let stops = ["stop", "stop-second"].map(|name| self.home.path(name));
+        let mut readers = vec![
+            reader(&self.mounted, &stops[0]),
+            reader(&self.second, &stops[1]),
+        ];
+        until("the readers read", || {
+            let begun = stops.iter().map(|stop| stop.with_extension("begun"));
+            begun.into_iter().all(|begun| begun.exists()).then_some(())
+        });
         for (n, tool) in tools.iter().enumerate() {
             let marks = [format!("mark-{n}"), format!("mark-{}", n + 1)];
             self.pushed();
@@ -115,22 +128,15 @@ impl Watched {
                 "{}",
                 tool.0
             );
-            if reader.has_ended() {
-                panic!("{}: {}", tool.0, reader.wait());
+            if let Some(ended) = readers.iter_mut().position(Running::has_ended) {
+                panic!("{}: {}", tool.0, readers.remove(ended).wait());
             }
         }
-        std::fs::write(&stop, "").unwrap();
-        reader.wait().ok();
+        for (reader, stop) in readers.into_iter().zip(&stops) {
+            std::fs::write(stop, "").unwrap();
+            reader.wait().ok();
+        }
         self.nothing_else_is_there();
-    }
-
-    fn reader(&self, stop: &Path) -> Running {
-        let live = self.mounted.path("app/schema");
-        start(
-            Command::new("python3")
-                .args(["-c", POLL])
-                .args([&*live, stop]),
-        )
     }
 
     /// Demands that no target holds anything but the schema.
@@ -159,6 +165,12 @@ impl Watched {
             }
         }
     }
+}
+
+fn reader(mounted: &Mounted, stop: &Path) -> Running {
+    let live = mounted.path("app/schema");
+    let mut poll = Command::new("python3");
+    start(poll.args(["-c", POLL]).args([&*live, stop]))
 }
 
 fn watch(folder: &Path) -> Inotify {

@@ -78,7 +78,8 @@ fn no_input_uses_unbounded_memory_or_time() {
             "{expression}: {message}"
         );
     }
-    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    // Ten seconds on an idle machine; without the bounds it would be hours.
+    assert!(started.elapsed().as_secs() < 600, "{:?}", started.elapsed());
 }
 
 #[test]

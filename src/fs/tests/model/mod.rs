@@ -11,23 +11,19 @@ mod truth;
 mod working;
 
 use proptest::prelude::*;
-use proptest::test_runner::{FileFailurePersistence, TestRunner};
+use proptest::test_runner::{FileFailurePersistence, RngAlgorithm, TestError, TestRng, TestRunner};
+
+use crate::planted::{Bug, plant};
 
 /// How many sequences are played.
 const SEQUENCES: u32 = 1_000;
 
-#[test]
-fn every_operation_does_what_the_model_says() {
-    let asked = std::env::var("ATLASFS_MODEL_SEQUENCES");
-    let file = "src/fs/tests/model/regressions";
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases: asked.map_or(SEQUENCES, |number| number.parse().unwrap()),
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
-        max_shrink_iters: 5_000,
-        ..ProptestConfig::default()
-    });
+/// Plays sequences; fails with the first that is not as it must be.
+fn run(mut runner: TestRunner) -> Result<(), String> {
+    // The clock stands still, so that nothing depends on how busy the machine is.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .start_paused(true)
         .build();
     let runtime = runtime.unwrap();
     let sequences = (any::<bool>(), operation::sequence());
@@ -35,5 +31,33 @@ fn every_operation_does_what_the_model_says() {
         runtime.block_on(play::play(allow_delete, &operations));
         Ok(())
     });
+    played.map_err(|failure: TestError<_>| failure.to_string())
+}
+
+#[test]
+fn every_operation_does_what_the_model_says() {
+    let asked = std::env::var("ATLASFS_MODEL_SEQUENCES");
+    let file = "src/fs/tests/model/regressions";
+    let played = run(TestRunner::new(ProptestConfig {
+        cases: asked.map_or(SEQUENCES, |number| number.parse().unwrap()),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
+        max_shrink_iters: 5_000,
+        ..ProptestConfig::default()
+    }));
     played.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn a_push_over_another_one_would_be_found() {
+    let config = ProptestConfig {
+        cases: SEQUENCES,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..ProptestConfig::default()
+    };
+    let always_the_same = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    plant(Some(Bug::BaseIgnored));
+    let played = run(TestRunner::new_with_rng(config, always_the_same));
+    plant(None);
+    assert!(played.is_err());
 }
