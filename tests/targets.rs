@@ -35,6 +35,7 @@ fn file() -> Subject {
         }),
         atomic: true,
         longest: 255,
+        foreign: 6,
         ends_with_dots: true,
         keep: Box::new(temp),
     }
@@ -48,6 +49,8 @@ fn cloud(kind: Kind, prefix: &'static str) -> Subject {
         Location::S3(location) => location.prefix = prefix.into(),
         Location::Azure(location) => location.prefix = prefix.into(),
         Location::Gs(location) => location.prefix = prefix.into(),
+        // It has none.
+        Location::Oci(_) => {}
         other => panic!("{other} has no prefix"),
     }
     let endpoint = server.endpoint();
@@ -60,9 +63,14 @@ fn cloud(kind: Kind, prefix: &'static str) -> Subject {
             let key = format!("{prefix}/{key}");
             injector.inject(&bucket, key.trim_start_matches('/'), content)
         }),
-        atomic: kind != Kind::S3s,
+        atomic: !matches!(kind, Kind::S3s | Kind::Registry),
         // s3s-fs keeps metadata in files whose names hold the key in base64.
-        longest: if kind == Kind::S3s { 100 } else { 255 },
+        longest: match kind {
+            // A tag has 128 characters.
+            Kind::S3s | Kind::Registry => 100,
+            _ => 255,
+        },
+        foreign: if kind == Kind::Registry { 3 } else { 6 },
         // Azure may lose a dot at the end.
         ends_with_dots: kind != Kind::Azurite,
         keep: Box::new(server),
@@ -116,3 +124,4 @@ contract!(azurite_blob, cloud(Kind::Azurite, "50% \u{e9}+x/pre.fix"));
 contract!(azurite_without_a_prefix, cloud(Kind::Azurite, ""));
 contract!(gcs_stand_in, cloud(Kind::Gcs, "50% \u{e9}+x/pre.fix"));
 contract!(gcs_stand_in_without_a_prefix, cloud(Kind::Gcs, ""));
+contract!(docker_registry, cloud(Kind::Registry, ""));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cloud::{CloudDriver, open_azure, open_gcs, open_s3};
+use super::cloud::{open_azure, open_gcs, open_oci, open_s3};
 use super::file::FileDriver;
 use super::stand_in::StandIn;
 use super::{Driver, Failure, Kind, Location};
@@ -38,19 +38,13 @@ pub(super) fn build(
         Location::S3(location) => cloud(open_s3(location, env)),
         Location::Gs(location) => cloud(open_gcs(location, env)),
         Location::Azure(location) => cloud(open_azure(location, env)),
-        Location::Oci(_) => Err(Failure::new(
-            Kind::Invalid,
-            format!(
-                "cannot open {location}: oci:// is not there yet; file://, s3://, gs:// and \
-                 azblob:// are"
-            ),
-        )),
+        Location::Oci(location) => cloud(open_oci(location, env)),
         Location::AtlasCloud => Ok((Arc::new(StandIn::for_atlas_cloud()), Ok(()))),
     }
 }
 
 /// A cloud store without credentials is a target all the same: the others still serve.
-fn cloud(opened: Result<CloudDriver, Failure>) -> Result<Opened, Failure> {
+fn cloud(opened: Result<impl Driver, Failure>) -> Result<Opened, Failure> {
     match opened {
         Ok(driver) => Ok((Arc::new(driver), Ok(()))),
         Err(failure) if failure.kind == Kind::Denied => {

@@ -64,6 +64,7 @@ impl Store {
                     "azblob://{bucket}/{PREFIX}?protocol=http&domain={}",
                     endpoint.trim_start_matches("http://")
                 ),
+                Kind::Registry => format!("{}/{bucket}", endpoint.replace("http", "oci")),
                 // Where it is, STORAGE_EMULATOR_HOST tells.
                 Kind::Gcs => format!("gs://{bucket}/{PREFIX}"),
             },
@@ -74,7 +75,7 @@ impl Store {
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
         match self {
             Self::Folder(path) => std::fs::read(path.join(key)).ok(),
-            Self::Bucket { server, bucket, .. } => server.read(bucket, &format!("{PREFIX}/{key}")),
+            Self::Bucket { server, bucket, .. } => server.read(bucket, &below(server, key)),
         }
     }
 
@@ -87,7 +88,7 @@ impl Store {
                 std::fs::write(path, content).unwrap();
             }
             Self::Bucket { server, bucket, .. } => server
-                .inject(bucket, &format!("{PREFIX}/{key}"), content.as_ref())
+                .inject(bucket, &below(server, key), content.as_ref())
                 .unwrap(),
         }
     }
@@ -97,9 +98,17 @@ impl Store {
         match self {
             Self::Folder(path) => std::fs::remove_file(path.join(key)).unwrap(),
             Self::Bucket { server, bucket, .. } => {
-                server.remove(bucket, &format!("{PREFIX}/{key}"));
+                server.remove(bucket, &below(server, key));
             }
         }
+    }
+}
+
+/// Returns where a key is on a server: an OCI registry knows no prefix.
+fn below(server: &Server, key: &str) -> String {
+    match server.kind() {
+        Kind::Registry => key.to_owned(),
+        _ => format!("{PREFIX}/{key}"),
     }
 }
 

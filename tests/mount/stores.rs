@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::contention::exactly_one_of_many_writers_wins;
 use super::home::Home;
 use super::mounted::Mounted;
@@ -11,9 +14,11 @@ use super::store::{Store, all_hold, flags, none_holds, plan, schema};
 use super::support::azurite;
 use super::support::behind::keys;
 use super::support::proxy::{Fault, Proxy};
+use super::support::registry;
 use super::support::server::{Kind, SECRET_KEY, Server};
 
-/// A registry on S3, and backups on Azure, GCS and a disk, the first three behind a proxy each.
+/// A registry on S3, and backups on Azure, GCS, an OCI registry and a disk, all but the last behind
+/// a proxy each.
 struct Site {
     home: Home,
     stores: Vec<Store>,
@@ -23,12 +28,19 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let home = Home::new();
-        let servers = [Kind::Moto, Kind::Azurite, Kind::Gcs].map(Server::shared);
+        let kinds = [Kind::Moto, Kind::Azurite, Kind::Gcs, Kind::Registry];
+        let servers = kinds.map(Server::shared);
         let proxies: Vec<Proxy> = servers.iter().map(|s| Proxy::start(s.addr())).collect();
         let behind = servers.iter().zip(&proxies);
         let mut stores: Vec<Store> = behind
             .map(|(server, proxy)| Store::on(Arc::clone(server), proxy.endpoint()))
             .collect();
+        // As docker login leaves it.
+        let host = proxies[3].endpoint().replace("http://", "");
+        let auth = STANDARD.encode(format!("{}:{}", registry::USER, registry::PASSWORD));
+        let logins = serde_json::json!({"auths": {host: {"auth": auth}}});
+        home.folder(".docker");
+        home.file(".docker/config.json", logins.to_string());
         stores.push(Store::folder(&home, "backup"));
         Self {
             home,
@@ -87,7 +99,7 @@ fn a_push_reaches_every_providers_store_and_each_serves_it_when_those_before_are
     });
     all_hold(&site.stores, "app/schema", newer.as_bytes());
     mounted.unmount();
-    for name in ["first", "without-2", "again"] {
+    for name in ["first", "without-3", "again"] {
         let log = std::fs::read_to_string(site.home.log_of(name)).unwrap();
         for secret in [
             SECRET_KEY,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use atlasfs::artifact::{Format, RepoName, Stamp};
 use atlasfs::target::{
-    AzureLocation, Condition, Failure, GsLocation, Kind, Location, Role, S3Location, Target,
+    AzureLocation, Condition, Failure, GsLocation, Kind, Location, OciLocation, Role, S3Location,
+    Target,
 };
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use super::azurite;
 use super::contract::{LIMIT, id, soon};
 use super::proxy::Proxy;
+use super::registry;
 use super::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
 use super::token;
 
@@ -35,6 +37,7 @@ pub fn keys(kind: Store) -> Vec<(&'static str, &'static str)> {
     match kind {
         Store::Moto | Store::S3s => KEYS.into(),
         Store::Azurite => AZURE_KEYS.into(),
+        Store::Registry => Vec::new(),
         Store::Gcs => vec![("GOOGLE_APPLICATION_CREDENTIALS", token::key_file())],
     }
 }
@@ -75,6 +78,12 @@ pub fn location_on(kind: Store, bucket: &str, endpoint: String) -> Location {
             domain: Some(endpoint.trim_start_matches("http://").into()),
             protocol: Some("http".into()),
             ..AzureLocation::default()
+        }),
+        Store::Registry => Location::Oci(OciLocation {
+            url: format!("oci://registry/{bucket}"),
+            host: endpoint.trim_start_matches("http://").into(),
+            repository: bucket.into(),
+            credentials: Some((registry::USER.into(), registry::PASSWORD.into())),
         }),
         Store::Gcs => Location::Gs(GsLocation {
             url: format!("gs://{bucket}/pre"),

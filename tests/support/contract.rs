@@ -22,6 +22,8 @@ pub struct Subject {
     pub atomic: bool,
     /// The longest plan name that the store can hold.
     pub longest: usize,
+    /// How many foreign keys it takes at least.
+    pub foreign: usize,
     /// Whether a name may end with a dot.
     pub ends_with_dots: bool,
     /// Whatever must live as long as the target.
@@ -240,7 +242,7 @@ pub async fn foreign_keys_break_nothing_and_are_hidden(subject: &Subject) {
         .iter()
         .filter(|key| (subject.inject)(key, b"foreign").is_ok());
     let taken: BTreeSet<String> = taken.map(ToString::to_string).collect();
-    assert!(taken.len() >= 6, "{taken:?}");
+    assert!(taken.len() >= subject.foreign, "{taken:?}");
     for known in ["app/versions/1", "app/tags/latest", "app/migrations/1.sql"] {
         (subject.inject)(known, b"known").unwrap();
     }
@@ -330,7 +332,8 @@ pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>)
         // `get` compares the bytes with their stamp. A store that keeps the two apart is found out.
         if let Err(failure) = subject.get("app/schema").await {
             assert!(
-                !subject.atomic && failure.kind == Kind::Corrupt,
+                // docker-registry answers with a 500 while a tag is being written.
+                !subject.atomic && matches!(failure.kind, Kind::Corrupt | Kind::Busy),
                 "{failure}"
             );
         }

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod gcs;
 pub mod http;
 pub mod proxy;
+pub mod registry;
 pub mod serve;
 pub mod server;
 pub mod token;

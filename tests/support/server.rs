@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::azurite;
 use super::gcs::Gcs;
 use super::http::{self, Response};
+use super::registry;
 use super::tool::tool;
 
 /// The access key that the servers accept.
@@ -41,6 +42,8 @@ pub enum Kind {
     S3s,
     /// azurite: Azure Blob Storage; checks signatures; right on conditions and races.
     Azurite,
+    /// docker-registry: the reference of OCI registries; checks user and password.
+    Registry,
     /// The stand-in for Google Cloud Storage, which is no process.
     Gcs,
 }
@@ -61,7 +64,7 @@ enum Running {
     Here(Gcs),
 }
 
-static SHARED: [Mutex<Weak<Server>>; 4] = [const { Mutex::new(Weak::new()) }; 4];
+static SHARED: [Mutex<Weak<Server>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
@@ -162,6 +165,8 @@ impl Server {
             }
             Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
             Kind::Azurite => azurite::create(self.addr, &name),
+            // A repository is there with the first push.
+            Kind::Registry => {}
             Kind::Gcs => self.gcs().create(&name),
         }
         name
@@ -186,6 +191,7 @@ impl Server {
                     .map_err(|error| error.to_string())
             }
             Kind::Azurite => azurite::put(self.addr, bucket, key, content),
+            Kind::Registry => registry::put(self.addr, bucket, key, content),
             Kind::Gcs => self.gcs().put(bucket, key, content),
         }
     }
@@ -200,6 +206,7 @@ impl Server {
             }
             Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
             Kind::Azurite => azurite::get(self.addr, bucket, key),
+            Kind::Registry => registry::get(self.addr, bucket, key),
             Kind::Gcs => self.gcs().get(bucket, key),
         }
     }
@@ -216,6 +223,7 @@ impl Server {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
             }
             Kind::Azurite => azurite::delete(self.addr, bucket, key),
+            Kind::Registry => registry::delete(self.addr, bucket, key),
             Kind::Gcs => self.gcs().delete(bucket, key),
         }
     }
@@ -317,6 +325,10 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(data.path().join(ROOT)),
         Kind::Gcs => panic!("the stand-in for GCS is no process"),
+        Kind::Registry => {
+            let config = registry::configure(addr, data.path()).expect("a configuration");
+            command.arg("serve").arg(config)
+        }
         Kind::Azurite => command
             .args(["--blobHost", "127.0.0.1", "--blobPort", &port])
             .args([
@@ -344,6 +356,7 @@ pub fn program(kind: Kind) -> PathBuf {
         Kind::Moto => "moto/bin/moto_server",
         Kind::S3s => "bin/s3s-fs",
         Kind::Gcs => panic!("the stand-in for GCS is no tool"),
+        Kind::Registry => "docker-registry/usr/bin/docker-registry",
         Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",
     })
 }

@@ -106,6 +106,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) struct Connector {
     /// Host and port of the store, as in its endpoint.
     pub(super) authority: String,
+    /// Whether the store itself is asked with POST.
+    pub(super) posts: bool,
 }
 
 impl HttpConnector for Connector {
@@ -128,6 +130,7 @@ impl HttpConnector for Connector {
         Ok(HttpClient::new(Observer {
             client,
             authority: self.authority.clone(),
+            posts: self.posts,
         }))
     }
 }
@@ -136,6 +139,7 @@ impl HttpConnector for Connector {
 struct Observer {
     client: reqwest::Client,
     authority: String,
+    posts: bool,
 }
 
 #[async_trait::async_trait]
@@ -143,12 +147,12 @@ impl HttpService for Observer {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let exchange = CURRENT.try_with(Arc::clone).unwrap_or_default();
         // The services that give out credentials may share the host (in tests, and with some
-        // gateways); only they are asked with POST.
+        // gateways); only they are asked with POST, but for OCI.
         let from_store = request
             .uri()
             .authority()
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
-            && request.method().as_str() != "POST";
+            && (self.posts || request.method().as_str() != "POST");
         let result = self.converse(request, &exchange, from_store).await;
         if let Err(error) = &result {
             exchange.note(Outcome::Broken(innermost(error)));

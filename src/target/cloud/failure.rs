@@ -36,32 +36,45 @@ impl CloudDriver {
         outcome: &Outcome,
         error: &StoreError,
     ) -> Failure {
-        let (kind, answer) = match outcome {
-            Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
-                refused(attempt.asked, seen)
-            }
-            Outcome::Reply(seen) => {
-                let what = match (&seen.error.code, seen.from_store) {
-                    (Some(code), _) => format!("{} {code}", seen.status),
-                    (None, true) => format!("no usable answer: {}", innermost(error)),
-                    (None, false) => format!("no usable credentials: {}", innermost(error)),
-                };
-                (Kind::Unreachable, what)
-            }
-            Outcome::Broken(why) => (Kind::Unreachable, why.clone()),
-            // A token file that can't be read, say. The store has not spoken.
-            Outcome::Unsent => (
-                Kind::Unreachable,
-                format!("no request was sent: {}", innermost(error)),
-            ),
-        };
-        self.refusal(kind, attempt, &answer)
+        failure(&self.url, attempt, outcome, error)
     }
 
     pub(super) fn refusal(&self, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {
-        let Attempt { verb, key, .. } = attempt;
-        Failure::new(kind, format!("cannot {verb} {key} at {}: {why}", self.url))
+        refusal(&self.url, kind, attempt, why)
     }
+}
+
+/// Makes the failure of an attempt at a store from what was seen of it.
+pub(super) fn failure(
+    url: &str,
+    attempt: Attempt<'_>,
+    outcome: &Outcome,
+    error: &StoreError,
+) -> Failure {
+    let (kind, answer) = match outcome {
+        Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
+        Outcome::Reply(seen) => {
+            let what = match (&seen.error.code, seen.from_store) {
+                (Some(code), _) => format!("{} {code}", seen.status),
+                (None, true) => format!("no usable answer: {}", innermost(error)),
+                (None, false) => format!("no usable credentials: {}", innermost(error)),
+            };
+            (Kind::Unreachable, what)
+        }
+        Outcome::Broken(why) => (Kind::Unreachable, why.clone()),
+        // A token file that can't be read, say. The store has not spoken.
+        Outcome::Unsent => (
+            Kind::Unreachable,
+            format!("no request was sent: {}", innermost(error)),
+        ),
+    };
+    refusal(url, kind, attempt, &answer)
+}
+
+/// Makes a failure of an attempt at a store.
+pub(super) fn refusal(url: &str, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {
+    let Attempt { verb, key, .. } = attempt;
+    Failure::new(kind, format!("cannot {verb} {key} at {url}: {why}"))
 }
 
 /// Decides on a reply that refuses, and puts into words what it says.

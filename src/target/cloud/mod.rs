@@ -8,6 +8,11 @@ mod exchange;
 mod failure;
 mod gcs;
 mod listing;
+mod oci;
+mod oci_auth;
+mod oci_client;
+mod oci_manifest;
+mod oci_name;
 mod opening;
 mod remove;
 mod s3;
@@ -23,6 +28,7 @@ mod s3_tests;
 
 pub(super) use azure::open as open_azure;
 pub(super) use gcs::open as open_gcs;
+pub(super) use oci::open as open_oci;
 pub(super) use s3::open as open_s3;
 
 use std::fmt;

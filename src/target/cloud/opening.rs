@@ -97,6 +97,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 pub(super) fn connector(url: &Url) -> Connector {
     Connector {
         authority: url.authority().to_owned(),
+        posts: false,
     }
 }
 

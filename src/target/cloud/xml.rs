@@ -89,6 +89,15 @@ pub(super) fn page(document: &[u8]) -> Option<Page> {
 
 /// Reads an error document, as far as it is one.
 pub(super) fn error(document: &[u8]) -> ErrorDocument {
+    if let Ok(json) = serde_json::from_slice::<serde_json::Value>(document) {
+        // OCI registries write JSON.
+        let text = |name: &str| json.pointer(&format!("/errors/0/{name}"))?.as_str();
+        return ErrorDocument {
+            code: text("code").and_then(code),
+            message: text("message").and_then(message),
+            ..ErrorDocument::default()
+        };
+    }
     let mut error = ErrorDocument::default();
     leaves(document, &mut |path, text| match path {
         [.., "Code"] => error.code = error.code.take().or_else(|| code(&text)),

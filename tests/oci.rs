@@ -1,0 +1,137 @@
+//! What only the OCI driver can meet: tokens, artifacts that other tools read, and deletion.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+
+use atlasfs::target::{Kind, Location};
+use serde_json::Value;
+use support::behind::{all_are, every_operation, location_on, open_at, put, target_on};
+use support::contract::{LIMIT, id, soon};
+use support::proxy::{Fault, Proxy};
+use support::registry;
+use support::serve::{Answering, Reply};
+use support::server::{Kind as Store, Server};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_is_what_oras_and_its_like_can_read() {
+    let server = Server::shared(Store::Registry);
+    let repo = server.bucket();
+    let target = target_on(Store::Registry, &repo, server.endpoint(), &[]);
+    put(&target, "app/schema", "x", 1_726_000_000_123_456_789)
+        .await
+        .unwrap();
+    let path = format!("{repo}/manifests/app_.schema");
+    let accept = [("Accept", "application/vnd.oci.image.manifest.v1+json")];
+    let got = registry::request(server.addr(), "GET", &path, &accept, b"");
+    let json: Value = serde_json::from_slice(&got.body).unwrap();
+    assert_eq!(json["artifactType"], "application/vnd.atlasfs.artifact.v1");
+    let layer = &json["layers"][0];
+    assert_eq!(layer["mediaType"], "application/vnd.atlasfs.content.v1");
+    assert_eq!(
+        layer["annotations"]["org.opencontainers.image.title"],
+        "schema"
+    );
+    let notes = &json["annotations"];
+    assert_eq!(notes["atlas-stamp"], "2024-09-10T20:26:40.123456789Z");
+    assert_eq!(server.read(&repo, "app/schema").unwrap(), b"x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_content_under_two_names_is_deleted_under_one() {
+    let server = Server::shared(Store::Registry);
+    let target = target_on(Store::Registry, &server.bucket(), server.endpoint(), &[]);
+    put(&target, "app/plans/p1", "x", 1).await.unwrap();
+    put(&target, "app/plans/p2", "x", 1).await.unwrap();
+    target.delete(&id("app/plans/p1"), soon()).await.unwrap();
+    let gone = target.get(&id("app/plans/p1"), LIMIT, soon()).await;
+    assert_eq!(gone.unwrap_err().kind, Kind::NotFound);
+    target
+        .get(&id("app/plans/p2"), LIMIT, soon())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_denied_and_a_registry_that_is_out_is_out() {
+    let server = Server::shared(Store::Registry);
+    let proxy = Proxy::start(server.addr());
+    let mut location = location_on(Store::Registry, &server.bucket(), proxy.endpoint());
+    let target = open_at(&location, &[]);
+    put(&target, "app/schema", "x", 1).await.unwrap();
+    for (fault, kind) in [
+        (Fault::Refuse, Kind::Unreachable),
+        (Fault::Reset, Kind::Unreachable),
+        (Fault::Status(403, None), Kind::Denied),
+        (Fault::Status(429, None), Kind::Busy),
+        (Fault::Status(500, None), Kind::Busy),
+        (Fault::Status(404, None), Kind::StoreMissing),
+    ] {
+        let missing = fault == Fault::Status(404, None);
+        proxy.set(fault);
+        for (name, failure) in every_operation(&target, std::time::Duration::from_secs(10)).await {
+            // What is not there is deleted already.
+            if !(missing && name == "delete") {
+                assert_eq!(failure.unwrap().kind, kind, "{name}");
+            }
+        }
+    }
+    proxy.set(Fault::Pass);
+    for credentials in [None, Some(("tester".into(), "s3cret-but-wrong".into()))] {
+        if let Location::Oci(location) = &mut location {
+            location.credentials = credentials;
+        }
+        all_are(&open_at(&location, &[]), Kind::Denied).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_fetched_with_user_and_password_and_they_go_nowhere_else() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let service = Answering::start(move |request| -> Reply {
+        let header = request.headers.get("authorization").cloned();
+        let header = header.unwrap_or_default();
+        noted
+            .lock()
+            .unwrap()
+            .push((request.path.clone(), header.clone()));
+        if request.path == "token" {
+            assert_eq!(request.query["scope"], "repository:acme/atlas:pull");
+            let body = br#"{"token": "s3cret-token", "expires_in": 300}"#;
+            return (200, Vec::new(), body.to_vec());
+        }
+        if header == "Bearer s3cret-token" {
+            let body = br#"{"name": "acme/atlas", "tags": null}"#;
+            return (200, Vec::new(), body.to_vec());
+        }
+        let host = &request.headers["host"];
+        let demand = format!(
+            "Bearer realm=\"http://{host}/token\",service=\"x\",scope=\"repository:acme/atlas:pull\""
+        );
+        (401, vec![("WWW-Authenticate".into(), demand)], Vec::new())
+    });
+    let endpoint = format!("http://{}", service.addr());
+    let target = target_on(Store::Registry, "acme/atlas", endpoint, &[]);
+    target.probe(soon()).await.unwrap();
+    target.probe(soon()).await.unwrap();
+    let seen = seen.lock().unwrap().clone();
+    let seen: Vec<(&str, &str)> = seen
+        .iter()
+        .map(|(path, header)| (&**path, &**header))
+        .collect();
+    let tags = "v2/acme/atlas/tags/list";
+    let basic = "Basic dGVzdGVyOnMzY3JldA==";
+    let bearer = "Bearer s3cret-token";
+    assert_eq!(
+        seen,
+        [(tags, ""), ("token", basic), (tags, bearer), (tags, bearer)]
+    );
+}

@@ -1,0 +1,139 @@
+//! What docker-registry is asked around the driver, and its configuration.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use sha2::Digest;
+
+use super::http::{self, Response};
+
+/// The user that it knows.
+pub const USER: &str = "tester";
+/// The user's password.
+pub const PASSWORD: &str = "s3cret";
+/// The same, as the file of users has it.
+const HASH: &str = "$2b$04$FYUK8zTFDgRW0CH5LFtwm.WnnN3H5CyEWjM1ocUtn3b3EYN21ayBS";
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Writes its configuration; its data is below the same folder.
+pub fn configure(addr: SocketAddr, data: &Path) -> io::Result<PathBuf> {
+    let users = data.join("users");
+    std::fs::write(&users, format!("{USER}:{HASH}\n"))?;
+    let config = data.join("config.yml");
+    let text = format!(
+        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
+         delete:\n    enabled: true\nhttp:\n  addr: {addr}\nauth:\n  htpasswd:\n    realm: \
+         tests\n    path: {}\n",
+        data.join("blobs").display(),
+        users.display()
+    );
+    std::fs::write(&config, text)?;
+    Ok(config)
+}
+
+/// Writes an artifact as a tool like oras does: no stamp, and a time of its own.
+pub fn put(server: SocketAddr, repo: &str, key: &str, content: &[u8]) -> Result<(), String> {
+    let tag = tag(key)?;
+    for blob in [content, b"{}"] {
+        // Of many who upload one blob at once it refuses all but one.
+        let there = format!("{repo}/blobs/{}", digest(blob));
+        let is_there = || request(server, "HEAD", &there, &[], b"").status == 200;
+        if is_there() {
+            continue;
+        }
+        let begun = request(server, "POST", &format!("{repo}/blobs/uploads/"), &[], b"");
+        let place = value(&begun, "location").ok_or("no place")?;
+        let path = place.split_once("/v2/").ok_or("no path")?.1;
+        let path = format!("{path}&digest={}", digest(blob));
+        let kind = [("Content-Type", "application/octet-stream")];
+        let done = request(server, "PUT", &path, &kind, blob);
+        if done.status != 201 && !is_there() {
+            return Err(format!("status {}", done.status));
+        }
+    }
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.empty.v1+json",
+            "digest": digest(b"{}"),
+            "size": 2,
+        },
+        "layers": [{
+            "mediaType": "text/plain",
+            "digest": digest(content),
+            "size": content.len(),
+        }],
+        "annotations": { "org.opencontainers.image.created": "2024-09-10T17:37:44Z" },
+    });
+    let path = format!("{repo}/manifests/{tag}");
+    let kind = [("Content-Type", MANIFEST)];
+    match request(server, "PUT", &path, &kind, manifest.to_string().as_bytes()).status {
+        201 => Ok(()),
+        status => Err(format!("status {status}")),
+    }
+}
+
+/// Reads an artifact's content, if it is there.
+pub fn get(server: SocketAddr, repo: &str, key: &str) -> Option<Vec<u8>> {
+    let manifest = manifest(server, repo, key)?;
+    let json: Value = serde_json::from_slice(&manifest.body).ok()?;
+    let content = json["layers"][0]["digest"].as_str()?;
+    let got = request(server, "GET", &format!("{repo}/blobs/{content}"), &[], b"");
+    (got.status == 200).then_some(got.body)
+}
+
+/// Deletes an artifact.
+pub fn delete(server: SocketAddr, repo: &str, key: &str) {
+    let manifest = manifest(server, repo, key).expect("an artifact");
+    let path = format!("{repo}/manifests/{}", digest(&manifest.body));
+    assert_eq!(request(server, "DELETE", &path, &[], b"").status, 202);
+}
+
+fn manifest(server: SocketAddr, repo: &str, key: &str) -> Option<Response> {
+    let path = format!("{repo}/manifests/{}", tag(key).ok()?);
+    let got = request(server, "GET", &path, &[("Accept", MANIFEST)], b"");
+    (got.status == 200).then_some(got)
+}
+
+/// The documented form of a key.
+fn tag(key: &str) -> Result<String, String> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    match key.chars().all(known) {
+        true => Ok(key.replace('_', "__").replace('/', "_.")),
+        false => Err("no tag has such a character".into()),
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let hash = sha2::Sha256::digest(bytes);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn value<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
+    let lines = response
+        .head
+        .lines()
+        .filter_map(|line| line.split_once(':'));
+    let mut found = lines.filter(|(other, _)| other.eq_ignore_ascii_case(name));
+    found.next().map(|(_, value)| value.trim())
+}
+
+/// Sends a request for what lies at a path below `/v2/`, as the user that it knows.
+pub fn request(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response {
+    let basic = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
+    let headers = [&[("Authorization", &*basic)], headers].concat();
+    http::request(server, method, &format!("/v2/{path}"), &headers, body).expect("a reply")
+}
