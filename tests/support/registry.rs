@@ -36,8 +36,19 @@ pub fn configure(addr: SocketAddr, data: &Path) -> io::Result<PathBuf> {
     Ok(config)
 }
 
-/// Writes an artifact as a tool like oras does: no stamp, and a time of its own.
+/// Puts an artifact there by hand. Uploads of one blob at once get in each other's way there.
 pub fn put(server: SocketAddr, repo: &str, key: &str, content: &[u8]) -> Result<(), String> {
+    let mut tries = 0;
+    loop {
+        match put_once(server, repo, key, content) {
+            Err(refusal) if refusal == "status 400" && tries < 50 => tries += 1,
+            put => return put,
+        }
+    }
+}
+
+/// Writes an artifact as a tool like oras does: no stamp, and a time of its own.
+fn put_once(server: SocketAddr, repo: &str, key: &str, content: &[u8]) -> Result<(), String> {
     let tag = tag(key)?;
     for blob in [content, b"{}"] {
         // Of many who upload one blob at once it refuses all but one.
