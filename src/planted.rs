@@ -33,6 +33,8 @@ pub(crate) enum Bug {
     NoSync,
     /// Deletions leave no tombstones.
     NoTombstone,
+    /// The background panics, whatever it does.
+    BackgroundPanics,
     /// Repair gives everybody the oldest content.
     OldestWins,
 }

@@ -4,9 +4,11 @@
 //! is seen to answer again.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -111,7 +113,11 @@ impl Registry {
                 let Some(registry) = weak.upgrade() else {
                     return;
                 };
-                let next = registry.redo_all().await;
+                let next = AssertUnwindSafe(registry.redo_all()).catch_unwind().await;
+                let next = next.unwrap_or_else(|_| {
+                    registry.tell_bug("redo");
+                    Some(Instant::now() + LONGEST_PAUSE)
+                });
                 drop(registry);
                 match next {
                     Some(at) => {
@@ -121,6 +127,12 @@ impl Registry {
                 }
             }
         });
+    }
+
+    /// Tells that the background has met a bug. It goes on: what is owed is owed.
+    pub(super) fn tell_bug(&self, what: &str) {
+        let message = "the background met a bug, and tries again later; please report it";
+        self.tell(Event::new(Level::Error, "bug", message).with("in", what));
     }
 
     /// Takes up what earlier mounts have left in the journal: it is newer than what the targets
@@ -176,6 +188,8 @@ impl Registry {
     /// Gives every target what it is owed, as far as it is due; returns when to go on, if there
     /// is anything left to do.
     async fn redo_all(self: &Arc<Self>) -> Option<Instant> {
+        #[cfg(test)]
+        assert!(!planted(Bug::BackgroundPanics), "planted");
         let owed = self.owed_and_not_live();
         let mut waiting = HashSet::new();
         for record in &owed {

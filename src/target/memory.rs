@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     FailLate(Duration, Kind),
     /// Writes happen, and their replies are lost.
     LoseReplies,
+    /// Every operation panics.
+    Panic,
 }
 
 /// An object of the store.
@@ -123,6 +125,7 @@ impl Memory {
             Some(Fault::FailHeads(kind)) if what.starts_with("HEAD") => {
                 Err(Failure::new(kind, format!("planted for {what}")))
             }
+            Some(Fault::Panic) => panic!("planted for {what}"),
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Slow(delay)) => {
                 tokio::time::sleep(delay).await;

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Condition, Driver, Failure, Kind, Listed, Location, Token};
@@ -300,7 +302,14 @@ impl Target {
         operation: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let start = Instant::now();
-        timeout_at(deadline, operation).await.unwrap_or_else(|_| {
+        // A driver that panics is an outage of its target, and of nothing else.
+        let guarded = AssertUnwindSafe(operation).catch_unwind().map(|ended| {
+            ended.unwrap_or_else(|_| {
+                let bug = format!("{attempt} at {} met a bug; please report it", self.url);
+                Err(Failure::new(Kind::Unreachable, bug))
+            })
+        });
+        timeout_at(deadline, guarded).await.unwrap_or_else(|_| {
             let waited = deadline.saturating_duration_since(start).as_secs_f64();
             Err(Failure::no_answer(format!(
                 "no answer within {waited:.1} s {attempt} at {}",

@@ -655,3 +655,47 @@ async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
         assert_eq!(store.content("app/schema").unwrap(), V3);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
+    let world = world_with(
+        Choice {
+            redo: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    world.registry.set_fault(Fault::Panic);
+    world.wait().await;
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
+    world.registry.set_fault(None);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_goes_on_after_it_has_met_a_bug() {
+    use crate::planted::{Bug, plant};
+    let world = world_with(
+        Choice {
+            redo: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    plant(Some(Bug::BackgroundPanics));
+    world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
+    world.cp("app/schema", V2).await.unwrap();
+    world.cp(".atlasfs/jobs", b"verify").await.unwrap();
+    world.wait().await;
+    plant(None);
+    world.backups[0].set_fault(None);
+    assert_eq!(world.json(".atlasfs/jobs").await["state"], "stopped");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(world.backups[0].content("app/schema").unwrap(), V2);
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(events.contains("met a bug"), "{events}");
+}

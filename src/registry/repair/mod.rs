@@ -12,6 +12,7 @@ mod look;
 mod mend;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
 use futures::{FutureExt, StreamExt};
@@ -23,6 +24,8 @@ use tokio::time::Instant;
 use super::route::{Route, TargetId};
 use super::{Registry, lock};
 use crate::artifact::{ArtifactId, RepoName, Stamp, nanos};
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::target::Token;
 
 use job::Job;
@@ -122,14 +125,20 @@ impl Registry {
 
     /// Carries a job out, to its end or until it is stopped.
     async fn carry_out(&self, job: &Job) {
+        let compared = AssertUnwindSafe(self.compare_all(job)).catch_unwind();
         let stopped = tokio::select! {
-            () = self.compare_all(job) => false,
+            compared = compared => compared.is_err_and(|_| {
+                self.tell_bug("repair");
+                true
+            }),
             () = job.stop.notified() => true,
         };
         job.end(nanos(self.wall.now()), stopped);
     }
 
     async fn compare_all(&self, job: &Job) {
+        #[cfg(test)]
+        assert!(!planted(Bug::BackgroundPanics), "planted");
         for (repo, route) in self.repos_to_compare(job).await {
             self.compare_repo(job, &repo, route).await;
         }
