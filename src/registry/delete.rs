@@ -43,7 +43,8 @@ impl Registry {
         let deadline = registry_deadline(route, end);
         let deleted = registry.ask(|target| target.delete(id, deadline)).await;
         if let Err(failure) = deleted {
-            self.drop_record(id, stamp.when).await;
+            let (journal, owner) = (Arc::clone(&self.journal), id.clone());
+            let _ = disk::apart(move || journal.abandon(&owner, stamp.when)).await;
             return Err(self.not_deleted(id, &[(registry.url(), failure)]));
         }
         self.owe_nothing_older(id, stamp.when).await;

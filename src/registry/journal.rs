@@ -97,6 +97,11 @@ impl Journal {
             match parse(&bytes) {
                 // Under another name it could be neither read nor removed again.
                 Some((record, _)) if path.ends_with(name(record.stamp.when)) => {
+                    if record.deletes && record.failed.is_some() {
+                        // It was to be removed, and the disk has not heard of that.
+                        fs::remove_file(&path)?;
+                        continue;
+                    }
                     cut_torn_end(&path, &bytes);
                     records.insert(record.stamp.when, record);
                 }
@@ -262,6 +267,15 @@ impl Journal {
             lock(&self.state).records.insert(when, record);
         }
         gone
+    }
+
+    /// Removes a deletion that has failed, so that no power cut brings it back: who was told that
+    /// nothing is deleted must not find it deleted later.
+    pub fn abandon(&self, id: &ArtifactId, when: u64) {
+        if let Err(error) = self.fail(when, "it was not carried out") {
+            tracing::warn!("can't write to the journal that deleting {id} has failed: {error}");
+        }
+        self.settle(id, when);
     }
 
     /// Removes a push that every target has.

@@ -53,6 +53,22 @@ fn a_deletion_survives_a_restart() {
 }
 
 #[test]
+fn a_deletion_that_has_failed_does_not_come_back_with_its_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal.begin_deletion(&id(), &push(5, b"")).unwrap();
+    journal.abandon(&id(), 5);
+    assert!(!journal.path(5).exists());
+    // A power cut undoes what was not synced: the removal, and not the line before it.
+    assert!(journal.after_power_cut().contains_key(&name(5)));
+    journal.begin_deletion(&id(), &push(6, b"")).unwrap();
+    journal.fail(6, "it was not carried out").unwrap();
+    drop(journal);
+    let journal = open(dir.path());
+    assert!(journal.select(|_| true).is_empty() && !journal.path(6).exists());
+}
+
+#[test]
 fn every_prefix_of_a_record_is_either_damaged_or_whole_up_to_a_line() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
