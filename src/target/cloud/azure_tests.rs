@@ -1,10 +1,9 @@
 //! Tests of what opening a container accepts, refuses, and reads from the environment. Nothing here
 //! sends a request.
 
-use std::collections::HashMap;
-
 use super::azure::{open, service};
 use super::azure_credentials::find;
+use super::opening::env_of as env;
 use crate::target::{AzureLocation, Failure, Kind};
 
 const ACCOUNT: (&str, &str) = ("AZURE_STORAGE_ACCOUNT", "acme");
@@ -17,14 +16,6 @@ fn location() -> AzureLocation {
         prefix: "prefix".into(),
         ..AzureLocation::default()
     }
-}
-
-fn env(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
-    let pairs: HashMap<String, String> = pairs
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()))
-        .collect();
-    move |name: &str| pairs.get(name).cloned()
 }
 
 fn failure(location: &AzureLocation, pairs: &[(&str, &str)]) -> Failure {

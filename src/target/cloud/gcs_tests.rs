@@ -1,10 +1,10 @@
 //! Tests of what opening a bucket accepts, refuses, and reads from the environment. Nothing here
 //! sends a request.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use super::gcs::open;
+use super::opening::env_of as env;
 use crate::target::{Failure, GsLocation, Kind};
 
 const EMULATOR: (&str, &str) = ("STORAGE_EMULATOR_HOST", "127.0.0.1:9");
@@ -18,14 +18,6 @@ fn location() -> GsLocation {
         prefix: "prefix".into(),
         ..GsLocation::default()
     }
-}
-
-fn env(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
-    let pairs: HashMap<String, String> = pairs
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()))
-        .collect();
-    move |name: &str| pairs.get(name).cloned()
 }
 
 fn failure(location: &GsLocation, pairs: &[(&str, &str)]) -> Failure {

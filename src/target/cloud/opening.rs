@@ -108,3 +108,13 @@ pub(super) fn options(url: &Url) -> ClientOptions {
         // The caller's deadline ends a request, not a default of the library's.
         .with_timeout_disabled()
 }
+
+/// Makes an environment for a test.
+#[cfg(test)]
+pub(super) fn env_of(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
+    let pairs: std::collections::HashMap<String, String> = pairs
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect();
+    move |name: &str| pairs.get(name).cloned()
+}

@@ -1,8 +1,7 @@
 //! Tests of what opening a bucket accepts, refuses, and reads from the environment. Nothing here
 //! sends a request.
 
-use std::collections::HashMap;
-
+use super::opening::env_of as env;
 use super::s3::{Endpoint, endpoint, open};
 use crate::target::{Failure, Kind, S3Location};
 
@@ -19,14 +18,6 @@ fn location() -> S3Location {
         region: Some("eu-west-1".into()),
         ..S3Location::default()
     }
-}
-
-fn env(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
-    let pairs: HashMap<String, String> = pairs
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()))
-        .collect();
-    move |name: &str| pairs.get(name).cloned()
 }
 
 fn with_keys(location: &S3Location) -> Result<(), Failure> {
