@@ -148,8 +148,11 @@ async fn try_target(
     if probed.as_ref().is_err_and(Failure::is_outage) {
         return probed;
     }
-    // Who refuses is there.
-    finding.reachable = Found::Yes;
+    // Who refuses is there; what can't be asked as it is written may be anywhere.
+    finding.reachable = match &probed {
+        Err(failure) if failure.kind == Kind::Invalid => Found::NotTried("-"),
+        _ => Found::Yes,
+    };
     finding.readable = Found::No;
     probed?;
     finding.readable = match read_one(target, end).await? {

@@ -37,13 +37,13 @@ impl Fs {
 
     /// Refuses to keep as a scratch file what its writer must think is pushed by this close.
     fn refuse_plan(&self, scratch: &Scratch) -> Result<()> {
-        if !scratch.is_meant_as_plan(self.registry.settings().max_size) {
+        let Some(plan) = scratch.meant_as_plan(self.registry.settings().max_size) else {
             return Ok(());
-        }
+        };
         let message = "a plan of this name is not pushed, for tools give such names to files of \
                        their own: give it another, as file name and as label";
-        self.registry
-            .tell(Event::new(Level::Warn, "refused", message));
+        let event = Event::new(Level::Warn, "refused", message);
+        self.registry.tell(event.with("plan", plan.to_string()));
         Err(Error::NotPermitted)
     }
 

@@ -42,13 +42,24 @@ impl Registry {
         }
     }
 
+    fn tell_unknown(&self, registry: &Watched, failure: &Failure) {
+        let message = "the store does not let itself be tried: whether it honours conditional \
+                       writes is not known; let this mount write and delete below .atlasfs/probe";
+        let event = Event::new(Level::Warn, "conditions-unknown", message);
+        self.tell(
+            event
+                .with("target", registry.url())
+                .with("reason", failure.to_string()),
+        );
+    }
+
     fn try_later(self: &Arc<Self>, registry: &Arc<Watched>, failure: &Failure) {
         tracing::debug!(
             "can't tell whether {} honours conditions: {failure}",
             registry.url()
         );
         if !failure.is_outage() {
-            return;
+            return self.tell_unknown(registry, failure);
         }
         let (weak, registry) = (Arc::downgrade(self), Arc::clone(registry));
         tokio::spawn(async move {
@@ -61,7 +72,7 @@ impl Registry {
                 match registry.try_conditions(end).await {
                     Ok(honoured) => return mount.tell_conditions(&registry, honoured),
                     Err(failure) if failure.is_outage() => {}
-                    Err(_) => return,
+                    Err(failure) => return mount.tell_unknown(&registry, &failure),
                 }
             }
         });

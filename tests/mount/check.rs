@@ -135,3 +135,22 @@ fn a_registry_that_ignores_conditions_is_told_of_by_check_and_by_the_mount() {
     assert_eq!(first.read("app/schema"), schema("b").as_bytes());
     assert_eq!(stores[1].get("app/schema").unwrap(), schema("b").as_bytes());
 }
+
+#[test]
+fn what_cannot_be_asked_as_it_is_written_is_not_said_to_be_reachable() {
+    let home = Home::new();
+    let backup = Store::folder(&home, "backup");
+    let config = format!(
+        "env \"prod\" {{\n schema {{\n repo {{\n name = \"app\"\n backup = [\"{}\"]\n }}\n }}\n}}\n",
+        backup.url()
+    );
+    let config = format!("file://{}", home.file("atlas.hcl", config).display());
+    let ran = run(&mut home.atlasfs(["check", "--json", "--env", "prod", "--config", &config]));
+    assert_eq!(ran.code, Some(3), "{ran}");
+    let told = findings(&ran);
+    assert_eq!(
+        (&told[0]["url"], &told[0]["reachable"]),
+        (&"atlas://".into(), &Value::Null)
+    );
+    assert_eq!(told[1]["reachable"], true);
+}

@@ -213,13 +213,13 @@ impl Scratch {
         lock(&self.state).plan = plan;
     }
 
-    /// Tells whether what is in it is the very plan that its name would be: whoever wrote that meant
+    /// Returns the plan that its name would be, if that very plan is in it: whoever wrote that meant
     /// a push.
-    pub(in crate::fs) fn is_meant_as_plan(&self, max_size: u64) -> bool {
+    pub(in crate::fs) fn meant_as_plan(&self, max_size: u64) -> Option<PlanName> {
         let plan = lock(&self.state).plan.clone();
-        plan.is_some_and(|plan| {
+        plan.filter(|plan| {
             let snapshot = self.snapshot(max_size);
-            snapshot.is_ok_and(|snapshot| check_plan(&snapshot.bytes, &plan).is_ok())
+            snapshot.is_ok_and(|snapshot| check_plan(&snapshot.bytes, plan).is_ok())
         })
     }
 

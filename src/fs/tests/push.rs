@@ -745,3 +745,18 @@ async fn a_store_that_ignores_conditions_is_told_of_and_looked_at_before_each_pu
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
 }
+
+#[tokio::test]
+async fn a_store_that_can_not_be_tried_for_conditions_is_told_of() {
+    let world = World::new();
+    world.registry.set_fault(Fault::FailWrites(Kind::Denied));
+    let end = tokio::time::Instant::now() + Duration::from_secs(1);
+    world.fs.registry.try_conditions(end).await;
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(
+        status["targets"][0]["conditional_writes"],
+        serde_json::Value::Null
+    );
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(events.contains("conditions-unknown"), "{events}");
+}

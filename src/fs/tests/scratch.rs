@@ -421,4 +421,6 @@ async fn a_plan_whose_own_name_is_a_scratch_files_is_refused_by_its_close() {
         world.cp(&path, plan("p1").as_bytes()).await.unwrap();
     }
     nothing_else_was_pushed(&world);
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(events.contains("\"plan\":\"p1.tmp\""), "{events}");
 }
