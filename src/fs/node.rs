@@ -113,7 +113,8 @@ struct Slot {
 /// The inodes that are alive.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    slots: HashMap<u64, Slot>,
+    /// Boxed, for up to half of a hash table's places are empty.
+    slots: HashMap<u64, Box<Slot>>,
     numbers: HashMap<Key, u64>,
     next: u64,
 }
@@ -150,7 +151,7 @@ impl Nodes {
             node,
             references: 0,
         };
-        self.slots.insert(number, slot);
+        self.slots.insert(number, Box::new(slot));
         number
     }
 

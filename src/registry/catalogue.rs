@@ -91,7 +91,8 @@ pub struct From {
 #[derive(Debug, Default)]
 struct Shelf {
     listing: Listing,
-    records: BTreeMap<Item, Record>,
+    /// Boxed, for half of a B-tree's places are empty.
+    records: BTreeMap<Item, Box<Record>>,
 }
 
 /// The catalogue of one mount.
@@ -220,7 +221,8 @@ impl Catalogue {
     /// Looks at what is known of an artifact, if anything is.
     pub fn peek<T>(&self, id: &ArtifactId, look: impl FnOnce(&Record) -> T) -> Option<T> {
         let shelves = lock(&self.shelves);
-        shelves.get(&id.repo)?.records.get(&id.item).map(look)
+        let record = shelves.get(&id.repo)?.records.get(&id.item)?;
+        Some(look(record))
     }
 
     /// Changes what is known of an artifact.

@@ -6,6 +6,7 @@
 
 mod facts;
 mod known;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ use crate::artifact::Stamp;
 use crate::planted::{Bug, planted};
 use crate::target::{Content, Meta, Token};
 
-use known::{Seen, unique_time};
+use known::unique_time;
+use seen::{Seen, Sightings};
 
 pub use facts::{Facts, Shown};
 pub use known::{Belief, Expectation, Known, Source, View};
@@ -28,7 +30,7 @@ pub struct Record {
     current: Option<Known>,
     /// The newest stamp that this mount has served, shown or pushed.
     floor: Option<Stamp>,
-    seen: BTreeMap<TargetId, Seen>,
+    seen: Sightings,
     /// The registry lists a content that the mount has not identified yet.
     unidentified: bool,
     /// The registry has said that it is not there.

@@ -23,26 +23,6 @@ pub struct Known {
     pub(super) shown: bool,
 }
 
-/// What a target was last seen to hold.
-#[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) token: Option<Token>,
-    pub(super) size: u64,
-    pub(super) modified: Option<SystemTime>,
-    pub(super) stamp: Option<Stamp>,
-    /// The stamp of what it was seen to hold before.
-    pub(super) had: Option<Stamp>,
-}
-
-impl Seen {
-    pub(super) fn is(&self, listed: &Meta) -> bool {
-        match (&self.token, &listed.token) {
-            (Some(ours), Some(theirs)) => ours == theirs,
-            _ => self.size == listed.size && self.modified == Some(listed.modified),
-        }
-    }
-}
-
 /// What the registry is expected to hold when a push replaces the current content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expectation {
