@@ -1,11 +1,15 @@
 //! The drivers of cloud stores: one driver over object_store, opened in as many ways as there
 //! are providers.
 
+mod aws_credentials;
+mod aws_profile;
+mod aws_role;
 mod azure;
 mod azure_credentials;
 mod dialect;
 mod exchange;
 mod failure;
+mod fetched;
 mod gcs;
 mod listing;
 mod oci;
@@ -14,11 +18,14 @@ mod oci_client;
 mod oci_manifest;
 mod oci_name;
 mod opening;
+mod proxy;
 mod remove;
 mod s3;
 mod stamp;
 mod xml;
 
+#[cfg(test)]
+mod aws_tests;
 #[cfg(test)]
 mod azure_tests;
 #[cfg(test)]
