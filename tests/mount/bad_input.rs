@@ -380,3 +380,75 @@ fn a_proxy_that_is_there_is_gone_through_and_a_refusal_of_its_own_is_told() {
         &part,
     );
 }
+
+#[test]
+fn a_backup_in_the_place_of_another_target_is_refused_with_both_names() {
+    let home = Home::new();
+    let folder = home.folder("store");
+    std::os::unix::fs::symlink(&folder, home.path("link")).unwrap();
+    let url = |name: &str| format!("file://{}", home.path(name).display());
+    let (store, link, inner) = (url("store"), url("link"), url("link/inner"));
+    let elsewhere = url("elsewhere");
+    let s3 = "s3://bucket/atlas?region=us-east-1";
+    for (registry, backups, named, part) in [
+        (&*store, &[&*link][..], &*store, "is the registry itself"),
+        (&store, &[&inner], &store, "lies inside the registry"),
+        (&inner, &[&store], &inner, "inside it"),
+        (&elsewhere, &[&store, &link], &store, "is listed twice"),
+        (
+            s3,
+            &["s3://bucket/atlas/?use_path_style=true&endpoint=s3.eu-west-1.amazonaws.com"],
+            s3,
+            "is the registry itself",
+        ),
+        (
+            s3,
+            &["s3://bucket/atlas/backup"],
+            s3,
+            "lies inside the registry",
+        ),
+        (
+            &store,
+            &[s3, "s3://bucket?region=eu-west-1"],
+            s3,
+            "inside it",
+        ),
+        (
+            "gs://bucket",
+            &["gs://bucket/?universe_domain=googleapis.com"],
+            "gs://bucket",
+            "is the registry itself",
+        ),
+        (
+            "azblob://container?storage_account=a",
+            &["azureblob://container/?storage_account=a"],
+            "azblob://container?storage_account=a",
+            "is the registry itself",
+        ),
+        (
+            "oci://h/r",
+            &["oci://H:443/r/"],
+            "oci://h/r",
+            "is the registry itself",
+        ),
+    ] {
+        let mut args = vec!["--registry", registry];
+        args.extend(backups.iter().flat_map(|backup| ["--backup", *backup]));
+        both_say(&args, &[], part);
+        let last = backups.last().unwrap();
+        let ran = check(&home, &args, &[]);
+        let said = ran.stderr.lines().find(|line| line.contains(part)).unwrap();
+        assert!(said.contains(last) && said.contains(named), "{said}");
+    }
+    // The same in a configuration, and with what flags add to it.
+    let config = format!(
+        "env \"prod\" {{\n schema {{\n repo {{\n name = \"app\"\n url = \"{store}\"\n backup = \
+         [\"{link}/\"]\n }}\n }}\n}}\n"
+    );
+    let file = format!("file://{}", home.file("atlas.hcl", &config).display());
+    both_say(&["--config", &file, "--env", "prod"], &[], "atlas.hcl:6:");
+    let config = config.replace(&format!("\"{link}/\""), &format!("\"{elsewhere}\""));
+    let file = format!("file://{}", home.file("atlas.hcl", config).display());
+    let args = ["--config", &file, "--env", "prod", "--backup", &inner];
+    both_say(&args, &[], "repository app: target");
+}

@@ -88,6 +88,13 @@ impl Known<'_> {
         self.shared.profile(&self.name)
     }
 
+    /// Tells whether somebody says which region it is.
+    pub(super) fn names_region(&self) -> bool {
+        let variables = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+        let of_profile = self.profile().and_then(|profile| profile.get("region"));
+        of_profile.is_some() || variables.iter().any(|name| set(self.env, name).is_some())
+    }
+
     /// Gives a builder its credentials.
     pub(super) fn give(
         &self,

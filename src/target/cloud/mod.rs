@@ -33,10 +33,10 @@ mod gcs_tests;
 #[cfg(test)]
 mod s3_tests;
 
-pub(super) use azure::open as open_azure;
-pub(super) use gcs::open as open_gcs;
+pub(super) use azure::{open as open_azure, place as azure_service};
+pub(super) use gcs::{open as open_gcs, place as gcs_service};
 pub(super) use oci::open as open_oci;
-pub(super) use s3::open as open_s3;
+pub(super) use s3::{open as open_s3, place as s3_service};
 
 use std::fmt;
 use std::sync::Arc;

@@ -46,6 +46,48 @@ pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<Clo
     })
 }
 
+/// Returns the service that has the bucket, whichever way it is spelled.
+pub(in crate::target) fn place(location: &S3Location, env: Env<'_>) -> String {
+    let find = |location: &S3Location, env: Env<'_>| {
+        let known = known(location, env)?;
+        let unnamed = location.region.is_none() && !known.names_region();
+        let location = S3Location {
+            // One bucket, by whichever of its addresses.
+            use_path_style: true,
+            accelerate: false,
+            region: match unnamed {
+                true => Some("us-east-1".into()),
+                false => location.region.clone(),
+            },
+            ..location.clone()
+        };
+        endpoint(&location, env, known.profile())
+    };
+    let found = find(location, env).or_else(|_| {
+        // A profile that isn't there says nothing of the place.
+        let location = S3Location {
+            profile: None,
+            ..location.clone()
+        };
+        find(&location, &|name| {
+            env(name).filter(|_| !name.ends_with("_PROFILE"))
+        })
+    });
+    let Ok(found) = found else {
+        // It can't be opened either.
+        return location.endpoint.clone().unwrap_or_default();
+    };
+    let service =
+        Url::parse(&found.url).map_or(found.url, |url| crate::target::place::service(&url));
+    let region = &found.region;
+    // A bucket's name is taken once in each part of AWS, and all its regions answer for it.
+    match service.strip_suffix(domain(region)) {
+        Some(_) if region.starts_with("us-gov-") => "aws-us-gov".into(),
+        Some(_) => domain(region).into(),
+        None => service,
+    }
+}
+
 /// Refuses what neither object_store nor this driver can do, and what contradicts itself.
 fn check(location: &S3Location) -> Result<(), Refusal> {
     let named = location.endpoint.is_some();
