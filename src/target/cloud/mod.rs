@@ -2,6 +2,7 @@
 //! are providers.
 
 mod aws_credentials;
+mod aws_keys;
 mod aws_profile;
 mod aws_role;
 mod azure;
