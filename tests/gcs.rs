@@ -163,7 +163,12 @@ async fn a_message_says_what_google_said() {
         let failure = got.unwrap_err();
         assert_eq!(failure.kind, kind, "{code}");
         let url = behind.target.url();
-        let expected = format!("cannot read app/schema at {url}: {status} {code}: told to fail");
+        let hint = match code {
+            "NoSuchBucket" => " (make the bucket, or correct its name)",
+            _ => "",
+        };
+        let expected =
+            format!("cannot read app/schema at {url}: {status} {code}: told to fail{hint}");
         assert_eq!(failure.reason, expected);
     }
 }

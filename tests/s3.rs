@@ -76,7 +76,9 @@ async fn a_message_says_what_was_attempted_on_what_and_what_came_back_and_no_sec
     let (reason, url) = (failure.reason, behind.target.url());
     assert_eq!(
         reason,
-        format!("cannot read app/schema at {url}: 403 SignatureDoesNotMatch: \u{2026} is wrong")
+        format!(
+            "cannot read app/schema at {url}: 403 SignatureDoesNotMatch: \u{2026} is wrong (the secret key is not the access key's: correct it)"
+        )
     );
     behind.proxy.set(Fault::Refuse);
     let failure = behind.target.probe(soon()).await.unwrap_err();

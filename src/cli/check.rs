@@ -237,11 +237,14 @@ fn table(findings: &[Finding]) -> String {
     // Writing to a string can't fail.
     let _ = columns(&mut out, &rows);
     for finding in findings {
-        if let Some(fix) = fix(finding) {
-            let reason = finding.failure.as_ref().map(|failure| &failure.reason);
-            let reason = reason.map_or_else(String::new, |reason| format!("{reason}; "));
-            out.push_str(&format!("{}: {reason}{fix}\n", finding.url));
-        }
+        let Some(fix) = fix(finding) else { continue };
+        let wrong = match &finding.failure {
+            // The reason says what to do.
+            Some(failure) if failure.fix.is_some() => failure.reason.clone(),
+            Some(failure) => format!("{}; {fix}", failure.reason),
+            None => fix,
+        };
+        out.push_str(&format!("{}: {wrong}\n", finding.url));
     }
     out
 }
@@ -255,6 +258,9 @@ fn fix(finding: &Finding) -> Option<String> {
                 .to_owned()
         });
     };
+    if failure.fix.is_some() {
+        return failure.fix.clone();
+    }
     let asked = match (&finding.readable, &finding.writable) {
         (Found::Yes | Found::NotTried("nothing there"), _) => {
             "writing and deleting below .atlasfs/ and the repositories"

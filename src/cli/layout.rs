@@ -5,7 +5,7 @@ use std::path::Path;
 use super::settings::{Selection, embedded_registry};
 use super::start::{StartError, wrong};
 use crate::config::{self, parse_target};
-use crate::target::{FileLocation, Location};
+use crate::target::{FileLocation, Location, Overlap};
 
 /// What is to be mounted: the repositories of the configuration, and the targets of all others.
 pub(super) struct Layout {
@@ -26,6 +26,7 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
     let registry = what.registry.as_ref().map(parse).transpose()?;
     let backups = what.backups.iter().map(parse);
     let backups = backups.collect::<Result<Vec<_>, _>>()?;
+    let env = |name: &str| std::env::var(name).ok();
     let Some(url) = &what.config else {
         if what.env.is_some() || !what.vars.is_empty() {
             return Err(wrong(
@@ -33,6 +34,7 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
             ));
         }
         let registry = registry.map_or_else(|| embedded(&embedded_registry()), Ok)?;
+        config::check_backups(&registry, &backups, &env).map_err(wrong)?;
         return Ok(Layout {
             repos: Vec::new(),
             others: Some((registry, backups)),
@@ -44,17 +46,23 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
         env: what.env.clone(),
         vars: vars.map(|var| var.expose().to_owned()).collect(),
     };
-    let config = config::load(&source, &|name| std::env::var(name).ok()).map_err(wrong)?;
+    let config = config::load(&source, &env).map_err(wrong)?;
     let mut repos = config.repos().to_vec();
     for repo in &mut repos {
         if let (Location::AtlasCloud, Some(registry)) = (&repo.registry, &registry) {
             repo.registry = registry.clone();
         }
         for backup in &backups {
-            if !repo.backups.contains(backup) {
+            let same = |other: &Location| other.overlap(backup, &env) == Some(Overlap::Same);
+            if !repo.backups.iter().any(same) {
                 repo.backups.push(backup.clone());
             }
         }
+        config::check_backups(&repo.registry, &repo.backups, &env)
+            .map_err(|error| StartError(format!("repository {}: {error}", repo.name)))?;
+    }
+    if let Some(registry) = &registry {
+        config::check_backups(registry, &backups, &env).map_err(wrong)?;
     }
     if repos.is_empty() && registry.is_none() {
         return Err(StartError(nothing_to_mount(url, what.env.as_deref())));

@@ -98,19 +98,6 @@ struct Targets {
 
 impl Targets {
     fn route(&mut self, registry: &Location, backups: &[Location]) -> Result<Route, StartError> {
-        for (place, backup) in backups.iter().enumerate() {
-            let earlier = backups.get(..place).unwrap_or_default();
-            if earlier.contains(backup) {
-                return Err(StartError(format!(
-                    "backup {backup} is named twice: a second copy in the same place is none"
-                )));
-            }
-            if backup == registry {
-                return Err(StartError(format!(
-                    "backup {backup} is the registry itself: name another place"
-                )));
-            }
-        }
         let registry = self.open(registry, Role::Registry)?;
         let backups = backups.iter().enumerate();
         let backups = backups.map(|(place, backup)| self.open(backup, Role::Backup(place)));
@@ -237,17 +224,6 @@ fn fs_settings(settings: &MountSettings) -> fs::Settings {
 mod tests {
     use super::*;
     use crate::config::parse_target;
-
-    #[test]
-    fn a_backup_in_the_registrys_own_place_is_refused() {
-        let location = parse_target("file:///nonexistent/a").unwrap();
-        let other = parse_target("file:///nonexistent/b").unwrap();
-        let mut targets = Targets::default();
-        let route = targets.route(&location, std::slice::from_ref(&location));
-        assert!(route.unwrap_err().0.contains("is the registry itself"));
-        let route = targets.route(&location, &[other.clone(), other]);
-        assert!(route.unwrap_err().0.contains("named twice"));
-    }
 
     #[test]
     fn a_target_without_credentials_is_opened_and_refuses() {

@@ -13,7 +13,7 @@ mod url;
 pub use self::error::ConfigError;
 pub use self::hcl::Place;
 pub use self::secret::Secret;
-pub use self::store::targets_from_flags;
+pub use self::store::{check_backups, targets_from_flags};
 pub use self::url::{SCHEMES, UrlError, parse_target, refuse_credentials_on_command_line};
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ mod location;
 #[cfg(test)]
 mod memory;
 mod open;
+mod place;
 mod stand_in;
 #[expect(
     clippy::module_inception,
@@ -23,6 +24,7 @@ pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocatio
 #[cfg(test)]
 pub(crate) use memory::{Fault, Memory};
 pub use open::open;
+pub use place::Overlap;
 pub use target::{Content, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;
 pub use verdict::{Failure, Kind, Verdict};

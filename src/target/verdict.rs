@@ -197,6 +197,8 @@ pub struct Failure {
     pub reason: String,
     /// Whether the deadline has passed before the target has said anything.
     pub timed_out: bool,
+    /// What to do about it, if the driver knows better than the kind does. The reason says it too.
+    pub fix: Option<String>,
 }
 
 impl Failure {
@@ -206,7 +208,17 @@ impl Failure {
             kind,
             reason: reason.into(),
             timed_out: false,
+            fix: None,
         }
+    }
+
+    /// Says what to do, at the end of the reason too.
+    pub(super) fn with_fix(mut self, fix: Option<String>) -> Self {
+        if let Some(fix) = &fix {
+            self.reason.push_str(&format!(" ({fix})"));
+        }
+        self.fix = fix;
+        self
     }
 
     /// Makes the failure of a target that has not answered by the deadline.

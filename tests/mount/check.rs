@@ -62,7 +62,7 @@ fn what_is_wrong_is_told_with_what_to_do_and_others_are_tried_all_the_same() {
         Store::on(server, proxy.endpoint()),
     ];
     for (fault, reachable, fix) in [
-        (Fault::Refuse, false, "is it running"),
+        (Fault::Refuse, false, "nothing listens at"),
         (Fault::Hang, false, "is it running"),
         (
             Fault::Status(403, Some("AccessDenied")),

@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod blackhole;
 mod check;
 mod clients;
@@ -30,6 +31,7 @@ mod island;
 mod lifecycle;
 mod listing;
 mod mounted;
+mod parameters;
 mod pjdfstest;
 mod posix;
 mod program;

@@ -15,5 +15,6 @@ pub mod proxy;
 pub mod registry;
 pub mod serve;
 pub mod server;
+pub mod sts;
 pub mod token;
 pub mod tool;

@@ -215,7 +215,8 @@ pub(super) fn timed_out(error: &io::Error) -> bool {
 fn read_request(reader: &mut impl BufRead) -> io::Result<(Request, Vec<u8>)> {
     let mut head = String::new();
     let mut length = 0;
-    let mut request = None;
+    let mut request: Option<Request> = None;
+    let mut proxied = false;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -239,9 +240,23 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<(Request, Vec<u8>)> {
             let (name, value) = (name.to_ascii_lowercase(), value.trim());
             request.headers.push_str(&format!("{name}: {value}\n"));
         }
-        if !lower.starts_with("connection:") {
+        let whole = request
+            .as_ref()
+            .and_then(|request| request.path.strip_prefix("http://"));
+        if let (Some(whole), true) = (whole, head.is_empty()) {
+            // It is asked as a proxy, and passes on what is behind the host.
+            let (host, path) = whole.split_once('/').unwrap_or((whole, ""));
+            line = line.replacen(&format!("http://{host}/{path}"), &format!("/{path}"), 1);
+            proxied = true;
+        }
+        // moto takes the first part of a host that it does not know for a bucket.
+        let foreign = proxied && lower.starts_with("host:");
+        if !lower.starts_with("connection:") && !foreign {
             head.push_str(&line);
         }
+    }
+    if proxied {
+        head.push_str("Host: localhost\r\n");
     }
     head.push_str("Connection: close\r\n\r\n");
     let mut body = vec![0; length];

@@ -76,10 +76,13 @@ impl Reader<'_> {
         if let Some(attribute) = block.body.get_attribute("backup") {
             for (offset, url) in self.backup_urls(attribute)? {
                 let backup = self.target(offset, "backup", &url)?;
-                check_backup(&backup, &registry, &backups).map_err(|why| ConfigError::Target {
-                    place: self.scope.file.place(offset),
-                    what: format!("backup of {}", self.what),
-                    source: UrlError::new(&url, why),
+                let env = self.scope.inputs.getenv;
+                check_backup(&backup, &registry, &backups, env).map_err(|why| {
+                    ConfigError::Target {
+                        place: self.scope.file.place(offset),
+                        what: format!("backup of {}", self.what),
+                        source: UrlError::new(&url, why),
+                    }
                 })?;
                 backups.push(backup);
             }

@@ -154,7 +154,7 @@ fn atlas_cloud_is_read_if_a_repository_has_it_for_its_registry() {
 fn targets_from_flags_are_checked_like_those_of_the_file_and_have_no_credentials() {
     let flags = |registry: &str, backups: &[&str]| {
         let backups: Vec<String> = backups.iter().map(|url| (*url).into()).collect();
-        targets_from_flags(registry, &backups)
+        targets_from_flags(registry, &backups, &|_| None)
             .map(|(registry, backups)| (registry.to_string(), backups.len()))
             .map_err(|error| error.to_string())
     };

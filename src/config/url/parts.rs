@@ -166,7 +166,8 @@ pub(super) fn decode_path(path: &str) -> Result<Vec<String>, String> {
     }
     path.split('/')
         .map(|segment| {
-            let segment = decode(segment, false).ok_or("its path is not percent-encoded UTF-8")?;
+            let segment = decode(segment, false)
+                .ok_or("its path is not percent-encoded UTF-8: write a percent sign as %25")?;
             checked(segment)
         })
         .collect()

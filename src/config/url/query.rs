@@ -22,8 +22,11 @@ impl Query {
             if pairs.iter().any(|(seen, _)| *seen == name) {
                 return Err(format!("parameter {name} is there twice: keep one"));
             }
-            let value = decode(value, true)
-                .ok_or_else(|| format!("parameter {name} is not percent-encoded UTF-8"))?;
+            let value = decode(value, true).ok_or_else(|| {
+                format!(
+                    "parameter {name} is not percent-encoded UTF-8: write a percent sign as %25"
+                )
+            })?;
             if value.chars().any(char::is_control) {
                 return Err(format!(
                     "parameter {name} has a control character: remove it"

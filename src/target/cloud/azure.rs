@@ -52,6 +52,21 @@ pub(in crate::target) fn open(
     })
 }
 
+/// Returns the account's service, whichever way it is spelled.
+pub(in crate::target) fn place(location: &AzureLocation, env: Env<'_>) -> String {
+    let found = find(location, env).and_then(|found| service(location, &found, env));
+    found.map_or_else(
+        // Without credentials there may be no account yet; who names the same is the same.
+        |_| {
+            let account = location.storage_account.clone();
+            let account = account.or_else(|| set(env, "AZURE_STORAGE_ACCOUNT"));
+            let domain = location.domain.as_deref().unwrap_or(DOMAIN);
+            format!("{}.{domain}", account.unwrap_or_default())
+        },
+        |url| crate::target::place::service(&url),
+    )
+}
+
 /// Refuses what Azure would refuse later, or what contradicts itself.
 fn check(location: &AzureLocation) -> Result<(), Refusal> {
     let name = &*location.container;

@@ -17,6 +17,7 @@ use object_store::client::{
 };
 use object_store::{ClientOptions, Error as StoreError};
 
+use super::proxy::{Proxies, Shown};
 use super::xml::{self, ErrorDocument, Page};
 
 /// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
@@ -34,6 +35,8 @@ const ERROR_BYTES: usize = 64 << 10;
 const PAGE_BYTES: usize = 16 << 20;
 /// Who it is that fails when there can be no client.
 pub(super) const CLIENT: &str = "http client";
+/// Who it is that fails when the environment names a proxy that can be none.
+pub(super) const PROXY: &str = "proxy";
 /// What object_store gets of a page that is read here: nothing, in every provider's format.
 const NOTHING: &[u8] = b"<Page><Blobs></Blobs></Page>";
 
@@ -48,6 +51,14 @@ pub(super) struct Seen {
     pub(super) error: ErrorDocument,
     /// Whether the store sent it, and not the service that gives out credentials.
     pub(super) from_store: bool,
+    /// How far this machine's clock is ahead of the sender's, in seconds; negative if behind.
+    pub(super) ahead: Option<i64>,
+    /// Whether it came by https.
+    pub(super) secure: bool,
+    /// Whether it is a page for people.
+    pub(super) is_page: bool,
+    /// The proxy that it came through.
+    pub(super) through: Option<Shown>,
 }
 
 /// How the last request of an operation ended.
@@ -58,8 +69,13 @@ pub(super) enum Outcome {
     Unsent,
     /// A reply came.
     Reply(Seen),
-    /// None came; the text says why.
-    Broken(String),
+    /// None came.
+    Broken {
+        /// Why.
+        why: String,
+        /// What to do, where that is known.
+        fix: Option<String>,
+    },
 }
 
 /// What the client notes of one operation.
@@ -113,7 +129,10 @@ pub(super) struct Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let http = options.get_config_value(&ClientConfigKey::AllowHttp);
-        let client = reqwest::Client::builder()
+        let generic = |store, source| StoreError::Generic { store, source };
+        let proxies = Proxies::find(|name| std::env::var(name).ok())
+            .map_err(|why| generic(PROXY, why.into()))?;
+        let builder = reqwest::Client::builder()
             .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
             // A redirect would carry a signed request, and a push, to who knows where.
             .redirect(reqwest::redirect::Policy::none())
@@ -121,14 +140,11 @@ impl HttpConnector for Connector {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_only()
-            .https_only(http.as_deref() != Some("true"))
-            .build()
-            .map_err(|error| StoreError::Generic {
-                store: CLIENT,
-                source: Box::new(error),
-            })?;
+            .https_only(http.as_deref() != Some("true"));
+        let client = proxies.apply(builder).and_then(|builder| builder.build());
         Ok(HttpClient::new(Observer {
-            client,
+            client: client.map_err(|error| generic(CLIENT, Box::new(error)))?,
+            proxies,
             authority: self.authority.clone(),
             posts: self.posts,
         }))
@@ -138,6 +154,7 @@ impl HttpConnector for Connector {
 #[derive(Debug)]
 struct Observer {
     client: reqwest::Client,
+    proxies: Proxies,
     authority: String,
     posts: bool,
 }
@@ -153,9 +170,15 @@ impl HttpService for Observer {
             .authority()
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
             && (self.posts || request.method().as_str() != "POST");
-        let result = self.converse(request, &exchange, from_store).await;
+        let way = Way {
+            from_store,
+            secure: request.uri().scheme_str() == Some("https"),
+            peer: request.uri().authority().map(|host| host.to_string()),
+            through: self.proxies.of(&request),
+        };
+        let result = self.converse(request, &exchange, &way).await;
         if let Err(error) = &result {
-            exchange.note(Outcome::Broken(innermost(error)));
+            exchange.note(way.broken(error));
         }
         result
     }
@@ -166,7 +189,7 @@ impl Observer {
         &self,
         request: HttpRequest,
         exchange: &Exchange,
-        from_store: bool,
+        way: &Way,
     ) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let reads = parts.method == "GET";
@@ -187,12 +210,16 @@ impl Observer {
         let mut seen = Seen {
             status: response.status().as_u16(),
             error: ErrorDocument::default(),
-            from_store,
+            from_store: way.from_store,
+            ahead: None,
+            secure: way.secure,
+            is_page: false,
+            through: way.through.clone(),
         };
-        let word = |name: &str| {
-            let value = response.headers().get(name)?;
-            value.to_str().ok().and_then(xml::code)
-        };
+        let header = |name: &str| response.headers().get(name)?.to_str().ok();
+        let word = |name: &str| header(name).and_then(xml::code);
+        seen.ahead = header("date").and_then(ahead);
+        seen.is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         seen.error.region = word("x-amz-bucket-region");
         // The reply to HEAD has no document.
         seen.error.code = word("x-ms-error-code");
@@ -215,7 +242,7 @@ impl Observer {
             exchange.note(Outcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         }
-        if !(exchange.listing && from_store) {
+        if !(exchange.listing && way.from_store) {
             exchange.note(Outcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, body));
         }
@@ -238,6 +265,62 @@ impl Observer {
     }
 }
 
+/// The way that a request takes.
+struct Way {
+    from_store: bool,
+    secure: bool,
+    /// Host and port.
+    peer: Option<String>,
+    through: Option<Shown>,
+}
+
+impl Way {
+    /// Puts into words why no reply came, and what to do about it.
+    fn broken(&self, error: &HttpError) -> Outcome {
+        let why = innermost(error);
+        let peer = self.peer.as_deref().unwrap_or("the store");
+        let is = |part: &str| why.contains(part);
+        // Only what is told depends on these texts, never the verdict.
+        let fix = if let (Some(proxy), HttpErrorKind::Connect) = (&self.through, error.kind()) {
+            let variable = proxy.variable;
+            Some(format!(
+                "it goes through {proxy}: see to that proxy, correct {variable}, or add the host to \
+                 NO_PROXY"
+            ))
+        } else if self.secure && (is("invalidcontenttype") || is("handshake eof")) {
+            Some(format!(
+                "{peer} does not speak https: write http:// in the endpoint, or correct the port"
+            ))
+        } else if self.secure && is("certificate") {
+            Some(format!(
+                "the certificate of {peer} is not trusted: name a file with its authority in \
+                 SSL_CERT_FILE, or correct the endpoint"
+            ))
+        } else if !self.secure && is("invalid http version") {
+            Some(format!(
+                "{peer} does not speak http: write https:// in the endpoint, or correct the port"
+            ))
+        } else if is("connection refused") {
+            Some(format!(
+                "nothing listens at {peer}: start the store, or correct the endpoint's host and port"
+            ))
+        } else if is("lookup address") {
+            Some(format!(
+                "{peer} has no address: correct the endpoint's host name"
+            ))
+        } else {
+            None
+        };
+        Outcome::Broken { why, fix }
+    }
+}
+
+/// Tells how far this machine's clock is ahead of a reply's date, in seconds.
+fn ahead(date: &str) -> Option<i64> {
+    let sent = chrono::DateTime::parse_from_rfc2822(date).ok()?;
+    Some(chrono::Utc::now().timestamp() - sent.timestamp())
+}
+
 /// Converts a response to object_store's type of it.
 fn convert(mut response: reqwest::Response) -> HttpResponse {
     let status = response.status();
@@ -250,14 +333,14 @@ fn convert(mut response: reqwest::Response) -> HttpResponse {
 }
 
 /// Why no more of a body was read.
-enum End {
+pub(super) enum End {
     Whole,
     TooLong,
     CutOff(HttpError),
 }
 
 /// Reads a body up to a bound.
-async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, End) {
+pub(super) async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, End) {
     let mut stream = body.bytes_stream();
     let mut read = Vec::new();
     while let Some(chunk) = stream.next().await {

@@ -4,8 +4,12 @@ use object_store::Error as StoreError;
 
 use super::CloudDriver;
 use super::exchange::{Outcome, Seen, innermost};
+use super::fetched::Lacking;
 use crate::target::verdict::{Asked, Reply};
 use crate::target::{Failure, Kind};
+
+/// What S3 lets clocks differ by is 15 minutes; less than a minute is the time that replies take.
+const SKEW: i64 = 60;
 
 /// What is attempted: for the verdict, and for the message if it fails.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +55,10 @@ pub(super) fn failure(
     outcome: &Outcome,
     error: &StoreError,
 ) -> Failure {
-    let (kind, answer) = match outcome {
+    if let Some(lacking) = Lacking::of(error) {
+        return refusal(url, lacking.kind, attempt, &lacking.why).with_fix(lacking.fix.clone());
+    }
+    let (kind, answer, fix) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
         Outcome::Reply(seen) => {
             let what = match (&seen.error.code, seen.from_store) {
@@ -59,16 +66,17 @@ pub(super) fn failure(
                 (None, true) => format!("no usable answer: {}", innermost(error)),
                 (None, false) => format!("no usable credentials: {}", innermost(error)),
             };
-            (Kind::Unreachable, what)
+            (Kind::Unreachable, what, no_store(seen))
         }
-        Outcome::Broken(why) => (Kind::Unreachable, why.clone()),
+        Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
         // A token file that can't be read, say. The store has not spoken.
         Outcome::Unsent => (
             Kind::Unreachable,
             format!("no request was sent: {}", innermost(error)),
+            None,
         ),
     };
-    refusal(url, kind, attempt, &answer)
+    refusal(url, kind, attempt, &answer).with_fix(fix)
 }
 
 /// Makes a failure of an attempt at a store.
@@ -77,8 +85,29 @@ pub(super) fn refusal(url: &str, kind: Kind, attempt: Attempt<'_>, why: &str) ->
     Failure::new(kind, format!("cannot {verb} {key} at {url}: {why}"))
 }
 
-/// Decides on a reply that refuses, and puts into words what it says.
-fn refused(asked: Asked, seen: &Seen) -> (Kind, String) {
+/// Decides on a reply that refuses, and puts into words what it says and what to do.
+fn refused(asked: Asked, seen: &Seen) -> (Kind, String, Option<String>) {
+    let (answer, fix) = words(seen);
+    if !seen.from_store {
+        let answer = format!("no credentials to be had: {answer}");
+        return (Kind::of_credentials(seen.status), answer, fix);
+    }
+    let kind = Kind::of_reply(Reply {
+        status: seen.status,
+        code: seen.error.code.as_deref(),
+        asked,
+    });
+    let fix = match (kind, &seen.error.region) {
+        (Kind::Invalid, Some(region)) => {
+            Some(format!("the bucket is in {region}: set region={region}"))
+        }
+        _ => fix,
+    };
+    (kind, answer, fix)
+}
+
+/// Puts into words what a reply that refuses says, and what to do.
+pub(super) fn words(seen: &Seen) -> (String, Option<String>) {
     let code = seen.error.code.as_deref();
     let mut answer = seen.status.to_string();
     for (separator, more) in [(" ", code), (": ", seen.error.message.as_deref())] {
@@ -87,26 +116,69 @@ fn refused(asked: Asked, seen: &Seen) -> (Kind, String) {
             answer.push_str(more);
         }
     }
-    if !seen.from_store {
-        let answer = format!("no credentials to be had: {answer}");
-        return (Kind::of_credentials(seen.status), answer);
-    }
-    let kind = Kind::of_reply(Reply {
-        status: seen.status,
-        code,
-        asked,
-    });
-    if let (Kind::Invalid, Some(region)) = (kind, &seen.error.region) {
-        answer.push_str(&format!(
-            " (the bucket is in {region}: set region={region})"
-        ));
-    }
-    let hint = match code {
-        Some("RequestTimeTooSkewed") => Some("this machine's clock is wrong"),
-        _ => seen.error.hint,
+    let fix = match code {
+        Some("RequestTimeTooSkewed" | "RequestExpired") => Some(clock(seen.ahead)),
+        Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => {
+            Some("the session token has expired: get new credentials".into())
+        }
+        Some("InvalidAccessKeyId" | "InvalidClientTokenId") => Some(
+            "the store does not know this access key: correct it, or the endpoint if it is another \
+             store's"
+                .into(),
+        ),
+        Some("SignatureDoesNotMatch") => Some(match seen.ahead {
+            Some(ahead) if ahead.abs() > SKEW => clock(seen.ahead),
+            _ => "the secret key is not the access key's: correct it".into(),
+        }),
+        Some("InvalidToken") => {
+            Some("the session token is not the access key's: get new credentials".into())
+        }
+        Some("NoSuchBucket") => Some("make the bucket, or correct its name".into()),
+        Some("InvalidBucketName") => Some(
+            "no bucket can have this name: 3 to 63 lower-case letters, digits, - and . are allowed"
+                .into(),
+        ),
+        None => no_store(seen),
+        Some(_) => None,
     };
-    if let Some(hint) = hint {
-        answer.push_str(&format!(" ({hint})"));
+    (answer, fix.or_else(|| seen.error.hint.map(String::from)))
+}
+
+/// Says what to do about a reply that is no store's.
+pub(super) fn no_store(seen: &Seen) -> Option<String> {
+    match &seen.through {
+        Some(proxy) if seen.status == 407 => Some(format!(
+            "{proxy} wants a user and a password: write {}=http://user:password@host:port",
+            proxy.variable
+        )),
+        Some(proxy) if seen.is_page || matches!(seen.status, 502..=504) => Some(format!(
+            "that is {proxy}, or what stands behind it, and no store: see to it, or add the host to \
+             NO_PROXY"
+        )),
+        None if seen.is_page => Some(
+            "that is a web page and no store's answer: correct the endpoint's host and port".into(),
+        ),
+        // So answer Go's servers, MinIO among them; it is no store's answer either.
+        None if seen.status == 400 && seen.error.code.is_none() && !seen.secure => {
+            Some("if https is spoken there, write https:// in the endpoint".into())
+        }
+        _ => None,
     }
-    (kind, answer)
+}
+
+/// Says by how much this machine's clock is off.
+fn clock(ahead: Option<i64>) -> String {
+    let off = match ahead {
+        Some(ahead) if ahead.abs() > SKEW => {
+            let way = if ahead > 0 { "ahead" } else { "behind" };
+            let (hours, minutes) = (ahead.abs() / 3600, ahead.abs() / 60 % 60);
+            let by = match hours {
+                0 => format!("{minutes} min"),
+                _ => format!("{hours} h {minutes} min"),
+            };
+            format!("is {by} {way}")
+        }
+        _ => "is wrong".into(),
+    };
+    format!("this machine's clock {off}: set it right")
 }

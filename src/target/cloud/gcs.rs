@@ -68,6 +68,12 @@ pub(in crate::target) fn open(location: &GsLocation, env: Env<'_>) -> Result<Clo
     })
 }
 
+/// Returns the service that has the bucket, whichever way it is spelled.
+pub(in crate::target) fn place(location: &GsLocation, env: Env<'_>) -> String {
+    let base = base(location, &Found::Nobody, env);
+    base.map_or_else(|(_, why)| why, |url| crate::target::place::service(&url))
+}
+
 /// Refuses what Google would refuse later.
 fn check(location: &GsLocation) -> Result<(), Refusal> {
     let name = &*location.bucket;

@@ -4,7 +4,7 @@ use object_store::list::PaginatedListOptions;
 
 use super::CloudDriver;
 use super::exchange::{Exchange, Outcome};
-use super::failure::Attempt;
+use super::failure::{Attempt, no_store};
 use super::xml::Page;
 use crate::target::{Failure, Kind};
 
@@ -34,12 +34,13 @@ impl CloudDriver {
         match (result, exchange.page()) {
             (Ok(_), Some(page)) => Ok(page),
             (Ok(_), None) => {
-                let why = match exchange.outcome() {
-                    Outcome::Reply(seen) => seen.error.code,
-                    Outcome::Unsent | Outcome::Broken(_) => None,
+                let (why, fix) = match exchange.outcome() {
+                    Outcome::Reply(seen) => (seen.error.code.clone(), no_store(&seen)),
+                    Outcome::Unsent | Outcome::Broken { .. } => (None, None),
                 };
                 let why = why.unwrap_or_else(|| "the answer is not a listing".into());
-                Err(self.refusal(Kind::Unreachable, attempt, &why))
+                let failure = self.refusal(Kind::Unreachable, attempt, &why);
+                Err(failure.with_fix(fix))
             }
             (Err(error), _) => Err(self.failure(attempt, &exchange.outcome(), &error)),
         }

@@ -1,11 +1,16 @@
 //! The drivers of cloud stores: one driver over object_store, opened in as many ways as there
 //! are providers.
 
+mod aws_credentials;
+mod aws_keys;
+mod aws_profile;
+mod aws_role;
 mod azure;
 mod azure_credentials;
 mod dialect;
 mod exchange;
 mod failure;
+mod fetched;
 mod gcs;
 mod listing;
 mod oci;
@@ -14,11 +19,14 @@ mod oci_client;
 mod oci_manifest;
 mod oci_name;
 mod opening;
+mod proxy;
 mod remove;
 mod s3;
 mod stamp;
 mod xml;
 
+#[cfg(test)]
+mod aws_tests;
 #[cfg(test)]
 mod azure_tests;
 #[cfg(test)]
@@ -26,10 +34,10 @@ mod gcs_tests;
 #[cfg(test)]
 mod s3_tests;
 
-pub(super) use azure::open as open_azure;
-pub(super) use gcs::open as open_gcs;
+pub(super) use azure::{open as open_azure, place as azure_service};
+pub(super) use gcs::{open as open_gcs, place as gcs_service};
 pub(super) use oci::open as open_oci;
-pub(super) use s3::open as open_s3;
+pub(super) use s3::{open as open_s3, place as s3_service};
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use object_store::{ClientOptions, Error as StoreError};
 use url::{Host, Url};
 
 use super::CloudDriver;
-use super::exchange::{CLIENT, Connector, innermost};
+use super::exchange::{CLIENT, Connector, PROXY, innermost};
 use crate::target::{Failure, Kind};
 
 /// Looks up environment variables.
@@ -23,9 +23,11 @@ pub(super) fn opened(
             .map(|_| driver)
             .map_err(|_| invalid("the prefix can't be part of a key"))
     };
-    build()
-        .and_then(possible)
-        .map_err(|(kind, why)| Failure::new(kind, format!("cannot open {url}: {why}")))
+    build().and_then(possible).map_err(|(kind, why)| Failure {
+        // What is refused here is refused with what to do.
+        fix: Some(why.clone()),
+        ..Failure::new(kind, format!("cannot open {url}: {why}"))
+    })
 }
 
 /// Refuses what can never work as it is written.
@@ -45,18 +47,22 @@ pub(super) fn refuse<T>(why: &str) -> Result<T, Refusal> {
 
 /// Tells whether it is the HTTP client that can't be made.
 pub(super) fn is_of_client(error: &StoreError) -> bool {
-    matches!(error, StoreError::Generic { store, .. } if *store == CLIENT)
+    matches!(error, StoreError::Generic { store, .. } if [CLIENT, PROXY].contains(store))
 }
 
 /// Refuses what can't be built.
 pub(super) fn unbuilt(error: StoreError) -> Refusal {
     let why = innermost(&error);
-    match is_of_client(&error) {
-        true => invalid(format!(
+    match error {
+        StoreError::Generic { store: CLIENT, .. } => invalid(format!(
             "there can be no https ({why}): install ca-certificates, or name a file of \
              certificates with SSL_CERT_FILE"
         )),
-        false => invalid(why),
+        StoreError::Generic {
+            store: PROXY,
+            source,
+        } => invalid(source),
+        _ => invalid(why),
     }
 }
 
@@ -68,11 +74,16 @@ pub(super) fn set(env: Env<'_>, name: &str) -> Option<String> {
 /// Returns a variable that holds a key or a token, fit to be part of a header.
 pub(super) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, Refusal> {
     match set(env, name) {
-        Some(value) if !value.bytes().all(|byte| byte.is_ascii_graphic()) => Err(invalid(format!(
+        Some(value) if !fit(&value) => Err(invalid(format!(
             "{name} holds a blank, a line break or another character that no key has"
         ))),
         value => Ok(value),
     }
+}
+
+/// Tells whether a key or a token can be part of a header.
+pub(super) fn fit(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Tells whether a word has nothing but ASCII letters, digits and some more characters.

@@ -1,13 +1,14 @@
-//! Opening an S3 bucket: its parameters and the environment's credentials, each honoured exactly
-//! or refused by name.
+//! Opening an S3 bucket: its parameters, each honoured exactly or refused by name.
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::AmazonS3Builder;
 use url::{Host, Url};
 
+use super::aws_credentials::known;
+use super::aws_profile::Profile;
+use super::aws_role::domain;
 use super::dialect::Dialect;
 use super::opening::{
-    Env, Refusal, connector, denied, invalid, is_loopback, is_word, opened, options, refuse,
-    secret, set, unbuilt,
+    Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
 use super::{CloudDriver, retries};
 use crate::target::{Failure, S3Location};
@@ -24,7 +25,8 @@ pub(super) struct Endpoint {
 /// Opens the driver of a bucket. Nothing is sent.
 pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudDriver, Failure> {
     opened(&location.url, || {
-        let endpoint = endpoint(location, env)?;
+        let known = known(location, env)?;
+        let endpoint = endpoint(location, env, known.profile())?;
         let url = Url::parse(&endpoint.url).map_err(invalid)?;
         let builder = AmazonS3Builder::new()
             .with_bucket_name(&location.bucket)
@@ -37,28 +39,60 @@ pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<Clo
             .with_http_connector(connector(&url))
             .with_client_options(options(&url));
         let builder = encryption(builder, location)?;
-        let builder = credentials(builder, location, env)?;
+        let builder = known.give(builder, location, &endpoint.region)?;
         let store = builder.build().map_err(unbuilt)?;
         let (prefix, url) = (&location.prefix, &location.url);
         Ok(CloudDriver::new(store, Dialect::S3, prefix, url))
     })
 }
 
+/// Returns the service that has the bucket, whichever way it is spelled.
+pub(in crate::target) fn place(location: &S3Location, env: Env<'_>) -> String {
+    let find = |location: &S3Location, env: Env<'_>| {
+        let known = known(location, env)?;
+        let unnamed = location.region.is_none() && !known.names_region();
+        let location = S3Location {
+            // One bucket, by whichever of its addresses.
+            use_path_style: true,
+            accelerate: false,
+            region: match unnamed {
+                true => Some("us-east-1".into()),
+                false => location.region.clone(),
+            },
+            ..location.clone()
+        };
+        endpoint(&location, env, known.profile())
+    };
+    let found = find(location, env).or_else(|_| {
+        // A profile that isn't there says nothing of the place.
+        let location = S3Location {
+            profile: None,
+            ..location.clone()
+        };
+        find(&location, &|name| {
+            env(name).filter(|_| !name.ends_with("_PROFILE"))
+        })
+    });
+    let Ok(found) = found else {
+        // It can't be opened either.
+        return location.endpoint.clone().unwrap_or_default();
+    };
+    let service =
+        Url::parse(&found.url).map_or(found.url, |url| crate::target::place::service(&url));
+    let region = &found.region;
+    // A bucket's name is taken once in each part of AWS, and all its regions answer for it.
+    match service.strip_suffix(domain(region)) {
+        Some(_) if region.starts_with("us-gov-") => "aws-us-gov".into(),
+        Some(_) => domain(region).into(),
+        None => service,
+    }
+}
+
 /// Refuses what neither object_store nor this driver can do, and what contradicts itself.
 fn check(location: &S3Location) -> Result<(), Refusal> {
     let named = location.endpoint.is_some();
-    if location.profile.is_some() {
-        return refuse(
-            "profile is not supported, for shared config files are not read; set AWS_ACCESS_KEY_ID \
-             and AWS_SECRET_ACCESS_KEY (aws configure export-credentials prints them)",
-        );
-    }
-    if location.role.is_some() {
-        return refuse(
-            "role is not supported; assume it outside and set AWS_ACCESS_KEY_ID, \
-             AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or AWS_ROLE_ARN with \
-             AWS_WEB_IDENTITY_TOKEN_FILE",
-        );
+    if location.role.is_some() && location.anonymous {
+        return refuse("anonymous excludes role: nobody can assume one");
     }
     if !is_word(&location.bucket, "-._") {
         return refuse("that is no name of a bucket");
@@ -79,13 +113,19 @@ fn check(location: &S3Location) -> Result<(), Refusal> {
         return refuse("hostname_immutable needs endpoint");
     }
     match location.region.as_deref() {
-        Some(region) if !is_word(region, "-") => refuse("that is no name of a region"),
+        Some(region) if !is_word(region, "-") => {
+            refuse("that is no name of a region: write region=eu-west-1, for example")
+        }
         _ => Ok(()),
     }
 }
 
 /// Decides where the bucket answers, as the AWS SDKs do.
-pub(super) fn endpoint(location: &S3Location, env: Env<'_>) -> Result<Endpoint, Refusal> {
+pub(super) fn endpoint(
+    location: &S3Location,
+    env: Env<'_>,
+    profile: Option<Profile<'_>>,
+) -> Result<Endpoint, Refusal> {
     check(location)?;
     let bucket = &location.bucket;
     let from_env = || {
@@ -95,7 +135,8 @@ pub(super) fn endpoint(location: &S3Location, env: Env<'_>) -> Result<Endpoint, 
         let ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let names = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
         let found = names.iter().find_map(|name| set(env, name));
-        found.filter(|_| !chosen && !ignored)
+        let of_profile = || profile?.endpoint("s3").map(String::from);
+        found.or_else(of_profile).filter(|_| !chosen && !ignored)
     };
     let named = location.endpoint.clone().or_else(from_env);
     let region = location
@@ -103,26 +144,25 @@ pub(super) fn endpoint(location: &S3Location, env: Env<'_>) -> Result<Endpoint, 
         .clone()
         .or_else(|| set(env, "AWS_REGION"))
         .or_else(|| set(env, "AWS_DEFAULT_REGION"))
+        .or_else(|| profile?.get("region").map(String::from))
         // Other stores sign for some region or other; this is the one that they expect.
         .or_else(|| named.as_ref().map(|_| "us-east-1".into()));
     let Some(region) = region else {
         return refuse("the region is missing: add region=… to the url, or set AWS_REGION");
     };
     if !is_word(&region, "-") {
-        return refuse("AWS_REGION is no name of a region");
+        return refuse("AWS_REGION, or that of the profile, is no name of a region");
     }
     if let Some(named) = named {
         return custom(location, &named, region);
     }
+    named_for_aws(bucket, &region)?;
     let scheme = if location.disable_https {
         "http"
     } else {
         "https"
     };
-    let domain = match region.starts_with("cn-") {
-        true => "amazonaws.com.cn",
-        false => "amazonaws.com",
-    };
+    let domain = domain(&region);
     let dual = if location.dualstack { ".dualstack" } else { "" };
     let host = match (location.accelerate, location.fips) {
         (true, _) => format!("s3-accelerate{dual}.{domain}"),
@@ -138,6 +178,24 @@ pub(super) fn endpoint(location: &S3Location, env: Env<'_>) -> Result<Endpoint, 
         virtual_hosted,
         region,
     })
+}
+
+/// Refuses a name that AWS has no bucket of. In us-east-1 there are old ones with other names.
+fn named_for_aws(bucket: &str, region: &str) -> Result<(), Refusal> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let fits = (3..=63).contains(&bucket.len())
+        && bucket
+            .bytes()
+            .all(|byte| inner(byte) || b"-.".contains(&byte))
+        && bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && bucket.ends_with(|c: char| c.is_ascii_alphanumeric());
+    match fits || (region == "us-east-1" && bucket.len() >= 3) {
+        true => Ok(()),
+        false => refuse(
+            "AWS has no bucket of that name: 3 to 63 lower-case letters, digits, - and . are \
+             allowed; another store's needs endpoint=…",
+        ),
+    }
 }
 
 /// Tells whether a bucket's name can be part of a host name. With https it then has no dot, for a
@@ -202,110 +260,4 @@ fn encryption(builder: AmazonS3Builder, location: &S3Location) -> Result<AmazonS
         }
         (Some(_), _) => refuse("ssetype must be AES256, aws:kms or aws:kms:dsse"),
     }
-}
-
-/// Finds the credentials, in the order of the AWS SDKs, and never by asking an address that
-/// nobody has named.
-fn credentials(
-    builder: AmazonS3Builder,
-    location: &S3Location,
-    env: Env<'_>,
-) -> Result<AmazonS3Builder, Refusal> {
-    if location.anonymous {
-        // The keys are never used; without any, object_store would turn to the metadata address.
-        return Ok(builder
-            .with_skip_signature(true)
-            .with_access_key_id("anonymous")
-            .with_secret_access_key("anonymous"));
-    }
-    let key_id = secret(env, "AWS_ACCESS_KEY_ID")?;
-    match (key_id, secret(env, "AWS_SECRET_ACCESS_KEY")?) {
-        (Some(id), Some(key)) => {
-            let builder = builder.with_access_key_id(id).with_secret_access_key(key);
-            return Ok(match secret(env, "AWS_SESSION_TOKEN")? {
-                Some(token) => builder.with_token(token),
-                None => builder,
-            });
-        }
-        (Some(_), None) => return refuse("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
-        (None, Some(_)) => return refuse("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
-        (None, None) => {}
-    }
-    let keys = |builder: AmazonS3Builder, pairs: Vec<(AmazonS3ConfigKey, String)>| {
-        let with = |builder: AmazonS3Builder, (key, value)| builder.with_config(key, value);
-        pairs.into_iter().fold(builder, with)
-    };
-    use AmazonS3ConfigKey as Key;
-    match (
-        set(env, "AWS_WEB_IDENTITY_TOKEN_FILE"),
-        set(env, "AWS_ROLE_ARN"),
-    ) {
-        (Some(file), Some(role)) => {
-            let mut pairs = vec![(Key::WebIdentityTokenFile, file), (Key::RoleArn, role)];
-            let name = set(env, "AWS_ROLE_SESSION_NAME");
-            pairs.extend(name.map(|name| (Key::RoleSessionName, name)));
-            let service = set(env, "AWS_ENDPOINT_URL_STS");
-            pairs.extend(service.map(|service| (Key::StsEndpoint, service)));
-            return Ok(keys(builder, pairs));
-        }
-        (Some(_), None) => return refuse("AWS_WEB_IDENTITY_TOKEN_FILE needs AWS_ROLE_ARN"),
-        (None, _) => {}
-    }
-    if let Some(path) = set(env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
-        if !path.starts_with('/') {
-            return refuse("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI must start with a slash");
-        }
-        let pairs = vec![(Key::ContainerCredentialsRelativeUri, path)];
-        return Ok(keys(builder, pairs));
-    }
-    if let Some(service) = set(env, "AWS_CONTAINER_CREDENTIALS_FULL_URI") {
-        let Some(file) = set(env, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else {
-            return refuse(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI needs AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            );
-        };
-        if !trusted(&service) {
-            return refuse(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this host, \
-                 ECS or EKS",
-            );
-        }
-        let pairs = vec![
-            (Key::ContainerCredentialsFullUri, service),
-            (Key::ContainerAuthorizationTokenFile, file),
-        ];
-        return Ok(keys(builder, pairs));
-    }
-    let disabled = set(env, "AWS_EC2_METADATA_DISABLED").map(|value| value.to_lowercase());
-    match (
-        set(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
-        disabled.as_deref(),
-    ) {
-        (_, Some("true")) | (None, None) => {}
-        (Some(service), _) => {
-            let service = service.trim_end_matches('/');
-            Url::parse(service)
-                .map_err(|_| invalid("AWS_EC2_METADATA_SERVICE_ENDPOINT is no url"))?;
-            return Ok(builder.with_metadata_endpoint(service));
-        }
-        (None, Some("false")) => return Ok(builder),
-        (None, Some(_)) => return refuse("AWS_EC2_METADATA_DISABLED must be true or false"),
-    }
-    Err(denied(
-        "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
-         AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN; on EC2 AWS_EC2_METADATA_DISABLED=false; for \
-         a public bucket add anonymous=true to the url",
-    ))
-}
-
-/// Tells whether the token for a container's credentials may be sent to a service, by the rule of
-/// the AWS SDKs.
-fn trusted(service: &str) -> bool {
-    let Ok(url) = Url::parse(service) else {
-        return false;
-    };
-    let known = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
-    let local = is_loopback(&url);
-    let known = url.host_str().is_some_and(|host| known.contains(&host));
-    url.scheme() == "https" || (url.scheme() == "http" && (local || known))
 }

@@ -35,7 +35,7 @@ fn at(location: &S3Location) -> String {
         url,
         virtual_hosted,
         ..
-    } = endpoint(location, &env(&[])).unwrap();
+    } = endpoint(location, &env(&[]), None).unwrap();
     match virtual_hosted {
         true => url,
         false => format!("{url}/{}", location.bucket),
@@ -117,9 +117,16 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     fn endpoint(location: &mut S3Location, url: &str) {
         location.endpoint = Some(url.into());
     }
-    let cases: [(Change, &str); 20] = [
-        (|l| l.profile = Some("p".into()), "profile is not supported"),
-        (|l| l.role = Some("arn".into()), "role is not supported"),
+    let cases: [(Change, &str); 24] = [
+        (|l| l.role = Some("arn".into()), "no ARN of a role"),
+        (
+            |l| (l.role, l.anonymous) = (Some("arn:aws:iam::1:role/r".into()), true),
+            "anonymous excludes role",
+        ),
+        (|l| l.bucket = "Bucket".into(), "lower-case letters"),
+        (|l| l.bucket = "b_c".into(), "lower-case letters"),
+        (|l| l.bucket = "bu".into(), "3 to 63"),
+        (|l| l.bucket = "bucket-".into(), "AWS has no bucket"),
         (|l| l.bucket = "a/b".into(), "no name of a bucket"),
         (
             |l| l.bucket = "x--use1-az4--x-s3".into(),
@@ -227,7 +234,7 @@ fn each_source_of_credentials_is_taken_when_it_is_whole() {
         &KEYS,
         &[
             ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"),
-            ("AWS_ROLE_ARN", "arn"),
+            ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
         ],
         &[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/c")],
         &[
@@ -317,6 +324,7 @@ fn anonymous_needs_no_credentials_and_the_environment_may_name_region_and_endpoi
             ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
             ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:2"),
         ]),
+        None,
     );
     let named = named.unwrap();
     assert_eq!(
@@ -327,7 +335,8 @@ fn anonymous_needs_no_credentials_and_the_environment_may_name_region_and_endpoi
         fips: true,
         ..location()
     };
-    let chosen = endpoint(&fips, &env(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")])).unwrap();
+    let pairs = [("AWS_ENDPOINT_URL", "http://127.0.0.1:1")];
+    let chosen = endpoint(&fips, &env(&pairs), None).unwrap();
     assert_eq!(chosen.url, "https://bucket.s3-fips.eu-west-1.amazonaws.com");
 }
 

@@ -87,6 +87,40 @@ pub(super) fn page(document: &[u8]) -> Option<Page> {
     matches!(&*whole, "ListBucketResult" | "EnumerationResults").then_some(page)
 }
 
+/// Credentials that STS has given.
+pub(super) struct Given {
+    pub(super) id: String,
+    pub(super) key: String,
+    pub(super) token: String,
+    pub(super) ends: SystemTime,
+}
+
+/// Reads STS's answer; `None` if it is another document, cut off, or holds what can't be part of a
+/// request.
+pub(super) fn credentials(document: &[u8]) -> Option<Given> {
+    let (mut id, mut key, mut token, mut ends) = (None, None, None, None);
+    leaves(document, &mut |path, text| match path {
+        [_, _, "Credentials", "AccessKeyId"] => id = word(&text),
+        [_, _, "Credentials", "SecretAccessKey"] => key = word(&text),
+        [_, _, "Credentials", "SessionToken"] => token = word(&text),
+        [_, _, "Credentials", "Expiration"] => ends = time(&text),
+        _ => {}
+    })?;
+    Some(Given {
+        id: id?,
+        key: key?,
+        token: token?,
+        ends: ends?,
+    })
+}
+
+/// Accepts what can be a key or a token.
+fn word(text: &str) -> Option<String> {
+    let text = text.trim();
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.into())
+}
+
 /// Reads an error document, as far as it is one.
 pub(super) fn error(document: &[u8]) -> ErrorDocument {
     if let Ok(json) = serde_json::from_slice::<serde_json::Value>(document) {
@@ -326,12 +360,37 @@ mod tests {
             b"<Error><Code>NoSuchKey</Code><Message>no <![CDATA[such]]> key</Message><Region>\
               eu-west-1</Region><!-- --></Error>".to_vec(),
         ])) {
-            let _ = page(&document);
+            let _ = (page(&document), credentials(&document));
             let error = super::error(&document);
             let shown = [error.code, error.message, error.region].into_iter().flatten();
             for text in shown {
                 prop_assert!(text.chars().count() <= 200 && !text.contains('\n'), "{:?}", text);
             }
+        }
+    }
+
+    #[test]
+    fn the_credentials_of_a_role_are_read_whole_or_not_at_all() {
+        let given = "<Credentials><AccessKeyId>id</AccessKeyId><SecretAccessKey>k/+</SecretAccessKey>\
+            <SessionToken> t </SessionToken><Expiration>2024-09-10T17:37:44Z</Expiration></Credentials>";
+        let document = format!(
+            "<AssumeRoleResponse xmlns=\"x\"><AssumeRoleResult>{given}</AssumeRoleResult>\
+            </AssumeRoleResponse>"
+        );
+        let read = credentials(document.as_bytes()).unwrap();
+        assert_eq!((&*read.id, &*read.key, &*read.token), ("id", "k/+", "t"));
+        for end in 0..document.len() {
+            assert!(credentials(&document.as_bytes()[..end]).is_none(), "{end}");
+        }
+        for (good, bad) in [
+            ("k/+", ""),
+            ("k/+", "a\nb"),
+            (" t ", "t t"),
+            ("<AccessKeyId>id</AccessKeyId>", ""),
+            ("2024-09-10T17:37:44Z", "soon"),
+        ] {
+            let document = document.replacen(good, bad, 1);
+            assert!(credentials(document.as_bytes()).is_none(), "{document}");
         }
     }
 

@@ -1,0 +1,315 @@
+//! The place of a store: where a location really is, however its URL is written.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::cloud::{azure_service, gcs_service, s3_service};
+use super::{Location, OciLocation};
+
+/// How long a disk is waited for: as long as when it is opened.
+const DISK: Duration = Duration::from_secs(2);
+
+/// How the place of one location lies to that of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// They are one place.
+    Same,
+    /// It lies within the other: what it holds shows in the other's listing.
+    Within,
+    /// The other lies within it.
+    Around,
+}
+
+/// A place: a service, and the way to the folder or prefix there.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    service: String,
+    path: Vec<String>,
+}
+
+impl Location {
+    /// Tells whether two locations share a place, whatever their URLs look like: credentials,
+    /// region, addressing style and the like don't tell stores apart. `env` looks up environment
+    /// variables, which may name an endpoint. Nothing is sent; a disk is looked at, for at most two
+    /// seconds.
+    pub fn overlap(
+        &self,
+        other: &Location,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<Overlap> {
+        let (one, two) = (self.place(env)?, other.place(env)?);
+        if one.service != two.service {
+            return None;
+        }
+        let (one, two) = (one.path, two.path);
+        match (one.starts_with(&two), two.starts_with(&one)) {
+            (true, true) => Some(Overlap::Same),
+            (true, false) => Some(Overlap::Within),
+            (false, true) => Some(Overlap::Around),
+            (false, false) => None,
+        }
+    }
+
+    fn place(&self, env: &dyn Fn(&str) -> Option<String>) -> Option<Place> {
+        let place = |service: String, store: &str, prefix: &str| {
+            let prefix = prefix.split('/').filter(|segment| !segment.is_empty());
+            let path = std::iter::once(store).chain(prefix);
+            Some(Place {
+                service,
+                path: path.map(String::from).collect(),
+            })
+        };
+        match self {
+            Location::File(at) => Some(of_folder(at.dir.clone())),
+            Location::S3(at) => place(s3_service(at, env), &at.bucket, &at.prefix),
+            Location::Gs(at) => place(gcs_service(at, env), &at.bucket, &at.prefix),
+            Location::Azure(at) => place(azure_service(at, env), &at.container, &at.prefix),
+            // A repository has no folders: one whose name begins like another's is another one.
+            Location::Oci(at) => place(registry(at), &at.repository, ""),
+            Location::AtlasCloud => None,
+        }
+    }
+}
+
+/// Returns the service that answers at a URL: the host as one writes it, without the port of its
+/// scheme. This machine has one name.
+pub(super) fn service(url: &Url) -> String {
+    let host = match url.host() {
+        Some(Host::Ipv4(address)) if address.is_loopback() => "localhost".into(),
+        Some(Host::Ipv6(address)) if address.is_loopback() => "localhost".into(),
+        Some(Host::Domain(name)) => name.trim_end_matches('.').to_ascii_lowercase(),
+        Some(address) => address.to_string(),
+        None => String::new(),
+    };
+    let port = url.port().filter(|port| !matches!(port, 80 | 443));
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    format!("{host}{port}{}", url.path().trim_end_matches('/'))
+}
+
+fn registry(at: &OciLocation) -> String {
+    let host = at.host.to_ascii_lowercase();
+    let parsed = Url::parse(&format!("https://{host}"));
+    let host = parsed.map_or(host, |url| service(&url));
+    match &*host {
+        // The names of one registry.
+        "docker.io" | "index.docker.io" => "registry-1.docker.io".into(),
+        _ => host,
+    }
+}
+
+/// Returns the place of a folder, by its device and number if it is there: links, mounts and other
+/// detours lead to the same one.
+fn of_folder(dir: PathBuf) -> Place {
+    let (sender, receiver) = mpsc::channel();
+    let asked = dir.clone();
+    // A disk that hangs is not waited for; whoever waits for it is left behind.
+    std::thread::spawn(move || {
+        let _ = sender.send(resolved(&asked));
+    });
+    let path = receiver.recv_timeout(DISK).unwrap_or_else(|_| names(&dir));
+    Place {
+        service: "file".into(),
+        path,
+    }
+}
+
+/// Returns the way to a folder from the root of its file system on, in terms of what doesn't depend
+/// on its name; what isn't there yet has only its name.
+fn resolved(dir: &Path) -> Vec<String> {
+    let mut there = dir;
+    let mut missing = Vec::new();
+    let real = loop {
+        match std::fs::canonicalize(there) {
+            Ok(real) => break real,
+            Err(_) => match (there.parent(), there.file_name()) {
+                (Some(parent), Some(name)) => {
+                    missing.push(name.to_string_lossy().into_owned());
+                    there = parent;
+                }
+                _ => return names(dir),
+            },
+        }
+    };
+    let numbers = real.ancestors().map(|folder| {
+        let about = std::fs::metadata(folder).ok()?;
+        Some(format!("{}:{}", about.dev(), about.ino()))
+    });
+    let Some(mut path) = numbers.collect::<Option<Vec<_>>>() else {
+        return names(dir);
+    };
+    path.reverse();
+    path.extend(missing.into_iter().rev());
+    path
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let names = dir.components();
+    names
+        .map(|name| name.as_os_str().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_target;
+
+    fn overlap(one: &str, two: &str, env: &[(&str, &str)]) -> Option<Overlap> {
+        let env = |name: &str| {
+            let found = env.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let (one, two) = (parse_target(one).unwrap(), parse_target(two).unwrap());
+        let seen = one.overlap(&two, &env);
+        let back = two.overlap(&one, &env);
+        let mirrored = match seen {
+            Some(Overlap::Within) => Some(Overlap::Around),
+            Some(Overlap::Around) => Some(Overlap::Within),
+            same => same,
+        };
+        assert_eq!(back, mirrored, "{one} {two}");
+        seen
+    }
+
+    #[test]
+    fn two_spellings_of_one_place_are_one() {
+        for (one, two) in [
+            ("s3://bucket/p", "s3://bucket/p/?region=eu-west-1"),
+            ("s3://bucket/p/q", "s3://bucket?prefix=p/q&anonymous=true"),
+            (
+                "s3://bucket/p",
+                "s3://bucket/p?use_path_style=true&profile=x",
+            ),
+            ("s3://bucket/p", "s3://bucket/%70"),
+            (
+                "s3://bucket",
+                "s3://bucket?endpoint=https://s3.amazonaws.com",
+            ),
+            (
+                "s3://bucket?region=eu-west-1",
+                "s3://bucket?endpoint=s3.eu-west-1.amazonaws.com&region=eu-west-1",
+            ),
+            (
+                "s3://bucket?region=eu-west-1&fips=true",
+                "s3://bucket?region=eu-west-2&accelerate=true&dualstack=true",
+            ),
+            (
+                "s3://bucket",
+                "s3://bucket?endpoint=https://bucket.s3.eu-west-1.amazonaws.com",
+            ),
+            (
+                "s3://b?endpoint=http://h:9000",
+                "s3://b?endpoint=http://H:9000/&use_path_style=true&region=x",
+            ),
+            ("s3://b?endpoint=http://h", "s3://b?endpoint=https://h:443"),
+            (
+                "s3://b?endpoint=http://localhost:1",
+                "s3://b?endpoint=http://127.0.0.1:1",
+            ),
+            (
+                "s3://b?endpoint=http://localhost:1",
+                "s3://b?endpoint=http://[::1]:1",
+            ),
+            (
+                "gs://bucket/p",
+                "gs://bucket/p/?universe_domain=googleapis.com",
+            ),
+            (
+                "azblob://container?storage_account=a",
+                "azureblob://container/?storage_account=a&domain=blob.core.windows.net",
+            ),
+            ("oci://h/r", "oci://u:t@H:443/r"),
+            ("oci://docker.io/a/b", "oci://index.docker.io/a/b"),
+        ] {
+            assert_eq!(overlap(one, two, &[]), Some(Overlap::Same), "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn other_places_are_others() {
+        for (one, two) in [
+            ("s3://bucket/p", "s3://bucket/pp"),
+            ("s3://bucket/p", "s3://other/p"),
+            ("s3://bucket", "gs://bucket"),
+            ("s3://b", "s3://b?endpoint=http://h"),
+            ("s3://b?endpoint=http://h:1", "s3://b?endpoint=http://h:2"),
+            (
+                "s3://bucket?region=cn-north-1",
+                "s3://bucket?region=eu-west-1",
+            ),
+            (
+                "s3://bucket?region=us-gov-west-1",
+                "s3://bucket?region=us-west-1",
+            ),
+            ("gs://bucket", "gs://bucket?universe_domain=u.example"),
+            (
+                "azblob://container?storage_account=a",
+                "azblob://container?storage_account=b",
+            ),
+            ("oci://h/r", "oci://h/r/backup"),
+            ("file:///nonexistent/a", "file:///nonexistent/ab"),
+        ] {
+            assert_eq!(overlap(one, two, &[]), None, "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn one_place_in_another_is_told() {
+        for (outer, inner) in [
+            (
+                "s3://bucket/atlas",
+                "s3://bucket/atlas/backup?region=eu-west-1",
+            ),
+            ("s3://bucket", "s3://bucket/a/b/c"),
+            ("gs://bucket", "gs://bucket?prefix=p"),
+            (
+                "azblob://container?storage_account=a",
+                "azblob://container/p?storage_account=a",
+            ),
+            ("file:///nonexistent/a", "file:///nonexistent/a/b"),
+        ] {
+            assert_eq!(overlap(outer, inner, &[]), Some(Overlap::Around), "{outer}");
+        }
+    }
+
+    #[test]
+    fn what_the_environment_names_counts_for_whoever_names_nothing() {
+        let env = [
+            ("AWS_ENDPOINT_URL", "http://h:9"),
+            ("AZURE_STORAGE_ACCOUNT", "a"),
+        ];
+        let same = Some(Overlap::Same);
+        assert_eq!(overlap("s3://b", "s3://b?endpoint=http://h:9", &env), same);
+        let named = "azblob://container?storage_account=a";
+        assert_eq!(overlap("azblob://container", named, &env), same);
+        let emulated = [("STORAGE_EMULATOR_HOST", "h:9")];
+        let other = "gs://bucket?universe_domain=u.example";
+        assert_eq!(overlap("gs://bucket", other, &emulated), same);
+    }
+
+    #[test]
+    fn a_folder_is_one_whatever_leads_to_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let url = |path: &str| format!("file://{}/{path}", home.display());
+        std::fs::create_dir_all(home.join("real/inner")).unwrap();
+        std::os::unix::fs::symlink(home.join("real"), home.join("link")).unwrap();
+        std::os::unix::fs::symlink("link/inner/..", home.join("again")).unwrap();
+        for (one, two, expected) in [
+            ("real", "real/", Some(Overlap::Same)),
+            ("real", "link", Some(Overlap::Same)),
+            ("link", "again", Some(Overlap::Same)),
+            ("real/new", "again/new?create_dir=true", Some(Overlap::Same)),
+            ("again/inner", "real", Some(Overlap::Within)),
+            ("link/new/deep", "real", Some(Overlap::Within)),
+            ("link", "", Some(Overlap::Within)),
+            ("real/a", "link/b", None),
+        ] {
+            assert_eq!(overlap(&url(one), &url(two), &[]), expected, "{one} {two}");
+        }
+    }
+}

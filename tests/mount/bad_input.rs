@@ -1,0 +1,454 @@
+//! The mistakes that are made with a target: `check` and the mount say in one line what is wrong
+//! and what to do.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+
+use chrono::{TimeDelta, Utc};
+
+use super::home::Home;
+use super::mounted::Mounted;
+use super::program::{Ran, run};
+use super::store::schema;
+use super::support::proxy::{Fault, Proxy};
+use super::support::serve::Answering;
+use super::support::server::{Kind, Server};
+
+/// Runs `check`, and returns what it said.
+fn check(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = home.atlasfs(["check", "--timeout", "20s"]);
+    run(command.args(args).envs(variables.iter().copied()))
+}
+
+/// Demands that both `check` and the mount say something in one line, and no secret.
+#[track_caller]
+fn both_say(args: &[&str], variables: &[(&str, &str)], part: &str) {
+    let home = Home::new();
+    let ran = check(&home, args, variables);
+    // 2 is for what the command line itself must not hold.
+    assert!(matches!(ran.code, Some(1 | 2)), "{args:?}: {ran}");
+    is_one_line(&ran, part);
+    let mut command = home.mounting("mnt", ["--metadata-timeout", "20s"]);
+    let ran = mount(&home, command.args(args).envs(variables.iter().copied()));
+    is_one_line(&ran, part);
+}
+
+/// Mounts, if that is possible, and unmounts.
+fn mount(home: &Home, command: &mut Command) -> Ran {
+    let ran = run(command);
+    if ran.code == Some(0) {
+        drop(Mounted::at(home.clone(), &home.path("mnt")));
+    }
+    ran
+}
+
+#[track_caller]
+fn is_one_line(ran: &Ran, part: &str) {
+    let said = ran.text() + &ran.stderr;
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains(part)).collect();
+    assert_eq!(lines.len(), 1, "{part:?} in: {ran}");
+    assert!(!said.contains("s3cret"), "{ran}");
+}
+
+fn bucket_at(endpoint: &str) -> String {
+    format!("s3://bucket/pre?use_path_style=true&endpoint={endpoint}")
+}
+
+/// Starts a server that answers everything in one way.
+fn answering(status: u16, headers: &[(&str, &str)], body: &'static str) -> Answering {
+    let headers: Vec<(String, String)> = headers
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect();
+    Answering::start(move |_| (status, headers.clone(), body.into()))
+}
+
+#[test]
+fn a_store_that_refuses_is_told_with_what_to_do() {
+    let hours = |hours: i64| {
+        let date = Utc::now() - TimeDelta::hours(hours) - TimeDelta::minutes(30);
+        date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    };
+    let (early, late) = (hours(2), hours(-26));
+    let page = [("Content-Type", "text/html; charset=utf-8")];
+    for (status, headers, body, part) in [
+        (
+            400,
+            &[][..],
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-3</Region></Error>",
+            "(the bucket is in eu-west-3: set region=eu-west-3)",
+        ),
+        (
+            404,
+            &[],
+            "<Error><Code>NoSuchBucket</Code></Error>",
+            "404 NoSuchBucket (make the bucket, or correct its name)",
+        ),
+        (
+            400,
+            &[],
+            "<Error><Code>InvalidBucketName</Code></Error>",
+            "(no bucket can have this name: 3 to 63 lower-case",
+        ),
+        (
+            403,
+            &[("Date", &*early)],
+            "<Error><Code>RequestTimeTooSkewed</Code></Error>",
+            "(this machine's clock is 2 h 30 min ahead: set it right)",
+        ),
+        (
+            403,
+            &[("Date", &*late)],
+            "<Error><Code>RequestTimeTooSkewed</Code></Error>",
+            "(this machine's clock is 25 h 29 min behind: set it right)",
+        ),
+        (
+            403,
+            &[],
+            "<Error><Code>RequestTimeTooSkewed</Code></Error>",
+            "(this machine's clock is wrong: set it right)",
+        ),
+        (
+            400,
+            &[],
+            "<Error><Code>ExpiredToken</Code></Error>",
+            "(the session token has expired: get new credentials)",
+        ),
+        (
+            403,
+            &[],
+            "<Error><Code>InvalidAccessKeyId</Code></Error>",
+            "(the store does not know this access key: correct it",
+        ),
+        (
+            403,
+            &[],
+            "<Error><Code>SignatureDoesNotMatch</Code></Error>",
+            "(the secret key is not the access key's: correct it)",
+        ),
+        (
+            200,
+            &page,
+            "<html>welcome</html>",
+            "(that is a web page and no store's answer: correct the",
+        ),
+        (
+            404,
+            &page,
+            "<html>not found</html>",
+            "(that is a web page and no store's answer: correct the",
+        ),
+        (
+            400,
+            &[],
+            "Client sent an HTTP request to an HTTPS server.",
+            "write https:// in the endpoint",
+        ),
+    ] {
+        let server = answering(status, headers, body);
+        let url = bucket_at(&format!("http://{}", server.addr()));
+        both_say(&["--registry", &url], &[], part);
+    }
+}
+
+#[test]
+fn a_wrong_endpoint_is_told_with_what_to_do() {
+    let server = answering(200, &[], "");
+    let plain = server.addr().to_string();
+    for (endpoint, part) in [
+        (
+            "http://127.0.0.1:9".into(),
+            "(nothing listens at 127.0.0.1:9: start the store, or correct",
+        ),
+        (
+            format!("https://{plain}"),
+            "does not speak https: write http:// in the endpoint",
+        ),
+        // Without a scheme it is https.
+        (
+            plain.clone(),
+            "does not speak https: write http:// in the endpoint",
+        ),
+        (
+            "http://no-such-host.invalid".into(),
+            "no-such-host.invalid has no address: correct",
+        ),
+    ] {
+        both_say(&["--registry", &bucket_at(&endpoint)], &[], part);
+    }
+    // As OpenSSL's servers answer who speaks no TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(&[0x15, 3, 1, 0, 2, 2, 70]);
+        }
+    });
+    let url = bucket_at(&format!("http://{at}"));
+    both_say(
+        &["--registry", &url],
+        &[],
+        "does not speak http: write https:// in the endpoint",
+    );
+}
+
+#[test]
+fn a_url_that_can_never_work_is_refused_with_what_to_write() {
+    for (url, part) in [
+        ("s3://", "it names no bucket: write s3://bucket/prefix"),
+        (
+            "s3://bucket//pre",
+            "an empty segment (//): remove one slash",
+        ),
+        (
+            "s3://bucket/pre//",
+            "an empty segment (//): remove one slash",
+        ),
+        ("s3://bucket/50%", "write a percent sign as %25"),
+        ("s3://bucket/%zz", "write a percent sign as %25"),
+        (
+            "s3://bucket/a%2Fb",
+            "an encoded slash (%2F): write it as a slash",
+        ),
+        ("s3://Bucket?region=eu-west-1", "3 to 63 lower-case letters"),
+        ("s3://me:s3cret@bucket", "never come from the command line"),
+        (
+            "s3://bucket?region=eu%20west",
+            "no name of a region: write region=eu-west-1",
+        ),
+        ("s3://bucket?region=eu west", "white space"),
+        (
+            "s3://bucket?endpoint=ftp://h",
+            "must start with http:// or https://",
+        ),
+        (
+            "s3://bucket?endpoint=http://me:s3cret@h",
+            "credentials come from the provider's chain",
+        ),
+        (
+            "s3://bucket?regoin=x",
+            "(did you mean \"region\"?): known for s3 are region, endpoint",
+        ),
+        (
+            "s3://bucket?secret_key=s3cret",
+            "credentials come from the provider's own chain",
+        ),
+        (
+            "s3://bucket?region=a&region=b",
+            "parameter region is there twice: keep one",
+        ),
+        (
+            "s3://bucket?profile=nobody",
+            "there is no profile \"nobody\" in",
+        ),
+        (
+            "s3://bucket?role=admin",
+            "no ARN of a role: write arn:aws:iam::",
+        ),
+    ] {
+        both_say(&["--registry", url], &[], part);
+    }
+    let name = "AWS_SECRET_ACCESS_KEY";
+    both_say(
+        &["--registry", "s3://bucket"],
+        &[(name, "s3cret\n")],
+        "AWS_SECRET_ACCESS_KEY holds a",
+    );
+}
+
+#[test]
+fn a_slash_at_the_end_and_a_percent_sign_that_is_encoded_are_fine() {
+    let (home, server) = (Home::new(), Server::shared(Kind::Moto));
+    let bucket = server.bucket();
+    server
+        .inject(&bucket, "50%/app/schema", schema("a").as_bytes())
+        .unwrap();
+    for prefix in ["50%25", "50%25/"] {
+        let url = format!(
+            "s3://{bucket}/{prefix}?use_path_style=1&endpoint={}",
+            server.endpoint()
+        );
+        let ran = check(&home, &["--json", "--registry", &url], &[]).ok();
+        assert!(ran.text().contains("\"readable\": true"), "{url}: {ran}");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_dead_is_named_without_its_password() {
+    for name in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        let secure = name.to_lowercase().starts_with("https");
+        let endpoint = if secure {
+            "https://store.test"
+        } else {
+            "http://store.test"
+        };
+        let part = format!("it goes through the proxy http://127.0.0.1:9 of {name}: see to that");
+        let dead = [(name, "http://me:s3cret@127.0.0.1:9")];
+        both_say(&["--registry", &bucket_at(endpoint)], &dead, &part);
+    }
+    let socks = [("ALL_PROXY", "socks5h://me:s3cret@127.0.0.1:9")];
+    let part = "it goes through the proxy socks5h://127.0.0.1:9 of ALL_PROXY";
+    both_say(
+        &["--registry", &bucket_at("http://store.test")],
+        &socks,
+        part,
+    );
+    let wrong = [("https_proxy", "ftp://me:s3cret@h")];
+    let part = "https_proxy names no proxy: write http://host:port";
+    both_say(
+        &["--registry", &bucket_at("http://store.test")],
+        &wrong,
+        part,
+    );
+}
+
+#[test]
+fn a_proxy_that_is_there_is_gone_through_and_a_refusal_of_its_own_is_told() {
+    let (home, server) = (Home::new(), Server::shared(Kind::Moto));
+    let proxy = Proxy::start(server.addr());
+    let through = format!(
+        "http://me:s3cret@{}",
+        proxy.endpoint().trim_start_matches("http://")
+    );
+    let bucket = server.bucket();
+    let url = |endpoint: &str| format!("s3://{bucket}/pre?use_path_style=true&endpoint={endpoint}");
+    let elsewhere = url("http://store.test:9000");
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        proxy.forget();
+        let ran = check(
+            &home,
+            &["--write", "--registry", &elsewhere],
+            &[(name, &through)],
+        )
+        .ok();
+        assert!(!ran.text().contains("s3cret"), "{ran}");
+        let seen = proxy.requests();
+        let whole = |path: &str| path.starts_with("http://store.test:9000/");
+        assert!(
+            seen.len() > 3 && seen.iter().all(|request| whole(&request.path)),
+            "{seen:?}"
+        );
+        let user = "proxy-authorization: Basic bWU6czNjcmV0\n";
+        assert!(
+            seen.iter().all(|request| request.headers.contains(user)),
+            "{seen:?}"
+        );
+    }
+    // What is on this machine, or excepted, is asked directly.
+    proxy.forget();
+    let here = url(&server.endpoint());
+    check(&home, &["--registry", &here], &[("HTTP_PROXY", &through)]).ok();
+    let except = [("HTTP_PROXY", &*through), ("no_proxy", ".test")];
+    let ran = check(&home, &["--registry", &elsewhere], &except);
+    is_one_line(&ran, "store.test:9000 has no address");
+    assert!(proxy.requests().is_empty(), "{:?}", proxy.requests());
+
+    let variables = [("HTTP_PROXY", &*through)];
+    for (fault, part) in [
+        (
+            Fault::Status(407, None),
+            "wants a user and a password: write HTTP_PROXY=http://user:password",
+        ),
+        (
+            Fault::Status(503, None),
+            "and no store: see to it, or add the host to NO_PROXY",
+        ),
+    ] {
+        proxy.set(fault);
+        both_say(&["--registry", &elsewhere], &variables, part);
+    }
+    // With https the proxy is asked for a tunnel.
+    let refusing = answering(403, &[], "");
+    let through = format!("http://me:s3cret@{}", refusing.addr());
+    let variables = [("HTTPS_PROXY", &*through)];
+    let part = format!(
+        "it goes through the proxy http://{} of HTTPS_PROXY",
+        refusing.addr()
+    );
+    both_say(
+        &["--registry", &url("https://store.test")],
+        &variables,
+        &part,
+    );
+}
+
+#[test]
+fn a_backup_in_the_place_of_another_target_is_refused_with_both_names() {
+    let home = Home::new();
+    let folder = home.folder("store");
+    std::os::unix::fs::symlink(&folder, home.path("link")).unwrap();
+    let url = |name: &str| format!("file://{}", home.path(name).display());
+    let (store, link, inner) = (url("store"), url("link"), url("link/inner"));
+    let elsewhere = url("elsewhere");
+    let s3 = "s3://bucket/atlas?region=us-east-1";
+    for (registry, backups, named, part) in [
+        (&*store, &[&*link][..], &*store, "is the registry itself"),
+        (&store, &[&inner], &store, "lies inside the registry"),
+        (&inner, &[&store], &inner, "inside it"),
+        (&elsewhere, &[&store, &link], &store, "is listed twice"),
+        (
+            s3,
+            &["s3://bucket/atlas/?use_path_style=true&endpoint=s3.eu-west-1.amazonaws.com"],
+            s3,
+            "is the registry itself",
+        ),
+        (
+            s3,
+            &["s3://bucket/atlas/backup"],
+            s3,
+            "lies inside the registry",
+        ),
+        (
+            &store,
+            &[s3, "s3://bucket?region=eu-west-1"],
+            s3,
+            "inside it",
+        ),
+        (
+            "gs://bucket",
+            &["gs://bucket/?universe_domain=googleapis.com"],
+            "gs://bucket",
+            "is the registry itself",
+        ),
+        (
+            "azblob://container?storage_account=a",
+            &["azureblob://container/?storage_account=a"],
+            "azblob://container?storage_account=a",
+            "is the registry itself",
+        ),
+        (
+            "oci://h/r",
+            &["oci://H:443/r/"],
+            "oci://h/r",
+            "is the registry itself",
+        ),
+    ] {
+        let mut args = vec!["--registry", registry];
+        args.extend(backups.iter().flat_map(|backup| ["--backup", *backup]));
+        both_say(&args, &[], part);
+        let last = backups.last().unwrap();
+        let ran = check(&home, &args, &[]);
+        let said = ran.stderr.lines().find(|line| line.contains(part)).unwrap();
+        assert!(said.contains(last) && said.contains(named), "{said}");
+    }
+    // The same in a configuration, and with what flags add to it.
+    let config = format!(
+        "env \"prod\" {{\n schema {{\n repo {{\n name = \"app\"\n url = \"{store}\"\n backup = \
+         [\"{link}/\"]\n }}\n }}\n}}\n"
+    );
+    let file = format!("file://{}", home.file("atlas.hcl", &config).display());
+    both_say(&["--config", &file, "--env", "prod"], &[], "atlas.hcl:6:");
+    let config = config.replace(&format!("\"{link}/\""), &format!("\"{elsewhere}\""));
+    let file = format!("file://{}", home.file("atlas.hcl", config).display());
+    let args = ["--config", &file, "--env", "prod", "--backup", &inner];
+    both_say(&args, &[], "repository app: target");
+}

@@ -1,0 +1,336 @@
+//! Credentials of S3 that are not just two variables: roles, web identities and the shared files,
+//! against moto with its signatures and policies on, and against a stand-in for STS.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use atlasfs::target::{Kind, S3Location, Target};
+use support::behind::{KEYS, all_are, location, open, put, target};
+use support::contract::{LIMIT, id, soon};
+use support::proxy::Proxy;
+use support::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
+use support::sts::{Says, Sts, allow, role, user};
+use tokio::time::Instant;
+
+const ARN: &str = "arn:aws:iam::123456789012:role/pusher";
+
+/// Writes a home with shared files.
+fn home(config: &str, credentials: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join(".aws");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("config"), config).unwrap();
+    std::fs::write(folder.join("credentials"), credentials).unwrap();
+    home
+}
+
+/// Demands that a target takes an artifact and gives it back.
+async fn works(target: &Target) {
+    put(target, "app/schema", "x", 1).await.unwrap();
+    let read = target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
+    assert_eq!(&*read.bytes, b"x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_assumed_with_a_signature_and_may_do_what_its_user_may_not() {
+    let moto = Server::start(Store::Moto);
+    let bucket = moto.bucket();
+    let keys = user(&moto, "someone", &allow(r#""sts:AssumeRole""#));
+    let arn = role(&moto, "pusher", &allow(r#""s3:*""#));
+    moto.demand_credentials();
+    let sts = moto.endpoint();
+    let env = [
+        ("AWS_ACCESS_KEY_ID", &*keys.id),
+        ("AWS_SECRET_ACCESS_KEY", &*keys.secret),
+        ("AWS_ENDPOINT_URL_STS", &*sts),
+    ];
+    let plain = location(&bucket, moto.endpoint());
+    all_are(&open(&plain, &env), Kind::Denied).await;
+    let assumed = S3Location {
+        role: Some(arn.clone()),
+        ..plain.clone()
+    };
+    works(&open(&assumed, &env)).await;
+    let wrong = [("AWS_SECRET_ACCESS_KEY", "another"), env[0], env[2]];
+    let failure = open(&assumed, &wrong).probe(soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Denied);
+    assert!(
+        failure.reason.contains("SignatureDoesNotMatch"),
+        "{failure}"
+    );
+    assert!(
+        failure
+            .reason
+            .contains(&format!("cannot assume {arn} at 127.0.0.1:")),
+        "{failure}"
+    );
+
+    // The same by a profile, as the AWS tools have it.
+    let files = home(
+        &format!("[profile deploy]\nrole_arn = {arn}\nsource_profile = base\nregion = us-east-1\n"),
+        &format!(
+            "[base]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            keys.id, keys.secret
+        ),
+    );
+    let files = files.path().to_str().unwrap();
+    let env = [("HOME", files), ("AWS_ENDPOINT_URL_STS", &*sts)];
+    let by_profile = S3Location {
+        profile: Some("deploy".into()),
+        ..plain.clone()
+    };
+    works(&open(&by_profile, &env)).await;
+    works(&open(
+        &plain,
+        &[&env[..], &[("AWS_PROFILE", "deploy")]].concat(),
+    ))
+    .await;
+    let base = open(&plain, &[&env[..], &[("AWS_PROFILE", "base")]].concat());
+    all_are(&base, Kind::Denied).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_profile_says_of_its_role_is_asked_for() {
+    let (server, sts) = (Server::shared(Store::Moto), Sts::start());
+    let files = home(
+        &format!(
+            "[profile p]\nrole_arn = {ARN}\ncredential_source = Environment\nexternal_id = a/b\n\
+             role_session_name = me@example\nduration_seconds = 900\nservices = local\n\
+             [services local]\nsts =\n  endpoint_url = {}\n",
+            sts.endpoint()
+        ),
+        "",
+    );
+    let files = files.path().to_str().unwrap();
+    let location = S3Location {
+        profile: Some("p".into()),
+        ..location(&server.bucket(), server.endpoint())
+    };
+    works(&open(&location, &[&KEYS[..], &[("HOME", files)]].concat())).await;
+    let [(form, signed)] = &sts.asked()[..] else {
+        panic!("one request");
+    };
+    assert!(signed);
+    assert_eq!(
+        form,
+        "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2F\
+         pusher&RoleSessionName=me%40example&ExternalId=a%2Fb&DurationSeconds=900"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_identitys_token_is_read_anew_for_each_session_and_is_never_shown() {
+    let (server, sts) = (Server::shared(Store::Moto), Sts::start());
+    let proxy = Proxy::start(server.addr());
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "s3cret-1\n").unwrap();
+    let (endpoint, path) = (sts.endpoint(), token.path().to_str().unwrap());
+    let env = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", path),
+        ("AWS_ROLE_ARN", ARN),
+        ("AWS_ENDPOINT_URL_STS", &*endpoint),
+    ];
+    let bucket = server.bucket();
+    let target = target(&bucket, proxy.endpoint(), &env);
+    sts.set(Says::Keys(5));
+    works(&target).await;
+    let sent = proxy.requests();
+    assert!(
+        sent[0]
+            .headers
+            .contains("x-amz-security-token: the-token\n"),
+        "{sent:?}"
+    );
+    let asked = sts.asked();
+    assert!(
+        asked[0].0.contains("Action=AssumeRoleWithWebIdentity"),
+        "{asked:?}"
+    );
+    assert!(
+        asked[0].0.ends_with("WebIdentityToken=s3cret-1"),
+        "{asked:?}"
+    );
+    assert!(!asked[0].1, "it is signed");
+    std::fs::write(token.path(), "s3cret-2").unwrap();
+    works(&target).await;
+    assert!(sts.asked()[0].0.ends_with("WebIdentityToken=s3cret-2"));
+    for (content, expected) in [(Some(""), "is empty"), (None, "can't be read")] {
+        match content {
+            Some(content) => std::fs::write(token.path(), content).unwrap(),
+            None => std::fs::remove_file(token.path()).unwrap(),
+        }
+        all_are(&target, Kind::Denied).await;
+        let failure = target.probe(soon()).await.unwrap_err();
+        assert!(failure.reason.contains(expected), "{failure}");
+        assert!(failure.reason.contains(path), "{failure}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_of_sts_is_told_from_the_stores_and_mended_by_itself() {
+    let (server, sts) = (Server::shared(Store::S3s), Sts::start());
+    let endpoint = sts.endpoint();
+    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
+    let location = S3Location {
+        role: Some(ARN.into()),
+        ..location(&server.bucket(), server.endpoint())
+    };
+    let target = open(&location, &env);
+    let at = endpoint.trim_start_matches("http://").to_owned();
+    for (says, kind, expected) in [
+        (
+            Says::Refuses(403, "AccessDenied"),
+            Kind::Denied,
+            "403 AccessDenied: not you, \u{2026}",
+        ),
+        (
+            Says::Refuses(400, "ValidationError"),
+            Kind::Denied,
+            "400 ValidationError",
+        ),
+        (
+            Says::Refuses(403, "ExpiredToken"),
+            Kind::Denied,
+            "get new credentials",
+        ),
+        (
+            Says::Refuses(403, "InvalidClientTokenId"),
+            Kind::Denied,
+            "does not know this access key",
+        ),
+        (
+            Says::Refuses(500, "InternalFailure"),
+            Kind::Busy,
+            "500 InternalFailure",
+        ),
+        (
+            Says::Refuses(429, "Throttling"),
+            Kind::Busy,
+            "429 Throttling",
+        ),
+        (
+            Says::Garbage("<html>"),
+            Kind::Unreachable,
+            "its answer holds no credentials",
+        ),
+        (
+            Says::Garbage(""),
+            Kind::Unreachable,
+            "its answer holds no credentials",
+        ),
+        (
+            Says::Keys(-3600),
+            Kind::Denied,
+            "set this machine's clock right",
+        ),
+    ] {
+        sts.set(says);
+        all_are(&target, kind).await;
+        let failure = target.probe(soon()).await.unwrap_err();
+        let told = format!("no credentials to be had: cannot assume {ARN} at {at}: ");
+        assert!(failure.reason.contains(&told), "{says:?}: {failure}");
+        assert!(failure.reason.contains(expected), "{says:?}: {failure}");
+    }
+    sts.set(Says::Keys(3600));
+    // s3s-fs does not know the token, and looks at the signature alone.
+    put(&target, "app/schema", "x", 1).await.unwrap();
+    drop(sts);
+    let nobody = open(&location, &env);
+    all_are(&nobody, Kind::Unreachable).await;
+    let failure = nobody.probe(soon()).await.unwrap_err();
+    assert!(
+        failure.reason.contains(&format!("nothing listens at {at}")),
+        "{failure}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
+    let (server, sts) = (Server::shared(Store::Moto), Sts::start());
+    sts.set(Says::Slowly(Duration::from_secs(60)));
+    let endpoint = sts.endpoint();
+    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
+    let location = S3Location {
+        role: Some(ARN.into()),
+        ..location(&server.bucket(), server.endpoint())
+    };
+    let target = open(&location, &env);
+    let begun = Instant::now();
+    for _ in 0..3 {
+        let failure = target
+            .probe(Instant::now() + Duration::from_millis(300))
+            .await;
+        assert_eq!(failure.unwrap_err().kind, Kind::Unreachable);
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "it waits for the answer"
+    );
+    let failure = target.probe(soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Unreachable);
+    assert!(
+        failure
+            .reason
+            .contains("no credentials to be had: no answer"),
+        "{failure}"
+    );
+    sts.set(Says::Keys(3600));
+    works(&target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_need_a_role_cost_one_request_and_it_serves_until_shortly_before_its_end() {
+    let (server, sts) = (Server::shared(Store::Moto), Sts::start());
+    let endpoint = sts.endpoint();
+    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
+    let location = S3Location {
+        role: Some(ARN.into()),
+        ..location(&server.bucket(), server.endpoint())
+    };
+    let target = open(&location, &env);
+    let puts = (0..50).map(|number| {
+        let target = target.clone();
+        async move { put(&target, &format!("app/plans/p{number}"), "x", 1).await }
+    });
+    for done in futures::future::join_all(puts).await {
+        done.unwrap();
+    }
+    assert_eq!(sts.asked().len(), 1);
+    works(&target).await;
+    assert!(sts.asked().is_empty());
+    // Ten seconds before the end they are over.
+    sts.set(Says::Keys(9));
+    let target = open(&location, &env);
+    works(&target).await;
+    assert_eq!(sts.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_rotated_in_the_shared_file_open_the_store_without_mounting_anew() {
+    let server = Server::shared(Store::S3s);
+    let keys = |secret: &str| {
+        format!("[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n")
+    };
+    let files = home("", &keys("wrong"));
+    let env = [("HOME", files.path().to_str().unwrap())];
+    let target = target(&server.bucket(), server.endpoint(), &env);
+    all_are(&target, Kind::Denied).await;
+    std::fs::write(files.path().join(".aws/credentials"), keys(SECRET_KEY)).unwrap();
+    for round in 0.. {
+        match target.probe(soon()).await {
+            Ok(()) => break,
+            Err(failure) => assert_eq!(failure.kind, Kind::Denied, "{failure}"),
+        }
+        assert!(round < 600, "the old keys are used for ever");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    works(&target).await;
+}
