@@ -15,5 +15,8 @@ pub mod proxy;
 pub mod registry;
 pub mod serve;
 pub mod server;
+pub mod service;
+pub mod tls;
 pub mod token;
 pub mod tool;
+pub mod way;

@@ -17,6 +17,8 @@ use object_store::client::{
 };
 use object_store::{ClientOptions, Error as StoreError};
 
+use super::tokens::Tokens;
+use super::transport;
 use super::xml::{self, ErrorDocument, Page};
 
 /// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
@@ -102,35 +104,43 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Makes the clients of one store.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Connector {
     /// Host and port of the store, as in its endpoint.
     pub(super) authority: String,
     /// Whether the store itself is asked with POST.
     pub(super) posts: bool,
+    /// The tokens that requests carry; one that the store refuses is replaced.
+    pub(super) tokens: Option<Arc<Tokens>>,
+}
+
+/// Makes an HTTP client.
+pub(super) fn client(https_only: bool) -> object_store::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
+        // A redirect would carry a signed request, and a push, to who knows where.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECTING)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http1_only()
+        .https_only(https_only)
+        .build()
+        .map_err(|error| StoreError::Generic {
+            store: CLIENT,
+            source: Box::new(error),
+        })
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let http = options.get_config_value(&ClientConfigKey::AllowHttp);
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry a signed request, and a push, to who knows where.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECTING)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http1_only()
-            .https_only(http.as_deref() != Some("true"))
-            .build()
-            .map_err(|error| StoreError::Generic {
-                store: CLIENT,
-                source: Box::new(error),
-            })?;
+        let client = client(http.as_deref() != Some("true"))?;
         Ok(HttpClient::new(Observer {
             client,
             authority: self.authority.clone(),
             posts: self.posts,
+            tokens: self.tokens.clone(),
         }))
     }
 }
@@ -140,6 +150,7 @@ struct Observer {
     client: reqwest::Client,
     authority: String,
     posts: bool,
+    tokens: Option<Arc<Tokens>>,
 }
 
 #[async_trait::async_trait]
@@ -153,15 +164,59 @@ impl HttpService for Observer {
             .authority()
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
             && (self.posts || request.method().as_str() != "POST");
-        let result = self.converse(request, &exchange, from_store).await;
+        let plain = request.uri().scheme_str() == Some("http");
+        let result = match (&self.tokens, bearer(&request)) {
+            (Some(tokens), Some(bearer)) => {
+                let renewable = (tokens, bearer.to_owned());
+                self.renewing(request, &exchange, renewable).await
+            }
+            _ => self.converse(request, &exchange, from_store).await,
+        };
         if let Err(error) = &result {
-            exchange.note(Outcome::Broken(innermost(error)));
+            exchange.note(Outcome::Broken(transport::why(error, plain)));
         }
         result
     }
 }
 
+/// Returns the token that a request carries.
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get("authorization")?.to_str().ok()?;
+    value
+        .strip_prefix("Bearer ")
+        .filter(|bearer| !bearer.is_empty())
+}
+
 impl Observer {
+    /// Sends a request to the store, and once more with another token if the one that it carries
+    /// was good and has been revoked since.
+    async fn renewing(
+        &self,
+        request: HttpRequest,
+        exchange: &Exchange,
+        (tokens, bearer): (&Arc<Tokens>, String),
+    ) -> Result<HttpResponse, HttpError> {
+        let mut again = request.clone();
+        let response = self.converse(request, exchange, true).await?;
+        match response.status().as_u16() {
+            200..=299 => tokens.taken(&bearer),
+            401 => {
+                let fresh = tokens.instead_of(&bearer).await;
+                let unknown = |error| HttpError::new(HttpErrorKind::Unknown, error);
+                let Some(fresh) = fresh.map_err(unknown)? else {
+                    return Ok(response);
+                };
+                let value = format!("Bearer {fresh}");
+                if let Ok(value) = value.parse() {
+                    again.headers_mut().insert("authorization", value);
+                    return self.converse(again, exchange, true).await;
+                }
+            }
+            _ => {}
+        }
+        Ok(response)
+    }
+
     async fn converse(
         &self,
         request: HttpRequest,
@@ -170,6 +225,7 @@ impl Observer {
     ) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let reads = parts.method == "GET";
+        let plain = parts.uri.scheme_str() == Some("http");
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let mut request = reqwest::Request::new(parts.method, url);
@@ -202,7 +258,11 @@ impl Observer {
             // Kept from object_store, which would put it into its messages: error documents hold
             // key ids and the string to sign.
             let (document, end) = bounded(body, ERROR_BYTES).await;
-            let document = xml::error(&document);
+            let https = plain && transport::wants_https(&document);
+            let mut document = xml::error(&document);
+            if https {
+                document.hint = Some("https is spoken there, not http");
+            }
             if let (404, true, End::CutOff(error)) = (seen.status, reads, end) {
                 // Only the code that is lost tells a missing object from a missing store.
                 return Err(error);

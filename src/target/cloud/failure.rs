@@ -4,6 +4,7 @@ use object_store::Error as StoreError;
 
 use super::CloudDriver;
 use super::exchange::{Outcome, Seen, innermost};
+use super::tokens::NoToken;
 use crate::target::verdict::{Asked, Reply};
 use crate::target::{Failure, Kind};
 
@@ -51,6 +52,14 @@ pub(super) fn failure(
     outcome: &Outcome,
     error: &StoreError,
 ) -> Failure {
+    if let Some(NoToken { kind, why }) = NoToken::of(error) {
+        return refusal(
+            url,
+            *kind,
+            attempt,
+            &format!("no credentials to be had from {why}"),
+        );
+    }
     let (kind, answer) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
         Outcome::Reply(seen) => {

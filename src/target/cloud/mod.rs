@@ -2,11 +2,13 @@
 //! are providers.
 
 mod azure;
+mod azure_container;
 mod azure_credentials;
 mod dialect;
 mod exchange;
 mod failure;
 mod gcs;
+mod gcs_credentials;
 mod listing;
 mod oci;
 mod oci_auth;
@@ -17,6 +19,9 @@ mod opening;
 mod remove;
 mod s3;
 mod stamp;
+mod token_source;
+mod tokens;
+mod transport;
 mod xml;
 
 #[cfg(test)]
@@ -25,6 +30,8 @@ mod azure_tests;
 mod gcs_tests;
 #[cfg(test)]
 mod s3_tests;
+#[cfg(test)]
+mod tokens_tests;
 
 pub(super) use azure::open as open_azure;
 pub(super) use gcs::open as open_gcs;
@@ -98,12 +105,6 @@ impl CloudDriver {
             prefix: prefix.into(),
             url: url.into(),
         }
-    }
-
-    /// Deletes in another way than object_store does.
-    fn with_remover(mut self, remover: impl Remove + 'static) -> Self {
-        self.remover = Arc::new(remover);
-        self
     }
 
     /// Returns the path of a key in the bucket, exactly: never another one that it would
@@ -312,7 +313,7 @@ impl Driver for CloudDriver {
             .map(|object| Listed {
                 key: self.relative(&object.key).into(),
                 size: object.size,
-                stamp: None,
+                stamp: stamp::from_listing(&object, self.dialect.names()),
                 token: self
                     .dialect
                     .token(object.e_tag.as_deref(), object.generation.as_deref()),

@@ -69,7 +69,7 @@ pub(super) fn set(env: Env<'_>, name: &str) -> Option<String> {
 pub(super) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, Refusal> {
     match set(env, name) {
         Some(value) if !value.bytes().all(|byte| byte.is_ascii_graphic()) => Err(invalid(format!(
-            "{name} holds a blank, a line break or another character that no key has"
+            "{name} holds a blank, a line break or another character that no key has: remove it"
         ))),
         value => Ok(value),
     }
@@ -97,7 +97,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 pub(super) fn connector(url: &Url) -> Connector {
     Connector {
         authority: url.authority().to_owned(),
-        posts: false,
+        ..Connector::default()
     }
 }
 
