@@ -27,6 +27,8 @@ mod fallback;
 mod fsx;
 mod home;
 mod identity;
+mod input;
+mod input_azure;
 mod island;
 mod lifecycle;
 mod listing;
