@@ -12,17 +12,14 @@ mod support;
 
 use std::time::Duration;
 
-use atlasfs::artifact::RepoName;
+use atlasfs::artifact::{Format, RepoName, Stamp};
 use atlasfs::target::Kind;
 use object_store::signer::Signer;
 use support::azurite;
-use support::behind::{Behind, all_are, every_operation, location_on, open_at, put, target_on};
+use support::behind::{Behind, every_operation, location_on, open_at, put, target_on};
 use support::contract::{LIMIT, id, soon};
-use support::proxy::{Fault, Proxy};
+use support::proxy::Fault;
 use support::server::{Kind as Store, Server};
-
-const TOKEN: &str =
-    r#"{"access_token": "s3cret-token", "expires_in": 3600, "token_type": "Bearer"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stamp_travels_under_names_that_azure_takes() {
@@ -40,6 +37,49 @@ async fn the_stamp_travels_under_names_that_azure_takes() {
     ] {
         assert!(headers.contains(header), "{header} not in {headers}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_listing_shows_every_stamp_and_nothing_else_is_asked() {
+    let behind = Behind::on(Store::Azurite).await;
+    let when = 1_726_000_000_123_456_789;
+    for n in 0..20 {
+        let key = format!("app/plans/p{n}");
+        put(&behind.target, &key, "x", when + n).await.unwrap();
+    }
+    let by_hand = "pre/app/plans/by-hand";
+    behind.server.inject(&behind.bucket, by_hand, b"x").unwrap();
+    behind.proxy.forget();
+    let app = RepoName::parse("app").unwrap();
+    let listing = behind.target.list(&app, soon()).await.unwrap();
+    assert_eq!(listing.items.len(), 22);
+    for (item, meta) in &listing.items {
+        let number = item.to_string().replace("plans/p", "").parse::<u64>();
+        let expected = match (&*item.to_string(), number) {
+            ("plans/by-hand", _) => None,
+            ("schema", _) => Some(Stamp::new(1, b"the schema state", Format::Hcl)),
+            (_, number) => Some(Stamp::new(when + number.unwrap(), b"x", Format::Hcl)),
+        };
+        assert_eq!(meta.stamp, expected, "{item}");
+    }
+    let requests = behind.proxy.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(
+        requests[0].path.contains("include=metadata"),
+        "{requests:?}"
+    );
+    // What somebody has written over by hand has no stamp any more.
+    let schema = "pre/app/schema";
+    behind
+        .server
+        .inject(&behind.bucket, schema, b"by hand")
+        .unwrap();
+    let listing = behind.target.list(&app, soon()).await.unwrap();
+    let schema = listing
+        .items
+        .iter()
+        .find(|(item, _)| item.to_string() == "schema");
+    assert_eq!(schema.unwrap().1.stamp, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,68 +180,6 @@ async fn a_sas_allows_what_it_was_signed_for_and_is_never_shown() {
                 !shown.contains("sig=") && !shown.contains(&*signature),
                 "{name}: {shown}"
             );
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_fetched_from_whom_the_environment_names_and_kept() {
-    let server = Server::shared(Store::Azurite);
-    let (service, store) = (Proxy::start(server.addr()), Proxy::start(server.addr()));
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "s3cret-assertion").unwrap();
-    let (endpoint, bucket) = (service.endpoint(), server.bucket());
-    let identity = format!("{endpoint}/msi");
-    let principal = [
-        ("AZURE_TENANT_ID", "the-tenant"),
-        ("AZURE_CLIENT_ID", "the-client"),
-        ("AZURE_AUTHORITY_HOST", &endpoint),
-    ];
-    let secret = [&principal[..], &[("AZURE_CLIENT_SECRET", "s3cret")]].concat();
-    let path = file.path().to_str().unwrap();
-    let federated = [&principal[..], &[("AZURE_FEDERATED_TOKEN_FILE", path)]].concat();
-    let managed = vec![
-        ("IDENTITY_ENDPOINT", &*identity),
-        ("AZURE_CLIENT_ID", "the-client"),
-    ];
-    let by_host = vec![("AZURE_POD_IDENTITY_AUTHORITY_HOST", &*endpoint)];
-    let oauth = "/the-tenant/oauth2/v2.0/token";
-    let metadata = "/metadata/identity/oauth2/token?api-version=2019-08-01&resource=";
-    for (env, method, asked) in [
-        (secret, "POST", oauth),
-        (federated, "POST", oauth),
-        (managed, "GET", "/msi?api-version=2019-08-01&resource="),
-        (by_host, "GET", metadata),
-    ] {
-        for (fault, kind) in [
-            (Fault::Status(400, None), Kind::Denied),
-            (Fault::Status(500, None), Kind::Busy),
-            (Fault::Refuse, Kind::Unreachable),
-            (Fault::Body(200, "no json"), Kind::Unreachable),
-        ] {
-            service.set(fault);
-            let target = target_on(Store::Azurite, &bucket, store.endpoint(), &env);
-            all_are(&target, kind).await;
-        }
-        service.set(match method {
-            "POST" => Fault::Body(200, TOKEN),
-            _ => Fault::Body(
-                200,
-                r#"{"access_token": "s3cret-token", "expires_on": "4102444800"}"#,
-            ),
-        });
-        service.forget();
-        store.forget();
-        // azurite takes no such tokens without TLS; what counts is what was sent.
-        store.set(Fault::Status(403, Some("AuthenticationFailed")));
-        let target = target_on(Store::Azurite, &bucket, store.endpoint(), &env);
-        all_are(&target, Kind::Denied).await;
-        assert_eq!(service.requests().len(), 1, "{asked}");
-        assert_eq!(service.count(method, asked), 1, "{:?}", service.requests());
-        assert!(store.requests().len() >= 7);
-        for request in store.requests() {
-            let token = "authorization: Bearer s3cret-token\n";
-            assert!(request.headers.contains(token), "{request:?}");
         }
     }
 }

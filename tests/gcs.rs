@@ -10,10 +10,14 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use atlasfs::artifact::RepoName;
 use atlasfs::target::{Condition, GsLocation, Kind, Location, Target};
 use support::behind::{Behind, all_are, keys, location_on, open_at, put, put_if, target_on};
 use support::contract::{LIMIT, id, soon};
+use support::gcs::Gcs;
+use support::http::{self, Response};
 use support::proxy::Fault;
 use support::server::{Kind as Store, Server};
 use support::token;
@@ -99,6 +103,122 @@ async fn a_store_without_generations_has_no_tokens_and_says_so() {
     let missing = location_on(Store::Gcs, "no-such-bucket", server.endpoint());
     let missing = open_at(&missing, &[keys(Store::Gcs), vec![emulator]].concat());
     all_are(&missing, Kind::StoreMissing).await;
+}
+
+/// Sends a request: method, path, headers, body.
+type Ask<'a> = dyn Fn(&str, &str, &[(&str, &str)], &[u8]) -> Response + 'a;
+
+/// Asks a server for a part of what Google's XML interface and S3's have in common, and writes down
+/// what it says, without what each has of its own.
+fn common_part(ask: &Ask<'_>) -> Vec<String> {
+    let text = |reply: &Response| String::from_utf8_lossy(&reply.body).into_owned();
+    let all = |document: &str, name: &str| {
+        let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
+        let parts = document.split(&*begin).skip(1);
+        let values = parts.filter_map(|part| part.split_once(&*end));
+        values
+            .map(|(value, _)| value.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut said = Vec::new();
+    for key in ["a", "dir/b", "dir/c d", "dir/sub/d%25", "e&amp;"] {
+        let key = key.replace("&amp;", "%26").replace(' ', "%20");
+        let put = ask(
+            "PUT",
+            &format!("/overlap/{key}"),
+            &[("content-type", "x/y")],
+            b"0123456789",
+        );
+        said.push(format!("put {key}: {}", put.status));
+    }
+    for range in ["bytes=2-4", "bytes=8-20", "bytes=3-", "bytes=10-12"] {
+        let got = ask("GET", "/overlap/a", &[("range", range)], b"");
+        let body = match got.status {
+            206 => text(&got),
+            _ => all(&text(&got), "Code").concat(),
+        };
+        let head = got.head.to_lowercase();
+        let told = head
+            .lines()
+            .find(|line| line.starts_with("content-range: "));
+        let told = told.filter(|_| got.status == 206);
+        said.push(format!("{range}: {} {body} {told:?}", got.status));
+    }
+    for method in ["GET", "HEAD"] {
+        let got = ask(method, "/overlap/dir/c%20d", &[], b"");
+        let head = got.head.to_lowercase();
+        let has = |name: &str| head.contains(&format!("\n{name}: "));
+        let known = ["etag", "last-modified", "content-type"].map(has);
+        said.push(format!("{method}: {} {} {known:?}", got.status, text(&got)));
+    }
+    for query in [
+        "",
+        "&prefix=dir/",
+        "&prefix=dir/&delimiter=/",
+        "&delimiter=/",
+        "&prefix=none",
+    ] {
+        for most in [1, 2, 100] {
+            let (mut from, mut pages) = (String::new(), 0);
+            let (mut keys, mut sizes, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
+            loop {
+                let path = format!("/overlap?list-type=2&max-keys={most}{query}{from}");
+                let document = text(&ask("GET", &path, &[], b""));
+                pages += 1;
+                keys.extend(all(&document, "Key"));
+                sizes.extend(all(&document, "Size"));
+                let common = all(&document, "CommonPrefixes").concat();
+                prefixes.extend(all(&common, "Prefix"));
+                let next = all(&document, "NextContinuationToken");
+                assert_eq!(
+                    next.len(),
+                    usize::from(document.contains(">true<")),
+                    "{document}"
+                );
+                match next.first() {
+                    Some(next) => {
+                        let next = next.replace("&amp;", "&");
+                        from = format!("&continuation-token={}", http::encode(&next));
+                    }
+                    None => break,
+                }
+            }
+            said.push(format!(
+                "{query} {most}: {pages} {keys:?} {sizes:?} {prefixes:?}"
+            ));
+        }
+    }
+    for (method, path) in [
+        ("DELETE", "/overlap/a"),
+        ("GET", "/overlap/a"),
+        ("HEAD", "/overlap/a"),
+        ("GET", "/no-such-bucket/a"),
+        ("GET", "/no-such-bucket?list-type=2"),
+    ] {
+        let reply = ask(method, path, &[], b"");
+        let code = all(&text(&reply), "Code").concat();
+        said.push(format!("{method} {path}: {} {code}", reply.status));
+    }
+    said
+}
+
+#[test]
+fn the_stand_in_and_moto_say_the_same_where_they_overlap() {
+    let moto = Server::start(Store::Moto);
+    assert_eq!(moto.request("PUT", "/overlap", &[], b"").status, 200);
+    let gcs = Gcs::opened_by(Arc::new(|token| token == "Bearer any"));
+    gcs.create("overlap");
+    let token = [("authorization", "Bearer any")];
+    let of_gcs = common_part(&|method, path, headers, body| {
+        let headers = [&token, headers].concat();
+        http::request(gcs.addr(), method, path, &headers, body).unwrap()
+    });
+    let of_moto =
+        common_part(&|method, path, headers, body| moto.request(method, path, headers, body));
+    assert_eq!(of_gcs.len(), of_moto.len());
+    for (gcs, moto) in of_gcs.iter().zip(&of_moto) {
+        assert_eq!(gcs, moto);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -267,7 +267,23 @@ fn fix(finding: &Finding) -> Option<String> {
         }
         _ => "listing and reading",
     };
+    let says = |what: &str| failure.reason.contains(what);
+    // Where nothing could be asked, the reason says already what to do.
+    let opened = !failure.reason.starts_with("cannot open ");
     Some(match failure.kind {
+        Kind::Denied | Kind::Invalid if !opened => {
+            "correct that, in the url or in the environment".to_owned()
+        }
+        Kind::Denied if says("no credentials to be had") => {
+            "correct the credentials in the environment".to_owned()
+        }
+        Kind::Unreachable
+            if ["certificate", "http meant", "want https"]
+                .iter()
+                .any(|tls| says(tls)) =>
+        {
+            "make its TLS and this machine's agree".to_owned()
+        }
         Kind::Denied => format!("give these credentials the right of {asked}"),
         Kind::StoreMissing => {
             "make the bucket, container or folder, or correct its name".to_owned()

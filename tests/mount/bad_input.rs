@@ -143,7 +143,7 @@ fn a_store_that_refuses_is_told_with_what_to_do() {
             400,
             &[],
             "Client sent an HTTP request to an HTTPS server.",
-            "write https:// in the endpoint",
+            "https is spoken there, not http",
         ),
     ] {
         let server = answering(status, headers, body);
@@ -163,16 +163,13 @@ fn a_wrong_endpoint_is_told_with_what_to_do() {
         ),
         (
             format!("https://{plain}"),
-            "does not speak https: write http:// in the endpoint",
+            "does not speak https: is http meant",
         ),
         // Without a scheme it is https.
-        (
-            plain.clone(),
-            "does not speak https: write http:// in the endpoint",
-        ),
+        (plain.clone(), "does not speak https: is http meant"),
         (
             "http://no-such-host.invalid".into(),
-            "no-such-host.invalid has no address: correct",
+            "no-such-host.invalid has no address: is",
         ),
     ] {
         both_say(&["--registry", &bucket_at(&endpoint)], &[], part);
@@ -190,7 +187,7 @@ fn a_wrong_endpoint_is_told_with_what_to_do() {
     both_say(
         &["--registry", &url],
         &[],
-        "does not speak http: write https:// in the endpoint",
+        "does not speak http: is https meant",
     );
 }
 

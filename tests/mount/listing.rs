@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use super::home::Home;
 use super::program::{bash, run};
 use super::store::{Store, flags, plan, schema};
-use super::support::server::Kind;
+use super::support::proxy::{Proxy, Request};
+use super::support::server::{Kind, Server};
 
 #[test]
 fn names_that_no_directory_can_hold_are_hidden_and_break_nothing() {
@@ -155,4 +156,35 @@ fn thousands_of_plans_are_listed_to_the_last_one() {
     ))
     .ok();
     assert_eq!((ran.text(), ran.stderr), (String::new(), String::new()));
+}
+
+#[test]
+fn azure_lists_the_true_times_and_no_object_is_asked_for_them() {
+    let home = Home::new();
+    let server = Server::shared(Kind::Azurite);
+    let proxy = Proxy::start(server.addr());
+    let stores = [Store::on(server, proxy.endpoint())];
+    let first = home.mount("first", flags(&stores));
+    std::fs::create_dir(first.path("app")).unwrap();
+    first.cp("app/schema", schema("a")).ok();
+    for number in 0..5 {
+        let name = format!("p{number}");
+        first
+            .cp(&format!("app/plans/{name}"), plan(&name, "a"))
+            .ok();
+    }
+    let times = |mounted: &super::mounted::Mounted| {
+        let script = r#"cd "$1"; find app -type f -printf '%p %s %T+\n' | sort"#;
+        run(&mut bash(script, [mounted.dir()])).ok().text()
+    };
+    let expected = times(&first);
+    assert_eq!(expected.lines().count(), 6, "{expected}");
+    proxy.forget();
+    let second = home.mount("second", flags(&stores));
+    assert_eq!(times(&second), expected);
+    let asked = proxy.requests();
+    let objects = asked.iter().filter(|request| {
+        !request.path.contains("comp=list") && !request.path.contains("/.atlasfs/")
+    });
+    assert_eq!(objects.collect::<Vec<_>>(), Vec::<&Request>::new());
 }

@@ -68,7 +68,7 @@ type Row = (
     Shows,
 );
 
-const SAS: &[(&str, &str)] = &[("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=x")];
+const SAS: &[(&str, &str)] = &[("AZURE_STORAGE_SAS_TOKEN", "sv=1&sp=rl&se=2999-01-01&sig=x")];
 const EMULATOR: &[(&str, &str)] = &[("STORAGE_EMULATOR_HOST", "store.test:80")];
 
 const ROWS: [Row; 34] = [

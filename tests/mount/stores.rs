@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::contention::exactly_one_of_many_writers_wins;
 use super::home::Home;
 use super::mounted::Mounted;
-use super::program::{bash, run, until};
+use super::program::until;
 use super::store::{Store, all_hold, flags, none_holds, plan, schema};
 use super::support::azurite;
 use super::support::behind::keys;
@@ -151,46 +151,4 @@ fn the_metadata_address_is_asked_if_the_environment_names_it_and_a_refusal_is_to
     let asked = "/computeMetadata/v1/instance/service-accounts/default/token";
     assert!(service.count("GET", asked) > 0, "{:?}", service.requests());
     mounted.unmount();
-}
-
-/// Makes a certificate authority, and a certificate of its for `localhost`.
-const CERTIFICATES: &str = r#"
-set -e
-cd "$1"
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout other.key -out other.pem
-openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem
-printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n' > extensions
-openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-    -extfile extensions -out cert.pem
-"#;
-
-#[test]
-fn tls_is_checked_against_the_authorities_that_the_environment_names() {
-    let home = Home::new();
-    run(&mut bash(CERTIFICATES, [home.dir()])).ok();
-    let server = Server::with_tls(&home.path("cert.pem"), &home.path("key.pem"));
-    let registry = Store::folder(&home, "registry").url();
-    let port = server.addr().port();
-    let backup = format!("azblob://backup?domain=localhost:{port}&protocol=https");
-    let flags = ["--registry", &*registry, "--backup", &*backup];
-    // The container isn't there: who knows that has spoken to the store.
-    for (name, authority, expected) in [
-        ("unknown", "other.pem", "certificate"),
-        ("known", "ca.pem", "404 ContainerNotFound"),
-    ] {
-        let mut command = home.mounting(name, flags);
-        command.env("SSL_CERT_FILE", home.path(authority));
-        let (mounted, _) = home.mount_by(name, &mut command);
-        let said = until("the backup to be out", || {
-            let status = mounted.status();
-            let target = &status["targets"][1];
-            (target["state"] == "outage").then(|| target.to_string())
-        });
-        assert!(said.contains(expected), "{said}");
-        mounted.unmount();
-    }
-    let mut command = home.mounting("none", flags);
-    command.env("SSL_CERT_FILE", home.file("nothing.pem", ""));
-    run(&mut command).fails(1, "install ca-certificates, or name a file");
 }

@@ -1,8 +1,9 @@
 //! A service account of Google's that exists in tests alone: its key file, and the tokens that are
 //! made with it.
 
-use std::process::Command;
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use chrono::Utc;
 use serde_json::{Value, json};
@@ -14,45 +15,90 @@ pub const ACCOUNT: &str = "tester@project.iam.gserviceaccount.com";
 pub fn key_file() -> &'static str {
     static FILE: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
     let (_, path) = FILE.get_or_init(|| {
-        let args = [
-            "genpkey",
-            "-algorithm",
-            "RSA",
-            "-pkeyopt",
-            "rsa_keygen_bits:2048",
-        ];
-        let made = Command::new("openssl").args(args).output();
-        let key = made.expect("openssl: run scripts/test, which installs it");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("key.json");
-        let content = json!({
-            "type": "service_account",
-            "client_email": ACCOUNT,
-            "private_key_id": "the-key",
-            "private_key": String::from_utf8_lossy(&key.stdout),
-        });
-        std::fs::write(&path, content.to_string()).expect("a key file");
+        std::fs::write(&path, new_key()).expect("a key file");
         let path = path.to_str().expect("utf-8").to_owned();
         (folder, path)
     });
     path
 }
 
-/// Tells whether a header carries a token that the test account has made for now.
+/// Makes a key file's content, with a key that nobody has had before.
+pub fn new_key() -> String {
+    let args = [
+        "genpkey",
+        "-algorithm",
+        "RSA",
+        "-pkeyopt",
+        "rsa_keygen_bits:2048",
+    ];
+    json!({
+        "type": "service_account",
+        "client_email": ACCOUNT,
+        "private_key_id": "the-key",
+        "private_key": String::from_utf8_lossy(&openssl(&args).stdout),
+    })
+    .to_string()
+}
+
+fn openssl(args: &[&str]) -> Output {
+    let ran = Command::new("openssl").args(args).output();
+    ran.expect("openssl: run scripts/test, which installs it")
+}
+
+/// Tells whether a header carries a token that the test account has made for now, signed with its
+/// key.
 pub fn is_ours(authorization: &str) -> bool {
     let token = authorization.strip_prefix("Bearer ").unwrap_or("");
     let parts: Vec<&str> = token.split('.').collect();
-    let [_, claims, signature] = parts[..] else {
+    let [head, claims, signature] = parts[..] else {
         return false;
     };
-    let claims: Value = serde_json::from_slice(&unbase64(claims)).unwrap_or_default();
-    let (from, to) = (claims["iat"].as_i64(), claims["exp"].as_i64());
+    let json = |part| serde_json::from_slice(&unbase64(part)).unwrap_or_default();
+    let (kind, about): (Value, Value) = (json(head), json(claims));
+    let (from, to) = (about["iat"].as_i64(), about["exp"].as_i64());
     let now = Utc::now().timestamp();
-    // 2,048 bits.
-    unbase64(signature).len() == 256
-        && claims["iss"] == ACCOUNT
+    (&kind["alg"], &kind["kid"]) == (&json!("RS256"), &json!("the-key"))
+        && (&about["iss"], &about["sub"]) == (&json!(ACCOUNT), &json!(ACCOUNT))
+        && about["scope"]
+            .as_str()
+            .is_some_and(|scope| scope.contains("cloud-platform"))
         && from.is_some_and(|from| from <= now + 5)
-        && to.is_some_and(|to| to > now)
+        && to.is_some_and(|to| to > now && to <= now + 3605)
+        && is_signed(&format!("{head}.{claims}"), &unbase64(signature))
+}
+
+/// Tells whether a signature is that of the test account's key. What it is of is remembered.
+fn is_signed(text: &str, signature: &[u8]) -> bool {
+    static KNOWN: Mutex<BTreeSet<(String, Vec<u8>)>> = Mutex::new(BTreeSet::new());
+    let both = (text.to_owned(), signature.to_vec());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.contains(&both) {
+        return true;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path.to_str().expect("utf-8").to_owned()
+    };
+    let key = std::fs::read(key_file()).expect("a key file");
+    let key: Value = serde_json::from_slice(&key).expect("json");
+    let key = file(
+        "key",
+        key["private_key"].as_str().expect("a key").as_bytes(),
+    );
+    let verified = openssl(&[
+        "dgst",
+        "-sha256",
+        "-prverify",
+        &key,
+        "-signature",
+        &file("signature", signature),
+        &file("text", text.as_bytes()),
+    ]);
+    verified.status.success() && known.insert(both)
 }
 
 fn unbase64(text: &str) -> Vec<u8> {

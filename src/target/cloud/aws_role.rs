@@ -75,6 +75,7 @@ impl Service {
         let connector = Connector {
             authority: url.authority().to_owned(),
             posts: true,
+            tokens: None,
         };
         Ok(Self {
             client: connector.connect(&options(&url)).map_err(unbuilt)?,

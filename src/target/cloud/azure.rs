@@ -1,15 +1,18 @@
 //! Opening an Azure Blob container: its parameters, each honoured exactly or refused by name.
 
+use std::sync::Arc;
+
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::HttpConnector;
 use url::Url;
 
+use super::azure_container::Container;
 use super::azure_credentials::{Found, find};
 use super::dialect::Dialect;
+use super::exchange::Connector;
 use super::opening::{
     Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
-use super::remove::AzureRemove;
 use super::{CloudDriver, retries};
 use crate::target::{AzureLocation, Failure};
 
@@ -27,28 +30,34 @@ pub(in crate::target) fn open(
         check(location)?;
         let found = find(location, env)?;
         let service = service(location, &found, env)?;
+        let connector = Connector {
+            tokens: found.credentials.tokens(),
+            ..connector(&service)
+        };
+        let client = connector.connect(&options(&service)).map_err(unbuilt)?;
         let builder = MicrosoftAzureBuilder::new()
             .with_account(&found.account)
             .with_container_name(&location.container)
             .with_endpoint(service.as_str().trim_end_matches('/').to_owned())
             .with_retry(retries())
-            .with_http_connector(connector(&service))
+            .with_http_connector(connector)
             .with_client_options(options(&service));
         let store = found.credentials.give(builder).build().map_err(unbuilt)?;
         let mut container = service.clone();
         if let Ok(mut segments) = container.path_segments_mut() {
             segments.pop_if_empty().push(&location.container);
         }
-        let remover = AzureRemove {
-            client: connector(&service)
-                .connect(&options(&service))
-                .map_err(unbuilt)?,
+        let own = Arc::new(Container {
+            client,
             credentials: store.credentials().clone(),
             account: found.account,
-            container,
-        };
+            url: container,
+        });
         let (prefix, url) = (&location.prefix, &location.url);
-        Ok(CloudDriver::new(store, Dialect::Azure, prefix, url).with_remover(remover))
+        let mut driver = CloudDriver::new(store, Dialect::Azure, prefix, url);
+        driver.lister = Arc::clone(&own) as _;
+        driver.remover = own;
+        Ok(driver)
     })
 }
 

@@ -79,7 +79,13 @@ fn each_parameter_that_chooses_an_address_does() {
     for (change, expected) in cases {
         let mut location = location();
         change(&mut location);
-        let sas = [ACCOUNT, ("AZURE_STORAGE_SAS_TOKEN", "?sv=1&sig=s3cret%3D")];
+        let sas = [
+            ACCOUNT,
+            (
+                "AZURE_STORAGE_SAS_TOKEN",
+                "?sv=1&sp=rl&se=2999-01-01&sig=s3cret%3D",
+            ),
+        ];
         assert_eq!(at(&location, &sas), expected);
     }
     for (pair, expected) in [
@@ -118,7 +124,7 @@ fn a_connection_string_has_the_account_the_key_and_the_address() {
             "http://127.0.0.1:1/acme",
         ),
         (
-            "AccountName=acme;SharedAccessSignature=sv=1&sig=s3cret%3D",
+            "AccountName=acme;SharedAccessSignature=sv=1&sp=rl&se=2999-01-01&sig=s3cret%3D",
             "https://acme.blob.core.windows.net",
         ),
         (
@@ -212,7 +218,13 @@ fn each_source_of_credentials_is_taken_when_it_is_whole() {
     const TOKEN: Pair = ("AZURE_FEDERATED_TOKEN_FILE", "/t");
     let whole: [Pairs; 8] = [
         &KEYS,
-        &[ACCOUNT, ("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=s3cret")],
+        &[
+            ACCOUNT,
+            (
+                "AZURE_STORAGE_SAS_TOKEN",
+                "sv=1&sp=rl&se=2999-01-01&sig=s3cret",
+            ),
+        ],
         &[ACCOUNT, TENANT, CLIENT, SECRET],
         &[
             ACCOUNT,

@@ -18,6 +18,8 @@ use object_store::client::{
 use object_store::{ClientOptions, Error as StoreError};
 
 use super::proxy::{Proxies, Shown};
+use super::tokens::Tokens;
+use super::transport::{self, Way};
 use super::xml::{self, ErrorDocument, Page};
 
 /// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
@@ -118,35 +120,45 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Makes the clients of one store.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Connector {
     /// Host and port of the store, as in its endpoint.
     pub(super) authority: String,
     /// Whether the store itself is asked with POST.
     pub(super) posts: bool,
+    /// The tokens that requests carry; one that the store refuses is replaced.
+    pub(super) tokens: Option<Arc<Tokens>>,
+}
+
+/// Makes an HTTP client, which goes through the proxies that the environment names.
+pub(super) fn client(https_only: bool) -> object_store::Result<(reqwest::Client, Proxies)> {
+    let generic = |store, source| StoreError::Generic { store, source };
+    let proxies =
+        Proxies::find(|name| std::env::var(name).ok()).map_err(|why| generic(PROXY, why.into()))?;
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
+        // A redirect would carry a signed request, and a push, to who knows where.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECTING)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http1_only()
+        .https_only(https_only);
+    let client = proxies.apply(builder).and_then(|builder| builder.build());
+    let client = client.map_err(|error| generic(CLIENT, Box::new(error)))?;
+    Ok((client, proxies))
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let http = options.get_config_value(&ClientConfigKey::AllowHttp);
-        let generic = |store, source| StoreError::Generic { store, source };
-        let proxies = Proxies::find(|name| std::env::var(name).ok())
-            .map_err(|why| generic(PROXY, why.into()))?;
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry a signed request, and a push, to who knows where.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECTING)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http1_only()
-            .https_only(http.as_deref() != Some("true"));
-        let client = proxies.apply(builder).and_then(|builder| builder.build());
+        let (client, proxies) = client(http.as_deref() != Some("true"))?;
         Ok(HttpClient::new(Observer {
-            client: client.map_err(|error| generic(CLIENT, Box::new(error)))?,
+            client,
             proxies,
             authority: self.authority.clone(),
             posts: self.posts,
+            tokens: self.tokens.clone(),
         }))
     }
 }
@@ -157,6 +169,7 @@ struct Observer {
     proxies: Proxies,
     authority: String,
     posts: bool,
+    tokens: Option<Arc<Tokens>>,
 }
 
 #[async_trait::async_trait]
@@ -171,28 +184,75 @@ impl HttpService for Observer {
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
             && (self.posts || request.method().as_str() != "POST");
         let way = Way {
-            from_store,
             secure: request.uri().scheme_str() == Some("https"),
             peer: request.uri().authority().map(|host| host.to_string()),
-            through: self.proxies.of(&request),
+            through: self.proxies.of(&request.uri().to_string()),
         };
-        let result = self.converse(request, &exchange, &way).await;
+        let result = match (&self.tokens, bearer(&request)) {
+            (Some(tokens), Some(bearer)) => {
+                let renewable = (tokens, bearer.to_owned());
+                self.renewing(request, &exchange, &way, renewable).await
+            }
+            _ => self.converse(request, &exchange, from_store, &way).await,
+        };
         if let Err(error) = &result {
-            exchange.note(way.broken(error));
+            let connecting = error.kind() == HttpErrorKind::Connect;
+            let (why, fix) = way.broken(error, connecting);
+            exchange.note(Outcome::Broken { why, fix });
         }
         result
     }
 }
 
+/// Returns the token that a request carries.
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get("authorization")?.to_str().ok()?;
+    value
+        .strip_prefix("Bearer ")
+        .filter(|bearer| !bearer.is_empty())
+}
+
 impl Observer {
-    async fn converse(
+    /// Sends a request to the store, and once more with another token if the one that it carries
+    /// was good and has been revoked since.
+    async fn renewing(
         &self,
         request: HttpRequest,
         exchange: &Exchange,
         way: &Way,
+        (tokens, bearer): (&Arc<Tokens>, String),
+    ) -> Result<HttpResponse, HttpError> {
+        let mut again = request.clone();
+        let response = self.converse(request, exchange, true, way).await?;
+        match response.status().as_u16() {
+            200..=299 => tokens.taken(&bearer),
+            401 => {
+                let fresh = tokens.instead_of(&bearer).await;
+                let unknown = |error| HttpError::new(HttpErrorKind::Unknown, error);
+                let Some(fresh) = fresh.map_err(unknown)? else {
+                    return Ok(response);
+                };
+                let value = format!("Bearer {fresh}");
+                if let Ok(value) = value.parse() {
+                    again.headers_mut().insert("authorization", value);
+                    return self.converse(again, exchange, true, way).await;
+                }
+            }
+            _ => {}
+        }
+        Ok(response)
+    }
+
+    async fn converse(
+        &self,
+        request: HttpRequest,
+        exchange: &Exchange,
+        from_store: bool,
+        way: &Way,
     ) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let reads = parts.method == "GET";
+        let plain = parts.uri.scheme_str() == Some("http");
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let mut request = reqwest::Request::new(parts.method, url);
@@ -210,7 +270,7 @@ impl Observer {
         let mut seen = Seen {
             status: response.status().as_u16(),
             error: ErrorDocument::default(),
-            from_store: way.from_store,
+            from_store,
             ahead: None,
             secure: way.secure,
             is_page: false,
@@ -229,7 +289,11 @@ impl Observer {
             // Kept from object_store, which would put it into its messages: error documents hold
             // key ids and the string to sign.
             let (document, end) = bounded(body, ERROR_BYTES).await;
-            let document = xml::error(&document);
+            let https = plain && transport::wants_https(&document);
+            let mut document = xml::error(&document);
+            if https {
+                document.hint = Some("https is spoken there, not http");
+            }
             if let (404, true, End::CutOff(error)) = (seen.status, reads, end) {
                 // Only the code that is lost tells a missing object from a missing store.
                 return Err(error);
@@ -242,7 +306,7 @@ impl Observer {
             exchange.note(Outcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         }
-        if !(exchange.listing && way.from_store) {
+        if !(exchange.listing && from_store) {
             exchange.note(Outcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, body));
         }
@@ -262,56 +326,6 @@ impl Observer {
         exchange.note(Outcome::Reply(seen));
         let nothing = Bytes::from_static(NOTHING);
         Ok(HttpResponse::from_parts(parts, nothing.into()))
-    }
-}
-
-/// The way that a request takes.
-struct Way {
-    from_store: bool,
-    secure: bool,
-    /// Host and port.
-    peer: Option<String>,
-    through: Option<Shown>,
-}
-
-impl Way {
-    /// Puts into words why no reply came, and what to do about it.
-    fn broken(&self, error: &HttpError) -> Outcome {
-        let why = innermost(error);
-        let peer = self.peer.as_deref().unwrap_or("the store");
-        let is = |part: &str| why.contains(part);
-        // Only what is told depends on these texts, never the verdict.
-        let fix = if let (Some(proxy), HttpErrorKind::Connect) = (&self.through, error.kind()) {
-            let variable = proxy.variable;
-            Some(format!(
-                "it goes through {proxy}: see to that proxy, correct {variable}, or add the host to \
-                 NO_PROXY"
-            ))
-        } else if self.secure && (is("invalidcontenttype") || is("handshake eof")) {
-            Some(format!(
-                "{peer} does not speak https: write http:// in the endpoint, or correct the port"
-            ))
-        } else if self.secure && is("certificate") {
-            Some(format!(
-                "the certificate of {peer} is not trusted: name a file with its authority in \
-                 SSL_CERT_FILE, or correct the endpoint"
-            ))
-        } else if !self.secure && is("invalid http version") {
-            Some(format!(
-                "{peer} does not speak http: write https:// in the endpoint, or correct the port"
-            ))
-        } else if is("connection refused") {
-            Some(format!(
-                "nothing listens at {peer}: start the store, or correct the endpoint's host and port"
-            ))
-        } else if is("lookup address") {
-            Some(format!(
-                "{peer} has no address: correct the endpoint's host name"
-            ))
-        } else {
-            None
-        };
-        Outcome::Broken { why, fix }
     }
 }
 

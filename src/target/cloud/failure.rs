@@ -5,6 +5,7 @@ use object_store::Error as StoreError;
 use super::CloudDriver;
 use super::exchange::{Outcome, Seen, innermost};
 use super::fetched::Lacking;
+use super::tokens::NoToken;
 use crate::target::verdict::{Asked, Reply};
 use crate::target::{Failure, Kind};
 
@@ -57,6 +58,10 @@ pub(super) fn failure(
 ) -> Failure {
     if let Some(lacking) = Lacking::of(error) {
         return refusal(url, lacking.kind, attempt, &lacking.why).with_fix(lacking.fix.clone());
+    }
+    if let Some(NoToken { kind, why }) = NoToken::of(error) {
+        let why = format!("no credentials to be had from {why}");
+        return refusal(url, *kind, attempt, &why);
     }
     let (kind, answer, fix) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
@@ -141,7 +146,8 @@ pub(super) fn words(seen: &Seen) -> (String, Option<String>) {
         None => no_store(seen),
         Some(_) => None,
     };
-    (answer, fix.or_else(|| seen.error.hint.map(String::from)))
+    // What the store's own message says is more exact than what its code does.
+    (answer, seen.error.hint.map(String::from).or(fix))
 }
 
 /// Says what to do about a reply that is no store's.

@@ -6,12 +6,14 @@ mod aws_keys;
 mod aws_profile;
 mod aws_role;
 mod azure;
+mod azure_container;
 mod azure_credentials;
 mod dialect;
 mod exchange;
 mod failure;
 mod fetched;
 mod gcs;
+mod gcs_credentials;
 mod listing;
 mod oci;
 mod oci_auth;
@@ -23,6 +25,9 @@ mod proxy;
 mod remove;
 mod s3;
 mod stamp;
+mod token_source;
+mod tokens;
+mod transport;
 mod xml;
 
 #[cfg(test)]
@@ -33,6 +38,8 @@ mod azure_tests;
 mod gcs_tests;
 #[cfg(test)]
 mod s3_tests;
+#[cfg(test)]
+mod tokens_tests;
 
 pub(super) use azure::{open as open_azure, place as azure_service};
 pub(super) use gcs::{open as open_gcs, place as gcs_service};
@@ -106,12 +113,6 @@ impl CloudDriver {
             prefix: prefix.into(),
             url: url.into(),
         }
-    }
-
-    /// Deletes in another way than object_store does.
-    fn with_remover(mut self, remover: impl Remove + 'static) -> Self {
-        self.remover = Arc::new(remover);
-        self
     }
 
     /// Returns the path of a key in the bucket, exactly: never another one that it would
@@ -320,7 +321,7 @@ impl Driver for CloudDriver {
             .map(|object| Listed {
                 key: self.relative(&object.key).into(),
                 size: object.size,
-                stamp: None,
+                stamp: stamp::from_listing(&object, self.dialect.names()),
                 token: self
                     .dialect
                     .token(object.e_tag.as_deref(), object.generation.as_deref()),

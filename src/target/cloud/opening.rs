@@ -75,7 +75,7 @@ pub(super) fn set(env: Env<'_>, name: &str) -> Option<String> {
 pub(super) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, Refusal> {
     match set(env, name) {
         Some(value) if !fit(&value) => Err(invalid(format!(
-            "{name} holds a blank, a line break or another character that no key has"
+            "{name} holds a blank, a line break or another character that no key has: remove it"
         ))),
         value => Ok(value),
     }
@@ -108,7 +108,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 pub(super) fn connector(url: &Url) -> Connector {
     Connector {
         authority: url.authority().to_owned(),
-        posts: false,
+        ..Connector::default()
     }
 }
 

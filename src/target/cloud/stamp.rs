@@ -3,6 +3,7 @@
 use object_store::{Attribute, AttributeValue, Attributes};
 
 use super::dialect::Names;
+use super::xml::Object;
 use crate::artifact::{Stamp, when_from_text, when_to_text};
 
 /// An object has a hash of ours with it, and a stamp that can't be read.
@@ -39,10 +40,29 @@ pub(super) fn from_attributes(
     size: u64,
     names: Names,
 ) -> Result<Option<Stamp>, Unreadable> {
-    let get = |name: &'static str| {
+    read(size, names, |name| {
         let value = attributes.get(&Attribute::Metadata(name.into()));
         value.map(|value| value.as_ref())
-    };
+    })
+}
+
+/// Reads the stamp of an object in a listing, if it shows one. One that can't be read is for
+/// whoever reads the object to tell.
+pub(super) fn from_listing(object: &Object, names: Names) -> Option<Stamp> {
+    let stamp = read(object.size, names, |wanted| {
+        // Azure's names have no case.
+        let mut metadata = object.metadata.iter();
+        let (_, value) = metadata.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+        Some(value)
+    });
+    stamp.unwrap_or_default()
+}
+
+fn read<'m>(
+    size: u64,
+    names: Names,
+    get: impl Fn(&'static str) -> Option<&'m str>,
+) -> Result<Option<Stamp>, Unreadable> {
     let Some(sha256) = get(names.sha256) else {
         return Ok(None);
     };
@@ -73,6 +93,29 @@ mod tests {
             assert_eq!(from_attributes(&attributes, 1, names), Ok(Some(stamp)));
             assert_eq!(from_attributes(&Attributes::new(), 1, names), Ok(None));
         }
+    }
+
+    #[test]
+    fn a_listing_shows_a_stamp_that_is_whole_whatever_the_case_of_its_names() {
+        let names = Dialect::Azure.names();
+        let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Hcl);
+        let pair = |name: &str, value: String| (name.to_owned(), value);
+        let object = Object {
+            size: 1,
+            metadata: vec![
+                pair("Atlas_Stamp", when_to_text(stamp.when)),
+                pair("ATLAS_SHA256", stamp.sha256.to_string()),
+                pair("atlas_format", "hcl".into()),
+            ],
+            ..Object::default()
+        };
+        assert_eq!(from_listing(&object, names), Some(stamp));
+        for lacking in 0..3 {
+            let mut object = object.clone();
+            object.metadata.remove(lacking);
+            assert_eq!(from_listing(&object, names), None, "{lacking}");
+        }
+        assert_eq!(from_listing(&Object::default(), names), None);
     }
 
     #[test]

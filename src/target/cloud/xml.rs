@@ -18,6 +18,8 @@ pub(super) struct Object {
     /// GCS has one.
     pub(super) generation: Option<String>,
     pub(super) modified: Option<SystemTime>,
+    /// The metadata that Azure shows in a listing, by its names.
+    pub(super) metadata: Vec<(String, String)>,
 }
 
 /// One page of a listing.
@@ -68,6 +70,7 @@ pub(super) fn page(document: &[u8]) -> Option<Page> {
         [_, "Blobs", "Blob", "Properties", "Etag"] => object.e_tag = Some(text),
         [_, "Blobs", "Blob", "Properties", "Last-Modified"] => object.modified = time(&text),
         [_, "Blobs", "Blob", "Properties", "ResourceType"] => directory = text == "directory",
+        [_, "Blobs", "Blob", "Metadata", name] => object.metadata.push(((*name).into(), text)),
         [_, "Blobs", "Blob"] => {
             // Accounts with a hierarchy list their directories as if they were blobs.
             let object = std::mem::take(&mut object);
@@ -163,7 +166,7 @@ fn hint(detail: &str) -> Option<&'static str> {
 }
 
 /// Makes a message fit to be shown: one short line, without what might be a key or a signature.
-fn message(text: &str) -> Option<String> {
+pub(super) fn message(text: &str) -> Option<String> {
     // Azure puts the request's id and time behind its message.
     let text = text.split("\nRequestId:").next()?;
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
@@ -291,13 +294,19 @@ mod tests {
                 <Content-Length>0</Content-Length></Properties></Blob>
               <Blob><Name>app/a &amp; b</Name><Properties>
                 <Last-Modified>Tue, 10 Sep 2024 17:37:44 GMT</Last-Modified><Etag>0x8DC</Etag>
-                <Content-Length>3</Content-Length></Properties></Blob>
+                <Content-Length>3</Content-Length></Properties>
+                <Metadata><atlas_format>hcl</atlas_format><x/></Metadata></Blob>
+              <Blob><Name>app/plain</Name><Metadata /></Blob>
               <BlobPrefix><Name>app/plans/</Name></BlobPrefix>
               </Blobs><NextMarker>2!76!x</NextMarker></EnumerationResults>"#;
         let page = page(document).unwrap();
-        let [object] = &page.objects[..] else {
+        let [object, plain] = &page.objects[..] else {
             panic!("{page:?}");
         };
+        let metadata = [("atlas_format", "hcl"), ("x", "")];
+        let metadata = metadata.map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(object.metadata, metadata);
+        assert_eq!(plain.metadata, []);
         assert_eq!((&*object.key, object.size), ("app/a & b", 3));
         assert_eq!(object.e_tag.as_deref(), Some("0x8DC"));
         let when = object.modified.unwrap().duration_since(UNIX_EPOCH).unwrap();

@@ -1,0 +1,267 @@
+//! Where tokens come from: a service that is asked over HTTP, or a key that signs them.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use object_store::Error as StoreError;
+use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
+use reqwest::Method;
+use serde_json::Value;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use super::exchange;
+use super::opening::{Refusal, denied, is_loopback, is_of_client, unbuilt};
+use super::tokens::{Fetched, NoToken, Source};
+use super::transport::Way;
+use super::xml;
+use crate::target::Kind;
+
+/// The longest reply that is read; tokens have some kilobytes.
+const REPLY_BYTES: usize = 64 << 10;
+/// How long a token is good for that nobody says anything of.
+const UNTOLD: Duration = Duration::from_secs(300);
+/// How long a token is good for that a key has signed: the most that Google takes.
+const SIGNED: Duration = Duration::from_secs(3600);
+/// As long as object_store waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A field of a form.
+pub(super) enum Field {
+    /// Its text.
+    Text(String),
+    /// The file that holds it, which is read each time: whoever wrote it replaces it before it is
+    /// over.
+    File(PathBuf),
+}
+
+/// What a service is asked.
+pub(super) enum Ask {
+    /// A GET with these headers: a metadata address.
+    Get(Vec<(&'static str, String)>),
+    /// A POST of a form: OAuth 2.0, RFC 6749.
+    Form(Vec<(&'static str, Field)>),
+}
+
+/// A service that gives out tokens.
+pub(super) struct Service {
+    client: reqwest::Client,
+    way: Way,
+    url: Url,
+    ask: Ask,
+    place: String,
+    /// What to do when it refuses.
+    advice: &'static str,
+}
+
+impl Service {
+    /// Makes a service of its URL. Nothing is sent.
+    pub(super) fn new(url: Url, ask: Ask, advice: &'static str) -> Result<Self, Refusal> {
+        let secure = url.scheme() == "https";
+        let (client, proxies) = exchange::client(secure).map_err(unbuilt)?;
+        let way = Way {
+            secure,
+            peer: Some(url.authority().to_owned()),
+            through: proxies.of(url.as_str()),
+        };
+        let place = format!("{}://{}", url.scheme(), url.authority());
+        Ok(Self {
+            client,
+            way,
+            url,
+            ask,
+            place,
+            advice,
+        })
+    }
+
+    async fn ask(&self) -> Result<Fetched, NoToken> {
+        let none = |kind, why: String| NoToken {
+            kind,
+            why: format!("{}: {why}", self.place),
+        };
+        let broken = |error: reqwest::Error| {
+            let (why, fix) = self.way.broken(&error, error.is_connect());
+            let fix = fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
+            none(Kind::Unreachable, why + &fix)
+        };
+        let request = self.request()?;
+        let mut response = self.client.execute(request).await.map_err(broken)?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > REPLY_BYTES {
+                break;
+            }
+        }
+        if status.is_success() {
+            let why = "its answer is no token";
+            return token(&body).ok_or_else(|| none(Kind::Unreachable, why.into()));
+        }
+        let kind = Kind::of_credentials(status.as_u16());
+        let advice = match kind {
+            Kind::Denied => self.advice,
+            _ => "",
+        };
+        Err(none(
+            kind,
+            format!("{}{}{advice}", status.as_u16(), said(&body)),
+        ))
+    }
+
+    fn request(&self) -> Result<reqwest::Request, NoToken> {
+        let (method, headers) = match &self.ask {
+            Ask::Get(headers) => (Method::GET, headers.clone()),
+            Ask::Form(_) => (
+                Method::POST,
+                vec![("content-type", "application/x-www-form-urlencoded".into())],
+            ),
+        };
+        let mut request = reqwest::Request::new(method, self.url.clone());
+        for (name, value) in headers {
+            let value = value.parse().map_err(|_| NoToken {
+                kind: Kind::Denied,
+                why: format!("{}: {name} can't be sent as it is", self.place),
+            })?;
+            request.headers_mut().insert(name, value);
+        }
+        if let Ask::Form(fields) = &self.ask {
+            let mut form = Serializer::new(String::new());
+            for (name, field) in fields {
+                form.append_pair(name, &field.text()?);
+            }
+            *request.body_mut() = Some(form.finish().into());
+        }
+        Ok(request)
+    }
+}
+
+impl Field {
+    fn text(&self) -> Result<String, NoToken> {
+        match self {
+            Field::Text(text) => Ok(text.clone()),
+            Field::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(text.trim().into()),
+                // Whoever writes it may be about to.
+                Err(error) => Err(NoToken {
+                    kind: Kind::Unreachable,
+                    why: format!("the token file {} can't be read: {error}", path.display()),
+                }),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Source for Service {
+    async fn fetch(&self) -> Result<Fetched, NoToken> {
+        match self.ask().await {
+            Err(none) if none.kind != Kind::Denied => {}
+            settled => return settled,
+        }
+        // One bad moment, as with everything else.
+        tokio::time::sleep(PAUSE).await;
+        self.ask().await
+    }
+
+    fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+/// Demands that a URL which secrets are sent to is https, or on this very machine.
+pub(super) fn is_safe(url: &Url) -> bool {
+    url.has_host() && (url.scheme() == "https" || url.scheme() == "http" && is_loopback(url))
+}
+
+/// Reads a token; `None` if it is none.
+fn token(body: &[u8]) -> Option<Fetched> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let bearer = json.get("access_token")?.as_str()?;
+    if bearer.is_empty() || !bearer.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    // Numbers, or texts that hold one.
+    let seconds = |name: &str| match json.get(name)? {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_u64(),
+    };
+    let until = |end: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        end.saturating_sub(now.map_or(0, |since| since.as_secs()))
+    };
+    let lasts = seconds("expires_in").or_else(|| seconds("expires_on").map(until));
+    Some(Fetched {
+        bearer: bearer.into(),
+        lasts: lasts.map_or(UNTOLD, |seconds| Duration::from_secs(seconds.min(86_400))),
+    })
+}
+
+/// Puts into words what a service says when it refuses, as far as it is fit to be shown.
+fn said(body: &[u8]) -> String {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |pointer: &str| json.pointer(pointer)?.as_str();
+    let code = text("/error").or_else(|| text("/error/status"));
+    let message = text("/error_description").or_else(|| text("/error/message"));
+    let mut said = String::new();
+    for (separator, more) in [
+        (" ", code.and_then(xml::code)),
+        (": ", message.and_then(xml::message)),
+    ] {
+        said.extend(more.map(|more| format!("{separator}{more}")));
+    }
+    said
+}
+
+/// A service account's key, which signs tokens by itself: Google takes them without an exchange at
+/// the file's `token_uri` (<https://google.aip.dev/auth/4111>), and outside of its own universe
+/// takes no others.
+pub(super) struct SelfSigned {
+    file: String,
+}
+
+impl SelfSigned {
+    /// Makes it of a key file's content.
+    pub(super) fn new(file: String) -> Result<Self, Refusal> {
+        let signed = Self { file };
+        match signed.provider() {
+            Ok(_) => Ok(signed),
+            Err(error) if is_of_client(&error) => Err(unbuilt(error)),
+            // The reason may quote the file.
+            Err(_) => Err(denied(
+                "the private_key of the credentials file can't be read: download the key anew",
+            )),
+        }
+    }
+
+    fn provider(&self) -> Result<GcpCredentialProvider, StoreError> {
+        // Made anew each time, for object_store's own keeps a token to its end.
+        let store = GoogleCloudStorageBuilder::new()
+            .with_bucket_name("none")
+            .with_service_account_key(&self.file)
+            .with_http_connector(exchange::Connector::default())
+            .build()?;
+        Ok(store.credentials().clone())
+    }
+}
+
+#[async_trait]
+impl Source for SelfSigned {
+    async fn fetch(&self) -> Result<Fetched, NoToken> {
+        let none = |_| NoToken {
+            kind: Kind::Denied,
+            why: "the private_key of the credentials file can't sign".into(),
+        };
+        let credential = self.provider().map_err(none)?.get_credential().await;
+        Ok(Fetched {
+            bearer: credential.map_err(none)?.bearer.clone(),
+            lasts: SIGNED,
+        })
+    }
+
+    fn place(&self) -> &str {
+        "the key file"
+    }
+}
