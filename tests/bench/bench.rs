@@ -27,6 +27,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -73,11 +74,28 @@ struct Args {
     /// mount-s3.
     #[arg(long, value_name = "PATH")]
     mount_s3: Option<PathBuf>,
+    /// Another build of atlasfs than the one beside this program.
+    #[arg(long, value_name = "PATH")]
+    atlasfs: Option<PathBuf>,
+    /// Which commit is measured, to be told.
+    #[arg(long, value_name = "TEXT")]
+    commit: Option<String>,
 }
+
+/// A whole run takes less than ten minutes; what takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        eprintln!("bench: something hangs");
+        // scripts/bench ends and unmounts what is left.
+        std::process::exit(1);
+    });
     let mut machine = Machine::this();
+    let commit = args.commit.clone().map(|commit| ("commit".into(), commit));
+    machine.facts.extend(commit);
     let programs = programs(&args);
     let versions = versions(&programs, args.no_peers);
     machine.facts.extend(versions);
@@ -94,6 +112,9 @@ fn main() -> ExitCode {
         .collect();
     let (rows, options) = measure(&bench, &wanted);
     drop(bench);
+    machine
+        .facts
+        .push(("load at the end".into(), report::load()));
     let text = tell(&machine, &options, &rows);
     print!("{text}");
     if let Some(path) = &args.table {
@@ -176,7 +197,7 @@ fn programs(args: &Args) -> Programs {
         path
     };
     Programs {
-        atlasfs: built(examples.join("../atlasfs")),
+        atlasfs: built(args.atlasfs.clone().unwrap_or(examples.join("../atlasfs"))),
         noop: built(examples.join("noop")),
         rclone: args.rclone.clone(),
         mount_s3: args.mount_s3.clone(),

@@ -1,41 +1,21 @@
-//! How many requests the kernel sends to a FUSE file system, as its own tracing counts them.
+//! How many requests the kernel sends to a FUSE file system, as its own tracing sees them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-/// Counts by connection and operation.
-const HISTOGRAM: &str = "hist:keys=connection,opcode";
-const TRIGGER: &str = "events/fuse/fuse_request_send/trigger";
+/// The event: a request is queued for the daemon.
+const EVENT: &str = "events/fuse/fuse_request_send";
 
-/// READDIRPLUS, as the kernel numbers it.
-pub const READDIRPLUS: u32 = 44;
+/// Room for some 50,000 events on each processor.
+const BUFFER_KIB: &str = "4096";
 
-/// The operations of a listing, by their numbers.
-const NAMES: [(u32, &str); 9] = [
-    (1, "LOOKUP"),
-    (3, "GETATTR"),
-    (14, "OPEN"),
-    (15, "READ"),
-    (22, "GETXATTR"),
-    (27, "OPENDIR"),
-    (28, "READDIR"),
-    (29, "RELEASEDIR"),
-    (READDIRPLUS, "READDIRPLUS"),
-];
+/// READDIRPLUS, as the kernel calls it.
+pub const READDIRPLUS: &str = "READDIRPLUS";
 
-/// Writes counts with the operations' names.
-pub fn named(counts: &BTreeMap<u32, u64>) -> String {
-    let each = counts.iter().map(|(operation, count)| {
-        let known = NAMES.iter().find(|(number, _)| number == operation);
-        match known {
-            Some((_, name)) => format!("{count} {name}"),
-            None => format!("{count} of operation {operation}"),
-        }
-    });
-    each.collect::<Vec<_>>().join(", ")
-}
+/// Counts by operation.
+pub type Counts = BTreeMap<String, u64>;
 
 /// The counter. Dropping it leaves the kernel's tracing as it was.
 #[derive(Debug)]
@@ -45,69 +25,66 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Begins to count; nothing if this kernel can't, or this user may not.
+    /// Gets ready to count; nothing if this kernel can't, or this user may not.
     pub fn start(dir: &Path) -> Option<Self> {
         let tracefs = dir.join("tracing");
         std::fs::create_dir(&tracefs).ok()?;
         let none: Option<&str> = None;
-        mount(
-            Some("tracefs"),
-            &tracefs,
-            Some("tracefs"),
-            MsFlags::empty(),
-            none,
-        )
-        .ok()?;
+        let flags = MsFlags::empty();
+        mount(Some("tracefs"), &tracefs, Some("tracefs"), flags, none).ok()?;
         let name = format!("instances/atlasfs-bench-{}", std::process::id());
         let calls = Self {
             instance: tracefs.join(name),
             tracefs,
         };
         std::fs::create_dir(&calls.instance).ok()?;
-        std::fs::write(calls.instance.join(TRIGGER), HISTOGRAM).ok()?;
+        calls.set("buffer_size_kb", BUFFER_KIB).ok()?;
         Some(calls)
     }
 
-    /// Returns how many requests of each operation have gone to a connection since the beginning.
-    pub fn of(&self, connection: u64) -> BTreeMap<u32, u64> {
-        let path = self.instance.join("events/fuse/fuse_request_send/hist");
-        let histogram = std::fs::read_to_string(path).unwrap_or_default();
-        parse(&histogram, connection)
+    /// Does something, and returns how many requests went to a connection meanwhile; nothing if
+    /// that could not be seen.
+    pub fn during(&self, connection: u64, work: impl FnOnce()) -> Option<Counts> {
+        let filter = format!("connection == {connection}");
+        self.set(&format!("{EVENT}/filter"), &filter).ok()?;
+        self.set("trace", "").ok()?;
+        self.set(&format!("{EVENT}/enable"), "1").ok()?;
+        work();
+        self.set(&format!("{EVENT}/enable"), "0").ok()?;
+        let trace = std::fs::read(self.instance.join("trace")).ok()?;
+        Some(parse(&String::from_utf8_lossy(&trace)))
     }
-}
 
-/// Returns how many more there are than before.
-pub fn since(before: &BTreeMap<u32, u64>, now: &BTreeMap<u32, u64>) -> BTreeMap<u32, u64> {
-    let more = now.iter().map(|(operation, count)| {
-        let less = before.get(operation).copied().unwrap_or(0);
-        (*operation, count.saturating_sub(less))
-    });
-    more.filter(|(_, count)| *count > 0).collect()
-}
-
-fn parse(histogram: &str, connection: u64) -> BTreeMap<u32, u64> {
-    let mut counts = BTreeMap::new();
-    for line in histogram.lines() {
-        let words: Vec<&str> = line
-            .split(|c: char| c.is_whitespace() || matches!(c, '{' | '}' | ',' | ':'))
-            .filter(|word| !word.is_empty())
-            .collect();
-        if let ["connection", at, "opcode", operation, "hitcount", count] = words[..]
-            && at.parse() == Ok(connection)
-            && let (Ok(operation), Ok(count)) = (operation.parse(), count.parse())
-        {
-            counts.insert(operation, count);
-        }
+    fn set(&self, file: &str, value: &str) -> std::io::Result<()> {
+        std::fs::write(self.instance.join(file), value)
     }
-    counts
 }
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        let _ = std::fs::write(self.instance.join(TRIGGER), format!("!{HISTOGRAM}"));
         let _ = std::fs::remove_dir(&self.instance);
         let _ = umount2(&self.tracefs, MntFlags::MNT_DETACH);
     }
+}
+
+/// Writes counts, the most frequent first.
+pub fn shown(counts: &Counts) -> String {
+    let mut counts: Vec<_> = counts.iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let each = counts.iter().map(|(name, count)| format!("{count} {name}"));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn parse(trace: &str) -> Counts {
+    let mut counts = Counts::new();
+    for line in trace.lines().filter(|line| line.contains(" opcode ")) {
+        let name = line.split("(FUSE_").nth(1);
+        let name = name.and_then(|rest| rest.split(')').next());
+        *counts
+            .entry(name.unwrap_or("unknown").to_owned())
+            .or_default() += 1;
+    }
+    counts
 }
 
 #[cfg(test)]
@@ -115,17 +92,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_histogram_is_read_by_connection() {
-        let histogram = "# event histogram\n#\n# trigger info: hist:keys=connection,opcode\n#\n\n\
-                         { connection:         46, opcode:         44 } hitcount:         12\n\
-                         { connection:         47, opcode:          1 } hitcount:          3\n\
-                         \nTotals:\n    Hits: 15\n";
-        let before = BTreeMap::from([(READDIRPLUS, 12)]);
-        assert_eq!(parse(histogram, 46), before);
-        let now = BTreeMap::from([(READDIRPLUS, 20), (1, 1)]);
-        assert_eq!(
-            since(&before, &now),
-            BTreeMap::from([(READDIRPLUS, 8), (1, 1)])
-        );
+    fn the_kernels_trace_is_counted_by_operation() {
+        let trace = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 3/3   #P:2\n#\n\
+            ls-4711  [001] .....  2.1: fuse_request_send: connection 46 req 8 opcode 27 \
+            (FUSE_OPENDIR) len 48 \n\
+            ls-4711  [001] .....  2.2: fuse_request_send: connection 46 req 10 opcode 44 \
+            (FUSE_READDIRPLUS) len 80 \n\
+            ls-4711  [001] .....  2.3: fuse_request_send: connection 46 req 12 opcode 44 \
+            (FUSE_READDIRPLUS) len 80 \n";
+        let counts = parse(trace);
+        assert_eq!(counts.get(READDIRPLUS), Some(&2));
+        assert_eq!(shown(&counts), "2 READDIRPLUS, 1 OPENDIR");
     }
 }

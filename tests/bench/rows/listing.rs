@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use super::field::Field;
 use super::warm::one_call;
 use super::{Bench, plan, plan_name};
-use crate::calls::{READDIRPLUS, named, since};
+use crate::calls::{Counts, READDIRPLUS, shown};
 use crate::clock::{Cpu, alternate, on, time};
 use crate::row::{ATLASFS, NOOP, Row, Unit};
 use crate::sample::Samples;
@@ -81,7 +81,7 @@ pub fn list(bench: &Bench, field: &Field) -> Vec<Row> {
         let [of_tmpfs, of_noop, of_ours] = &taken[..] else {
             panic!("three folders");
         };
-        let counted = count_calls(bench, &[&field.large, field.atlasfs()], command);
+        let counted = count_calls(bench, [&field.large, field.atlasfs()], command);
         let mut row = Row::timed("list", format!("{words} over {plans} plans"))
             .took(NOOP, of_noop.clone())
             .took(ATLASFS, of_ours.clone());
@@ -89,28 +89,26 @@ pub fn list(bench: &Bench, field: &Field) -> Vec<Row> {
             row = row.took(&peer.name, of_peer(bench, peer, command));
         }
         let row = field.tell_absent(row);
-        let Some([noop, ours]) = counted.as_deref() else {
+        let Some([noop, ours]) = counted else {
             rows.push(row);
             continue;
         };
-        let pluses = ours.get(&READDIRPLUS).copied().unwrap_or(0) as f64;
+        let pluses = ours.get(READDIRPLUS).copied().unwrap_or(0) as f64;
         let goal = format!(
             "1.5 × tmpfs ({}) + {pluses} READDIRPLUS of one call ({}) each",
             super::super::table::figure(Unit::Time, of_tmpfs.median()),
             super::super::table::figure(Unit::Time, call),
         );
         rows.push(row.at_most(1.5 * of_tmpfs.median() + pluses * call, goal));
-        let sum = |calls: &std::collections::BTreeMap<u32, u64>| {
-            Samples::one(calls.values().sum::<u64>() as f64)
-        };
+        let sum = |calls: &Counts| Samples::one(calls.values().sum::<u64>() as f64);
         rows.push(
             Row::counted(
                 "list",
-                format!("{words}: FUSE requests ({})", named(ours)),
+                format!("{words}: FUSE requests ({})", shown(&ours)),
                 Unit::Count,
             )
-            .took(NOOP, sum(noop))
-            .took(ATLASFS, sum(ours)),
+            .took(NOOP, sum(&noop))
+            .took(ATLASFS, sum(&ours)),
         );
     }
     rows
@@ -131,21 +129,16 @@ fn of_peer(bench: &Bench, peer: &Subject, command: &[&str]) -> Samples {
     })
 }
 
-fn count_calls(
-    bench: &Bench,
-    subjects: &[&Subject; 2],
-    command: &[&str],
-) -> Option<Vec<std::collections::BTreeMap<u32, u64>>> {
+/// Counts the requests of a listing: by the floor, and by atlasfs.
+fn count_calls(bench: &Bench, subjects: [&Subject; 2], command: &[&str]) -> Option<[Counts; 2]> {
     let calls = bench.calls.as_ref()?;
-    let counted = subjects.iter().zip(["app/plans", "big/plans"]);
-    let counted = counted.map(|(subject, folder)| {
+    let count = |subject: &Subject, folder: &str| {
         let folder = subject.path(folder);
         run(command, &folder);
-        let before = calls.of(subject.connection());
-        run(command, &folder);
-        since(&before, &calls.of(subject.connection()))
-    });
-    Some(counted.collect())
+        calls.during(subject.connection(), || run(command, &folder))
+    };
+    let [noop, atlasfs] = subjects;
+    Some([count(noop, "app/plans")?, count(atlasfs, "big/plans")?])
 }
 
 /// Runs a command on a folder.
