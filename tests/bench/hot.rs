@@ -1,0 +1,312 @@
+//! The hot paths below FUSE, so that what has become slower in scripts/bench can be found.
+//!
+//! `cargo bench --bench hot`, or `cargo bench --bench hot -- pull` for those whose names hold a
+//! text. Everything is as in a mount, but for the kernel, and for stores that lie in memory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that can't go on stops with the reason"
+)]
+
+#[path = "memory.rs"]
+mod memory;
+
+use std::ffi::OsStr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use atlasfs::artifact::{
+    ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp, check_schema,
+};
+use atlasfs::fs::{Fs, Making, OpenHow, ROOT};
+use atlasfs::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
+use atlasfs::target::{Driver, Role, Target};
+use divan::{Bencher, black_box};
+use tokio::runtime::Runtime;
+
+use memory::Memory;
+
+fn main() {
+    divan::main();
+}
+
+/// Any thread but none: requests of threads of other pid namespaces come as 0.
+const PID: u32 = 4711;
+
+/// A registry and two backups in memory, and the file system above them.
+struct World {
+    runtime: Runtime,
+    registry: Arc<Registry>,
+    fs: Arc<Fs>,
+    state: tempfile::TempDir,
+}
+
+impl World {
+    /// Makes one with so many plans in the repository `app`, and its schema.
+    fn new(plans: usize) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let inside = runtime.enter();
+        let stores = [Memory::default(), Memory::default(), Memory::default()];
+        for store in &stores {
+            store.fill("app/schema", &schema("bench"));
+            for number in 0..plans {
+                store.fill(&format!("app/plans/{}", plan_name(number)), b"plan");
+            }
+        }
+        let roles = [Role::Registry, Role::Backup(0), Role::Backup(1)];
+        let targets = stores.into_iter().zip(roles).enumerate();
+        let targets = targets.map(|(place, (store, role))| {
+            let driver: Arc<dyn Driver> = Arc::new(store);
+            let target = Target::new(role, &format!("memory://{place}"), driver);
+            Arc::new(Watched::new(TargetId(place), target))
+        });
+        let mut targets = targets.collect::<Vec<_>>().into_iter();
+        let route = Route {
+            registry: targets.next().unwrap(),
+            backups: targets.collect(),
+        };
+        // Of a disk that isn't there, only the calls are measured.
+        let state = tempfile::tempdir_in("/dev/shm").unwrap();
+        let settings = registry::Settings {
+            // Listings stay out of it, but where they are what is measured.
+            ttl: Duration::from_secs(3600),
+            ..registry::Settings::default()
+        };
+        let registry = Registry::open(
+            Routes::new(Vec::new(), Some(route)),
+            settings,
+            StateDir::open(state.path(), "the benchmark").unwrap(),
+            WallClock::default(),
+        );
+        let registry = registry.unwrap();
+        let mount = registry::Mount {
+            dir: "/bench".into(),
+            started: SystemTime::now(),
+            read_only: false,
+        };
+        let settings = atlasfs::fs::Settings {
+            read_only: false,
+            allow_delete: false,
+            max_writers: 512,
+            scratch_bytes: 1 << 20,
+            staged_bytes: 1 << 30,
+            mount,
+        };
+        let fs = Fs::new(Arc::clone(&registry), settings);
+        drop(inside);
+        Self {
+            runtime,
+            registry,
+            fs,
+            state,
+        }
+    }
+
+    /// Finds `app/NAME`, as the kernel does.
+    fn find(&self, name: &str) -> (u64, u64) {
+        self.runtime.block_on(async {
+            let app = self
+                .fs
+                .clone()
+                .lookup(ROOT, OsStr::new("app"), PID)
+                .await
+                .unwrap();
+            let app = app.attr.ino;
+            let found = self
+                .fs
+                .clone()
+                .lookup(app, OsStr::new(name), PID)
+                .await
+                .unwrap();
+            (app, found.attr.ino)
+        })
+    }
+
+    /// Does what the session's thread does: polls once, and expects that to be all.
+    fn at_once<T>(&self, future: impl Future<Output = T>) -> T {
+        let _inside = self.runtime.enter();
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic_pending(),
+        }
+    }
+}
+
+fn panic_pending() -> ! {
+    // What is answered from memory never waits; if it does, the figure would mean nothing.
+    std::process::abort()
+}
+
+fn id(plan: Option<usize>) -> ArtifactId {
+    let item = match plan {
+        None => Item::Schema,
+        Some(number) => Item::Plan(PlanName::parse(&plan_name(number)).unwrap()),
+    };
+    ArtifactId {
+        repo: RepoName::parse("app").unwrap(),
+        item,
+    }
+}
+
+fn plan_name(number: usize) -> String {
+    format!("2024091017{number:04}")
+}
+
+/// Makes a schema state of 4 KiB.
+fn schema(mark: &str) -> Vec<u8> {
+    let mut text = format!("schema \"main\" {{\n  comment = \"{mark}\"\n}}\n");
+    while text.len() < 4086 {
+        text.push_str("# padding\n");
+    }
+    text.into_bytes()
+}
+
+/// One name among few and among many: its cost must not depend on that.
+#[divan::bench(args = [10, 1_000, 10_000])]
+fn lookup(bencher: Bencher, plans: usize) {
+    let world = World::new(plans);
+    let (app, _) = world.find("schema");
+    bencher.bench_local(|| {
+        let found = world
+            .at_once(world.fs.clone().lookup(app, OsStr::new("schema"), PID))
+            .unwrap();
+        world.fs.forget(black_box(found).attr.ino, 1);
+    });
+}
+
+#[divan::bench(args = [10, 10_000])]
+fn getattr(bencher: Bencher, plans: usize) {
+    let world = World::new(plans);
+    let (_, schema) = world.find("schema");
+    bencher.bench_local(|| {
+        world
+            .at_once(world.fs.clone().getattr(schema, None))
+            .unwrap()
+    });
+}
+
+#[divan::bench(args = [10, 10_000])]
+fn open_read_release(bencher: Bencher, plans: usize) {
+    let world = World::new(plans);
+    let (_, schema) = world.find("schema");
+    let how = OpenHow {
+        read: true,
+        ..OpenHow::default()
+    };
+    // The first one pulls.
+    let first = world
+        .runtime
+        .block_on(world.fs.clone().open(schema, how, PID));
+    world
+        .runtime
+        .block_on(world.fs.clone().release(first.unwrap().fh))
+        .unwrap();
+    bencher.bench_local(|| {
+        let opened = world
+            .at_once(world.fs.clone().open(schema, how, PID))
+            .unwrap();
+        let read = world
+            .at_once(world.fs.clone().read(opened.fh, 0, 4096))
+            .unwrap();
+        black_box(read);
+        world.at_once(world.fs.clone().release(opened.fh)).unwrap();
+    });
+}
+
+/// A whole directory, as READDIRPLUS asks for it: its cost must be linear.
+#[divan::bench(args = [100, 1_000, 10_000])]
+fn readdirplus(bencher: Bencher, plans: usize) {
+    let world = World::new(plans);
+    let (_, folder) = world.find("plans");
+    bencher
+        .counter(divan::counter::ItemsCount::new(plans))
+        .bench_local(|| {
+            let fh = world.at_once(world.fs.clone().opendir(folder)).unwrap();
+            let (mut offset, mut seen) = (0, 0);
+            loop {
+                let some = world
+                    .runtime
+                    .block_on(world.fs.clone().readdir(fh, offset, true));
+                let some = some.unwrap();
+                let Some(last) = some.last() else {
+                    break;
+                };
+                offset = last.offset;
+                seen += some.len();
+            }
+            world.fs.releasedir(fh);
+            assert_eq!(seen, plans + 2);
+        });
+}
+
+/// Write and close, to three targets in memory and a journal on no disk.
+#[divan::bench(args = [10, 10_000])]
+fn push(bencher: Bencher, plans: usize) {
+    let world = World::new(plans);
+    let number = AtomicU64::new(0);
+    let (app, _) = world.find("schema");
+    let how = OpenHow {
+        write: true,
+        truncate: true,
+        ..OpenHow::default()
+    };
+    bencher
+        .with_inputs(|| schema(&number.fetch_add(1, Ordering::Relaxed).to_string()))
+        .bench_local_values(|content| {
+            world.runtime.block_on(async {
+                let (fs, name) = (&world.fs, OsStr::new("schema"));
+                let making = Making {
+                    pid: PID,
+                    ..Making::default()
+                };
+                let (entry, opened) = fs.clone().create(app, name, how, making).await.unwrap();
+                fs.write(opened.fh, 0, &content).unwrap();
+                fs.clone().flush(opened.fh).await.unwrap();
+                fs.clone().release(opened.fh).await.unwrap();
+                fs.forget(entry.attr.ino, 1);
+            });
+        });
+    assert!(world.state.path().is_dir());
+}
+
+/// The registry's part of an open.
+#[divan::bench]
+fn pull_from_the_cache(bencher: Bencher) {
+    let world = World::new(10);
+    let id = id(None);
+    world.runtime.block_on(world.registry.pull(&id)).unwrap();
+    bencher.bench_local(|| world.at_once(world.registry.pull(&id)).unwrap());
+}
+
+/// A LIST of all targets is what comes with it once a `--ttl`.
+#[divan::bench(args = [100, 10_000])]
+fn list_what_is_fresh(bencher: Bencher, plans: usize) {
+    let world = World::new(plans);
+    let repo = RepoName::parse("app").unwrap();
+    world.runtime.block_on(world.registry.list(&repo)).unwrap();
+    bencher.bench_local(|| world.at_once(world.registry.list(&repo)).unwrap());
+}
+
+#[divan::bench(args = [4 << 10, 1 << 20])]
+fn hash(bencher: Bencher, bytes: usize) {
+    let content = vec![b'#'; bytes];
+    bencher
+        .counter(divan::counter::BytesCount::new(bytes))
+        .bench_local(|| Sha256::of(black_box(&content)));
+}
+
+#[divan::bench]
+fn stamp_matches(bencher: Bencher) {
+    let content = schema("bench");
+    let stamp = Stamp::new(1, &content, Format::Hcl);
+    bencher.bench_local(|| stamp.matches(black_box(&content)));
+}
+
+#[divan::bench]
+fn check_a_schema(bencher: Bencher) {
+    let content = schema("bench");
+    bencher.bench_local(|| check_schema(black_box(&content), Some(Format::Hcl), None).is_ok());
+}

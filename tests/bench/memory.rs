@@ -1,0 +1,131 @@
+//! A store in memory, for benchmarks of what lies above it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use atlasfs::artifact::{Format, Stamp};
+use atlasfs::target::{Condition, Driver, Failure, Kind, Listed, Stored, Token};
+use bytes::Bytes;
+
+#[derive(Debug, Clone)]
+struct Object {
+    content: Bytes,
+    stamp: Stamp,
+    token: Token,
+    modified: SystemTime,
+}
+
+/// The store. Clones are the same store.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<BTreeMap<String, Object>>>);
+
+impl Memory {
+    /// Puts an object there.
+    pub fn fill(&self, key: &str, content: &[u8]) {
+        let when = 1_725_989_864_000_000_000 + self.objects().len() as u64;
+        let stamp = Stamp::new(when, content, Format::Hcl);
+        self.insert(key, Bytes::copy_from_slice(content), stamp);
+    }
+
+    fn insert(&self, key: &str, content: Bytes, stamp: Stamp) -> Token {
+        let token = Token(stamp.when.to_string());
+        let object = Object {
+            content,
+            stamp,
+            token: token.clone(),
+            modified: SystemTime::now(),
+        };
+        self.objects().insert(key.to_owned(), object);
+        token
+    }
+
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Object>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn missing() -> Failure {
+    Failure::new(Kind::NotFound, "not there")
+}
+
+fn listed(key: &str, object: &Object) -> Listed {
+    Listed {
+        key: key.to_owned(),
+        size: object.content.len() as u64,
+        stamp: Some(object.stamp),
+        token: Some(object.token.clone()),
+        modified: object.modified,
+    }
+}
+
+#[async_trait]
+impl Driver for Memory {
+    async fn get(&self, key: &str, _limit: u64) -> Result<Stored, Failure> {
+        let object = self.objects().get(key).cloned().ok_or_else(missing)?;
+        Ok(Stored {
+            content: object.content,
+            stamp: Some(object.stamp),
+            token: Some(object.token),
+            modified: object.modified,
+        })
+    }
+
+    async fn head(&self, key: &str) -> Result<Listed, Failure> {
+        let objects = self.objects();
+        objects
+            .get(key)
+            .map(|object| listed(key, object))
+            .ok_or_else(missing)
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        content: Bytes,
+        stamp: &Stamp,
+        condition: &Condition,
+    ) -> Result<Option<Token>, Failure> {
+        let there = self.objects().get(key).map(|object| object.token.clone());
+        let may = match condition {
+            Condition::None => true,
+            Condition::Absent => there.is_none(),
+            Condition::Unchanged(token) => there.as_ref() == Some(token),
+        };
+        match may {
+            true => Ok(Some(self.insert(key, content, *stamp))),
+            false => Err(Failure::new(Kind::Conflict, "it has changed")),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Failure> {
+        self.objects().remove(key);
+        Ok(())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+        let prefix = format!("{prefix}/");
+        let objects = self.objects();
+        let below = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+        Ok(below.map(|(key, object)| listed(key, object)).collect())
+    }
+
+    async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
+        let objects = self.objects();
+        let mut names: Vec<String> = objects
+            .keys()
+            .filter_map(|key| Some(key.split_once('/')?.0.to_owned()))
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn honours_conditions(&self) -> Option<bool> {
+        Some(true)
+    }
+}

@@ -1,0 +1,76 @@
+//! The rows: each measures one thing that issue after issue has promised.
+
+pub mod cold;
+pub mod field;
+pub mod growth;
+pub mod idle;
+pub mod listing;
+pub mod many;
+pub mod outage;
+pub mod push;
+pub mod warm;
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::calls::Calls;
+use super::space::Space;
+
+/// What every row works with.
+#[derive(Debug)]
+pub struct Bench {
+    /// The folder and the programs.
+    pub space: Space,
+    /// The kernel's counter, where there is one.
+    pub calls: Option<Calls>,
+    /// Whether this is only to show that everything works.
+    pub quick: bool,
+    /// Whether peers are mounted too.
+    pub peers: bool,
+}
+
+impl Bench {
+    /// Returns the first number, or when it must be quick the second.
+    pub fn sized(&self, whole: usize, quick: usize) -> usize {
+        if self.quick { quick } else { whole }
+    }
+}
+
+/// What every target of a push is made to wait: a store in the same country.
+pub const DELAY: Duration = Duration::from_millis(20);
+
+/// How large an artifact is in the rows that read and write one.
+pub const SIZE: usize = 4096;
+
+/// Makes a schema state of [`SIZE`] bytes that is told from others by a mark.
+pub fn schema(mark: &str) -> Vec<u8> {
+    let mut text = format!("schema \"main\" {{\n  comment = \"{mark}\"\n}}\n");
+    while text.len() < SIZE {
+        text.push_str("# padding\n");
+    }
+    text.truncate(SIZE - 1);
+    (text + "\n").into_bytes()
+}
+
+/// Returns a plan's name, of the length that Atlas gives one by default.
+pub fn plan_name(number: usize) -> String {
+    format!("2024091017{number:04}")
+}
+
+/// Makes a plan that is told from others by a mark.
+pub fn plan(name: &str, mark: &str) -> Vec<u8> {
+    let text = format!(
+        "plan \"{name}\" {{\n  from      = \"a1=\"\n  to        = \"b2=\"\n  migration = \
+         <<-SQL\n  -- {mark}\n  CREATE TABLE t (id int);\n  SQL\n}}\n"
+    );
+    text.into_bytes()
+}
+
+/// Opens a file, reads it whole and closes it; returns how many bytes it had.
+pub fn open_read_close(path: &Path) -> usize {
+    use std::io::Read;
+    let mut buffer = [0; 2 * SIZE];
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|mut file| file.read(&mut buffer));
+    read.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
