@@ -30,6 +30,7 @@ mod island;
 mod lifecycle;
 mod listing;
 mod mounted;
+mod oci;
 mod pjdfstest;
 mod posix;
 mod program;

@@ -107,11 +107,18 @@ impl OciDriver {
         let (result, exchange) = Exchange::of(false, operation).await;
         let outcome = exchange.outcome();
         let result = result.map_err(|error| {
-            let hint = |status| match status {
-                401 => Some(self.client.hint()),
-                400 if self.client.speaks_http() => {
+            let hint = |outcome: &Outcome| match outcome {
+                Outcome::Reply(seen) if seen.status == 401 => Some(self.client.hint()),
+                Outcome::Reply(seen) if seen.status == 404 && attempt.asked == Asked::List => {
+                    Some("that is not said as an oci registry says it: correct the host".into())
+                }
+                Outcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
                     Some("http is spoken to loopback addresses: does it want https?".into())
                 }
+                // What rustls says of an answer that is none of TLS.
+                Outcome::Broken(why) if why.contains("invalidcontenttype") => Some(
+                    "it speaks no https, and http is spoken to loopback addresses alone".into(),
+                ),
                 _ => None,
             };
             failed(&self.url, attempt, &outcome, &error, hint)

@@ -32,13 +32,13 @@ pub(super) fn told(kind: Kind, why: impl Into<String>) -> StoreError {
     }
 }
 
-/// Makes the failure of an attempt. `hint` says what to do where the registry denies.
+/// Makes the failure of an attempt. `hint` says what to do, where that is known.
 pub(super) fn failed(
     url: &str,
     attempt: Attempt<'_>,
     outcome: &Outcome,
     error: &StoreError,
-    hint: impl FnOnce(u16) -> Option<String>,
+    hint: impl FnOnce(&Outcome) -> Option<String>,
 ) -> Failure {
     if let StoreError::Generic { source, .. } = error
         && let Some(Told { kind, why }) = source.downcast_ref::<Told>()
@@ -46,11 +46,7 @@ pub(super) fn failed(
         return refusal(url, *kind, attempt, why);
     }
     let mut failure = failure(url, attempt, outcome, error);
-    let status = match outcome {
-        Outcome::Reply(seen) => seen.status,
-        Outcome::Unsent | Outcome::Broken(_) => 0,
-    };
-    if let Some(hint) = hint(status) {
+    if let Some(hint) = hint(outcome) {
         failure.reason.push_str(": ");
         failure.reason.push_str(&hint);
     }
