@@ -13,12 +13,13 @@ mod support;
 use std::time::Duration;
 
 use atlasfs::artifact::RepoName;
-use atlasfs::target::{Condition, Kind};
+use atlasfs::target::{Condition, Kind, Location};
 use support::behind::{
-    AZURE_KEYS, Behind, KEYS, all_are, every_operation, keys, put, put_if, target, target_on,
+    AZURE_KEYS, Behind, KEYS, all_are, every_operation, keys, location_on, open_at, put, put_if,
+    target, target_on,
 };
 use support::contract::{LIMIT, id, soon};
-use support::proxy::Fault;
+use support::proxy::{Fault, Proxy};
 use support::server::{Kind as Store, Server};
 use tokio::time::Instant;
 
@@ -43,19 +44,32 @@ macro_rules! on_every_store {
 
 on_every_store!(
     [
-        a_store_that_is_missing_is_told_at_every_operation,
         each_status_has_its_kind_at_every_operation,
         no_complete_reply_is_an_outage_at_every_operation,
+        no_trust_is_an_outage_at_every_operation,
+        who_is_sent_elsewhere_by_a_store_does_not_go_there,
+        a_store_that_says_when_to_ask_again_is_not_asked_sooner,
         a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost,
         a_changed_byte_is_corrupt,
         every_operation_ends_at_its_deadline_when_the_store_hangs,
         one_bad_moment_is_tried_again_once_and_quickly,
         a_conditional_put_whose_reply_is_lost_is_recognised_as_done,
-        what_is_not_there_is_deleted_already_and_a_request_is_one,
     ],
     s3: Store::Moto,
     azure: Store::Azurite,
     gcs: Store::Gcs,
+    oci: Store::Registry,
+);
+
+// An OCI repository is there with the first push, and has more than one request to an operation.
+on_every_store!(
+    [
+        a_store_that_is_missing_is_told_at_every_operation,
+        what_is_not_there_is_deleted_already_and_a_request_is_one,
+    ],
+    s3_alone: Store::Moto,
+    azure_alone: Store::Azurite,
+    gcs_alone: Store::Gcs,
 );
 
 async fn a_store_that_is_missing_is_told_at_every_operation(kind: Store) {
@@ -104,8 +118,8 @@ async fn what_is_not_there_is_deleted_already_and_a_request_is_one(kind: Store) 
     assert_eq!(gone.unwrap_err().kind, Kind::NotFound);
 }
 
-async fn each_status_has_its_kind_at_every_operation(kind: Store) {
-    let behind = Behind::on(kind).await;
+async fn each_status_has_its_kind_at_every_operation(store: Store) {
+    let behind = Behind::on(store).await;
     for (status, code, kind) in [
         (401, None, Kind::Denied),
         (403, Some("AccessDenied"), Kind::Denied),
@@ -121,11 +135,16 @@ async fn each_status_has_its_kind_at_every_operation(kind: Store) {
         behind.proxy.set(Fault::Status(status, code));
         all_are(&behind.target, kind).await;
     }
+    // The code is not one of an OCI registry, which is asked for its tags then.
+    let no_key = match store {
+        Store::Registry => Kind::StoreMissing,
+        _ => Kind::NotFound,
+    };
     for (status, code, read, list, write) in [
         (
             404,
             Some("NoSuchKey"),
-            Kind::NotFound,
+            no_key,
             Kind::StoreMissing,
             Kind::StoreMissing,
         ),
@@ -137,7 +156,9 @@ async fn each_status_has_its_kind_at_every_operation(kind: Store) {
             Kind::StoreMissing,
             Kind::StoreMissing,
         ),
+        (409, None, Kind::Busy, Kind::Busy, Kind::Busy),
         (412, None, Kind::Busy, Kind::Busy, Kind::Conflict),
+        (416, None, Kind::Invalid, Kind::Invalid, Kind::Invalid),
         (413, None, Kind::Invalid, Kind::Invalid, Kind::NoSpace),
         (507, None, Kind::Busy, Kind::Busy, Kind::NoSpace),
     ] {
@@ -176,6 +197,72 @@ async fn no_complete_reply_is_an_outage_at_every_operation(kind: Store) {
     let app = RepoName::parse("app").unwrap();
     let listed = behind.target.list(&app, soon()).await;
     assert_eq!(listed.unwrap_err().kind, Kind::Unreachable);
+}
+
+async fn no_trust_is_an_outage_at_every_operation(kind: Store) {
+    // One speaks no TLS, the other shows a certificate of nobody that is known.
+    let (plain, folder) = (Server::shared(kind), tempfile::tempdir().unwrap());
+    let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let mut openssl = std::process::Command::new("openssl");
+    openssl
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext"])
+        .arg("subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::ffff:127.0.0.1")
+        .arg("-out")
+        .arg(&files[0])
+        .arg("-keyout")
+        .arg(&files[1]);
+    assert!(openssl.output().unwrap().status.success());
+    let stranger = Server::registry_with_tls(&files[0], &files[1]);
+    for addr in [plain.addr(), stranger.addr()] {
+        let endpoint = format!("https://{addr}");
+        let mut location = location_on(kind, "bucket", endpoint.clone());
+        match &mut location {
+            Location::Azure(azure) => {
+                azure.domain = Some(addr.to_string());
+                azure.protocol = Some("https".into());
+            }
+            // The same address, but not one that http is spoken to.
+            Location::Oci(oci) => oci.host = format!("[::ffff:127.0.0.1]:{}", addr.port()),
+            _ => {}
+        }
+        let emulator = ("STORAGE_EMULATOR_HOST", &*endpoint);
+        let target = open_at(&location, &[keys(kind), vec![emulator]].concat());
+        all_are(&target, Kind::Unreachable).await;
+    }
+}
+
+async fn who_is_sent_elsewhere_by_a_store_does_not_go_there(kind: Store) {
+    let behind = Behind::on(kind).await;
+    let elsewhere = Proxy::start(behind.server.addr());
+    let there = format!("{}/?X-Amz-Signature=s3cret", elsewhere.endpoint());
+    behind.proxy.set(Fault::Redirect(there));
+    all_are(&behind.target, Kind::Unreachable).await;
+    assert_eq!(elsewhere.requests(), []);
+}
+
+async fn a_store_that_says_when_to_ask_again_is_not_asked_sooner(kind: Store) {
+    let behind = Behind::on(kind).await;
+    for status in [429, 503] {
+        behind.proxy.set(Fault::Wait(status));
+        behind.proxy.forget();
+        let outcomes = every_operation(&behind.target, Duration::from_secs(10)).await;
+        for (name, failure) in &outcomes {
+            assert_eq!(failure.as_ref().unwrap().kind, Kind::Busy, "{name}");
+        }
+        let requests = behind.proxy.requests();
+        assert_eq!(requests.len(), outcomes.len(), "{status}: {requests:?}");
+        behind.proxy.forget();
+        let new = put_if(&behind.target, "app/plans/p", "x", 5, &Condition::Absent).await;
+        assert_eq!(new.unwrap_err().kind, Kind::Busy);
+        let requests = behind.proxy.requests();
+        assert_eq!(requests.len(), 1, "{status}: {requests:?}");
+    }
+    // Whoever asks later is not held back.
+    behind.proxy.set(Fault::Pass);
+    put(&behind.target, "app/schema", "again", 5).await.unwrap();
 }
 
 async fn a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost(kind: Store) {
@@ -237,7 +324,9 @@ async fn one_bad_moment_is_tried_again_once_and_quickly(kind: Store) {
     }
     assert!(start.elapsed() < Duration::from_secs(3));
     assert_eq!(proxy.count("GET", "schema"), 3 * 4);
-    assert_eq!(proxy.count("PUT", "schema"), 3 * 2);
+    // In an OCI registry the first request of a push asks whether the content is there.
+    let puts = if kind == Store::Registry { 1 } else { 2 };
+    assert_eq!(proxy.count("PUT", "schema"), 3 * puts);
 }
 
 async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done(kind: Store) {
@@ -278,7 +367,7 @@ async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done(kind: Store
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_ends_at_its_deadline_while_the_server_is_frozen_and_works_afterwards() {
-    for kind in [Store::Moto, Store::Azurite] {
+    for kind in [Store::Moto, Store::Azurite, Store::Registry] {
         let deadline = Duration::from_millis(300);
         let server = Server::start(kind);
         let frozen = target_on(kind, &server.bucket(), server.endpoint(), &keys(kind));

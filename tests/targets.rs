@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use atlasfs::target::{FileLocation, Location};
 use support::behind::{keys, location_on, open_at};
-use support::contract::{self, Subject};
+use support::contract::{self, MANY, Subject, many_keys};
 use support::server::{Kind, Server};
 
 fn file() -> Subject {
@@ -44,6 +44,10 @@ fn file() -> Subject {
 fn cloud(kind: Kind, prefix: &'static str) -> Subject {
     let server = Server::shared(kind);
     let bucket = server.bucket();
+    on(kind, server, bucket, prefix)
+}
+
+fn on(kind: Kind, server: Arc<Server>, bucket: String, prefix: &'static str) -> Subject {
     let mut location = location_on(kind, &bucket, server.endpoint());
     match &mut location {
         Location::S3(location) => location.prefix = prefix.into(),
@@ -106,6 +110,7 @@ macro_rules! contract {
                 foreign_keys_break_nothing_and_are_hidden,
                 a_write_whose_condition_does_not_hold_is_a_conflict,
                 a_put_that_is_given_up_is_there_whole_or_not_at_all,
+                what_is_dropped_in_its_middle_leaves_the_store_whole,
                 a_content_over_the_limit_is_refused
             ],
             [
@@ -125,3 +130,52 @@ contract!(azurite_without_a_prefix, cloud(Kind::Azurite, ""));
 contract!(gcs_stand_in, cloud(Kind::Gcs, "50% \u{e9}+x/pre.fix"));
 contract!(gcs_stand_in_without_a_prefix, cloud(Kind::Gcs, ""));
 contract!(docker_registry, cloud(Kind::Registry, ""));
+
+/// A store that holds more than ten thousand artifacts.
+fn filled(kind: Kind) -> Subject {
+    let (server, bucket) = Server::with_many(kind, &many_keys(many_here(kind)));
+    on(kind, server, bucket, "")
+}
+
+/// How many of them are of the repository that is listed.
+fn many_here(kind: Kind) -> usize {
+    match kind {
+        // Each costs a request, and the list of all tags is had anyway.
+        Kind::Registry => 505,
+        _ => MANY,
+    }
+}
+
+macro_rules! whole_beyond_ten_thousand_keys {
+    (@each $($store:ident: $subject:expr),*) => {
+        mod a_listing_is_whole_beyond_ten_thousand_keys {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $store() {
+                let (subject, here) = $subject;
+                contract::a_listing_is_whole_beyond_ten_thousand_keys(&subject, here).await;
+            })*
+        }
+    };
+    ($($store:ident: $kind:expr),* $(,)?) => {
+        whole_beyond_ten_thousand_keys!(
+            @each
+            a_folder: {
+                let subject = file();
+                for key in many_keys(MANY) {
+                    (subject.inject)(&key, b"x").unwrap();
+                }
+                (subject, MANY)
+            },
+            $($store: (filled($kind), many_here($kind))),*
+        );
+    };
+}
+
+whole_beyond_ten_thousand_keys!(
+    moto: Kind::Moto,
+    s3s_fs: Kind::S3s,
+    azurite_blob: Kind::Azurite,
+    gcs_stand_in: Kind::Gcs,
+    docker_registry: Kind::Registry,
+);

@@ -18,6 +18,7 @@ mod target;
 mod tombstone;
 mod trial;
 mod verdict;
+mod waiting;
 
 pub use driver::{Condition, Driver, Listed, Stored, Token};
 pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};

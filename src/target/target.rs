@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::waiting::Waiting;
 use super::{Condition, Driver, Failure, Kind, Listed, Location, Token};
 use crate::artifact::{ArtifactId, Format, Item, RepoName, Stamp, check_schema};
 
@@ -309,12 +310,16 @@ impl Target {
                 Err(Failure::new(Kind::Unreachable, bug))
             })
         });
-        timeout_at(deadline, guarded).await.unwrap_or_else(|_| {
+        let waiting = Waiting::default();
+        let ended = timeout_at(deadline, waiting.over(guarded)).await;
+        ended.unwrap_or_else(|_| {
             let waited = deadline.saturating_duration_since(start).as_secs_f64();
-            Err(Failure::no_answer(format!(
-                "no answer within {waited:.1} s {attempt} at {}",
-                self.url
-            )))
+            let mut reason = format!("no answer within {waited:.1} s {attempt} at {}", self.url);
+            if let Some(last) = waiting.last() {
+                reason.push_str(": ");
+                reason.push_str(&last);
+            }
+            Err(Failure::no_answer(reason))
         })
     }
 }

@@ -34,6 +34,7 @@ mod island;
 mod lifecycle;
 mod listing;
 mod mounted;
+mod oci;
 mod parameters;
 mod pjdfstest;
 mod posix;

@@ -1,7 +1,9 @@
 //! What every target must do, whatever it is made of: the one test body that all drivers pass.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use atlasfs::artifact::{ArtifactId, Format, Item, PlanName, RepoName, Stamp};
@@ -208,6 +210,94 @@ pub async fn a_listing_is_whole_beyond_a_thousand_keys(subject: &Subject) {
     let app = RepoName::parse("app").unwrap();
     let listing = subject.target.list(&app, soon()).await.unwrap();
     assert_eq!(listing.items.len(), 1105);
+}
+
+/// More names than a store gives at once: Azure gives 5,000.
+pub const MANY: usize = 10_105;
+
+/// Makes [`MANY`] keys, the first so many of them in the repository `app`, the others in `other`.
+pub fn many_keys(here: usize) -> Vec<String> {
+    let repo = |n| if n < here { "app" } else { "other" };
+    let key = |n| format!("{}/plans/{n:05}", repo(n));
+    (0..MANY).map(key).collect()
+}
+
+/// A listing is whole where there are more than ten thousand keys.
+pub async fn a_listing_is_whole_beyond_ten_thousand_keys(subject: &Subject, here: usize) {
+    let app = RepoName::parse("app").unwrap();
+    let end = Instant::now() + Duration::from_secs(300);
+    let listing = subject.target.list(&app, end).await.unwrap();
+    let listed: Vec<String> = listing.items.keys().map(|i| format!("app/{i}")).collect();
+    assert_eq!(listed, many_keys(here)[..here]);
+    assert!(listing.hidden.is_empty(), "{:?}", listing.hidden);
+    let (repos, _) = subject.target.repos(end).await.unwrap();
+    let other = RepoName::parse("other").unwrap();
+    assert_eq!(repos, [app, other][..if here < MANY { 2 } else { 1 }]);
+}
+
+/// Polls an operation so many times, and drops it if it is not over by then.
+async fn given_up<T>(after: usize, operation: impl Future<Output = T>) -> Option<T> {
+    let mut operation = std::pin::pin!(operation);
+    let mut polls = 0;
+    std::future::poll_fn(|context| {
+        if polls == after {
+            return Poll::Ready(None);
+        }
+        polls += 1;
+        operation.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// Whatever is dropped in its middle, wherever that is, leaves the store whole and the driver
+/// fit for use.
+pub async fn what_is_dropped_in_its_middle_leaves_the_store_whole(subject: &Subject) {
+    let content = |n: usize| vec![b'a' + (n % 20) as u8; 20_000];
+    let put = async |key: &str, n: usize| {
+        let content = content(n);
+        let put = subject.put_if(key, &content, 10 + n as u64, &Condition::None);
+        match put.await {
+            // moto answers one of two writers at once with a 500.
+            Err(failure) if failure.kind != Kind::Busy => panic!("{failure}"),
+            done => done.is_ok(),
+        }
+    };
+    let (schema, plan) = (id("app/schema"), id("app/plans/p"));
+    let target = &subject.target;
+    assert!(put("app/schema", 0).await && put("app/plans/p", 0).await);
+    for polls in 0..16 {
+        given_up(polls, target.get(&schema, LIMIT, soon())).await;
+        given_up(polls, target.head(&schema, soon())).await;
+        given_up(polls, target.list(&schema.repo, soon())).await;
+        given_up(polls, target.repos(soon())).await;
+        given_up(polls, target.probe(soon())).await;
+        given_up(polls, put("app/schema", polls)).await;
+        given_up(polls, target.delete(&plan, soon())).await;
+        // The driver goes on at once; `get` compares the bytes with their stamp.
+        match target.get(&schema, LIMIT, soon()).await {
+            Ok(got) => assert!((0..16).any(|n| got.bytes == content(n)), "{polls}"),
+            Err(failure) => assert!(
+                !subject.atomic && matches!(failure.kind, Kind::Corrupt | Kind::Busy),
+                "{polls}: {failure}"
+            ),
+        }
+        match target.get(&plan, LIMIT, soon()).await {
+            Ok(got) => assert!((0..16).any(|n| got.bytes == content(n)), "{polls}"),
+            Err(failure) if failure.kind == Kind::NotFound => {}
+            Err(failure) => assert!(!subject.atomic, "{polls}: {failure}"),
+        }
+        put("app/plans/p", polls).await;
+    }
+    // A request under way may still arrive.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(put("app/schema", 19).await && put("app/plans/p", 19).await);
+    for key in ["app/schema", "app/plans/p"] {
+        assert_eq!(subject.get(key).await.unwrap(), content(19), "{key}");
+    }
+    let listing = target.list(&schema.repo, soon()).await.unwrap();
+    let items: Vec<String> = listing.items.keys().map(Item::to_string).collect();
+    assert_eq!(items, ["schema", "plans/p"]);
+    assert!(listing.hidden.is_empty(), "{:?}", listing.hidden);
 }
 
 /// Content that somebody put there by hand is served, with a stamp of the store's time.

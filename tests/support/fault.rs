@@ -30,6 +30,9 @@ pub enum Fault {
     Crawl(usize, Duration),
     /// The store isn't asked; this status comes back, with an S3 error document if there is a code.
     Status(u16, Option<&'static str>),
+    /// The store isn't asked; this status comes back, with the wish to be asked again in half a
+    /// minute.
+    Wait(u16),
     /// The store isn't asked; this status and body come back.
     Body(u16, &'static str),
     /// The store isn't asked; the client is sent elsewhere.
@@ -124,6 +127,14 @@ pub(super) fn answer(
                 format!("<Error><Code>{code}</Code><Message>told to fail</Message></Error>")
             });
             send(client, request, status, &document.unwrap_or_default())
+        }
+        Fault::Wait(status) => {
+            let response = Response {
+                status,
+                head: format!("HTTP/1.1 {status} Told\r\nRetry-After: 30"),
+                body: Vec::new(),
+            };
+            (&*client).write_all(&assemble(&response, request, true))
         }
         Fault::Redirect(location) => {
             let response = Response {

@@ -1,5 +1,6 @@
 //! What docker-registry is asked around the driver, and its configuration.
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,20 +21,54 @@ const HASH: &str = "$2b$04$FYUK8zTFDgRW0CH5LFtwm.WnnN3H5CyEWjM1ocUtn3b3EYN21ayBS
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Writes its configuration; its data is below the same folder.
-pub fn configure(addr: SocketAddr, data: &Path) -> io::Result<PathBuf> {
+/// Writes its configuration; its data is below the same folder. `more` is nothing, `open` for a
+/// registry that lets everybody in, or the files of a certificate and its key.
+pub fn configure(addr: SocketAddr, data: &Path, more: &[&OsStr]) -> io::Result<PathBuf> {
     let users = data.join("users");
     std::fs::write(&users, format!("{USER}:{HASH}\n"))?;
+    let auth = format!(
+        "auth:\n  htpasswd:\n    realm: tests\n    path: {}\n",
+        users.display()
+    );
+    let (auth, tls) = match more {
+        [certificate, key] => (
+            auth,
+            format!(
+                "  tls:\n    certificate: {}\n    key: {}\n",
+                certificate.display(),
+                key.display()
+            ),
+        ),
+        [_] => (String::new(), String::new()),
+        _ => (auth, String::new()),
+    };
     let config = data.join("config.yml");
     let text = format!(
         "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
-         delete:\n    enabled: true\nhttp:\n  addr: {addr}\nauth:\n  htpasswd:\n    realm: \
-         tests\n    path: {}\n",
-        data.join("blobs").display(),
-        users.display()
+         delete:\n    enabled: true\nhttp:\n  addr: {addr}\n{tls}{auth}",
+        blobs(data).display(),
     );
     std::fs::write(&config, text)?;
     Ok(config)
+}
+
+fn blobs(data: &Path) -> PathBuf {
+    data.join("blobs")
+}
+
+/// Puts artifacts of one content there, straight into its data: one by a request, and of the others
+/// the files that it makes for a tag.
+pub fn put_many(server: SocketAddr, data: &Path, repo: &str, keys: &[String]) {
+    let (first, others) = keys.split_first().expect("a key");
+    put(server, repo, first, b"x").expect("an artifact");
+    let manifest = manifest(server, repo, first).expect("a manifest");
+    let tags = "docker/registry/v2/repositories";
+    let tags = blobs(data).join(tags).join(repo).join("_manifests/tags");
+    for key in others {
+        let current = tags.join(tag(key).expect("a tag")).join("current");
+        std::fs::create_dir_all(&current).expect("a folder");
+        std::fs::write(current.join("link"), digest(&manifest.body)).expect("a link");
+    }
 }
 
 /// Puts an artifact there by hand. Uploads of one blob at once get in each other's way there.

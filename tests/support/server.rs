@@ -33,6 +33,38 @@ const SIGNED: [(&str, &str); 1] = [(
      SignedHeaders=host, Signature=0",
 )];
 
+/// moto with the bucket `many`, which holds something when it starts: a port and a file of keys.
+const FILLED_MOTO: &str = "
+import sys
+from moto.s3.models import s3_backends
+from moto.server import main
+port, keys = sys.argv[1:]
+backend = s3_backends['123456789012']['aws']
+backend.create_bucket('many', 'us-east-1')
+for key in open(keys).read().splitlines():
+    backend.put_object('many', key, b'x')
+main(['-H', '127.0.0.1', '-p', port])
+";
+
+/// azurite, to which all of a file of keys come with the first blob that is written.
+const FILLED_AZURITE: &str = "
+const store = require(
+    process.env.AZURITE + '/dist/src/blob/persistence/LokiBlobMetadataStore'
+).default.prototype;
+const create = store.createBlob;
+store.createBlob = async function (context, blob, ...more) {
+    const created = await create.call(this, context, blob, ...more);
+    const blobs = this.db.getCollection(this.BLOBS_COLLECTION);
+    const first = blobs.findOne({ name: blob.name });
+    for (const name of require('fs').readFileSync(process.env.KEYS, 'utf8').split('\\n')) {
+        if (name !== blob.name) {
+            blobs.insert({ ...first, $loki: undefined, meta: undefined, name });
+        }
+    }
+    return created;
+};
+";
+
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -111,6 +143,53 @@ impl Server {
             key.as_os_str(),
         ];
         Self::start_with(Kind::Azurite, &more)
+    }
+
+    /// Returns a server with a bucket that holds many objects of one byte, put there by the shortest
+    /// way; and the bucket's name.
+    pub fn with_many(kind: Kind, keys: &[String]) -> (Arc<Self>, String) {
+        let lines = keys.join("\n");
+        let (server, bucket) = match kind {
+            Kind::Moto => {
+                let more = [OsStr::new(&lines)];
+                (Arc::new(Self::start_with(kind, &more)), "many".to_owned())
+            }
+            Kind::Azurite => {
+                let server = Arc::new(Self::start_with(kind, &[OsStr::new(&lines)]));
+                let bucket = server.bucket();
+                (server, bucket)
+            }
+            Kind::S3s | Kind::Registry | Kind::Gcs => {
+                let server = Self::shared(kind);
+                let bucket = server.bucket();
+                (server, bucket)
+            }
+        };
+        match kind {
+            Kind::Moto => {}
+            Kind::Registry => {
+                registry::put_many(server.addr, server.data.path(), &bucket, keys);
+            }
+            // The others come with the first.
+            Kind::Azurite => server.inject(&bucket, &keys[0], b"x").expect("an object"),
+            Kind::S3s | Kind::Gcs => {
+                for key in keys {
+                    server.inject(&bucket, key, b"x").expect("an object");
+                }
+            }
+        }
+        (server, bucket)
+    }
+
+    /// Starts docker-registry so that it lets everybody in.
+    pub fn open_registry() -> Self {
+        Self::start_with(Kind::Registry, &[OsStr::new("open")])
+    }
+
+    /// Starts docker-registry with TLS, with a certificate and key from files.
+    pub fn registry_with_tls(certificate: &Path, key: &Path) -> Self {
+        let more = [certificate.as_os_str(), key.as_os_str()];
+        Self::start_with(Kind::Registry, &more)
     }
 
     /// Returns a server that the tests running now share; it ends with the last of them.
@@ -319,6 +398,12 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
     let (program, port) = (program(kind), addr.port().to_string());
     let mut command = Command::new(&program);
     match kind {
+        Kind::Moto if !more.is_empty() => {
+            command = Command::new(tool("moto/bin/python"));
+            command
+                .args(["-c", FILLED_MOTO, &port])
+                .arg(in_file(data, "keys", more[0]))
+        }
         Kind::Moto => command.args(["-H", "127.0.0.1", "-p", &port]),
         Kind::S3s => command
             .args(["--host", "127.0.0.1", "--port", &port])
@@ -326,7 +411,7 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
             .arg(data.path().join(ROOT)),
         Kind::Gcs => panic!("the stand-in for GCS is no process"),
         Kind::Registry => {
-            let config = registry::configure(addr, data.path()).expect("a configuration");
+            let config = registry::configure(addr, data.path(), more).expect("a configuration");
             command.arg("serve").arg(config)
         }
         Kind::Azurite => command
@@ -341,13 +426,31 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
     };
     std::fs::create_dir(data.path().join(ROOT)).expect("a folder");
     let log = File::create(data.path().join("log")).expect("a log");
+    match (kind, more) {
+        (Kind::Azurite, [keys]) => {
+            let hook = in_file(data, "hook.js", OsStr::new(FILLED_AZURITE));
+            command
+                .env("NODE_OPTIONS", format!("--require {}", hook.display()))
+                .env("AZURITE", tool("azurite/node_modules/azurite"))
+                .env("KEYS", in_file(data, "keys", keys));
+        }
+        (Kind::Azurite, more) => {
+            command.args(more);
+        }
+        _ => {}
+    }
     command
-        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+fn in_file(data: &tempfile::TempDir, name: &str, content: &OsStr) -> PathBuf {
+    let path = data.path().join(name);
+    std::fs::write(&path, content.as_encoded_bytes()).expect("a file");
+    path
 }
 
 /// Finds an installed server.

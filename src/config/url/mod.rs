@@ -245,6 +245,14 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
     if repository.is_empty() {
         return Err("it names no repository: write oci://host/repository".into());
     }
+    if repository.contains(['@', ':']) {
+        // What stands there may be a token's half, and is not repeated.
+        return Err(
+            "a tag or digest has no place in it, for each artifact is a tag of its own: end it \
+             before the ':' or '@'"
+                .into(),
+        );
+    }
     // The characters of the distribution specification's repository names.
     if !repository
         .bytes()
@@ -253,6 +261,17 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
         return Err(
             "its repository has a character that is no letter, digit, '-', '.' or '_'".into(),
         );
+    }
+    if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err("its repository must have lower-case letters only: correct it".into());
+    }
+    let ends = |byte: u8| byte.is_ascii_alphanumeric();
+    let is_part = |part: &str| {
+        let bytes = part.as_bytes();
+        bytes.first().copied().is_some_and(ends) && bytes.last().copied().is_some_and(ends)
+    };
+    if !repository.split('/').all(is_part) {
+        return Err("each part of its repository must begin and end with a letter or digit".into());
     }
     let credentials = match parts.user_info {
         None => None,

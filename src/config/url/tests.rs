@@ -257,6 +257,9 @@ fn every_refusal_says_what_to_do() {
         ("oci://me:%zz@h/r", "its token is not percent-encoded"),
         ("oci://h/r é", "white space"),
         ("oci://h/r%20s", "its repository has a character"),
+        ("oci://h/Acme/R", "must have lower-case letters only"),
+        ("oci://h/r:v1", "a tag or digest has no place in it"),
+        ("oci://h/a/-r", "must begin and end with a letter or digit"),
     ] {
         let message = refusal(url);
         assert!(message.starts_with("target \""), "{message}");
@@ -278,6 +281,7 @@ fn no_refusal_shows_user_info_a_token_or_a_signature() {
         "oci://u:SECRET?x@h/r",
         "oci://u:SECRET#x@h/r",
         "oci://SECRET/x@h/r",
+        "oci://x/SECRET@h/r",
         "oci://u:p@SECRET@h/r?x=1",
         "oci://u:SECRET@h/r#f",
         "u:SECRET@h/r",

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,6 +16,8 @@ use object_store::client::{
     HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::{ClientOptions, Error as StoreError};
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
 
 use super::proxy::{Proxies, Shown};
 use super::tokens::Tokens;
@@ -35,6 +37,8 @@ const ERROR_BYTES: usize = 64 << 10;
 /// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
 /// with every byte escaped.
 const PAGE_BYTES: usize = 16 << 20;
+/// Longer than any operation lasts.
+const LONG: Duration = Duration::from_secs(60 * 60);
 /// Who it is that fails when there can be no client.
 pub(super) const CLIENT: &str = "http client";
 /// Who it is that fails when the environment names a proxy that can be none.
@@ -86,6 +90,8 @@ pub(super) struct Exchange {
     listing: bool,
     outcome: Mutex<Outcome>,
     page: Mutex<Option<Page>>,
+    /// How it was refused by one who said when to ask again, and when that is.
+    refused: Mutex<Option<(StatusCode, Instant)>>,
 }
 
 impl Exchange {
@@ -112,6 +118,19 @@ impl Exchange {
 
     fn note(&self, outcome: Outcome) {
         *lock(&self.outcome) = outcome;
+    }
+
+    /// Tells whether the store has refused and asked to be left in peace for longer.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal().is_some()
+    }
+
+    /// Returns the refusal that holds until it is time to ask again.
+    fn refusal(&self) -> Option<HttpResponse> {
+        let (status, until) = (*lock(&self.refused))?;
+        let mut response = HttpResponse::new(Bytes::new().into());
+        *response.status_mut() = status;
+        (Instant::now() < until).then_some(response)
     }
 }
 
@@ -183,6 +202,10 @@ impl HttpService for Observer {
             .authority()
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
             && (self.posts || request.method().as_str() != "POST");
+        if let Some(refusal) = exchange.refusal() {
+            // Whoever sends this would ask again at once.
+            return Ok(refusal);
+        }
         let way = Way {
             secure: request.uri().scheme_str() == Some("https"),
             peer: request.uri().authority().map(|host| host.to_string()),
@@ -281,6 +304,10 @@ impl Observer {
         seen.ahead = header("date").and_then(ahead);
         seen.is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         seen.error.region = word("x-amz-bucket-region");
+        let after = response.headers().get("retry-after").map(patience);
+        if let Some(after) = after.filter(|after| !after.is_zero()) {
+            *lock(&exchange.refused) = Some((response.status(), Instant::now() + after));
+        }
         // The reply to HEAD has no document.
         seen.error.code = word("x-ms-error-code");
         let success = response.status().is_success();
@@ -333,6 +360,15 @@ impl Observer {
 fn ahead(date: &str) -> Option<i64> {
     let sent = chrono::DateTime::parse_from_rfc2822(date).ok()?;
     Some(chrono::Utc::now().timestamp() - sent.timestamp())
+}
+
+/// Reads how long one is asked to wait: in seconds, or to a date, which no operation reaches.
+fn patience(after: &HeaderValue) -> Duration {
+    let seconds = after
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    seconds.map_or(LONG, Duration::from_secs).min(LONG)
 }
 
 /// Converts a response to object_store's type of it.

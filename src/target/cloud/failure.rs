@@ -25,6 +25,8 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Uncertain {
     pub(super) failure: Failure,
     pub(super) coded: bool,
+    /// Whether the store wants to be left in peace: nothing more is asked of it.
+    pub(super) refused: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -41,7 +43,7 @@ impl CloudDriver {
         outcome: &Outcome,
         error: &StoreError,
     ) -> Failure {
-        failure(&self.url, attempt, outcome, error)
+        failure(&self.url, attempt, outcome, error, None)
     }
 
     pub(super) fn refusal(&self, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {
@@ -49,12 +51,14 @@ impl CloudDriver {
     }
 }
 
-/// Makes the failure of an attempt at a store from what was seen of it.
+/// Makes the failure of an attempt at a store from what was seen of it. `better` is what to do,
+/// where a driver knows more of that than all have in common.
 pub(super) fn failure(
     url: &str,
     attempt: Attempt<'_>,
     outcome: &Outcome,
     error: &StoreError,
+    better: Option<String>,
 ) -> Failure {
     if let Some(lacking) = Lacking::of(error) {
         return refusal(url, lacking.kind, attempt, &lacking.why).with_fix(lacking.fix.clone());
@@ -81,7 +85,7 @@ pub(super) fn failure(
             None,
         ),
     };
-    refusal(url, kind, attempt, &answer).with_fix(fix)
+    refusal(url, kind, attempt, &answer).with_fix(better.or(fix))
 }
 
 /// Makes a failure of an attempt at a store.

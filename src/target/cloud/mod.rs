@@ -18,6 +18,11 @@ mod listing;
 mod oci;
 mod oci_auth;
 mod oci_client;
+mod oci_docker;
+mod oci_error;
+mod oci_helper;
+mod oci_known;
+mod oci_login;
 mod oci_manifest;
 mod oci_name;
 mod opening;
@@ -145,6 +150,7 @@ impl CloudDriver {
             Uncertain {
                 failure: self.failure(attempt, &outcome, &error),
                 coded: matches!(&outcome, Outcome::Reply(seen) if seen.error.is_exact()),
+                refused: exchange.is_refused(),
             }
         })
     }
@@ -169,7 +175,7 @@ impl CloudDriver {
     /// a gateway's. "Not found" may mean the bucket, "bad request" an expired token; a listing says
     /// which.
     async fn confirmed(&self, failure: Uncertain) -> Failure {
-        let Uncertain { failure, coded } = failure;
+        let Uncertain { failure, coded, .. } = failure;
         if coded || !matches!(failure.kind, Kind::NotFound | Kind::Invalid) {
             return failure;
         }
@@ -294,9 +300,12 @@ impl Driver for CloudDriver {
             Ok(result) => Ok(self
                 .dialect
                 .token(result.e_tag.as_deref(), result.version.as_deref())),
-            Err(Uncertain { failure, .. })
-                if asked == Asked::WriteIf
-                    && (failure.kind == Kind::Conflict || failure.is_outage()) =>
+            Err(Uncertain {
+                failure,
+                refused: false,
+                ..
+            }) if asked == Asked::WriteIf
+                && (failure.kind == Kind::Conflict || failure.is_outage()) =>
             {
                 self.settle(key, stamp, failure).await
             }

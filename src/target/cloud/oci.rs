@@ -7,30 +7,42 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::Error as StoreError;
 use object_store::client::HttpConnector;
+use serde_json::Value;
 use url::Url;
 
-use super::exchange::{Connector, Exchange};
-use super::failure::{Attempt, failure, refusal};
+use super::exchange::{Connector, Exchange, Outcome};
+use super::failure::{Attempt, refusal};
 use super::oci_auth::Auth;
 use super::oci_client::Client;
+use super::oci_docker::is_hub;
+use super::oci_error::failed;
+use super::oci_known::Known;
 use super::oci_manifest::{EMPTY_CONTENT, Manifest, digest, read, write};
 use super::oci_name::{key_of, tag_of};
 use super::opening::{Env, invalid, is_loopback, options, unbuilt};
 use crate::artifact::Stamp;
 use crate::target::verdict::Asked;
+use crate::target::waiting::waits_for;
 use crate::target::{Condition, Driver, Failure, Kind, Listed, OciLocation, Stored, Token};
 
-/// As many manifests are asked for at once: more than one, and fewer than a burst.
-const AT_ONCE: usize = 8;
+/// As many manifests are asked for at once. A listing has a second or two, and a registry on the
+/// internet takes 50 ms for each; twice as many would be a burst that registries turn down.
+const AT_ONCE: usize = 16;
+/// Where the hub really answers.
+const HUB: &str = "registry-1.docker.io";
+
 /// An OCI registry's repository.
 pub(in crate::target) struct OciDriver {
     client: Client,
+    /// What is known of the tags, by the digest of what lies under them.
+    known: Known,
     url: String,
 }
 
@@ -46,9 +58,7 @@ pub(in crate::target) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oc
         let OciLocation {
             host, repository, ..
         } = location;
-        if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(invalid("a repository has lower-case letters only"));
-        }
+        let host = if is_hub(host) { HUB } else { host };
         let parse = |scheme: &str| {
             let url = format!("{scheme}://{host}/v2/{repository}/");
             Url::parse(&url).map_err(|_| invalid("that is no host"))
@@ -66,6 +76,7 @@ pub(in crate::target) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oc
         let http = connector.connect(&options(&base)).map_err(unbuilt)?;
         Ok(OciDriver {
             client: Client::new(http, base, Auth::find(location, env)?),
+            known: Known::default(),
             url: location.url.clone(),
         })
     };
@@ -85,8 +96,53 @@ impl OciDriver {
         attempt: Attempt<'_>,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Failure> {
+        self.seen(attempt, operation).await.0
+    }
+
+    /// Runs an operation, and returns what was seen of it, too.
+    async fn seen<T>(
+        &self,
+        attempt: Attempt<'_>,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> (Result<T, Failure>, Arc<Exchange>) {
         let (result, exchange) = Exchange::of(false, operation).await;
-        result.map_err(|error| failure(&self.url, attempt, &exchange.outcome(), &error))
+        let outcome = exchange.outcome();
+        let result = result.map_err(|error| {
+            let hint = |outcome: &Outcome| match outcome {
+                Outcome::Reply(seen) if seen.status == 401 => Some(self.client.hint()),
+                Outcome::Reply(seen) if seen.status == 404 && attempt.asked == Asked::List => {
+                    Some("that is not said as an oci registry says it: correct the host".into())
+                }
+                Outcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
+                    Some("http is spoken to loopback addresses: does it want https?".into())
+                }
+                // What rustls says of an answer that is none of TLS.
+                Outcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
+                    "it speaks no https, and http is spoken to loopback addresses alone".into(),
+                ),
+                _ => None,
+            };
+            failed(&self.url, attempt, &outcome, &error, hint)
+        });
+        (result, exchange)
+    }
+
+    /// Asks for tags. None are there before the first push; who says "not found" in another way
+    /// than a registry does is none.
+    async fn tags<T: Default>(
+        &self,
+        attempt: Attempt<'_>,
+        ask: impl Future<Output = Result<Option<T>, StoreError>>,
+    ) -> Result<T, Failure> {
+        let (tags, exchange) = self.seen(attempt, ask).await;
+        match (tags?, exchange.outcome()) {
+            (Some(tags), _) => Ok(tags),
+            (None, Outcome::Reply(seen)) if seen.error.code.is_some() => Ok(T::default()),
+            (None, _) => {
+                let why = "404, and not as an oci registry says it: correct the host";
+                Err(refusal(&self.url, Kind::StoreMissing, attempt, why))
+            }
+        }
     }
 
     /// Reads what lies under a tag, and demands that something does.
@@ -99,16 +155,35 @@ impl OciDriver {
         };
         let manifest = read(&tagged.document)
             .map_err(|why| refusal(&self.url, Kind::Corrupt, attempt, why))?;
+        self.known.learn(tag, &tagged.digest, &manifest);
         Ok((Token(tagged.digest), manifest))
     }
 
     /// Reads what is known of a key; `None` if it is gone by now, or is no artifact.
-    async fn known(&self, tag: String, key: String) -> Result<Option<Listed>, StoreError> {
+    async fn look_up(&self, tag: String, key: String) -> Result<Option<Listed>, StoreError> {
+        if let Some((digest, manifest)) = self.known.of(&tag)
+            && self.client.digest_of(&tag).await?.as_ref() == Some(&digest)
+        {
+            return Ok(Some(listed(key, Token(digest), &manifest)));
+        }
         let Some(tagged) = self.client.tagged(&tag).await? else {
             return Ok(None);
         };
-        let manifest = read(&tagged.document).ok();
-        Ok(manifest.map(|manifest| listed(key, Token(tagged.digest), &manifest)))
+        let Ok(manifest) = read(&tagged.document) else {
+            return Ok(None);
+        };
+        self.known.learn(tag, &tagged.digest, &manifest);
+        Ok(Some(listed(key, Token(tagged.digest), &manifest)))
+    }
+
+    /// Finds out what became of a push that failed: it may have been carried out though the reply
+    /// was lost.
+    async fn settle(&self, tag: &str, token: Token, failed: Failure) -> Result<Token, Failure> {
+        let (there, _) = Exchange::of(false, self.client.tagged(tag)).await;
+        match there {
+            Ok(Some(tagged)) if tagged.digest == token.0 => Ok(token),
+            _ => Err(failed),
+        }
     }
 }
 
@@ -162,11 +237,8 @@ impl Driver for OciDriver {
         stamp: &Stamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
-        let asked = match condition {
-            Condition::None => Asked::Write,
-            Condition::Absent | Condition::Unchanged(_) => Asked::WriteIf,
-        };
-        let attempt = Attempt::new("write", key, asked);
+        // The requests themselves have no conditions.
+        let attempt = Attempt::new("write", key, Asked::Write);
         let tag = self.tag(attempt)?;
         let there = async || {
             let tagged = self.run(attempt, self.client.tagged(&tag)).await?;
@@ -190,8 +262,15 @@ impl Driver for OciDriver {
             self.client.upload_common(&common).await?;
             self.client.tag(&tag, manifest).await
         };
-        self.run(attempt, push).await?;
-        if asked == Asked::WriteIf && there().await?.as_ref() != Some(&token) {
+        let (pushed, exchange) = self.seen(attempt, push).await;
+        let token = match pushed {
+            Ok(()) => token,
+            Err(failed) if failed.is_outage() && !exchange.is_refused() => {
+                self.settle(&tag, token, failed).await?
+            }
+            Err(failed) => return Err(failed),
+        };
+        if *condition != Condition::None && there().await?.as_ref() != Some(&token) {
             return conflict();
         }
         Ok(Some(token))
@@ -200,18 +279,21 @@ impl Driver for OciDriver {
     async fn delete(&self, key: &str) -> Result<(), Failure> {
         let attempt = Attempt::new("delete", key, Asked::Delete);
         let tag = self.tag(attempt)?;
-        let delete = async {
-            let Some(tagged) = self.client.tagged(&tag).await? else {
-                return Ok(());
-            };
-            self.client.remove(&tagged.digest).await
+        let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
+            // Of a registry, or of a portal.
+            return self.probe().await;
         };
-        self.run(attempt, delete).await
+        if serde_json::from_slice::<Value>(&tagged.document).is_err() {
+            // A portal says yes to everything, to a deletion too.
+            let why = "the answer is not a registry's";
+            return Err(refusal(&self.url, Kind::Unreachable, attempt, why));
+        }
+        self.run(attempt, self.client.remove(&tagged.digest)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
         let attempt = Attempt::new("list", prefix, Asked::List);
-        let tags = self.run(attempt, self.client.tags(true)).await?;
+        let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
         let below = |key: &str| {
             let rest = key.strip_prefix(prefix);
             rest.is_some_and(|rest| rest.starts_with('/'))
@@ -219,26 +301,32 @@ impl Driver for OciDriver {
         let mut wanted = Vec::new();
         for tag in tags {
             match key_of(&tag).filter(|key| below(key)) {
-                Some(key) => wanted.push(self.known(tag, key)),
+                Some(key) => wanted.push(self.look_up(tag, key)),
                 None => continue,
             }
         }
-        let known = futures::stream::iter(wanted).buffered(AT_ONCE).collect();
-        let known = async {
-            let known: Vec<Result<Option<Listed>, StoreError>> = known.await;
-            known.into_iter().collect::<Result<Vec<_>, _>>()
+        let all = wanted.len();
+        let look_up = async {
+            let mut found = Vec::with_capacity(all);
+            let mut replies = futures::stream::iter(wanted).buffer_unordered(AT_ONCE);
+            while let Some(reply) = replies.next().await {
+                found.push(reply?);
+                waits_for(Some(format!(
+                    "{} of {all} artifacts were looked up, which costs a request each: give \
+                     listings more time",
+                    found.len()
+                )));
+            }
+            Ok(found)
         };
-        Ok(self
-            .run(attempt, known)
-            .await?
-            .into_iter()
-            .flatten()
-            .collect())
+        let found = self.run(attempt, look_up).await;
+        waits_for(None);
+        Ok(found?.into_iter().flatten().collect())
     }
 
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
         let attempt = Attempt::new("list", "the repositories", Asked::List);
-        let tags = self.run(attempt, self.client.tags(true)).await?;
+        let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
         let keys = tags.iter().filter_map(|tag| key_of(tag));
         let firsts = keys.filter_map(|key| Some(key.split_once('/')?.0.to_owned()));
         let firsts: BTreeSet<String> = firsts.collect();
@@ -247,7 +335,7 @@ impl Driver for OciDriver {
 
     async fn probe(&self) -> Result<(), Failure> {
         let attempt = Attempt::new("list", "the store", Asked::List);
-        self.run(attempt, self.client.tags(false)).await.map(drop)
+        self.tags(attempt, self.client.try_tags()).await
     }
 
     fn honours_conditions(&self) -> Option<bool> {

@@ -1,16 +1,20 @@
 //! Who one is to an OCI registry: credentials, and the tokens that are had for them.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use object_store::Error as StoreError;
 use serde_json::Value;
 use url::Url;
 
-use super::opening::{Env, Refusal, denied, is_loopback, set};
-use crate::target::OciLocation;
+use super::oci_docker::{Credentials, DockerFile, Kept};
+use super::oci_error::told;
+use super::oci_helper::Helper;
+use super::opening::{Env, Refusal, denied, is_loopback};
+use crate::target::waiting::waits_for;
+use crate::target::{Kind, OciLocation};
 
 /// How long a token is good that doesn't say how long: by the specification, 60 s.
 const LIFE: Duration = Duration::from_secs(60);
@@ -19,10 +23,34 @@ const SPARE: Duration = Duration::from_secs(10);
 
 /// What opens a registry. Never shown.
 pub(super) struct Auth {
-    /// `user:password` in base64; `None` for anonymous.
-    basic: Option<String>,
+    host: String,
+    given: Given,
+    /// The helper that was asked last.
+    helper: Mutex<Option<Arc<Helper>>>,
+    /// Where the credentials came from that were shown last.
+    origin: Mutex<Origin>,
     /// The header that worked last, and until when.
     header: Mutex<Option<(Arc<str>, Instant)>>,
+    /// Held by the one who logs in; the others use what it gets.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+/// Where credentials are looked for.
+enum Given {
+    /// In the URL.
+    Url(Credentials),
+    /// Where Docker keeps them.
+    Docker(DockerFile),
+    /// Nowhere.
+    Nothing,
+}
+
+/// Where credentials came from.
+enum Origin {
+    Nowhere,
+    Url,
+    File,
+    Helper(String),
 }
 
 /// What a registry demands.
@@ -35,21 +63,102 @@ pub(super) enum Challenge {
 }
 
 impl Auth {
-    /// Finds the credentials: the URL's, Docker's file's, or none.
+    /// Finds where the credentials are: the URL's, Docker's, or none.
     pub(super) fn find(location: &OciLocation, env: Env<'_>) -> Result<Self, Refusal> {
-        let basic = match &location.credentials {
-            Some((user, password)) => Some(STANDARD.encode(format!("{user}:{password}"))),
-            None => from_docker(&location.host, env)?,
+        let (given, origin) = match (&location.credentials, DockerFile::find(env)) {
+            (Some((user, password)), _) => {
+                let pair = STANDARD.encode(format!("{user}:{password}"));
+                (Given::Url(Credentials::Basic(pair)), Origin::Url)
+            }
+            (None, Some(file)) => {
+                // What is wrong with it is told at once, and not with the first demand.
+                let origin = match file.read(&location.host).map_err(denied)? {
+                    Kept::Here(Credentials::None) => Origin::Nowhere,
+                    Kept::Here(_) | Kept::Helper(..) => Origin::File,
+                };
+                (Given::Docker(file), origin)
+            }
+            (None, None) => (Given::Nothing, Origin::Nowhere),
         };
         Ok(Self {
-            basic,
+            host: location.host.clone(),
+            given,
+            helper: Mutex::default(),
+            origin: Mutex::new(origin),
             header: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Returns the credentials as they are now: `docker login` may have been run since.
+    pub(super) async fn credentials(&self) -> Result<Credentials, StoreError> {
+        let (credentials, origin) = match &self.given {
+            Given::Nothing => (Credentials::None, Origin::Nowhere),
+            Given::Url(credentials) => (credentials.clone(), Origin::Url),
+            Given::Docker(file) => self.docker_has(file.clone()).await?,
+        };
+        let origin = match credentials {
+            Credentials::None => Origin::Nowhere,
+            Credentials::Basic(_) | Credentials::Identity(_) => origin,
+        };
+        *lock(&self.origin) = origin;
+        Ok(credentials)
+    }
+
+    async fn docker_has(&self, file: DockerFile) -> Result<(Credentials, Origin), StoreError> {
+        let host = self.host.clone();
+        // A home may lie on a disk that hangs.
+        let read = tokio::task::spawn_blocking(move || file.read(&host)).await;
+        let kept = read.unwrap_or_else(|_| Err("docker's file was not read to its end".into()));
+        match kept.map_err(|why| told(Kind::Unreachable, why))? {
+            Kept::Here(credentials) => Ok((credentials, Origin::File)),
+            Kept::Helper(helper, here) => {
+                let helper = helper.map_err(|why| told(Kind::Denied, why))?;
+                let helper = self.same_or(helper);
+                let name = helper.name();
+                waits_for(Some(format!("{name} has not answered")));
+                let answer = helper.ask().await;
+                waits_for(None);
+                match answer {
+                    // The store has not spoken.
+                    Err(why) => Err(told(Kind::Unreachable, &*why)),
+                    Ok(had) if *had == Credentials::None => Ok((here, Origin::File)),
+                    Ok(had) => Ok(((*had).clone(), Origin::Helper(name.into()))),
+                }
+            }
+        }
+    }
+
+    /// Returns the helper that was asked last, if it is this one: it may still be about to answer.
+    fn same_or(&self, helper: Helper) -> Arc<Helper> {
+        let mut last = lock(&self.helper);
+        match &*last {
+            Some(known) if known.name() == helper.name() => Arc::clone(known),
+            _ => Arc::clone(last.insert(Arc::new(helper))),
+        }
+    }
+
+    /// Says what to do when one is not let in.
+    pub(super) fn hint(&self) -> String {
+        let host = &self.host;
+        match &*lock(&self.origin) {
+            Origin::Nowhere => format!(
+                "{host} wants credentials and none are known: run docker login {host}, or put \
+                 user:token@ into the url by a variable"
+            ),
+            Origin::Url => "the user or token in its url is wrong or over".into(),
+            Origin::File => format!(
+                "what docker keeps of {host} is wrong or over: run docker login {host} again"
+            ),
+            Origin::Helper(name) => {
+                format!("what {name} gives for {host} is wrong or over: run docker login {host}")
+            }
+        }
     }
 
     /// Returns the header to begin with: the one that worked, while it lasts.
     pub(super) fn header(&self) -> Option<Arc<str>> {
-        let kept = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.header);
         let fresh = kept.as_ref().filter(|(_, until)| Instant::now() < *until);
         fresh.map(|(header, _)| Arc::clone(header))
     }
@@ -57,21 +166,18 @@ impl Auth {
     fn keep(&self, header: String, life: Duration) -> Arc<str> {
         let header: Arc<str> = header.into();
         let until = Instant::now() + life.saturating_sub(SPARE);
-        let mut kept = self.header.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some((Arc::clone(&header), until));
+        *lock(&self.header) = Some((Arc::clone(&header), until));
         header
     }
 
-    /// Returns the header of user and password.
-    pub(super) fn basic(&self) -> Option<String> {
-        self.basic.as_ref().map(|basic| format!("Basic {basic}"))
-    }
-
-    /// Answers a demand for user and password.
-    pub(super) fn answer_basic(&self) -> Option<Arc<str>> {
+    /// Answers a demand for user and password; `None` if there are none.
+    pub(super) fn answer_basic(&self, credentials: &Credentials) -> Option<Arc<str>> {
         // Until it is refused.
         const LONG: Duration = Duration::from_secs(24 * 60 * 60);
-        self.basic().map(|header| self.keep(header, LONG))
+        match credentials {
+            Credentials::Basic(pair) => Some(self.keep(format!("Basic {pair}"), LONG)),
+            Credentials::None | Credentials::Identity(_) => None,
+        }
     }
 
     /// Takes the token out of a token service's answer.
@@ -132,49 +238,8 @@ fn parameters(mut rest: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Reads what `docker login` has kept of a host.
-fn from_docker(host: &str, env: Env<'_>) -> Result<Option<String>, Refusal> {
-    let folder = set(env, "DOCKER_CONFIG");
-    let home = set(env, "HOME").map(|home| home + "/.docker");
-    let Some(folder) = folder.or(home) else {
-        return Ok(None);
-    };
-    let path = Path::new(&folder).join("config.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let shown = path.display();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| denied(format!("docker's {shown} can't be read: {error}")))?;
-    let json: Value =
-        serde_json::from_str(&text).map_err(|_| denied(format!("docker's {shown} is not json")))?;
-    let entry = json.get("auths").and_then(|auths| {
-        let names = [
-            host.to_owned(),
-            format!("https://{host}"),
-            format!("https://{host}/v2/"),
-        ];
-        names.iter().find_map(|name| auths.get(name))
-    });
-    if let Some(basic) = entry.and_then(|e| e.get("auth")).and_then(Value::as_str) {
-        let pair = STANDARD.decode(basic).ok();
-        return match pair.is_some_and(|pair| pair.contains(&b':')) {
-            true => Ok(Some(basic.into())),
-            false => Err(denied(format!(
-                "docker's {shown} has no user:password for {host}"
-            ))),
-        };
-    }
-    let helped = json
-        .get("credHelpers")
-        .and_then(|helpers| helpers.get(host));
-    if helped.is_some() || (entry.is_some() && json.get("credsStore").is_some()) {
-        return Err(denied(format!(
-            "docker's {shown} keeps the credentials for {host} in a helper, and helpers are not \
-             asked: put user:token@ into the url by a variable"
-        )));
-    }
-    Ok(None)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -210,43 +275,5 @@ mod tests {
             &url("http://127.0.0.1:2/"),
         );
         assert_eq!(local, Some(Challenge::Bearer(url("http://127.0.0.1:1/t"))));
-    }
-
-    #[test]
-    fn dockers_file_is_read_and_never_quoted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_str().unwrap().to_owned();
-        let env = |name: &str| (name == "DOCKER_CONFIG").then(|| path.clone());
-        let location = OciLocation {
-            host: "ghcr.io".into(),
-            ..OciLocation::default()
-        };
-        let find = |text: &str| {
-            std::fs::write(folder.path().join("config.json"), text).unwrap();
-            Auth::find(&location, &env)
-                .map(|auth| auth.basic())
-                .map_err(|(_, why)| why)
-        };
-        let known = r#"{"auths": {"ghcr.io": {"auth": "bWU6czNjcmV0"}}}"#;
-        assert_eq!(find(known), Ok(Some("Basic bWU6czNjcmV0".into())));
-        assert_eq!(
-            find(r#"{"auths": {"docker.io": {"auth": "bWU6czNjcmV0"}}}"#),
-            Ok(None)
-        );
-        for (text, expected) in [
-            ("s3cret", "is not json"),
-            (
-                r#"{"auths": {"ghcr.io": {"auth": "s3cret"}}}"#,
-                "no user:password",
-            ),
-            (r#"{"credHelpers": {"ghcr.io": "s3cret"}}"#, "in a helper"),
-            (
-                r#"{"auths": {"ghcr.io": {}}, "credsStore": "s3cret"}"#,
-                "in a helper",
-            ),
-        ] {
-            let why = find(text).unwrap_err();
-            assert!(why.contains(expected) && !why.contains("s3cret"), "{why}");
-        }
     }
 }

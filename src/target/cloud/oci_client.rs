@@ -1,6 +1,6 @@
 //! What is asked of an OCI registry, by the distribution specification.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,17 +10,22 @@ use object_store::client::{HttpClient, HttpRequest, HttpResponse};
 use serde_json::Value;
 use url::Url;
 
-use super::oci_auth::{Auth, Challenge};
+use super::oci_auth::Auth;
+use super::oci_error::{error, header, succeeded, told};
 use super::oci_manifest::{MANIFEST, digest};
+use crate::target::Kind;
 
 /// As many tags are asked for at once; a registry may give fewer.
 const PAGE: &str = "1000";
 /// A longer manifest is none of an artifact's.
-const MANIFEST_BYTES: u64 = 1 << 20;
+pub(super) const MANIFEST_BYTES: u64 = 1 << 20;
 /// A longer page of tags is none.
 const TAGS_BYTES: u64 = 16 << 20;
 /// Registries send readers on to where the blobs are; more often than this is a circle.
 const REDIRECTS: usize = 3;
+
+/// The header that says what a manifest's digest is.
+const DIGEST: &str = "docker-content-digest";
 
 /// As long as object_store waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -37,8 +42,8 @@ const UPLOAD_PAUSES: [Duration; 4] = [
 pub(super) struct Client {
     http: HttpClient,
     /// `https://host/v2/repository/`.
-    base: Url,
-    auth: Auth,
+    pub(super) base: Url,
+    pub(super) auth: Auth,
     /// Held while a blob is uploaded that every artifact has.
     common: tokio::sync::Mutex<()>,
 }
@@ -49,15 +54,10 @@ pub(super) struct Tagged {
     pub(super) document: Bytes,
 }
 
-fn error(why: &str) -> StoreError {
-    StoreError::Generic {
-        store: "oci",
-        source: why.into(),
-    }
-}
-
-fn header<'r>(response: &'r HttpResponse, name: &str) -> Option<&'r str> {
-    response.headers().get(name)?.to_str().ok()
+/// A page of tags.
+struct Tags {
+    found: Vec<String>,
+    next: Option<Url>,
 }
 
 impl Client {
@@ -75,7 +75,7 @@ impl Client {
         self.base.join(path).map_err(|_| error("no such url"))
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: &str,
         url: &Url,
@@ -97,6 +97,11 @@ impl Client {
         })
     }
 
+    /// Tells whether a URL is the registry's own, and not of one that it has sent us to.
+    fn is_own(&self, url: &Url) -> bool {
+        url.authority() == self.base.authority() && url.scheme() == self.base.scheme()
+    }
+
     /// Sends a request as who one is: once more after a bad moment, and once more with a token.
     async fn ask(
         &self,
@@ -107,55 +112,49 @@ impl Client {
     ) -> Result<HttpResponse, StoreError> {
         // What is uploaded in a session can be uploaded once.
         let mut again = method != "PUT" || !url.path().contains("/blobs/uploads/");
-        let (mut challenged, mut bad) = (false, false);
+        let own = self.is_own(url);
+        // What somebody else has logged in with may not open this: then it is our turn.
+        let mut logins = if own { 2 } else { 0 };
         let mut authorization = self.auth.header();
         loop {
             let mut all = headers.to_vec();
             // The registry's, and nobody else's.
-            if let Some(authorization) = authorization.as_deref()
-                && url.authority() == self.base.authority()
-                && url.scheme() == self.base.scheme()
-            {
+            if let Some(authorization) = authorization.as_deref().filter(|_| own) {
                 all.push(("authorization", authorization));
             }
-            match self.send(method, url, &all, body.clone()).await {
+            let bad = match self.send(method, url, &all, body.clone()).await {
                 Ok(response) => match response.status().as_u16() {
-                    401 if !challenged => {
-                        challenged = true;
-                        match self.log_in(&response).await? {
-                            Some(header) => authorization = Some(header),
+                    401 if logins > 0 => {
+                        match self.log_in(&response, authorization.as_deref()).await? {
+                            Some((header, new)) => {
+                                authorization = Some(header);
+                                logins = if new { 0 } else { logins - 1 };
+                                false
+                            }
                             None => return Ok(response),
                         }
                     }
-                    429 | 500..=599 if again => (again, bad) = (false, true),
+                    429 | 500..=599 if again => true,
                     _ => return Ok(response),
                 },
-                Err(_) if again => (again, bad) = (false, true),
+                Err(_) if again => true,
                 Err(error) => return Err(error),
-            }
-            if std::mem::take(&mut bad) {
+            };
+            if bad {
+                again = false;
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    /// Answers a registry's demand; `None` if there is nothing to answer it with.
-    async fn log_in(&self, response: &HttpResponse) -> Result<Option<Arc<str>>, StoreError> {
-        let challenge = header(response, "www-authenticate");
-        match challenge.and_then(|text| Challenge::read(text, &self.base)) {
-            None => Ok(None),
-            Some(Challenge::Basic) => Ok(self.auth.answer_basic()),
-            Some(Challenge::Bearer(realm)) => {
-                let basic = self.auth.basic();
-                let headers: Vec<_> = basic.iter().map(|b| ("authorization", &**b)).collect();
-                let response = self.send("GET", &realm, &headers, Bytes::new()).await?;
-                let document = body(succeeded(response)?, MANIFEST_BYTES).await?;
-                let header = self.auth.answer_bearer(&document);
-                header
-                    .map(Some)
-                    .ok_or_else(|| error("the answer has no token"))
-            }
-        }
+    /// Tells whether http is spoken, without TLS.
+    pub(super) fn speaks_http(&self) -> bool {
+        self.base.scheme() == "http"
+    }
+
+    /// Says what to do when one is not let in.
+    pub(super) fn hint(&self) -> String {
+        self.auth.hint()
     }
 
     /// Reads what lies under a tag; `None` if nothing does.
@@ -166,23 +165,52 @@ impl Client {
         if response.status().as_u16() == 404 {
             return Ok(None);
         }
-        let document = body(succeeded(response)?, MANIFEST_BYTES).await?;
-        Ok(Some(Tagged {
-            digest: digest(&document),
-            document,
-        }))
+        let response = succeeded(response)?;
+        let said = header(&response, DIGEST).map(str::to_owned);
+        let document = body(response, MANIFEST_BYTES).await?;
+        let digest = digest(&document);
+        match said {
+            Some(said) if said.starts_with("sha256:") && said != digest => {
+                let why = "its manifest is not the one that the registry says it is";
+                Err(told(Kind::Corrupt, why))
+            }
+            _ => Ok(Some(Tagged { digest, document })),
+        }
+    }
+
+    /// Asks for the digest of what lies under a tag; `None` if nothing does or the registry doesn't
+    /// say. Hubs that count how often one pulls don't count this.
+    pub(super) async fn digest_of(&self, tag: &str) -> Result<Option<String>, StoreError> {
+        let url = self.at(&format!("manifests/{tag}"))?;
+        let response = self.ask("HEAD", &url, &[("accept", MANIFEST)], Bytes::new());
+        let response = response.await?;
+        if response.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        let response = succeeded(response)?;
+        Ok(header(&response, DIGEST).map(str::to_owned))
     }
 
     /// Uploads a blob, unless it is there.
     pub(super) async fn upload(&self, content: &Bytes) -> Result<(), StoreError> {
+        let mut lost = false;
         for pause in UPLOAD_PAUSES {
-            let uploaded = self.upload_once(content).await?;
-            if uploaded.status().as_u16() != 400 {
-                return succeeded(uploaded).map(drop);
+            match self.upload_once(content).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(done)) if done.status().as_u16() != 400 => {
+                    return succeeded(done).map(drop);
+                }
+                Ok(Some(_)) => {}
+                // Only the reply may be lost: then it is there.
+                Err(_) if !lost => lost = true,
+                Err(error) => return Err(error),
             }
             tokio::time::sleep(pause).await;
         }
-        succeeded(self.upload_once(content).await?).map(drop)
+        match self.upload_once(content).await? {
+            None => Ok(()),
+            Some(done) => succeeded(done).map(drop),
+        }
     }
 
     /// Uploads a blob that every artifact has, one after the other.
@@ -191,20 +219,29 @@ impl Client {
         self.upload(content).await
     }
 
-    async fn upload_once(&self, content: &Bytes) -> Result<HttpResponse, StoreError> {
+    /// Uploads a blob and returns the reply; `None` if it is there.
+    async fn upload_once(&self, content: &Bytes) -> Result<Option<HttpResponse>, StoreError> {
         let digest = digest(content);
         let there = self.at(&format!("blobs/{digest}"))?;
         let there = self.ask("HEAD", &there, &[], Bytes::new()).await?;
-        if there.status().is_success() {
-            return Ok(there);
+        match there.status().as_u16() {
+            // Readers are sent on to what is there.
+            200..=399 => return Ok(None),
+            429 | 500..=599 => return Ok(Some(there)),
+            _ => {}
         }
         let begin = self.at("blobs/uploads/")?;
-        let begun = succeeded(self.ask("POST", &begin, &[], Bytes::new()).await?)?;
+        let begun = self.ask("POST", &begin, &[], Bytes::new()).await?;
+        if !begun.status().is_success() {
+            return Ok(Some(begun));
+        }
         let place = header(&begun, "location").and_then(|place| begin.join(place).ok());
         let mut place = place.ok_or_else(|| error("no place to upload to"))?;
         place.query_pairs_mut().append_pair("digest", &digest);
         let headers = [("content-type", "application/octet-stream")];
-        self.ask("PUT", &place, &headers, content.clone()).await
+        self.ask("PUT", &place, &headers, content.clone())
+            .await
+            .map(Some)
     }
 
     /// Reads a blob, or as much of it as shows that it is longer than it should be.
@@ -212,52 +249,95 @@ impl Client {
         let mut url = self.at(&format!("blobs/{digest}"))?;
         for _ in 0..=REDIRECTS {
             let response = self.ask("GET", &url, &[], Bytes::new()).await?;
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return body(succeeded(response)?, limit).await;
+            let status = response.status().as_u16();
+            if matches!(status, 301 | 302 | 303 | 307 | 308) {
+                let next = header(&response, "location").and_then(|next| url.join(next).ok());
+                // Never from https to http.
+                let next = next.filter(|n| n.scheme() == "https" || n.scheme() == url.scheme());
+                let nowhere = "the registry sends readers on to where no content can be";
+                url = next.ok_or_else(|| told(Kind::Unreachable, nowhere))?;
+                continue;
             }
-            let next = header(&response, "location").and_then(|next| url.join(next).ok());
-            let next = next.filter(|next| next.scheme() == self.base.scheme());
-            url = next.ok_or_else(|| error("it is sent to where there is no blob"))?;
+            if !response.status().is_success() && !self.is_own(&url) {
+                // The registry has not denied anything: its own storage has.
+                let host = url.host_str().unwrap_or_default();
+                let why = format!("{status} from {host}, where the registry sends readers on to");
+                let kind = match status {
+                    404 | 410 => Kind::Corrupt,
+                    408 | 429 | 500..=599 => Kind::Busy,
+                    _ => Kind::Unreachable,
+                };
+                return Err(told(kind, why));
+            }
+            return body(succeeded(response)?, limit).await;
         }
-        Err(error("it is sent round in circles"))
+        let why = "the registry sends readers round in circles";
+        Err(told(Kind::Unreachable, why))
     }
 
-    /// Lists all tags, or tries whether that can be done.
-    pub(super) async fn tags(&self, all: bool) -> Result<Vec<String>, StoreError> {
-        let page = if all { PAGE } else { "1" };
-        let mut url = self.at(&format!("tags/list?n={page}"))?;
-        let mut tags: Vec<String> = Vec::new();
+    /// Lists all tags; `None` if the registry has no such repository, and says so as a registry
+    /// does.
+    pub(super) async fn tags(&self) -> Result<Option<Vec<String>>, StoreError> {
+        let mut url = self.at(&format!("tags/list?n={PAGE}"))?;
+        let (mut tags, mut known) = (Vec::new(), HashSet::new());
         loop {
-            let response = self.ask("GET", &url, &[], Bytes::new()).await?;
-            if response.status().as_u16() == 404 {
-                // Nothing has been pushed yet. A store says so, a portal has another page.
-                let json = header(&response, "content-type").is_some_and(|t| t.contains("json"));
-                return if json {
-                    Ok(tags)
-                } else {
-                    succeeded(response).map(|_| tags)
-                };
+            let Some(page) = self.page(&url).await? else {
+                return Ok(None);
+            };
+            let before = known.len();
+            for tag in page.found {
+                if known.insert(tag.clone()) {
+                    tags.push(tag);
+                }
             }
-            let response = succeeded(response)?;
-            let next = header(&response, "link").and_then(|link| {
-                let (place, kind) = link.trim().strip_prefix('<')?.split_once('>')?;
-                kind.contains("next").then(|| url.join(place).ok())?
-            });
-            let json: Value = serde_json::from_slice(&body(response, TAGS_BYTES).await?)
-                .map_err(|_| error("the answer is not a listing"))?;
-            let (name, found) = (json.get("name"), json.get("tags"));
-            if name.is_none() || found.is_none() {
-                return Err(error("the answer is not a listing"));
-            }
-            let found = found
-                .and_then(Value::as_array)
-                .map_or(&[][..], Vec::as_slice);
-            tags.extend(found.iter().filter_map(Value::as_str).map(String::from));
-            match next {
-                Some(next) if next != url && all => url = next,
-                _ => return Ok(tags),
+            match page.next {
+                None => return Ok(Some(tags)),
+                Some(_) if known.len() == before => {
+                    let why = "the list of tags goes round in circles";
+                    return Err(told(Kind::Unreachable, why));
+                }
+                Some(next) => url = next,
             }
         }
+    }
+
+    /// Tries whether tags can be listed; `None` as for all of them.
+    pub(super) async fn try_tags(&self) -> Result<Option<()>, StoreError> {
+        let url = self.at("tags/list?n=1")?;
+        Ok(self.page(&url).await?.map(drop))
+    }
+
+    async fn page(&self, url: &Url) -> Result<Option<Tags>, StoreError> {
+        let response = self.ask("GET", url, &[], Bytes::new()).await?;
+        if response.status().as_u16() == 404
+            && header(&response, "content-type").is_some_and(|kind| kind.contains("json"))
+        {
+            return Ok(None);
+        }
+        let response = succeeded(response)?;
+        let next = header(&response, "link").and_then(|link| {
+            let (place, kind) = link.trim().strip_prefix('<')?.split_once('>')?;
+            // Where it goes on is the registry's to say, and never at which host.
+            let mut next = url.clone();
+            next.set_query(url.join(place).ok()?.query());
+            kind.contains("next").then_some(next)
+        });
+        let no_listing = || {
+            let why = "what answers there is no oci registry: correct the host";
+            told(Kind::Unreachable, why)
+        };
+        let document = body(response, TAGS_BYTES).await?;
+        let json: Value = serde_json::from_slice(&document).map_err(|_| no_listing())?;
+        let (Some(_), Some(found)) = (json.get("name"), json.get("tags")) else {
+            return Err(no_listing());
+        };
+        // `null` where there are none.
+        let found = found.as_array().map_or(&[][..], Vec::as_slice);
+        let found = found.iter().filter_map(Value::as_str).map(String::from);
+        Ok(Some(Tags {
+            found: found.collect(),
+            next,
+        }))
     }
 
     /// Puts a manifest under a tag.
@@ -266,7 +346,7 @@ impl Client {
         let headers = [("content-type", MANIFEST)];
         let body = Bytes::from(manifest);
         let put = succeeded(self.ask("PUT", &url, &headers, body).await?)?;
-        match header(&put, "location").or(header(&put, "docker-content-digest")) {
+        match header(&put, "location").or(header(&put, DIGEST)) {
             Some(_) => Ok(()),
             // A portal or proxy that answers 200 to everything.
             None => Err(error("the answer is not a registry's")),
@@ -279,20 +359,14 @@ impl Client {
         let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
         match deleted.status().as_u16() {
             404 => Ok(()),
+            405 => Err(told(Kind::Denied, "405: this registry lets nobody delete")),
             _ => succeeded(deleted).map(drop),
         }
     }
 }
 
-fn succeeded(response: HttpResponse) -> Result<HttpResponse, StoreError> {
-    match response.status().is_success() {
-        true => Ok(response),
-        false => Err(error("refused")),
-    }
-}
-
 /// Reads a body of at most so many bytes; one more says that there are more.
-async fn body(response: HttpResponse, limit: u64) -> Result<Bytes, StoreError> {
+pub(super) async fn body(response: HttpResponse, limit: u64) -> Result<Bytes, StoreError> {
     let mut stream = response.into_body().bytes_stream();
     let mut read = Vec::new();
     while let Some(chunk) = stream.next().await {

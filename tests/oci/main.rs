@@ -1,4 +1,5 @@
-//! What only the OCI driver can meet: tokens, artifacts that other tools read, and deletion.
+//! What only the OCI driver can meet: demands for credentials, readers sent on, pages of tags,
+//! artifacts that other tools read, and deletion.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,9 +8,14 @@
     reason = "a test that fails panics"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::sync::{Arc, Mutex};
+mod answers;
+mod listing;
+mod login;
+mod stand_in;
+mod tools;
 
 use atlasfs::target::{Kind, Location};
 use serde_json::Value;
@@ -17,7 +23,6 @@ use support::behind::{all_are, every_operation, location_on, open_at, put, targe
 use support::contract::{LIMIT, id, soon};
 use support::proxy::{Fault, Proxy};
 use support::registry;
-use support::serve::{Answering, Reply};
 use support::server::{Kind as Store, Server};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,48 +95,4 @@ async fn wrong_credentials_are_denied_and_a_registry_that_is_out_is_out() {
         }
         all_are(&open_at(&location, &[]), Kind::Denied).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_fetched_with_user_and_password_and_they_go_nowhere_else() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&seen);
-    let service = Answering::start(move |request| -> Reply {
-        let header = request.headers.get("authorization").cloned();
-        let header = header.unwrap_or_default();
-        noted
-            .lock()
-            .unwrap()
-            .push((request.path.clone(), header.clone()));
-        if request.path == "token" {
-            assert_eq!(request.query["scope"], "repository:acme/atlas:pull");
-            let body = br#"{"token": "s3cret-token", "expires_in": 300}"#;
-            return (200, Vec::new(), body.to_vec());
-        }
-        if header == "Bearer s3cret-token" {
-            let body = br#"{"name": "acme/atlas", "tags": null}"#;
-            return (200, Vec::new(), body.to_vec());
-        }
-        let host = &request.headers["host"];
-        let demand = format!(
-            "Bearer realm=\"http://{host}/token\",service=\"x\",scope=\"repository:acme/atlas:pull\""
-        );
-        (401, vec![("WWW-Authenticate".into(), demand)], Vec::new())
-    });
-    let endpoint = format!("http://{}", service.addr());
-    let target = target_on(Store::Registry, "acme/atlas", endpoint, &[]);
-    target.probe(soon()).await.unwrap();
-    target.probe(soon()).await.unwrap();
-    let seen = seen.lock().unwrap().clone();
-    let seen: Vec<(&str, &str)> = seen
-        .iter()
-        .map(|(path, header)| (&**path, &**header))
-        .collect();
-    let tags = "v2/acme/atlas/tags/list";
-    let basic = "Basic dGVzdGVyOnMzY3JldA==";
-    let bearer = "Bearer s3cret-token";
-    assert_eq!(
-        seen,
-        [(tags, ""), ("token", basic), (tags, bearer), (tags, bearer)]
-    );
 }
