@@ -25,4 +25,5 @@ pub(crate) use memory::{Fault, Memory};
 pub use open::open;
 pub use target::{Content, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;
+pub use trial::Trial;
 pub use verdict::{Failure, Kind, Verdict};

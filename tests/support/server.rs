@@ -40,6 +40,9 @@ pub enum Kind {
     Moto,
     /// s3s-fs: checks signatures; keeps its data in a folder, one directory a bucket.
     S3s,
+    /// rclone serve s3: ignores conditions; checks signatures; keeps contents in a folder, one
+    /// directory a bucket, and metadata in its memory.
+    Rclone,
     /// azurite: Azure Blob Storage; checks signatures; right on conditions and races.
     Azurite,
     /// docker-registry: the reference of OCI registries; checks user and password.
@@ -64,7 +67,7 @@ enum Running {
     Here(Gcs),
 }
 
-static SHARED: [Mutex<Weak<Server>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
+static SHARED: [Mutex<Weak<Server>>; 6] = [const { Mutex::new(Weak::new()) }; 6];
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
@@ -163,7 +166,7 @@ impl Server {
                 let made = http::request(self.addr, "PUT", &format!("/{name}"), &[], b"");
                 assert_eq!(made.expect("a reply").status, 200);
             }
-            Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
+            Kind::S3s | Kind::Rclone => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
             Kind::Azurite => azurite::create(self.addr, &name),
             // A repository is there with the first push.
             Kind::Registry => {}
@@ -183,7 +186,7 @@ impl Server {
                     status => Err(format!("status {status}")),
                 }
             }
-            Kind::S3s => {
+            Kind::S3s | Kind::Rclone => {
                 let path = self.root().join(bucket).join(key);
                 path.parent()
                     .map_or(Ok(()), std::fs::create_dir_all)
@@ -204,7 +207,7 @@ impl Server {
                 let got = self.request("GET", &path, &[], b"");
                 (got.status == 200).then_some(got.body)
             }
-            Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
+            Kind::S3s | Kind::Rclone => std::fs::read(self.root().join(bucket).join(key)).ok(),
             Kind::Azurite => azurite::get(self.addr, bucket, key),
             Kind::Registry => registry::get(self.addr, bucket, key),
             Kind::Gcs => self.gcs().get(bucket, key),
@@ -219,7 +222,7 @@ impl Server {
                 let done = self.request("DELETE", &path, &[], b"");
                 assert_eq!(done.status, 204);
             }
-            Kind::S3s => {
+            Kind::S3s | Kind::Rclone => {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
             }
             Kind::Azurite => azurite::delete(self.addr, bucket, key),
@@ -267,6 +270,13 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("the server outlives its SIGKILL");
+    }
+
+    /// Makes moto check neither keys nor signatures any more.
+    pub fn waive_credentials(&self) {
+        let plain = [("Content-Type", "text/plain")];
+        let done = http::request(self.addr, "POST", "/moto-api/reset-auth", &plain, b"inf");
+        assert_eq!(done.expect("a reply").status, 200);
     }
 
     fn root(&self) -> PathBuf {
@@ -324,6 +334,12 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
             .args(["--host", "127.0.0.1", "--port", &port])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(data.path().join(ROOT)),
+        Kind::Rclone => command
+            .args(["serve", "s3", "--addr", &addr.to_string()])
+            .args(["--auth-key", &format!("{ACCESS_KEY},{SECRET_KEY}")])
+            // What is put into the folder by hand is seen at once.
+            .args(["--dir-cache-time", "0s", "--config", "/dev/null"])
+            .arg(data.path().join(ROOT)),
         Kind::Gcs => panic!("the stand-in for GCS is no process"),
         Kind::Registry => {
             let config = registry::configure(addr, data.path()).expect("a configuration");
@@ -355,6 +371,7 @@ pub fn program(kind: Kind) -> PathBuf {
     tool(match kind {
         Kind::Moto => "moto/bin/moto_server",
         Kind::S3s => "bin/s3s-fs",
+        Kind::Rclone => "rclone/bin/rclone",
         Kind::Gcs => panic!("the stand-in for GCS is no tool"),
         Kind::Registry => "docker-registry/usr/bin/docker-registry",
         Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",

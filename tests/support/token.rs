@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use chrono::Utc;
 use serde_json::{Value, json};
 
+use super::secrets;
+
 /// The account's name.
 pub const ACCOUNT: &str = "tester@project.iam.gserviceaccount.com";
 
@@ -23,6 +25,11 @@ pub fn key_file() -> &'static str {
         ];
         let made = Command::new("openssl").args(args).output();
         let key = made.expect("openssl: run scripts/test, which installs it");
+        for line in String::from_utf8_lossy(&key.stdout).lines() {
+            if !line.starts_with("-----") {
+                secrets::note(line);
+            }
+        }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("key.json");
         let content = json!({
@@ -41,6 +48,7 @@ pub fn key_file() -> &'static str {
 /// Tells whether a header carries a token that the test account has made for now.
 pub fn is_ours(authorization: &str) -> bool {
     let token = authorization.strip_prefix("Bearer ").unwrap_or("");
+    secrets::note(token);
     let parts: Vec<&str> = token.split('.').collect();
     let [_, claims, signature] = parts[..] else {
         return false;

@@ -4,6 +4,7 @@ use object_store::Error as StoreError;
 
 use super::CloudDriver;
 use super::exchange::{Outcome, Seen, innermost};
+use super::permission::Provider;
 use crate::target::verdict::{Asked, Reply};
 use crate::target::{Failure, Kind};
 
@@ -36,7 +37,8 @@ impl CloudDriver {
         outcome: &Outcome,
         error: &StoreError,
     ) -> Failure {
-        failure(&self.url, attempt, outcome, error)
+        let failure = failure(&self.url, attempt, outcome, error);
+        Provider::from(self.dialect).explained(failure, attempt.asked, outcome)
     }
 
     pub(super) fn refusal(&self, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {

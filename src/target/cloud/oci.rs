@@ -21,6 +21,7 @@ use super::oci_auth::Auth;
 use super::oci_client::Client;
 use super::oci_manifest::{EMPTY_CONTENT, Manifest, digest, read, write};
 use super::oci_name::{key_of, tag_of};
+use super::permission::Provider;
 use super::opening::{Env, invalid, is_loopback, options, unbuilt};
 use crate::artifact::Stamp;
 use crate::target::verdict::Asked;
@@ -85,7 +86,11 @@ impl OciDriver {
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Failure> {
         let (result, exchange) = Exchange::of(false, operation).await;
-        result.map_err(|error| failure(&self.url, attempt, &exchange.outcome(), &error))
+        result.map_err(|error| {
+            let outcome = exchange.outcome();
+            let failure = failure(&self.url, attempt, &outcome, &error);
+            Provider::Oci.explained(failure, attempt.asked, &outcome)
+        })
     }
 
     /// Reads what lies under a tag, and demands that something does.
