@@ -142,6 +142,8 @@ impl Site {
         let failure = mounted.status()["targets"][0]["last_failure"].clone();
         names(failure["reason"].as_str().unwrap(), missing, &who.all);
         assert_eq!(self.held("app/schema").unwrap(), state.as_bytes());
+        let kept = mounted.path(".atlasfs/unpushed/app");
+        run(Command::new("find").arg(kept).args(["-type", "f", "-delete"])).ok();
         mounted.unmount();
     }
 

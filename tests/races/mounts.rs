@@ -137,12 +137,16 @@ impl Rivals {
     /// Nothing is a mixture, and the repair makes the targets the same.
     fn both_have_won(&self, race: &Race) {
         self.hold_whole_contents(race);
-        run(self.home.atlasfs(["sync", "--quick"]).arg(self.mounts[0].dir())).ok();
+        let before = self.held(&race.key).map(|held| held.map(|text| text[..100].to_owned()));
+        let synced = self.mounts.each_ref().map(|mounted| {
+            let ran = run(self.home.atlasfs(["sync", "--json"]).arg(mounted.dir())).ok();
+            ran.text()
+        });
         let [registry, backup] = self.held(&race.key);
-        assert_eq!(registry, backup, "{race:?}");
+        assert_eq!(registry, backup, "{race:?}: {before:?} {synced:?}");
         for mounted in &self.mounts {
             let read = String::from_utf8(mounted.read(&race.key)).unwrap();
-            assert_eq!(Some(read), registry, "{race:?}");
+            assert_eq!(Some(read), registry, "{race:?}: {before:?} {synced:?}");
         }
     }
 

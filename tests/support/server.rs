@@ -186,12 +186,17 @@ impl Server {
                     status => Err(format!("status {status}")),
                 }
             }
+            Kind::Rclone if key.contains(char::is_control) => {
+                Err("rclone shows it under a changed name".into())
+            }
             Kind::S3s | Kind::Rclone => {
                 let path = self.root().join(bucket).join(key);
-                path.parent()
+                let made = path
+                    .parent()
                     .map_or(Ok(()), std::fs::create_dir_all)
-                    .and_then(|()| std::fs::write(&path, content))
-                    .map_err(|error| error.to_string())
+                    .and_then(|()| std::fs::write(&path, content));
+                self.wait_until_seen();
+                made.map_err(|error| error.to_string())
             }
             Kind::Azurite => azurite::put(self.addr, bucket, key, content),
             Kind::Registry => registry::put(self.addr, bucket, key, content),
@@ -224,10 +229,18 @@ impl Server {
             }
             Kind::S3s | Kind::Rclone => {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
+                self.wait_until_seen();
             }
             Kind::Azurite => azurite::delete(self.addr, bucket, key),
             Kind::Registry => registry::delete(self.addr, bucket, key),
             Kind::Gcs => self.gcs().delete(bucket, key),
+        }
+    }
+
+    /// Waits until a server that remembers its folders has looked at them again.
+    fn wait_until_seen(&self) {
+        if self.kind == Kind::Rclone {
+            std::thread::sleep(Duration::from_millis(30));
         }
     }
 
@@ -337,8 +350,9 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
         Kind::Rclone => command
             .args(["serve", "s3", "--addr", &addr.to_string()])
             .args(["--auth-key", &format!("{ACCESS_KEY},{SECRET_KEY}")])
-            // What is put into the folder by hand is seen at once.
-            .args(["--dir-cache-time", "0s", "--config", "/dev/null"])
+            // What is put into the folder by hand is seen soon. (With 0s it does nothing else any
+            // more but forget what it has seen.)
+            .args(["--dir-cache-time", "10ms", "--config", "/dev/null"])
             .arg(data.path().join(ROOT)),
         Kind::Gcs => panic!("the stand-in for GCS is no process"),
         Kind::Registry => {

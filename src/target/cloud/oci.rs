@@ -180,21 +180,22 @@ impl Driver for OciDriver {
             let why = "something else is there";
             Err(refusal(&self.url, Kind::Conflict, attempt, why))
         };
+        let manifest = write(key, stamp);
+        let token = Token(digest(manifest.as_bytes()));
+        let upload = async {
+            self.client.upload(&content).await?;
+            let common = Bytes::from_static(EMPTY_CONTENT);
+            self.client.upload_common(&common).await
+        };
+        self.run(attempt, upload).await?;
+        // As late as can be: whoever moves the tag from here on is not seen.
         match condition {
             Condition::None => {}
             Condition::Absent if there().await?.is_none() => {}
             Condition::Unchanged(token) if there().await?.as_ref() == Some(token) => {}
             Condition::Absent | Condition::Unchanged(_) => return conflict(),
         }
-        let manifest = write(key, stamp);
-        let token = Token(digest(manifest.as_bytes()));
-        let push = async {
-            self.client.upload(&content).await?;
-            let common = Bytes::from_static(EMPTY_CONTENT);
-            self.client.upload_common(&common).await?;
-            self.client.tag(&tag, manifest).await
-        };
-        self.run(attempt, push).await?;
+        self.run(attempt, self.client.tag(&tag, manifest)).await?;
         if asked == Asked::WriteIf && there().await?.as_ref() != Some(&token) {
             return conflict();
         }
