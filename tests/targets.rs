@@ -67,7 +67,7 @@ fn on(kind: Kind, server: Arc<Server>, bucket: String, prefix: &'static str) -> 
             let key = format!("{prefix}/{key}");
             injector.inject(&bucket, key.trim_start_matches('/'), content)
         }),
-        atomic: !matches!(kind, Kind::S3s | Kind::Registry),
+        atomic: !matches!(kind, Kind::S3s | Kind::Rclone | Kind::Registry),
         // s3s-fs keeps metadata in files whose names hold the key in base64.
         longest: match kind {
             // A tag has 128 characters.
@@ -125,6 +125,27 @@ contract!(a_folder, file());
 contract!(moto, cloud(Kind::Moto, "50% \u{e9}+x/pre.fix"));
 contract!(moto_without_a_prefix, cloud(Kind::Moto, ""));
 contract!(s3s_fs, cloud(Kind::S3s, "some/prefix"));
+// It ignores conditions, and is not trusted with them.
+contract!(
+    rclone_serve_s3,
+    cloud(Kind::Rclone, "some/prefix"),
+    [
+        content_and_stamp_come_back_as_they_were_put,
+        what_is_not_there_is_not_found_and_deleted_already,
+        a_deleted_artifact_is_gone_until_it_is_put_again,
+        names_with_every_allowed_character_are_listed_as_they_are,
+        repositories_are_told_apart,
+        a_listing_is_whole_beyond_a_thousand_keys,
+        content_put_there_by_hand_is_served,
+        foreign_keys_break_nothing_and_are_hidden,
+        a_put_that_is_given_up_is_there_whole_or_not_at_all,
+        a_content_over_the_limit_is_refused
+    ],
+    [
+        of_many_conditional_writers_exactly_one_wins,
+        many_writers_at_once_leave_one_whole_content
+    ]
+);
 contract!(azurite_blob, cloud(Kind::Azurite, "50% \u{e9}+x/pre.fix"));
 contract!(azurite_without_a_prefix, cloud(Kind::Azurite, ""));
 contract!(gcs_stand_in, cloud(Kind::Gcs, "50% \u{e9}+x/pre.fix"));

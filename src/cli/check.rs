@@ -167,7 +167,7 @@ async fn try_target(
     finding.writable = Found::No;
     target.round_trip(end).await?;
     finding.writable = Found::Yes;
-    finding.conditional = match target.honours_conditions(end).await? {
+    finding.conditional = match target.try_conditions(end).await?.honours_conditions {
         true => Found::Yes,
         false => Found::No,
     };

@@ -57,7 +57,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     };
     let routes = Routes::new(named, others);
     check_durability(settings.durability, &routes)?;
-    let warnings = try_targets(&routes, settings).await?;
+    let mut warnings = try_targets(&routes, settings).await?;
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
     let state = StateDir::open(&settings.state_dir, &holder).map_err(wrong)?;
@@ -72,9 +72,15 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let registry = registry.map_err(wrong)?;
     registry.start();
     if !settings.read_only {
-        registry
-            .try_conditions(Instant::now() + TRYING_CONDITIONS)
-            .await;
+        let end = Instant::now() + TRYING_CONDITIONS;
+        for (target, failure) in registry.try_conditions(end).await {
+            let (url, why) = (target.url(), &failure.reason);
+            let warning = format!("target {url} refuses what pushes and deletions need: {why}");
+            // Who has told that it refuses everything has told this too.
+            if !warnings.iter().any(|told| told.contains(url)) {
+                warnings.push(warning);
+            }
+        }
     }
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.tell(

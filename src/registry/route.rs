@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::lock;
 use super::metrics::Counter;
 use crate::artifact::{RepoName, nanos, when_to_text};
-use crate::target::{Failure, Kind, Target};
+use crate::target::{Failure, Kind, Target, Trial};
 
 /// A target of this mount, by its place in the list of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +65,8 @@ pub struct Watched {
     pub(super) breaker: Breaker,
     /// Whether the store honours conditions, once that is known.
     conditions: OnceLock<bool>,
+    /// Wakes whoever waits to find that out.
+    answered: Notify,
     /// Pulls that the target has served.
     pub pulls: Counter,
     /// Pushes that the target has got.
@@ -87,6 +90,7 @@ impl Watched {
             }),
             breaker: Breaker::default(),
             conditions: OnceLock::new(),
+            answered: Notify::new(),
             pulls: Counter::default(),
             pushes: Counter::default(),
             timeouts: Counter::default(),
@@ -124,14 +128,36 @@ impl Watched {
         self.note(reply.as_ref().err());
     }
 
-    /// Finds out whether the store honours conditions.
+    /// Finds out whether the store honours conditions, and whether it lets what was written be
+    /// read and deleted. What it refuses is taken note of.
     ///
     /// # Errors
     ///
     /// Why that can't be told now.
-    pub(super) async fn try_conditions(&self, deadline: Instant) -> Result<bool, Failure> {
-        let honoured = self.target.honours_conditions(deadline).await?;
-        Ok(*self.conditions.get_or_init(|| honoured))
+    pub(super) async fn try_conditions(&self, deadline: Instant) -> Result<Trial, Failure> {
+        let trial = self.target.try_conditions(deadline).await;
+        let refused = match &trial {
+            Ok(trial) => {
+                let _ = self.conditions.set(trial.honours_conditions);
+                trial.refused.as_ref()
+            }
+            Err(failure) => Some(failure).filter(|failure| !failure.is_outage()),
+        };
+        if let Some(refused) = refused {
+            self.note(Some(refused));
+        }
+        trial
+    }
+
+    /// Takes it for known whether the store honours conditions.
+    #[cfg(test)]
+    pub(crate) fn presume_conditions(&self, honoured: bool) {
+        let _ = self.conditions.set(honoured);
+    }
+
+    /// Waits until the target answers somebody, or has since the last time.
+    pub(super) async fn answered(&self) {
+        self.answered.notified().await;
     }
 
     /// Tells whether the store honours conditions, if that has been found out.
@@ -173,6 +199,9 @@ impl Watched {
             health.last_failure = Some((now, failure.clone()));
         } else {
             self.answers.increment();
+            if self.conditions().is_none() {
+                self.answered.notify_one();
+            }
         }
         if health.state != state {
             let before = std::mem::replace(&mut health.state, state);

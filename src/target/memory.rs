@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     FailWrites(Kind),
     /// Looking an object up without its content fails, the rest doesn't.
     FailHeads(Kind),
+    /// Requests of one method are denied, the rest are not.
+    Refuse(&'static str),
     /// No operation ever answers.
     Hang,
     /// Reads give other bytes than the stamp's.
@@ -124,6 +126,9 @@ impl Memory {
             }
             Some(Fault::FailHeads(kind)) if what.starts_with("HEAD") => {
                 Err(Failure::new(kind, format!("planted for {what}")))
+            }
+            Some(Fault::Refuse(method)) if what.starts_with(method) => {
+                Err(Failure::new(Kind::Denied, format!("planted for {what}")))
             }
             Some(Fault::Panic) => panic!("planted for {what}"),
             Some(Fault::Hang) => std::future::pending().await,

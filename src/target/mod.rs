@@ -28,4 +28,5 @@ pub use open::open;
 pub use place::Overlap;
 pub use target::{Content, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;
+pub use trial::Trial;
 pub use verdict::{Failure, Kind, Verdict};

@@ -12,23 +12,48 @@ use crate::artifact::{Format, Stamp};
 /// Where the object lies that is written for the test, and deleted again.
 const PROBE: &str = ".atlasfs/probe";
 
+/// What a store has shown of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// Whether it honours conditions.
+    pub honours_conditions: bool,
+    /// What it refuses of the rest that a mount needs: to read what was written, or to delete it.
+    pub refused: Option<Failure>,
+}
+
 impl Target {
     /// Tells whether the store honours conditions, by writing an object of its own: twice as a new
-    /// one, and twice in place of the same content. Each second time has to fail.
+    /// one, and twice in place of the same content. Each second time has to fail. The object is
+    /// read and deleted, too. A driver that knows is believed, and nothing is written.
     ///
     /// # Errors
     ///
     /// What the target answered instead of taking the object.
-    pub async fn honours_conditions(&self, deadline: Instant) -> Result<bool, Failure> {
-        if let Some(known) = self.driver.honours_conditions() {
-            return Ok(known);
+    pub async fn try_conditions(&self, deadline: Instant) -> Result<Trial, Failure> {
+        if let Some(honours_conditions) = self.driver.honours_conditions() {
+            return Ok(Trial {
+                honours_conditions,
+                refused: None,
+            });
         }
         let key = probe_key();
-        let honoured = self.try_conditions(&key, deadline).await;
+        let honoured = self.writes_on_conditions(&key, deadline).await;
+        let read = match &honoured {
+            Ok(_) => {
+                let get = self.driver.get(&key, 1 << 10);
+                let read = self.by(deadline, &format!("reading {key}"), get).await;
+                read.map(drop)
+            }
+            Err(_) => Ok(()),
+        };
         let attempt = format!("deleting {key}");
         // What is left of it when that fails is some bytes that nobody reads.
-        let _ = self.by(deadline, &attempt, self.driver.delete(&key)).await;
-        honoured
+        let deleted = self.by(deadline, &attempt, self.driver.delete(&key)).await;
+        let refused = read.err().or(deleted.err());
+        Ok(Trial {
+            honours_conditions: honoured?,
+            refused: refused.filter(|failure| failure.kind == Kind::Denied),
+        })
     }
 
     /// Writes an object, reads it, and removes it.
@@ -59,7 +84,7 @@ impl Target {
         }
     }
 
-    async fn try_conditions(&self, key: &str, deadline: Instant) -> Result<bool, Failure> {
+    async fn writes_on_conditions(&self, key: &str, deadline: Instant) -> Result<bool, Failure> {
         let put = |number: u8, condition: Condition| async move {
             let content = Bytes::from(format!("do conditional writes work? {number}\n"));
             let stamp = Stamp::new(number.into(), &content, Format::Sql);
@@ -98,10 +123,10 @@ mod tests {
     use super::*;
     use crate::target::{Memory, Role};
 
-    async fn honoured(memory: &Memory) -> Result<bool, Failure> {
+    async fn tried(memory: &Memory) -> Result<Trial, Failure> {
         let target = Target::new(Role::Registry, "mem://r", Arc::new(memory.clone()));
         let end = Instant::now() + Duration::from_secs(1);
-        target.honours_conditions(end).await
+        target.try_conditions(end).await
     }
 
     #[tokio::test]
@@ -110,7 +135,11 @@ mod tests {
             (Memory::default(), true),
             (Memory::ignoring_conditions(), false),
         ] {
-            assert_eq!(honoured(&memory).await, Ok(honours));
+            let expected = Trial {
+                honours_conditions: honours,
+                refused: None,
+            };
+            assert_eq!(tried(&memory).await, Ok(expected));
             assert!(memory.keys().is_empty(), "nothing is left of the test");
         }
     }
@@ -119,6 +148,19 @@ mod tests {
     async fn a_store_that_takes_nothing_can_not_be_told() {
         let memory = Memory::default();
         memory.set_fault(crate::target::Fault::FailWrites(Kind::Denied));
-        assert_eq!(honoured(&memory).await.unwrap_err().kind, Kind::Denied);
+        assert_eq!(tried(&memory).await.unwrap_err().kind, Kind::Denied);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_lets_nothing_be_read_or_deleted_is_told_of() {
+        for method in ["GET", "DELETE"] {
+            let memory = Memory::default();
+            memory.set_fault(crate::target::Fault::Refuse(method));
+            let trial = tried(&memory).await.unwrap();
+            assert!(trial.honours_conditions);
+            let refused = trial.refused.unwrap();
+            assert_eq!(refused.kind, Kind::Denied);
+            assert!(refused.reason.contains(method), "{refused}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::mounted::{Mounted, end_all_below};
 use super::program::{Ran, run};
 use super::support::behind::{AZURE_KEYS, KEYS};
+use super::support::output;
 
 /// The program.
 pub const ATLASFS: &str = env!("CARGO_BIN_EXE_atlasfs");
@@ -33,6 +34,13 @@ impl Drop for Rooms {
         // A test may fail before it takes charge of what it has mounted; and what is mounted here
         // must be gone before the folder is removed with all that is in it.
         end_all_below(self.0.path());
+        let entries = std::fs::read_dir(self.0.path()).into_iter().flatten();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|extension| extension == "log") {
+                output::keep_file("logs", &path);
+            }
+        }
+        output::keep_all_below("state", &self.0.path().join("state"));
     }
 }
 
@@ -140,7 +148,12 @@ impl Home {
         args: impl IntoIterator<Item = S>,
     ) -> Command {
         let mut command = self.atlasfs(["mount", "--log-file"]);
-        command.arg(self.log_of(name)).args(args);
+        command.arg(self.log_of(name));
+        if output::folder().is_some() {
+            // What is said there is searched for secrets.
+            command.args(["--log-level", "trace"]);
+        }
+        command.args(args);
         command.arg(self.folder(name));
         command
     }

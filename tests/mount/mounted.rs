@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::home::{ATLASFS, Home};
 use super::program::{Ran, Running, bash, run, start, until};
+use super::support::output;
 
 /// After so long a test hangs on its mount: the mount's process is killed, which ends every wait.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -37,6 +38,9 @@ impl Mounted {
             serde_json::from_slice(&ran.stdout).ok()
         });
         let pid = u32::try_from(status["pid"].as_u64().unwrap()).unwrap();
+        for name in ["cmdline", "comm"] {
+            output::keep_file("processes", Path::new(&format!("/proc/{pid}/{name}")));
+        }
         let (watchdog, bone) = mpsc::channel();
         std::thread::spawn(move || {
             if bone.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -175,9 +179,25 @@ impl Mounted {
         value.parse().unwrap()
     }
 
+    /// Keeps what the mount's control files say, where the suite's output is kept.
+    fn keep_control_files(&self) {
+        if output::folder().is_none() || !self.lives() {
+            return;
+        }
+        // One that hangs is left alone.
+        let mut command = Command::new("timeout");
+        command.args(["--signal", "KILL", "5", "cat"]);
+        let names = ["status", "events", "metrics", "jobs"];
+        command.args(names.map(|name| self.path(&format!(".atlasfs/{name}"))));
+        if let Ok(said) = command.output() {
+            output::keep("control", &self.dir.display().to_string(), &said.stdout);
+        }
+    }
+
     /// Unmounts as a user does.
     #[track_caller]
     pub fn unmount(self) {
+        self.keep_control_files();
         // A process that another test is starting may hold a descriptor for an instant.
         until("the mount is not in use", || {
             let ran = run(self.home.atlasfs(["unmount"]).arg(&self.dir));
@@ -192,6 +212,9 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         // Whatever the process was told to wait for, it has to come to its end now.
         let _ = signal(self.pid, Signal::SIGCONT);
+        if is_mounted(&self.dir) {
+            self.keep_control_files();
+        }
         // A mount may be on top of another.
         for _ in 0..3 {
             if is_mounted(&self.dir) {

@@ -6,6 +6,8 @@ use std::io::{Read, Seek};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::support::output;
+
 /// How long any program may take; more than all deadlines of a mount together.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -76,6 +78,7 @@ pub struct Running {
     begun: Instant,
     out: File,
     err: File,
+    is_kept: bool,
 }
 
 /// Starts a program.
@@ -83,7 +86,9 @@ pub struct Running {
 pub fn start(command: &mut Command) -> Running {
     // Files and not pipes: what a program leaves running must not keep the test waiting.
     let (out, err) = (temporary(), temporary());
-    let shown = format!("{command:?}");
+    // Not its variables, which hold keys.
+    let args: Vec<_> = command.get_args().collect();
+    let shown = format!("{:?} {args:?}", command.get_program());
     let child = command
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
@@ -97,6 +102,7 @@ pub fn start(command: &mut Command) -> Running {
         begun: Instant::now(),
         out,
         err,
+        is_kept: false,
     }
 }
 
@@ -133,6 +139,14 @@ impl Running {
         self.ran(status)
     }
 
+    /// Keeps what it has said, where the suite's output is kept.
+    fn keep(&mut self) {
+        if output::folder().is_some() && !std::mem::replace(&mut self.is_kept, true) {
+            output::keep("programs", &self.shown, &content(&mut self.out));
+            output::keep("programs", "its stderr", &content(&mut self.err));
+        }
+    }
+
     #[track_caller]
     fn ran(&mut self, status: ExitStatus) -> Ran {
         let took = self.begun.elapsed();
@@ -142,6 +156,7 @@ impl Running {
             "{}: {stderr}; scripts/test installs what is needed",
             self.shown
         );
+        self.keep();
         Ran {
             code: status.code(),
             stdout: content(&mut self.out),
@@ -153,6 +168,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.keep();
         if let Ok(None) = self.child.try_wait() {
             let _ = self.child.kill();
             // A process in state D does not end by this; the mount's own end frees it.

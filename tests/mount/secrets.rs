@@ -7,34 +7,8 @@ use super::home::Home;
 use super::program::{bash, run};
 use super::store::{Store, schema};
 use super::support::proxy::{Fault, Proxy};
-use super::support::server::{ACCESS_KEY, Kind, SECRET_KEY, Server};
-
-const VARIABLE: &str = "hunter2-of-a-variable";
-const TOKEN: &str = "aci_bearer_token_of_atlas";
-
-/// Every form in which a secret may slip out.
-fn forms() -> Vec<String> {
-    let encoded = SECRET_KEY.replace('/', "%2F").replace('+', "%2B");
-    [
-        SECRET_KEY,
-        &encoded,
-        ACCESS_KEY,
-        VARIABLE,
-        TOKEN,
-        "AWS4-HMAC",
-        "X-Amz-Signature",
-    ]
-    .map(str::to_owned)
-    .into()
-}
-
-#[track_caller]
-fn shows_none(what: &str, text: &[u8]) {
-    let text = String::from_utf8_lossy(text);
-    for form in forms() {
-        assert!(!text.contains(&form), "{form} is in {what}:\n{text}");
-    }
-}
+use super::support::secrets::{TOKEN, VARIABLE, shows_none};
+use super::support::server::{Kind, Server};
 
 #[test]
 fn no_secret_shows_anywhere_whatever_a_store_answers() {

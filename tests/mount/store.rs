@@ -56,7 +56,7 @@ impl Store {
                 endpoint,
                 server,
             } => match server.kind() {
-                Kind::Moto | Kind::S3s => format!(
+                Kind::Moto | Kind::S3s | Kind::Rclone => format!(
                     "s3://{bucket}/{PREFIX}?region=us-east-1&use_path_style=true&\
                      endpoint={endpoint}"
                 ),

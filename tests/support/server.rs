@@ -72,6 +72,9 @@ pub enum Kind {
     Moto,
     /// s3s-fs: checks signatures; keeps its data in a folder, one directory a bucket.
     S3s,
+    /// rclone serve s3: ignores conditions; checks signatures; keeps contents in a folder, one
+    /// directory a bucket, and metadata in its memory.
+    Rclone,
     /// azurite: Azure Blob Storage; checks signatures; right on conditions and races.
     Azurite,
     /// docker-registry: the reference of OCI registries; checks user and password.
@@ -96,7 +99,7 @@ enum Running {
     Here(Gcs),
 }
 
-static SHARED: [Mutex<Weak<Server>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
+static SHARED: [Mutex<Weak<Server>>; 6] = [const { Mutex::new(Weak::new()) }; 6];
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
@@ -159,7 +162,7 @@ impl Server {
                 let bucket = server.bucket();
                 (server, bucket)
             }
-            Kind::S3s | Kind::Registry | Kind::Gcs => {
+            Kind::S3s | Kind::Rclone | Kind::Registry | Kind::Gcs => {
                 let server = Self::shared(kind);
                 let bucket = server.bucket();
                 (server, bucket)
@@ -172,7 +175,7 @@ impl Server {
             }
             // The others come with the first.
             Kind::Azurite => server.inject(&bucket, &keys[0], b"x").expect("an object"),
-            Kind::S3s | Kind::Gcs => {
+            Kind::S3s | Kind::Rclone | Kind::Gcs => {
                 for key in keys {
                     server.inject(&bucket, key, b"x").expect("an object");
                 }
@@ -242,7 +245,9 @@ impl Server {
                 let made = http::request(self.addr, "PUT", &format!("/{name}"), &[], b"");
                 assert_eq!(made.expect("a reply").status, 200);
             }
-            Kind::S3s => std::fs::create_dir(self.root().join(&name)).expect("a bucket"),
+            Kind::S3s | Kind::Rclone => {
+                std::fs::create_dir(self.root().join(&name)).expect("a bucket")
+            }
             Kind::Azurite => azurite::create(self.addr, &name),
             // A repository is there with the first push.
             Kind::Registry => {}
@@ -262,12 +267,17 @@ impl Server {
                     status => Err(format!("status {status}")),
                 }
             }
-            Kind::S3s => {
+            Kind::Rclone if key.contains(char::is_control) => {
+                Err("rclone shows it under a changed name".into())
+            }
+            Kind::S3s | Kind::Rclone => {
                 let path = self.root().join(bucket).join(key);
-                path.parent()
+                let made = path
+                    .parent()
                     .map_or(Ok(()), std::fs::create_dir_all)
-                    .and_then(|()| std::fs::write(&path, content))
-                    .map_err(|error| error.to_string())
+                    .and_then(|()| std::fs::write(&path, content));
+                self.wait_until_seen();
+                made.map_err(|error| error.to_string())
             }
             Kind::Azurite => azurite::put(self.addr, bucket, key, content),
             Kind::Registry => registry::put(self.addr, bucket, key, content),
@@ -283,7 +293,7 @@ impl Server {
                 let got = self.request("GET", &path, &[], b"");
                 (got.status == 200).then_some(got.body)
             }
-            Kind::S3s => std::fs::read(self.root().join(bucket).join(key)).ok(),
+            Kind::S3s | Kind::Rclone => std::fs::read(self.root().join(bucket).join(key)).ok(),
             Kind::Azurite => azurite::get(self.addr, bucket, key),
             Kind::Registry => registry::get(self.addr, bucket, key),
             Kind::Gcs => self.gcs().get(bucket, key),
@@ -298,12 +308,20 @@ impl Server {
                 let done = self.request("DELETE", &path, &[], b"");
                 assert_eq!(done.status, 204);
             }
-            Kind::S3s => {
+            Kind::S3s | Kind::Rclone => {
                 std::fs::remove_file(self.root().join(bucket).join(key)).expect("an object");
+                self.wait_until_seen();
             }
             Kind::Azurite => azurite::delete(self.addr, bucket, key),
             Kind::Registry => registry::delete(self.addr, bucket, key),
             Kind::Gcs => self.gcs().delete(bucket, key),
+        }
+    }
+
+    /// Waits until a server that remembers its folders has looked at them again.
+    fn wait_until_seen(&self) {
+        if self.kind == Kind::Rclone {
+            std::thread::sleep(Duration::from_millis(30));
         }
     }
 
@@ -346,6 +364,13 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("the server outlives its SIGKILL");
+    }
+
+    /// Makes moto check neither keys nor signatures any more.
+    pub fn waive_credentials(&self) {
+        let plain = [("Content-Type", "text/plain")];
+        let done = http::request(self.addr, "POST", "/moto-api/reset-auth", &plain, b"inf");
+        assert_eq!(done.expect("a reply").status, 200);
     }
 
     fn root(&self) -> PathBuf {
@@ -409,6 +434,13 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
             .args(["--host", "127.0.0.1", "--port", &port])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(data.path().join(ROOT)),
+        Kind::Rclone => command
+            .args(["serve", "s3", "--addr", &addr.to_string()])
+            .args(["--auth-key", &format!("{ACCESS_KEY},{SECRET_KEY}")])
+            // What is put into the folder by hand is seen soon. (With 0s it does nothing else any
+            // more but forget what it has seen.)
+            .args(["--dir-cache-time", "10ms", "--config", "/dev/null"])
+            .arg(data.path().join(ROOT)),
         Kind::Gcs => panic!("the stand-in for GCS is no process"),
         Kind::Registry => {
             let config = registry::configure(addr, data.path(), more).expect("a configuration");
@@ -458,6 +490,7 @@ pub fn program(kind: Kind) -> PathBuf {
     tool(match kind {
         Kind::Moto => "moto/bin/moto_server",
         Kind::S3s => "bin/s3s-fs",
+        Kind::Rclone => "rclone/bin/rclone",
         Kind::Gcs => panic!("the stand-in for GCS is no tool"),
         Kind::Registry => "docker-registry/usr/bin/docker-registry",
         Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",

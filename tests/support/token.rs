@@ -8,6 +8,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use chrono::Utc;
 use serde_json::{Value, json};
 
+use super::secrets;
+
 /// The account's name.
 pub const ACCOUNT: &str = "tester@project.iam.gserviceaccount.com";
 
@@ -33,11 +35,16 @@ pub fn new_key() -> String {
         "-pkeyopt",
         "rsa_keygen_bits:2048",
     ];
+    let key = openssl(&args).stdout;
+    let key = String::from_utf8_lossy(&key);
+    for line in key.lines().filter(|line| !line.starts_with("-----")) {
+        secrets::note(line);
+    }
     json!({
         "type": "service_account",
         "client_email": ACCOUNT,
         "private_key_id": "the-key",
-        "private_key": String::from_utf8_lossy(&openssl(&args).stdout),
+        "private_key": key,
     })
     .to_string()
 }
@@ -51,6 +58,7 @@ fn openssl(args: &[&str]) -> Output {
 /// key.
 pub fn is_ours(authorization: &str) -> bool {
     let token = authorization.strip_prefix("Bearer ").unwrap_or("");
+    secrets::note(token);
     let parts: Vec<&str> = token.split('.').collect();
     let [head, claims, signature] = parts[..] else {
         return false;

@@ -41,6 +41,8 @@ pub(super) struct Choice {
     /// Whether the background work runs.
     pub(super) redo: bool,
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
+    /// Whether it is not known yet that the registry honours conditions.
+    pub(super) untried: bool,
 }
 
 impl World {
@@ -64,7 +66,11 @@ impl World {
                     n => Role::Backup(n - 1),
                 };
                 let target = Target::new(role, url, driver);
-                Arc::new(Watched::new(TargetId(place), target))
+                let watched = Watched::new(TargetId(place), target);
+                if !choice.untried {
+                    watched.presume_conditions(true);
+                }
+                Arc::new(watched)
             })
             .collect();
         let route = Route {

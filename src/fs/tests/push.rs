@@ -728,6 +728,7 @@ async fn a_store_that_ignores_conditions_is_told_of_and_looked_at_before_each_pu
     let world = World::with(Choice {
         named: vec!["app"],
         stores: Some([registry, Memory::default(), Memory::default()]),
+        untried: true,
         ..Choice::default()
     });
     world.cp("app/schema", V1).await.unwrap();
@@ -747,11 +748,66 @@ async fn a_store_that_ignores_conditions_is_told_of_and_looked_at_before_each_pu
 }
 
 #[tokio::test]
+async fn a_store_that_has_not_been_tried_for_conditions_is_not_trusted_with_them() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some([
+            Memory::ignoring_conditions(),
+            Memory::default(),
+            Memory::default(),
+        ]),
+        untried: true,
+        ..Choice::default()
+    });
+    world.cp("app/schema", V1).await.unwrap();
+    let loser = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    loser.write(0, V1).unwrap();
+    world.another().cp("app/schema", V2).await.unwrap();
+    assert_eq!(loser.close().await, Err(Error::Stale));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_out_when_mounting_is_tried_as_soon_as_it_answers() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some([
+            Memory::ignoring_conditions(),
+            Memory::default(),
+            Memory::default(),
+        ]),
+        untried: true,
+        ..Choice::default()
+    });
+    let store = &world.registry;
+    store.set_fault(Fault::Fail(Kind::Unreachable));
+    let end = tokio::time::Instant::now() + Duration::from_secs(1);
+    let refusals = world.fs.registry.try_conditions(end).await;
+    assert!(refusals.is_empty(), "an outage is no refusal");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let status = world.json(".atlasfs/status").await;
+    assert!(status["targets"][0]["conditional_writes"].is_null());
+    store.set_fault(None);
+    world.ls("app").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["targets"][0]["conditional_writes"], false);
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert_eq!(events.matches("conditions-ignored").count(), 1, "{events}");
+}
+
+#[tokio::test]
 async fn a_store_that_can_not_be_tried_for_conditions_is_told_of() {
-    let world = World::new();
+    let world = World::with(Choice {
+        untried: true,
+        ..Choice::default()
+    });
     world.registry.set_fault(Fault::FailWrites(Kind::Denied));
     let end = tokio::time::Instant::now() + Duration::from_secs(1);
-    world.fs.registry.try_conditions(end).await;
+    let refusals = world.fs.registry.try_conditions(end).await;
+    assert_eq!(refusals.len(), 1);
     let status = world.json(".atlasfs/status").await;
     assert_eq!(
         status["targets"][0]["conditional_writes"],
@@ -759,4 +815,6 @@ async fn a_store_that_can_not_be_tried_for_conditions_is_told_of() {
     );
     let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("conditions-unknown"), "{events}");
+    let failure = &status["targets"][0]["last_failure"];
+    assert_eq!(failure["kind"], "denied", "{status:#}");
 }

@@ -305,3 +305,32 @@ async fn of_many_deletions_of_a_name_one_tombstone_is_kept() {
         assert_eq!(store.keys().len(), 1, "{:?}", store.keys());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_an_older_one_has_replaced_everywhere_is_given_back_by_the_mount_that_made_it()
+{
+    for (honours, expected) in [(false, V1), (true, V2)] {
+        let world = World::with(Choice {
+            stores: Some([
+                Memory::ignoring_conditions(),
+                Memory::default(),
+                Memory::default(),
+            ]),
+            untried: !honours,
+            ..choice()
+        });
+        let end = tokio::time::Instant::now() + SOON;
+        world.fs.registry.try_conditions(end).await;
+        world.cp("app/schema", V1).await.unwrap();
+        // As another mount's push does that was stamped before and arrived after.
+        let older = Stamp::new(1_700_000_000_000_000_000, V2, Format::Hcl);
+        for store in world.all() {
+            store.place("app/schema", V2, Some(older));
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        let report = order(&world, "sync").await;
+        assert_eq!(report["state"], "done", "{report:#}");
+        assert!(all_hold(&world, expected), "{report:#}");
+    }
+}

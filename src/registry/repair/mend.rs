@@ -16,15 +16,20 @@ use crate::target::{Condition, Failure, Kind};
 /// than that is brought back by hand, by somebody who knows.
 const TOMBSTONE_KEPT: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
 
+/// Stands for this mount among those that hold something.
+const OWN: TargetId = TargetId(usize::MAX);
+
 impl Registry {
     /// Compares what the targets hold of one artifact, and mends it if that is the task.
     pub(super) async fn compare_artifact(&self, job: &Job, view: &View<'_>, id: &ArtifactId) {
         let registry = view.route.registry.id;
         let deleted = view.last_deleted(&id.item);
-        if job.order.quick && deleted.is_none() && view.lists_the_same(&id.item) {
+        let is_decided = view.route.registry.conditions() != Some(false);
+        if job.order.quick && is_decided && deleted.is_none() && view.lists_the_same(&id.item) {
             return;
         }
-        let listed = self.holdings(job, view, id).await;
+        let mut listed = self.holdings(job, view, id).await;
+        self.add_own(view, id, &mut listed);
         let is_quiet = match compare(registry, &listed, deleted) {
             Finding::Agreed { deleted: false } => deleted.is_none(),
             Finding::Agreed { deleted: true } => self.tombstones_agree(view, id, deleted),
@@ -36,7 +41,8 @@ impl Registry {
         // Listings are not taken at one instant. What looks different is looked at again, by
         // itself, while nobody gives anything to anybody.
         let _gifts = self.gifts.take(id).await;
-        let (holdings, last) = self.look_again(job, view, id).await;
+        let (mut holdings, last) = self.look_again(job, view, id).await;
+        self.add_own(view, id, &mut holdings);
         match compare(registry, &holdings, last.max(deleted)) {
             Finding::Agreed { deleted: true } if job.repairs() => {
                 self.settle_tombstones(job, view, id, deleted).await;
@@ -78,6 +84,34 @@ impl Registry {
                     self.report(job, view, id, holding.target, problem, mended);
                 }
             }
+        }
+    }
+
+    /// Adds what this mount knows, and has, that is newer than what any target holds. Of two that
+    /// push at the same moment to a registry without conditions, the older push may have replaced
+    /// the newer one everywhere, and nobody but the mount that has made it knows of it.
+    fn add_own(&self, view: &View<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
+        if view.route.registry.conditions() != Some(false) {
+            return;
+        }
+        let there = holdings.iter().filter_map(|holding| match &holding.held {
+            Held::Content { stamp, .. } => Some(*stamp),
+            Held::Nothing | Held::Corrupt(_) => None,
+        });
+        let known = self.catalogue.peek(id, |record| record.current().cloned());
+        let own = known.flatten().and_then(|known| known.stamp);
+        if let (Some(stamp), Some(newest)) = (own, there.max())
+            && stamp > newest
+            && self.at_hand(&stamp).is_some()
+        {
+            holdings.push(Holding {
+                target: OWN,
+                held: Held::Content {
+                    stamp,
+                    stamped: true,
+                    token: None,
+                },
+            });
         }
     }
 

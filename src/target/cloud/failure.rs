@@ -5,6 +5,7 @@ use object_store::Error as StoreError;
 use super::CloudDriver;
 use super::exchange::{Outcome, Seen, innermost};
 use super::fetched::Lacking;
+use super::permission::Provider;
 use super::tokens::NoToken;
 use crate::target::verdict::{Asked, Reply};
 use crate::target::{Failure, Kind};
@@ -43,7 +44,8 @@ impl CloudDriver {
         outcome: &Outcome,
         error: &StoreError,
     ) -> Failure {
-        failure(&self.url, attempt, outcome, error, None)
+        let failure = failure(&self.url, attempt, outcome, error, None);
+        Provider::from(self.dialect).explained(failure, attempt.asked, outcome)
     }
 
     pub(super) fn refusal(&self, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {

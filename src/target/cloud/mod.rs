@@ -26,6 +26,7 @@ mod oci_login;
 mod oci_manifest;
 mod oci_name;
 mod opening;
+mod permission;
 mod proxy;
 mod remove;
 mod s3;
@@ -173,9 +174,15 @@ impl CloudDriver {
 
     /// Confirms what a reply without an error code says: the one to HEAD has none, and neither has
     /// a gateway's. "Not found" may mean the bucket, "bad request" an expired token; a listing says
-    /// which.
+    /// which. And S3 refuses what isn't there to whoever may not list.
     async fn confirmed(&self, failure: Uncertain) -> Failure {
         let Uncertain { failure, coded, .. } = failure;
+        if failure.kind == Kind::Denied && self.dialect == Dialect::S3 {
+            return match self.probe().await {
+                Err(probed) if probed.kind == Kind::Denied => probed,
+                _ => failure,
+            };
+        }
         if coded || !matches!(failure.kind, Kind::NotFound | Kind::Invalid) {
             return failure;
         }

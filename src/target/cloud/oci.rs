@@ -27,6 +27,7 @@ use super::oci_known::Known;
 use super::oci_manifest::{EMPTY_CONTENT, Manifest, digest, read, write};
 use super::oci_name::{key_of, tag_of};
 use super::opening::{Env, invalid, is_loopback, options, unbuilt};
+use super::permission::Provider;
 use crate::artifact::Stamp;
 use crate::target::verdict::Asked;
 use crate::target::waiting::waits_for;
@@ -122,7 +123,8 @@ impl OciDriver {
                 ),
                 _ => None,
             };
-            failed(&self.url, attempt, &outcome, &error, hint)
+            let failure = failed(&self.url, attempt, &outcome, &error, hint);
+            Provider::Oci.explained(failure, attempt.asked, &outcome)
         });
         (result, exchange)
     }
@@ -248,21 +250,22 @@ impl Driver for OciDriver {
             let why = "something else is there";
             Err(refusal(&self.url, Kind::Conflict, attempt, why))
         };
+        let manifest = write(key, stamp);
+        let token = Token(digest(manifest.as_bytes()));
+        let upload = async {
+            self.client.upload(&content).await?;
+            let common = Bytes::from_static(EMPTY_CONTENT);
+            self.client.upload_common(&common).await
+        };
+        self.run(attempt, upload).await?;
+        // As late as can be: whoever moves the tag from here on is not seen.
         match condition {
             Condition::None => {}
             Condition::Absent if there().await?.is_none() => {}
             Condition::Unchanged(token) if there().await?.as_ref() == Some(token) => {}
             Condition::Absent | Condition::Unchanged(_) => return conflict(),
         }
-        let manifest = write(key, stamp);
-        let token = Token(digest(manifest.as_bytes()));
-        let push = async {
-            self.client.upload(&content).await?;
-            let common = Bytes::from_static(EMPTY_CONTENT);
-            self.client.upload_common(&common).await?;
-            self.client.tag(&tag, manifest).await
-        };
-        let (pushed, exchange) = self.seen(attempt, push).await;
+        let (pushed, exchange) = self.seen(attempt, self.client.tag(&tag, manifest)).await;
         let token = match pushed {
             Ok(()) => token,
             Err(failed) if failed.is_outage() && !exchange.is_refused() => {

@@ -136,13 +136,17 @@ pub(super) fn error(document: &[u8]) -> ErrorDocument {
         };
     }
     let mut error = ErrorDocument::default();
+    let mut details = None;
     leaves(document, &mut |path, text| match path {
         [.., "Code"] => error.code = error.code.take().or_else(|| code(&text)),
         [.., "Message"] => error.message = error.message.take().or_else(|| message(&text)),
+        // Google's message is "Access denied."; who lacks which permission is told here.
+        [.., "Details"] => details = message(&text),
         [.., "AuthenticationErrorDetail"] => error.hint = hint(&text),
         [.., "Region"] => error.region = error.region.take().or_else(|| code(&text)),
         _ => {}
     });
+    error.message = details.or(error.message);
     error
 }
 

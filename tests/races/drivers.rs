@@ -1,34 +1,21 @@
-//! Races: two who hold the same token write at once, as two mounts do, and exactly one wins.
-//!
-//! `ATLASFS_RACES` sets how many races there are on each store.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
-
-mod support;
+//! Races of two drivers that hold the same token, as two mounts do.
 
 use atlasfs::artifact::{Format, Stamp};
 use atlasfs::target::{Condition, Kind, Target};
 use bytes::Bytes;
-use support::behind::{keys, target_on};
-use support::contract::{LIMIT, id, soon};
-use support::server::{Kind as Store, Server};
 
-/// Enough to find a store whose conditions don't hold, and few enough for every run.
-const RACES: usize = 100;
+use super::races;
+use super::support::behind::{keys, target_on};
+use super::support::contract::{LIMIT, id, soon};
+use super::support::server::{Kind as Store, Server};
 
 async fn exactly_one_of_two_wins(kind: Store) {
-    let races = std::env::var("ATLASFS_RACES").map_or(RACES, |races| races.parse().unwrap());
     let server = Server::shared(kind);
     let bucket = server.bucket();
     let open = || target_on(kind, &bucket, server.endpoint(), &keys(kind));
     let (one, two) = (open(), open());
     let mut condition = Condition::Absent;
-    for race in 0..races {
+    for race in 0..races(30) {
         let key = id(&format!("app/plans/p{}", race / 10));
         let put = |target: Target, who: &str, when: u64| {
             let content = Bytes::from(format!("race {race}: {who}"));

@@ -1,0 +1,94 @@
+//! What a provider calls the right to do something, for the message of a refusal: a store says
+//! "access denied", and the user wants to know what to allow.
+
+use super::dialect::Dialect;
+use super::exchange::{Outcome, Seen};
+use crate::target::verdict::Asked;
+use crate::target::{Failure, Kind};
+
+/// Who calls it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Provider {
+    S3,
+    Azure,
+    Gcs,
+    Oci,
+}
+
+impl From<Dialect> for Provider {
+    fn from(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::S3 => Self::S3,
+            Dialect::Azure => Self::Azure,
+            Dialect::Gcs => Self::Gcs,
+        }
+    }
+}
+
+impl Provider {
+    /// Adds to a refusal what has to be allowed. One that is about the credentials themselves (a
+    /// wrong signature, a token that is over) stays as it is.
+    pub(super) fn explained(self, failure: Failure, asked: Asked, outcome: &Outcome) -> Failure {
+        match outcome {
+            Outcome::Reply(seen)
+                if failure.kind == Kind::Denied
+                    && seen.from_store
+                    && self.is_about_rights(seen) =>
+            {
+                needs(failure, self.permission(asked))
+            }
+            _ => failure,
+        }
+    }
+
+    /// Tells whether a refusal says that these credentials are known, and may not do this. The
+    /// reply to HEAD has no code, and can be about either.
+    fn is_about_rights(self, seen: &Seen) -> bool {
+        match (self, seen.status, seen.error.code.as_deref()) {
+            (Provider::S3 | Provider::Gcs, 403, None | Some("AccessDenied")) => true,
+            (Provider::Azure, 403, None) => true,
+            (Provider::Azure, 403, Some(code)) => {
+                code.starts_with("Authorization") || code == "InsufficientAccountPermissions"
+            }
+            (Provider::Oci, 401 | 403, code) => {
+                matches!(code, None | Some("DENIED" | "UNAUTHORIZED" | "denied"))
+            }
+            _ => false,
+        }
+    }
+
+    fn permission(self, asked: Asked) -> &'static str {
+        match (self, asked) {
+            (Provider::S3, Asked::Read) => "s3:GetObject",
+            (Provider::S3, Asked::List) => "s3:ListBucket",
+            (Provider::S3, Asked::Write | Asked::WriteIf) => "s3:PutObject",
+            (Provider::S3, Asked::Delete) => "s3:DeleteObject",
+            (Provider::Azure, Asked::Read) => "to read blobs (of a SAS: sp=r)",
+            (Provider::Azure, Asked::List) => "to list blobs (of a SAS: sp=l)",
+            // A SAS with create alone may make blobs, and not replace them.
+            (Provider::Azure, Asked::Write | Asked::WriteIf) => "to write blobs (of a SAS: sp=cw)",
+            (Provider::Azure, Asked::Delete) => "to delete blobs (of a SAS: sp=d)",
+            (Provider::Gcs, Asked::Read) => "storage.objects.get",
+            (Provider::Gcs, Asked::List) => "storage.objects.list",
+            (Provider::Gcs, Asked::Write | Asked::WriteIf) => {
+                "storage.objects.create, and storage.objects.delete to replace"
+            }
+            (Provider::Gcs, Asked::Delete) => "storage.objects.delete",
+            (Provider::Oci, Asked::Read | Asked::List) => "pull",
+            (Provider::Oci, Asked::Write | Asked::WriteIf) => "push",
+            (Provider::Oci, Asked::Delete) => "delete",
+        }
+    }
+}
+
+/// Adds what has to be allowed.
+pub(super) fn needs(failure: Failure, what: &str) -> Failure {
+    let fix = format!("needs the permission {what}");
+    let known = failure.fix.clone();
+    let failure = failure.with_fix(Some(fix.clone()));
+    let fix = known.map_or(fix.clone(), |known| format!("{known}, or it {fix}"));
+    Failure {
+        fix: Some(fix),
+        ..failure
+    }
+}

@@ -1,0 +1,119 @@
+# Two programs, each on a mount of its own, that save the same artifact at the same moment, over and
+# over: racer.py MNT-1 MNT-2
+#
+# Each line of the input is a race, and each line of the output how it went, both as JSON.
+import errno
+import json
+import os
+import shutil
+import sys
+import threading
+
+MOUNTS = sys.argv[1:3]
+PATIENCE = 120
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def attribute(path, name):
+    try:
+        return os.getxattr(path, f"user.atlas.{name}").decode()
+    except OSError:
+        return None
+
+
+def write(fd, content):
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, content.encode(), 0)
+
+
+def close(path, content, barrier):
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    write(fd, content)
+    barrier.wait(PATIENCE)
+    os.close(fd)
+
+
+def rename(path, content, barrier):
+    folder, name = os.path.split(path)
+    scratch = f"{folder}/.{name}.new"
+    fd = os.open(scratch, os.O_RDWR | os.O_CREAT)
+    write(fd, content)
+    os.close(fd)
+    barrier.wait(PATIENCE)
+    try:
+        os.rename(scratch, path)
+    except OSError:
+        # It stays where it was, as it was.
+        assert read(scratch) == content
+        os.unlink(scratch)
+        raise
+
+
+def saver(ways, place, path, content, barrier, bases, ends):
+    try:
+        # Here, and not in another thread: a rename replaces what its own thread has read.
+        bases[place] = read(path)
+        {"close": close, "rename": rename}[ways[place]](path, content, barrier)
+        ends[place] = 0
+    except OSError as error:
+        ends[place] = error.errno
+    except BaseException as error:
+        ends[place] = repr(error)
+        barrier.abort()
+
+
+def kept(mount, key):
+    """The bytes of pushes of a key that failed on a mount, and where they are."""
+    folder, name = os.path.split(f"{mount}/.atlasfs/unpushed/{key}")
+    try:
+        names = sorted(other for other in os.listdir(folder) if other.startswith(f"{name}@"))
+    except FileNotFoundError:
+        names = []
+    return [f"{folder}/{name}" for name in names]
+
+
+def race(key, contents, ways, resolves):
+    paths = [f"{mount}/{key}" for mount in MOUNTS]
+    barrier, bases, ends = threading.Barrier(2), [None, None], [None, None]
+    threads = [
+        threading.Thread(
+            target=saver,
+            args=(ways, place, paths[place], contents[place], barrier, bases, ends),
+        )
+        for place in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    unpushed = [kept(mount, key) for mount in MOUNTS]
+    outcome = {
+        "bases": bases,
+        "ends": ends,
+        "reads": [read(path) for path in paths],
+        "kept": [[read(path) for path in paths] for paths in unpushed],
+        "errors": [attribute(path, "error") for path in paths],
+        "stale": errno.ESTALE,
+    }
+    for place, paths_of_kept in enumerate(unpushed):
+        for path in paths_of_kept:
+            if resolves:
+                # Whoever has lost looks at the winner's, and saves over it.
+                shutil.copyfile(path, paths[place])
+            else:
+                os.unlink(path)
+    outcome["after"] = [read(path) for path in paths]
+    outcome["left"] = [len(kept(mount, key)) for mount in MOUNTS]
+    outcome["errors_after"] = [attribute(path, "error") for path in paths]
+    return outcome
+
+
+for line in sys.stdin:
+    print(json.dumps(race(**json.loads(line))), flush=True)
