@@ -67,7 +67,7 @@ fn what_is_wrong_is_told_with_what_to_do_and_others_are_tried_all_the_same() {
         (
             Fault::Status(403, Some("AccessDenied")),
             true,
-            "right of listing",
+            "needs the permission s3:ListBucket",
         ),
         (
             Fault::Status(404, Some("NoSuchBucket")),
@@ -95,7 +95,7 @@ fn what_is_wrong_is_told_with_what_to_do_and_others_are_tried_all_the_same() {
         told[1]["fix"]
             .as_str()
             .unwrap()
-            .contains("right of writing"),
+            .contains("needs the permission s3:PutObject"),
         "{}",
         told[1]
     );

@@ -55,7 +55,7 @@ fn a_store_that_ignores_conditions_is_told_of_and_serves_as_registry_and_as_back
     let newest = home.file("newest", schema("c"));
     let args = [second.path("app/schema"), newest, first.path("app/schema")];
     run(&mut bash(script, args));
-    assert_eq!(second.events("conflict").len(), 1);
+    assert!(!second.events("conflict").is_empty());
     all_hold(&stores, "app/schema", schema("c").as_bytes());
     second.unmount();
     first.unmount();

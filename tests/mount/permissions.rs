@@ -12,11 +12,11 @@ use super::program::{Ran, run};
 use super::store::{Store, flags, plan, schema};
 use super::support::azurite;
 use super::support::behind::keys;
-use super::support::iam::User;
 use super::support::proxy::{Fault, Proxy};
 use super::support::sas;
 use super::support::serve::{Answering, Reply};
 use super::support::server::{Kind, Server};
+use super::support::sts::{self, User};
 
 /// The policies that the README shows.
 const READER: &str = include_str!("../fixtures/policies/s3-reader.json");
@@ -80,7 +80,7 @@ impl Site {
             .to_string()
             .replace("acme-registry/atlas", &format!("{}/pre/fix", self.bucket()))
             .replace("acme-registry", self.bucket());
-        User::with_policy(&self.server, name, &policy)
+        sts::user(&self.server, name, &policy)
     }
 
     /// Looks at the store around its permissions.
@@ -241,11 +241,11 @@ struct Who {
 
 impl Who {
     fn of_aws(user: &User) -> Self {
-        let variables = user
-            .variables()
-            .map(|(name, value)| (name, value.to_owned()));
         Self {
-            variables: variables.into(),
+            variables: vec![
+                ("AWS_ACCESS_KEY_ID", user.id.clone()),
+                ("AWS_SECRET_ACCESS_KEY", user.secret.clone()),
+            ],
             all: ON_S3.into(),
         }
     }

@@ -74,6 +74,7 @@ impl std::fmt::Display for Ran {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    name: String,
     shown: String,
     begun: Instant,
     out: File,
@@ -98,6 +99,7 @@ pub fn start(command: &mut Command) -> Running {
         .unwrap_or_else(|error| panic!("{shown}: {error}; scripts/test installs what is needed"));
     Running {
         child,
+        name: command.get_program().to_string_lossy().into_owned(),
         shown,
         begun: Instant::now(),
         out,
@@ -142,7 +144,8 @@ impl Running {
     /// Keeps what it has said, where the suite's output is kept.
     fn keep(&mut self) {
         if output::folder().is_some() && !std::mem::replace(&mut self.is_kept, true) {
-            output::keep("programs", &self.shown, &content(&mut self.out));
+            // What it was told stays out: a secret may be among it.
+            output::keep("programs", &self.name, &content(&mut self.out));
             output::keep("programs", "its stderr", &content(&mut self.err));
         }
     }

@@ -205,7 +205,7 @@ fn race(number: usize) -> Race {
         3 if number % 8 == 3 => [Way::Rename, Way::Rename],
         _ => [Way::Close, Way::Close],
     };
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         // A rename replaces what was read; nothing was.
         ways = [Way::Close, Way::Close];
     }
@@ -219,7 +219,7 @@ fn race(number: usize) -> Race {
 
 #[track_caller]
 fn exactly_one_save_succeeds(rivals: &Rivals, store: &str) {
-    let (begun, count) = (Instant::now(), races(50));
+    let (begun, count) = (Instant::now(), races(20));
     let tally = rivals.run(count, true);
     println!(
         "{store}: {count} races in {:.1} s: {tally:?}",
@@ -275,7 +275,7 @@ fn nothing_is_mixed_and_repair_makes_the_targets_the_same(kind: Kind) {
         );
         assert_eq!(mounted.events("conditions-ignored").len(), 1);
     }
-    let (begun, count) = (Instant::now(), races(50));
+    let (begun, count) = (Instant::now(), races(20));
     let tally = rivals.run(count, false);
     println!(
         "{kind:?}: {count} races in {:.1} s: {tally:?}",

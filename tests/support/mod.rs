@@ -11,7 +11,6 @@ pub mod contract;
 pub mod fault;
 pub mod gcs;
 pub mod http;
-pub mod iam;
 pub mod output;
 pub mod proxy;
 pub mod registry;

@@ -68,7 +68,7 @@ store.createBlob = async function (context, blob, ...more) {
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// moto: right on conditions and races; checks no signatures unless told to.
+    /// moto: right on conditions, and made right on races; checks no signatures unless told to.
     Moto,
     /// s3s-fs: checks signatures; keeps its data in a folder, one directory a bucket.
     S3s,
@@ -423,13 +423,15 @@ fn spawn(kind: Kind, addr: SocketAddr, data: &tempfile::TempDir, more: &[&OsStr]
     let (program, port) = (program(kind), addr.port().to_string());
     let mut command = Command::new(&program);
     match kind {
-        Kind::Moto if !more.is_empty() => {
-            command = Command::new(tool("moto/bin/python"));
-            command
-                .args(["-c", FILLED_MOTO, &port])
-                .arg(in_file(data, "keys", more[0]))
-        }
-        Kind::Moto => command.args(["-H", "127.0.0.1", "-p", &port]),
+        Kind::Moto if !more.is_empty() => command
+            .args(["-c", FILLED_MOTO, &port])
+            .arg(in_file(data, "keys", more[0])),
+        Kind::Moto => command
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/support/locked_moto.py"
+            ))
+            .args(["-H", "127.0.0.1", "-p", &port]),
         Kind::S3s => command
             .args(["--host", "127.0.0.1", "--port", &port])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
@@ -488,7 +490,7 @@ fn in_file(data: &tempfile::TempDir, name: &str, content: &OsStr) -> PathBuf {
 /// Finds an installed server.
 pub fn program(kind: Kind) -> PathBuf {
     tool(match kind {
-        Kind::Moto => "moto/bin/moto_server",
+        Kind::Moto => "moto/bin/python",
         Kind::S3s => "bin/s3s-fs",
         Kind::Rclone => "rclone/bin/rclone",
         Kind::Gcs => panic!("the stand-in for GCS is no tool"),

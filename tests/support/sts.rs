@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 
 use super::http;
+use super::secrets;
 use super::serve::{Answering, Request};
 use super::server::{ACCESS_KEY, SECRET_KEY, Server};
 
@@ -65,10 +66,12 @@ pub fn user(server: &Server, name: &str, policy: &str) -> User {
         let (value, _) = rest.split_once('<').expect("its end");
         value.to_owned()
     };
-    User {
+    let user = User {
         id: part("AccessKeyId"),
         secret: part("SecretAccessKey"),
-    }
+    };
+    secrets::note(&user.secret);
+    user
 }
 
 /// Makes a role that everybody may assume who may assume roles at all; returns its ARN.

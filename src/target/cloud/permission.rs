@@ -92,3 +92,70 @@ pub(super) fn needs(failure: Failure, what: &str) -> Failure {
         ..failure
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::xml::ErrorDocument;
+    use super::*;
+
+    const ALL: [Asked; 5] = [
+        Asked::Read,
+        Asked::List,
+        Asked::Write,
+        Asked::WriteIf,
+        Asked::Delete,
+    ];
+
+    fn explained(provider: Provider, asked: Asked, status: u16, code: Option<&str>) -> String {
+        let outcome = Outcome::Reply(Seen {
+            status,
+            error: ErrorDocument {
+                code: code.map(str::to_owned),
+                ..ErrorDocument::default()
+            },
+            from_store: true,
+            ..Seen::default()
+        });
+        let failure = Failure::new(Kind::Denied, "no");
+        provider.explained(failure, asked, &outcome).reason
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_a_right_names_it() {
+        for (provider, status, code) in [
+            (Provider::S3, 403, Some("AccessDenied")),
+            (Provider::S3, 403, None),
+            (
+                Provider::Azure,
+                403,
+                Some("AuthorizationPermissionMismatch"),
+            ),
+            (Provider::Azure, 403, Some("AuthorizationFailure")),
+            (Provider::Gcs, 403, Some("AccessDenied")),
+            (Provider::Oci, 401, Some("UNAUTHORIZED")),
+            (Provider::Oci, 403, Some("DENIED")),
+        ] {
+            for asked in ALL {
+                let named = provider.permission(asked);
+                let expected = format!("no (needs the permission {named})");
+                assert_eq!(explained(provider, asked, status, code), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_credentials_themselves_names_no_right() {
+        for (provider, status, code) in [
+            (Provider::S3, 403, "SignatureDoesNotMatch"),
+            (Provider::S3, 403, "InvalidAccessKeyId"),
+            (Provider::S3, 403, "RequestTimeTooSkewed"),
+            (Provider::S3, 400, "ExpiredToken"),
+            (Provider::Azure, 403, "AuthenticationFailed"),
+            (Provider::Gcs, 401, "AuthenticationRequired"),
+        ] {
+            for asked in ALL {
+                assert_eq!(explained(provider, asked, status, Some(code)), "no");
+            }
+        }
+    }
+}

@@ -335,6 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn what_google_says_in_its_details_is_the_message() {
+        let error = error(
+            b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>Access \
+            denied.</Message><Details>a@p.iam.gserviceaccount.com does not have \
+            storage.objects.list access to the Google Cloud Storage bucket.</Details></Error>",
+        );
+        let shown = error.message.unwrap();
+        assert!(
+            shown.starts_with("a@p.iam.gserviceaccount.com does not have storage.objects.list"),
+            "{shown}"
+        );
+    }
+
+    #[test]
     fn a_document_that_is_cut_off_or_another_one_is_no_listing() {
         let whole = "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>";
         assert!(page(whole.as_bytes()).is_some());
