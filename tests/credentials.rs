@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use atlasfs::artifact::RepoName;
 use atlasfs::target::{Kind, Target};
-use support::behind::{all_are, every_operation, location_on, open_at, put};
+use support::behind::{all_are, location_on, open_at, put};
 use support::contract::{LIMIT, id, soon};
 use support::gcs::Gcs;
 use support::server::Kind as Store;
 use support::service::{How, Service};
 use support::token;
 use support::way::{Gate, file, ways};
+use tokio::time::Instant;
 
 async fn works(target: &Target) -> Result<(), atlasfs::target::Failure> {
     target.probe(soon()).await?;
@@ -188,8 +189,21 @@ async fn nobody_waits_for_a_token_service_beyond_the_deadline() {
         let target = gate.target(&way);
         service.set(How::Hang);
         let deadline = Duration::from_millis(200);
-        for (name, failure) in every_operation(&target, deadline).await {
-            assert_eq!(failure.unwrap().kind, Kind::Unreachable, "{name}");
+        let app = RepoName::parse("app").unwrap();
+        let end = || Instant::now() + deadline;
+        for failure in [
+            target.probe(end()).await.unwrap_err(),
+            target.list(&app, end()).await.unwrap_err(),
+            target.head(&id("app/schema"), end()).await.unwrap_err(),
+            target
+                .get(&id("app/schema"), LIMIT, end())
+                .await
+                .unwrap_err(),
+            target.delete(&id("app/schema"), end()).await.unwrap_err(),
+        ] {
+            assert_eq!(failure.kind, Kind::Unreachable, "{failure}");
+            // The service is waited for in the background, for longer.
+            assert!(failure.timed_out, "{failure}");
         }
         // One request for all of them, and its token is there for who asks next.
         assert_eq!(service.asked().len(), 1, "{}", way.name);

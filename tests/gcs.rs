@@ -285,6 +285,7 @@ async fn a_message_says_what_google_said() {
         let url = behind.target.url();
         let hint = match code {
             "NoSuchBucket" => " (make the bucket, or correct its name)",
+            "AccessDenied" => " (needs the permission storage.objects.get)",
             _ => "",
         };
         let expected =

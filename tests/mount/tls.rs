@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::home::Home;
@@ -16,6 +16,7 @@ use super::store::schema;
 use super::support::behind::keys;
 use super::support::registry;
 use super::support::server::{Kind, Server};
+use super::support::service::{How, Service};
 use super::support::tls::{Certificates, Front};
 
 /// The stores of all providers, each on its own server, and the prefix of their objects.
@@ -230,4 +231,73 @@ fn azurites_own_tls_works_and_a_file_without_certificates_is_told() {
     let mut command = home.mounting("none", ["--registry", &*url("https")]);
     command.env("SSL_CERT_FILE", home.path("nothing.pem"));
     run(&mut command).fails(1, says);
+}
+
+/// Makes a token as Entra's are, but for the signature.
+fn entra_token(audience: &str, lasts: i64) -> String {
+    let now = chrono::Utc::now().timestamp();
+    let claims = serde_json::json!({
+        "aud": audience, "iss": "https://sts.windows.net/the-tenant/",
+        "iat": now - 60, "nbf": now - 60, "exp": now + lasts,
+    });
+    let parts = [
+        r#"{"typ":"JWT","alg":"RS256"}"#.into(),
+        claims.to_string(),
+        "s3cret".into(),
+    ];
+    parts
+        .map(|part: String| URL_SAFE_NO_PAD.encode(part))
+        .join(".")
+}
+
+/// Makes a container over TLS, with a token.
+fn make_container(port: u16, authority: &std::path::Path, token: &str) {
+    let pem = std::fs::read(authority).unwrap();
+    let client = reqwest::Client::builder()
+        .tls_certs_merge([reqwest::Certificate::from_pem(&pem).unwrap()])
+        .build()
+        .unwrap();
+    let url = format!("https://localhost:{port}/devstoreaccount1/backup?restype=container");
+    let made = client
+        .put(url)
+        .bearer_auth(token)
+        .header("x-ms-version", "2023-11-03")
+        .header("content-length", "0");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let status = runtime.block_on(async { made.send().await.unwrap().status() });
+    assert_eq!(status, 201);
+}
+
+#[test]
+fn azurite_takes_the_tokens_of_a_principal_over_tls_and_refuses_bad_ones() {
+    let home = Home::new();
+    let certificates = Certificates::new();
+    let [certificate, key, ca] =
+        ["cert.pem", "key.pem", "ca.pem"].map(|name| certificates.path(name));
+    let server = Server::with_tls(&certificate, &key);
+    let port = server.addr().port();
+    let storage = "https://storage.azure.com";
+    make_container(port, &ca, &entra_token(storage, 600));
+    let service = Service::start();
+    let url = format!("azblob://backup?domain=localhost:{port}&protocol=https");
+    for (token, code) in [
+        (entra_token(storage, 600), 0),
+        (entra_token("https://vault.azure.net", 600), 1),
+        (entra_token(storage, -1), 1),
+        ("s3cret-nonsense".into(), 1),
+    ] {
+        service.set(How::Token(token.clone()));
+        let mut command = home.atlasfs(["check", "--write", "--registry", &url]);
+        command
+            .env("SSL_CERT_FILE", &ca)
+            .env_remove("AZURE_STORAGE_KEY")
+            .env("AZURE_TENANT_ID", "the-tenant")
+            .env("AZURE_CLIENT_ID", "the-client")
+            .env("AZURE_CLIENT_SECRET", "s3cret")
+            .env("AZURE_AUTHORITY_HOST", service.url(""));
+        let ran = run(&mut command);
+        assert_eq!(ran.code, Some(code), "{ran}");
+        assert!(code == 0 || ran.text().contains(": 40"), "{ran}");
+        assert!(!ran.text().contains(&token), "{ran}");
+    }
 }

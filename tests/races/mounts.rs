@@ -157,10 +157,19 @@ impl Rivals {
         let before = self
             .held(&race.key)
             .map(|held| held.map(|text| text[..100].to_owned()));
-        let synced = self.mounts.each_ref().map(|mounted| {
-            let ran = run(self.home.atlasfs(["sync", "--json"]).arg(mounted.dir())).ok();
-            ran.text()
-        });
+        let mut synced = Vec::new();
+        // What one mount's background gives on what it saw a moment ago can undo the other's sync,
+        // where no gift is conditional; the next one mends that.
+        for _ in 0..5 {
+            for mounted in &self.mounts {
+                let ran = run(self.home.atlasfs(["sync", "--json"]).arg(mounted.dir()));
+                synced.push(ran.text());
+            }
+            let [registry, backup] = self.held(&race.key);
+            if registry == backup {
+                break;
+            }
+        }
         let [registry, backup] = self.held(&race.key);
         assert_eq!(registry, backup, "{race:?}: {before:?} {synced:?}");
         for mounted in &self.mounts {

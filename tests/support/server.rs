@@ -144,6 +144,9 @@ impl Server {
             certificate.as_os_str(),
             OsStr::new("--key"),
             key.as_os_str(),
+            // It takes tokens then, and looks at all of them but the signature.
+            OsStr::new("--oauth"),
+            OsStr::new("basic"),
         ];
         Self::start_with(Kind::Azurite, &more)
     }

@@ -9,12 +9,14 @@ use std::time::Duration;
 use super::serve::{Answering, Reply, Request};
 
 /// What it does when it is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {
     /// Gives out a new token that is good for so many seconds.
     Give(u64),
     /// Says this.
     Say(u16, &'static str),
+    /// Gives out this token, for an hour.
+    Token(String),
     /// Doesn't answer.
     Hang,
 }
@@ -111,7 +113,11 @@ fn answer(state: &Mutex<State>, request: &Request) -> Reply {
     });
     loop {
         let mut state = lock(state);
-        match state.how {
+        match state.how.clone() {
+            How::Token(token) => {
+                let body = format!("{{\"access_token\": \"{token}\", \"expires_in\": 3600}}");
+                return (200, Vec::new(), body.into());
+            }
             How::Give(lasts) => {
                 state.count += 1;
                 let token = format!("s3cret-token-{}", state.count);

@@ -1,9 +1,12 @@
 //! Tests of what opening a container accepts, refuses, and reads from the environment. Nothing here
 //! sends a request.
 
+use proptest::prelude::*;
+
 use super::azure::{open, service};
 use super::azure_credentials::find;
 use super::opening::env_of as env;
+use crate::arbitrary::{config, text};
 use crate::target::{AzureLocation, Failure, Kind};
 
 const ACCOUNT: (&str, &str) = ("AZURE_STORAGE_ACCOUNT", "acme");
@@ -83,7 +86,7 @@ fn each_parameter_that_chooses_an_address_does() {
             ACCOUNT,
             (
                 "AZURE_STORAGE_SAS_TOKEN",
-                "?sv=1&sp=rl&se=2999-01-01&sig=s3cret%3D",
+                "?sv=1&sp=rl&se=2090-01-01&sig=s3cret%3D",
             ),
         ];
         assert_eq!(at(&location, &sas), expected);
@@ -124,8 +127,17 @@ fn a_connection_string_has_the_account_the_key_and_the_address() {
             "http://127.0.0.1:1/acme",
         ),
         (
-            "AccountName=acme;SharedAccessSignature=sv=1&sp=rl&se=2999-01-01&sig=s3cret%3D",
+            "AccountName=acme;SharedAccessSignature=sv=1&si=policy&sig=s3cret%3D",
             "https://acme.blob.core.windows.net",
+        ),
+        (
+            "BlobEndpoint=https://acme.blob.core.windows.net/;QueueEndpoint=https://acme.queue.x/;\
+             SharedAccessSignature=sv=1&sp=rl&se=2090-01-01&sig=s3cret%3D",
+            "https://acme.blob.core.windows.net",
+        ),
+        (
+            "BlobEndpoint=http://127.0.0.1:1/acme;SharedAccessSignature=sp=rl&se=2090&sig=s3cret",
+            "http://127.0.0.1:1/acme",
         ),
         (
             "UseDevelopmentStorage=true",
@@ -220,10 +232,7 @@ fn each_source_of_credentials_is_taken_when_it_is_whole() {
         &KEYS,
         &[
             ACCOUNT,
-            (
-                "AZURE_STORAGE_SAS_TOKEN",
-                "sv=1&sp=rl&se=2999-01-01&sig=s3cret",
-            ),
+            ("AZURE_STORAGE_SAS_TOKEN", "sp=rl&se=2090&sig=s3cret"),
         ],
         &[ACCOUNT, TENANT, CLIENT, SECRET],
         &[
@@ -316,4 +325,23 @@ fn a_key_of_one_account_is_not_tried_on_another() {
 fn a_driver_shows_no_credentials_when_it_is_printed() {
     let driver = open(&location(), &env(&KEYS)).unwrap();
     assert_eq!(format!("{driver:?}"), "CloudDriver(azblob://backup/prefix)");
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn no_arbitrary_connection_string_or_signature_panics_or_is_quoted(text in text(&[
+        "DefaultEndpointsProtocol=https;AccountName=acme;AccountKey=c0VjUmVUc0VjUmVUc0VjUmVU;\
+         EndpointSuffix=core.windows.net;BlobEndpoint=https://acme.blob.core.windows.net/",
+        "sv=2020-12-06&sr=c&sp=rl&se=2090-01-01T00%3A00%3A00Z&sig=c0VjUmVUc0VjUmVUc0VjUmVU%3D",
+    ])) {
+        for name in ["AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN"] {
+            let env = env(&[ACCOUNT, (name, &text)]);
+            if let Err((_, why)) = find(&location(), &env) {
+                prop_assert!(!why.contains("c0VjUmVUc0VjUmVU"), "{}", why);
+                prop_assert!(!why.contains('\n'), "{:?}", why);
+            }
+        }
+    }
 }

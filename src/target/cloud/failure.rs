@@ -26,6 +26,8 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Uncertain {
     pub(super) failure: Failure,
     pub(super) coded: bool,
+    /// Whether it may hide that nothing is there.
+    pub(super) hides: bool,
     /// Whether the store wants to be left in peace: nothing more is asked of it.
     pub(super) refused: bool,
 }

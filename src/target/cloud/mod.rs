@@ -149,6 +149,7 @@ impl CloudDriver {
         result.map_err(|error| {
             let outcome = exchange.outcome();
             Uncertain {
+                hides: self.dialect == Dialect::S3 && permission::is_lacking(&outcome),
                 failure: self.failure(attempt, &outcome, &error),
                 coded: matches!(&outcome, Outcome::Reply(seen) if seen.error.is_exact()),
                 refused: exchange.is_refused(),
@@ -176,8 +177,13 @@ impl CloudDriver {
     /// a gateway's. "Not found" may mean the bucket, "bad request" an expired token; a listing says
     /// which. And S3 refuses what isn't there to whoever may not list.
     async fn confirmed(&self, failure: Uncertain) -> Failure {
-        let Uncertain { failure, coded, .. } = failure;
-        if failure.kind == Kind::Denied && self.dialect == Dialect::S3 {
+        let Uncertain {
+            failure,
+            coded,
+            hides,
+            ..
+        } = failure;
+        if hides {
             return match self.probe().await {
                 Err(probed) if probed.kind == Kind::Denied => probed,
                 _ => failure,

@@ -25,6 +25,12 @@ impl From<Dialect> for Provider {
     }
 }
 
+/// Tells whether S3 refuses for lack of a permission. What isn't there it refuses in the same
+/// words to whoever may not list.
+pub(super) fn is_lacking(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Reply(seen) if seen.from_store && Provider::S3.is_about_rights(seen))
+}
+
 impl Provider {
     /// Adds to a refusal what has to be allowed. One that is about the credentials themselves (a
     /// wrong signature, a token that is over) stays as it is.

@@ -265,3 +265,69 @@ impl Source for SelfSigned {
         "the key file"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::{bytes, config};
+
+    fn lasts(more: &str) -> Option<u64> {
+        let body = format!("{{\"access_token\": \"t\"{more}}}");
+        token(body.as_bytes()).map(|token| token.lasts.as_secs())
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_a_number_or_a_text_and_may_be_missing() {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        assert_eq!(lasts(", \"expires_in\": 3599"), Some(3599));
+        assert_eq!(lasts(", \"expires_in\": \"3599\""), Some(3599));
+        for end in [format!("{}", now + 1_000), format!("\"{}\"", now + 1_000)] {
+            let told = lasts(&format!(", \"expires_on\": {end}")).unwrap();
+            assert!((900..=1_000).contains(&told), "{told}");
+        }
+        assert_eq!(lasts(", \"expires_on\": 5"), Some(0));
+        assert_eq!(lasts(""), Some(300));
+        assert_eq!(lasts(", \"expires_on\": \"tomorrow\""), Some(300));
+        assert_eq!(
+            lasts(", \"expires_in\": 18446744073709551615"),
+            Some(86_400)
+        );
+        assert_eq!(lasts(", \"expires_in\": -1"), Some(300));
+    }
+
+    #[test]
+    fn secrets_are_sent_to_https_or_to_this_very_machine() {
+        for (url, safe) in [
+            ("https://login.example/t", true),
+            ("http://127.0.0.1:1/t", true),
+            ("http://localhost/t", true),
+            ("http://login.example/t", false),
+            ("ftp://127.0.0.1/t", false),
+            ("file:///t", false),
+        ] {
+            assert_eq!(is_safe(&Url::parse(url).unwrap()), safe, "{url}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn no_reply_of_a_service_panics_or_shows_more_than_a_line(body in bytes(vec![
+            br#"{"access_token": "t", "expires_in": 3599, "expires_on": "1"}"#.to_vec(),
+            br#"{"error": "invalid_grant", "error_description": "no c0VjUmVUc0VjUmVU"}"#.to_vec(),
+            br#"{"error": {"status": "DENIED", "message": "no"}}"#.to_vec(),
+        ])) {
+            if let Some(token) = token(&body) {
+                prop_assert!(token.bearer.bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+            let said = said(&body);
+            prop_assert!(said.chars().count() < 300 && !said.contains('\n'), "{:?}", said);
+        }
+    }
+}
