@@ -53,9 +53,14 @@ impl Provider {
         match (self, seen.status, seen.error.code.as_deref()) {
             (Provider::S3 | Provider::Gcs, 403, None | Some("AccessDenied")) => true,
             (Provider::Azure, 403, None) => true,
-            (Provider::Azure, 403, Some(code)) => {
-                code.starts_with("Authorization") || code == "InsufficientAccountPermissions"
-            }
+            // Not AuthorizationFailure: that is the account's firewall, and azurite's wrong key.
+            (Provider::Azure, 403, Some(code)) => matches!(
+                code,
+                "AuthorizationPermissionMismatch"
+                    | "AuthorizationResourceTypeMismatch"
+                    | "AuthorizationServiceMismatch"
+                    | "InsufficientAccountPermissions"
+            ),
             (Provider::Oci, 401 | 403, code) => {
                 matches!(code, None | Some("DENIED" | "UNAUTHORIZED" | "denied"))
             }
@@ -136,7 +141,7 @@ mod tests {
                 403,
                 Some("AuthorizationPermissionMismatch"),
             ),
-            (Provider::Azure, 403, Some("AuthorizationFailure")),
+            (Provider::Azure, 403, Some("InsufficientAccountPermissions")),
             (Provider::Gcs, 403, Some("AccessDenied")),
             (Provider::Oci, 401, Some("UNAUTHORIZED")),
             (Provider::Oci, 403, Some("DENIED")),
@@ -157,6 +162,7 @@ mod tests {
             (Provider::S3, 403, "RequestTimeTooSkewed"),
             (Provider::S3, 400, "ExpiredToken"),
             (Provider::Azure, 403, "AuthenticationFailed"),
+            (Provider::Azure, 403, "AuthorizationFailure"),
             (Provider::Gcs, 401, "AuthenticationRequired"),
         ] {
             for asked in ALL {
