@@ -60,7 +60,7 @@ fn what_is_written_wrong_about_azure_is_told_without_asking_anybody() {
                 ("AZURE_STORAGE_KEY", "-"),
                 ("AZURE_STORAGE_SAS_TOKEN", "s3cret"),
             ],
-            &["AZURE_STORAGE_SAS_TOKEN is no signature: it must look like"],
+            &["AZURE_STORAGE_SAS_TOKEN is no signature: it must have the parts"],
         ),
         case(
             &url,
@@ -180,7 +180,7 @@ fn what_azure_refuses_is_told_with_what_to_do() {
         sas(
             "r",
             "2090-01-01T00:00:00Z",
-            &["403 Auth", "right of listing"],
+            &["403 Auth", "permission to list blobs"],
         ),
         case(
             url(&bucket, "127.0.0.1:9") + "&localemu=true",
@@ -263,5 +263,5 @@ fn what_azure_refuses_is_told_with_what_to_do() {
     assert!(ran.text().contains("yes"), "{ran}");
     let args = ["check", "--write", "--registry", &here];
     let ran = run(&mut within(&reader, home.atlasfs(args)));
-    assert!(ran.text().contains("right of writing"), "{ran}");
+    assert!(ran.text().contains("permission to write blobs"), "{ran}");
 }

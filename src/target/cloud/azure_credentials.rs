@@ -177,7 +177,7 @@ fn of_sas(sas: &str, name: &str) -> Result<Credentials, Refusal> {
     let has = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
     if !has("sig") {
         return Err(invalid(format!(
-            "{name} is no signature: it must look like sv=…&sp=…&sig=…"
+            "{name} is no signature: it must have the parts sv, sp, se and sig, joined by &"
         )));
     }
     // A policy of the container's may say what it is good for, and until when.
