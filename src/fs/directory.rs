@@ -1,6 +1,6 @@
 //! Listing directories.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
 
 use super::handle::{Directory, Handle};
@@ -9,12 +9,15 @@ use super::scratch::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
 use crate::artifact::{ArtifactId, Item, RepoName};
 
-/// How many entries one call hands out at most. A kernel's buffer takes some hundred; each that it
-/// doesn't take was made for nothing.
-const CHUNK: usize = 256;
-
 /// The offsets of `.` and `..`; the entries proper follow.
 const DOTS: u64 = 2;
+
+/// What a directory held when it was last listed from its beginning.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    ino: u64,
+    entries: Arc<Vec<(OsString, Node)>>,
+}
 
 impl Fs {
     /// Opens a directory.
@@ -28,74 +31,83 @@ impl Fs {
         }
         let directory = Directory {
             ino,
-            listing: Mutex::default(),
+            entries: Mutex::default(),
         };
         self.remember(ino);
         Ok(lock(&self.handles).insert(ino, Handle::Directory(Arc::new(directory))))
     }
 
-    /// Lists a directory from `offset` on: as it is, when the offset is 0, and as it was then
-    /// otherwise. With `plus`, each entry but `.` and `..` carries an [`Entry`](super::Entry); the
-    /// caller calls [`Fs::remember`] for each one that it hands to the kernel.
+    /// Lists a directory: as it is, when the offset is 0, and as it was then otherwise.
     ///
     /// # Errors
     ///
     /// Why no target can say what is there.
-    pub async fn readdir(
-        self: Arc<Self>,
-        fh: u64,
-        offset: u64,
-        plus: bool,
-    ) -> Result<Vec<DirEntry>> {
+    pub async fn readdir(self: Arc<Self>, fh: u64, offset: u64) -> Result<Listing> {
         let directory = match lock(&self.handles).get(fh) {
             Some(Handle::Directory(directory)) => Arc::clone(directory),
             _ => return Err(Error::BadHandle),
         };
-        self.let_go(&directory);
         if offset == 0 {
             let node = self.node(directory.ino)?;
             let mut entries = self.entries(&node).await?;
             entries.extend(self.list_scratch(&node));
-            lock(&directory.listing).entries = entries.into();
+            *lock(&directory.entries) = Arc::new(entries);
         }
-        let entries = Arc::clone(&lock(&directory.listing).entries);
-        let mut answer: Vec<DirEntry> = [".", ".."]
-            .into_iter()
-            .zip(1..=DOTS)
-            .filter(|(_, next)| *next > offset)
-            .map(|(name, next)| DirEntry {
-                ino: if next == 1 { directory.ino } else { ROOT },
+        let entries = Arc::clone(&lock(&directory.entries));
+        Ok(Listing {
+            ino: directory.ino,
+            entries,
+        })
+    }
+
+    /// Gives the entries of a listing, from `offset` on, to `add`, until that answers that it has
+    /// no room for the last one. With `plus`, each entry but `.` and `..` carries an
+    /// [`Entry`](super::Entry), and whoever has had room for it holds one more reference on its
+    /// inode.
+    pub fn hand_on(
+        &self,
+        listing: &Listing,
+        offset: u64,
+        plus: bool,
+        mut add: impl FnMut(DirEntry<'_>) -> bool,
+    ) {
+        let dots = [(".", listing.ino), ("..", ROOT)].into_iter().zip(1..);
+        for ((name, ino), next) in dots.filter(|(_, next)| *next > offset) {
+            let entry = DirEntry {
+                ino,
                 offset: next,
                 kind: FileKind::Directory,
-                name: name.into(),
+                name: OsStr::new(name),
                 entry: None,
-            })
-            .collect();
-        let skip = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
-        let rest = entries.iter().zip(DOTS + 1..).skip(skip).take(CHUNK);
-        for ((name, node), next) in rest {
-            let entry = plus.then(|| self.hand_out(node.clone()));
-            if let Some(entry) = entry {
-                // Held until the next call, for between here and the kernel's buffer nobody else
-                // does.
-                lock(&directory.listing).held.push(entry.attr.ino);
+            };
+            if !add(entry) {
+                return;
             }
-            answer.push(DirEntry {
-                ino: entry.map_or_else(|| self.number_shown(node, next), |entry| entry.attr.ino),
+        }
+        let skip = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
+        for ((name, node), next) in listing.entries.iter().zip(DOTS + 1..).skip(skip) {
+            let entry = plus.then(|| self.hand_out(node.clone()));
+            let ino = entry.map_or_else(|| self.number_shown(node, next), |entry| entry.attr.ino);
+            let has_room = add(DirEntry {
+                ino,
                 offset: next,
                 kind: kind(node),
-                name: name.clone(),
+                name,
                 entry,
             });
+            if !has_room {
+                if plus {
+                    self.forget(ino, 1);
+                }
+                return;
+            }
         }
-        Ok(answer)
     }
 
     /// Closes a directory.
     pub fn releasedir(&self, fh: u64) {
         let removed = lock(&self.handles).remove(fh);
-        if let Some((ino, Handle::Directory(directory))) = removed {
-            self.let_go(&directory);
+        if let Some((ino, _)) = removed {
             self.forget(ino, 1);
         }
     }
@@ -105,15 +117,6 @@ impl Fs {
     fn number_shown(&self, node: &Node, place: u64) -> u64 {
         let number = lock(&self.nodes).number_of(node);
         number.unwrap_or(u64::MAX - place)
-    }
-
-    /// Lets go of the inodes that the last call has handed out.
-    fn let_go(&self, directory: &Directory) {
-        let held = std::mem::take(&mut lock(&directory.listing).held);
-        let mut nodes = lock(&self.nodes);
-        for ino in held {
-            nodes.forget(ino, 1);
-        }
     }
 
     async fn entries(&self, node: &Node) -> Result<Vec<(OsString, Node)>> {
@@ -157,20 +160,23 @@ impl Fs {
         repo: &RepoName,
         name: impl Fn(&Item) -> Option<OsString>,
     ) -> Result<Vec<(OsString, Node)>> {
-        let id = |item: &Item| ArtifactId {
+        let id = |item: Item| ArtifactId {
             repo: repo.clone(),
-            item: item.clone(),
+            item,
         };
         let listed = self.registry.list(repo).await?;
-        let mut entries: Vec<(OsString, Node)> = listed
-            .iter()
-            .filter_map(|(item, known)| Some((name(item)?, Node::Content(id(item), known.clone()))))
-            .collect();
         let local = lock(&self.local);
         let touched = local
             .touched(repo)
             .filter(|item| !listed.iter().any(|(other, _)| other == *item));
-        entries.extend(touched.filter_map(|item| Some((name(item)?, Node::Blank(id(item))))));
+        let touched: Vec<_> = touched
+            .filter_map(|item| Some((name(item)?, Node::Blank(id(item.clone())))))
+            .collect();
+        let listed = listed.into_iter();
+        let mut entries: Vec<_> = listed
+            .filter_map(|(item, known)| Some((name(&item)?, Node::Content(id(item), known))))
+            .collect();
+        entries.extend(touched);
         Ok(entries)
     }
 }

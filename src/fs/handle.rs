@@ -56,14 +56,7 @@ impl Handle {
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) ino: u64,
-    pub(super) listing: std::sync::Mutex<Listing>,
-}
-
-/// The entries of a directory, and the inodes that are held for those handed out last.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) entries: Arc<[(OsString, Node)]>,
-    pub(super) held: Vec<u64>,
+    pub(super) entries: std::sync::Mutex<Arc<Vec<(OsString, Node)>>>,
 }
 
 /// The handles that are open.

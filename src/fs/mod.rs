@@ -28,6 +28,7 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
+pub use directory::Listing;
 pub use error::Error;
 pub use types::{
     Attr, DirEntry, Entry, FileKind, Making, OpenHow, Opened, ROOT, SetAttr, Statfs, XattrFlag,
@@ -134,8 +135,8 @@ impl Fs {
         lock(&self.nodes).forget(ino, count);
     }
 
-    /// Takes one more reference on an inode, for an entry of READDIRPLUS that was handed out.
-    pub fn remember(&self, ino: u64) {
+    /// Takes one more reference on an inode.
+    fn remember(&self, ino: u64) {
         lock(&self.nodes).remember(ino);
     }
 

@@ -1,6 +1,6 @@
 //! What goes in and out of the file system's operations.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 /// The root directory's inode number, fixed by the FUSE protocol.
@@ -67,8 +67,8 @@ pub struct Entry {
 }
 
 /// One entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirEntry {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirEntry<'a> {
     /// The inode's number (as shown; for READDIRPLUS the entry's own holds).
     pub ino: u64,
     /// Where a listing goes on after this entry.
@@ -76,7 +76,7 @@ pub struct DirEntry {
     /// What it is.
     pub kind: FileKind,
     /// The name.
-    pub name: OsString,
+    pub name: &'a OsStr,
     /// With READDIRPLUS: the inode and its attributes.
     pub entry: Option<Entry>,
 }

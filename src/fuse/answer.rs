@@ -8,7 +8,7 @@ use fuser::{
 };
 
 use super::attr::{Owner, file_type};
-use crate::fs::{Attr, DirEntry, Entry, FileKind, Fs};
+use crate::fs::{Attr, DirEntry, Entry, FileKind, Fs, Listing};
 
 /// Inode numbers are never reused, so every inode is of the first generation.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -37,13 +37,11 @@ pub(super) fn done(reply: ReplyEmpty, (): ()) {
 }
 
 /// Lists entries until the reply is full.
-pub(super) fn list(mut reply: ReplyDirectory, entries: Vec<DirEntry>) {
-    for entry in entries {
+pub(super) fn list(fs: &Fs, offset: u64, mut reply: ReplyDirectory, listing: &Listing) {
+    fs.hand_on(listing, offset, false, |entry| {
         let kind = file_type(entry.kind);
-        if reply.add(INodeNo(entry.ino), entry.offset, kind, &entry.name) {
-            break;
-        }
-    }
+        !reply.add(INodeNo(entry.ino), entry.offset, kind, entry.name)
+    });
     reply.ok();
 }
 
@@ -56,45 +54,34 @@ pub(super) fn sized(size: u32) -> impl FnOnce(ReplyXattr, Vec<u8>) {
     }
 }
 
-/// Lists entries until the reply is full. Each one that the kernel will hold a reference on is
-/// remembered before the reply is sent: a forget can come as soon as it is.
+/// Lists entries with their attributes until the reply is full.
 pub(super) fn list_plus(
     fs: &Fs,
     owner: Owner,
+    offset: u64,
     mut reply: ReplyDirectoryPlus,
-    entries: Vec<DirEntry>,
+    listing: &Listing,
 ) {
-    for listed in entries {
-        let dots = listed.name == "." || listed.name == "..";
+    fs.hand_on(listing, offset, true, |listed| {
         let (shown, ttl) = match listed.entry {
             // The reply has one time for both, so the shorter one holds.
             Some(entry) => (entry.attr, entry.entry_ttl.min(entry.attr_ttl)),
-            // The kernel reads nothing but number and type of these two.
-            None if dots => (bare(&listed), Duration::ZERO),
-            None => {
-                tracing::error!(name = ?listed.name, "an entry without attributes is left out");
-                continue;
-            }
+            // The kernel reads nothing but number and type of `.` and `..`.
+            None => (bare(listed), Duration::ZERO),
         };
-        let full = reply.add(
+        !reply.add(
             INodeNo(shown.ino),
             listed.offset,
-            &listed.name,
+            listed.name,
             &ttl,
             &owner.attr(&shown),
             GENERATION,
-        );
-        if full {
-            break;
-        }
-        if !dots {
-            fs.remember(shown.ino);
-        }
-    }
+        )
+    });
     reply.ok();
 }
 
-fn bare(listed: &DirEntry) -> Attr {
+fn bare(listed: DirEntry<'_>) -> Attr {
     Attr {
         ino: listed.ino,
         shown: listed.ino,

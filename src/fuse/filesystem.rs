@@ -62,8 +62,9 @@ impl Bridge {
     }
 }
 
-/// Names that only the kernel and its security modules ask for, before every first write: they are
-/// answered from memory, and never with ENOSYS, which would switch off all extended attributes.
+/// Names of what is not here: access control lists, labels, capabilities. The kernel asks for some
+/// before every first write, `ls -l` for two a file, unless it is told that this file system has
+/// none: then it asks once. ENOSYS would switch off all extended attributes.
 fn is_reserved(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"security.") || name.as_bytes().starts_with(b"system.")
 }
@@ -398,9 +399,11 @@ impl fuser::Filesystem for Bridge {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let future = self.fs.clone().readdir(fh.0, offset, false);
+        let fs = self.fs.clone();
+        let future = self.fs.clone().readdir(fh.0, offset);
+        let ok = move |reply, listing| list(&fs, offset, reply, &listing);
         self.dispatcher
-            .run("readdir", self.deadlines.metadata, reply, future, list);
+            .run("readdir", self.deadlines.metadata, reply, future, ok);
     }
 
     fn readdirplus(
@@ -412,8 +415,8 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyDirectoryPlus,
     ) {
         let (fs, owner) = (self.fs.clone(), self.owner);
-        let future = self.fs.clone().readdir(fh.0, offset, true);
-        let ok = move |reply, entries| list_plus(&fs, owner, reply, entries);
+        let future = self.fs.clone().readdir(fh.0, offset);
+        let ok = move |reply, listing| list_plus(&fs, owner, offset, reply, &listing);
         self.dispatcher
             .run("readdirplus", self.deadlines.metadata, reply, future, ok);
     }
@@ -478,7 +481,7 @@ impl fuser::Filesystem for Bridge {
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if is_reserved(name) {
-            return reply.error(Errno::ENODATA);
+            return reply.error(Errno::EOPNOTSUPP);
         }
         let (fs, name) = (self.fs.clone(), name.to_owned());
         let future = async move { Ok(fs.getxattr(ino.0, &name).await?.to_vec()) };

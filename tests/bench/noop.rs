@@ -291,7 +291,7 @@ impl fuser::Filesystem for Noop {
         reply: ReplyXattr,
     ) {
         // Not ENOSYS, after which the kernel would ask no more: atlasfs can't say that.
-        reply.error(Errno::ENODATA);
+        reply.error(Errno::EOPNOTSUPP);
     }
 
     fn listxattr(&self, _req: &Request, _ino: INodeNo, size: u32, reply: ReplyXattr) {

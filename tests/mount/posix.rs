@@ -334,3 +334,21 @@ assert sorted(os.listdir(".")) == [".f", "plans", "schema"]
 "#;
     python(&mounted, script);
 }
+
+#[test]
+fn labels_and_access_control_lists_are_nothing_that_this_file_system_has() {
+    let (_stores, mounted) = mount(&[]);
+    // `ls -l` asks for them file by file until it is told so.
+    let script = r#"
+open(".scratch", "w").close()
+for name in "schema", "plans", ".scratch":
+    for attribute in "security.selinux", "security.capability", "system.posix_acl_access":
+        fails(errno.EOPNOTSUPP, os.getxattr, name, attribute)
+        fails(errno.EOPNOTSUPP, os.setxattr, name, attribute, b"x")
+assert os.getxattr("schema", "user.atlas.url") == b"atlas://app"
+fails(errno.ENODATA, os.getxattr, "schema", "user.atlas.error")
+with open("schema", "wb") as file: file.write(V2)
+assert read() == V2
+"#;
+    python(&mounted, script);
+}

@@ -256,18 +256,21 @@ impl World {
     pub(super) async fn ls(&self, path: &str) -> Result<Vec<String>> {
         let ino = self.stat(path).await?.ino;
         let fh = self.fs.clone().opendir(ino).await?;
-        let entries = self.fs.clone().readdir(fh, 2, false).await;
         // Offset 2 is what a listing goes on from after `.` and `..`: it needs the first call.
-        drop(entries);
-        let entries = self.fs.clone().readdir(fh, 0, true);
-        let entries = self.in_time("readdir", METADATA, entries).await;
+        let _ = self.fs.clone().readdir(fh, 2).await;
+        let listing = self.fs.clone().readdir(fh, 0);
+        let listing = self.in_time("readdir", METADATA, listing).await;
         self.fs.releasedir(fh);
-        let entries = entries?;
-        let names = entries.into_iter().map(|entry| entry.name);
-        Ok(names
-            .map(|name| name.into_string().unwrap())
-            .filter(|name| name != "." && name != "..")
-            .collect())
+        let mut names = Vec::new();
+        self.fs.hand_on(&listing?, 0, true, |listed| {
+            // All but `.` and `..`; they are forgotten at once.
+            if let Some(entry) = listed.entry {
+                names.push(listed.name.to_str().unwrap().to_owned());
+                self.fs.forget(entry.attr.ino, 1);
+            }
+            true
+        });
+        Ok(names)
     }
 
     pub(super) async fn mkdir(&self, path: &str) -> Result<()> {

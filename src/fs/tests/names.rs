@@ -297,25 +297,56 @@ async fn a_listing_goes_on_where_it_was_left_and_begins_anew_at_zero() {
     }
     let ino = world.stat("app/plans").await.unwrap().ino;
     let fh = world.fs.clone().opendir(ino).await.unwrap();
-    let all = world.fs.clone().readdir(fh, 0, false).await.unwrap();
+    let all = names_from(&world, fh, 0, usize::MAX).await;
     assert_eq!(all.len(), 7);
     world.cp("app/plans/p9", b"x").await.unwrap();
-    for (at, entry) in all.iter().enumerate() {
-        let rest = world
-            .fs
-            .clone()
-            .readdir(fh, entry.offset, true)
-            .await
-            .unwrap();
-        let names: Vec<_> = rest.iter().map(|entry| &entry.name).collect();
-        let expected: Vec<_> = all[at + 1..].iter().map(|entry| &entry.name).collect();
-        assert_eq!(names, expected);
+    for (at, (offset, _)) in all.iter().enumerate() {
+        assert_eq!(
+            names_from(&world, fh, *offset, usize::MAX).await,
+            all[at + 1..]
+        );
     }
-    assert_eq!(
-        world.fs.clone().readdir(fh, 0, false).await.unwrap().len(),
-        8
-    );
+    assert_eq!(names_from(&world, fh, 0, usize::MAX).await.len(), 8);
     world.fs.releasedir(fh);
+}
+
+#[tokio::test]
+async fn an_entry_that_finds_no_room_in_a_reply_is_not_held() {
+    let world = World::with(Choice {
+        registry: Settings {
+            validate: false,
+            ..Settings::default()
+        },
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    for n in 0..5 {
+        world.cp(&format!("app/plans/p{n}"), b"x").await.unwrap();
+    }
+    let ino = world.stat("app/plans").await.unwrap().ino;
+    let fh = world.fs.clone().opendir(ino).await.unwrap();
+    let before = crate::fs::lock(&world.fs.nodes).len();
+    let taken = names_from(&world, fh, 0, 4).await;
+    assert_eq!(taken.len(), 4, "`.`, `..` and two plans");
+    assert_eq!(crate::fs::lock(&world.fs.nodes).len(), before + 2);
+    let (next, _) = taken[3];
+    assert_eq!(names_from(&world, fh, next, 1).await[0].1, "p2");
+    world.fs.releasedir(fh);
+}
+
+/// Lists into a reply that has room for so many entries; returns where each one goes on, and its
+/// name.
+async fn names_from(world: &World, fh: u64, offset: u64, room: usize) -> Vec<(u64, String)> {
+    let listing = world.fs.clone().readdir(fh, offset).await.unwrap();
+    let mut taken = Vec::new();
+    world.fs.hand_on(&listing, offset, true, |listed| {
+        if taken.len() < room {
+            taken.push((listed.offset, listed.name.to_str().unwrap().to_owned()));
+            return true;
+        }
+        false
+    });
+    taken
 }
 
 #[tokio::test]
