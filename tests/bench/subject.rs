@@ -147,15 +147,20 @@ impl Subject {
         name: &str,
         place: Option<Place>,
         dir: PathBuf,
-        mut command: Command,
+        command: Command,
     ) -> Self {
+        let shown = show(space, &command);
+        // In a session of its own, as every daemon is and atlasfs makes itself one: the scheduler
+        // deals out a processor between sessions first, so four clients in the daemon's own
+        // session would wait for each other less than they ever do.
+        let mut detached = space.command(Path::new("setsid"));
+        detached.arg(command.get_program()).args(command.get_args());
         let log = File::create(dir.with_extension("log")).expect("a log");
-        command
+        detached
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log);
-        let shown = show(space, &command);
-        let child = on(Cpu::Measured, || command.spawn());
+        let child = on(Cpu::Measured, || detached.spawn());
         let child = child.unwrap_or_else(|error| panic!("{shown}: {error}"));
         let pid = i32::try_from(child.id()).expect("a process id");
         space.note(pid);
