@@ -37,8 +37,6 @@ pub use types::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
-
 use crate::registry::{self, Registry};
 
 use bounce::Bounces;
@@ -96,19 +94,6 @@ pub struct Fs {
     scratch: Mutex<Tree>,
     /// What artifacts take that are being written.
     staged: Arc<Budget>,
-    /// How many pushes are under way.
-    pushes: watch::Sender<usize>,
-}
-
-/// Counts a push for as long as it is under way.
-#[derive(Debug)]
-struct UnderWay<'a>(&'a watch::Sender<usize>);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0
-            .send_modify(|pushes| *pushes = pushes.saturating_sub(1));
-    }
 }
 
 impl Fs {
@@ -126,7 +111,6 @@ impl Fs {
             handles: Mutex::default(),
             local: Mutex::default(),
             bounces: Mutex::default(),
-            pushes: watch::Sender::new(0),
         })
     }
 
@@ -142,10 +126,10 @@ impl Fs {
 
     /// Waits until no push is under way, at most as long as `within`; returns how many are left.
     pub async fn shut_down(&self, within: Duration) -> usize {
-        let mut pushes = self.pushes.subscribe();
+        let mut pushes = self.registry.under_way().count();
         let done = pushes.wait_for(|pushes| *pushes == 0);
         let _ = tokio::time::timeout(within, done).await;
-        *self.pushes.borrow()
+        *pushes.borrow()
     }
 
     /// Returns what an inode stands for.
@@ -160,11 +144,6 @@ impl Fs {
         nodes.remember(ino);
         drop(nodes);
         self.entry(ino, &node)
-    }
-
-    fn under_way(&self) -> UnderWay<'_> {
-        self.pushes.send_modify(|pushes| *pushes += 1);
-        UnderWay(&self.pushes)
     }
 
     fn writable(&self) -> Result<()> {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::errno::errno;
 use crate::fs;
+use crate::registry::UnderWay;
 
 /// How much longer than its class's deadline a request may take here: `fs` keeps the deadline
 /// itself, so this time-out only ever fires on a bug, and must not win a close race.
@@ -75,31 +76,21 @@ impl Default for Deadlines {
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
     runtime: Handle,
-    unanswered: watch::Sender<usize>,
-}
-
-/// A request that has no answer yet.
-#[derive(Debug)]
-struct Unanswered(watch::Sender<usize>);
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        self.0.send_modify(|unanswered| *unanswered -= 1);
-    }
+    unanswered: UnderWay,
 }
 
 impl Dispatcher {
     pub(super) fn new(runtime: Handle) -> Self {
         Self {
             runtime,
-            unanswered: watch::Sender::new(0),
+            unanswered: UnderWay::default(),
         }
     }
 
     /// Returns how many requests have no answer yet: the process must not end before the answer
     /// to a push that is done has reached the kernel.
     pub(super) fn unanswered(&self) -> watch::Receiver<usize> {
-        self.unanswered.subscribe()
+        self.unanswered.count()
     }
 
     /// Answers at once if the future is ready at its first poll, and from the runtime otherwise.
@@ -127,8 +118,7 @@ impl Dispatcher {
         match first {
             Ok(Poll::Ready(result)) => deliver(op, reply, result, ok),
             Ok(Poll::Pending) => {
-                self.unanswered.send_modify(|unanswered| *unanswered += 1);
-                let unanswered = Unanswered(self.unanswered.clone());
+                let unanswered = self.unanswered.begin();
                 self.runtime.spawn(async move {
                     // Given back when everything else here is gone, answered or not.
                     let _unanswered = unanswered;

@@ -16,6 +16,15 @@ pub(super) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
     tokio::task::spawn_blocking(work)
 }
 
+/// Does work on the disk that nobody waits for, after whatever is ready to go on by now: on a small
+/// machine it would take the processor that an answer is on its way out with.
+pub(super) fn afterwards(work: impl FnOnce() + Send + 'static) {
+    drop(tokio::spawn(async move {
+        tokio::task::yield_now().await;
+        let _ = apart(work).await;
+    }));
+}
+
 #[cfg(test)]
 thread_local! {
     static SIMULATED: std::cell::Cell<Option<std::time::Duration>> =

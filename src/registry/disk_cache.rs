@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::cache::CacheFigures;
 use super::disk_files::DiskFiles;
-use super::lock;
 use super::metrics::Counter;
+use super::{disk, lock};
 use crate::artifact::Sha256;
 
 /// How many contents, and bytes of them, may wait to be written. What comes faster than the disk
@@ -136,7 +136,7 @@ impl DiskCache {
         let (files, queue) = (Arc::clone(files), Arc::clone(&self.queue));
         let work = move || work_off(&files, &queue);
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+            Ok(_) => disk::afterwards(work),
             Err(_) => work(),
         }
     }
