@@ -290,7 +290,7 @@ mod tests {
 
     fn knows(recall: &Recall, name: &str) -> Option<Stamp> {
         let known = recall.catalogue.peek(&schema(name), |record| {
-            record.current().and_then(|known| known.stamp)
+            record.current().and_then(|known| known.stamp())
         });
         known.flatten()
     }
