@@ -115,7 +115,7 @@ impl Fs {
     ) -> Result<Option<Known>> {
         let known = self.registry.stat(id, suffix.is_some()).await?;
         // A format that nobody can tell now is taken for HCL, as it is in a push.
-        let format = |known: &Known| known.stamp.map_or(Format::Hcl, |stamp| stamp.format);
+        let format = |known: &Known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format);
         Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
     }
 

@@ -56,10 +56,12 @@ enum Key {
     Plans(RepoName),
     Control,
     Report(Report),
-    KeptDir(String),
+    KeptDir(Box<str>),
     Kept(u64),
-    Content(ArtifactId, u64),
-    Blank(ArtifactId),
+    /// By its revision: there are as many as there are contents that the kernel remembers, and no
+    /// two contents of a mount share one.
+    Content(u64),
+    Blank(Box<ArtifactId>),
     Scratch(u64),
 }
 
@@ -71,10 +73,10 @@ impl Node {
             Node::Plans(repo) => Key::Plans(repo.clone()),
             Node::Control => Key::Control,
             Node::Report(report) => Key::Report(*report),
-            Node::KeptDir(path) => Key::KeptDir(path.clone()),
+            Node::KeptDir(path) => Key::KeptDir(path.as_str().into()),
             Node::Kept { when, .. } => Key::Kept(*when),
-            Node::Content(id, known) => Key::Content(id.clone(), known.revision),
-            Node::Blank(id) => Key::Blank(id.clone()),
+            Node::Content(_, known) => Key::Content(known.revision),
+            Node::Blank(id) => Key::Blank(Box::new(id.clone())),
             Node::Scratch(scratch) => Key::Scratch(scratch.number),
             Node::Working(_) => return None,
         })
@@ -236,5 +238,12 @@ mod tests {
         nodes.remember(ROOT);
         nodes.forget(ROOT, 1);
         assert!(nodes.get(ROOT).is_some());
+    }
+
+    /// The kernel remembers an inode for each artifact that somebody has listed.
+    #[test]
+    fn an_inode_takes_no_more_than_it_needs() {
+        assert!(size_of::<Slot>() <= 104, "{}", size_of::<Slot>());
+        assert!(size_of::<Key>() <= 24, "{}", size_of::<Key>());
     }
 }

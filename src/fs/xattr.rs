@@ -80,7 +80,7 @@ impl Fs {
         let Some(id) = node.artifact() else {
             return Vec::new();
         };
-        if matches!(node, Node::Content(_, known) if known.stamp.is_none()) {
+        if matches!(node, Node::Content(_, known) if known.stamp().is_none()) {
             // Only the content tells its hash; what can't be read now has fewer attributes.
             let _ = self.registry.pull(id).await;
         }
@@ -96,7 +96,7 @@ impl Fs {
             error,
             receipt,
         } = about;
-        if let Some(stamp) = known.and_then(|known| known.stamp) {
+        if let Some(stamp) = known.and_then(|known| known.stamp()) {
             attributes.push(("version", version(stamp.when)));
             attributes.push(("sha256", stamp.sha256.to_string()));
         }

@@ -105,7 +105,7 @@ proptest! {
         prop_assert_eq!(recalled.damaged.is_some(), !path.exists());
         // What is believed is written as it was read.
         let mut file = CatalogueFile::new(path.clone());
-        file.rewrite(&recalled.notes).unwrap();
+        file.rewrite(recalled.notes.clone()).unwrap();
         let again = file.recall().unwrap();
         prop_assert_eq!(again.notes, recalled.notes);
         prop_assert_eq!(again.damaged, None);

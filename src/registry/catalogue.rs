@@ -277,6 +277,21 @@ impl Catalogue {
             .collect()
     }
 
+    /// Returns a repository's artifacts of which something is known: those that the registry has
+    /// said are `gone`, or the others.
+    pub fn ids(&self, repo: &RepoName, gone: bool) -> Vec<ArtifactId> {
+        let shelves = lock(&self.shelves);
+        let records = shelves.get(repo).into_iter();
+        let records = records.flat_map(|shelf| &shelf.records);
+        records
+            .filter(|(_, record)| record.is_gone() == gone)
+            .map(|(item, _)| ArtifactId {
+                repo: repo.clone(),
+                item: item.clone(),
+            })
+            .collect()
+    }
+
     /// Visits every record.
     pub fn visit(&self, mut visit: impl FnMut(ArtifactId, &Record)) {
         for (repo, shelf) in lock(&self.shelves).iter() {

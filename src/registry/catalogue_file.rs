@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -32,6 +32,9 @@ const MAX: u64 = 256 << 20;
 
 /// How much may be appended before the file is written anew, if that is more than it was then.
 const SLACK: u64 = 1 << 20;
+
+/// How much is handed to the kernel at once. 64 KiB: some hundred lines.
+const BUFFER: usize = 64 << 10;
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,18 +130,16 @@ impl CatalogueFile {
     /// # Errors
     ///
     /// The I/O error. Then the file is to be written anew.
-    pub fn append(&mut self, notes: &[Note]) -> io::Result<()> {
-        let text: String = notes.iter().map(to_line).collect();
-        let appended = match &mut self.file {
-            _ if text.is_empty() => return Ok(()),
-            Some(file) => file.write_all(text.as_bytes()),
+    pub fn append(&mut self, notes: impl IntoIterator<Item = Note>) -> io::Result<()> {
+        let appended = match &self.file {
+            Some(file) => write_lines(file, notes, u64::MAX),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         match &appended {
-            Ok(()) => self.length += text.len() as u64,
+            Ok(length) => self.length += length,
             Err(_) => self.file = None,
         }
-        appended
+        appended.map(drop)
     }
 
     /// Writes the file anew, with as many of these lines as it may hold.
@@ -146,44 +147,55 @@ impl CatalogueFile {
     /// # Errors
     ///
     /// The I/O error. Then the old file is still there.
-    pub fn rewrite(&mut self, notes: &[Note]) -> io::Result<()> {
+    pub fn rewrite(&mut self, notes: impl IntoIterator<Item = Note>) -> io::Result<()> {
         self.file = None;
-        let mut text = String::new();
-        for note in notes {
-            let line = to_line(note);
-            if text.len() as u64 + line.len() as u64 > MAX / 4 {
-                break;
-            }
-            text.push_str(&line);
-        }
         let beside = self.path.with_extension("tmp");
         let _ = fs::remove_file(&beside);
         let mut options = OpenOptions::new();
         options.append(true).create_new(true).mode(0o600);
-        let file = options.open(&beside).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
+        let written = options.open(&beside).and_then(|file| {
+            let length = write_lines(&file, notes, MAX / 4)?;
             // Rarely, so it costs nobody anything; else a crash of the machine could leave nothing.
             file.sync_all()?;
             fs::rename(&beside, &self.path)?;
-            Ok(file)
+            Ok((file, length))
         });
-        match file {
-            Ok(file) => self.file = Some(file),
+        match written {
+            Ok((file, length)) => {
+                self.file = Some(file);
+                self.written = length;
+                self.length = length;
+                Ok(())
+            }
             Err(error) => {
                 // A full disk: what was written must not take the room of others.
                 let _ = fs::remove_file(&beside);
-                return Err(error);
+                Err(error)
             }
         }
-        self.written = text.len() as u64;
-        self.length = self.written;
-        Ok(())
     }
 
     /// Returns where the file is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Writes as many lines as fit into `room`, one after the other: all of them together may be more
+/// than the mount should ever take of this machine's memory. Returns how long they are.
+fn write_lines(file: &File, notes: impl IntoIterator<Item = Note>, room: u64) -> io::Result<u64> {
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    let mut length = 0;
+    for note in notes {
+        let line = to_line(&note);
+        if length + line.len() as u64 > room {
+            break;
+        }
+        out.write_all(line.as_bytes())?;
+        length += line.len() as u64;
+    }
+    out.flush()?;
+    Ok(length)
 }
 
 /// Reads all lines that are whole; tells whether all of them are, but for a torn end.

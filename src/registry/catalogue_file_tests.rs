@@ -157,9 +157,9 @@ fn what_is_written_and_appended_is_recalled() {
     assert_eq!(file.recall().unwrap().notes, []);
     assert!(file.is_due());
     let notes = notes();
-    file.rewrite(&notes[..2]).unwrap();
+    file.rewrite(notes[..2].to_vec()).unwrap();
     assert!(!file.is_due());
-    file.append(&notes[2..]).unwrap();
+    file.append(notes[2..].to_vec()).unwrap();
     let recalled = CatalogueFile::new(path.clone()).recall().unwrap();
     assert_eq!((recalled.notes, recalled.damaged), (notes, None));
     use std::os::unix::fs::PermissionsExt;
@@ -190,8 +190,8 @@ fn the_file_is_bounded_however_often_something_changes() {
     let mut longest = 0;
     for _ in 0..10_000 {
         match file.is_due() {
-            true => file.rewrite(&notes).unwrap(),
-            false => file.append(&notes).unwrap(),
+            true => file.rewrite(notes.clone()).unwrap(),
+            false => file.append(notes.clone()).unwrap(),
         }
         longest = longest.max(file.length);
     }
@@ -205,13 +205,13 @@ fn a_write_that_fails_leaves_the_old_file_and_is_made_good_by_the_next() {
     let path = dir.path().join("catalogue");
     let mut file = CatalogueFile::new(path.clone());
     let notes = notes();
-    file.rewrite(&notes[..1]).unwrap();
+    file.rewrite(notes[..1].to_vec()).unwrap();
     let in_the_way = path.with_extension("tmp");
     fs::create_dir(&in_the_way).unwrap();
-    assert!(file.rewrite(&notes).is_err());
+    assert!(file.rewrite(notes.clone()).is_err());
     assert!(file.is_due());
     assert_eq!(file.recall().unwrap().notes, notes[..1]);
     fs::remove_dir(in_the_way).unwrap();
-    file.rewrite(&notes).unwrap();
+    file.rewrite(notes.clone()).unwrap();
     assert_eq!(file.recall().unwrap().notes, notes);
 }

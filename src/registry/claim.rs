@@ -30,7 +30,7 @@ impl Registry {
         // A listing may have come in while the journal was written: what the mount knows by now
         // makes the condition, so it must still be what the handle was opened on.
         let view = self.catalogue.peek(id, |record| {
-            let current = record.current().and_then(|known| known.stamp);
+            let current = record.current().and_then(|known| known.stamp());
             let own = current.is_some() && current == push.attempt;
             (record.view(registry.id), own || base.is(record.current()))
         });

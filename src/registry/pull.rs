@@ -63,7 +63,7 @@ impl Registry {
 
     /// Returns a content that is still in memory, newest or not, without asking anybody.
     pub fn cached(&self, known: &Known) -> Option<Bytes> {
-        self.cache.get(&known.stamp?.sha256)
+        self.cache.get(&known.stamp()?.sha256)
     }
 
     async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
@@ -77,7 +77,7 @@ impl Registry {
         let current = self.catalogue.peek(id, |record| {
             let cached = match record.is_unidentified() {
                 true => None,
-                false => record.current().and_then(|known| known.stamp),
+                false => record.current().and_then(|known| known.stamp()),
             };
             (record.current().cloned(), cached)
         });
@@ -282,8 +282,8 @@ impl Registry {
         let Some(known) = known.flatten() else {
             return Err(not_found(id));
         };
-        let bytes = match known.stamp.and_then(|stamp| self.at_hand(&stamp)) {
-            None => self.on_disk(known.stamp.as_ref(), end).await,
+        let bytes = match known.stamp().and_then(|stamp| self.at_hand(&stamp)) {
+            None => self.on_disk(known.stamp().as_ref(), end).await,
             bytes => bytes,
         };
         match bytes {

@@ -44,7 +44,7 @@ impl Base {
         if planted(Bug::BaseIgnored) {
             return true;
         }
-        let own = current.and_then(|known| known.stamp);
+        let own = current.and_then(|known| known.stamp());
         self.revision == current.map(|known| known.revision)
             || (own.is_some() && own == self.attempt)
     }

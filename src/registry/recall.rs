@@ -157,8 +157,8 @@ impl Recall {
             return;
         }
         let written = match state.file.is_due() {
-            true => state.file.rewrite(&self.everything()),
-            false => state.file.append(&self.notes(changes)),
+            true => state.file.rewrite(self.everything()),
+            false => state.file.append(self.notes(changes)),
         };
         state.paused = None;
         if let Err(error) = written {
@@ -173,43 +173,40 @@ impl Recall {
     }
 
     /// Returns everything that the next mount should know; what matters most first, in case the
-    /// file can't hold it all.
-    fn everything(&self) -> Vec<Note> {
-        let repos = self.catalogue.repos().into_iter().collect();
-        let mut artifacts = BTreeSet::new();
-        self.catalogue.visit(|id, _| {
-            artifacts.insert(id);
-        });
-        let all = Changes {
-            artifacts,
-            repos,
+    /// file can't hold it all. What changes meanwhile is written by the next write.
+    fn everything(&self) -> impl Iterator<Item = Note> {
+        let repos = self.catalogue.repos();
+        let of_repos = Changes {
+            artifacts: BTreeSet::new(),
+            repos: repos.iter().cloned().collect(),
             roots: true,
         };
-        let is_deletion =
-            |note: &Note| matches!(&note.fact, Fact::Artifact(_, facts) if facts.gone);
-        let (deletions, mut notes): (Vec<_>, Vec<_>) =
-            self.notes(all).into_iter().partition(is_deletion);
-        notes.extend(deletions.into_iter().take(DELETIONS));
-        notes
+        let notes_of = move |gone| {
+            let ids = repos.clone().into_iter();
+            let ids = ids.flat_map(move |repo| self.catalogue.ids(&repo, gone));
+            ids.filter_map(|id| self.note(id))
+        };
+        let deletions = notes_of(true).take(DELETIONS);
+        self.notes(of_repos).chain(notes_of(false)).chain(deletions)
     }
 
-    fn notes(&self, changes: Changes) -> Vec<Note> {
-        let mut notes = Vec::new();
-        if changes.roots {
-            notes.extend(self.roots());
-        }
+    /// Returns what is to be written of some changes.
+    fn notes(&self, changes: Changes) -> impl Iterator<Item = Note> {
+        let roots = match changes.roots {
+            true => self.roots(),
+            false => Vec::new(),
+        };
         let now = self.wall.now();
-        for repo in changes.repos {
-            let age = self.catalogue.age(&repo);
-            let when = age.and_then(|age| now.checked_sub(age)).map(nanos);
-            if let (Some(when), Some(registry)) = (when, self.registry(&repo)) {
-                let fact = Fact::Listed(repo, when);
-                notes.push(Note { registry, fact });
-            }
-        }
+        let listed = changes.repos.into_iter().filter_map(move |repo| {
+            let age = self.catalogue.age(&repo)?;
+            let when = now.checked_sub(age).map(nanos)?;
+            let registry = self.registry(&repo)?;
+            let fact = Fact::Listed(repo, when);
+            Some(Note { registry, fact })
+        });
         let artifacts = changes.artifacts.into_iter();
-        notes.extend(artifacts.filter_map(|id| self.note(id)));
-        notes
+        let artifacts = artifacts.filter_map(|id| self.note(id));
+        roots.into_iter().chain(listed).chain(artifacts)
     }
 
     fn note(&self, id: ArtifactId) -> Option<Note> {
@@ -290,7 +287,7 @@ mod tests {
 
     fn knows(recall: &Recall, name: &str) -> Option<Stamp> {
         let known = recall.catalogue.peek(&schema(name), |record| {
-            record.current().and_then(|known| known.stamp)
+            record.current().and_then(|known| known.stamp())
         });
         known.flatten()
     }

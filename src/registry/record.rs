@@ -5,10 +5,12 @@
 //! is not taken for deleted.
 
 mod facts;
+mod kept;
 mod known;
+mod own;
 mod seen;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
@@ -18,38 +20,32 @@ use crate::artifact::Stamp;
 use crate::planted::{Bug, planted};
 use crate::target::{Content, Meta, Token};
 
+use kept::Kept;
 use known::unique_time;
+use own::Own;
 use seen::{Seen, Sightings};
 
 pub use facts::{Facts, Shown};
 pub use known::{Belief, Expectation, Known, Source, View};
 
-/// What the mount knows of one artifact.
+/// What the mount knows of one artifact. There is one for each that a listing holds, so what few of
+/// them have is kept elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     current: Option<Known>,
     /// The newest stamp that this mount has served, shown or pushed.
-    floor: Option<Stamp>,
+    floor: Kept,
     seen: Sightings,
     /// The registry lists a content that the mount has not identified yet.
     unidentified: bool,
     /// The registry has said that it is not there.
     gone: bool,
-    owed: BTreeSet<TargetId>,
-    /// Since when each target has got what it was owed: what was asked earlier knows nothing of it.
-    settled: BTreeMap<TargetId, Instant>,
-    /// When this mount's own last push or deletion ended: a listing that was begun earlier knows
-    /// nothing of it.
-    changed: Option<Instant>,
+    /// The last pull was a look-up's: the open that it was for finds the bytes in the cache, and
+    /// yet it is the look-up's target that has answered.
+    looked_up: bool,
     /// Where the last pull was answered from.
     source: Option<Source>,
-    /// The target that a look-up had to read from; the open that it was for finds the bytes in the
-    /// cache, and yet it is this target that has answered.
-    looked_up: Option<Source>,
-    /// Why the last push failed; cleared by the next one that succeeds.
-    pub error: Option<String>,
-    /// The receipt of the last push that succeeded, as JSON.
-    pub receipt: Option<String>,
+    own: Option<Box<Own>>,
 }
 
 impl Record {
@@ -68,7 +64,8 @@ impl Record {
     /// Tells whether only reading it can tell what the newest content is, or (`stamp`) its stamp.
     pub fn must_be_read(&self, stamp: bool) -> bool {
         let current = self.current.as_ref();
-        let unread = current.is_some_and(|known| known.stamp.is_none() && (stamp || !known.shown));
+        let unread =
+            current.is_some_and(|known| known.stamp().is_none() && (stamp || !known.shown));
         self.unidentified || unread
     }
 
@@ -84,16 +81,40 @@ impl Record {
 
     /// Takes note of where a pull was answered from.
     pub fn answered(&mut self, source: Source) {
-        let looked_up = self.looked_up.take();
-        self.source = match source {
-            Source::Cache => looked_up.or(Some(source)),
-            Source::Target(_) => Some(source),
-        };
+        let looked_up = std::mem::take(&mut self.looked_up);
+        let before = self.source.filter(|_| looked_up && source == Source::Cache);
+        self.source = before.or(Some(source));
     }
 
     /// Takes note that the last pull was a look-up's own, and not yet anybody's who reads.
     pub fn was_looked_up(&mut self) {
-        self.looked_up = self.source;
+        self.looked_up = true;
+    }
+
+    /// Returns why the last push failed, unless one has succeeded since.
+    pub fn error(&self) -> Option<&str> {
+        self.own().error.as_deref()
+    }
+
+    /// Takes note of why the last push failed.
+    pub fn failed(&mut self, error: String) {
+        self.own_mut().error = Some(error);
+    }
+
+    /// Forgets why the last push failed; tells whether one had.
+    pub fn forget_error(&mut self) -> bool {
+        let own = self.own.as_mut();
+        own.is_some_and(|own| own.error.take().is_some())
+    }
+
+    /// Returns the receipt of the last push that succeeded, as JSON.
+    pub fn receipt(&self) -> Option<&str> {
+        self.own().receipt.as_deref()
+    }
+
+    /// Takes note of the receipt of a push that has succeeded.
+    pub fn set_receipt(&mut self, receipt: String) {
+        self.own_mut().receipt = Some(receipt);
     }
 
     /// Returns the number of the newest content known.
@@ -119,26 +140,31 @@ impl Record {
 
     fn unread(&self, registry: TargetId) -> Option<&Seen> {
         let seen = self.seen.get(&registry);
-        seen.filter(|seen| seen.stamp.is_none())
+        seen.filter(|seen| seen.stamp.get().is_none())
     }
 
     /// Tells whether the record says nothing that could not be learned again.
     pub fn is_blank(&self) -> bool {
         self.current.is_none()
-            && self.floor.is_none()
+            && self.floor.get().is_none()
             && !self.gone
-            && self.error.is_none()
+            && self.error().is_none()
             && self.seen.is_empty()
+    }
+
+    /// Tells whether the registry has said that the artifact isn't there.
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Tells whether the record says nothing but that the artifact was deleted.
     pub fn is_deletion(&self) -> bool {
-        self.gone && self.current.is_none() && self.error.is_none()
+        self.gone && self.current.is_none() && self.error().is_none()
     }
 
     /// Returns the targets that have not got the newest push of this mount.
     pub fn owed(&self) -> &BTreeSet<TargetId> {
-        &self.owed
+        &self.own().owed
     }
 
     /// Takes note of a target's listing, begun at `begun`, that holds the artifact.
@@ -155,13 +181,13 @@ impl Record {
         }
         let before = self.seen.get(&from).filter(|seen| seen.is(listed));
         let unchanged = before.is_some();
-        let stamp = listed.stamp.or(before.and_then(|seen| seen.stamp));
+        let stamp = listed.stamp.or(before.and_then(|seen| seen.stamp.get()));
         let seen = Seen {
             token: listed.token.clone(),
             size: listed.size,
             modified: Some(listed.modified),
-            stamp,
-            had: None,
+            stamp: self.keep(stamp),
+            had: Kept::default(),
         };
         self.saw(from, seen);
         if is_registry {
@@ -178,7 +204,7 @@ impl Record {
                 self.settle(from, &stamp, begun);
             }
             None if unchanged && self.current.is_some() => {}
-            None if self.floor.is_some() => {
+            None if self.floor.get().is_some() => {
                 // A backup that holds something unknown is not asked for it: it may just be
                 // behind, and the registry or the cache has what is wanted.
                 self.unidentified |= is_registry;
@@ -214,8 +240,8 @@ impl Record {
     /// Returns whether that is believed: what the mount still owes to the registry can't be there
     /// yet.
     pub fn absent(&mut self, registry: TargetId, begun: Instant) -> bool {
-        let settled = self.settled.get(&registry);
-        if self.owed.contains(&registry)
+        let settled = self.own().settled.get(&registry);
+        if self.owed().contains(&registry)
             || settled.is_some_and(|settled| begun < *settled)
             || self.is_older_than_own_change(begun)
         {
@@ -224,10 +250,10 @@ impl Record {
         self.seen.clear();
         self.current = None;
         // What is put there after a deletion begins anew, be it an old copy that somebody restores.
-        self.floor = None;
+        self.floor = Kept::default();
         self.unidentified = false;
         self.gone = true;
-        self.changed = Some(begun);
+        self.own_mut().changed = Some(begun);
         true
     }
 
@@ -264,8 +290,8 @@ impl Record {
             token: content.token.clone(),
             size: stamp.size,
             modified,
-            stamp: Some(stamp),
-            had: None,
+            stamp: self.keep(Some(stamp)),
+            had: Kept::default(),
         };
         self.saw(from, seen);
         if is_registry {
@@ -274,13 +300,13 @@ impl Record {
         let is_current = self
             .current
             .as_ref()
-            .is_some_and(|known| match known.stamp {
+            .is_some_and(|known| match known.stamp() {
                 Some(known) => known == stamp,
                 None => known.from == from && same_object,
             });
         if is_current {
             self.identify(stamp);
-        } else if Some(stamp) >= self.floor {
+        } else if Some(stamp) >= self.floor.get() {
             self.accept(from, stamp, revision);
         } else {
             return Belief::Behind;
@@ -296,15 +322,12 @@ impl Record {
     /// store's own time: another clock's, and often cut to the second. By hand, in place of the
     /// newest content that is known, means later than that.
     fn stamp_by_hand(&self, from: TargetId, is_registry: bool, made: &Stamp) -> Stamp {
-        let known = self.seen.get(&from).and_then(|seen| seen.stamp);
+        let known = self.seen.get(&from).and_then(|seen| seen.stamp.get());
         if let Some(known) = known.filter(|known| known.sha256 == made.sha256) {
             return known;
         }
-        let had = self
-            .seen
-            .get(&from)
-            .and_then(|seen| seen.stamp.max(seen.had));
-        match self.floor {
+        let had = self.seen.get(&from).and_then(|seen| seen.newest().get());
+        match self.floor.get() {
             // An earlier mount has read these bytes there, and they are the newest ones known.
             Some(floor) if is_registry && floor.sha256 == made.sha256 => floor,
             Some(floor) if is_registry && had == Some(floor) => Stamp {
@@ -329,8 +352,8 @@ impl Record {
                 token: token.clone(),
                 size: stamp.size,
                 modified: None,
-                stamp: Some(stamp),
-                had: None,
+                stamp: self.keep(Some(stamp)),
+                had: Kept::default(),
             };
             self.saw(*target, seen);
         }
@@ -338,11 +361,12 @@ impl Record {
             .first()
             .map_or(TargetId::default(), |(target, _)| *target);
         self.accept(from, stamp, revision);
-        self.owed = missing.iter().copied().collect();
         self.gone = false;
         self.unidentified = false;
-        self.changed = Some(at);
-        self.error = None;
+        let own = self.own_mut();
+        own.owed = missing.iter().copied().collect();
+        own.changed = Some(at);
+        own.error = None;
     }
 
     /// Takes note that a target has been given a push that it was owed.
@@ -352,8 +376,8 @@ impl Record {
                 token: Some(token),
                 size: stamp.size,
                 modified: None,
-                stamp: Some(*stamp),
-                had: None,
+                stamp: self.keep(Some(*stamp)),
+                had: Kept::default(),
             };
             self.saw(target, seen);
         }
@@ -363,25 +387,26 @@ impl Record {
     /// Takes note of this mount's own deletion.
     pub fn deleted(&mut self, at: Instant) {
         self.current = None;
-        self.floor = None;
+        self.floor = Kept::default();
         self.seen.clear();
-        self.owed.clear();
         self.unidentified = false;
         self.gone = true;
-        self.changed = Some(at);
-        self.error = None;
-        self.receipt = None;
+        let own = self.own_mut();
+        own.owed.clear();
+        own.changed = Some(at);
+        own.error = None;
+        own.receipt = None;
     }
 
     /// Returns what is known of the registry when a push is to replace the current content.
     pub fn view(&self, registry: TargetId) -> View {
         let seen = self.seen.get(&registry);
-        let newest = self.current.as_ref().and_then(|known| known.stamp);
+        let newest = self.current().and_then(Known::stamp);
         let expectation = match (&self.current, seen) {
             (None, None) if !self.unidentified => Expectation::Absent,
             (Some(current), Some(seen)) if !self.unidentified => {
-                let is_current = match current.stamp {
-                    Some(stamp) => seen.stamp == Some(stamp),
+                let is_current = match current.stamp() {
+                    Some(stamp) => seen.stamp.get() == Some(stamp),
                     None => current.from == registry,
                 };
                 match &seen.token {
@@ -394,18 +419,18 @@ impl Record {
         View {
             expectation,
             newest,
-            may_be_absent: self.current.is_none() || self.owed.contains(&registry),
+            may_be_absent: self.current.is_none() || self.owed().contains(&registry),
         }
     }
 
     fn saw(&mut self, target: TargetId, seen: Seen) {
         let before = self.seen.get(&target);
-        let had = before.and_then(|before| before.stamp.max(before.had));
+        let had = before.map(Seen::newest).unwrap_or_default();
         self.seen.insert(target, Seen { had, ..seen });
     }
 
     fn is_older_than_own_change(&self, begun: Instant) -> bool {
-        self.changed.is_some_and(|changed| begun < changed)
+        self.own().changed.is_some_and(|changed| begun < changed)
     }
 
     /// Tells whether a stamp is at least as new as everything that the mount has served or shown.
@@ -414,36 +439,64 @@ impl Record {
         if planted(Bug::OldStampBelieved) {
             return true;
         }
-        let current = self.current.as_ref().and_then(|known| known.stamp);
-        Some(*stamp) >= self.floor && Some(*stamp) >= current
+        let current = self.current().and_then(Known::stamp);
+        Some(*stamp) >= self.floor.get() && Some(*stamp) >= current
     }
 
     /// Learns the stamp of the newest content known.
     fn identify(&mut self, stamp: Stamp) {
+        let kept = self.keep(Some(stamp));
         if let Some(known) = &mut self.current {
-            known.stamp = Some(stamp);
+            known.stamp = kept.clone();
             known.size = stamp.size;
             if !known.shown {
                 known.time = stamp.time();
             }
         }
-        self.floor = self.floor.max(Some(stamp));
+        self.raise_floor(kept);
     }
 
     /// Makes a stamped content the newest one known: there is no way back behind it.
     fn accept(&mut self, from: TargetId, stamp: Stamp, revision: impl FnOnce() -> u64) {
-        self.floor = self.floor.max(Some(stamp));
-        let known = self.current.as_ref();
-        if known.is_none_or(|known| known.stamp != Some(stamp)) {
+        let kept = self.keep(Some(stamp));
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|known| known.stamp != kept)
+        {
             self.current = Some(Known {
                 revision: revision(),
                 size: stamp.size,
                 time: stamp.time(),
-                stamp: Some(stamp),
+                stamp: kept.clone(),
                 from,
                 shown: false,
             });
         }
+        self.raise_floor(kept);
+    }
+
+    fn raise_floor(&mut self, kept: Kept) {
+        self.floor = std::mem::take(&mut self.floor).max(kept);
+    }
+
+    /// Makes what keeps a stamp: if the record keeps it already, that, for it is mostly the same
+    /// one in every place.
+    fn keep(&self, stamp: Option<Stamp>) -> Kept {
+        let current = self.current.iter().map(|known| &known.stamp);
+        let seen = self.seen.iter().map(|seen| &seen.stamp);
+        let mut kept = current.chain([&self.floor]).chain(seen);
+        kept.find(|kept| kept.get() == stamp)
+            .cloned()
+            .unwrap_or_else(|| Kept::new(stamp))
+    }
+
+    fn own(&self) -> &Own {
+        self.own.as_deref().unwrap_or(&own::NOTHING)
+    }
+
+    fn own_mut(&mut self) -> &mut Own {
+        self.own.get_or_insert_default()
     }
 
     fn set_unstamped(&mut self, from: TargetId, listed: &Meta, revision: impl FnOnce() -> u64) {
@@ -451,7 +504,7 @@ impl Record {
             revision: revision(),
             size: listed.size,
             time: unique_time(listed),
-            stamp: None,
+            stamp: Kept::default(),
             from,
             shown: false,
         });
@@ -459,9 +512,12 @@ impl Record {
 
     /// A target that holds a stamp at least as new as the current one is owed nothing.
     fn settle(&mut self, target: TargetId, stamp: &Stamp, at: Instant) {
-        let newest = self.current.as_ref().and_then(|known| known.stamp);
-        if newest.is_none_or(|newest| *stamp >= newest) && self.owed.remove(&target) {
-            self.settled.insert(target, at);
+        let newest = self.current().and_then(Known::stamp);
+        if newest.is_none_or(|newest| *stamp >= newest)
+            && let Some(own) = &mut self.own
+            && own.owed.remove(&target)
+        {
+            own.settled.insert(target, at);
         }
     }
 }

@@ -87,7 +87,7 @@ impl Story {
     }
 
     fn current(&self) -> Option<Stamp> {
-        self.record.current().and_then(|known| known.stamp)
+        self.record.current().and_then(|known| known.stamp())
     }
 
     fn number(&self) -> u64 {
@@ -331,4 +331,33 @@ async fn a_listing_begun_before_the_registry_was_given_a_push_deletes_nothing() 
     later().await;
     story.record.unlisted(REGISTRY, true, Instant::now());
     assert_eq!(story.current(), None);
+}
+
+#[test]
+fn a_stamp_is_in_memory_once_however_many_targets_have_it() {
+    let mut story = Story::new();
+    let stamp = stamp(1, V1);
+    for target in [REGISTRY, BACKUP, OTHER] {
+        story.listed(target, &meta("e1", Some(stamp), V1));
+    }
+    story.listed(REGISTRY, &meta("e2", Some(stamp), V1));
+    let record = &story.record;
+    let current = record.current().unwrap();
+    let seen = record.seen.iter().map(|seen| &seen.stamp);
+    for kept in seen.chain([&record.floor]) {
+        assert!(kept.is(&current.stamp), "{record:?}");
+    }
+}
+
+/// A mount of a hundred thousand artifacts lives with what is kept of each. Its inode has a test
+/// of its own.
+#[test]
+fn a_listed_artifact_takes_no_more_than_it_needs() {
+    assert!(size_of::<Record>() <= 120, "{}", size_of::<Record>());
+    assert!(size_of::<Known>() <= 56, "{}", size_of::<Known>());
+    let sighting = size_of::<(TargetId, Seen)>();
+    assert!(sighting <= 72, "{sighting}");
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("e1", None, V1));
+    assert!(story.record.own.is_none());
 }

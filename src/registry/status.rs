@@ -66,23 +66,20 @@ impl Registry {
             }),
             stale,
             pending: self.pending_urls(record),
-            error: record.error.clone(),
-            receipt: record.receipt.clone(),
+            error: record.error().map(str::to_owned),
+            receipt: record.receipt().map(str::to_owned),
         })
     }
 
     /// Tells whether the last push of an artifact has failed.
     pub fn has_error(&self, id: &ArtifactId) -> bool {
-        let error = self.catalogue.peek(id, |record| record.error.is_some());
+        let error = self.catalogue.peek(id, |record| record.error().is_some());
         error.unwrap_or_default()
     }
 
     /// Forgets that the last push of an artifact has failed; `false` if it hasn't.
     pub fn forget_error(&self, id: &ArtifactId) -> bool {
-        self.has_error(id)
-            && self
-                .catalogue
-                .change(id, |record| record.error.take().is_some())
+        self.has_error(id) && self.catalogue.change(id, |record| record.forget_error())
     }
 
     /// Tells whether an artifact is known to have a content.
@@ -244,7 +241,7 @@ impl Registry {
     fn errors(&self) -> Vec<Value> {
         let mut errors = Vec::new();
         self.catalogue.visit(|id, record| {
-            if let Some(error) = &record.error {
+            if let Some(error) = record.error() {
                 errors.push(json!({ "artifact": id.to_string(), "reason": error }));
             }
         });

@@ -87,7 +87,7 @@ impl Registry {
         // What an earlier push of this handle has left somewhere is its base from now on.
         base.revision = current.as_ref().map(|known| known.revision);
         // What could not be read is taken for HCL: that is what must not become SQL by accident.
-        let format = current.map(|known| known.stamp.map_or(Format::Hcl, |stamp| stamp.format));
+        let format = current.map(|known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format));
         let format = self.check(id, content, suffix, format)?;
         let stamp = Stamp::new(self.stamps.next(self.wall.now()), content, format);
         Ok(base.attempt(stamp))
@@ -174,7 +174,7 @@ impl Registry {
     async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Known> {
         let current = self.catalogue.peek(id, |record| record.current().cloned());
         match current.flatten() {
-            Some(known) if known.stamp.is_none() => {
+            Some(known) if known.stamp().is_none() => {
                 let pulled = self.pull(id).await.map(|pulled| pulled.known);
                 Some(pulled.unwrap_or(known))
             }
@@ -259,7 +259,7 @@ impl Registry {
         };
         counter.increment();
         self.catalogue
-            .change(id, |record| record.error = Some(error.reason.clone()));
+            .change(id, |record| record.failed(error.reason.clone()));
         let mut event = Event::new(Level::Error, kind, error.reason.clone())
             .with("artifact", id.to_string())
             .with("size", size);

@@ -57,7 +57,7 @@ impl Registry {
         *base = self.catalogue.change(id, |record| {
             let revision = || self.catalogue.next_revision();
             record.pushed(stamp, &push.got, &missing, Instant::now(), revision);
-            record.receipt = Some(receipt);
+            record.set_receipt(receipt);
             Base::of(record.current())
         });
     }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{Known, Record, Seen};
+use super::{Kept, Known, Record, Seen};
 use crate::artifact::Stamp;
 use crate::registry::route::TargetId;
 use crate::target::Token;
@@ -50,15 +50,15 @@ impl Record {
     pub fn essence(&self) -> Essence {
         let current = self.current.as_ref();
         Essence {
-            current: current.map(|known| (known.revision, known.stamp)),
-            floor: self.floor,
+            current: current.map(|known| (known.revision, known.stamp())),
+            floor: self.floor.get(),
             gone: self.gone,
         }
     }
 
     /// Returns the facts that outlast the mount; `None` if there are none.
     pub fn facts(&self, registry: TargetId) -> Option<Facts> {
-        let current = self.current.as_ref().map(|known| match known.stamp {
+        let current = self.current.as_ref().map(|known| match known.stamp() {
             Some(stamp) => Shown::Stamped(stamp),
             None => Shown::Unread {
                 size: known.size,
@@ -66,12 +66,12 @@ impl Record {
             },
         });
         let seen = self.seen.get(&registry).filter(|seen| {
-            let stamp = seen.stamp.map(Shown::Stamped);
+            let stamp = seen.stamp.get().map(Shown::Stamped);
             stamp.is_some() && stamp == current
         });
         let facts = Facts {
             current,
-            floor: self.floor,
+            floor: self.floor.get(),
             token: seen.and_then(|seen| seen.token.clone()),
             gone: self.gone,
         };
@@ -90,6 +90,8 @@ impl Record {
             Some(Shown::Stamped(stamp)) => Some(*stamp),
             _ => None,
         };
+        self.floor = self.keep(floor.max(stamp));
+        let kept = self.keep(stamp);
         self.current = current.map(|current| {
             let (size, time) = match current {
                 Shown::Stamped(stamp) => (stamp.size, stamp.time()),
@@ -99,20 +101,19 @@ impl Record {
                 revision: revision(),
                 size,
                 time,
-                stamp,
+                stamp: kept,
                 from: registry,
                 shown: true,
             }
         });
-        self.floor = floor.max(stamp);
         self.gone = gone;
         if let (Some(stamp), Some(token)) = (stamp, token) {
             let seen = Seen {
                 token: Some(token),
                 size: stamp.size,
                 modified: None,
-                stamp: Some(stamp),
-                had: None,
+                stamp: self.keep(Some(stamp)),
+                had: Kept::default(),
             };
             self.saw(registry, seen);
         }
@@ -129,7 +130,7 @@ impl Record {
         revision: impl FnOnce() -> u64,
     ) {
         let deleted = self.gone && !missing.contains(&registry);
-        if !deleted && self.floor <= Some(stamp) {
+        if !deleted && self.floor.get() <= Some(stamp) {
             self.pushed(stamp, &[], missing, at, revision);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::kept::Kept;
 use crate::artifact::{Sha256, Stamp};
 use crate::registry::route::TargetId;
 use crate::target::{Meta, Token};
@@ -15,12 +16,19 @@ pub struct Known {
     pub size: u64,
     /// The time that the file system shows. It stays the same for as long as the revision does.
     pub time: SystemTime,
-    /// The stamp; `None` until the content has been read from a store whose listing carries none.
-    pub stamp: Option<Stamp>,
+    pub(super) stamp: Kept,
     /// The target that told of it.
     pub(super) from: TargetId,
     /// Whether anybody has seen `time`.
     pub(super) shown: bool,
+}
+
+impl Known {
+    /// Returns the stamp; `None` until the content has been read from a store whose listing
+    /// carries none.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.stamp.get()
+    }
 }
 
 /// What the registry is expected to hold when a push replaces the current content.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::artifact::Stamp;
+use super::kept::Kept;
 use crate::registry::route::TargetId;
 use crate::target::{Meta, Token};
 
@@ -12,12 +12,17 @@ pub(super) struct Seen {
     pub(super) token: Option<Token>,
     pub(super) size: u64,
     pub(super) modified: Option<SystemTime>,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Kept,
     /// The stamp of what it was seen to hold before.
-    pub(super) had: Option<Stamp>,
+    pub(super) had: Kept,
 }
 
 impl Seen {
+    /// Returns the newest stamp that it was ever seen to hold.
+    pub(super) fn newest(&self) -> Kept {
+        self.stamp.clone().max(self.had.clone())
+    }
+
     pub(super) fn is(&self, listed: &Meta) -> bool {
         match (&self.token, &listed.token) {
             (Some(ours), Some(theirs)) => ours == theirs,
@@ -35,6 +40,10 @@ impl Sightings {
     pub(super) fn get(&self, target: &TargetId) -> Option<&Seen> {
         let mut all = self.0.iter();
         all.find(|(id, _)| id == target).map(|(_, seen)| seen)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Seen> {
+        self.0.iter().map(|(_, seen)| seen)
     }
 
     pub(super) fn insert(&mut self, target: TargetId, seen: Seen) {

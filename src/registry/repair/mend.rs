@@ -99,7 +99,7 @@ impl Registry {
             Held::Nothing | Held::Corrupt(_) => None,
         });
         let known = self.catalogue.peek(id, |record| record.current().cloned());
-        let own = known.flatten().and_then(|known| known.stamp);
+        let own = known.flatten().and_then(|known| known.stamp());
         if let (Some(stamp), Some(newest)) = (own, there.max())
             && stamp > newest
             && self.at_hand(&stamp).is_some()
