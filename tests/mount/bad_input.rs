@@ -66,11 +66,13 @@ fn answering(status: u16, headers: &[(&str, &str)], body: &'static str) -> Answe
 
 #[test]
 fn a_store_that_refuses_is_told_with_what_to_do() {
-    let hours = |hours: i64| {
-        let date = Utc::now() - TimeDelta::hours(hours) - TimeDelta::minutes(30);
+    let date = |ahead: TimeDelta| {
+        let date = Utc::now() - ahead;
         date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
     };
-    let (early, late) = (hours(2), hours(-26));
+    // Some seconds more, for time goes on until they are read.
+    let early = date(TimeDelta::minutes(150) + TimeDelta::seconds(15));
+    let late = date(-TimeDelta::minutes(1_530) - TimeDelta::seconds(45));
     let page = [("Content-Type", "text/html; charset=utf-8")];
     for (status, headers, body, part) in [
         (
@@ -101,7 +103,7 @@ fn a_store_that_refuses_is_told_with_what_to_do() {
             403,
             &[("Date", &*late)],
             "<Error><Code>RequestTimeTooSkewed</Code></Error>",
-            "(this machine's clock is 25 h 29 min behind: set it right)",
+            "(this machine's clock is 25 h 30 min behind: set it right)",
         ),
         (
             403,
