@@ -12,10 +12,11 @@ mod support;
 
 use std::time::Duration;
 
+use atlasfs::artifact::RepoName;
 use atlasfs::target::{Kind, S3Location, Target};
 use support::behind::{KEYS, all_are, location, open, put, target};
 use support::contract::{LIMIT, id, soon};
-use support::proxy::Proxy;
+use support::proxy::{Fault, Proxy};
 use support::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
 use support::sts::{Says, Sts, allow, role, user};
 use tokio::time::Instant;
@@ -268,7 +269,10 @@ async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
         let failure = target
             .probe(Instant::now() + Duration::from_millis(300))
             .await;
-        assert_eq!(failure.unwrap_err().kind, Kind::Unreachable);
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.kind, Kind::Unreachable);
+        let hangs = format!("STS at {} does not answer", &endpoint["http://".len()..]);
+        assert!(failure.reason.ends_with(&hangs), "{failure}");
     }
     assert!(
         begun.elapsed() < Duration::from_secs(30),
@@ -279,7 +283,7 @@ async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
     assert!(
         failure
             .reason
-            .contains("no credentials to be had: no answer"),
+            .contains("no credentials to be had: STS at 127.0.0.1:"),
         "{failure}"
     );
     sts.set(Says::Keys(3600));
@@ -311,6 +315,65 @@ async fn many_who_need_a_role_cost_one_request_and_it_serves_until_shortly_befor
     let target = open(&location, &env);
     works(&target).await;
     assert_eq!(sts.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_goes_on() {
+    // It checks the signature of whatever comes.
+    let (server, sts) = (Server::shared(Store::S3s), Sts::start());
+    let proxy = Proxy::start(server.addr());
+    let endpoint = sts.endpoint();
+    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
+    let location = S3Location {
+        role: Some(ARN.into()),
+        ..location(&server.bucket(), proxy.endpoint())
+    };
+    let target = open(&location, &env);
+    let (schema, app) = (id("app/schema"), RepoName::parse("app").unwrap());
+    sts.set(Says::Session("session-0"));
+    works(&target).await;
+    let refusals = [
+        ("session-0", 400, "ExpiredToken"),
+        ("session-1", 403, "InvalidAccessKeyId"),
+        ("session-2", 400, "InvalidToken"),
+        ("session-3", 400, "ExpiredToken"),
+        ("session-4", 400, "TokenRefreshRequired"),
+    ];
+    let next = [
+        "session-1",
+        "session-2",
+        "session-3",
+        "session-4",
+        "session-5",
+    ];
+    for (turn, ((old, status, code), new)) in refusals.into_iter().zip(next).enumerate() {
+        sts.asked();
+        sts.set(Says::Session(new));
+        proxy.set(Fault::Over(old, status, code));
+        match turn {
+            0 => put(&target, "app/schema", "x", 1).await.map(drop),
+            1 => target.get(&schema, LIMIT, soon()).await.map(drop),
+            2 => target.list(&app, soon()).await.map(drop),
+            // The reply to it has no code.
+            3 => target.head(&schema, soon()).await.map(drop),
+            _ => target.delete(&schema, soon()).await,
+        }
+        .unwrap();
+        assert_eq!(sts.asked().len(), 1, "{code}");
+        works(&target).await;
+        assert!(sts.asked().is_empty(), "{code}");
+    }
+    // Nobody can say whether it would have been allowed.
+    proxy.set(Fault::Over("session-5", 400, "ExpiredToken"));
+    sts.set(Says::Refuses(500, "InternalFailure"));
+    let failure = target.probe(soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Busy, "{failure}");
+    // A store that takes none is believed, and STS is not pressed.
+    sts.asked();
+    sts.set(Says::Session("session-6"));
+    proxy.set(Fault::Status(400, Some("ExpiredToken")));
+    all_are(&target, Kind::Denied).await;
+    assert_eq!(sts.asked().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,9 @@ use url::Url;
 use super::aws_keys::{SharedKeys, keys_of};
 use super::aws_profile::{DEFAULT, Files, Profile, Shared};
 use super::aws_role::{By, Role, Service};
-use super::fetched::Fetching;
+use super::fetched::{AwsProvider, Kept, Source};
 use super::opening::{Env, Refusal, denied, invalid, is_loopback, refuse, secret, set, unbuilt};
+use super::renewal::Renewal;
 use crate::target::S3Location;
 
 /// How the sessions of roles are called if nobody says otherwise.
@@ -87,19 +88,20 @@ impl Known<'_> {
         of_profile.is_some() || variables.iter().any(|name| set(self.env, name).is_some())
     }
 
-    /// Gives a builder its credentials.
+    /// Gives a builder its credentials, and returns how they are renewed, if they can be.
     pub(super) fn give(
         &self,
         builder: AmazonS3Builder,
         location: &S3Location,
         region: &str,
-    ) -> Result<AmazonS3Builder, Refusal> {
+    ) -> Result<(AmazonS3Builder, Option<Renewal>), Refusal> {
         if location.anonymous {
             // The keys are never used; without any, object_store would turn to the metadata address.
-            return Ok(builder
+            let builder = builder
                 .with_skip_signature(true)
                 .with_access_key_id("anonymous")
-                .with_secret_access_key("anonymous"));
+                .with_secret_access_key("anonymous");
+            return Ok((builder, None));
         }
         let search = Search {
             known: self,
@@ -116,14 +118,12 @@ impl Known<'_> {
             Some(keys) => keys,
             None => search.of_machine()?,
         };
-        let keys: AwsCredentialProvider = match &location.role {
-            Some(arn) => {
-                let role = search.role(arn, By::Keys(keys))?;
-                Arc::new(Fetching::new(role.checked()?))
-            }
+        let keys = match &location.role {
+            Some(arn) => Keys::fetched(search.role(arn, By::Keys(keys.provider))?.checked()?),
             None => keys,
         };
-        Ok(builder.with_credentials(keys))
+        let renewal = keys.kept.map(|kept| Renewal::Signed(kept, region.into()));
+        Ok((builder.with_credentials(keys.provider), renewal))
     }
 }
 
@@ -134,7 +134,33 @@ struct Search<'a> {
     region: &'a str,
 }
 
-type Found = Result<Option<AwsCredentialProvider>, Refusal>;
+/// The keys that were found.
+struct Keys {
+    provider: AwsCredentialProvider,
+    /// Where they are kept, if they can be fetched anew.
+    kept: Option<Arc<Kept<Arc<AwsCredential>>>>,
+}
+
+impl Keys {
+    /// Makes them of what they are fetched from.
+    fn fetched(source: impl Source<Arc<AwsCredential>> + 'static) -> Self {
+        let kept = Kept::new(source);
+        Self {
+            provider: Arc::new(AwsProvider(Arc::clone(&kept))),
+            kept: Some(kept),
+        }
+    }
+
+    /// Makes them of what object_store asks by itself.
+    fn of(provider: AwsCredentialProvider) -> Self {
+        Self {
+            provider,
+            kept: None,
+        }
+    }
+}
+
+type Found = Result<Option<Keys>, Refusal>;
 
 impl Search<'_> {
     fn set(&self, name: &str) -> Option<String> {
@@ -150,7 +176,7 @@ impl Search<'_> {
         match (token, self.set("AWS_ROLE_ARN")) {
             (Some(file), Some(arn)) => {
                 let role = self.role(&arn, By::Token(PathBuf::from(file)))?;
-                return Ok(Some(Arc::new(Fetching::new(role.checked()?))));
+                return Ok(Some(Keys::fetched(role.checked()?)));
             }
             (Some(_), None) => return refuse("AWS_WEB_IDENTITY_TOKEN_FILE needs AWS_ROLE_ARN"),
             (None, _) => {}
@@ -165,13 +191,14 @@ impl Search<'_> {
         let secret = |name: &str| secret(self.known.env, name);
         let id = secret("AWS_ACCESS_KEY_ID")?;
         match (id, secret("AWS_SECRET_ACCESS_KEY")?) {
-            (Some(key_id), Some(secret_key)) => Ok(Some(Arc::new(StaticCredentialProvider::new(
-                AwsCredential {
+            (Some(key_id), Some(secret_key)) => {
+                let keys = StaticCredentialProvider::new(AwsCredential {
                     key_id,
                     secret_key,
                     token: secret("AWS_SESSION_TOKEN")?,
-                },
-            )))),
+                });
+                Ok(Some(Keys::of(Arc::new(keys))))
+            }
             (Some(_), None) => refuse("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
             (None, Some(_)) => refuse("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
             (None, None) => Ok(None),
@@ -216,9 +243,9 @@ impl Search<'_> {
                 let Some(keys) = keys else {
                     return lacks("has a source_profile without credentials");
                 };
-                By::Keys(keys)
+                By::Keys(keys.provider)
             }
-            ((None, Some(source)), _) => By::Keys(self.of_source(source, name)?),
+            ((None, Some(source)), _) => By::Keys(self.of_source(source, name)?.provider),
             ((None, None), Some(file)) => By::Token(PathBuf::from(file)),
             ((None, None), None) => {
                 return lacks(
@@ -233,7 +260,7 @@ impl Search<'_> {
         role.seconds = text("duration_seconds");
         // What is wrong is in the file: another target may still serve.
         let role = role.checked().map_err(|(_, why)| denied(why))?;
-        Ok(Some(Arc::new(Fetching::new(role))))
+        Ok(Some(Keys::fetched(role)))
     }
 
     /// What a profile holds but for its role.
@@ -246,10 +273,10 @@ impl Search<'_> {
             || profile.get("aws_secret_access_key").is_some()
         {
             keys_of(profile).map_err(|why| denied(format!("the profile {name:?} {why}")))?;
-            return Ok(Some(Arc::new(Fetching::new(SharedKeys {
+            return Ok(Some(Keys::fetched(SharedKeys {
                 files: self.known.files.clone(),
                 name: name.into(),
-            }))));
+            })));
         }
         for (setting, what) in [
             ("sso_session", "a login (SSO)"),
@@ -267,7 +294,7 @@ impl Search<'_> {
     }
 
     /// What a profile's `credential_source` names.
-    fn of_source(&self, source: &str, name: &str) -> Result<AwsCredentialProvider, Refusal> {
+    fn of_source(&self, source: &str, name: &str) -> Result<Keys, Refusal> {
         match source {
             "Environment" => self.keys()?.ok_or_else(|| {
                 denied(format!(
@@ -292,7 +319,7 @@ impl Search<'_> {
     }
 
     /// The container's or the instance's, if the environment names them.
-    fn of_machine(&self) -> Result<AwsCredentialProvider, Refusal> {
+    fn of_machine(&self) -> Result<Keys, Refusal> {
         if let Some(builder) = self.container()? {
             return built(builder);
         }
@@ -374,9 +401,9 @@ impl Search<'_> {
 }
 
 /// Lets object_store make what asks a container's or an instance's service.
-fn built(builder: AmazonS3Builder) -> Result<AwsCredentialProvider, Refusal> {
+fn built(builder: AmazonS3Builder) -> Result<Keys, Refusal> {
     let store = builder.build().map_err(unbuilt)?;
-    Ok(Arc::clone(store.credentials()))
+    Ok(Keys::of(Arc::clone(store.credentials())))
 }
 
 /// Tells whether the token for a container's credentials may be sent to a service, by the rule of

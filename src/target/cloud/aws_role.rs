@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use object_store::aws::{AwsAuthorizer, AwsCredential, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpConnector, HttpRequest};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -12,16 +12,13 @@ use url::{Url, form_urlencoded};
 
 use super::exchange::{Connector, End, Exchange, Outcome, bounded, innermost};
 use super::failure::words;
-use super::fetched::{Fetch, Lacking, Lasting};
+use super::fetched::{Lacking, Lasting, Source};
 use super::opening::{Refusal, denied, invalid, is_loopback, is_word, options, unbuilt};
 use super::xml;
 use crate::target::Kind;
 
 /// STS's answer is some kilobytes.
 const ANSWER_BYTES: usize = 64 << 10;
-/// So long before their end new credentials are asked for, as the AWS SDKs do. The shortest life
-/// that STS gives is 15 minutes.
-const EARLY: Duration = Duration::from_secs(300);
 /// A request that is signed so shortly before their end may arrive after it.
 const SPARE: Duration = Duration::from_secs(10);
 /// The pause before the one retry.
@@ -75,7 +72,7 @@ impl Service {
         let connector = Connector {
             authority: url.authority().to_owned(),
             posts: true,
-            tokens: None,
+            renewal: None,
         };
         Ok(Self {
             client: connector.connect(&options(&url)).map_err(unbuilt)?,
@@ -130,7 +127,7 @@ impl Role {
         Lacking::new(
             kind,
             format!(
-                "no credentials to be had: cannot assume {arn} at {}: {why}",
+                ": cannot assume {arn} at {}: {why}",
                 service.url.authority()
             ),
         )
@@ -216,7 +213,7 @@ impl Role {
         }
     }
 
-    async fn once(&self) -> Result<Lasting, Lacking> {
+    async fn once(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
         let request = self.request().await?;
         let client = &self.service.client;
         let answer = async {
@@ -246,31 +243,30 @@ impl Role {
             let fix = "set this machine's clock right".to_owned();
             return Err(self.lacking(Kind::Denied, skewed).with_fix(Some(fix)));
         };
+        let credential = AwsCredential {
+            key_id: given.id,
+            secret_key: given.key,
+            token: Some(given.token),
+        };
         let good = left.saturating_sub(SPARE);
-        let fresh = left.saturating_sub(EARLY).max(left / 2).min(good);
-        Ok(Lasting {
-            credential: Arc::new(AwsCredential {
-                key_id: given.id,
-                secret_key: given.key,
-                token: Some(given.token),
-            }),
-            fresh_until: Instant::now() + fresh,
-            good_until: Instant::now() + good,
-        })
+        Ok(Lasting::new(Arc::new(credential), good))
     }
 }
 
-impl Fetch for Role {
-    fn fetch(self: Arc<Self>) -> BoxFuture<'static, Result<Lasting, Lacking>> {
-        Box::pin(async move {
-            match self.once().await {
-                Err(lacking) if matches!(lacking.kind, Kind::Unreachable | Kind::Busy) => {
-                    // As for the store: one quick retry, for one bad moment.
-                    tokio::time::sleep(PAUSE).await;
-                    self.once().await
-                }
-                done => done,
+#[async_trait]
+impl Source<Arc<AwsCredential>> for Role {
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
+        match self.once().await {
+            Err(lacking) if matches!(lacking.kind, Kind::Unreachable | Kind::Busy) => {
+                // As for the store: one quick retry, for one bad moment.
+                tokio::time::sleep(PAUSE).await;
+                self.once().await
             }
-        })
+            done => done,
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("STS at {}", self.service.url.authority())
     }
 }

@@ -6,7 +6,6 @@ use super::CloudDriver;
 use super::exchange::{Outcome, Seen, innermost};
 use super::fetched::Lacking;
 use super::permission::Provider;
-use super::tokens::NoToken;
 use crate::target::verdict::{Asked, Reply};
 use crate::target::{Failure, Kind};
 
@@ -66,10 +65,6 @@ pub(super) fn failure(
 ) -> Failure {
     if let Some(lacking) = Lacking::of(error) {
         return refusal(url, lacking.kind, attempt, &lacking.why).with_fix(lacking.fix.clone());
-    }
-    if let Some(NoToken { kind, why }) = NoToken::of(error) {
-        let why = format!("no credentials to be had from {why}");
-        return refusal(url, *kind, attempt, &why);
     }
     let (kind, answer, fix) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),

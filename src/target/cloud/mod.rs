@@ -29,10 +29,10 @@ mod opening;
 mod permission;
 mod proxy;
 mod remove;
+mod renewal;
 mod s3;
 mod stamp;
 mod token_source;
-mod tokens;
 mod transport;
 mod xml;
 
@@ -41,11 +41,11 @@ mod aws_tests;
 #[cfg(test)]
 mod azure_tests;
 #[cfg(test)]
+mod fetched_tests;
+#[cfg(test)]
 mod gcs_tests;
 #[cfg(test)]
 mod s3_tests;
-#[cfg(test)]
-mod tokens_tests;
 
 pub(super) use azure::{open as open_azure, place as azure_service};
 pub(super) use gcs::{open as open_gcs, place as gcs_service};
