@@ -17,6 +17,7 @@ use atlasfs::target::{Kind, S3Location, Target};
 use support::behind::{KEYS, all_are, location, open, put, target};
 use support::contract::{LIMIT, id, soon};
 use support::proxy::{Fault, Proxy};
+use support::serve::Answering;
 use support::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
 use support::sts::{Says, Sts, allow, role, user};
 use tokio::time::Instant;
@@ -125,6 +126,89 @@ async fn what_a_profile_says_of_its_role_is_asked_for() {
         "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2F\
          pusher&RoleSessionName=me%40example&ExternalId=a%2Fb&DurationSeconds=900"
     );
+}
+
+/// A stand-in for the services of a container and of an instance of EC2, which give out one
+/// session.
+fn machine() -> Answering {
+    const SESSION: &str = r#"{"AccessKeyId": "ASIAMACHINE", "SecretAccessKey": "s3cret-of-it",
+        "Token": "machine-session", "Expiration": "2999-01-01T00:00:00Z"}"#;
+    Answering::start(|request| {
+        let has = |name: &str, value: &str| request.headers.get(name).is_some_and(|v| v == value);
+        let roles = "latest/meta-data/iam/security-credentials/";
+        let known = has("x-aws-ec2-metadata-token", "the-metadata-token");
+        let body = match (&*request.method, &*request.path) {
+            ("PUT", "latest/api/token") => "the-metadata-token",
+            ("GET", path) if known && path == roles => "the-role",
+            ("GET", path) if known && path.strip_prefix(roles) == Some("the-role") => SESSION,
+            ("GET", "container") if has("authorization", "the-container-token") => SESSION,
+            _ => return (403, Vec::new(), Vec::new()),
+        };
+        (200, Vec::new(), body.into())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profiles_role_is_assumed_with_the_credentials_of_its_container_or_instance() {
+    let (server, sts, machine) = (Server::shared(Store::Moto), Sts::start(), machine());
+    let before = Proxy::start(sts.addr());
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let (container, instance) = (
+        format!("http://{}/container", machine.addr()),
+        format!("http://{}/", machine.addr()),
+    );
+    let of_container = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*container),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            token.path().to_str().unwrap(),
+        ),
+    ];
+    let of_instance = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*instance)];
+    for (source, env) in [
+        ("EcsContainer", &of_container[..]),
+        ("Ec2InstanceMetadata", &of_instance),
+    ] {
+        std::fs::write(token.path(), "the-container-token").unwrap();
+        let profile = format!("[profile p]\nrole_arn = {ARN}\ncredential_source = {source}\n");
+        let (files, endpoint) = (home(&profile, ""), before.endpoint());
+        let more = [
+            ("HOME", files.path().to_str().unwrap()),
+            ("AWS_PROFILE", "p"),
+            ("AWS_ENDPOINT_URL_STS", &*endpoint),
+        ];
+        let env = [env, &more].concat();
+        let bucket = server.bucket();
+        works(&target(&bucket, server.endpoint(), &env)).await;
+        let sent = before.requests();
+        before.forget();
+        assert_eq!(sent.len(), 1, "{source}: {sent:?}");
+        for part in [
+            "Credential=ASIAMACHINE/",
+            "x-amz-security-token: machine-session\n",
+        ] {
+            assert!(sent[0].headers.contains(part), "{source}: {sent:?}");
+        }
+        // Refused there, nothing is asked of STS.
+        let nowhere = format!("http://{}/nowhere", machine.addr());
+        let refused = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*nowhere),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*nowhere),
+        ];
+        let env: Vec<(&str, &str)> = env
+            .into_iter()
+            .map(|(name, value)| {
+                let other = refused.iter().find(|(refused, _)| *refused == name);
+                (name, other.map_or(value, |(_, value)| value))
+            })
+            .collect();
+        let target = target(&bucket, server.endpoint(), &env);
+        all_are(&target, Kind::Denied).await;
+        let failure = target.probe(soon()).await.unwrap_err();
+        let part = format!("cannot assume {ARN}: what assumes it has no credentials: 403");
+        assert!(failure.reason.contains(&part), "{failure}");
+        assert!(before.requests().is_empty(), "{source}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

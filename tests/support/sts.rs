@@ -1,6 +1,7 @@
 //! Roles: moto's users and roles with their policies, and a stand-in for the Security Token Service
 //! that can be told what to answer.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -148,6 +149,11 @@ impl Sts {
             says,
             asked,
         }
+    }
+
+    /// Returns the address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
     }
 
     /// Returns its URL.

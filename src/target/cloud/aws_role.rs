@@ -172,9 +172,15 @@ impl Role {
     /// Returns the credentials that open the role.
     async fn keys(&self, keys: &AwsCredentialProvider) -> Result<Arc<AwsCredential>, Lacking> {
         let (got, exchange) = Exchange::of(false, keys.get_credential()).await;
-        got.map_err(|error| match (Lacking::of(&error), exchange.outcome()) {
-            (Some(lacking), _) => lacking.clone(),
-            (None, outcome) => self.failed(&outcome, "its source has none"),
+        got.map_err(|error| match Lacking::of(&error) {
+            Some(lacking) => lacking.clone(),
+            None => {
+                let (kind, why, fix) = failed(&exchange.outcome(), "there are none");
+                let arn = &self.arn;
+                let why =
+                    format!(": cannot assume {arn}: what assumes it has no credentials: {why}");
+                Lacking::new(kind, why).with_fix(fix)
+            }
         })
     }
 
@@ -198,21 +204,6 @@ impl Role {
         }
     }
 
-    /// Makes a failure of what was seen of a request for credentials.
-    fn failed(&self, outcome: &Outcome, otherwise: &str) -> Lacking {
-        match outcome {
-            Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
-                let (why, fix) = words(seen);
-                let kind = Kind::of_credentials(seen.status);
-                self.lacking(kind, &why).with_fix(fix)
-            }
-            Outcome::Broken { why, fix } => {
-                self.lacking(Kind::Unreachable, why).with_fix(fix.clone())
-            }
-            Outcome::Reply(_) | Outcome::Unsent => self.lacking(Kind::Unreachable, otherwise),
-        }
-    }
-
     async fn once(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
         let request = self.request().await?;
         let client = &self.service.client;
@@ -231,8 +222,12 @@ impl Role {
             matches!(&outcome, Outcome::Reply(seen) if (200..300).contains(&seen.status));
         let document = match answer {
             Ok(Some(document)) if succeeded => document,
-            Ok(_) => return Err(self.failed(&outcome, "its answer was cut off")),
-            Err(error) => return Err(self.failed(&outcome, &innermost(&error))),
+            other => {
+                let broken = other.err().map(|error| innermost(&error));
+                let broken = broken.as_deref().unwrap_or("its answer was cut off");
+                let (kind, why, fix) = failed(&outcome, broken);
+                return Err(self.lacking(kind, &why).with_fix(fix));
+            }
         };
         let strange = || self.lacking(Kind::Unreachable, "its answer holds no credentials");
         let given = xml::credentials(&document).ok_or_else(strange)?;
@@ -250,6 +245,19 @@ impl Role {
         };
         let good = left.saturating_sub(SPARE);
         Ok(Lasting::new(Arc::new(credential), good))
+    }
+}
+
+/// Tells what a failure is by what was seen of a request for credentials: its kind, why, and what
+/// to do.
+fn failed(outcome: &Outcome, otherwise: &str) -> (Kind, String, Option<String>) {
+    match outcome {
+        Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
+            let (why, fix) = words(seen);
+            (Kind::of_credentials(seen.status), why, fix)
+        }
+        Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
+        Outcome::Reply(_) | Outcome::Unsent => (Kind::Unreachable, otherwise.into(), None),
     }
 }
 
