@@ -10,6 +10,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use atlasfs::artifact::RepoName;
@@ -165,9 +167,13 @@ async fn a_profiles_role_is_assumed_with_the_credentials_of_its_container_or_ins
         ),
     ];
     let of_instance = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*instance)];
-    for (source, env) in [
-        ("EcsContainer", &of_container[..]),
-        ("Ec2InstanceMetadata", &of_instance),
+    for (source, place, env) in [
+        ("EcsContainer", "the container's service", &of_container[..]),
+        (
+            "Ec2InstanceMetadata",
+            "the instance's metadata",
+            &of_instance,
+        ),
     ] {
         std::fs::write(token.path(), "the-container-token").unwrap();
         let profile = format!("[profile p]\nrole_arn = {ARN}\ncredential_source = {source}\n");
@@ -205,7 +211,7 @@ async fn a_profiles_role_is_assumed_with_the_credentials_of_its_container_or_ins
         let target = target(&bucket, server.endpoint(), &env);
         all_are(&target, Kind::Denied).await;
         let failure = target.probe(soon()).await.unwrap_err();
-        let part = format!("cannot assume {ARN}: what assumes it has no credentials: 403");
+        let part = format!("no credentials to be had from {place}: 403");
         assert!(failure.reason.contains(&part), "{failure}");
         assert!(before.requests().is_empty(), "{source}");
     }
@@ -458,6 +464,37 @@ async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_
     proxy.set(Fault::Status(400, Some("ExpiredToken")));
     all_are(&target, Kind::Denied).await;
     assert_eq!(sts.asked().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machines_keys_that_the_store_takes_no_longer_are_fetched_anew() {
+    let server = Server::shared(Store::S3s);
+    let proxy = Proxy::start(server.addr());
+    let asked = Arc::new(AtomicU32::new(0));
+    let asking = Arc::clone(&asked);
+    let service = Answering::start(move |_| {
+        let session = asking.fetch_add(1, Ordering::SeqCst) + 1;
+        let body = format!(
+            "{{\"AccessKeyId\": \"{ACCESS_KEY}\", \"SecretAccessKey\": \"{SECRET_KEY}\", \
+             \"Token\": \"session-{session}\", \"Expiration\": \"2999-01-01T00:00:00Z\"}}"
+        );
+        (200, Vec::new(), body.into())
+    });
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let address = format!("http://{}/container", service.addr());
+    let env = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*address),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            token.path().to_str().unwrap(),
+        ),
+    ];
+    let target = target(&server.bucket(), proxy.endpoint(), &env);
+    works(&target).await;
+    proxy.set(Fault::Over("session-1", 400, "ExpiredToken"));
+    works(&target).await;
+    works(&target).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use object_store::StaticCredentialProvider;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
-use object_store::aws::{AwsCredential, AwsCredentialProvider};
-use url::Url;
+use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
 
 use super::aws_keys::{SharedKeys, keys_of};
+use super::aws_machine::Machine;
 use super::aws_profile::{DEFAULT, Files, Profile, Shared};
 use super::aws_role::{By, Role, Service};
 use super::fetched::{AwsProvider, Kept, Source};
-use super::opening::{Env, Refusal, denied, invalid, is_loopback, refuse, secret, set, unbuilt};
+use super::opening::{Env, Refusal, denied, refuse, secret, set};
 use super::renewal::Renewal;
 use crate::target::S3Location;
 
@@ -150,14 +149,6 @@ impl Keys {
             kept: Some(kept),
         }
     }
-
-    /// Makes them of what object_store asks by itself.
-    fn of(provider: AwsCredentialProvider) -> Self {
-        Self {
-            provider,
-            kept: None,
-        }
-    }
 }
 
 type Found = Result<Option<Keys>, Refusal>;
@@ -197,7 +188,10 @@ impl Search<'_> {
                     secret_key,
                     token: secret("AWS_SESSION_TOKEN")?,
                 });
-                Ok(Some(Keys::of(Arc::new(keys))))
+                Ok(Some(Keys {
+                    provider: Arc::new(keys),
+                    kept: None,
+                }))
             }
             (Some(_), None) => refuse("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
             (None, Some(_)) => refuse("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
@@ -302,15 +296,17 @@ impl Search<'_> {
                      and AWS_SECRET_ACCESS_KEY"
                 ))
             }),
-            "EcsContainer" => match self.container()? {
-                Some(builder) => built(builder),
+            "EcsContainer" => match Machine::container(self.builder, self.known.env)? {
+                Some(machine) => Ok(Keys::fetched(machine)),
                 None => Err(denied(format!(
                     "the profile {name:?} has credential_source=EcsContainer, and \
                      AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set"
                 ))),
             },
-            // The profile calls for it.
-            "Ec2InstanceMetadata" => built(self.instance()?.unwrap_or(self.builder.clone())),
+            "Ec2InstanceMetadata" => match self.instance(true)? {
+                Some(keys) => Ok(keys),
+                None => Err(denied(NONE)),
+            },
             _ => Err(denied(format!(
                 "the profile {name:?} has an unknown credential_source: known are Environment, \
                  EcsContainer and Ec2InstanceMetadata"
@@ -320,15 +316,15 @@ impl Search<'_> {
 
     /// The container's or the instance's, if the environment names them.
     fn of_machine(&self) -> Result<Keys, Refusal> {
-        if let Some(builder) = self.container()? {
-            return built(builder);
+        if let Some(machine) = Machine::container(self.builder, self.known.env)? {
+            return Ok(Keys::fetched(machine));
         }
         let disabled = self.set("AWS_EC2_METADATA_DISABLED");
         let disabled = disabled.map(|value| value.to_lowercase());
-        match (self.instance()?, disabled.as_deref()) {
-            (_, Some("true")) | (None, None) => {}
-            (Some(builder), _) => return built(builder),
-            (None, Some("false")) => return built(self.builder.clone()),
+        let instance = self.instance(disabled.as_deref() == Some("false"))?;
+        match (instance, disabled.as_deref()) {
+            (_, Some("true")) | (None, None | Some("false")) => {}
+            (Some(keys), _) => return Ok(keys),
             (None, Some(_)) => return refuse("AWS_EC2_METADATA_DISABLED must be true or false"),
         }
         Err(denied(match (&self.known.unread, self.known.profile()) {
@@ -338,44 +334,9 @@ impl Search<'_> {
         }))
     }
 
-    fn container(&self) -> Result<Option<AmazonS3Builder>, Refusal> {
-        let with = |pairs: Vec<(Key, String)>| {
-            let with = |builder: AmazonS3Builder, (key, value)| builder.with_config(key, value);
-            Ok(Some(pairs.into_iter().fold(self.builder.clone(), with)))
-        };
-        if let Some(path) = self.set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
-            if !path.starts_with('/') {
-                return refuse("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI must start with a slash");
-            }
-            return with(vec![(Key::ContainerCredentialsRelativeUri, path)]);
-        }
-        let Some(service) = self.set("AWS_CONTAINER_CREDENTIALS_FULL_URI") else {
-            return Ok(None);
-        };
-        let Some(file) = self.set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else {
-            return refuse(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI needs AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            );
-        };
-        if !trusted(&service) {
-            return refuse(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this host, \
-                 ECS or EKS",
-            );
-        }
-        with(vec![
-            (Key::ContainerCredentialsFullUri, service),
-            (Key::ContainerAuthorizationTokenFile, file),
-        ])
-    }
-
-    fn instance(&self) -> Result<Option<AmazonS3Builder>, Refusal> {
-        let Some(service) = self.set("AWS_EC2_METADATA_SERVICE_ENDPOINT") else {
-            return Ok(None);
-        };
-        let service = service.trim_end_matches('/');
-        Url::parse(service).map_err(|_| invalid("AWS_EC2_METADATA_SERVICE_ENDPOINT is no url"))?;
-        Ok(Some(self.builder.clone().with_metadata_endpoint(service)))
+    fn instance(&self, called_for: bool) -> Found {
+        let found = Machine::instance(self.builder, self.known.env, called_for)?;
+        Ok(found.map(Keys::fetched))
     }
 
     /// Makes a role, as yet unchecked.
@@ -398,22 +359,4 @@ impl Search<'_> {
             service: Service::open(endpoint.as_deref(), self.region)?,
         })
     }
-}
-
-/// Lets object_store make what asks a container's or an instance's service.
-fn built(builder: AmazonS3Builder) -> Result<Keys, Refusal> {
-    let store = builder.build().map_err(unbuilt)?;
-    Ok(Keys::of(Arc::clone(store.credentials())))
-}
-
-/// Tells whether the token for a container's credentials may be sent to a service, by the rule of
-/// the AWS SDKs.
-fn trusted(service: &str) -> bool {
-    let Ok(url) = Url::parse(service) else {
-        return false;
-    };
-    let known = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
-    let local = is_loopback(&url);
-    let known = url.host_str().is_some_and(|host| known.contains(&host));
-    url.scheme() == "https" || (url.scheme() == "http" && (local || known))
 }

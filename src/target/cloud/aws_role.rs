@@ -11,7 +11,6 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use url::{Url, form_urlencoded};
 
 use super::exchange::{Connector, End, Exchange, Outcome, bounded, innermost};
-use super::failure::words;
 use super::fetched::{Lacking, Lasting, Source};
 use super::opening::{Refusal, denied, invalid, is_loopback, is_word, options, unbuilt};
 use super::xml;
@@ -71,7 +70,6 @@ impl Service {
         }
         let connector = Connector {
             authority: url.authority().to_owned(),
-            posts: true,
             renewal: None,
         };
         Ok(Self {
@@ -171,16 +169,10 @@ impl Role {
 
     /// Returns the credentials that open the role.
     async fn keys(&self, keys: &AwsCredentialProvider) -> Result<Arc<AwsCredential>, Lacking> {
-        let (got, exchange) = Exchange::of(false, keys.get_credential()).await;
+        let got = keys.get_credential().await;
         got.map_err(|error| match Lacking::of(&error) {
             Some(lacking) => lacking.clone(),
-            None => {
-                let (kind, why, fix) = failed(&exchange.outcome(), "there are none");
-                let arn = &self.arn;
-                let why =
-                    format!(": cannot assume {arn}: what assumes it has no credentials: {why}");
-                Lacking::new(kind, why).with_fix(fix)
-            }
+            None => self.lacking(Kind::Unreachable, "its source has none"),
         })
     }
 
@@ -225,7 +217,7 @@ impl Role {
             other => {
                 let broken = other.err().map(|error| innermost(&error));
                 let broken = broken.as_deref().unwrap_or("its answer was cut off");
-                let (kind, why, fix) = failed(&outcome, broken);
+                let (kind, why, fix) = outcome.of_credentials(broken);
                 return Err(self.lacking(kind, &why).with_fix(fix));
             }
         };
@@ -245,19 +237,6 @@ impl Role {
         };
         let good = left.saturating_sub(SPARE);
         Ok(Lasting::new(Arc::new(credential), good))
-    }
-}
-
-/// Tells what a failure is by what was seen of a request for credentials: its kind, why, and what
-/// to do.
-fn failed(outcome: &Outcome, otherwise: &str) -> (Kind, String, Option<String>) {
-    match outcome {
-        Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
-            let (why, fix) = words(seen);
-            (Kind::of_credentials(seen.status), why, fix)
-        }
-        Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
-        Outcome::Reply(_) | Outcome::Unsent => (Kind::Unreachable, otherwise.into(), None),
     }
 }
 

@@ -143,8 +143,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) struct Connector {
     /// Host and port of the store, as in its endpoint.
     pub(super) authority: String,
-    /// Whether the store itself is asked with POST.
-    pub(super) posts: bool,
     /// The credentials that requests carry, if they can be replaced when the store refuses them.
     pub(super) renewal: Option<Renewal>,
 }
@@ -176,7 +174,6 @@ impl HttpConnector for Connector {
             client,
             proxies,
             authority: self.authority.clone(),
-            posts: self.posts,
             renewal: self.renewal.clone(),
         }))
     }
@@ -187,7 +184,6 @@ struct Observer {
     client: reqwest::Client,
     proxies: Proxies,
     authority: String,
-    posts: bool,
     renewal: Option<Renewal>,
 }
 
@@ -195,13 +191,10 @@ struct Observer {
 impl HttpService for Observer {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let exchange = CURRENT.try_with(Arc::clone).unwrap_or_default();
-        // The services that give out credentials may share the host (in tests, and with some
-        // gateways); only they are asked with POST, but for OCI.
         let from_store = request
             .uri()
             .authority()
-            .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
-            && (self.posts || request.method().as_str() != "POST");
+            .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority));
         if let Some(refusal) = exchange.refusal() {
             // Whoever sends this would ask again at once.
             return Ok(refusal);

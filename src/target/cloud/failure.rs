@@ -114,8 +114,22 @@ fn refused(asked: Asked, seen: &Seen) -> (Kind, String, Option<String>) {
     (kind, answer, fix)
 }
 
+impl Outcome {
+    /// Tells what became of a request for credentials that failed: the kind, why, and what to do.
+    pub(super) fn of_credentials(&self, otherwise: &str) -> (Kind, String, Option<String>) {
+        match self {
+            Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
+                let (why, fix) = words(seen);
+                (Kind::of_credentials(seen.status), why, fix)
+            }
+            Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
+            Outcome::Reply(_) | Outcome::Unsent => (Kind::Unreachable, otherwise.into(), None),
+        }
+    }
+}
+
 /// Puts into words what a reply that refuses says, and what to do.
-pub(super) fn words(seen: &Seen) -> (String, Option<String>) {
+fn words(seen: &Seen) -> (String, Option<String>) {
     let code = seen.error.code.as_deref();
     let mut answer = seen.status.to_string();
     for (separator, more) in [(" ", code), (": ", seen.error.message.as_deref())] {

@@ -3,6 +3,7 @@
 
 mod aws_credentials;
 mod aws_keys;
+mod aws_machine;
 mod aws_profile;
 mod aws_role;
 mod azure;
