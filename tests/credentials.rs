@@ -204,6 +204,8 @@ async fn nobody_waits_for_a_token_service_beyond_the_deadline() {
             assert_eq!(failure.kind, Kind::Unreachable, "{failure}");
             // The service is waited for in the background, for longer.
             assert!(failure.timed_out, "{failure}");
+            let hangs = format!("{} does not answer", service.url(""));
+            assert!(failure.reason.ends_with(&hangs), "{failure}");
         }
         // One request for all of them, and its token is there for who asks next.
         assert_eq!(service.asked().len(), 1, "{}", way.name);

@@ -10,12 +10,16 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use atlasfs::artifact::RepoName;
 use atlasfs::target::{Kind, S3Location, Target};
 use support::behind::{KEYS, all_are, location, open, put, target};
 use support::contract::{LIMIT, id, soon};
-use support::proxy::Proxy;
+use support::proxy::{Fault, Proxy};
+use support::serve::Answering;
 use support::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
 use support::sts::{Says, Sts, allow, role, user};
 use tokio::time::Instant;
@@ -124,6 +128,93 @@ async fn what_a_profile_says_of_its_role_is_asked_for() {
         "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2F\
          pusher&RoleSessionName=me%40example&ExternalId=a%2Fb&DurationSeconds=900"
     );
+}
+
+/// A stand-in for the services of a container and of an instance of EC2, which give out one
+/// session.
+fn machine() -> Answering {
+    const SESSION: &str = r#"{"AccessKeyId": "ASIAMACHINE", "SecretAccessKey": "s3cret-of-it",
+        "Token": "machine-session", "Expiration": "2999-01-01T00:00:00Z"}"#;
+    Answering::start(|request| {
+        let has = |name: &str, value: &str| request.headers.get(name).is_some_and(|v| v == value);
+        let roles = "latest/meta-data/iam/security-credentials/";
+        let known = has("x-aws-ec2-metadata-token", "the-metadata-token");
+        let body = match (&*request.method, &*request.path) {
+            ("PUT", "latest/api/token") => "the-metadata-token",
+            ("GET", path) if known && path == roles => "the-role",
+            ("GET", path) if known && path.strip_prefix(roles) == Some("the-role") => SESSION,
+            ("GET", "container") if has("authorization", "the-container-token") => SESSION,
+            _ => return (403, Vec::new(), Vec::new()),
+        };
+        (200, Vec::new(), body.into())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profiles_role_is_assumed_with_the_credentials_of_its_container_or_instance() {
+    let (server, sts, machine) = (Server::shared(Store::Moto), Sts::start(), machine());
+    let before = Proxy::start(sts.addr());
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let (container, instance) = (
+        format!("http://{}/container", machine.addr()),
+        format!("http://{}/", machine.addr()),
+    );
+    let of_container = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*container),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            token.path().to_str().unwrap(),
+        ),
+    ];
+    let of_instance = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*instance)];
+    for (source, place, env) in [
+        ("EcsContainer", "the container's service", &of_container[..]),
+        (
+            "Ec2InstanceMetadata",
+            "the instance's metadata",
+            &of_instance,
+        ),
+    ] {
+        std::fs::write(token.path(), "the-container-token").unwrap();
+        let profile = format!("[profile p]\nrole_arn = {ARN}\ncredential_source = {source}\n");
+        let (files, endpoint) = (home(&profile, ""), before.endpoint());
+        let more = [
+            ("HOME", files.path().to_str().unwrap()),
+            ("AWS_PROFILE", "p"),
+            ("AWS_ENDPOINT_URL_STS", &*endpoint),
+        ];
+        let env = [env, &more].concat();
+        let bucket = server.bucket();
+        works(&target(&bucket, server.endpoint(), &env)).await;
+        let sent = before.requests();
+        before.forget();
+        assert_eq!(sent.len(), 1, "{source}: {sent:?}");
+        for part in [
+            "Credential=ASIAMACHINE/",
+            "x-amz-security-token: machine-session\n",
+        ] {
+            assert!(sent[0].headers.contains(part), "{source}: {sent:?}");
+        }
+        // Refused there, nothing is asked of STS.
+        let nowhere = format!("http://{}/nowhere", machine.addr());
+        let refused = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*nowhere),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*nowhere),
+        ];
+        let env: Vec<(&str, &str)> = env
+            .into_iter()
+            .map(|(name, value)| {
+                let other = refused.iter().find(|(refused, _)| *refused == name);
+                (name, other.map_or(value, |(_, value)| value))
+            })
+            .collect();
+        let target = target(&bucket, server.endpoint(), &env);
+        all_are(&target, Kind::Denied).await;
+        let failure = target.probe(soon()).await.unwrap_err();
+        let part = format!("no credentials to be had from {place}: 403");
+        assert!(failure.reason.contains(&part), "{failure}");
+        assert!(before.requests().is_empty(), "{source}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +359,10 @@ async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
         let failure = target
             .probe(Instant::now() + Duration::from_millis(300))
             .await;
-        assert_eq!(failure.unwrap_err().kind, Kind::Unreachable);
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.kind, Kind::Unreachable);
+        let hangs = format!("STS at {} does not answer", &endpoint["http://".len()..]);
+        assert!(failure.reason.ends_with(&hangs), "{failure}");
     }
     assert!(
         begun.elapsed() < Duration::from_secs(30),
@@ -279,7 +373,7 @@ async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
     assert!(
         failure
             .reason
-            .contains("no credentials to be had: no answer"),
+            .contains("no credentials to be had: STS at 127.0.0.1:"),
         "{failure}"
     );
     sts.set(Says::Keys(3600));
@@ -311,6 +405,96 @@ async fn many_who_need_a_role_cost_one_request_and_it_serves_until_shortly_befor
     let target = open(&location, &env);
     works(&target).await;
     assert_eq!(sts.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_goes_on() {
+    // It checks the signature of whatever comes.
+    let (server, sts) = (Server::shared(Store::S3s), Sts::start());
+    let proxy = Proxy::start(server.addr());
+    let endpoint = sts.endpoint();
+    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
+    let location = S3Location {
+        role: Some(ARN.into()),
+        ..location(&server.bucket(), proxy.endpoint())
+    };
+    let target = open(&location, &env);
+    let (schema, app) = (id("app/schema"), RepoName::parse("app").unwrap());
+    sts.set(Says::Session("session-0"));
+    works(&target).await;
+    let refusals = [
+        ("session-0", 400, "ExpiredToken"),
+        ("session-1", 403, "InvalidAccessKeyId"),
+        ("session-2", 400, "InvalidToken"),
+        ("session-3", 400, "ExpiredToken"),
+        ("session-4", 400, "TokenRefreshRequired"),
+    ];
+    let next = [
+        "session-1",
+        "session-2",
+        "session-3",
+        "session-4",
+        "session-5",
+    ];
+    for (turn, ((old, status, code), new)) in refusals.into_iter().zip(next).enumerate() {
+        sts.asked();
+        sts.set(Says::Session(new));
+        proxy.set(Fault::Over(old, status, code));
+        match turn {
+            0 => put(&target, "app/schema", "x", 1).await.map(drop),
+            1 => target.get(&schema, LIMIT, soon()).await.map(drop),
+            2 => target.list(&app, soon()).await.map(drop),
+            // The reply to it has no code.
+            3 => target.head(&schema, soon()).await.map(drop),
+            _ => target.delete(&schema, soon()).await,
+        }
+        .unwrap();
+        assert_eq!(sts.asked().len(), 1, "{code}");
+        works(&target).await;
+        assert!(sts.asked().is_empty(), "{code}");
+    }
+    // Nobody can say whether it would have been allowed.
+    proxy.set(Fault::Over("session-5", 400, "ExpiredToken"));
+    sts.set(Says::Refuses(500, "InternalFailure"));
+    let failure = target.probe(soon()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Busy, "{failure}");
+    // A store that takes none is believed, and STS is not pressed.
+    sts.asked();
+    sts.set(Says::Session("session-6"));
+    proxy.set(Fault::Status(400, Some("ExpiredToken")));
+    all_are(&target, Kind::Denied).await;
+    assert_eq!(sts.asked().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machines_keys_that_the_store_takes_no_longer_are_fetched_anew() {
+    let server = Server::shared(Store::S3s);
+    let proxy = Proxy::start(server.addr());
+    let asked = Arc::new(AtomicU32::new(0));
+    let asking = Arc::clone(&asked);
+    let service = Answering::start(move |_| {
+        let session = asking.fetch_add(1, Ordering::SeqCst) + 1;
+        let body = format!(
+            "{{\"AccessKeyId\": \"{ACCESS_KEY}\", \"SecretAccessKey\": \"{SECRET_KEY}\", \
+             \"Token\": \"session-{session}\", \"Expiration\": \"2999-01-01T00:00:00Z\"}}"
+        );
+        (200, Vec::new(), body.into())
+    });
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let address = format!("http://{}/container", service.addr());
+    let env = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*address),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            token.path().to_str().unwrap(),
+        ),
+    ];
+    let target = target(&server.bucket(), proxy.endpoint(), &env);
+    works(&target).await;
+    proxy.set(Fault::Over("session-1", 400, "ExpiredToken"));
+    works(&target).await;
+    works(&target).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use atlasfs::target::{FileLocation, Location};
 use support::behind::{keys, location_on, open_at};
-use support::contract::{self, MANY, Subject, many_keys};
+use support::contract::{self, MANY, Replaces, Subject, many_keys};
 use support::server::{Kind, Server};
 
 fn file() -> Subject {
@@ -33,7 +33,7 @@ fn file() -> Subject {
             made.and_then(|()| std::fs::write(path, content))
                 .map_err(|error| error.to_string())
         }),
-        atomic: true,
+        replaces: Replaces::AtOnce,
         longest: 255,
         foreign: 6,
         ends_with_dots: true,
@@ -67,7 +67,11 @@ fn on(kind: Kind, server: Arc<Server>, bucket: String, prefix: &'static str) -> 
             let key = format!("{prefix}/{key}");
             injector.inject(&bucket, key.trim_start_matches('/'), content)
         }),
-        atomic: !matches!(kind, Kind::S3s | Kind::Rclone | Kind::Registry),
+        replaces: match kind {
+            Kind::Rclone => Replaces::WithAGap,
+            Kind::S3s | Kind::Registry => Replaces::InParts,
+            _ => Replaces::AtOnce,
+        },
         // s3s-fs keeps metadata in files whose names hold the key in base64.
         longest: match kind {
             // A tag has 128 characters.

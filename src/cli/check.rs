@@ -119,7 +119,7 @@ async fn try_one(role: Role, location: &Location, settings: &CheckSettings) -> F
     let mut finding = Finding {
         role,
         url: location.to_string(),
-        reachable: Found::No,
+        reachable: Found::NotTried("-"),
         readable: Found::NotTried("-"),
         writable: Found::NotTried("-"),
         conditional: Found::NotTried("-"),
@@ -145,15 +145,15 @@ async fn try_target(
     let begun = Instant::now();
     let probed = target.probe(end).await;
     finding.latency = Some(begun.elapsed());
-    if probed.as_ref().is_err_and(Failure::is_outage) {
-        return probed;
-    }
-    // Who refuses is there; what can't be asked as it is written may be anywhere.
+    // Who refuses is there; what was never asked may be anywhere.
     finding.reachable = match &probed {
-        Err(failure) if failure.kind == Kind::Invalid => Found::NotTried("-"),
+        Err(failure) if failure.is_outage() => Found::No,
+        Err(failure) if !was_asked(failure) => Found::NotTried("-"),
         _ => Found::Yes,
     };
-    finding.readable = Found::No;
+    if finding.reachable == Found::Yes {
+        finding.readable = Found::No;
+    }
     probed?;
     finding.readable = match read_one(target, end).await? {
         true => Found::Yes,
@@ -172,6 +172,12 @@ async fn try_target(
         false => Found::No,
     };
     Ok(())
+}
+
+/// Tells whether it was the store that refused: it may lack a name, or who asks the credentials.
+fn was_asked(failure: &Failure) -> bool {
+    let unasked = ["cannot open ", "no credentials to be had"];
+    failure.kind != Kind::Invalid && !unasked.iter().any(|part| failure.reason.contains(part))
 }
 
 /// Reads one artifact; `false` if there is none.

@@ -22,7 +22,8 @@ pub enum Kind {
     StoreMissing,
     /// No complete reply: connection, DNS, TLS, time-out, reset, body cut off.
     Unreachable,
-    /// The store answers that it can't answer now (408, 429, 5xx).
+    /// The store answers that it can't answer now (408, 429, 5xx), or the object changed while it
+    /// was read (412, 416).
     Busy,
     /// The bytes don't match their stamp.
     Corrupt,
@@ -142,10 +143,11 @@ impl Kind {
             (409 | 412, _, Asked::WriteIf) | (412, _, Asked::Write | Asked::Delete) => {
                 Kind::Conflict
             }
-            // Two requests at once, neither conditional; or the object changed while it was read.
-            (409, _, Asked::Write | Asked::Delete) | (409 | 412, _, Asked::Read | Asked::List) => {
-                Kind::Busy
-            }
+            // Two requests at once, neither conditional.
+            (409, _, Asked::Write | Asked::Delete) => Kind::Busy,
+            // The object changed while it was read: there is no such rest of a body cut off, and
+            // no other range is asked for.
+            (416, _, Asked::Read) | (409 | 412, _, Asked::Read | Asked::List) => Kind::Busy,
             (413 | 507, _, Asked::Write | Asked::WriteIf) => Kind::NoSpace,
             (408 | 429, _, _) => Kind::Busy,
             // The bucket is in another region: asking here again won't help.
@@ -280,6 +282,8 @@ mod tests {
                 Kind::Conflict,
             ),
             (412, None, Asked::Read, Kind::Busy),
+            (416, Some("InvalidRange"), Asked::Read, Kind::Busy),
+            (416, None, Asked::Write, Kind::Invalid),
             (404, Some("NoSuchKey"), Asked::WriteIf, Kind::Conflict),
             (404, None, Asked::Delete, Kind::NotFound),
             (404, None, Asked::List, Kind::StoreMissing),

@@ -153,4 +153,22 @@ fn what_cannot_be_asked_as_it_is_written_is_not_said_to_be_reachable() {
         (&"atlas://".into(), &Value::Null)
     );
     assert_eq!(told[1]["reachable"], true);
+    for (url, variable) in [
+        ("s3://bucket?region=us-east-1", ("AWS_PROFILE", "nobodys")),
+        ("azblob://Bad_Name", ("AZURE_STORAGE_ACCOUNT", "acme")),
+        (
+            "gs://bucket",
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere"),
+        ),
+    ] {
+        let mut command = home.atlasfs(["check", "--json", "--registry", url]);
+        let ran = run(command.envs([variable]));
+        assert_eq!(ran.code, Some(1), "{ran}");
+        let told = &findings(&ran)[0];
+        assert_eq!(
+            (&told["reachable"], &told["readable"]),
+            (&Value::Null, &Value::Null),
+            "{told}"
+        );
+    }
 }

@@ -54,4 +54,5 @@ mod stores;
 mod tls;
 mod tools;
 mod torn;
+mod tunnel;
 mod writers;

@@ -294,7 +294,7 @@ const ROWS: [Row; 34] = [
         "create_dir",
         "file:///HOME/another?create_dir=false",
         &[],
-        Said("make the bucket, container or folder"),
+        Said("bring it back, or make it: ?create_dir=true"),
     ),
     (
         "oci",

@@ -30,6 +30,8 @@ pub enum Fault {
     Crawl(usize, Duration),
     /// The store isn't asked; this status comes back, with an S3 error document if there is a code.
     Status(u16, Option<&'static str>),
+    /// Who comes with this session token gets this status and code; all others pass.
+    Over(&'static str, u16, &'static str),
     /// The store isn't asked; this status comes back, with the wish to be asked again in half a
     /// minute.
     Wait(u16),
@@ -121,6 +123,14 @@ pub(super) fn answer(
                 true => Ok(()),
                 false => Err(broken()),
             }
+        }
+        Fault::Over(token, status, code) => {
+            let header = format!("x-amz-security-token: {token}\n");
+            let fault = match request.headers.contains(&header) {
+                true => Fault::Status(status, Some(code)),
+                false => Fault::Pass,
+            };
+            answer(state, client, request, raw, fault)
         }
         Fault::Status(status, code) => {
             let document = code.map(|code| {

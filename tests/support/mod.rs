@@ -23,4 +23,5 @@ pub mod sts;
 pub mod tls;
 pub mod token;
 pub mod tool;
+pub mod tunnel;
 pub mod way;

@@ -1,6 +1,7 @@
 //! Roles: moto's users and roles with their policies, and a stand-in for the Security Token Service
 //! that can be told what to answer.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ pub fn role(server: &Server, name: &str, policy: &str) -> String {
 pub enum Says {
     /// The keys of the S3 servers, for so many seconds; negative for some that are over.
     Keys(i64),
+    /// The keys, with this session token.
+    Session(&'static str),
     /// A refusal.
     Refuses(u16, &'static str),
     /// Something else, with status 200.
@@ -124,10 +127,11 @@ impl Sts {
             asking.lock().unwrap().push((form, signed));
             let says = *saying.lock().unwrap();
             let (status, body) = match says {
-                Says::Keys(seconds) => (200, keys(seconds)),
+                Says::Keys(seconds) => (200, keys("the-token", seconds)),
+                Says::Session(token) => (200, keys(token, 3600)),
                 Says::Slowly(pause) => {
                     std::thread::sleep(pause);
-                    (200, keys(3600))
+                    (200, keys("the-token", 3600))
                 }
                 Says::Refuses(status, code) => {
                     let body = format!(
@@ -147,6 +151,11 @@ impl Sts {
         }
     }
 
+    /// Returns the address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
     /// Returns its URL.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.server.addr())
@@ -163,12 +172,12 @@ impl Sts {
     }
 }
 
-fn keys(seconds: i64) -> String {
+fn keys(token: &str, seconds: i64) -> String {
     let ends = Utc::now() + TimeDelta::seconds(seconds);
     let ends = ends.format("%Y-%m-%dT%H:%M:%SZ");
     format!(
         "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>{ACCESS_KEY}</AccessKeyId>\
-         <SecretAccessKey>{SECRET_KEY}</SecretAccessKey><SessionToken>the-token</SessionToken>\
+         <SecretAccessKey>{SECRET_KEY}</SecretAccessKey><SessionToken>{token}</SessionToken>\
          <Expiration>{ends}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
     )
 }

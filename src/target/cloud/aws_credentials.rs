@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use object_store::StaticCredentialProvider;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
-use object_store::aws::{AwsCredential, AwsCredentialProvider};
-use url::Url;
+use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
 
 use super::aws_keys::{SharedKeys, keys_of};
+use super::aws_machine::Machine;
 use super::aws_profile::{DEFAULT, Files, Profile, Shared};
 use super::aws_role::{By, Role, Service};
-use super::fetched::Fetching;
-use super::opening::{Env, Refusal, denied, invalid, is_loopback, refuse, secret, set, unbuilt};
+use super::fetched::{AwsProvider, Kept, Source};
+use super::opening::{Env, Refusal, denied, refuse, secret, set};
+use super::renewal::Renewal;
 use crate::target::S3Location;
 
 /// How the sessions of roles are called if nobody says otherwise.
@@ -87,19 +87,20 @@ impl Known<'_> {
         of_profile.is_some() || variables.iter().any(|name| set(self.env, name).is_some())
     }
 
-    /// Gives a builder its credentials.
+    /// Gives a builder its credentials, and returns how they are renewed, if they can be.
     pub(super) fn give(
         &self,
         builder: AmazonS3Builder,
         location: &S3Location,
         region: &str,
-    ) -> Result<AmazonS3Builder, Refusal> {
+    ) -> Result<(AmazonS3Builder, Option<Renewal>), Refusal> {
         if location.anonymous {
             // The keys are never used; without any, object_store would turn to the metadata address.
-            return Ok(builder
+            let builder = builder
                 .with_skip_signature(true)
                 .with_access_key_id("anonymous")
-                .with_secret_access_key("anonymous"));
+                .with_secret_access_key("anonymous");
+            return Ok((builder, None));
         }
         let search = Search {
             known: self,
@@ -116,14 +117,12 @@ impl Known<'_> {
             Some(keys) => keys,
             None => search.of_machine()?,
         };
-        let keys: AwsCredentialProvider = match &location.role {
-            Some(arn) => {
-                let role = search.role(arn, By::Keys(keys))?;
-                Arc::new(Fetching::new(role.checked()?))
-            }
+        let keys = match &location.role {
+            Some(arn) => Keys::fetched(search.role(arn, By::Keys(keys.provider))?.checked()?),
             None => keys,
         };
-        Ok(builder.with_credentials(keys))
+        let renewal = keys.kept.map(|kept| Renewal::Signed(kept, region.into()));
+        Ok((builder.with_credentials(keys.provider), renewal))
     }
 }
 
@@ -134,7 +133,25 @@ struct Search<'a> {
     region: &'a str,
 }
 
-type Found = Result<Option<AwsCredentialProvider>, Refusal>;
+/// The keys that were found.
+struct Keys {
+    provider: AwsCredentialProvider,
+    /// Where they are kept, if they can be fetched anew.
+    kept: Option<Arc<Kept<Arc<AwsCredential>>>>,
+}
+
+impl Keys {
+    /// Makes them of what they are fetched from.
+    fn fetched(source: impl Source<Arc<AwsCredential>> + 'static) -> Self {
+        let kept = Kept::new(source);
+        Self {
+            provider: Arc::new(AwsProvider(Arc::clone(&kept))),
+            kept: Some(kept),
+        }
+    }
+}
+
+type Found = Result<Option<Keys>, Refusal>;
 
 impl Search<'_> {
     fn set(&self, name: &str) -> Option<String> {
@@ -150,7 +167,7 @@ impl Search<'_> {
         match (token, self.set("AWS_ROLE_ARN")) {
             (Some(file), Some(arn)) => {
                 let role = self.role(&arn, By::Token(PathBuf::from(file)))?;
-                return Ok(Some(Arc::new(Fetching::new(role.checked()?))));
+                return Ok(Some(Keys::fetched(role.checked()?)));
             }
             (Some(_), None) => return refuse("AWS_WEB_IDENTITY_TOKEN_FILE needs AWS_ROLE_ARN"),
             (None, _) => {}
@@ -165,13 +182,17 @@ impl Search<'_> {
         let secret = |name: &str| secret(self.known.env, name);
         let id = secret("AWS_ACCESS_KEY_ID")?;
         match (id, secret("AWS_SECRET_ACCESS_KEY")?) {
-            (Some(key_id), Some(secret_key)) => Ok(Some(Arc::new(StaticCredentialProvider::new(
-                AwsCredential {
+            (Some(key_id), Some(secret_key)) => {
+                let keys = StaticCredentialProvider::new(AwsCredential {
                     key_id,
                     secret_key,
                     token: secret("AWS_SESSION_TOKEN")?,
-                },
-            )))),
+                });
+                Ok(Some(Keys {
+                    provider: Arc::new(keys),
+                    kept: None,
+                }))
+            }
             (Some(_), None) => refuse("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
             (None, Some(_)) => refuse("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
             (None, None) => Ok(None),
@@ -216,9 +237,9 @@ impl Search<'_> {
                 let Some(keys) = keys else {
                     return lacks("has a source_profile without credentials");
                 };
-                By::Keys(keys)
+                By::Keys(keys.provider)
             }
-            ((None, Some(source)), _) => By::Keys(self.of_source(source, name)?),
+            ((None, Some(source)), _) => By::Keys(self.of_source(source, name)?.provider),
             ((None, None), Some(file)) => By::Token(PathBuf::from(file)),
             ((None, None), None) => {
                 return lacks(
@@ -233,7 +254,7 @@ impl Search<'_> {
         role.seconds = text("duration_seconds");
         // What is wrong is in the file: another target may still serve.
         let role = role.checked().map_err(|(_, why)| denied(why))?;
-        Ok(Some(Arc::new(Fetching::new(role))))
+        Ok(Some(Keys::fetched(role)))
     }
 
     /// What a profile holds but for its role.
@@ -246,10 +267,10 @@ impl Search<'_> {
             || profile.get("aws_secret_access_key").is_some()
         {
             keys_of(profile).map_err(|why| denied(format!("the profile {name:?} {why}")))?;
-            return Ok(Some(Arc::new(Fetching::new(SharedKeys {
+            return Ok(Some(Keys::fetched(SharedKeys {
                 files: self.known.files.clone(),
                 name: name.into(),
-            }))));
+            })));
         }
         for (setting, what) in [
             ("sso_session", "a login (SSO)"),
@@ -267,7 +288,7 @@ impl Search<'_> {
     }
 
     /// What a profile's `credential_source` names.
-    fn of_source(&self, source: &str, name: &str) -> Result<AwsCredentialProvider, Refusal> {
+    fn of_source(&self, source: &str, name: &str) -> Result<Keys, Refusal> {
         match source {
             "Environment" => self.keys()?.ok_or_else(|| {
                 denied(format!(
@@ -275,15 +296,17 @@ impl Search<'_> {
                      and AWS_SECRET_ACCESS_KEY"
                 ))
             }),
-            "EcsContainer" => match self.container()? {
-                Some(builder) => built(builder),
+            "EcsContainer" => match Machine::container(self.builder, self.known.env)? {
+                Some(machine) => Ok(Keys::fetched(machine)),
                 None => Err(denied(format!(
                     "the profile {name:?} has credential_source=EcsContainer, and \
                      AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set"
                 ))),
             },
-            // The profile calls for it.
-            "Ec2InstanceMetadata" => built(self.instance()?.unwrap_or(self.builder.clone())),
+            "Ec2InstanceMetadata" => match self.instance(true)? {
+                Some(keys) => Ok(keys),
+                None => Err(denied(NONE)),
+            },
             _ => Err(denied(format!(
                 "the profile {name:?} has an unknown credential_source: known are Environment, \
                  EcsContainer and Ec2InstanceMetadata"
@@ -292,16 +315,16 @@ impl Search<'_> {
     }
 
     /// The container's or the instance's, if the environment names them.
-    fn of_machine(&self) -> Result<AwsCredentialProvider, Refusal> {
-        if let Some(builder) = self.container()? {
-            return built(builder);
+    fn of_machine(&self) -> Result<Keys, Refusal> {
+        if let Some(machine) = Machine::container(self.builder, self.known.env)? {
+            return Ok(Keys::fetched(machine));
         }
         let disabled = self.set("AWS_EC2_METADATA_DISABLED");
         let disabled = disabled.map(|value| value.to_lowercase());
-        match (self.instance()?, disabled.as_deref()) {
-            (_, Some("true")) | (None, None) => {}
-            (Some(builder), _) => return built(builder),
-            (None, Some("false")) => return built(self.builder.clone()),
+        let instance = self.instance(disabled.as_deref() == Some("false"))?;
+        match (instance, disabled.as_deref()) {
+            (_, Some("true")) | (None, None | Some("false")) => {}
+            (Some(keys), _) => return Ok(keys),
             (None, Some(_)) => return refuse("AWS_EC2_METADATA_DISABLED must be true or false"),
         }
         Err(denied(match (&self.known.unread, self.known.profile()) {
@@ -311,44 +334,9 @@ impl Search<'_> {
         }))
     }
 
-    fn container(&self) -> Result<Option<AmazonS3Builder>, Refusal> {
-        let with = |pairs: Vec<(Key, String)>| {
-            let with = |builder: AmazonS3Builder, (key, value)| builder.with_config(key, value);
-            Ok(Some(pairs.into_iter().fold(self.builder.clone(), with)))
-        };
-        if let Some(path) = self.set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
-            if !path.starts_with('/') {
-                return refuse("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI must start with a slash");
-            }
-            return with(vec![(Key::ContainerCredentialsRelativeUri, path)]);
-        }
-        let Some(service) = self.set("AWS_CONTAINER_CREDENTIALS_FULL_URI") else {
-            return Ok(None);
-        };
-        let Some(file) = self.set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else {
-            return refuse(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI needs AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            );
-        };
-        if !trusted(&service) {
-            return refuse(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this host, \
-                 ECS or EKS",
-            );
-        }
-        with(vec![
-            (Key::ContainerCredentialsFullUri, service),
-            (Key::ContainerAuthorizationTokenFile, file),
-        ])
-    }
-
-    fn instance(&self) -> Result<Option<AmazonS3Builder>, Refusal> {
-        let Some(service) = self.set("AWS_EC2_METADATA_SERVICE_ENDPOINT") else {
-            return Ok(None);
-        };
-        let service = service.trim_end_matches('/');
-        Url::parse(service).map_err(|_| invalid("AWS_EC2_METADATA_SERVICE_ENDPOINT is no url"))?;
-        Ok(Some(self.builder.clone().with_metadata_endpoint(service)))
+    fn instance(&self, called_for: bool) -> Found {
+        let found = Machine::instance(self.builder, self.known.env, called_for)?;
+        Ok(found.map(Keys::fetched))
     }
 
     /// Makes a role, as yet unchecked.
@@ -371,22 +359,4 @@ impl Search<'_> {
             service: Service::open(endpoint.as_deref(), self.region)?,
         })
     }
-}
-
-/// Lets object_store make what asks a container's or an instance's service.
-fn built(builder: AmazonS3Builder) -> Result<AwsCredentialProvider, Refusal> {
-    let store = builder.build().map_err(unbuilt)?;
-    Ok(Arc::clone(store.credentials()))
-}
-
-/// Tells whether the token for a container's credentials may be sent to a service, by the rule of
-/// the AWS SDKs.
-fn trusted(service: &str) -> bool {
-    let Ok(url) = Url::parse(service) else {
-        return false;
-    };
-    let known = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
-    let local = is_loopback(&url);
-    let known = url.host_str().is_some_and(|host| known.contains(&host));
-    url.scheme() == "https" || (url.scheme() == "http" && (local || known))
 }

@@ -1,13 +1,13 @@
 //! The keys of a profile of the shared files: read when they are needed, again and again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use object_store::aws::AwsCredential;
 
 use super::aws_profile::{Files, Profile};
-use super::fetched::{Fetch, Lacking, Lasting};
+use super::fetched::{Lacking, Lasting, Source};
 use super::opening::fit;
 use crate::target::Kind;
 
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const WRITING: Duration = Duration::from_secs(10);
 /// The keys of a profile of the shared files, read again and again: whoever rotates them writes
 /// there, and nobody has to mount anew.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SharedKeys {
     pub(super) files: Files,
     pub(super) name: String,
@@ -32,26 +32,28 @@ impl SharedKeys {
             None => Err(format!("it is no longer in {files}")),
         });
         keys.map_err(|why| {
-            let why = format!("no credentials to be had from the profile {name:?}: {why}");
+            let why = format!(" from the profile {name:?}: {why}");
             Lacking::new(Kind::Denied, why)
         })
     }
 }
 
-impl Fetch for SharedKeys {
-    fn fetch(self: Arc<Self>) -> BoxFuture<'static, Result<Lasting, Lacking>> {
-        Box::pin(async move {
-            // A home may lie on a server that hangs.
-            let read = tokio::task::spawn_blocking(move || self.read()).await;
-            let stopped = |_| Lacking::new(Kind::Unreachable, "no credentials were read");
-            let credential = read.map_err(stopped).flatten()?;
-            let now = Instant::now();
-            Ok(Lasting {
-                credential: Arc::new(credential),
-                fresh_until: now + LOOK,
-                good_until: now + WRITING,
-            })
+#[async_trait]
+impl Source<Arc<AwsCredential>> for SharedKeys {
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
+        let keys = self.clone();
+        // A home may lie on a server that hangs.
+        let read = tokio::task::spawn_blocking(move || keys.read()).await;
+        let stopped = |_| Lacking::new(Kind::Unreachable, ": none were read");
+        Ok(Lasting {
+            credential: Arc::new(read.map_err(stopped).flatten()?),
+            fresh: LOOK,
+            good: WRITING,
         })
+    }
+
+    fn place(&self) -> String {
+        format!("the folder of {}", self.files)
     }
 }
 

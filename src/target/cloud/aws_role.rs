@@ -2,26 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use object_store::aws::{AwsAuthorizer, AwsCredential, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpConnector, HttpRequest};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use url::{Url, form_urlencoded};
 
 use super::exchange::{Connector, End, Exchange, Outcome, bounded, innermost};
-use super::failure::words;
-use super::fetched::{Fetch, Lacking, Lasting};
+use super::fetched::{Lacking, Lasting, Source};
 use super::opening::{Refusal, denied, invalid, is_loopback, is_word, options, unbuilt};
 use super::xml;
 use crate::target::Kind;
 
 /// STS's answer is some kilobytes.
 const ANSWER_BYTES: usize = 64 << 10;
-/// So long before their end new credentials are asked for, as the AWS SDKs do. The shortest life
-/// that STS gives is 15 minutes.
-const EARLY: Duration = Duration::from_secs(300);
 /// A request that is signed so shortly before their end may arrive after it.
 const SPARE: Duration = Duration::from_secs(10);
 /// The pause before the one retry.
@@ -74,8 +70,7 @@ impl Service {
         }
         let connector = Connector {
             authority: url.authority().to_owned(),
-            posts: true,
-            tokens: None,
+            renewal: None,
         };
         Ok(Self {
             client: connector.connect(&options(&url)).map_err(unbuilt)?,
@@ -130,7 +125,7 @@ impl Role {
         Lacking::new(
             kind,
             format!(
-                "no credentials to be had: cannot assume {arn} at {}: {why}",
+                ": cannot assume {arn} at {}: {why}",
                 service.url.authority()
             ),
         )
@@ -174,10 +169,10 @@ impl Role {
 
     /// Returns the credentials that open the role.
     async fn keys(&self, keys: &AwsCredentialProvider) -> Result<Arc<AwsCredential>, Lacking> {
-        let (got, exchange) = Exchange::of(false, keys.get_credential()).await;
-        got.map_err(|error| match (Lacking::of(&error), exchange.outcome()) {
-            (Some(lacking), _) => lacking.clone(),
-            (None, outcome) => self.failed(&outcome, "its source has none"),
+        let got = keys.get_credential().await;
+        got.map_err(|error| match Lacking::of(&error) {
+            Some(lacking) => lacking.clone(),
+            None => self.lacking(Kind::Unreachable, "its source has none"),
         })
     }
 
@@ -201,22 +196,7 @@ impl Role {
         }
     }
 
-    /// Makes a failure of what was seen of a request for credentials.
-    fn failed(&self, outcome: &Outcome, otherwise: &str) -> Lacking {
-        match outcome {
-            Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
-                let (why, fix) = words(seen);
-                let kind = Kind::of_credentials(seen.status);
-                self.lacking(kind, &why).with_fix(fix)
-            }
-            Outcome::Broken { why, fix } => {
-                self.lacking(Kind::Unreachable, why).with_fix(fix.clone())
-            }
-            Outcome::Reply(_) | Outcome::Unsent => self.lacking(Kind::Unreachable, otherwise),
-        }
-    }
-
-    async fn once(&self) -> Result<Lasting, Lacking> {
+    async fn once(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
         let request = self.request().await?;
         let client = &self.service.client;
         let answer = async {
@@ -234,8 +214,12 @@ impl Role {
             matches!(&outcome, Outcome::Reply(seen) if (200..300).contains(&seen.status));
         let document = match answer {
             Ok(Some(document)) if succeeded => document,
-            Ok(_) => return Err(self.failed(&outcome, "its answer was cut off")),
-            Err(error) => return Err(self.failed(&outcome, &innermost(&error))),
+            other => {
+                let broken = other.err().map(|error| innermost(&error));
+                let broken = broken.as_deref().unwrap_or("its answer was cut off");
+                let (kind, why, fix) = outcome.of_credentials(broken);
+                return Err(self.lacking(kind, &why).with_fix(fix));
+            }
         };
         let strange = || self.lacking(Kind::Unreachable, "its answer holds no credentials");
         let given = xml::credentials(&document).ok_or_else(strange)?;
@@ -246,31 +230,30 @@ impl Role {
             let fix = "set this machine's clock right".to_owned();
             return Err(self.lacking(Kind::Denied, skewed).with_fix(Some(fix)));
         };
+        let credential = AwsCredential {
+            key_id: given.id,
+            secret_key: given.key,
+            token: Some(given.token),
+        };
         let good = left.saturating_sub(SPARE);
-        let fresh = left.saturating_sub(EARLY).max(left / 2).min(good);
-        Ok(Lasting {
-            credential: Arc::new(AwsCredential {
-                key_id: given.id,
-                secret_key: given.key,
-                token: Some(given.token),
-            }),
-            fresh_until: Instant::now() + fresh,
-            good_until: Instant::now() + good,
-        })
+        Ok(Lasting::new(Arc::new(credential), good))
     }
 }
 
-impl Fetch for Role {
-    fn fetch(self: Arc<Self>) -> BoxFuture<'static, Result<Lasting, Lacking>> {
-        Box::pin(async move {
-            match self.once().await {
-                Err(lacking) if matches!(lacking.kind, Kind::Unreachable | Kind::Busy) => {
-                    // As for the store: one quick retry, for one bad moment.
-                    tokio::time::sleep(PAUSE).await;
-                    self.once().await
-                }
-                done => done,
+#[async_trait]
+impl Source<Arc<AwsCredential>> for Role {
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
+        match self.once().await {
+            Err(lacking) if matches!(lacking.kind, Kind::Unreachable | Kind::Busy) => {
+                // As for the store: one quick retry, for one bad moment.
+                tokio::time::sleep(PAUSE).await;
+                self.once().await
             }
-        })
+            done => done,
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("STS at {}", self.service.url.authority())
     }
 }

@@ -44,7 +44,8 @@ impl Home {
         let env = env_of(&pairs);
         let known = known(location, &env)?;
         let builder = AmazonS3Builder::new().with_bucket_name("b");
-        known.give(builder, location, "eu-west-1")
+        let given = known.give(builder, location, "eu-west-1");
+        given.map(|(builder, _)| builder)
     }
 
     /// Returns the id of the access key that a location is opened with.

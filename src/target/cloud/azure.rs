@@ -31,7 +31,7 @@ pub(in crate::target) fn open(
         let found = find(location, env)?;
         let service = service(location, &found, env)?;
         let connector = Connector {
-            tokens: found.credentials.tokens(),
+            renewal: found.credentials.renewal(),
             ..connector(&service)
         };
         let client = connector.connect(&options(&service)).map_err(unbuilt)?;

@@ -11,8 +11,8 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ListResult};
 use url::Url;
 
+use super::fetched::Lacking;
 use super::remove::Remove;
-use super::tokens::NoToken;
 
 /// As long as object_store waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -78,7 +78,7 @@ impl Container {
         match self.send(method, url).await {
             Ok(status) if status == 429 || status >= 500 => {}
             Ok(status) => return done(status),
-            Err(error) if NoToken::of(&error).is_some() => return Err(error),
+            Err(error) if Lacking::of(&error).is_some() => return Err(error),
             Err(_) => {}
         }
         tokio::time::sleep(PAUSE).await;

@@ -8,9 +8,10 @@ use object_store::azure::{
 };
 use url::Url;
 
+use super::fetched::{AzureProvider, Kept};
 use super::opening::{Env, Refusal, denied, invalid, is_word, refuse, secret, set};
+use super::renewal::Renewal;
 use super::token_source::{Ask, Field, Service, is_safe};
-use super::tokens::{AzureProvider, Tokens};
 use crate::target::AzureLocation;
 
 /// The account and the key that every emulator has; they are public.
@@ -58,7 +59,7 @@ pub(super) enum Credentials {
     /// A key, or a signature.
     Text(Key, String),
     /// The tokens of a principal or an identity.
-    Tokens(Arc<Tokens>),
+    Tokens(Arc<Kept<String>>),
 }
 
 impl Credentials {
@@ -72,11 +73,11 @@ impl Credentials {
         }
     }
 
-    /// Returns the tokens, if that is what they are.
-    pub(super) fn tokens(&self) -> Option<Arc<Tokens>> {
+    /// Returns how they are renewed, if they can be.
+    pub(super) fn renewal(&self) -> Option<Renewal> {
         match self {
             Credentials::Text(..) => None,
-            Credentials::Tokens(tokens) => Some(Arc::clone(tokens)),
+            Credentials::Tokens(tokens) => Some(Renewal::Bearer(Arc::clone(tokens))),
         }
     }
 }
@@ -237,7 +238,7 @@ fn of_identity(env: Env<'_>) -> Result<Credentials, Refusal> {
     }
     let advice = " (are AZURE_TENANT_ID, AZURE_CLIENT_ID and the secret or token file right?)";
     let service = Service::new(url, Ask::Form(form), advice)?;
-    Ok(Credentials::Tokens(Tokens::new(service)))
+    Ok(Credentials::Tokens(Kept::new(service)))
 }
 
 /// Finds the identity that Azure gives to what runs there, if the environment says that it is to
@@ -267,7 +268,7 @@ fn managed(client: Option<String>, env: Env<'_>) -> Result<Credentials, Refusal>
     }
     let advice = " (has this machine, or what runs here, a managed identity?)";
     let service = Service::new(url, Ask::Get(headers), advice)?;
-    Ok(Credentials::Tokens(Tokens::new(service)))
+    Ok(Credentials::Tokens(Kept::new(service)))
 }
 
 /// What a connection string says.

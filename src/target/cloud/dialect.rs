@@ -1,8 +1,9 @@
 //! What each provider does its own way, as far as an open store is concerned.
 
+use md5::{Digest, Md5};
 use object_store::UpdateVersion;
 
-use crate::target::Token;
+use crate::target::{Stored, Token};
 
 /// A provider's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,17 @@ impl Dialect {
         Some(UpdateVersion { e_tag, version })
     }
 
+    /// Tells whether bytes must be those of what came with them: by their stamp, by an ETag that
+    /// is their MD5, as S3's is where nothing else was asked for, or by whose store it is.
+    pub(super) fn vouches(self, stored: &Stored) -> bool {
+        let md5 = || {
+            let digits = Md5::digest(&stored.content);
+            let digits = digits.iter().map(|byte| format!("{byte:02x}"));
+            of_e_tag(&digits.collect::<String>())
+        };
+        self != Dialect::S3 || stored.stamp.is_some() || stored.token == md5()
+    }
+
     /// Tells whether the store keeps a key apart from all others.
     pub(super) fn keeps(self, key: &str) -> bool {
         // Azure's documents warn of a dot at the end of a segment: it may get lost, and the key
@@ -91,6 +103,7 @@ fn of_generation(generation: &str) -> Option<Token> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::{Format, Stamp};
 
     #[test]
     fn an_e_tag_is_one_token_with_and_without_its_quotes() {
@@ -116,6 +129,26 @@ mod tests {
         for foreign in ["0", "00", "", "-1", "\"etag\"", "1\r\n2"] {
             assert_eq!(Dialect::Gcs.token(None, Some(foreign)), None, "{foreign:?}");
             assert!(Dialect::Gcs.version(&Token(foreign.into())).is_none());
+        }
+    }
+
+    #[test]
+    fn bytes_without_a_stamp_that_the_e_tag_of_s3_may_not_be_of_are_not_vouched_for() {
+        let (hello, other) = ("5d41402abc4b2a76b9719d911017c592", "5d41402a-2");
+        for (dialect, stamped, e_tag, vouched) in [
+            (Dialect::S3, false, hello, true),
+            (Dialect::S3, false, other, false),
+            (Dialect::S3, true, other, true),
+            (Dialect::Azure, false, other, true),
+            (Dialect::Gcs, false, other, true),
+        ] {
+            let stored = Stored {
+                content: "hello".into(),
+                stamp: stamped.then(|| Stamp::new(1, b"hello", Format::Sql)),
+                token: of_e_tag(e_tag),
+                modified: std::time::UNIX_EPOCH,
+            };
+            assert_eq!(dialect.vouches(&stored), vouched, "{dialect:?} {e_tag}");
         }
     }
 

@@ -20,7 +20,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 
 use super::proxy::{Proxies, Shown};
-use super::tokens::Tokens;
+use super::renewal::Renewal;
 use super::transport::{self, Way};
 use super::xml::{self, ErrorDocument, Page};
 
@@ -143,10 +143,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) struct Connector {
     /// Host and port of the store, as in its endpoint.
     pub(super) authority: String,
-    /// Whether the store itself is asked with POST.
-    pub(super) posts: bool,
-    /// The tokens that requests carry; one that the store refuses is replaced.
-    pub(super) tokens: Option<Arc<Tokens>>,
+    /// The credentials that requests carry, if they can be replaced when the store refuses them.
+    pub(super) renewal: Option<Renewal>,
 }
 
 /// Makes an HTTP client, which goes through the proxies that the environment names.
@@ -176,8 +174,7 @@ impl HttpConnector for Connector {
             client,
             proxies,
             authority: self.authority.clone(),
-            posts: self.posts,
-            tokens: self.tokens.clone(),
+            renewal: self.renewal.clone(),
         }))
     }
 }
@@ -187,21 +184,17 @@ struct Observer {
     client: reqwest::Client,
     proxies: Proxies,
     authority: String,
-    posts: bool,
-    tokens: Option<Arc<Tokens>>,
+    renewal: Option<Renewal>,
 }
 
 #[async_trait::async_trait]
 impl HttpService for Observer {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let exchange = CURRENT.try_with(Arc::clone).unwrap_or_default();
-        // The services that give out credentials may share the host (in tests, and with some
-        // gateways); only they are asked with POST, but for OCI.
         let from_store = request
             .uri()
             .authority()
-            .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority))
-            && (self.posts || request.method().as_str() != "POST");
+            .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority));
         if let Some(refusal) = exchange.refusal() {
             // Whoever sends this would ask again at once.
             return Ok(refusal);
@@ -211,10 +204,12 @@ impl HttpService for Observer {
             peer: request.uri().authority().map(|host| host.to_string()),
             through: self.proxies.of(&request.uri().to_string()),
         };
-        let result = match (&self.tokens, bearer(&request)) {
-            (Some(tokens), Some(bearer)) => {
-                let renewable = (tokens, bearer.to_owned());
-                self.renewing(request, &exchange, &way, renewable).await
+        let renewable = self.renewal.as_ref();
+        let renewable = renewable.and_then(|renewal| Some((renewal, renewal.carried(&request)?)));
+        let result = match renewable {
+            Some((renewal, carried)) if from_store => {
+                self.renewing(request, &exchange, &way, renewal, &carried)
+                    .await
             }
             _ => self.converse(request, &exchange, from_store, &way).await,
         };
@@ -227,43 +222,31 @@ impl HttpService for Observer {
     }
 }
 
-/// Returns the token that a request carries.
-fn bearer(request: &HttpRequest) -> Option<&str> {
-    let value = request.headers().get("authorization")?.to_str().ok()?;
-    value
-        .strip_prefix("Bearer ")
-        .filter(|bearer| !bearer.is_empty())
-}
-
 impl Observer {
-    /// Sends a request to the store, and once more with another token if the one that it carries
-    /// was good and has been revoked since.
+    /// Sends a request to the store, and once more with another credential if the one that it
+    /// carries was good and is no longer.
     async fn renewing(
         &self,
         request: HttpRequest,
         exchange: &Exchange,
         way: &Way,
-        (tokens, bearer): (&Arc<Tokens>, String),
+        renewal: &Renewal,
+        carried: &str,
     ) -> Result<HttpResponse, HttpError> {
         let mut again = request.clone();
         let response = self.converse(request, exchange, true, way).await?;
-        match response.status().as_u16() {
-            200..=299 => tokens.taken(&bearer),
-            401 => {
-                let fresh = tokens.instead_of(&bearer).await;
-                let unknown = |error| HttpError::new(HttpErrorKind::Unknown, error);
-                let Some(fresh) = fresh.map_err(unknown)? else {
-                    return Ok(response);
-                };
-                let value = format!("Bearer {fresh}");
-                if let Ok(value) = value.parse() {
-                    again.headers_mut().insert("authorization", value);
-                    return self.converse(again, exchange, true, way).await;
-                }
-            }
-            _ => {}
+        if response.status().is_success() {
+            renewal.taken(carried);
+            return Ok(response);
         }
-        Ok(response)
+        let method = again.method().as_str();
+        let due =
+            matches!(exchange.outcome(), Outcome::Reply(seen) if renewal.is_due(method, &seen));
+        let unknown = |error| HttpError::new(HttpErrorKind::Unknown, error);
+        match due && renewal.renew(&mut again, carried).await.map_err(unknown)? {
+            true => self.converse(again, exchange, true, way).await,
+            false => Ok(response),
+        }
     }
 
     async fn converse(

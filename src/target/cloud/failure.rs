@@ -6,7 +6,6 @@ use super::CloudDriver;
 use super::exchange::{Outcome, Seen, innermost};
 use super::fetched::Lacking;
 use super::permission::Provider;
-use super::tokens::NoToken;
 use crate::target::verdict::{Asked, Reply};
 use crate::target::{Failure, Kind};
 
@@ -67,10 +66,6 @@ pub(super) fn failure(
     if let Some(lacking) = Lacking::of(error) {
         return refusal(url, lacking.kind, attempt, &lacking.why).with_fix(lacking.fix.clone());
     }
-    if let Some(NoToken { kind, why }) = NoToken::of(error) {
-        let why = format!("no credentials to be had from {why}");
-        return refusal(url, *kind, attempt, &why);
-    }
     let (kind, answer, fix) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
         Outcome::Reply(seen) => {
@@ -119,8 +114,22 @@ fn refused(asked: Asked, seen: &Seen) -> (Kind, String, Option<String>) {
     (kind, answer, fix)
 }
 
+impl Outcome {
+    /// Tells what became of a request for credentials that failed: the kind, why, and what to do.
+    pub(super) fn of_credentials(&self, otherwise: &str) -> (Kind, String, Option<String>) {
+        match self {
+            Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
+                let (why, fix) = words(seen);
+                (Kind::of_credentials(seen.status), why, fix)
+            }
+            Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
+            Outcome::Reply(_) | Outcome::Unsent => (Kind::Unreachable, otherwise.into(), None),
+        }
+    }
+}
+
 /// Puts into words what a reply that refuses says, and what to do.
-pub(super) fn words(seen: &Seen) -> (String, Option<String>) {
+fn words(seen: &Seen) -> (String, Option<String>) {
     let code = seen.error.code.as_deref();
     let mut answer = seen.status.to_string();
     for (separator, more) in [(" ", code), (": ", seen.error.message.as_deref())] {

@@ -1,37 +1,51 @@
-//! Credentials that are fetched: once for all who wait, and kept while they last.
+//! Credentials that are fetched: once for all who wait, kept while they last, anew before they
+//! end, and when the store takes them no longer.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::{BoxFuture, WeakShared};
+use futures::future::{BoxFuture, Shared};
+use object_store::Error as StoreError;
 use object_store::aws::AwsCredential;
-use object_store::{CredentialProvider, Error as StoreError, Result as StoreResult};
+use object_store::azure::AzureCredential;
+use object_store::client::CredentialProvider;
+use object_store::gcp::GcpCredential;
+use tokio::time::{Instant, timeout};
 
 use crate::target::Kind;
+use crate::target::waiting::waits_for;
 
-/// The longest that a fetch may take. The callers' deadlines are shorter; this one is for the fetch
-/// that hangs while one caller after the other waits for it.
-const FETCHING: Duration = Duration::from_secs(5);
-/// How long what is kept serves on after a fetch that failed, before the next one.
-const AGAIN: Duration = Duration::from_secs(10);
+/// Credentials are fetched anew so long before they end, or when a quarter of their time is left.
+/// Google's metadata address gives out a new token some four minutes before the end, Azure's five.
+const EARLY: Duration = Duration::from_secs(300);
+/// As long as a service that gives out credentials is waited for, by whoever may be waiting still:
+/// an operation whose own deadline is shorter fails, and the next one finds them there.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A service that has failed, or whose credentials the store did not take, is not asked again
+/// sooner while there are some.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// Why there are no credentials: a failure that is not the store's. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub(super) struct Lacking {
+    /// What that means for the operation that wants some.
     pub(super) kind: Kind,
+    /// Who was asked, and what came of it.
     pub(super) why: String,
     /// What to do, if that is known.
     pub(super) fix: Option<String>,
 }
 
 impl Lacking {
-    pub(super) fn new(kind: Kind, why: impl Into<String>) -> Self {
+    /// Makes it of what comes after "no credentials to be had".
+    pub(super) fn new(kind: Kind, why: impl fmt::Display) -> Self {
         Self {
             kind,
-            why: why.into(),
+            why: format!("no credentials to be had{why}"),
             fix: None,
         }
     }
@@ -64,231 +78,240 @@ impl From<Lacking> for StoreError {
     }
 }
 
-/// Credentials, and how long they last.
-#[derive(Debug, Clone)]
-pub(super) struct Lasting {
-    pub(super) credential: Arc<AwsCredential>,
-    /// From here on better ones are asked for.
-    pub(super) fresh_until: Instant,
-    /// Until here they serve if there are no better ones.
-    pub(super) good_until: Instant,
+/// What opens a store for a time.
+pub(super) trait Credential: Clone + Send + Sync + 'static {
+    /// Returns what tells it from the next one.
+    fn name(&self) -> &str;
 }
 
-/// What fetches credentials.
-pub(super) trait Fetch: fmt::Debug + Send + Sync + 'static {
-    /// Fetches some.
-    fn fetch(self: Arc<Self>) -> BoxFuture<'static, Result<Lasting, Lacking>>;
-}
-
-type Fetched = Result<Arc<AwsCredential>, Lacking>;
-
-/// Credentials that are fetched when they are needed.
-#[derive(Debug)]
-pub(super) struct Fetching<F> {
-    fetch: Arc<F>,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    kept: Option<Lasting>,
-    /// The fetch that somebody is waiting for.
-    under_way: Option<WeakShared<BoxFuture<'static, Fetched>>>,
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("State")
+/// A token, as the store gets to see it.
+impl Credential for String {
+    fn name(&self) -> &str {
+        self
     }
 }
 
-impl<F: Fetch> Fetching<F> {
-    pub(super) fn new(fetch: F) -> Self {
+/// Keys; those of a session have a token that no other has.
+impl Credential for Arc<AwsCredential> {
+    fn name(&self) -> &str {
+        self.token.as_ref().unwrap_or(&self.key_id)
+    }
+}
+
+/// A credential as it comes from its source.
+pub(super) struct Lasting<C> {
+    pub(super) credential: C,
+    /// For so long no better one is asked for.
+    pub(super) fresh: Duration,
+    /// For so long it serves if there is no better one.
+    pub(super) good: Duration,
+}
+
+impl<C> Lasting<C> {
+    /// Makes it of how long it is good for.
+    pub(super) fn new(credential: C, good: Duration) -> Self {
         Self {
-            fetch: Arc::new(fetch),
-            state: Arc::default(),
+            credential,
+            fresh: good - EARLY.min(good / 4),
+            good,
         }
     }
+}
 
-    /// Returns credentials: those that are kept while they are fresh, and else those that are
-    /// fetched, by one request for all who wait. While the old ones still serve nobody waits.
-    async fn get(&self) -> Fetched {
-        let (fetched, old) = {
-            let mut state = lock(&self.state);
+/// Where credentials come from.
+#[async_trait]
+pub(super) trait Source<C>: Send + Sync {
+    /// Fetches one.
+    async fn fetch(&self) -> Result<Lasting<C>, Lacking>;
+    /// Returns who gives them out, for messages.
+    fn place(&self) -> String;
+}
+
+/// The credentials of one store.
+pub(super) struct Kept<C> {
+    source: Arc<dyn Source<C>>,
+    state: Mutex<State<C>>,
+}
+
+struct State<C> {
+    held: Option<Held<C>>,
+    fetching: Option<Fetching<C>>,
+    /// No sooner is one fetched to replace one that is still good.
+    rests_until: Option<Instant>,
+}
+
+/// The credential that is there.
+struct Held<C> {
+    lasting: Lasting<C>,
+    fetched: Instant,
+    /// Whether the store has taken it before.
+    taken: bool,
+}
+
+/// A fetch that is under way, for all who wait for it.
+type Fetching<C> = Shared<BoxFuture<'static, Result<C, Lacking>>>;
+
+impl<C: Credential> Kept<C> {
+    /// Makes them of their source. Nothing is fetched.
+    pub(super) fn new(source: impl Source<C> + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            source: Arc::new(source),
+            state: Mutex::new(State {
+                held: None,
+                fetching: None,
+                rests_until: None,
+            }),
+        })
+    }
+
+    /// Returns a credential, fetching one if there is none that is good. While the old one serves
+    /// nobody waits.
+    pub(super) async fn get(self: &Arc<Self>) -> Result<C, Lacking> {
+        let fetching = {
+            let mut state = self.lock();
             let now = Instant::now();
-            let kept = state.kept.as_ref();
-            if let Some(kept) = kept.filter(|kept| now < kept.fresh_until) {
-                return Ok(Arc::clone(&kept.credential));
-            }
-            let old = kept.filter(|kept| now < kept.good_until);
-            let old = old.map(|kept| Arc::clone(&kept.credential));
-            let under_way = state.under_way.as_ref().and_then(WeakShared::upgrade);
-            match (under_way, old) {
-                (Some(_), Some(old)) => return Ok(old),
-                (Some(fetched), None) => (fetched, None),
-                (None, old) => {
-                    let fetched = self.begin().shared();
-                    state.under_way = fetched.downgrade();
-                    (fetched, old)
+            match &state.held {
+                Some(held) if now < held.fetched + held.lasting.good => {
+                    let credential = held.lasting.credential.clone();
+                    let rests = state.rests_until.is_some_and(|until| now < until);
+                    if now >= held.fetched + held.lasting.fresh && !rests {
+                        drop(self.begin(&mut state));
+                    }
+                    return Ok(credential);
                 }
+                _ => self.begin(&mut state),
             }
         };
-        match old {
-            Some(old) => {
-                tokio::spawn(fetched);
-                Ok(old)
-            }
-            None => fetched.await,
+        self.wait(fetching).await
+    }
+
+    /// Notes that the store has taken the credential of a name.
+    pub(super) fn taken(&self, name: &str) {
+        let mut state = self.lock();
+        let held = state.held.as_mut();
+        if let Some(held) = held.filter(|held| held.lasting.credential.name() == name) {
+            held.taken = true;
         }
     }
 
-    fn begin(&self) -> BoxFuture<'static, Fetched> {
-        let (fetch, state) = (Arc::clone(&self.fetch), Arc::clone(&self.state));
-        Box::pin(async move {
-            let fetched = tokio::time::timeout(FETCHING, fetch.fetch()).await;
-            let fetched = fetched.unwrap_or_else(|_| {
-                let why = format!(
-                    "no credentials to be had: no answer within {} s",
-                    FETCHING.as_secs()
-                );
-                Err(Lacking::new(Kind::Unreachable, why))
-            });
-            let mut state = lock(&state);
-            match fetched {
-                Ok(lasting) => {
-                    let credential = Arc::clone(&lasting.credential);
-                    state.kept = Some(lasting);
-                    Ok(credential)
+    /// Returns a credential in place of one that the store has refused, if there may be a better
+    /// one: for one that was good, and is over or has been revoked.
+    pub(super) async fn instead_of(self: &Arc<Self>, refused: &str) -> Result<Option<C>, Lacking> {
+        let fetching = {
+            let mut state = self.lock();
+            match &state.held {
+                Some(held) if held.lasting.credential.name() != refused => {
+                    return Ok(Some(held.lasting.credential.clone()));
                 }
-                Err(lacking) => {
-                    if let Some(kept) = &mut state.kept {
-                        kept.fresh_until = (Instant::now() + AGAIN).min(kept.good_until);
-                    }
-                    Err(lacking)
-                }
+                // As new as it is, it won't be another one that the store wants.
+                Some(held) if !held.taken && held.fetched.elapsed() < PAUSE => return Ok(None),
+                _ => self.begin(&mut state),
             }
-        })
+        };
+        let fresh = self.wait(fetching).await?;
+        Ok(Some(fresh).filter(|fresh| fresh.name() != refused))
+    }
+
+    /// Waits for a fetch; the deadline that may end that tells of it.
+    async fn wait(&self, fetching: Fetching<C>) -> Result<C, Lacking> {
+        waits_for(Some(format!("{} does not answer", self.source.place())));
+        let fetched = fetching.await;
+        waits_for(None);
+        fetched
+    }
+
+    /// Begins to fetch a credential, unless somebody has begun already.
+    fn begin(self: &Arc<Self>, state: &mut State<C>) -> Fetching<C> {
+        if let Some(fetching) = &state.fetching {
+            return fetching.clone();
+        }
+        let kept = Arc::clone(self);
+        // In a task of its own: who waits may give up, and the credential is wanted all the same.
+        let task = tokio::spawn(async move {
+            let fetched = timeout(PATIENCE, kept.source.fetch()).await;
+            let fetched = fetched.unwrap_or_else(|_| {
+                let waited = PATIENCE.as_secs();
+                Err(kept.failed(&format!("does not answer within {waited} s")))
+            });
+            kept.settle(fetched)
+        });
+        let kept = Arc::clone(self);
+        let ended = async move {
+            let ended = task.await;
+            ended.unwrap_or_else(|_| kept.settle(Err(kept.failed("met a bug; please report it"))))
+        };
+        let fetching = ended.boxed().shared();
+        state.fetching = Some(fetching.clone());
+        fetching
+    }
+
+    fn settle(&self, fetched: Result<Lasting<C>, Lacking>) -> Result<C, Lacking> {
+        let mut state = self.lock();
+        state.fetching = None;
+        state.rests_until = fetched.is_err().then(|| Instant::now() + PAUSE);
+        let lasting = fetched?;
+        let credential = lasting.credential.clone();
+        state.held = Some(Held {
+            lasting,
+            fetched: Instant::now(),
+            taken: false,
+        });
+        Ok(credential)
+    }
+
+    fn failed(&self, why: &str) -> Lacking {
+        let why = format!(": {} {why}", self.source.place());
+        Lacking::new(Kind::Unreachable, why)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[async_trait::async_trait]
-impl<F: Fetch> CredentialProvider for Fetching<F> {
+impl<C> fmt::Debug for Kept<C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Kept of {}", self.source.place())
+    }
+}
+
+/// Gives keys to object_store's client of S3.
+#[derive(Debug)]
+pub(super) struct AwsProvider(pub(super) Arc<Kept<Arc<AwsCredential>>>);
+
+/// Gives tokens to object_store's client of Google.
+#[derive(Debug)]
+pub(super) struct GcsProvider(pub(super) Arc<Kept<String>>);
+
+/// Gives tokens to object_store's client of Azure.
+#[derive(Debug)]
+pub(super) struct AzureProvider(pub(super) Arc<Kept<String>>);
+
+#[async_trait]
+impl CredentialProvider for AwsProvider {
     type Credential = AwsCredential;
 
-    async fn get_credential(&self) -> StoreResult<Arc<AwsCredential>> {
-        Ok(self.get().await?)
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        Ok(self.0.get().await?)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[async_trait]
+impl CredentialProvider for GcsProvider {
+    type Credential = GcpCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<GcpCredential>> {
+        let bearer = self.0.get().await?;
+        Ok(Arc::new(GcpCredential { bearer }))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+#[async_trait]
+impl CredentialProvider for AzureProvider {
+    type Credential = AzureCredential;
 
-    use super::*;
-
-    /// Gives out credentials numbered from 1, as long-lived as it is told; fails at 0.
-    #[derive(Debug, Default)]
-    struct Counter {
-        asked: AtomicU32,
-        fresh: Mutex<Duration>,
-        good: Mutex<Option<Duration>>,
-    }
-
-    impl Fetch for Counter {
-        fn fetch(self: Arc<Self>) -> BoxFuture<'static, Result<Lasting, Lacking>> {
-            Box::pin(async move {
-                let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-                tokio::task::yield_now().await;
-                let good = *lock(&self.good);
-                let good = good.ok_or_else(|| Lacking::new(Kind::Denied, "refused"))?;
-                Ok(Lasting {
-                    credential: Arc::new(AwsCredential {
-                        key_id: number.to_string(),
-                        secret_key: String::new(),
-                        token: None,
-                    }),
-                    fresh_until: Instant::now() + *lock(&self.fresh),
-                    good_until: Instant::now() + good,
-                })
-            })
-        }
-    }
-
-    const LONG: Duration = Duration::from_secs(3600);
-
-    fn counter(fresh: Duration, good: Option<Duration>) -> Fetching<Counter> {
-        Fetching::new(Counter {
-            fresh: Mutex::new(fresh),
-            good: Mutex::new(good),
-            ..Counter::default()
-        })
-    }
-
-    async fn id(fetching: &Fetching<Counter>) -> Result<String, Lacking> {
-        fetching.get().await.map(|got| got.key_id.clone())
-    }
-
-    #[tokio::test]
-    async fn many_who_wait_cost_one_fetch_and_it_is_kept() {
-        let fetching = counter(LONG, Some(LONG));
-        let waiting = futures::future::join_all((0..100).map(|_| id(&fetching))).await;
-        assert!(waiting.iter().all(|got| got.as_deref() == Ok("1")));
-        assert_eq!(id(&fetching).await.as_deref(), Ok("1"));
-    }
-
-    #[tokio::test]
-    async fn all_who_wait_are_told_why_and_the_next_asks_again() {
-        let fetching = counter(LONG, None);
-        let waiting = futures::future::join_all((0..10).map(|_| id(&fetching))).await;
-        assert!(waiting.iter().all(|got| got.is_err()));
-        assert_eq!(fetching.fetch.asked.load(Ordering::SeqCst), 1);
-        *lock(&fetching.fetch.good) = Some(LONG);
-        assert_eq!(id(&fetching).await.as_deref(), Ok("2"));
-    }
-
-    #[tokio::test]
-    async fn what_is_over_is_fetched_anew() {
-        let fetching = counter(Duration::ZERO, Some(Duration::ZERO));
-        assert_eq!(id(&fetching).await.as_deref(), Ok("1"));
-        assert_eq!(id(&fetching).await.as_deref(), Ok("2"));
-    }
-
-    #[tokio::test]
-    async fn while_the_old_ones_serve_nobody_waits_and_a_failure_is_not_asked_for_again_at_once() {
-        let fetching = counter(Duration::ZERO, Some(LONG));
-        assert_eq!(id(&fetching).await.as_deref(), Ok("1"));
-        *lock(&fetching.fetch.good) = None;
-        for _ in 0..10 {
-            assert_eq!(id(&fetching).await.as_deref(), Ok("1"));
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        assert_eq!(fetching.fetch.asked.load(Ordering::SeqCst), 2);
-    }
-
-    #[tokio::test]
-    async fn a_fetch_that_nobody_waits_for_any_more_is_given_up() {
-        let fetching = counter(LONG, Some(LONG));
-        assert!(id(&fetching).now_or_never().is_none());
-        assert_eq!(id(&fetching).await.as_deref(), Ok("2"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_fetch_that_hangs_ends_though_somebody_waits_all_the_time() {
-        #[derive(Debug)]
-        struct Hung;
-        impl Fetch for Hung {
-            fn fetch(self: Arc<Self>) -> BoxFuture<'static, Result<Lasting, Lacking>> {
-                Box::pin(std::future::pending())
-            }
-        }
-        let hung = Fetching::new(Hung);
-        let lacking = hung.get().await.unwrap_err();
-        assert_eq!(lacking.kind, Kind::Unreachable);
-        let error = StoreError::from(lacking.clone());
-        assert_eq!(Lacking::of(&error), Some(&lacking));
+    async fn get_credential(&self) -> object_store::Result<Arc<AzureCredential>> {
+        let bearer = self.0.get().await?;
+        Ok(Arc::new(AzureCredential::BearerToken(bearer)))
     }
 }

@@ -7,11 +7,12 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use url::Url;
 
 use super::dialect::Dialect;
+use super::fetched::GcsProvider;
 use super::gcs_credentials::{Found, UNIVERSE, find};
 use super::opening::{
     Env, Refusal, connector, denied, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
-use super::tokens::GcsProvider;
+use super::renewal::Renewal;
 use super::{CloudDriver, retries};
 use crate::target::{Failure, GsLocation};
 
@@ -25,7 +26,7 @@ pub(in crate::target) fn open(location: &GsLocation, env: Env<'_>) -> Result<Clo
         let found = find(location, env)?;
         let base = base(location, &found, env)?;
         let mut connector = connector(&base);
-        connector.tokens = found.tokens.clone();
+        connector.renewal = found.tokens.clone().map(Renewal::Bearer);
         let builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(&location.bucket)
             .with_base_url(base.as_str().trim_end_matches('/'))

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use url::Url;
 
+use super::fetched::Kept;
 use super::opening::{Env, Refusal, denied, invalid, is_word, set};
 use super::token_source::{Ask, Field, SelfSigned, Service, is_safe};
-use super::tokens::Tokens;
 use crate::target::GsLocation;
 
 /// Google's own universe.
@@ -32,7 +32,7 @@ const NONE: &str = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key 
 #[derive(Default)]
 pub(super) struct Found {
     /// The tokens that go with each request.
-    pub(super) tokens: Option<Arc<Tokens>>,
+    pub(super) tokens: Option<Arc<Kept<String>>>,
     /// The universe that they are good in, where that is known.
     pub(super) universe: Option<String>,
 }
@@ -74,7 +74,7 @@ pub(super) fn find(location: &GsLocation, env: Env<'_>) -> Result<Found, Refusal
     let flavor = ("metadata-flavor", "Google".to_owned());
     let advice = " (has this machine a service account, with the scope of Cloud Storage?)";
     Ok(Found {
-        tokens: Some(Tokens::new(Service::new(
+        tokens: Some(Kept::new(Service::new(
             url,
             Ask::Get(vec![flavor]),
             advice,
@@ -104,7 +104,7 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
     let tokens = match text_of("type") {
         Some("service_account") => {
             has(&["private_key", "private_key_id", "client_email"])?;
-            Tokens::new(SelfSigned::new(text)?)
+            Kept::new(SelfSigned::new(text)?)
         }
         Some("authorized_user") => {
             has(&["client_id", "client_secret", "refresh_token"])?;
@@ -122,7 +122,7 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
                 ("refresh_token", field("refresh_token")),
             ];
             let advice = " (log in again: gcloud auth application-default login)";
-            Tokens::new(Service::new(url, Ask::Form(form), advice)?)
+            Kept::new(Service::new(url, Ask::Form(form), advice)?)
         }
         Some(other) if is_word(other, "_") && other.len() <= 64 => {
             return Err(denied(format!(

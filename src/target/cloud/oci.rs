@@ -71,7 +71,6 @@ pub(in crate::target) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oc
         }
         let connector = Connector {
             authority: base.authority().to_owned(),
-            posts: true,
             ..Connector::default()
         };
         let http = connector.connect(&options(&base)).map_err(unbuilt)?;

@@ -97,6 +97,16 @@ impl Client {
         })
     }
 
+    /// Follows a reference that the registry gives. One to itself keeps TLS, of which a registry
+    /// behind a front need not know.
+    fn follow(&self, from: &Url, to: &str) -> Option<Url> {
+        let mut url = from.join(to).ok()?;
+        if self.base.scheme() == "https" && url.authority() == self.base.authority() {
+            url.set_scheme("https").ok()?;
+        }
+        Some(url)
+    }
+
     /// Tells whether a URL is the registry's own, and not of one that it has sent us to.
     fn is_own(&self, url: &Url) -> bool {
         url.authority() == self.base.authority() && url.scheme() == self.base.scheme()
@@ -235,7 +245,7 @@ impl Client {
         if !begun.status().is_success() {
             return Ok(Some(begun));
         }
-        let place = header(&begun, "location").and_then(|place| begin.join(place).ok());
+        let place = header(&begun, "location").and_then(|place| self.follow(&begin, place));
         let mut place = place.ok_or_else(|| error("no place to upload to"))?;
         place.query_pairs_mut().append_pair("digest", &digest);
         let headers = [("content-type", "application/octet-stream")];
@@ -251,7 +261,7 @@ impl Client {
             let response = self.ask("GET", &url, &[], Bytes::new()).await?;
             let status = response.status().as_u16();
             if matches!(status, 301 | 302 | 303 | 307 | 308) {
-                let next = header(&response, "location").and_then(|next| url.join(next).ok());
+                let next = header(&response, "location").and_then(|next| self.follow(&url, next));
                 // Never from https to http.
                 let next = next.filter(|n| n.scheme() == "https" || n.scheme() == url.scheme());
                 let nowhere = "the registry sends readers on to where no content can be";

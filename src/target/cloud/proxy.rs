@@ -17,6 +17,13 @@ pub(super) struct Shown {
     pub(super) variable: &'static str,
 }
 
+impl Shown {
+    /// Tells whether it is spoken to by https.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.url.starts_with("https:")
+    }
+}
+
 impl fmt::Display for Shown {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "the proxy {} of {}", self.url, self.variable)

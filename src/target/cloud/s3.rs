@@ -7,6 +7,7 @@ use super::aws_credentials::known;
 use super::aws_profile::Profile;
 use super::aws_role::domain;
 use super::dialect::Dialect;
+use super::exchange::Connector;
 use super::opening::{
     Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
@@ -39,8 +40,15 @@ pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<Clo
             .with_http_connector(connector(&url))
             .with_client_options(options(&url));
         let builder = encryption(builder, location)?;
-        let builder = known.give(builder, location, &endpoint.region)?;
-        let store = builder.build().map_err(unbuilt)?;
+        let (builder, renewal) = known.give(builder, location, &endpoint.region)?;
+        let connector = Connector {
+            renewal,
+            ..connector(&url)
+        };
+        let store = builder
+            .with_http_connector(connector)
+            .build()
+            .map_err(unbuilt)?;
         let (prefix, url) = (&location.prefix, &location.url);
         Ok(CloudDriver::new(store, Dialect::S3, prefix, url))
     })

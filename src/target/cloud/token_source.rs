@@ -12,8 +12,8 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::exchange;
+use super::fetched::{Lacking, Lasting, Source};
 use super::opening::{Refusal, denied, is_loopback, is_of_client, unbuilt};
-use super::tokens::{Fetched, NoToken, Source};
 use super::transport::Way;
 use super::xml;
 use crate::target::Kind;
@@ -76,15 +76,11 @@ impl Service {
         })
     }
 
-    async fn ask(&self) -> Result<Fetched, NoToken> {
-        let none = |kind, why: String| NoToken {
-            kind,
-            why: format!("{}: {why}", self.place),
-        };
+    async fn ask(&self) -> Result<Lasting<String>, Lacking> {
+        let none = |kind, why: String| self.lacking(kind, &why);
         let broken = |error: reqwest::Error| {
             let (why, fix) = self.way.broken(&error, error.is_connect());
-            let fix = fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
-            none(Kind::Unreachable, why + &fix)
+            self.lacking(Kind::Unreachable, &why).with_fix(fix)
         };
         let request = self.request()?;
         let mut response = self.client.execute(request).await.map_err(broken)?;
@@ -111,7 +107,11 @@ impl Service {
         ))
     }
 
-    fn request(&self) -> Result<reqwest::Request, NoToken> {
+    fn lacking(&self, kind: Kind, why: &str) -> Lacking {
+        Lacking::new(kind, format!(" from {}: {why}", self.place))
+    }
+
+    fn request(&self) -> Result<reqwest::Request, Lacking> {
         let (method, headers) = match &self.ask {
             Ask::Get(headers) => (Method::GET, headers.clone()),
             Ask::Form(_) => (
@@ -121,10 +121,8 @@ impl Service {
         };
         let mut request = reqwest::Request::new(method, self.url.clone());
         for (name, value) in headers {
-            let value = value.parse().map_err(|_| NoToken {
-                kind: Kind::Denied,
-                why: format!("{}: {name} can't be sent as it is", self.place),
-            })?;
+            let unsent = |_| self.lacking(Kind::Denied, &format!("{name} can't be sent as it is"));
+            let value = value.parse().map_err(unsent)?;
             request.headers_mut().insert(name, value);
         }
         if let Ask::Form(fields) = &self.ask {
@@ -139,24 +137,25 @@ impl Service {
 }
 
 impl Field {
-    fn text(&self) -> Result<String, NoToken> {
+    fn text(&self) -> Result<String, Lacking> {
         match self {
             Field::Text(text) => Ok(text.clone()),
             Field::File(path) => match std::fs::read_to_string(path) {
                 Ok(text) => Ok(text.trim().into()),
                 // Whoever writes it may be about to.
-                Err(error) => Err(NoToken {
-                    kind: Kind::Unreachable,
-                    why: format!("the token file {} can't be read: {error}", path.display()),
-                }),
+                Err(error) => {
+                    let path = path.display();
+                    let why = format!(" from the token file {path}, which can't be read: {error}");
+                    Err(Lacking::new(Kind::Unreachable, why))
+                }
             },
         }
     }
 }
 
 #[async_trait]
-impl Source for Service {
-    async fn fetch(&self) -> Result<Fetched, NoToken> {
+impl Source<String> for Service {
+    async fn fetch(&self) -> Result<Lasting<String>, Lacking> {
         match self.ask().await {
             Err(none) if none.kind != Kind::Denied => {}
             settled => return settled,
@@ -166,8 +165,8 @@ impl Source for Service {
         self.ask().await
     }
 
-    fn place(&self) -> &str {
-        &self.place
+    fn place(&self) -> String {
+        self.place.clone()
     }
 }
 
@@ -177,7 +176,7 @@ pub(super) fn is_safe(url: &Url) -> bool {
 }
 
 /// Reads a token; `None` if it is none.
-fn token(body: &[u8]) -> Option<Fetched> {
+fn token(body: &[u8]) -> Option<Lasting<String>> {
     let json: Value = serde_json::from_slice(body).ok()?;
     let bearer = json.get("access_token")?.as_str()?;
     if bearer.is_empty() || !bearer.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -193,10 +192,8 @@ fn token(body: &[u8]) -> Option<Fetched> {
         end.saturating_sub(now.map_or(0, |since| since.as_secs()))
     };
     let lasts = seconds("expires_in").or_else(|| seconds("expires_on").map(until));
-    Some(Fetched {
-        bearer: bearer.into(),
-        lasts: lasts.map_or(UNTOLD, |seconds| Duration::from_secs(seconds.min(86_400))),
-    })
+    let lasts = lasts.map_or(UNTOLD, |seconds| Duration::from_secs(seconds.min(86_400)));
+    Some(Lasting::new(bearer.into(), lasts))
 }
 
 /// Puts into words what a service says when it refuses, as far as it is fit to be shown.
@@ -248,21 +245,17 @@ impl SelfSigned {
 }
 
 #[async_trait]
-impl Source for SelfSigned {
-    async fn fetch(&self) -> Result<Fetched, NoToken> {
-        let none = |_| NoToken {
-            kind: Kind::Denied,
-            why: "the private_key of the credentials file can't sign".into(),
-        };
+impl Source<String> for SelfSigned {
+    async fn fetch(&self) -> Result<Lasting<String>, Lacking> {
+        let why = ": the private_key of the credentials file can't sign";
+        let none = |_| Lacking::new(Kind::Denied, why);
         let credential = self.provider().map_err(none)?.get_credential().await;
-        Ok(Fetched {
-            bearer: credential.map_err(none)?.bearer.clone(),
-            lasts: SIGNED,
-        })
+        let bearer = credential.map_err(none)?.bearer.clone();
+        Ok(Lasting::new(bearer, SIGNED))
     }
 
-    fn place(&self) -> &str {
-        "the key file"
+    fn place(&self) -> String {
+        "the key file".into()
     }
 }
 
@@ -275,7 +268,7 @@ mod tests {
 
     fn lasts(more: &str) -> Option<u64> {
         let body = format!("{{\"access_token\": \"t\"{more}}}");
-        token(body.as_bytes()).map(|token| token.lasts.as_secs())
+        token(body.as_bytes()).map(|token| token.good.as_secs())
     }
 
     #[test]
@@ -324,7 +317,7 @@ mod tests {
             br#"{"error": {"status": "DENIED", "message": "no"}}"#.to_vec(),
         ])) {
             if let Some(token) = token(&body) {
-                prop_assert!(token.bearer.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(token.credential.bytes().all(|byte| byte.is_ascii_graphic()));
             }
             let said = said(&body);
             prop_assert!(said.chars().count() < 300 && !said.contains('\n'), "{:?}", said);

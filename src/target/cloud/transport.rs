@@ -30,14 +30,16 @@ impl Way {
         let peer = self.peer.as_deref().unwrap_or("the store");
         let is = |part: &str| why.contains(part);
         // Only what is told depends on these texts, never the verdict.
-        let fix = if let (Some(proxy), true) = (&self.through, connecting) {
+        // Through a tunnel the certificate is the store's, but for a proxy that has one itself.
+        let own = self.through.as_ref().is_some_and(Shown::speaks_tls);
+        let fix = if let Some((why, fix)) = tls(error).and_then(explained).filter(|_| !own) {
+            return (why.into(), Some(fix.into()));
+        } else if let (Some(proxy), true) = (&self.through, connecting) {
             let variable = proxy.variable;
             Some(format!(
                 "it goes through {proxy}: see to that proxy, correct {variable}, or add the host to \
                  NO_PROXY"
             ))
-        } else if let Some((why, fix)) = tls(error).and_then(explained) {
-            return (why.into(), Some(fix.into()));
         } else if self.secure && (is("invalidcontenttype") || is("handshake eof")) {
             Some(format!(
                 "{peer} does not speak https: is http meant, or another port?"

@@ -60,13 +60,9 @@ impl Folder {
             self.disk.make_dirs(there, &self.root).map_err(failed)?;
         }
         if !self.root.is_dir() {
-            return Err(Failure::new(
-                Kind::StoreMissing,
-                format!(
-                    "no folder at {}: bring it back, or make it (?create_dir=true in its url does at mount)",
-                    self.url
-                ),
-            ));
+            let fix = "bring it back, or make it: ?create_dir=true in its url does at mount";
+            let missing = Failure::new(Kind::StoreMissing, format!("no folder at {}", self.url));
+            return Err(missing.with_fix(Some(fix.into())));
         }
         let own = self.root.join(OWN);
         let made = ["tmp", "stamps"]

@@ -1,4 +1,4 @@
-//! Tests of when a token is fetched, kept and replaced, on a clock of their own.
+//! Tests of when a credential is fetched, kept and replaced, on a clock of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{advance, sleep};
 
-use super::tokens::{Fetched, NoToken, Source, Tokens};
+use super::fetched::{Kept, Lacking, Lasting, Source};
 use crate::target::Kind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -19,41 +19,37 @@ struct Counting {
     /// From which on it fails; 0 for none.
     fails_from: u32,
     takes: Duration,
+    lasts: Duration,
     /// Whether the first fetch meets a bug.
     panics: bool,
 }
 
 #[async_trait]
-impl Source for Counting {
-    async fn fetch(&self) -> Result<Fetched, NoToken> {
+impl Source<String> for Counting {
+    async fn fetch(&self) -> Result<Lasting<String>, Lacking> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         sleep(self.takes).await;
         assert!(!self.panics || number > 1, "a bug");
         if self.fails_from > 0 && number >= self.fails_from {
-            return Err(NoToken {
-                kind: Kind::Busy,
-                why: format!("failure {number}"),
-            });
+            return Err(Lacking::new(Kind::Busy, format!(": failure {number}")));
         }
-        Ok(Fetched {
-            bearer: format!("token-{number}"),
-            lasts: HOUR,
-        })
+        Ok(Lasting::new(format!("token-{number}"), self.lasts))
     }
 
-    fn place(&self) -> &str {
-        "the service"
+    fn place(&self) -> String {
+        "the service".into()
     }
 }
 
-fn counting(fails_from: u32, takes: Duration) -> (Arc<Tokens>, Arc<AtomicU32>) {
+fn counting(fails_from: u32, takes: Duration) -> (Arc<Kept<String>>, Arc<AtomicU32>) {
     let source = Counting {
         fails_from,
         takes,
+        lasts: HOUR,
         ..Counting::default()
     };
     let asked = Arc::clone(&source.asked);
-    (Tokens::new(source), asked)
+    (Kept::new(source), asked)
 }
 
 async fn settle() {
@@ -150,7 +146,10 @@ async fn a_service_that_hangs_is_told_of_and_asked_again() {
     for count in 1..=2 {
         let none = tokens.get().await.unwrap_err();
         assert_eq!(none.kind, Kind::Unreachable);
-        assert_eq!(none.why, "the service does not answer within 10 s");
+        assert_eq!(
+            none.why,
+            "no credentials to be had: the service does not answer within 10 s"
+        );
         assert_eq!(asked.load(Ordering::SeqCst), count);
     }
 }
@@ -166,11 +165,31 @@ async fn tokens_show_nothing_when_they_are_printed() {
 async fn a_source_that_panics_is_an_outage_and_not_for_ever() {
     let source = Counting {
         panics: true,
+        lasts: HOUR,
         ..Counting::default()
     };
-    let tokens = Tokens::new(source);
+    let tokens = Kept::new(source);
     let none = tokens.get().await.unwrap_err();
     assert_eq!(none.kind, Kind::Unreachable);
     assert!(none.why.contains("met a bug"), "{none}");
     assert_eq!(tokens.get().await.unwrap(), "token-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_is_fetched_anew_and_who_waits_is_told_why_there_is_none() {
+    let source = Counting {
+        fails_from: 3,
+        ..Counting::default()
+    };
+    let tokens = Kept::new(source);
+    assert_eq!(tokens.get().await.unwrap(), "token-1");
+    assert_eq!(tokens.get().await.unwrap(), "token-2");
+    let none = futures::future::join_all((0..10).map(|_| tokens.get())).await;
+    let lacking = Lacking::new(Kind::Busy, ": failure 3");
+    assert!(
+        none.iter().all(|got| *got == Err(lacking.clone())),
+        "{none:?}"
+    );
+    let error = object_store::Error::from(lacking.clone());
+    assert_eq!(Lacking::of(&error), Some(&lacking));
 }
