@@ -10,15 +10,13 @@ mod known;
 mod own;
 mod seen;
 
-use std::collections::BTreeSet;
-
 use tokio::time::Instant;
 
 use super::route::TargetId;
 use crate::artifact::Stamp;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
-use crate::target::{Content, Meta, Token};
+use crate::target::{Content, Meta};
 
 use kept::Kept;
 use known::unique_time;
@@ -91,32 +89,6 @@ impl Record {
         self.looked_up = true;
     }
 
-    /// Returns why the last push failed, unless one has succeeded since.
-    pub fn error(&self) -> Option<&str> {
-        self.own().error.as_deref()
-    }
-
-    /// Takes note of why the last push failed.
-    pub fn failed(&mut self, error: String) {
-        self.own_mut().error = Some(error);
-    }
-
-    /// Forgets why the last push failed; tells whether one had.
-    pub fn forget_error(&mut self) -> bool {
-        let own = self.own.as_mut();
-        own.is_some_and(|own| own.error.take().is_some())
-    }
-
-    /// Returns the receipt of the last push that succeeded, as JSON.
-    pub fn receipt(&self) -> Option<&str> {
-        self.own().receipt.as_deref()
-    }
-
-    /// Takes note of the receipt of a push that has succeeded.
-    pub fn set_receipt(&mut self, receipt: String) {
-        self.own_mut().receipt = Some(receipt);
-    }
-
     /// Returns the number of the newest content known.
     pub fn revision(&self) -> Option<u64> {
         self.current().map(|known| known.revision)
@@ -160,11 +132,6 @@ impl Record {
     /// Tells whether the record says nothing but that the artifact was deleted.
     pub fn is_deletion(&self) -> bool {
         self.gone && self.current.is_none() && self.error().is_none()
-    }
-
-    /// Returns the targets that have not got the newest push of this mount.
-    pub fn owed(&self) -> &BTreeSet<TargetId> {
-        &self.own().owed
     }
 
     /// Takes note of a target's listing, begun at `begun`, that holds the artifact.
@@ -338,66 +305,6 @@ impl Record {
         }
     }
 
-    /// Takes note of this mount's own push: who has got it, with which token, and who hasn't.
-    pub fn pushed(
-        &mut self,
-        stamp: Stamp,
-        got: &[(TargetId, Option<Token>)],
-        missing: &[TargetId],
-        at: Instant,
-        revision: impl FnOnce() -> u64,
-    ) {
-        for (target, token) in got {
-            let seen = Seen {
-                token: token.clone(),
-                size: stamp.size,
-                modified: None,
-                stamp: self.keep(Some(stamp)),
-                had: Kept::default(),
-            };
-            self.saw(*target, seen);
-        }
-        let from = got
-            .first()
-            .map_or(TargetId::default(), |(target, _)| *target);
-        self.accept(from, stamp, revision);
-        self.gone = false;
-        self.unidentified = false;
-        let own = self.own_mut();
-        own.owed = missing.iter().copied().collect();
-        own.changed = Some(at);
-        own.error = None;
-    }
-
-    /// Takes note that a target has been given a push that it was owed.
-    pub fn given(&mut self, target: TargetId, stamp: &Stamp, token: Option<Token>, at: Instant) {
-        if let Some(token) = token {
-            let seen = Seen {
-                token: Some(token),
-                size: stamp.size,
-                modified: None,
-                stamp: self.keep(Some(*stamp)),
-                had: Kept::default(),
-            };
-            self.saw(target, seen);
-        }
-        self.settle(target, stamp, at);
-    }
-
-    /// Takes note of this mount's own deletion.
-    pub fn deleted(&mut self, at: Instant) {
-        self.current = None;
-        self.floor = Kept::default();
-        self.seen.clear();
-        self.unidentified = false;
-        self.gone = true;
-        let own = self.own_mut();
-        own.owed.clear();
-        own.changed = Some(at);
-        own.error = None;
-        own.receipt = None;
-    }
-
     /// Returns what is known of the registry when a push is to replace the current content.
     pub fn view(&self, registry: TargetId) -> View {
         let seen = self.seen.get(&registry);
@@ -480,25 +387,6 @@ impl Record {
         self.floor = std::mem::take(&mut self.floor).max(kept);
     }
 
-    /// Makes what keeps a stamp: if the record keeps it already, that, for it is mostly the same
-    /// one in every place.
-    fn keep(&self, stamp: Option<Stamp>) -> Kept {
-        let current = self.current.iter().map(|known| &known.stamp);
-        let seen = self.seen.iter().map(|seen| &seen.stamp);
-        let mut kept = current.chain([&self.floor]).chain(seen);
-        kept.find(|kept| kept.get() == stamp)
-            .cloned()
-            .unwrap_or_else(|| Kept::new(stamp))
-    }
-
-    fn own(&self) -> &Own {
-        self.own.as_deref().unwrap_or(&own::NOTHING)
-    }
-
-    fn own_mut(&mut self) -> &mut Own {
-        self.own.get_or_insert_default()
-    }
-
     fn set_unstamped(&mut self, from: TargetId, listed: &Meta, revision: impl FnOnce() -> u64) {
         self.current = Some(Known {
             revision: revision(),
@@ -508,17 +396,6 @@ impl Record {
             from,
             shown: false,
         });
-    }
-
-    /// A target that holds a stamp at least as new as the current one is owed nothing.
-    fn settle(&mut self, target: TargetId, stamp: &Stamp, at: Instant) {
-        let newest = self.current().and_then(Known::stamp);
-        if newest.is_none_or(|newest| *stamp >= newest)
-            && let Some(own) = &mut self.own
-            && own.owed.remove(&target)
-        {
-            own.settled.insert(target, at);
-        }
     }
 }
 

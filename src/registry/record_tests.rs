@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::artifact::Format;
+use crate::target::Token;
 use bytes::Bytes;
 
 const REGISTRY: TargetId = TargetId(0);
