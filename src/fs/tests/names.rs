@@ -284,19 +284,7 @@ async fn forgotten_inodes_are_freed() {
 
 #[tokio::test]
 async fn a_listing_goes_on_where_it_was_left_and_begins_anew_at_zero() {
-    let world = World::with(Choice {
-        registry: Settings {
-            validate: false,
-            ..Settings::default()
-        },
-        named: vec!["app"],
-        ..Choice::default()
-    });
-    for n in 0..5 {
-        world.cp(&format!("app/plans/p{n}"), b"x").await.unwrap();
-    }
-    let ino = world.stat("app/plans").await.unwrap().ino;
-    let fh = world.fs.clone().opendir(ino).await.unwrap();
+    let (world, fh) = five_plans().await;
     let all = names_from(&world, fh, 0, usize::MAX).await;
     assert_eq!(all.len(), 7);
     world.cp("app/plans/p9", b"x").await.unwrap();
@@ -312,6 +300,18 @@ async fn a_listing_goes_on_where_it_was_left_and_begins_anew_at_zero() {
 
 #[tokio::test]
 async fn an_entry_that_finds_no_room_in_a_reply_is_not_held() {
+    let (world, fh) = five_plans().await;
+    let before = crate::fs::lock(&world.fs.nodes).len();
+    let taken = names_from(&world, fh, 0, 4).await;
+    assert_eq!(taken.len(), 4, "`.`, `..` and two plans");
+    assert_eq!(crate::fs::lock(&world.fs.nodes).len(), before + 2);
+    let (next, _) = taken[3];
+    assert_eq!(names_from(&world, fh, next, 1).await[0].1, "p2");
+    world.fs.releasedir(fh);
+}
+
+/// Makes five plans, and opens the directory that they are in.
+async fn five_plans() -> (World, u64) {
     let world = World::with(Choice {
         registry: Settings {
             validate: false,
@@ -325,13 +325,7 @@ async fn an_entry_that_finds_no_room_in_a_reply_is_not_held() {
     }
     let ino = world.stat("app/plans").await.unwrap().ino;
     let fh = world.fs.clone().opendir(ino).await.unwrap();
-    let before = crate::fs::lock(&world.fs.nodes).len();
-    let taken = names_from(&world, fh, 0, 4).await;
-    assert_eq!(taken.len(), 4, "`.`, `..` and two plans");
-    assert_eq!(crate::fs::lock(&world.fs.nodes).len(), before + 2);
-    let (next, _) = taken[3];
-    assert_eq!(names_from(&world, fh, next, 1).await[0].1, "p2");
-    world.fs.releasedir(fh);
+    (world, fh)
 }
 
 /// Lists into a reply that has room for so many entries; returns where each one goes on, and its
