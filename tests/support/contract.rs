@@ -467,7 +467,12 @@ pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>)
             assert!(last.stamped || !atomic, "the stamp is gone");
             assert!(!last.stamped || last.stamp.when == 10 + whose);
         }
-        Err(failure) => assert!(!atomic && failure.kind == Kind::Corrupt, "{failure}"),
+        Err(failure) => match failure.kind {
+            Kind::Corrupt if !atomic => {}
+            // For a moment it sends the size of one and the bytes of another.
+            Kind::Busy | Kind::Unreachable if gaps => {}
+            _ => panic!("{failure}"),
+        },
     }
     // Whatever they left there, who writes alone mends it.
     subject.put("app/schema", content(1).as_bytes(), 50).await;

@@ -19,10 +19,11 @@ use object_store::{ClientOptions, Error as StoreError};
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 
+use super::error_document::{self, ErrorDocument};
 use super::proxy::{Proxies, Shown};
 use super::renewal::Renewal;
 use super::transport::{self, Way};
-use super::xml::{self, ErrorDocument, Page};
+use super::xml::{self, Page};
 
 /// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
 /// and the caller's deadline may leave room for a second address.
@@ -283,7 +284,7 @@ impl Observer {
             through: way.through.clone(),
         };
         let header = |name: &str| response.headers().get(name)?.to_str().ok();
-        let word = |name: &str| header(name).and_then(xml::code);
+        let word = |name: &str| header(name).and_then(error_document::code);
         seen.ahead = header("date").and_then(ahead);
         seen.is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         seen.error.region = word("x-amz-bucket-region");
@@ -300,7 +301,7 @@ impl Observer {
             // key ids and the string to sign.
             let (document, end) = bounded(body, ERROR_BYTES).await;
             let https = plain && transport::wants_https(&document);
-            let mut document = xml::error(&document);
+            let mut document = error_document::error(&document);
             if https {
                 document.hint = Some("https is spoken there, not http");
             }
@@ -330,7 +331,7 @@ impl Observer {
         };
         let page = xml::page(&document);
         if page.is_none() {
-            seen.error = xml::error(&document);
+            seen.error = error_document::error(&document);
         }
         *lock(&exchange.page) = page;
         exchange.note(Outcome::Reply(seen));

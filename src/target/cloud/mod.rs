@@ -10,6 +10,7 @@ mod azure;
 mod azure_container;
 mod azure_credentials;
 mod dialect;
+mod error_document;
 mod exchange;
 mod failure;
 mod fetched;

@@ -106,7 +106,7 @@ pub(super) fn needs(failure: Failure, what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::xml::ErrorDocument;
+    use super::super::error_document::ErrorDocument;
     use super::*;
 
     const ALL: [Asked; 5] = [

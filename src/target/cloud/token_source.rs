@@ -11,11 +11,11 @@ use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use super::error_document;
 use super::exchange;
 use super::fetched::{Lacking, Lasting, Source};
 use super::opening::{Refusal, denied, is_loopback, is_of_client, unbuilt};
 use super::transport::Way;
-use super::xml;
 use crate::target::Kind;
 
 /// The longest reply that is read; tokens have some kilobytes.
@@ -204,8 +204,8 @@ fn said(body: &[u8]) -> String {
     let message = text("/error_description").or_else(|| text("/error/message"));
     let mut said = String::new();
     for (separator, more) in [
-        (" ", code.and_then(xml::code)),
-        (": ", message.and_then(xml::message)),
+        (" ", code.and_then(error_document::code)),
+        (": ", message.and_then(error_document::message)),
     ] {
         said.extend(more.map(|more| format!("{separator}{more}")));
     }

@@ -1,5 +1,5 @@
-//! The XML of the stores: the listing, which keeps every key as it stands, and the error. S3 and
-//! GCS write the same, Azure its own.
+//! The XML of the stores: the listing, which keeps every key as it stands, and STS's answer. S3
+//! and GCS write the same, Azure its own.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,26 +29,6 @@ pub(super) struct Page {
     pub(super) prefixes: Vec<String>,
     /// What to ask the next page with.
     pub(super) next: Option<String>,
-}
-
-/// What an error document says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ErrorDocument {
-    pub(super) code: Option<String>,
-    pub(super) message: Option<String>,
-    /// The region where the bucket really is.
-    pub(super) region: Option<String>,
-    /// What the code doesn't say, and the user wants to know.
-    pub(super) hint: Option<&'static str>,
-}
-
-impl ErrorDocument {
-    /// Tells whether a "not found" says of what. Azure's `ResourceNotFound` doesn't.
-    pub(super) fn is_exact(&self) -> bool {
-        self.code
-            .as_deref()
-            .is_some_and(|code| code != "ResourceNotFound")
-    }
 }
 
 /// Reads a page of a listing; `None` if the document is another one, or cut off.
@@ -124,75 +104,6 @@ fn word(text: &str) -> Option<String> {
     fits.then(|| text.into())
 }
 
-/// Reads an error document, as far as it is one.
-pub(super) fn error(document: &[u8]) -> ErrorDocument {
-    if let Ok(json) = serde_json::from_slice::<serde_json::Value>(document) {
-        // OCI registries write JSON.
-        let text = |name: &str| json.pointer(&format!("/errors/0/{name}"))?.as_str();
-        return ErrorDocument {
-            code: text("code").and_then(code),
-            message: text("message").and_then(message),
-            ..ErrorDocument::default()
-        };
-    }
-    let mut error = ErrorDocument::default();
-    let mut details = None;
-    leaves(document, &mut |path, text| match path {
-        [.., "Code"] => error.code = error.code.take().or_else(|| code(&text)),
-        [.., "Message"] => error.message = error.message.take().or_else(|| message(&text)),
-        // Google's message is "Access denied."; who lacks which permission is told here.
-        [.., "Details"] => details = message(&text),
-        [.., "AuthenticationErrorDetail"] => error.hint = hint(&text),
-        [.., "Region"] => error.region = error.region.take().or_else(|| code(&text)),
-        _ => {}
-    });
-    error.message = details.or(error.message);
-    error
-}
-
-/// Accepts what can be an error code or a region: one short word.
-pub(super) fn code(text: &str) -> Option<String> {
-    let text = text.trim();
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    (!text.is_empty() && text.len() <= 64 && text.bytes().all(word)).then(|| text.into())
-}
-
-/// Puts into words what Azure says only in a detail, which is not shown: it holds what was signed.
-fn hint(detail: &str) -> Option<&'static str> {
-    let detail = detail.trim_start();
-    if detail.starts_with("Request date header") {
-        Some("this machine's clock is wrong")
-    } else if detail.starts_with("Signature not valid in the specified time frame") {
-        Some("the SAS is over, or not valid yet")
-    } else {
-        None
-    }
-}
-
-/// Makes a message fit to be shown: one short line, without what might be a key or a signature.
-pub(super) fn message(text: &str) -> Option<String> {
-    // Azure puts the request's id and time behind its message.
-    let text = text.split("\nRequestId:").next()?;
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let shown: Vec<&str> = words
-        .filter(|word| !word.is_empty())
-        .map(|word| if secretive(word) { "…" } else { word })
-        .collect();
-    let shown: String = shown.join(" ").chars().take(200).collect();
-    (!shown.is_empty()).then_some(shown)
-}
-
-/// Tells whether a word may hold an access key, a token or a signature: 16 letters and digits in
-/// a row with both in it.
-fn secretive(word: &str) -> bool {
-    word.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '=' | '/'))
-        .any(|run| {
-            run.len() >= 16
-                && (run.bytes().any(|byte| byte.is_ascii_digit())
-                    || run.bytes().all(|byte| byte.is_ascii_uppercase()))
-        })
-}
-
 fn time(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     let time = chrono::DateTime::parse_from_rfc3339(text)
@@ -203,7 +114,7 @@ fn time(text: &str) -> Option<SystemTime> {
 
 /// Calls `leaf` at the end of each element with the names from the root to it and its own text.
 /// Returns the root's name, or `None` if the document is not whole.
-fn leaves(document: &[u8], leaf: &mut dyn FnMut(&[&str], String)) -> Option<String> {
+pub(super) fn leaves(document: &[u8], leaf: &mut dyn FnMut(&[&str], String)) -> Option<String> {
     let mut reader = Reader::from_reader(document);
     let mut names: Vec<String> = Vec::new();
     let mut text = String::new();
@@ -322,33 +233,6 @@ mod tests {
     }
 
     #[test]
-    fn what_azure_says_in_a_detail_is_a_hint_and_the_detail_is_not_shown() {
-        let error = error(
-            b"<Error><Code>AuthenticationFailed</Code><Message>Server failed to authenticate the \
-            request.\nRequestId:1\nTime:2</Message><AuthenticationErrorDetail>Signature not valid \
-            in the specified time frame: Start [x]</AuthenticationErrorDetail></Error>",
-        );
-        let shown = "Server failed to authenticate the request.";
-        assert_eq!(error.message.as_deref(), Some(shown));
-        assert_eq!(error.hint, Some("the SAS is over, or not valid yet"));
-        assert!(error.is_exact());
-    }
-
-    #[test]
-    fn what_google_says_in_its_details_is_the_message() {
-        let error = error(
-            b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>Access \
-            denied.</Message><Details>a@p.iam.gserviceaccount.com does not have \
-            storage.objects.list access to the Google Cloud Storage bucket.</Details></Error>",
-        );
-        let shown = error.message.unwrap();
-        assert!(
-            shown.starts_with("a@p.iam.gserviceaccount.com does not have storage.objects.list"),
-            "{shown}"
-        );
-    }
-
-    #[test]
     fn a_document_that_is_cut_off_or_another_one_is_no_listing() {
         let whole = "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>";
         assert!(page(whole.as_bytes()).is_some());
@@ -366,7 +250,7 @@ mod tests {
         // In the square of its length, this would take hours.
         let document = deep(1_000_000);
         assert_eq!(page(document.as_bytes()), None);
-        assert_eq!(super::error(document.as_bytes()), ErrorDocument::default());
+        assert_eq!(leaves(document.as_bytes(), &mut |_, _| {}), None);
         let bomb = format!(
             "<!DOCTYPE a [<!ENTITY b \"{0}\">]><a>{0}</a>",
             "&b;".repeat(10_000)
@@ -378,21 +262,14 @@ mod tests {
         #![proptest_config(config())]
 
         #[test]
-        fn no_document_panics_or_shows_more_than_a_line(document in bytes(vec![
+        fn no_document_panics(document in bytes(vec![
             b"<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents>\
               <Key>a&amp;b/&#x41;</Key><Size>3</Size><ETag>&quot;e&quot;</ETag><LastModified>\
               2024-09-10T17:37:44Z</LastModified></Contents><CommonPrefixes><Prefix>p/</Prefix>\
               </CommonPrefixes><NextContinuationToken>t</NextContinuationToken>\
               </ListBucketResult>".to_vec(),
-            b"<Error><Code>NoSuchKey</Code><Message>no <![CDATA[such]]> key</Message><Region>\
-              eu-west-1</Region><!-- --></Error>".to_vec(),
         ])) {
             let _ = (page(&document), credentials(&document));
-            let error = super::error(&document);
-            let shown = [error.code, error.message, error.region].into_iter().flatten();
-            for text in shown {
-                prop_assert!(text.chars().count() <= 200 && !text.contains('\n'), "{:?}", text);
-            }
         }
     }
 
@@ -426,32 +303,5 @@ mod tests {
         let document = b"<ListBucketResult><IsTruncated>false</IsTruncated>\
             <NextContinuationToken>x</NextContinuationToken></ListBucketResult>";
         assert_eq!(page(document).unwrap().next, None);
-    }
-
-    #[test]
-    fn an_error_shows_its_code_and_message_and_never_a_key_or_signature() {
-        let error = error(
-            b"<Error><Code>SignatureDoesNotMatch</Code><Message>The key AKIAIOSFODNN7EXAMPLE\n is \
-            wrong: wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY</Message>\
-            <AWSAccessKeyId>AKIAIOSFODNN7EXAMPLE</AWSAccessKeyId>\
-            <StringToSign>AWS4-HMAC-SHA256</StringToSign><Region>eu-west-1</Region></Error>",
-        );
-        assert_eq!(error.code.as_deref(), Some("SignatureDoesNotMatch"));
-        assert_eq!(
-            error.message.as_deref(),
-            Some("The key \u{2026} is wrong: \u{2026}")
-        );
-        assert_eq!(error.region.as_deref(), Some("eu-west-1"));
-        assert_eq!(super::error(b"not xml at all"), ErrorDocument::default());
-        assert_eq!(super::error(b"<Error><Code>a b</Code></Error>").code, None);
-    }
-
-    #[test]
-    fn the_error_of_the_credentials_service_lies_one_deeper() {
-        let error = error(
-            b"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>\
-            <Message>Not authorized</Message></Error></ErrorResponse>",
-        );
-        assert_eq!(error.code.as_deref(), Some("AccessDenied"));
     }
 }
