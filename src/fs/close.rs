@@ -109,7 +109,7 @@ impl Fs {
             return Ok(());
         }
         let push = tokio::spawn(async move {
-            let _under_way = self.registry.under_way().begin();
+            let _under_way = self.pushes.begin();
             self.push(&working).await
         });
         push.await.unwrap_or(Err(Error::Io))

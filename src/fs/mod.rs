@@ -22,6 +22,7 @@ mod reads;
 mod rename;
 mod scratch;
 mod types;
+mod under_way;
 mod working;
 mod xattr;
 
@@ -33,6 +34,7 @@ pub use error::Error;
 pub use types::{
     Attr, DirEntry, Entry, FileKind, Making, OpenHow, Opened, ROOT, SetAttr, Statfs, XattrFlag,
 };
+pub use under_way::UnderWay;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -94,6 +96,8 @@ pub struct Fs {
     scratch: Mutex<Tree>,
     /// What artifacts take that are being written.
     staged: Arc<Budget>,
+    /// Pushes and deletions: the process is not to end before them.
+    pushes: UnderWay,
 }
 
 impl Fs {
@@ -111,6 +115,7 @@ impl Fs {
             handles: Mutex::default(),
             local: Mutex::default(),
             bounces: Mutex::default(),
+            pushes: UnderWay::default(),
         })
     }
 
@@ -126,7 +131,7 @@ impl Fs {
 
     /// Waits until no push is under way, at most as long as `within`; returns how many are left.
     pub async fn shut_down(&self, within: Duration) -> usize {
-        let mut pushes = self.registry.under_way().count();
+        let mut pushes = self.pushes.count();
         let done = pushes.wait_for(|pushes| *pushes == 0);
         let _ = tokio::time::timeout(within, done).await;
         *pushes.borrow()

@@ -280,7 +280,7 @@ impl Fs {
         }
         let fs = Arc::clone(&self);
         let deletion = tokio::spawn(async move {
-            let _under_way = fs.registry.under_way().begin();
+            let _under_way = fs.pushes.begin();
             let deleted = fs.registry.delete(&id, end).await;
             if deleted.is_ok() {
                 // It may have been touched here before somebody else pushed it.

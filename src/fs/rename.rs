@@ -89,7 +89,7 @@ impl Fs {
         let to = To { id, suffix, pid };
         let fs = Arc::clone(&self);
         let push = tokio::spawn(async move {
-            let _under_way = fs.registry.under_way().begin();
+            let _under_way = fs.pushes.begin();
             fs.push_scratch(&from, &to).await
         });
         push.await.unwrap_or(Err(Error::Io))

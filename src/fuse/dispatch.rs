@@ -14,8 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::errno::errno;
-use crate::fs;
-use crate::registry::UnderWay;
+use crate::fs::{self, UnderWay};
 
 /// How much longer than its class's deadline a request may take here: `fs` keeps the deadline
 /// itself, so this time-out only ever fires on a bug, and must not win a close race.

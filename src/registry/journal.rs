@@ -259,13 +259,9 @@ impl Journal {
     ///
     /// The I/O error, `NotFound` if there is no such record.
     pub fn remove(&self, when: u64) -> io::Result<()> {
-        let taken = lock(&self.state).records.remove(&when);
-        self.erase_one(when, taken)
-    }
-
-    fn erase_one(&self, when: u64, taken: Option<Record>) -> io::Result<()> {
+        let removed = lock(&self.state).records.remove(&when);
         let gone = fs::remove_file(self.path(when));
-        if let (Some(record), Err(error)) = (taken, &gone)
+        if let (Some(record), Err(error)) = (removed, &gone)
             && error.kind() != io::ErrorKind::NotFound
         {
             lock(&self.state).records.insert(when, record);
@@ -303,33 +299,19 @@ impl Journal {
             .collect()
     }
 
-    /// Takes out what a success makes pointless: what is older of the artifact and still owed,
-    /// failed pushes of the same bytes, and if every target has it (`complete`) the push itself.
-    /// Nobody sees that any more; its files go with [`Journal::erase`].
-    pub fn take_pointless(&self, id: &ArtifactId, by: &Stamp, complete: bool) -> Vec<Record> {
-        let is_pointless = |record: &Record| match record.failed {
-            _ if record.id != *id => false,
-            None if record.stamp == *by => complete,
-            None => record.stamp.when < by.when,
-            Some(_) => record.stamp.sha256 == by.sha256 && record.stamp != *by,
-        };
-        let mut state = lock(&self.state);
-        let taken = state
-            .records
-            .extract_if(.., |_, record| is_pointless(record));
-        taken.map(|(_, record)| record).collect()
-    }
-
-    /// Removes the files of records that were taken out. If a crash comes first they are records
-    /// again for the next mount, which asks the targets before it gives them anything.
-    pub fn erase(&self, taken: Vec<Record>) {
-        for record in taken {
-            let id = record.id.clone();
-            match self.erase_one(record.stamp.when, Some(record)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("can't remove a record of {id} from the journal: {error}");
+    /// Removes what a success makes pointless: what is older of the artifact and still owed, and
+    /// failed pushes of the same bytes.
+    pub fn supersede(&self, id: &ArtifactId, by: &Stamp) {
+        let pointless = self.select(|record| {
+            record.id == *id
+                && match record.failed {
+                    None => record.stamp.when < by.when,
+                    Some(_) => record.stamp.sha256 == by.sha256 && record.stamp != *by,
                 }
-                _ => {}
+        });
+        for record in pointless {
+            if let Err(error) = self.remove(record.stamp.when) {
+                tracing::warn!("can't remove a record of {id} from the journal: {error}");
             }
         }
     }

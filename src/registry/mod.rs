@@ -38,7 +38,6 @@ mod state_dir;
 mod status;
 mod tee;
 mod turn;
-mod under_way;
 mod unwritten;
 mod verdict;
 
@@ -76,7 +75,6 @@ pub use route::{Route, Routes, State, TargetId, Watched};
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
 pub use status::{About, Mount, Open};
-pub use under_way::UnderWay;
 
 /// Locks a mutex. A panic while it was held is answered with one EIO where it happened; the data
 /// behind these locks is bookkeeping that every next reply corrects, so it is used as it is.
@@ -130,8 +128,6 @@ pub struct Registry {
     stamps: StampClock,
     wall: WallClock,
     turns: Turns<ArtifactId>,
-    /// Pushes and deletions, and what is left to do on this machine's disk after them.
-    under_way: UnderWay,
     /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
     gifts: Turns<ArtifactId>,
     lists: Flights<RepoName, Result<(), Error>>,
@@ -185,7 +181,6 @@ impl Registry {
             metrics: Metrics::default(),
             stamps: StampClock::default(),
             turns: Turns::default(),
-            under_way: UnderWay::default(),
             gifts: Turns::default(),
             lists: Flights::default(),
             roots: Flights::default(),
@@ -222,11 +217,6 @@ impl Registry {
     /// Returns the settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// Counts the pushes and deletions that are under way: the process is not to end before them.
-    pub fn under_way(&self) -> &UnderWay {
-        &self.under_way
     }
 
     /// Returns where staging files lie.

@@ -105,30 +105,25 @@ impl Registry {
         );
     }
 
-    /// Writes to the journal who has got a push that succeeded. If that is lost, or late, the
-    /// background asks the targets before it gives them anything; so nobody waits for the disk,
-    /// unless the background is to go on from there at once.
+    /// Writes to the journal who has got a push that succeeded. If that is late, the background asks
+    /// the targets before it gives them anything; and yet the answer waits for it: a push that was
+    /// answered and is still in the journal of a mount that has died would be given, by the next
+    /// one, to a registry from which somebody is just deleting it.
     pub(super) async fn settle_journal(&self, push: &Push<'_>, end: Instant) {
         let (journal, recall) = (Arc::clone(&self.journal), Arc::clone(&self.recall));
-        let (when, got) = (push.stamp.when, push.urls_of_got());
+        let (id, stamp, got) = (push.id.clone(), push.stamp, push.urls_of_got());
         let is_complete = push.missing.is_empty();
-        let pointless = journal.take_pointless(push.id, &push.stamp, is_complete);
-        let write = move || {
+        let settling = disk::apart(move || {
             // Before the journal forgets the push: a crash must leave one of them that knows it.
             recall.write();
-            journal.erase(pointless);
-            if !is_complete {
-                got.iter().for_each(|url| journal.got(when, url));
+            journal.supersede(&id, &stamp);
+            match is_complete {
+                true => journal.settle(&id, stamp.when),
+                false => got.iter().for_each(|url| journal.got(stamp.when, url)),
             }
-        };
-        if is_complete {
-            let under_way = self.under_way.begin();
-            disk::afterwards(move || {
-                write();
-                drop(under_way);
-            });
-        } else {
-            let _ = timeout_at(end, disk::apart(write)).await;
+        });
+        let _ = timeout_at(end, settling).await;
+        if !is_complete {
             self.redo.wake();
         }
     }
