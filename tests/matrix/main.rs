@@ -30,6 +30,7 @@ mod store;
 mod cell;
 mod judge;
 mod programs;
+mod pulse;
 mod run;
 mod seen;
 mod site;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::home::{ATLASFS, Home};
-use super::mounted::{Mounted, is_mounted};
+use super::mounted::{Mounted, end_all_below, is_mounted, lives};
 use super::program::{bash, run, start, until};
 use super::store::{Store, all_hold, flags, folders, plan, schema};
 use super::support::proxy::{Fault, Proxy};
@@ -290,4 +290,15 @@ fn the_first_command_works_with_no_account_and_no_server() {
     mounted.unmount();
     let again = home.mount("elsewhere", [""; 0]);
     assert_eq!(again.read("app/schema"), schema("first").as_bytes());
+}
+
+#[test]
+fn what_a_test_leaves_mounted_ends_with_its_home_even_if_it_hangs() {
+    let home = Home::new();
+    let mounted = home.mount("mnt", flags(&folders(&home)));
+    let (pid, dir) = (mounted.pid(), mounted.dir().to_owned());
+    mounted.signal(Signal::SIGSTOP);
+    end_all_below(home.dir());
+    until("the process ends", || (!lives(pid)).then_some(()));
+    assert!(!is_mounted(&dir));
 }
