@@ -148,7 +148,7 @@ async fn try_target(
     // Who refuses is there; what was never asked may be anywhere.
     finding.reachable = match &probed {
         Err(failure) if failure.is_outage() => Found::No,
-        Err(failure) if !was_asked(failure) => Found::NotTried("-"),
+        Err(failure) if failure.unasked || failure.kind == Kind::Invalid => Found::NotTried("-"),
         _ => Found::Yes,
     };
     if finding.reachable == Found::Yes {
@@ -172,12 +172,6 @@ async fn try_target(
         false => Found::No,
     };
     Ok(())
-}
-
-/// Tells whether it was the store that refused: it may lack a name, or who asks the credentials.
-fn was_asked(failure: &Failure) -> bool {
-    let unasked = ["cannot open ", "no credentials to be had"];
-    failure.kind != Kind::Invalid && !unasked.iter().any(|part| failure.reason.contains(part))
 }
 
 /// Reads one artifact; `false` if there is none.
@@ -280,9 +274,7 @@ fn fix(finding: &Finding) -> Option<String> {
         Kind::Denied | Kind::Invalid if !opened => {
             "correct that, in the url or in the environment".to_owned()
         }
-        Kind::Denied if says("no credentials to be had") => {
-            "correct the credentials in the environment".to_owned()
-        }
+        Kind::Denied if failure.unasked => "correct the credentials in the environment".to_owned(),
         Kind::Unreachable
             if ["certificate", "http meant", "want https"]
                 .iter()

@@ -201,6 +201,9 @@ pub struct Failure {
     pub timed_out: bool,
     /// What to do about it, if the driver knows better than the kind does. The reason says it too.
     pub fix: Option<String>,
+    /// Whether the store has not been asked at all: it can't be opened as it is written, or there
+    /// are no credentials to ask it with.
+    pub unasked: bool,
 }
 
 impl Failure {
@@ -211,6 +214,15 @@ impl Failure {
             reason: reason.into(),
             timed_out: false,
             fix: None,
+            unasked: false,
+        }
+    }
+
+    /// Makes it that of a store which has not been asked.
+    pub(super) fn before_asking(self) -> Self {
+        Self {
+            unasked: true,
+            ..self
         }
     }
 

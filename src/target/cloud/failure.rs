@@ -64,7 +64,8 @@ pub(super) fn failure(
     better: Option<String>,
 ) -> Failure {
     if let Some(lacking) = Lacking::of(error) {
-        return refusal(url, lacking.kind, attempt, &lacking.why).with_fix(lacking.fix.clone());
+        let failure = refusal(url, lacking.kind, attempt, &lacking.why).before_asking();
+        return failure.with_fix(lacking.fix.clone());
     }
     let (kind, answer, fix) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
@@ -77,14 +78,20 @@ pub(super) fn failure(
             (Kind::Unreachable, what, no_store(seen))
         }
         Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
-        // A token file that can't be read, say. The store has not spoken.
+        // A token file that can't be read, say.
         Outcome::Unsent => (
             Kind::Unreachable,
             format!("no request was sent: {}", innermost(error)),
             None,
         ),
     };
-    refusal(url, kind, attempt, &answer).with_fix(better.or(fix))
+    let failure = refusal(url, kind, attempt, &answer).with_fix(better.or(fix));
+    match outcome {
+        Outcome::Reply(seen) if seen.from_store => failure,
+        Outcome::Broken { .. } => failure,
+        // The store has not spoken, but who was to give out the credentials, or nobody.
+        Outcome::Reply(_) | Outcome::Unsent => failure.before_asking(),
+    }
 }
 
 /// Makes a failure of an attempt at a store.

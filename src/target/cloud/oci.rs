@@ -80,8 +80,9 @@ pub(in crate::target) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oc
             url: location.url.clone(),
         })
     };
-    build()
-        .map_err(|(kind, why)| Failure::new(kind, format!("cannot open {}: {why}", location.url)))
+    build().map_err(|(kind, why)| {
+        Failure::new(kind, format!("cannot open {}: {why}", location.url)).before_asking()
+    })
 }
 
 impl OciDriver {

@@ -26,7 +26,7 @@ pub(super) fn opened(
     build().and_then(possible).map_err(|(kind, why)| Failure {
         // What is refused here is refused with what to do.
         fix: Some(why.clone()),
-        ..Failure::new(kind, format!("cannot open {url}: {why}"))
+        ..Failure::new(kind, format!("cannot open {url}: {why}")).before_asking()
     })
 }
 
