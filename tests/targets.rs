@@ -34,6 +34,7 @@ fn file() -> Subject {
                 .map_err(|error| error.to_string())
         }),
         replaces: Replaces::AtOnce,
+        decides: true,
         longest: 255,
         foreign: 6,
         ends_with_dots: true,
@@ -72,6 +73,7 @@ fn on(kind: Kind, server: Arc<Server>, bucket: String, prefix: &'static str) -> 
             Kind::S3s | Kind::Registry => Replaces::InParts,
             _ => Replaces::AtOnce,
         },
+        decides: !matches!(kind, Kind::Rclone | Kind::S3s),
         // s3s-fs keeps metadata in files whose names hold the key in base64.
         longest: match kind {
             // A tag has 128 characters.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Failure;
+use super::{Failure, Trial};
 use crate::artifact::Stamp;
 
 /// What a store uses to tell one content of a key from the next: an ETag, a generation, or what
@@ -95,8 +95,9 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// Tries whether the store is there and lets itself be listed.
     async fn probe(&self) -> Result<(), Failure>;
 
-    /// Tells whether the store honours [`Condition`]s, if that is known without trying.
-    fn honours_conditions(&self) -> Option<bool> {
-        None
+    /// Tells whether the store honours [`Condition`]s, if the driver knows or has a way of its own to
+    /// find out; `None` if that shows when it is written to.
+    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
+        Ok(None)
     }
 }

@@ -24,17 +24,16 @@ pub struct Trial {
 impl Target {
     /// Tells whether the store honours conditions, by writing an object of its own: twice as a new
     /// one, and twice in place of the same content. Each second time has to fail. The object is
-    /// read and deleted, too. A driver that knows is believed, and nothing is written.
+    /// read and deleted, too. A driver that finds out by itself is believed.
     ///
     /// # Errors
     ///
     /// What the target answered instead of taking the object.
     pub async fn try_conditions(&self, deadline: Instant) -> Result<Trial, Failure> {
-        if let Some(honours_conditions) = self.driver.honours_conditions() {
-            return Ok(Trial {
-                honours_conditions,
-                refused: None,
-            });
+        let attempt = "finding out whether conditions hold";
+        let known = self.by(deadline, attempt, self.driver.try_conditions());
+        if let Some(trial) = known.await? {
+            return Ok(trial);
         }
         let key = probe_key();
         let honoured = self.writes_on_conditions(&key, deadline).await;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use atlasfs::artifact::{Format, Stamp};
-use atlasfs::target::{Condition, Driver, Failure, Kind, Listed, Stored, Token};
+use atlasfs::target::{Condition, Driver, Failure, Kind, Listed, Stored, Token, Trial};
 use bytes::Bytes;
 
 #[derive(Debug, Clone)]
@@ -125,7 +125,10 @@ impl Driver for Memory {
         Ok(())
     }
 
-    fn honours_conditions(&self) -> Option<bool> {
-        Some(true)
+    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
+        Ok(Some(Trial {
+            honours_conditions: true,
+            refused: None,
+        }))
     }
 }

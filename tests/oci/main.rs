@@ -12,6 +12,7 @@
 mod support;
 
 mod answers;
+mod claims;
 mod listing;
 mod login;
 mod stand_in;

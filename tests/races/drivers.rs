@@ -60,6 +60,11 @@ async fn exactly_one_of_two_wins_on_azure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_of_two_wins_in_an_oci_registry() {
+    exactly_one_of_two_wins(Store::Registry).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exactly_one_of_two_wins_on_the_stand_in_for_gcs() {
     exactly_one_of_two_wins(Store::Gcs).await;
 }

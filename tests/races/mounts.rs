@@ -1,5 +1,6 @@
 //! Races of two mounts, two processes that share nothing but their targets.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use base64::Engine;
@@ -66,8 +67,11 @@ impl Rivals {
     }
 
     fn on(kind: Kind) -> Self {
+        Self::at(Server::shared(kind), kind)
+    }
+
+    fn at(server: Arc<Server>, kind: Kind) -> Self {
         Self::new(|home| {
-            let server = Server::shared(kind);
             if kind == Kind::Registry {
                 log_in(home, &server);
             }
@@ -273,9 +277,20 @@ fn of_two_mounts_that_save_at_once_exactly_one_wins_on_the_stand_in_for_gcs() {
     exactly_one_save_succeeds(&Rivals::on(Kind::Gcs), "the stand-in for GCS");
 }
 
+#[test]
+fn of_two_mounts_that_save_at_once_exactly_one_wins_in_an_oci_registry() {
+    let rivals = Rivals::on(Kind::Registry);
+    exactly_one_save_succeeds(&rivals, "docker-registry");
+    let Store::Bucket { server, bucket, .. } = &rivals.stores[0] else {
+        panic!("a registry");
+    };
+    let tags = registry::tags(server.addr(), bucket);
+    let claims = tags.iter().filter(|tag| tag.starts_with("_claim"));
+    assert_eq!(claims.count(), 0, "{tags:?}");
+}
+
 #[track_caller]
-fn nothing_is_mixed_and_repair_makes_the_targets_the_same(kind: Kind) {
-    let rivals = Rivals::on(kind);
+fn nothing_is_mixed_and_repair_makes_the_targets_the_same(rivals: &Rivals, store: &str) {
     for mounted in &rivals.mounts {
         let status = mounted.status();
         assert_eq!(
@@ -287,7 +302,7 @@ fn nothing_is_mixed_and_repair_makes_the_targets_the_same(kind: Kind) {
     let (begun, count) = (Instant::now(), races(20));
     let tally = rivals.run(count, false);
     println!(
-        "{kind:?}: {count} races in {:.1} s: {tally:?}",
+        "{store}: {count} races in {:.1} s: {tally:?}",
         begun.elapsed().as_secs_f64()
     );
     assert!(
@@ -297,11 +312,14 @@ fn nothing_is_mixed_and_repair_makes_the_targets_the_same(kind: Kind) {
 }
 
 #[test]
-fn two_mounts_that_save_at_once_leave_no_mixture_in_an_oci_registry() {
-    nothing_is_mixed_and_repair_makes_the_targets_the_same(Kind::Registry);
+fn two_mounts_that_save_at_once_leave_no_mixture_in_an_oci_registry_that_lets_nobody_delete() {
+    let server = Arc::new(Server::registry_that_keeps());
+    let rivals = Rivals::at(server, Kind::Registry);
+    nothing_is_mixed_and_repair_makes_the_targets_the_same(&rivals, "docker-registry that keeps");
 }
 
 #[test]
 fn two_mounts_that_save_at_once_leave_no_mixture_in_a_store_that_ignores_conditions() {
-    nothing_is_mixed_and_repair_makes_the_targets_the_same(Kind::Rclone);
+    let rivals = Rivals::on(Kind::Rclone);
+    nothing_is_mixed_and_repair_makes_the_targets_the_same(&rivals, "rclone");
 }

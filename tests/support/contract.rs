@@ -34,6 +34,8 @@ pub struct Subject {
     pub inject: Inject,
     /// How the store replaces an object.
     pub replaces: Replaces,
+    /// Whether of those who write on the same condition exactly one wins.
+    pub decides: bool,
     /// The longest plan name that the store can hold.
     pub longest: usize,
     /// How many foreign keys it takes at least.
@@ -410,7 +412,7 @@ pub async fn of_many_conditional_writers_exactly_one_wins(subject: Arc<Subject>)
                 },
             }
         }
-        if !subject.is_atomic() {
+        if !subject.decides {
             // Nothing more can be asked of such a store than that somebody wins.
             assert!(!won.is_empty());
             return;

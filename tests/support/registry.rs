@@ -22,7 +22,8 @@ const HASH: &str = "$2b$04$FYUK8zTFDgRW0CH5LFtwm.WnnN3H5CyEWjM1ocUtn3b3EYN21ayBS
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Writes its configuration; its data is below the same folder. `more` is nothing, `open` for a
-/// registry that lets everybody in, or the files of a certificate and its key.
+/// registry that lets everybody in, `keeps` for one that lets nobody delete, or the files of a
+/// certificate and its key.
 pub fn configure(addr: SocketAddr, data: &Path, more: &[&OsStr]) -> io::Result<PathBuf> {
     let users = data.join("users");
     std::fs::write(&users, format!("{USER}:{HASH}\n"))?;
@@ -39,13 +40,14 @@ pub fn configure(addr: SocketAddr, data: &Path, more: &[&OsStr]) -> io::Result<P
                 key.display()
             ),
         ),
-        [_] => (String::new(), String::new()),
+        [word] if *word == "open" => (String::new(), String::new()),
         _ => (auth, String::new()),
     };
+    let deletes = !more.contains(&OsStr::new("keeps"));
     let config = data.join("config.yml");
     let text = format!(
         "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
-         delete:\n    enabled: true\nhttp:\n  addr: {addr}\n{tls}{auth}",
+         delete:\n    enabled: {deletes}\nhttp:\n  addr: {addr}\n{tls}{auth}",
         blobs(data).display(),
     );
     std::fs::write(&config, text)?;
@@ -141,6 +143,36 @@ pub fn delete(server: SocketAddr, repo: &str, key: &str) {
     assert_eq!(request(server, "DELETE", &path, &[], b"").status, 202);
 }
 
+/// Puts the manifest of a claim under its tag; an artifact is there already.
+pub fn put_claim(server: SocketAddr, repo: &str, tag: &str) {
+    let empty = json!({
+        "mediaType": "application/vnd.oci.empty.v1+json",
+        "digest": digest(b"{}"),
+        "size": 2,
+    });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": "application/vnd.atlasfs.claim.v1",
+        "config": empty,
+        "layers": [empty],
+        "annotations": { "atlas-claim": tag },
+    });
+    let path = format!("{repo}/manifests/{tag}");
+    let kind = [("Content-Type", MANIFEST)];
+    let put = request(server, "PUT", &path, &kind, manifest.to_string().as_bytes());
+    assert_eq!(put.status, 201);
+}
+
+/// Lists its tags, those that are no artifact's included.
+pub fn tags(server: SocketAddr, repo: &str) -> Vec<String> {
+    let got = request(server, "GET", &format!("{repo}/tags/list"), &[], b"");
+    let json: Value = serde_json::from_slice(&got.body).expect("a list of tags");
+    let tags = json["tags"].as_array().into_iter().flatten();
+    tags.map(|tag| tag.as_str().expect("a tag").to_owned())
+        .collect()
+}
+
 fn manifest(server: SocketAddr, repo: &str, key: &str) -> Option<Response> {
     let path = format!("{repo}/manifests/{}", tag(key).ok()?);
     let got = request(server, "GET", &path, &[("Accept", MANIFEST)], b"");
@@ -156,7 +188,8 @@ fn tag(key: &str) -> Result<String, String> {
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// Returns the digest of some bytes.
+pub fn digest(bytes: &[u8]) -> String {
     let hash = sha2::Sha256::digest(bytes);
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")

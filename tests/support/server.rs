@@ -192,6 +192,11 @@ impl Server {
         Self::start_with(Kind::Registry, &[OsStr::new("open")])
     }
 
+    /// Starts docker-registry so that it lets nobody delete.
+    pub fn registry_that_keeps() -> Self {
+        Self::start_with(Kind::Registry, &[OsStr::new("keeps")])
+    }
+
     /// Starts docker-registry with TLS, with a certificate and key from files.
     pub fn registry_with_tls(certificate: &Path, key: &Path) -> Self {
         let more = [certificate.as_os_str(), key.as_os_str()];

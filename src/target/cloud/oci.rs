@@ -1,9 +1,10 @@
 //! The driver of an OCI registry: each artifact is an OCI artifact of one layer, under a tag that
 //! stands for its key.
 //!
-//! Registries have no conditional writes: a condition is looked at just before and just after the
-//! write, which finds most races and not all. Nor do they list more than tags: what is known of an
-//! artifact costs a request each.
+//! Registries have no conditional writes: who writes on a condition claims the tag first. Where
+//! claims can't be kept, the condition is looked at just before and just after the write, which finds
+//! most races and not all. Nor do they list more than tags: what is known of an artifact costs a
+//! request each.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +16,7 @@ use futures::StreamExt;
 use object_store::Error as StoreError;
 use object_store::client::HttpConnector;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use url::Url;
 
 use super::exchange::{Connector, Exchange, Outcome};
@@ -31,7 +33,7 @@ use super::permission::Provider;
 use crate::artifact::Stamp;
 use crate::target::verdict::Asked;
 use crate::target::waiting::waits_for;
-use crate::target::{Condition, Driver, Failure, Kind, Listed, OciLocation, Stored, Token};
+use crate::target::{Condition, Driver, Failure, Kind, Listed, OciLocation, Stored, Token, Trial};
 
 /// As many manifests are asked for at once. A listing has a second or two, and a registry on the
 /// internet takes 50 ms for each; twice as many would be a burst that registries turn down.
@@ -41,10 +43,12 @@ const HUB: &str = "registry-1.docker.io";
 
 /// An OCI registry's repository.
 pub(in crate::target) struct OciDriver {
-    client: Client,
+    pub(super) client: Arc<Client>,
+    /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
+    pub(super) claims: OnceCell<(bool, Option<Failure>)>,
     /// What is known of the tags, by the digest of what lies under them.
     known: Known,
-    url: String,
+    pub(super) url: String,
 }
 
 impl fmt::Debug for OciDriver {
@@ -75,7 +79,8 @@ pub(in crate::target) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oc
         };
         let http = connector.connect(&options(&base)).map_err(unbuilt)?;
         Ok(OciDriver {
-            client: Client::new(http, base, Auth::find(location, env)?),
+            client: Arc::new(Client::new(http, base, Auth::find(location, env)?)),
+            claims: OnceCell::new(),
             known: Known::default(),
             url: location.url.clone(),
         })
@@ -92,7 +97,7 @@ impl OciDriver {
     }
 
     /// Runs an operation and turns its failure into ours.
-    async fn run<T>(
+    pub(super) async fn run<T>(
         &self,
         attempt: Attempt<'_>,
         operation: impl Future<Output = Result<T, StoreError>>,
@@ -101,7 +106,7 @@ impl OciDriver {
     }
 
     /// Runs an operation, and returns what was seen of it, too.
-    async fn seen<T>(
+    pub(super) async fn seen<T>(
         &self,
         attempt: Attempt<'_>,
         operation: impl Future<Output = Result<T, StoreError>>,
@@ -177,16 +182,6 @@ impl OciDriver {
         self.known.learn(tag, &tagged.digest, &manifest);
         Ok(Some(listed(key, Token(tagged.digest), &manifest)))
     }
-
-    /// Finds out what became of a push that failed: it may have been carried out though the reply
-    /// was lost.
-    async fn settle(&self, tag: &str, token: Token, failed: Failure) -> Result<Token, Failure> {
-        let (there, _) = Exchange::of(false, self.client.tagged(tag)).await;
-        match there {
-            Ok(Some(tagged)) if tagged.digest == token.0 => Ok(token),
-            _ => Err(failed),
-        }
-    }
 }
 
 #[async_trait]
@@ -239,44 +234,22 @@ impl Driver for OciDriver {
         stamp: &Stamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
-        // The requests themselves have no conditions.
         let attempt = Attempt::new("write", key, Asked::Write);
         let tag = self.tag(attempt)?;
-        let there = async || {
-            let tagged = self.run(attempt, self.client.tagged(&tag)).await?;
-            Ok::<_, Failure>(tagged.map(|tagged| Token(tagged.digest)))
-        };
-        let conflict = || {
-            let why = "something else is there";
-            Err(refusal(&self.url, Kind::Conflict, attempt, why))
-        };
-        let manifest = write(key, stamp);
-        let token = Token(digest(manifest.as_bytes()));
         let upload = async {
             self.client.upload(&content).await?;
             let common = Bytes::from_static(EMPTY_CONTENT);
             self.client.upload_common(&common).await
         };
         self.run(attempt, upload).await?;
-        // As late as can be: whoever moves the tag from here on is not seen.
-        match condition {
-            Condition::None => {}
-            Condition::Absent if there().await?.is_none() => {}
-            Condition::Unchanged(token) if there().await?.as_ref() == Some(token) => {}
-            Condition::Absent | Condition::Unchanged(_) => return conflict(),
-        }
-        let (pushed, exchange) = self.seen(attempt, self.client.tag(&tag, manifest)).await;
-        let token = match pushed {
-            Ok(()) => token,
-            Err(failed) if failed.is_outage() && !exchange.is_refused() => {
-                self.settle(&tag, token, failed).await?
+        let manifest = write(key, stamp);
+        let moved = match condition {
+            Condition::None => self.move_tag(attempt, &tag, manifest).await,
+            Condition::Absent | Condition::Unchanged(_) => {
+                self.move_tag_if(attempt, &tag, manifest, condition).await
             }
-            Err(failed) => return Err(failed),
         };
-        if *condition != Condition::None && there().await?.as_ref() != Some(&token) {
-            return conflict();
-        }
-        Ok(Some(token))
+        moved.map(Some)
     }
 
     async fn delete(&self, key: &str) -> Result<(), Failure> {
@@ -291,7 +264,14 @@ impl Driver for OciDriver {
             let why = "the answer is not a registry's";
             return Err(refusal(&self.url, Kind::Unreachable, attempt, why));
         }
-        self.run(attempt, self.client.remove(&tagged.digest)).await
+        // Nobody moves the tag while it goes. Others' artifacts may lack what a claim is made of.
+        let common = Bytes::from_static(EMPTY_CONTENT);
+        self.run(attempt, self.client.upload_common(&common))
+            .await?;
+        let remove = self.run(attempt, self.client.remove(&tagged.digest));
+        let nothing = std::future::ready(Ok(()));
+        let removed = self.claimed(attempt, &tag, nothing, remove).await;
+        removed.map(drop)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
@@ -341,9 +321,12 @@ impl Driver for OciDriver {
         self.tags(attempt, self.client.try_tags()).await
     }
 
-    fn honours_conditions(&self) -> Option<bool> {
-        // It is looked before a tag is moved; between the two another one may move it.
-        Some(false)
+    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
+        let (honours_conditions, refused) = self.keeps_claims().await?.clone();
+        Ok(Some(Trial {
+            honours_conditions,
+            refused,
+        }))
     }
 }
 

@@ -1,13 +1,13 @@
 //! What is asked of an OCI registry, by the distribution specification.
 
-use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::Error as StoreError;
 use object_store::client::{HttpClient, HttpRequest, HttpResponse};
-use serde_json::Value;
+use tokio::time::Instant;
 use url::Url;
 
 use super::oci_auth::Auth;
@@ -15,17 +15,17 @@ use super::oci_error::{error, header, succeeded, told};
 use super::oci_manifest::{MANIFEST, digest};
 use crate::target::Kind;
 
-/// As many tags are asked for at once; a registry may give fewer.
-const PAGE: &str = "1000";
 /// A longer manifest is none of an artifact's.
 pub(super) const MANIFEST_BYTES: u64 = 1 << 20;
-/// A longer page of tags is none.
-const TAGS_BYTES: u64 = 16 << 20;
 /// Registries send readers on to where the blobs are; more often than this is a circle.
 const REDIRECTS: usize = 3;
 
 /// The header that says what a manifest's digest is.
 const DIGEST: &str = "docker-content-digest";
+
+/// What a registry means by a 405.
+const NO_DELETIONS: &str =
+    "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
 
 /// As long as object_store waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -46,18 +46,23 @@ pub(super) struct Client {
     pub(super) auth: Auth,
     /// Held while a blob is uploaded that every artifact has.
     common: tokio::sync::Mutex<()>,
+    /// What time the registry said last that it is, and when it was asked.
+    clock: Mutex<Option<(Instant, u64)>>,
+}
+
+/// What became of a manifest that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// It was there.
+    Now,
+    /// It was not there.
+    Before,
 }
 
 /// What lies under a tag.
 pub(super) struct Tagged {
     pub(super) digest: String,
     pub(super) document: Bytes,
-}
-
-/// A page of tags.
-struct Tags {
-    found: Vec<String>,
-    next: Option<Url>,
 }
 
 impl Client {
@@ -68,10 +73,11 @@ impl Client {
             base,
             auth,
             common: tokio::sync::Mutex::default(),
+            clock: Mutex::default(),
         }
     }
 
-    fn at(&self, path: &str) -> Result<Url, StoreError> {
+    pub(super) fn at(&self, path: &str) -> Result<Url, StoreError> {
         self.base.join(path).map_err(|_| error("no such url"))
     }
 
@@ -113,7 +119,7 @@ impl Client {
     }
 
     /// Sends a request as who one is: once more after a bad moment, and once more with a token.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: &str,
         url: &Url,
@@ -132,7 +138,12 @@ impl Client {
             if let Some(authorization) = authorization.as_deref().filter(|_| own) {
                 all.push(("authorization", authorization));
             }
-            let bad = match self.send(method, url, &all, body.clone()).await {
+            let asked = Instant::now();
+            let reply = self.send(method, url, &all, body.clone()).await;
+            if let Some(now) = reply.as_ref().ok().filter(|_| own).and_then(time_of) {
+                *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, now));
+            }
+            let bad = match reply {
                 Ok(response) => match response.status().as_u16() {
                     401 if logins > 0 => {
                         match self.log_in(&response, authorization.as_deref()).await? {
@@ -155,6 +166,12 @@ impl Client {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+
+    /// Returns what time it was by the registry's own clock, in seconds since 1970, at its last
+    /// reply, and when that was asked for; `None` if it has not said.
+    pub(super) fn clock(&self) -> Option<(Instant, u64)> {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells whether http is spoken, without TLS.
@@ -285,71 +302,6 @@ impl Client {
         Err(told(Kind::Unreachable, why))
     }
 
-    /// Lists all tags; `None` if the registry has no such repository, and says so as a registry
-    /// does.
-    pub(super) async fn tags(&self) -> Result<Option<Vec<String>>, StoreError> {
-        let mut url = self.at(&format!("tags/list?n={PAGE}"))?;
-        let (mut tags, mut known) = (Vec::new(), HashSet::new());
-        loop {
-            let Some(page) = self.page(&url).await? else {
-                return Ok(None);
-            };
-            let before = known.len();
-            for tag in page.found {
-                if known.insert(tag.clone()) {
-                    tags.push(tag);
-                }
-            }
-            match page.next {
-                None => return Ok(Some(tags)),
-                Some(_) if known.len() == before => {
-                    let why = "the list of tags goes round in circles";
-                    return Err(told(Kind::Unreachable, why));
-                }
-                Some(next) => url = next,
-            }
-        }
-    }
-
-    /// Tries whether tags can be listed; `None` as for all of them.
-    pub(super) async fn try_tags(&self) -> Result<Option<()>, StoreError> {
-        let url = self.at("tags/list?n=1")?;
-        Ok(self.page(&url).await?.map(drop))
-    }
-
-    async fn page(&self, url: &Url) -> Result<Option<Tags>, StoreError> {
-        let response = self.ask("GET", url, &[], Bytes::new()).await?;
-        if response.status().as_u16() == 404
-            && header(&response, "content-type").is_some_and(|kind| kind.contains("json"))
-        {
-            return Ok(None);
-        }
-        let response = succeeded(response)?;
-        let next = header(&response, "link").and_then(|link| {
-            let (place, kind) = link.trim().strip_prefix('<')?.split_once('>')?;
-            // Where it goes on is the registry's to say, and never at which host.
-            let mut next = url.clone();
-            next.set_query(url.join(place).ok()?.query());
-            kind.contains("next").then_some(next)
-        });
-        let no_listing = || {
-            let why = "what answers there is no oci registry: correct the host";
-            told(Kind::Unreachable, why)
-        };
-        let document = body(response, TAGS_BYTES).await?;
-        let json: Value = serde_json::from_slice(&document).map_err(|_| no_listing())?;
-        let (Some(_), Some(found)) = (json.get("name"), json.get("tags")) else {
-            return Err(no_listing());
-        };
-        // `null` where there are none.
-        let found = found.as_array().map_or(&[][..], Vec::as_slice);
-        let found = found.iter().filter_map(Value::as_str).map(String::from);
-        Ok(Some(Tags {
-            found: found.collect(),
-            next,
-        }))
-    }
-
     /// Puts a manifest under a tag.
     pub(super) async fn tag(&self, tag: &str, manifest: String) -> Result<(), StoreError> {
         let url = self.at(&format!("manifests/{tag}"))?;
@@ -364,15 +316,26 @@ impl Client {
     }
 
     /// Deletes a manifest, and with it the tags that are on it.
-    pub(super) async fn remove(&self, digest: &str) -> Result<(), StoreError> {
+    pub(super) async fn remove(&self, digest: &str) -> Result<Removed, StoreError> {
         let url = self.at(&format!("manifests/{digest}"))?;
         let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
         match deleted.status().as_u16() {
-            404 => Ok(()),
-            405 => Err(told(Kind::Denied, "405: this registry lets nobody delete")),
-            _ => succeeded(deleted).map(drop),
+            404 => Ok(Removed::Before),
+            405 => Err(told(Kind::Denied, NO_DELETIONS)),
+            _ => succeeded(deleted).map(|_| Removed::Now),
         }
     }
+
+    /// Tries whether one may delete, with a manifest that nobody has.
+    pub(super) async fn try_removal(&self) -> Result<(), StoreError> {
+        self.remove(&digest(b"nothing")).await.map(drop)
+    }
+}
+
+/// Returns what time a reply says that it is, in seconds since 1970.
+fn time_of(response: &HttpResponse) -> Option<u64> {
+    let time = chrono::DateTime::parse_from_rfc2822(header(response, "date")?).ok()?;
+    u64::try_from(time.timestamp()).ok()
 }
 
 /// Reads a body of at most so many bytes; one more says that there are more.

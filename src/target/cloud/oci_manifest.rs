@@ -10,6 +10,8 @@ use crate::artifact::{Sha256, Stamp, when_from_text, when_to_text};
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The artifact's type.
 pub(super) const ARTIFACT: &str = "application/vnd.atlasfs.artifact.v1";
+/// The type of a claim, which has no content.
+const CLAIM: &str = "application/vnd.atlasfs.claim.v1";
 /// The content's media type: bytes as they are.
 pub(super) const CONTENT: &str = "application/vnd.atlasfs.content.v1";
 /// The media type of the configuration that every manifest must have, and its content.
@@ -61,6 +63,24 @@ pub(super) fn write(key: &str, stamp: &Stamp) -> String {
             FORMAT: stamp.format.to_string(),
             CREATED: when,
         },
+    })
+    .to_string()
+}
+
+/// Writes the manifest of a claim: no two claims have the same, so deleting one leaves the others.
+pub(super) fn write_claim(tag: &str) -> String {
+    let empty = json!({
+        "mediaType": EMPTY,
+        "digest": digest(EMPTY_CONTENT),
+        "size": EMPTY_CONTENT.len(),
+    });
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": CLAIM,
+        "config": empty,
+        "layers": [empty],
+        "annotations": { "atlas-claim": tag },
     })
     .to_string()
 }

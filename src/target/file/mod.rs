@@ -26,7 +26,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 
 use self::folder::Folder;
-use super::{Condition, Driver, Failure, FileLocation, Kind, Listed, Stored, Token};
+use super::{Condition, Driver, Failure, FileLocation, Kind, Listed, Stored, Token, Trial};
 use crate::artifact::Stamp;
 
 /// How many operations of one folder may be under way at once. A hung disk keeps their threads;
@@ -148,8 +148,11 @@ impl Driver for FileDriver {
         self.run(false, Folder::probe).await
     }
 
-    fn honours_conditions(&self) -> Option<bool> {
+    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
         // Compared under the folder's own lock.
-        Some(true)
+        Ok(Some(Trial {
+            honours_conditions: true,
+            refused: None,
+        }))
     }
 }
