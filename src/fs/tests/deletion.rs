@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
 use crate::target::{Fault, Kind, Memory};
-
-const V1: &[u8] = b"schema \"public\" {}\n";
-const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
 
 fn choice() -> Choice {
     Choice {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::kernel::{Choice, World};
-use super::resilience::{LONGEST_PAUSE, V1, V2, asked, forget_requests, world};
+use super::resilience::{LONGEST_PAUSE, asked, forget_requests, world};
+use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::Settings;
 use crate::target::{Fault, Kind, Memory};

@@ -1,6 +1,10 @@
 //! The semantics of the mount, each sentence a test, without a mount.
 
+mod conflict;
+mod deadline;
 mod deletion;
+mod document;
+mod doubt;
 mod hedge;
 mod inode;
 mod kernel;
@@ -13,5 +17,10 @@ mod recovery;
 mod rename;
 mod repair;
 mod resilience;
+mod restart;
 mod scratch;
 mod simulation;
+
+const V1: &[u8] = b"schema \"public\" {}\n";
+const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
+const V3: &[u8] = b"schema \"third\" {}\n";

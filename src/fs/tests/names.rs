@@ -1,11 +1,11 @@
 //! Names: what is there, what may be made, and what is refused.
 
+use super::V1;
 use super::kernel::{Choice, READ, WRITE, World};
 use crate::fs::{Error, FileKind, Making, OpenHow, ROOT};
 use crate::registry::Settings;
 use crate::target::{Fault, Kind};
 
-const V1: &[u8] = b"schema \"public\" {}\n";
 const PLAN: &[u8] = b"plan \"p1\" {\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}\n";
 
 async fn world() -> World {

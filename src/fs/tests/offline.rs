@@ -3,13 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use super::kernel::{Choice, World};
+use super::{V1, V2};
 use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
 use crate::registry::{Settings, WallClock};
 use crate::target::{Fault, Kind, Memory};
 
-const V1: &[u8] = b"schema \"public\" {}\n";
-const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
 const PLAN: &[u8] = b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n";
 
 fn choice() -> Choice {

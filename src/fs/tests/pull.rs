@@ -3,13 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use super::kernel::{Choice, READ, World};
+use super::{V1, V2};
 use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
 use crate::registry::{FallbackOn, Settings};
 use crate::target::{Fault, Kind, Memory};
-
-const V1: &[u8] = b"schema \"public\" {}\n";
-const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
 
 /// Another mount's pushes, read by one that has no cache: every read asks a target.
 async fn uncached(content: &[u8]) -> World {

@@ -5,13 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::kernel::{Choice, World};
+use super::{V1, V2};
 use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
 use crate::registry::Settings;
 use crate::target::{Fault, Kind, Memory};
 
-const V1: &[u8] = b"schema \"public\" {}\n";
-const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
 const BY_HAND: &[u8] = b"schema \"by_hand\" {}\n";
 const SOON: Duration = Duration::from_secs(30);
 

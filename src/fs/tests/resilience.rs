@@ -5,12 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::kernel::{Choice, World};
+use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::Settings;
 use crate::target::{Fault, Kind, Memory};
 
-pub(super) const V1: &[u8] = b"schema \"public\" {}\n";
-pub(super) const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
 /// The longest pause between two probes, jitter included.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(45);
 

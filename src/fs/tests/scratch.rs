@@ -3,11 +3,10 @@
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
+use super::V1;
 use super::kernel::{Choice, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
 use crate::fs::{Error, FileKind, Making, OpenHow, SetAttr, XattrFlag};
 use crate::target::Fault;
-
-const V1: &[u8] = b"schema \"public\" {}\n";
 
 async fn world() -> World {
     let world = World::with(Choice {

@@ -1,0 +1,200 @@
+//! What is no document, and is refused before any target sees it.
+
+use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::{V1, V2};
+use crate::fs::Error;
+use crate::registry::Settings;
+
+const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
+
+fn plan(name: &str) -> Vec<u8> {
+    format!("plan \"{name}\" {{\n  from = \"a=\"\n  to = \"b=\"\n  migration = \"SELECT 1\"\n}}\n")
+        .into_bytes()
+}
+
+async fn world_with(content: &[u8]) -> World {
+    let world = World::new();
+    world.mkdir("app").await.unwrap();
+    world.cp("app/schema.hcl", content).await.unwrap();
+    world
+}
+
+fn with(settings: Settings) -> World {
+    World::with(Choice {
+        registry: settings,
+        named: vec!["app"],
+        ..Choice::default()
+    })
+}
+
+#[tokio::test]
+async fn an_empty_document_is_refused_and_nothing_changes() {
+    let world = world_with(V1).await;
+    assert_eq!(world.cp("app/schema", b"").await, Err(Error::Invalid));
+    assert_eq!(world.cp("app/schema", b" \n").await, Err(Error::Invalid));
+    let file = world.open("app/schema", WRITE, false).await.unwrap();
+    file.truncate(0).await.unwrap();
+    assert_eq!(file.close().await, Err(Error::Invalid));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+    }
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert!(error.contains("drop everything"), "{error}");
+}
+
+#[tokio::test]
+async fn the_empty_close_of_a_shells_redirection_leaves_no_trace() {
+    let world = world_with(V1).await;
+    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    assert_eq!(
+        file.flush().await,
+        Err(Error::Invalid),
+        "the shell doesn't look"
+    );
+    file.write(0, V2).unwrap();
+    file.close().await.unwrap();
+    assert_eq!(world.xattr("app/schema", "error").await, None);
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["pushes"]["refused"], 0);
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+}
+
+#[tokio::test]
+async fn a_new_file_that_was_only_touched_stays_local_and_empty() {
+    let world = world_with(V1).await;
+    let file = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    file.flush().await.unwrap();
+    file.close().await.unwrap();
+    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
+    assert_eq!(world.cat("app/plans/p1").await.unwrap(), b"");
+    assert_eq!(world.registry.content("app/plans/p1"), None);
+    world.cp("app/plans/p1", &plan("p1")).await.unwrap();
+    assert_eq!(world.cat("app/plans/p1").await.unwrap(), plan("p1"));
+    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
+}
+
+#[tokio::test]
+async fn a_touched_file_can_be_removed_without_allow_delete() {
+    let world = world_with(V1).await;
+    let file = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    file.close().await.unwrap();
+    world.rm("app/plans/p1").await.unwrap();
+    assert!(world.ls("app/plans").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_over_the_limit_is_refused_where_it_is_written() {
+    let world = with(Settings {
+        max_size: 100,
+        validate: false,
+        ..Settings::default()
+    });
+    let file = world.open("app/schema", WRITE, true).await.unwrap();
+    file.write(99, b"a").unwrap();
+    file.close().await.unwrap();
+    assert_eq!(world.registry.content("app/schema").unwrap().len(), 100);
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.write(99, b"ab"), Err(Error::TooBig));
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.write(u64::MAX, b"ab"), Err(Error::TooBig));
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(file.truncate(101).await, Err(Error::TooBig));
+}
+
+#[tokio::test]
+async fn half_a_document_is_not_pushed() {
+    let world = with(Settings {
+        max_size: 100,
+        ..Settings::default()
+    });
+    world.cp("app/schema.sql", SQL).await.unwrap();
+    let file = world
+        .open("app/schema.sql", WRITE_ANEW, false)
+        .await
+        .unwrap();
+    file.write(0, &[b'x'; 100]).unwrap();
+    assert_eq!(file.write(100, b"y"), Err(Error::TooBig));
+    assert_eq!(file.flush().await, Err(Error::TooBig));
+    assert_eq!(file.close().await, Err(Error::TooBig));
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), SQL);
+    }
+    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert!(error.contains("half a document"), "{error}");
+    assert_eq!(world.json(".atlasfs/status").await["healthy"], false);
+}
+
+#[tokio::test]
+async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
+    let world = world_with(V1).await;
+    for (path, content) in [
+        ("app/schema.hcl", SQL),
+        ("app/schema", SQL),
+        ("app/plans/p1", b"plan {" as &[u8]),
+        ("app/plans/p1", b"plan \"p2\" {}"),
+        ("app/plans/p1", SQL),
+    ] {
+        assert_eq!(world.cp(path, content).await, Err(Error::Invalid), "{path}");
+        let error = world.xattr(path, "error").await.unwrap();
+        assert!(error.starts_with("can't push app/"), "{error}");
+    }
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+        assert_eq!(store.content("app/plans/p1"), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hcl_state_that_was_only_listed_is_not_turned_into_sql_by_accident() {
+    let stores = std::array::from_fn(|_| crate::target::Memory::without_listed_stamps());
+    let world = World::with(Choice {
+        named: vec!["app"],
+        stores: Some(stores),
+        ..Choice::default()
+    });
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema.hcl", V1).await.unwrap();
+    world.ls("app").await.unwrap();
+    assert_eq!(world.cp("app/schema", SQL).await, Err(Error::Invalid));
+    assert_eq!(world.registry.content("app/schema").unwrap(), V1);
+}
+
+#[tokio::test]
+async fn schema_sql_turns_the_state_into_sql_on_purpose() {
+    let world = world_with(V1).await;
+    assert_eq!(world.stat("app/schema.sql").await, Err(Error::NotFound));
+    world.cp("app/schema.sql", SQL).await.unwrap();
+    assert_eq!(world.cat("app/schema").await.unwrap(), SQL);
+    assert_eq!(world.cat("app/schema.sql").await.unwrap(), SQL);
+    assert_eq!(world.stat("app/schema.hcl").await, Err(Error::NotFound));
+    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+}
+
+#[tokio::test]
+async fn without_validation_the_bytes_are_pushed_as_they_are() {
+    let world = with(Settings {
+        validate: false,
+        ..Settings::default()
+    });
+    world
+        .cp("app/plans/p1", b"\0\xff not a plan")
+        .await
+        .unwrap();
+    assert_eq!(
+        world.cat("app/plans/p1").await.unwrap(),
+        b"\0\xff not a plan"
+    );
+    assert_eq!(world.cp("app/plans/p1", b"").await, Err(Error::Invalid));
+}
+
+#[tokio::test(start_paused = true)]
+async fn white_space_is_empty_also_where_nothing_is_checked() {
+    let world = with(Settings {
+        validate: false,
+        ..Settings::default()
+    });
+    world.cp("app/schema", V1).await.unwrap();
+    assert_eq!(world.cp("app/schema", b" \n").await, Err(Error::Invalid));
+}
