@@ -177,8 +177,8 @@ fn tell(machine: &Machine, options: &[(String, String)], rows: &[Row]) -> String
     }
     text.push_str(
         "Clients and daemons share one processor in the rows stat, open, list, cold and growth \
-         (but for pushes); stores and proxies run on the others. Median (first–third quartile), \
-         and × no-op.\n\n",
+         (but for pushes), and where the cache is read in an outage; stores and proxies run on the \
+         others. Median (first–third quartile), and × no-op.\n\n",
     );
     text.push_str(&table::render(rows, &subjects));
     text.push('\n');
