@@ -22,7 +22,8 @@ pub enum Replaces {
     /// It does each by itself.
     InParts,
     /// So it does, and removes the old object before it moves the new one into its place. Whoever
-    /// comes in between finds none or reads the end of another, and a writer who does fails.
+    /// comes in between finds none or reads the end of another, and a writer who does fails, and
+    /// then removes what is there.
     WithAGap,
 }
 
@@ -471,8 +472,9 @@ pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>)
         }
         Err(failure) => match failure.kind {
             Kind::Corrupt if !atomic => {}
-            // For a moment it sends the size of one and the bytes of another.
-            Kind::Busy | Kind::Unreachable if gaps => {}
+            // For a moment it sends the size of one and the bytes of another. And whoever fails there
+            // takes along what is in its place: its PutObject removes the key on every error.
+            Kind::Busy | Kind::Unreachable | Kind::NotFound if gaps => {}
             _ => panic!("{failure}"),
         },
     }
