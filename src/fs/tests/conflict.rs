@@ -3,30 +3,11 @@
 use std::time::Duration;
 
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
 use crate::target::{Fault, Kind, Memory};
-
-fn plan(name: &str) -> Vec<u8> {
-    format!("plan \"{name}\" {{\n  from = \"a=\"\n  to = \"b=\"\n  migration = \"SELECT 1\"\n}}\n")
-        .into_bytes()
-}
-
-async fn world_with(content: &[u8]) -> World {
-    let world = World::new();
-    world.mkdir("app").await.unwrap();
-    world.cp("app/schema.hcl", content).await.unwrap();
-    world
-}
-
-fn with(settings: Settings) -> World {
-    World::with(Choice {
-        registry: settings,
-        named: vec!["app"],
-        ..Choice::default()
-    })
-}
 
 #[tokio::test]
 async fn of_two_writers_the_second_close_is_stale_and_its_bytes_are_kept() {

@@ -3,16 +3,10 @@
 use std::time::Duration;
 
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::worlds::world_with;
 use super::{V1, V2};
 use crate::fs::{Error, Making};
 use crate::target::{Fault, Memory};
-
-async fn world_with(content: &[u8]) -> World {
-    let world = World::new();
-    world.mkdir("app").await.unwrap();
-    world.cp("app/schema.hcl", content).await.unwrap();
-    world
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_push_answers_by_its_deadline_when_every_target_hangs() {

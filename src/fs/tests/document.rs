@@ -1,31 +1,12 @@
 //! What is no document, and is refused before any target sees it.
 
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::Settings;
 
 const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
-
-fn plan(name: &str) -> Vec<u8> {
-    format!("plan \"{name}\" {{\n  from = \"a=\"\n  to = \"b=\"\n  migration = \"SELECT 1\"\n}}\n")
-        .into_bytes()
-}
-
-async fn world_with(content: &[u8]) -> World {
-    let world = World::new();
-    world.mkdir("app").await.unwrap();
-    world.cp("app/schema.hcl", content).await.unwrap();
-    world
-}
-
-fn with(settings: Settings) -> World {
-    World::with(Choice {
-        registry: settings,
-        named: vec!["app"],
-        ..Choice::default()
-    })
-}
 
 #[tokio::test]
 async fn an_empty_document_is_refused_and_nothing_changes() {

@@ -3,45 +3,18 @@
 
 use std::time::Duration;
 
-use super::kernel::{Choice, WRITE_ANEW, World};
+use super::kernel::{Choice, WRITE_ANEW};
+use super::worlds::{choice, choice_of, set_all, unstamped_lists, world_of};
 use super::{V1, V2, V3};
 use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind, Memory};
-
-fn choice() -> Choice {
-    Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    }
-}
-
-fn with(settings: Settings) -> Choice {
-    Choice {
-        registry: settings,
-        ..choice()
-    }
-}
-
-fn unstamped_lists() -> Option<[Memory; 3]> {
-    Some(std::array::from_fn(|_| Memory::without_listed_stamps()))
-}
-
-async fn world_with(choice: Choice, content: &[u8]) -> World {
-    let world = World::with(choice);
-    world.cp("app/schema", content).await.unwrap();
-    world
-}
-
-fn set_all(world: &World, fault: impl Into<Option<Fault>> + Copy) {
-    world.all().iter().for_each(|store| store.set_fault(fault));
-}
+use crate::target::{Fault, Kind};
 
 #[tokio::test(start_paused = true)]
 async fn a_save_after_one_whose_reply_was_lost_is_no_conflict() {
     for stores in [None, unstamped_lists()] {
-        let world = world_with(Choice { stores, ..choice() }, V1).await;
+        let world = world_of(Choice { stores, ..choice() }, V1).await;
         let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
         file.write(0, V2).unwrap();
         world.registry.set_fault(Fault::LoseReplies);
@@ -61,10 +34,10 @@ async fn who_looks_meanwhile_makes_no_conflict_of_a_push_that_is_tried_again() {
     for stores in [false, true] {
         for look in ["nobody", "ls", "cat"] {
             for again in [V2, V3] {
-                let world = world_with(
+                let world = world_of(
                     Choice {
                         stores: stores.then(unstamped_lists).flatten(),
-                        ..with(Settings {
+                        ..choice_of(Settings {
                             durability: Durability::Registry,
                             ..Settings::default()
                         })
@@ -94,7 +67,7 @@ async fn who_looks_meanwhile_makes_no_conflict_of_a_push_that_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_nobody_can_explain_gives_no_backup_anything() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     let other = world.another();
     other.cp("app/schema", V2).await.unwrap();
     world.registry.set_fault(Fault::FailHeads(Kind::Busy));
@@ -106,7 +79,7 @@ async fn a_refusal_that_nobody_can_explain_gives_no_backup_anything() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_push_makes_no_other_name() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     assert_eq!(
         world.cp("app/schema.hcl", b"broken {").await,
         Err(Error::Invalid)
@@ -116,7 +89,7 @@ async fn a_failed_push_makes_no_other_name() {
 
 #[tokio::test(start_paused = true)]
 async fn who_removes_the_kept_bytes_has_seen_the_error() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     assert_eq!(
         world.cp("app/schema", b"broken {").await,
         Err(Error::Invalid)
@@ -131,7 +104,7 @@ async fn who_removes_the_kept_bytes_has_seen_the_error() {
 #[tokio::test(start_paused = true)]
 async fn what_is_listed_while_the_journal_is_written_is_not_replaced_unseen() {
     crate::registry::simulate_disk(Duration::from_millis(100));
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
     world.another().cp("app/schema", V2).await.unwrap();
@@ -150,8 +123,8 @@ async fn what_is_listed_while_the_journal_is_written_is_not_replaced_unseen() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
-    let world = world_with(
-        with(Settings {
+    let world = world_of(
+        choice_of(Settings {
             breaker: 0,
             ..Settings::default()
         }),
@@ -178,7 +151,7 @@ async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_background_gives_meanwhile_makes_no_conflict() {
-    let world = world_with(
+    let world = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -202,7 +175,7 @@ async fn what_the_background_gives_meanwhile_makes_no_conflict() {
 
 #[tokio::test(start_paused = true)]
 async fn content_put_there_by_hand_is_seen_and_not_overwritten_unread() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
     world.registry.place("app/schema", V2, None);
@@ -216,7 +189,7 @@ async fn content_put_there_by_hand_is_seen_and_not_overwritten_unread() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_can_read_can_be_replaced() {
     for stores in [None, unstamped_lists()] {
-        let world = world_with(Choice { stores, ..choice() }, V1).await;
+        let world = world_of(Choice { stores, ..choice() }, V1).await;
         let stamp = Stamp::new(1, V2, Format::Hcl);
         for store in world.all() {
             store.place("app/schema", b"rotten", Some(stamp));

@@ -20,6 +20,7 @@ mod resilience;
 mod restart;
 mod scratch;
 mod simulation;
+mod worlds;
 
 const V1: &[u8] = b"schema \"public\" {}\n";
 const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";

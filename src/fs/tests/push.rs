@@ -1,30 +1,11 @@
 //! Pushes: what a close means.
 
-use super::kernel::{Choice, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
+use super::kernel::{READ, READ_WRITE, WRITE, WRITE_ANEW};
+use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::{Error, OpenHow};
 use crate::registry::{Durability, Settings};
 use crate::target::{Fault, Kind};
-
-fn plan(name: &str) -> Vec<u8> {
-    format!("plan \"{name}\" {{\n  from = \"a=\"\n  to = \"b=\"\n  migration = \"SELECT 1\"\n}}\n")
-        .into_bytes()
-}
-
-async fn world_with(content: &[u8]) -> World {
-    let world = World::new();
-    world.mkdir("app").await.unwrap();
-    world.cp("app/schema.hcl", content).await.unwrap();
-    world
-}
-
-fn with(settings: Settings) -> World {
-    World::with(Choice {
-        registry: settings,
-        named: vec!["app"],
-        ..Choice::default()
-    })
-}
 
 #[tokio::test]
 async fn a_close_pushes_the_same_bytes_to_every_target() {

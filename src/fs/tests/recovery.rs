@@ -3,34 +3,15 @@
 use std::time::Duration;
 
 use super::kernel::{Choice, WRITE, World};
+use super::worlds::{choice, choice_of, world_of};
 use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::registry::{FallbackOn, Settings};
 use crate::target::{Fault, Kind};
 
-fn choice() -> Choice {
-    Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    }
-}
-
-fn with(settings: Settings) -> Choice {
-    Choice {
-        registry: settings,
-        ..choice()
-    }
-}
-
-async fn world_with(choice: Choice, content: &[u8]) -> World {
-    let world = World::with(choice);
-    world.cp("app/schema", content).await.unwrap();
-    world
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_was_shown_while_the_registry_was_out_does_not_go_back_with_it() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     let other = world.another();
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
     world.registry.set_fault(Fault::Fail(Kind::Busy));
@@ -61,7 +42,7 @@ async fn what_a_site_reads_from_backups_it_can_also_write() {
         fallback_on,
         ..Settings::default()
     };
-    let world = world_with(with(settings()), V1).await;
+    let world = world_of(choice_of(settings()), V1).await;
     world.registry.remove("app/schema");
     world.wait().await;
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
@@ -71,7 +52,7 @@ async fn what_a_site_reads_from_backups_it_can_also_write() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_refuses_takes_nothing_away_in_an_outage() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     world.registry.set_fault(Fault::Fail(Kind::Unreachable));
     world.backups[0].set_fault(Fault::Fail(Kind::Denied));
     world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
@@ -85,7 +66,7 @@ async fn a_backup_that_refuses_takes_nothing_away_in_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
-    let world = world_with(
+    let world = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -114,7 +95,7 @@ async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_given_late_never_overwrites_a_newer_one() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     world.registry.set_fault(Fault::Fail(Kind::Unreachable));
     world.cp("app/schema", V2).await.unwrap();
     world.registry.set_fault(None);
@@ -138,7 +119,7 @@ async fn a_push_given_late_never_overwrites_a_newer_one() {
 
 #[tokio::test(start_paused = true)]
 async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
-    let world = world_with(
+    let world = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -161,10 +142,10 @@ async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
-    let world = world_with(
+    let world = world_of(
         Choice {
             redo: true,
-            ..with(Settings {
+            ..choice_of(Settings {
                 breaker: 0,
                 ..Settings::default()
             })
@@ -207,7 +188,7 @@ async fn a_push_that_lost_is_not_made_by_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
-    let world = world_with(
+    let world = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -227,7 +208,7 @@ async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
 #[tokio::test(start_paused = true)]
 async fn the_background_goes_on_after_it_has_met_a_bug() {
     use crate::planted::{Bug, plant};
-    let world = world_with(
+    let world = world_of(
         Choice {
             redo: true,
             ..choice()

@@ -3,38 +3,11 @@
 use std::time::Duration;
 
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::worlds::{choice, choice_of, set_all, unstamped_lists, world_of};
 use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::registry::Settings;
-use crate::target::{Fault, Kind, Memory};
-
-fn choice() -> Choice {
-    Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    }
-}
-
-fn with(settings: Settings) -> Choice {
-    Choice {
-        registry: settings,
-        ..choice()
-    }
-}
-
-fn unstamped_lists() -> Option<[Memory; 3]> {
-    Some(std::array::from_fn(|_| Memory::without_listed_stamps()))
-}
-
-async fn world_with(choice: Choice, content: &[u8]) -> World {
-    let world = World::with(choice);
-    world.cp("app/schema", content).await.unwrap();
-    world
-}
-
-fn set_all(world: &World, fault: impl Into<Option<Fault>> + Copy) {
-    world.all().iter().for_each(|store| store.set_fault(fault));
-}
+use crate::target::{Fault, Kind};
 
 fn holds_a_record(journal: &std::path::Path) -> bool {
     let mut entries = std::fs::read_dir(journal)
@@ -60,7 +33,7 @@ fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_survives_a_restart_and_is_given_to_all() {
     for stores in [None, unstamped_lists()] {
-        let world = world_with(Choice { stores, ..choice() }, V1).await;
+        let world = world_of(Choice { stores, ..choice() }, V1).await;
         world.registry.set_fault(Fault::Fail(Kind::Unreachable));
         world.backups[1].set_fault(Fault::Fail(Kind::Busy));
         world.cp("app/schema", V2).await.unwrap();
@@ -90,7 +63,7 @@ async fn what_was_acknowledged_survives_a_restart_and_is_given_to_all() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_in_doubt_at_a_crash_is_rolled_forward() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     set_all(&world, Fault::Hang);
     let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
@@ -123,7 +96,7 @@ async fn what_was_in_doubt_at_a_crash_is_rolled_forward() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_push_is_kept_through_a_restart_and_not_pushed_by_it() {
-    let world = world_with(choice(), V1).await;
+    let world = world_of(choice(), V1).await;
     set_all(&world, Fault::FailWrites(Kind::Unreachable));
     assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
     set_all(&world, None);
@@ -140,7 +113,7 @@ async fn a_failed_push_is_kept_through_a_restart_and_not_pushed_by_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_journal_is_no_space_and_no_target_sees_the_push() {
-    let world = World::with(with(Settings {
+    let world = World::with(choice_of(Settings {
         journal_bytes: 10,
         ..Settings::default()
     }));
