@@ -145,23 +145,33 @@ pub fn delete(server: SocketAddr, repo: &str, key: &str) {
 
 /// Puts the manifest of a claim under its tag; an artifact is there already.
 pub fn put_claim(server: SocketAddr, repo: &str, tag: &str) {
+    let path = format!("{repo}/manifests/{tag}");
+    let kind = [("Content-Type", MANIFEST)];
+    let put = request(server, "PUT", &path, &kind, claim(tag).as_bytes());
+    assert_eq!(put.status, 201);
+}
+
+/// Deletes a claim that was put there so.
+pub fn delete_claim(server: SocketAddr, repo: &str, tag: &str) {
+    let path = format!("{repo}/manifests/{}", digest(claim(tag).as_bytes()));
+    assert_eq!(request(server, "DELETE", &path, &[], b"").status, 202);
+}
+
+fn claim(tag: &str) -> String {
     let empty = json!({
         "mediaType": "application/vnd.oci.empty.v1+json",
         "digest": digest(b"{}"),
         "size": 2,
     });
-    let manifest = json!({
+    json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "artifactType": "application/vnd.atlasfs.claim.v1",
         "config": empty,
         "layers": [empty],
         "annotations": { "atlas-claim": tag },
-    });
-    let path = format!("{repo}/manifests/{tag}");
-    let kind = [("Content-Type", MANIFEST)];
-    let put = request(server, "PUT", &path, &kind, manifest.to_string().as_bytes());
-    assert_eq!(put.status, 201);
+    })
+    .to_string()
 }
 
 /// Lists its tags, those that are no artifact's included.

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +16,6 @@ use futures::StreamExt;
 use object_store::Error as StoreError;
 use object_store::client::HttpConnector;
 use serde_json::Value;
-use tokio::sync::OnceCell;
 use url::Url;
 
 use super::exchange::{Connector, Exchange, Outcome};
@@ -45,7 +44,7 @@ const HUB: &str = "registry-1.docker.io";
 pub(in crate::target) struct OciDriver {
     pub(super) client: Arc<Client>,
     /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
-    pub(super) claims: OnceCell<(bool, Option<Failure>)>,
+    pub(super) claims: OnceLock<(bool, Option<Failure>)>,
     /// What is known of the tags, by the digest of what lies under them.
     known: Known,
     pub(super) url: String,
@@ -80,7 +79,7 @@ pub(in crate::target) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oc
         let http = connector.connect(&options(&base)).map_err(unbuilt)?;
         Ok(OciDriver {
             client: Arc::new(Client::new(http, base, Auth::find(location, env)?)),
-            claims: OnceCell::new(),
+            claims: OnceLock::new(),
             known: Known::default(),
             url: location.url.clone(),
         })
@@ -264,13 +263,21 @@ impl Driver for OciDriver {
             let why = "the answer is not a registry's";
             return Err(refusal(&self.url, Kind::Unreachable, attempt, why));
         }
-        // Nobody moves the tag while it goes. Others' artifacts may lack what a claim is made of.
+        // Others' artifacts may lack what a claim is made of.
         let common = Bytes::from_static(EMPTY_CONTENT);
         self.run(attempt, self.client.upload_common(&common))
             .await?;
         let remove = self.run(attempt, self.client.remove(&tagged.digest));
-        let nothing = std::future::ready(Ok(()));
-        let removed = self.claimed(attempt, &tag, nothing, remove).await;
+        let look = async {
+            match self.run(attempt, self.client.tagged(&tag)).await? {
+                Some(now) if now.digest != tagged.digest => {
+                    let why = "somebody else has written it meanwhile";
+                    Err(refusal(&self.url, Kind::Conflict, attempt, why))
+                }
+                _ => Ok(()),
+            }
+        };
+        let removed = self.claimed(attempt, &tag, look, remove).await;
         removed.map(drop)
     }
 
@@ -322,7 +329,7 @@ impl Driver for OciDriver {
     }
 
     async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
-        let (honours_conditions, refused) = self.keeps_claims().await?.clone();
+        let (honours_conditions, refused) = self.keeps_claims().await?;
         Ok(Some(Trial {
             honours_conditions,
             refused,

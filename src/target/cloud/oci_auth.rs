@@ -1,5 +1,6 @@
 //! Who one is to an OCI registry: credentials, and the tokens that are had for them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,10 +30,29 @@ pub(super) struct Auth {
     helper: Mutex<Option<Arc<Helper>>>,
     /// Where the credentials came from that were shown last.
     origin: Mutex<Origin>,
-    /// The header that worked last, and until when.
-    header: Mutex<Option<(Arc<str>, Instant)>>,
+    /// The headers that worked last, and until when: a token may be for pushing, or for deleting.
+    headers: Mutex<HashMap<Right, (Arc<str>, Instant)>>,
     /// Held by the one who logs in; the others use what it gets.
     pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+/// What a header is to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Right {
+    /// To delete.
+    Delete,
+    /// To pull and to push.
+    Rest,
+}
+
+impl Right {
+    /// Returns what a request needs.
+    pub(super) fn to(method: &str) -> Self {
+        match method {
+            "DELETE" => Self::Delete,
+            _ => Self::Rest,
+        }
+    }
 }
 
 /// Where credentials are looked for.
@@ -85,7 +105,7 @@ impl Auth {
             given,
             helper: Mutex::default(),
             origin: Mutex::new(origin),
-            header: Mutex::default(),
+            headers: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         })
     }
@@ -157,38 +177,40 @@ impl Auth {
     }
 
     /// Returns the header to begin with: the one that worked, while it lasts.
-    pub(super) fn header(&self) -> Option<Arc<str>> {
-        let kept = lock(&self.header);
-        let fresh = kept.as_ref().filter(|(_, until)| Instant::now() < *until);
+    pub(super) fn header(&self, right: Right) -> Option<Arc<str>> {
+        let kept = lock(&self.headers);
+        let fresh = kept
+            .get(&right)
+            .filter(|(_, until)| Instant::now() < *until);
         fresh.map(|(header, _)| Arc::clone(header))
     }
 
-    fn keep(&self, header: String, life: Duration) -> Arc<str> {
+    fn keep(&self, right: Right, header: String, life: Duration) -> Arc<str> {
         let header: Arc<str> = header.into();
         let until = Instant::now() + life.saturating_sub(SPARE);
-        *lock(&self.header) = Some((Arc::clone(&header), until));
+        lock(&self.headers).insert(right, (Arc::clone(&header), until));
         header
     }
 
     /// Answers a demand for user and password; `None` if there are none.
-    pub(super) fn answer_basic(&self, credentials: &Credentials) -> Option<Arc<str>> {
+    pub(super) fn answer_basic(&self, right: Right, credentials: &Credentials) -> Option<Arc<str>> {
         // Until it is refused.
         const LONG: Duration = Duration::from_secs(24 * 60 * 60);
         match credentials {
-            Credentials::Basic(pair) => Some(self.keep(format!("Basic {pair}"), LONG)),
+            Credentials::Basic(pair) => Some(self.keep(right, format!("Basic {pair}"), LONG)),
             Credentials::None | Credentials::Identity(_) => None,
         }
     }
 
     /// Takes the token out of a token service's answer.
-    pub(super) fn answer_bearer(&self, document: &[u8]) -> Option<Arc<str>> {
+    pub(super) fn answer_bearer(&self, right: Right, document: &[u8]) -> Option<Arc<str>> {
         let json: Value = serde_json::from_slice(document).ok()?;
         let text = |name: &str| json.get(name).and_then(Value::as_str);
         let token = text("token").or_else(|| text("access_token"))?;
         let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         let life = json.get("expires_in").and_then(Value::as_u64);
         let life = life.map_or(LIFE, Duration::from_secs);
-        fits.then(|| self.keep(format!("Bearer {token}"), life))
+        fits.then(|| self.keep(right, format!("Bearer {token}"), life))
     }
 }
 

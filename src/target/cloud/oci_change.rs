@@ -5,25 +5,39 @@ use super::exchange::Exchange;
 use super::failure::{Attempt, refusal};
 use super::oci::OciDriver;
 use super::oci_claim::Claim;
+use super::oci_client::NO_DELETIONS;
 use super::oci_manifest::digest;
 use crate::target::verdict::Asked;
 use crate::target::{Condition, Failure, Kind, Token};
 
 impl OciDriver {
-    /// Finds out whether claims can be kept there.
-    pub(super) async fn keeps_claims(&self) -> Result<&(bool, Option<Failure>), Failure> {
-        let find_out = async || {
-            let deletes = Attempt::new("delete", "a manifest", Asked::Delete);
-            match self.run(deletes, self.client.try_removal()).await {
-                Err(refused) if refused.is_outage() => return Err(refused),
-                Err(refused) => return Ok((false, Some(refused))),
-                Ok(()) => {}
+    /// Finds out whether claims can be kept there, and what is refused of what they need. What may
+    /// be otherwise by the next time is asked again then: a login, a right.
+    pub(super) async fn keeps_claims(&self) -> Result<(bool, Option<Failure>), Failure> {
+        if let Some(known) = self.claims.get() {
+            return Ok(known.clone());
+        }
+        let deletes = Attempt::new("delete", "a manifest", Asked::Delete);
+        match self.run(deletes, self.client.try_removal()).await {
+            Err(refused) if refused.is_outage() => return Err(refused),
+            Err(refused) => return Ok((false, Some(refused))),
+            Ok(false) => {
+                let refused = refusal(&self.url, Kind::Denied, deletes, NO_DELETIONS);
+                return Ok(self.known((false, Some(refused))));
             }
-            let writes = Attempt::new("write", "a claim", Asked::Write);
-            let possible = self.run(writes, Claim::is_possible(&self.client));
-            Ok((possible.await?, None))
-        };
-        self.claims.get_or_try_init(find_out).await
+            Ok(true) => {}
+        }
+        let writes = Attempt::new("write", "a claim", Asked::Write);
+        match self.run(writes, Claim::is_possible(&self.client)).await {
+            Err(refused) if refused.is_outage() => Err(refused),
+            Err(refused) if refused.kind == Kind::Denied => Ok((false, Some(refused))),
+            Err(refused) => Ok(self.known((false, Some(refused)))),
+            Ok(possible) => Ok(self.known((possible, None))),
+        }
+    }
+
+    fn known(&self, known: (bool, Option<Failure>)) -> (bool, Option<Failure>) {
+        self.claims.get_or_init(|| known).clone()
     }
 
     /// Runs what changes a tag after a look at it, while nobody else does: where claims can be kept.

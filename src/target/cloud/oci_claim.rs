@@ -14,15 +14,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::Error as StoreError;
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::exchange::Exchange;
 use super::oci_client::{Client, Removed};
 use super::oci_error::told;
 use super::oci_manifest::{EMPTY_CONTENT, digest, write_claim};
 use crate::artifact::Sha256;
-use crate::target::Kind;
 use crate::target::waiting::waits_for;
+use crate::target::{Failure, Kind};
 
 /// How long a claim holds. 30 s: twice the usual deadline of a push.
 const LEASE: Duration = Duration::from_secs(30);
@@ -31,6 +32,12 @@ const LEASE: Duration = Duration::from_secs(30);
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// How old a claim may be when the reply to that is here: the registry's clock has whole seconds.
 const ENDS_WITHIN: Duration = Duration::from_secs(25);
+/// How long a push waits until its claim is withdrawn.
+const WAITS_FOR_WITHDRAWAL: Duration = Duration::from_secs(1);
+/// How late a claim may come.
+const COMES_LATE: Duration = Duration::from_secs(1);
+/// What the tags of all claims begin with.
+const ANY: &str = "_claim.";
 /// How long one waits before one looks again who else has claimed; the last for as long as it takes.
 const LOOKS: [Duration; 5] = [
     Duration::from_millis(10),
@@ -40,8 +47,7 @@ const LOOKS: [Duration; 5] = [
     Duration::from_millis(200),
 ];
 /// docker-registry answers with a 500 to who deletes while it writes down another tag.
-const WITHDRAWALS: [Duration; 4] = [
-    Duration::ZERO,
+const WITHDRAWALS: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -53,8 +59,11 @@ pub(super) struct Claim {
     /// What the claims on the same tag begin with.
     prefix: String,
     tag: String,
-    /// Before the registry's time was asked for that it carries.
+    /// The registry's time that it carries, and before that was asked for.
+    time: u64,
     since: Instant,
+    /// Whether the registry has said that it has it.
+    is_there: bool,
     /// Whether dropping it withdraws it.
     ends: bool,
 }
@@ -70,10 +79,10 @@ impl Claim {
             if comes_first {
                 return Ok(claim);
             }
-            let (client, prefix) = (Arc::clone(&claim.client), claim.prefix.clone());
+            let prefix = claim.prefix.clone();
             claim.withdraw().await;
             let mut looks = Looks::default();
-            while !live(&client, &prefix).await?.is_empty() {
+            while !live(client, &prefix).await?.is_empty() {
                 looks.pause().await;
             }
             waits_for(None);
@@ -89,31 +98,38 @@ impl Claim {
         let common = Bytes::from_static(EMPTY_CONTENT);
         client.upload_common(&common).await?;
         // Nobody else claims that.
-        let claim = Self::put(client, &format!("{:016x}", random())).await?;
-        let there = live(client, &claim.prefix).await?;
-        let is_listed = there.contains(&claim.tag);
-        Ok(claim.withdraw().await && is_listed)
+        let mut claim = Self::put(client, &format!("{:016x}", random())).await?;
+        let is_listed = live(client, &claim.prefix).await?.contains(&claim.tag);
+        withdraw(client, &claim.tag).await?;
+        claim.ends = false;
+        Ok(is_listed)
     }
 
     async fn put(client: &Arc<Client>, tag: &str) -> Result<Self, StoreError> {
         let no_clock = || told(Kind::Unreachable, "it says no longer what time it is");
-        let (since, now) = client.clock().ok_or_else(no_clock)?;
-        let prefix = format!("_claim.{}.", short(&Sha256::of(tag.as_bytes())));
-        let claim = Self {
+        let fresh = client
+            .clock()
+            .filter(|(since, _)| since.elapsed() < BEGINS_WITHIN);
+        let (since, time) = fresh.ok_or_else(no_clock)?;
+        let prefix = format!("{ANY}{}.", short(&Sha256::of(tag.as_bytes())));
+        let mut claim = Self {
             client: Arc::clone(client),
-            tag: format!("{prefix}{now}.{:016x}", random()),
+            tag: format!("{prefix}{time}.{:016x}", random()),
             prefix,
+            time,
             since,
+            is_there: false,
             ends: true,
         };
-        match client.tag(&claim.tag, write_claim(&claim.tag)).await {
-            Ok(()) => Ok(claim),
+        if let Err(failed) = client.tag(&claim.tag, write_claim(&claim.tag)).await {
             // Only the reply may be lost.
-            Err(failed) => match Exchange::of(false, live(client, &claim.prefix)).await.0 {
-                Ok(all) if all.contains(&claim.tag) => Ok(claim),
-                _ => Err(failed),
-            },
+            match Exchange::of(false, live(client, &claim.prefix)).await.0 {
+                Ok(all) if all.contains(&claim.tag) => {}
+                _ => return Err(failed),
+            }
         }
+        claim.is_there = true;
+        Ok(claim)
     }
 
     /// Waits while this is the first of all claims, until it is the only one; `false` if it is not
@@ -136,86 +152,105 @@ impl Claim {
         }
     }
 
-    /// Runs what the tag was claimed for, and withdraws the claim; `None` if so much time has gone
-    /// that somebody else may have changed the tag.
-    pub(super) async fn over<T>(mut self, change: impl Future<Output = T>) -> Option<T> {
+    /// Runs what the tag was claimed for, and withdraws the claim; `None` if that takes so long that
+    /// somebody else may change the tag.
+    ///
+    /// A change that is given up, or ends in an outage, may arrive all the same: until then nobody
+    /// else is to make one, so the claim stays.
+    pub(super) async fn over<T>(
+        mut self,
+        change: impl Future<Output = Result<T, Failure>>,
+    ) -> Option<Result<T, Failure>> {
         if !self.may_begin() {
             return None;
         }
-        // A change that is given up may arrive all the same: until then nobody else makes one.
         self.ends = false;
-        let changed = change.await;
-        let has_held = self.since.elapsed() < ENDS_WITHIN;
-        self.withdraw().await;
-        has_held.then_some(changed)
+        let changed = timeout_at(self.since + ENDS_WITHIN, change).await.ok()?;
+        if !changed.as_ref().is_err_and(Failure::is_outage) {
+            self.withdraw().await;
+        }
+        Some(changed)
     }
 
+    /// Tells whether there is time enough for a change, by both clocks: one of them stands still
+    /// while a machine sleeps.
     fn may_begin(&self) -> bool {
+        let (_, now) = self.client.clock().unwrap_or((self.since, self.time));
         self.since.elapsed() < BEGINS_WITHIN
+            && now.saturating_sub(self.time) <= BEGINS_WITHIN.as_secs()
     }
 
-    /// Withdraws the claim, and tells whether it is gone.
-    async fn withdraw(mut self) -> bool {
+    /// Withdraws the claim; one that takes long goes on by itself.
+    async fn withdraw(mut self) {
         self.ends = false;
-        withdraw(&self.client, &self.tag).await
+        let tag = std::mem::take(&mut self.tag);
+        if let Some(withdrawal) = withdraw_after(Duration::ZERO, &self.client, tag) {
+            let _ = timeout(WAITS_FOR_WITHDRAWAL, withdrawal).await;
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.ends
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let (client, tag) = (Arc::clone(&self.client), std::mem::take(&mut self.tag));
-            runtime.spawn(async move { withdraw(&client, &tag).await });
+        // A claim that was given up while it was put may come late, too.
+        let pause = if self.is_there {
+            Duration::ZERO
+        } else {
+            COMES_LATE
+        };
+        if self.ends {
+            withdraw_after(pause, &self.client, std::mem::take(&mut self.tag));
         }
     }
 }
 
-async fn withdraw(client: &Client, tag: &str) -> bool {
+/// Withdraws a claim whatever becomes of the caller; `None` if the mount has ended.
+fn withdraw_after(pause: Duration, client: &Arc<Client>, tag: String) -> Option<JoinHandle<()>> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    let client = Arc::clone(client);
+    Some(runtime.spawn(async move {
+        sleep(pause).await;
+        // After that it is over anyway.
+        let withdrawn = timeout(LEASE, withdraw(&client, &tag)).await;
+        if !matches!(withdrawn, Ok(Ok(()))) {
+            tracing::debug!("the claim {tag} could not be withdrawn");
+        }
+    }))
+}
+
+/// Deletes a claim.
+async fn withdraw(client: &Client, tag: &str) -> Result<(), StoreError> {
     let manifest = write_claim(tag);
     let digest = digest(manifest.as_bytes());
     for pause in WITHDRAWALS {
-        sleep(pause).await;
         match client.remove(&digest).await {
-            Ok(Removed::Now) => return true,
+            Ok(Removed::Now) => return Ok(()),
             // A deletion that has failed half-way leaves the tag, with nothing that it stands for.
-            Ok(Removed::Before) => {
-                let _ = client.tag(tag, manifest.clone()).await;
-            }
+            Ok(Removed::Before) => client.tag(tag, manifest.clone()).await?,
             Err(_) => {}
         }
+        sleep(pause).await;
     }
-    tracing::debug!("the claim {tag} could not be withdrawn");
-    false
+    client.remove(&digest).await.map(drop)
 }
 
-/// Lists the claims whose owners may be alive, and removes the others.
+/// Lists the claims on a tag whose owners may be alive, and removes all that are over.
 async fn live(client: &Arc<Client>, prefix: &str) -> Result<Vec<String>, StoreError> {
     let tags = client.tags().await?.unwrap_or_default();
     let now = client.clock().map_or(0, |(_, now)| now);
-    let (mut live, mut over) = (Vec::new(), Vec::new());
+    let mut live = Vec::new();
     for tag in tags {
-        let Some((time, _)) = tag
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.split_once('.'))
-        else {
+        let mut parts = tag.strip_prefix(ANY).into_iter().flat_map(|t| t.split('.'));
+        let (Some(_), Some(time), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
             continue;
         };
         // One from the future is over, too: it would hold for ever.
         let age = now.abs_diff(time.parse().unwrap_or(0));
-        match age > LEASE.as_secs() {
-            false => live.push(tag),
-            true => over.push(tag),
+        if age > LEASE.as_secs() {
+            withdraw_after(Duration::ZERO, client, tag);
+        } else if tag.starts_with(prefix) {
+            live.push(tag);
         }
-    }
-    if !over.is_empty() {
-        let client = Arc::clone(client);
-        tokio::spawn(async move {
-            for tag in over {
-                withdraw(&client, &tag).await;
-            }
-        });
     }
     Ok(live)
 }

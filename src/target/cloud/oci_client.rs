@@ -10,7 +10,7 @@ use object_store::client::{HttpClient, HttpRequest, HttpResponse};
 use tokio::time::Instant;
 use url::Url;
 
-use super::oci_auth::Auth;
+use super::oci_auth::{Auth, Right};
 use super::oci_error::{error, header, succeeded, told};
 use super::oci_manifest::{MANIFEST, digest};
 use crate::target::Kind;
@@ -24,7 +24,7 @@ const REDIRECTS: usize = 3;
 const DIGEST: &str = "docker-content-digest";
 
 /// What a registry means by a 405.
-const NO_DELETIONS: &str =
+pub(super) const NO_DELETIONS: &str =
     "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
 
 /// As long as object_store waits before it tries again.
@@ -126,12 +126,15 @@ impl Client {
         headers: &[(&'static str, &str)],
         body: Bytes,
     ) -> Result<HttpResponse, StoreError> {
-        // What is uploaded in a session can be uploaded once.
-        let mut again = method != "PUT" || !url.path().contains("/blobs/uploads/");
+        // What is uploaded in a session can be uploaded once. A manifest that has got lost may come
+        // late, over what somebody else has written by then.
+        let puts = method == "PUT";
+        let mut again = !puts || !url.path().contains("/blobs/uploads/");
+        let right = Right::to(method);
         let own = self.is_own(url);
         // What somebody else has logged in with may not open this: then it is our turn.
         let mut logins = if own { 2 } else { 0 };
-        let mut authorization = self.auth.header();
+        let mut authorization = self.auth.header(right);
         loop {
             let mut all = headers.to_vec();
             // The registry's, and nobody else's.
@@ -146,7 +149,10 @@ impl Client {
             let bad = match reply {
                 Ok(response) => match response.status().as_u16() {
                     401 if logins > 0 => {
-                        match self.log_in(&response, authorization.as_deref()).await? {
+                        match self
+                            .log_in(right, &response, authorization.as_deref())
+                            .await?
+                        {
                             Some((header, new)) => {
                                 authorization = Some(header);
                                 logins = if new { 0 } else { logins - 1 };
@@ -155,10 +161,11 @@ impl Client {
                             None => return Ok(response),
                         }
                     }
-                    429 | 500..=599 if again => true,
+                    429 | 500 | 503 if again => true,
+                    501..=599 if again && !puts => true,
                     _ => return Ok(response),
                 },
-                Err(_) if again => true,
+                Err(_) if again && !puts => true,
                 Err(error) => return Err(error),
             };
             if bad {
@@ -326,9 +333,15 @@ impl Client {
         }
     }
 
-    /// Tries whether one may delete, with a manifest that nobody has.
-    pub(super) async fn try_removal(&self) -> Result<(), StoreError> {
-        self.remove(&digest(b"nothing")).await.map(drop)
+    /// Tries whether anybody may delete, with a manifest that nobody has.
+    pub(super) async fn try_removal(&self) -> Result<bool, StoreError> {
+        let url = self.at(&format!("manifests/{}", digest(b"nothing")))?;
+        let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
+        match deleted.status().as_u16() {
+            404 => Ok(true),
+            405 => Ok(false),
+            _ => succeeded(deleted).map(|_| true),
+        }
     }
 }
 

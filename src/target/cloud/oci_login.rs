@@ -8,7 +8,7 @@ use object_store::Error as StoreError;
 use object_store::client::HttpResponse;
 use url::Url;
 
-use super::oci_auth::Challenge;
+use super::oci_auth::{Challenge, Right};
 use super::oci_client::{Client, MANIFEST_BYTES, body};
 use super::oci_docker::Credentials;
 use super::oci_error::told;
@@ -19,6 +19,7 @@ impl Client {
     /// there is nothing to answer it with. Tells whether it is new.
     pub(super) async fn log_in(
         &self,
+        right: Right,
         response: &HttpResponse,
         refused: Option<&str>,
     ) -> Result<Option<(Arc<str>, bool)>, StoreError> {
@@ -31,19 +32,24 @@ impl Client {
             return Ok(None);
         };
         let _turn = self.auth.turn.lock().await;
-        if let Some(header) = self.auth.header().filter(|h| Some(&**h) != refused) {
+        if let Some(header) = self.auth.header(right).filter(|h| Some(&**h) != refused) {
             return Ok(Some((header, false)));
         }
         let credentials = self.auth.credentials().await?;
         let header = match demand {
-            Challenge::Basic => self.auth.answer_basic(&credentials),
-            Challenge::Bearer(realm) => Some(self.token(realm, &credentials).await?),
+            Challenge::Basic => self.auth.answer_basic(right, &credentials),
+            Challenge::Bearer(realm) => Some(self.token(right, realm, &credentials).await?),
         };
         Ok(header.map(|header| (header, true)))
     }
 
     /// Has a token service make a token.
-    async fn token(&self, realm: Url, credentials: &Credentials) -> Result<Arc<str>, StoreError> {
+    async fn token(
+        &self,
+        right: Right,
+        realm: Url,
+        credentials: &Credentials,
+    ) -> Result<Arc<str>, StoreError> {
         let response = match credentials {
             Credentials::None => self.send("GET", &realm, &[], Bytes::new()).await?,
             Credentials::Basic(pair) => {
@@ -71,7 +77,7 @@ impl Client {
             return Err(told(kind, why));
         }
         let document = body(response, MANIFEST_BYTES).await?;
-        let header = self.auth.answer_bearer(&document);
+        let header = self.auth.answer_bearer(right, &document);
         header.ok_or_else(|| {
             let why = format!("{host} gives no token: its answer has none");
             told(Kind::Unreachable, why)
