@@ -10,12 +10,15 @@
 //! - [`registry`]: push and pull: the three promises live here;
 //! - [`target`]: one store: drivers, verdicts, deadlines;
 //! - [`artifact`]: names, stamps and formats, which everyone above talks about.
+//!
+//! Beside them, `dir` is how every floor reaches what lies in a directory that others can write to.
 
 #[cfg(test)]
 mod arbitrary;
 pub mod artifact;
 pub mod cli;
 pub mod config;
+mod dir;
 pub mod fs;
 pub mod fuse;
 #[cfg(test)]

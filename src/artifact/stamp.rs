@@ -1,6 +1,7 @@
 //! The stamp: what is known of one pushed content, and the clock that orders pushes.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,26 @@ impl Sha256 {
     /// Hashes a content.
     pub fn of(content: &[u8]) -> Self {
         Self(sha2::Sha256::digest(content).into())
+    }
+
+    /// Hashes everything that a reader gives without holding it in memory; returns its size too.
+    ///
+    /// # Errors
+    ///
+    /// The reader's.
+    pub fn of_all(mut reader: impl Read) -> io::Result<(Self, u64)> {
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = [0; 16 << 10];
+        let mut size = 0;
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok((Self(hasher.finalize().into()), size)),
+                read => {
+                    hasher.update(buffer.get(..read).unwrap_or_default());
+                    size += read as u64;
+                }
+            }
+        }
     }
 }
 

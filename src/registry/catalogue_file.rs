@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 use super::journal::{line, read_line};
 use super::record::{Facts, Shown};
 use crate::artifact::{ArtifactId, Item, RepoName, Stamp, nanos, when_from_text, when_to_text};
+use crate::dir::open_regular;
 use crate::target::Token;
 
 /// What is read of a file at most. 256 MiB: half a million artifacts.
@@ -95,7 +96,7 @@ impl CatalogueFile {
     ///
     /// The I/O error if there is a file that can't be read.
     pub fn recall(&self) -> io::Result<Recalled> {
-        let file = match File::open(&self.path) {
+        let file = match open_regular(OpenOptions::new().read(true), &self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Recalled::default());
             }

@@ -24,7 +24,8 @@ mod record;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use serde_json::{Value, json};
 
 use super::lock;
 use crate::artifact::{ArtifactId, Stamp};
+use crate::dir::open_regular;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 
@@ -88,7 +90,7 @@ impl Journal {
                 // The place of the damaged ones, or a stranger's.
                 continue;
             }
-            if path.extension().is_some_and(|suffix| suffix == "tmp") {
+            if is_unfinished(&path) {
                 // Not yet a record when the machine stopped: its close was never answered.
                 fs::remove_file(&path)?;
                 continue;
@@ -171,7 +173,9 @@ impl Journal {
     fn write(&self, record: &Record, content: &[u8]) -> io::Result<()> {
         let place = self.path(record.stamp.when);
         let staging = place.with_extension("tmp");
-        let written = File::create(&staging).and_then(|mut file| {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = open_regular(&mut options, &staging).and_then(|mut file| {
             file.write_all(line(&head(record)).as_bytes())?;
             file.write_all(content)?;
             file.write_all(b"\n")?;
@@ -340,7 +344,7 @@ impl Journal {
     /// The I/O error, `NotFound` if there is no such push, `InvalidData` if the disk gives other
     /// bytes than were written.
     pub fn content(&self, when: u64) -> io::Result<Bytes> {
-        let bytes = fs::read(self.path(when))?;
+        let bytes = read(&self.path(when))?;
         let parsed = parse(&bytes);
         let (_, content) = parsed.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(Bytes::copy_from_slice(content))
@@ -352,7 +356,7 @@ impl Journal {
     }
 
     fn append(&self, when: u64, value: &Value, durably: bool) -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).open(self.path(when))?;
+        let mut file = open_regular(OpenOptions::new().append(true), &self.path(when))?;
         file.write_all(line(value).as_bytes())?;
         if durably {
             file.sync_data()?;
@@ -387,6 +391,13 @@ impl Journal {
 
 fn name(when: u64) -> String {
     format!("{when:020}")
+}
+
+/// Tells whether a path is that of a record which was not whole yet.
+fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let digits = name.and_then(|name| name.strip_suffix(".tmp"));
+    digits.is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]

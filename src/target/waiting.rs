@@ -16,6 +16,16 @@ impl Waiting {
         WAITING.scope(self.clone(), operation).await
     }
 
+    /// Returns that of the operation which is running, to be carried to another thread.
+    pub(super) fn current() -> Self {
+        WAITING.try_with(Self::clone).unwrap_or_default()
+    }
+
+    /// Runs the part of an operation that blocks this thread.
+    pub(super) fn on_thread<T>(self, operation: impl FnOnce() -> T) -> T {
+        WAITING.sync_scope(self, operation)
+    }
+
     /// Returns what the operation was waiting for last.
     pub(super) fn last(&self) -> Option<String> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -32,8 +32,9 @@ enum On {
     Path(usize),
 }
 
-const CALLS: [(libc::c_long, &str, On); 18] = [
+const CALLS: [(libc::c_long, &str, On); 19] = [
     (libc::SYS_openat, "openat", On::Path(1)),
+    (libc::SYS_openat2, "openat2", On::Path(1)),
     (libc::SYS_mkdirat, "mkdirat", On::Path(1)),
     (libc::SYS_renameat, "renameat", On::Path(3)),
     (libc::SYS_renameat2, "renameat2", On::Path(3)),
@@ -74,7 +75,21 @@ pub fn of(thread: Pid, root: &str) -> Option<Call> {
     let (_, name, on) = calls.find(|(known, _, _)| *known == number)?;
     let on = match on {
         On::Descriptor => descriptor(thread, arguments[0])?,
-        On::Path(place) => path(thread, arguments[*place])?,
+        // Looking names up changes nothing, and would be most of the points.
+        On::Path(_) if number == libc::SYS_openat2 && !creates(thread, arguments[2]) => {
+            return None;
+        }
+        On::Path(place) => {
+            let path = path(thread, arguments[*place])?;
+            match place.checked_sub(1).filter(|_| !path.starts_with('/')) {
+                // It is relative to the descriptor before it.
+                Some(before) => match descriptor(thread, arguments[before]) {
+                    Some(dir) => format!("{dir}/{path}"),
+                    None => path,
+                },
+                None => path,
+            }
+        }
     };
     // Others wake threads, log, or read the machine's own files.
     let is_point = on == "/dev/fuse" || on.starts_with("socket:") || on.starts_with(root);
@@ -107,6 +122,14 @@ fn registers(thread: Pid) -> Option<(libc::c_long, [u64; 4])> {
 fn descriptor(thread: Pid, number: u64) -> Option<String> {
     let link = std::fs::read_link(format!("/proc/{thread}/fd/{}", number as i32));
     Some(link.ok()?.to_string_lossy().into_owned())
+}
+
+/// Tells whether what `openat2` is told, at this address, makes a file.
+fn creates(thread: Pid, address: u64) -> bool {
+    let mut flags = [0; 8];
+    let memory = File::open(format!("/proc/{thread}/mem"));
+    let read = memory.and_then(|memory| memory.read_exact_at(&mut flags, address));
+    read.is_ok() && u64::from_ne_bytes(flags) & libc::O_CREAT as u64 != 0
 }
 
 fn path(thread: Pid, address: u64) -> Option<String> {

@@ -26,6 +26,7 @@ mod documents;
 mod editors;
 mod edits;
 mod fallback;
+mod folders;
 mod fsx;
 mod home;
 mod identity;

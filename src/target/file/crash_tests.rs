@@ -11,6 +11,7 @@ use super::disk::{Effect, perform};
 use super::folder::Folder;
 use super::*;
 use crate::artifact::Format;
+use crate::dir::Dir;
 
 const KEY: &str = "app/plans/p1";
 const MAX: u64 = 1 << 20;
@@ -68,29 +69,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn moved(effect: &Effect, from: &Path, to: &Path) -> Effect {
-    let moved = |path: &PathBuf| to.join(path.strip_prefix(from).unwrap());
-    match effect {
-        Effect::MakeDir(path) => Effect::MakeDir(moved(path)),
-        Effect::Write {
-            path,
-            content,
-            modified,
-        } => Effect::Write {
-            path: moved(path),
-            content: content.clone(),
-            modified: *modified,
-        },
-        Effect::Rename { from, to } => Effect::Rename {
-            from: moved(from),
-            to: moved(to),
-        },
-        Effect::Remove(path) => Effect::Remove(moved(path)),
-        Effect::RemoveDir(path) => Effect::RemoveDir(moved(path)),
-        Effect::SyncDir(path) => Effect::SyncDir(moved(path)),
-    }
-}
-
 /// The directory whose sync makes an effect's name durable. Temporary files need none: a rename
 /// that is kept keeps the file.
 fn unsynced_in(effect: &Effect) -> Option<PathBuf> {
@@ -124,19 +102,19 @@ fn every_crash(before: &Path, effects: &[Effect], mut check: impl FnMut(&Path, b
                 let temp = tempfile::tempdir().unwrap();
                 let disk = temp.path().join("disk");
                 copy(before, &disk);
+                let root = Dir::open(&disk).unwrap();
                 for (index, effect) in done.iter().enumerate() {
                     let place = pending.iter().position(|&pending| pending == index);
                     if place.is_none_or(|place| lost & (1 << place) == 0) {
                         // What depends on a lost name is lost with it.
-                        let _ = perform(&moved(effect, before, &disk));
+                        let _ = perform(&root, effect);
                     }
                 }
                 if half_written {
                     let Some(Effect::Write { path, content, .. }) = effects.get(end) else {
                         continue;
                     };
-                    let path = disk.join(path.strip_prefix(before).unwrap());
-                    fs::write(path, &content[..content.len() / 2]).unwrap();
+                    fs::write(disk.join(path), &content[..content.len() / 2]).unwrap();
                 }
                 check(&disk, end == effects.len());
                 states += 1;
@@ -159,10 +137,6 @@ fn crashes_amid(prepare: impl Fn(&Folder), operation: impl Fn(&Folder), what: &s
     subject.disk.done.lock().unwrap().clear();
     operation(&subject);
     let effects = std::mem::take(&mut *subject.disk.done.lock().unwrap());
-    let effects: Vec<Effect> = effects
-        .iter()
-        .map(|effect| moved(effect, &dir, &before))
-        .collect();
     let new = see(&dir);
     assert_ne!(old, new);
     every_crash(&before, &effects, |disk, acknowledged| {

@@ -3,14 +3,16 @@
 //!
 //! They are values so that tests can record a put's effects and replay every crash amid them.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
-/// One effect on the disk.
+use crate::dir::Dir;
+
+/// One effect on the disk. Paths are relative to the folder.
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
     /// Makes a directory; one that is there is fine.
@@ -48,41 +50,37 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Carries out one effect.
-    pub(super) fn apply(&self, effect: Effect) -> io::Result<()> {
-        perform(&effect)?;
+    pub(super) fn apply(&self, root: &Dir, effect: Effect) -> io::Result<()> {
+        perform(root, &effect)?;
         #[cfg(test)]
         self.done.lock().unwrap().push(effect);
         Ok(())
     }
 
-    /// Makes the directories between `root`, which must be there, and `path`, durably.
-    ///
-    /// Each is made by itself, so that a root that has vanished is never made again; each is
-    /// synced also when it was there, for whoever made it may not have got that far.
-    pub(super) fn make_dirs(&self, root: &Path, path: &Path) -> io::Result<()> {
-        let Ok(below) = path.strip_prefix(root) else {
-            return Ok(());
-        };
-        let mut parent = root.to_path_buf();
-        for component in below.components() {
+    /// Makes the directories down to `path`, durably. Each is synced also when it was there, for
+    /// whoever made it may not have got that far.
+    pub(super) fn make_dirs(&self, root: &Dir, path: &Path) -> io::Result<()> {
+        let mut parent = PathBuf::new();
+        for component in path.components() {
             let child = parent.join(component);
-            if !child.is_dir() {
-                self.apply(Effect::MakeDir(child.clone()))?;
+            if root.child(&child).is_err() {
+                self.apply(root, Effect::MakeDir(child.clone()))?;
             }
-            self.apply(Effect::SyncDir(parent))?;
+            self.apply(root, Effect::SyncDir(parent))?;
             parent = child;
         }
         Ok(())
     }
 
-    /// Removes `path` and the directories above it that are empty then, up to `root`.
-    pub(super) fn remove_empty_dirs(&self, root: &Path, path: &Path) -> io::Result<()> {
-        for dir in path.ancestors().take_while(|&dir| dir != root) {
-            if self.apply(Effect::RemoveDir(dir.to_path_buf())).is_err() {
+    /// Removes `path` and the directories above it that are empty then, up to `top`.
+    pub(super) fn remove_empty_dirs(&self, root: &Dir, top: &Path, path: &Path) -> io::Result<()> {
+        for dir in path.ancestors().take_while(|&dir| dir != top) {
+            let removed = self.apply(root, Effect::RemoveDir(dir.to_path_buf()));
+            if removed.is_err() {
                 break;
             }
             if let Some(parent) = dir.parent() {
-                self.apply(Effect::SyncDir(parent.to_path_buf()))?;
+                self.apply(root, Effect::SyncDir(parent.to_path_buf()))?;
             }
         }
         Ok(())
@@ -90,10 +88,12 @@ impl Disk {
 }
 
 /// Carries out one effect.
-pub(super) fn perform(effect: &Effect) -> io::Result<()> {
+pub(super) fn perform(root: &Dir, effect: &Effect) -> io::Result<()> {
     match effect {
-        Effect::MakeDir(path) => match fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Effect::MakeDir(path) => match root.make_dir(path, mode(root)?) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                root.child(path).map(drop)
+            }
             result => result,
         },
         Effect::Write {
@@ -101,23 +101,29 @@ pub(super) fn perform(effect: &Effect) -> io::Result<()> {
             content,
             modified,
         } => {
-            let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+            let mut file = root.new_file(path, mode(root)? & 0o666)?;
             file.write_all(content)?;
             if let Some(modified) = modified {
                 file.set_modified(*modified)?;
             }
             file.sync_all()
         }
-        Effect::Rename { from, to } => fs::rename(from, to),
-        Effect::Remove(path) => match fs::remove_file(path) {
+        Effect::Rename { from, to } => root.rename(from, to),
+        Effect::Remove(path) => match root.remove(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         },
-        Effect::RemoveDir(path) => fs::remove_dir(path),
-        Effect::SyncDir(path) => match File::open(path)?.sync_all() {
+        Effect::RemoveDir(path) => root.remove_dir(path),
+        Effect::SyncDir(path) => match root.sync(path) {
             // File systems without durable directories (some network and FUSE ones) say so.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             result => result,
         },
     }
+}
+
+/// Returns the permissions of the folder. Nothing in it is open to more users than the folder is;
+/// the umask takes away more.
+pub(super) fn mode(root: &Dir) -> io::Result<u32> {
+    Ok(root.meta("")?.permissions().mode() & 0o777)
 }

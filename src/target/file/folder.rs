@@ -1,22 +1,28 @@
 //! The folder: one directory tree, its objects, its lock, and whether it is still there.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::disk::{Disk, Effect};
-use super::lock::{self, Lock, Mode};
-use super::sidecar::{Sidecar, Unreadable};
+use super::lock::{self, LOCK, Lock, Mode};
+use super::sidecar::{self, Sidecar, Unreadable};
 use super::tree::walk;
+use crate::dir::Dir;
+use crate::target::waiting::waits_for;
 use crate::target::{Failure, FileLocation, Kind, Token};
 
 /// The driver's own directory below the folder.
 pub(super) const OWN: &str = ".atlasfs";
+/// Where temporary files are until they are whole.
+pub(super) const TMP: &str = ".atlasfs/tmp";
+/// Where the stamps are, each under its object's key.
+pub(super) const STAMPS: &str = ".atlasfs/stamps";
 /// What in the driver's own directory is not an object; the rest of it is for bookkeeping objects.
 pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
@@ -29,6 +35,8 @@ pub(super) struct Folder {
     marked: OnceLock<bool>,
     pub(super) disk: Disk,
     pub(super) serial: AtomicU64,
+    /// Which process keeps an operation of this mount waiting for the lock.
+    holder: Mutex<Option<String>>,
 }
 
 /// An open object.
@@ -46,6 +54,7 @@ impl Folder {
             marked: OnceLock::new(),
             disk: Disk::default(),
             serial: AtomicU64::new(0),
+            holder: Mutex::default(),
         }
     }
 
@@ -57,107 +66,105 @@ impl Folder {
         }
         let failed = |error: io::Error| self.failure("open", "the folder", &error);
         if create && let Some(there) = self.root.ancestors().find(|path| path.is_dir()) {
-            self.disk.make_dirs(there, &self.root).map_err(failed)?;
+            let below = self.root.strip_prefix(there).unwrap_or(Path::new(""));
+            Dir::open(there)
+                .and_then(|there| self.disk.make_dirs(&there, below))
+                .map_err(failed)?;
         }
-        if !self.root.is_dir() {
+        let Ok(root) = Dir::open(&self.root) else {
             let fix = "bring it back, or make it: ?create_dir=true in its url does at mount";
             let missing = Failure::new(Kind::StoreMissing, format!("no folder at {}", self.url));
             return Err(missing.with_fix(Some(fix.into())));
-        }
-        let own = self.root.join(OWN);
-        let made = ["tmp", "stamps"]
-            .iter()
-            .try_for_each(|name| self.disk.make_dirs(&self.root, &own.join(name)));
-        match made {
-            Ok(()) => {}
-            // A folder that is only to be read needs nothing of ours in it.
-            Err(error) if Kind::of_io(&error) == Kind::Denied => {}
-            Err(error) => return Err(failed(error)),
+        };
+        for name in [TMP, STAMPS] {
+            match self.disk.make_dirs(&root, Path::new(name)) {
+                Ok(()) => {}
+                // A folder that is only to be read needs nothing of ours in it.
+                Err(error) if Kind::of_io(&error) == Kind::Denied => {}
+                Err(error) => return Err(self.failure("use", name, &error)),
+            }
         }
         // Whoever holds the lock is amid a put and owns what is in tmp; next time, then.
-        if let Ok(Some(_lock)) = lock::try_now(&own.join("lock")) {
-            self.sweep(&own).map_err(failed)?;
+        if let Ok(Some(_lock)) = lock::try_now(&root) {
+            self.sweep(&root).map_err(failed)?;
         }
-        let _ = self.marked.set(own.is_dir());
+        let _ = self.marked.set(root.child(OWN).is_ok());
         Ok(())
     }
 
     /// Removes the temporary files of puts that a crash cut off, and the sidecars of objects that
-    /// are gone.
-    fn sweep(&self, own: &Path) -> io::Result<()> {
-        for left in fs::read_dir(own.join("tmp"))? {
-            self.disk.apply(Effect::Remove(left?.path()))?;
+    /// are gone; nothing that has another name or form.
+    fn sweep(&self, root: &Dir) -> io::Result<()> {
+        let mut left = Vec::new();
+        for name in root.list(TMP)? {
+            let path = Path::new(TMP).join(&name);
+            if is_temporary(&name) && root.meta(&path).is_ok_and(|meta| meta.is_file()) {
+                left.push(path);
+            }
         }
-        let stamps = own.join("stamps");
-        let mut orphans = Vec::new();
-        walk(&stamps, &mut |path, _| {
-            if let Ok(key) = path.strip_prefix(&stamps)
-                && matches!(fs::symlink_metadata(self.root.join(key)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound)
+        walk(root, Path::new(STAMPS), &mut |path, _| {
+            if let Ok(key) = path.strip_prefix(STAMPS)
+                && matches!(root.meta(key), Err(error) if error.kind() == io::ErrorKind::NotFound)
+                && root
+                    .read(path, sidecar::MAX)
+                    .is_ok_and(|bytes| sidecar::is_one(&bytes))
             {
-                orphans.push(path.to_path_buf());
+                left.push(path.to_path_buf());
             }
             ControlFlow::Continue(())
         })?;
-        orphans
-            .into_iter()
-            .try_for_each(|orphan| self.disk.apply(Effect::Remove(orphan)))
+        left.into_iter()
+            .try_for_each(|left| self.disk.apply(root, Effect::Remove(left)))
     }
 
-    /// Checks that the folder is there, and is still the one that was found first: a disk that is
-    /// not mounted leaves an empty folder behind, and a push into that would be lost.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    /// Opens the folder, if it is there and still the one that was found first: a disk that is
+    /// not mounted leaves an empty folder behind, and a push into that would be lost. It stays
+    /// open for one operation only, or its disk could not be unmounted.
+    pub(super) fn enter(&self) -> Result<Dir, Failure> {
         let missing = |what: &str| {
-            Err(Failure::new(
-                Kind::StoreMissing,
-                format!("the folder at {} {what}", self.url),
-            ))
+            let what = format!("the folder at {} {what}", self.url);
+            Err(Failure::new(Kind::StoreMissing, what))
         };
-        match fs::metadata(&self.root) {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(_) => return missing("is no folder any more"),
+        let root = match Dir::open(&self.root) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return missing("is no folder any more");
+            }
             Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => {
                 return missing("is gone");
             }
             Err(error) => return Err(self.failure("find", "the folder", &error)),
-        }
-        if self.marked.get() == Some(&true) && !self.root.join(OWN).is_dir() {
+        };
+        if self.marked.get() == Some(&true) && root.child(OWN).is_err() {
             return missing(
                 "has lost its .atlasfs: is its disk mounted? (if this is the right folder, mkdir \
                  .atlasfs in it)",
             );
         }
-        Ok(())
+        Ok(root)
+    }
+
+    /// Checks that the folder is still there.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.enter().map(drop)
     }
 
     pub(super) fn probe(&self) -> Result<(), Failure> {
-        self.check()?;
-        fs::read_dir(&self.root)
+        self.enter()?
+            .list("")
             .map(drop)
             .map_err(|error| self.failure("list", "the folder", &error))
     }
 
     /// Opens an object; `None` if there is none. What is no regular file, or lies behind a
     /// symbolic link, is no object.
-    pub(super) fn find(&self, key: &str) -> Result<Option<Found>, Failure> {
-        if self.symlinked(key) {
-            return Ok(None);
-        }
-        let path = self.root.join(key);
-        let opened = fs::symlink_metadata(&path).and_then(|meta| {
-            if !meta.is_file() {
-                return Ok(None);
-            }
-            let file = OpenOptions::new()
-                .read(true)
-                // NONBLOCK: opening a fifo put here just now would wait for its writer.
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(&path)?;
+    pub(super) fn find(&self, root: &Dir, key: &str) -> Result<Option<Found>, Failure> {
+        let opened = root.file(key).and_then(|file| {
             let meta = file.metadata()?;
-            Ok(meta.is_file().then_some(Found { file, meta }))
+            Ok(Found { file, meta })
         });
         match opened {
-            Ok(found) => Ok(found),
+            Ok(found) => Ok(Some(found)),
             Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => {
                 self.check().map(|()| None)
             }
@@ -165,42 +172,49 @@ impl Folder {
         }
     }
 
-    /// Reads an object's sidecar; `None` if it has none.
+    /// Reads an object's sidecar; `None` if it has none. What is no regular file there, or too
+    /// large for one, is none.
     pub(super) fn sidecar(
         &self,
+        root: &Dir,
         key: &str,
     ) -> Result<Option<Result<Sidecar, Unreadable>>, Failure> {
-        match fs::read(self.root.join(OWN).join("stamps").join(key)) {
+        match root.read(Path::new(STAMPS).join(key), sidecar::MAX) {
             Ok(bytes) => Ok(Some(Sidecar::parse(&bytes))),
             Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => Ok(None),
             Err(error) => Err(self.failure("read the stamp of", key, &error)),
         }
     }
 
-    /// Tells whether the path of a key has a symbolic link in it.
-    pub(super) fn symlinked(&self, key: &str) -> bool {
-        let mut path = self.root.clone();
-        key.split('/').any(|segment| {
-            path.push(segment);
-            path.is_symlink()
-        })
+    /// Returns which process keeps this mount's operations waiting for the lock, if one does.
+    pub(super) fn holder(&self) -> Option<String> {
+        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        holder.clone()
     }
 
-    pub(super) fn lock(&self, mode: Mode) -> Result<Option<Lock>, Failure> {
-        let path = self.root.join(OWN).join("lock");
-        match lock::acquire(&path, mode) {
+    fn waits_for_holder(&self, holder: Option<String>) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = holder.clone();
+        waits_for(holder);
+    }
+
+    pub(super) fn lock(&self, root: &Dir, mode: Mode) -> Result<Option<Lock>, Failure> {
+        let acquired = lock::acquire(root, mode, |holder| self.waits_for_holder(Some(holder)));
+        let holder = self.holder();
+        self.waits_for_holder(None);
+        match acquired {
             Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let holder = holder.unwrap_or_else(|| "its lock changes all the time".into());
+                let why = format!("cannot lock {}: {holder}", self.url);
+                Err(Failure::new(Kind::Busy, why))
+            }
             // Who may only read the folder may not be able to lock it; no one writes it then.
             Err(error) if mode == Mode::Shared && Kind::of_io(&error) != Kind::Unreachable => {
                 Ok(None)
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::new(
-                Kind::Busy,
-                format!("cannot lock {}: another process holds its lock", self.url),
-            )),
             Err(error) => match self.check() {
                 Err(missing) => Err(missing),
-                Ok(()) => Err(self.failure("lock", "the folder", &error)),
+                Ok(()) => Err(self.failure("lock", LOCK, &error)),
             },
         }
     }
@@ -238,6 +252,18 @@ pub(super) fn reserved(key: &str) -> bool {
         .and_then(|rest| rest.strip_prefix('/'))
         .and_then(|rest| rest.split('/').next())
         .is_some_and(|first| RESERVED.contains(&first))
+}
+
+/// Tells whether a name in `tmp` is one that a put makes: `<process>-<time>-<number>.<c or s>`.
+fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    let parse = || {
+        let (numbers, kind) = name.to_str()?.rsplit_once('.')?;
+        let mut numbers = numbers.split('-');
+        let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let three = numbers.by_ref().take(3).filter(|part| number(part)).count() == 3;
+        Some(three && numbers.next().is_none() && matches!(kind, "c" | "s"))
+    };
+    parse() == Some(true)
 }
 
 pub(super) fn token(meta: &Metadata) -> Token {

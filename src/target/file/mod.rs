@@ -6,6 +6,7 @@
 
 mod disk;
 mod folder;
+mod holder;
 mod lock;
 mod read;
 mod sidecar;
@@ -14,6 +15,8 @@ mod write;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +29,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 
 use self::folder::Folder;
+use super::waiting::{Waiting, waits_for};
 use super::{Condition, Driver, Failure, FileLocation, Kind, Listed, Stored, Token, Trial};
 use crate::artifact::Stamp;
 
@@ -89,15 +93,22 @@ impl FileDriver {
         operation: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let turn = match writes {
-            true => Some(Arc::clone(&self.turn).lock_owned().await),
+            true => {
+                waits_for(self.folder.holder());
+                Some(Arc::clone(&self.turn).lock_owned().await)
+            }
             false => None,
         };
+        waits_for(None);
+        let waiting = Waiting::current();
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let folder = Arc::clone(&self.folder);
         tokio::task::spawn_blocking(move || {
             let _held = (turn, thread);
-            folder.prepare(false)?;
-            operation(&folder)
+            waiting.on_thread(|| {
+                folder.prepare(false)?;
+                operation(&folder)
+            })
         })
         .await
         .unwrap_or_else(|error| Err(Failure::new(Kind::Unreachable, error.to_string())))

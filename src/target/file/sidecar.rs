@@ -9,6 +9,14 @@ use crate::artifact::{Sha256, Stamp, when_from_text, when_to_text};
 
 const HEADER: &str = "atlasfs-stamps 1";
 
+/// What is read of a sidecar at most. 4 KiB: two entries and their sum take less than 500 bytes.
+pub(super) const MAX: u64 = 4 << 10;
+
+/// Tells whether bytes are a sidecar's, damaged or not: a crash may leave an empty one.
+pub(super) fn is_one(bytes: &[u8]) -> bool {
+    bytes.is_empty() || bytes.starts_with(HEADER.as_bytes())
+}
+
 /// What is known of one content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::artifact::Format;
+use crate::dir::Dir;
 
 fn location(dir: &Path, create_dir: bool) -> FileLocation {
     FileLocation {
@@ -47,6 +48,12 @@ fn kind<T: std::fmt::Debug>(result: Result<T, Failure>) -> Kind {
 }
 
 const MAX: u64 = 1 << 20;
+
+/// Holds the folder's lock, as another process would.
+fn hold(dir: &Path) -> lock::Lock {
+    let held = lock::try_now(&Dir::open(dir).unwrap());
+    held.unwrap().unwrap()
+}
 
 #[tokio::test]
 async fn the_folder_holds_plain_bytes_under_the_keys_of_the_layout() {
@@ -213,10 +220,10 @@ async fn a_directory_where_an_object_should_be_breaks_neither_list_nor_get() {
 async fn what_a_crash_left_is_swept_at_open_unless_someone_is_writing() {
     let Fixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
-    let left = dir.join(".atlasfs/tmp/left.c");
+    let left = dir.join(".atlasfs/tmp/708-1700000000000000001-0.c");
     fs::write(&left, "half").unwrap();
     fs::write(dir.join(".atlasfs/stamps/app/orphan"), "").unwrap();
-    let lock = lock::acquire(&dir.join(".atlasfs/lock"), lock::Mode::Exclusive).unwrap();
+    let lock = hold(&dir);
     FileDriver::open(&location(&dir, false)).1.unwrap();
     assert!(left.exists());
     drop(lock);
@@ -321,7 +328,7 @@ async fn a_reader_amid_many_writers_always_sees_a_content_with_its_own_stamp() {
 async fn a_lock_that_another_process_keeps_is_not_waited_for_beyond_the_deadline() {
     let Fixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
-    let held = lock::acquire(&dir.join(".atlasfs/lock"), lock::Mode::Exclusive).unwrap();
+    let held = hold(&dir);
     let start = Instant::now();
     let stamp = Stamp::new(2, b"y", Format::Hcl);
     let content = Bytes::from_static(b"y");

@@ -1,0 +1,91 @@
+//! Folders that others can write to, as stores.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::home::Home;
+use super::program::{Running, bash, start, until};
+use super::store::{flags, folders, plan, schema};
+
+/// Stops a process in the moment in which it holds the lock of a folder.
+fn stopped_holder(folder: &Path) -> Running {
+    let lock = folder.join(".atlasfs/lock");
+    let script = r#"exec 9<>"$1"; flock 9; kill -STOP $$"#;
+    let holder = start(&mut bash(script, [&lock]));
+    let stopped = || super::mounted::state(holder.pid()) == Some('T');
+    until("the holder has stopped", || stopped().then_some(()));
+    holder
+}
+
+#[test]
+fn a_stopped_holder_of_a_lock_is_named_and_costs_one_deadline() {
+    let home = Home::new();
+    let stores = folders(&home);
+    let mut args = flags(&stores);
+    args.extend(["--push-timeout", "2s", "--breaker", "0"].map(String::from));
+    let mounted = home.mount("mnt", args);
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    let holder = stopped_holder(&home.path("backup-1"));
+    let begun = std::time::Instant::now();
+    mounted.cp("app/schema", schema("one")).ok();
+    // A bound for slow machines: without a deadline it would be for ever.
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    let name = format!("process {} (bash)", holder.pid());
+    let status = mounted.status().to_string();
+    assert!(status.contains(&name), "{name}: {status}");
+    assert!(status.contains("stopped"), "{status}");
+    drop(holder);
+    until("the backup has it", || {
+        let there = std::fs::read(home.path("backup-1/app/schema")).ok();
+        there.filter(|there| there == schema("one").as_bytes())
+    });
+    mounted.unmount();
+}
+
+#[test]
+fn a_fifo_for_a_stamp_keeps_no_mount_from_pushing() {
+    let home = Home::new();
+    let backup = ["--backup".to_string(), home.url("shared")];
+    let mount = |name: &str| {
+        let registry = ["--registry".to_string(), home.url(&format!("of-{name}"))];
+        home.mount(name, registry.iter().chain(&backup))
+    };
+    let (one, two) = (mount("one"), mount("two"));
+    std::fs::create_dir(one.path("app")).unwrap();
+    std::fs::create_dir(two.path("other")).unwrap();
+    one.cp("app/schema", schema("first")).ok();
+    let stamp = home.path("shared/.atlasfs/stamps/app/schema");
+    std::fs::remove_file(&stamp).unwrap();
+    nix::unistd::mkfifo(&stamp, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    one.cp("app/schema", schema("second")).ok();
+    two.cp("other/schema", schema("other")).ok();
+    for (key, content) in [("app", "second"), ("other", "other")] {
+        let there = std::fs::read(home.path(&format!("shared/{key}/schema")));
+        assert_eq!(there.unwrap(), schema(content).as_bytes());
+    }
+    one.unmount();
+    two.unmount();
+}
+
+#[test]
+fn mounting_touches_nothing_behind_links_in_a_store() {
+    let home = Home::new();
+    for name in ["tmp", "stamps"] {
+        home.file("victim/1-2-3.c", "precious");
+        home.file("victim/app/schema", "precious");
+        let own = home.folder(&format!("backup-of-{name}/.atlasfs"));
+        std::os::unix::fs::symlink(home.path("victim"), own.join(name)).unwrap();
+        let registry = home.url(&format!("registry-of-{name}"));
+        let backup = home.url(&format!("backup-of-{name}"));
+        let mounted = home.mount(name, ["--registry", &registry, "--backup", &backup]);
+        let status = mounted.status().to_string();
+        assert!(status.contains("symbolic link"), "{status}");
+        std::fs::create_dir(mounted.path("app")).unwrap();
+        mounted.cp("app/plans/p1", plan("p1", name)).ok();
+        for file in ["victim/1-2-3.c", "victim/app/schema"] {
+            assert_eq!(std::fs::read(home.path(file)).unwrap(), b"precious");
+        }
+        assert_eq!(std::fs::read_dir(home.path("victim")).unwrap().count(), 2);
+        mounted.unmount();
+    }
+}
