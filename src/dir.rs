@@ -5,11 +5,11 @@
 //! directory, never waits for the other end of a pipe, and never reads more than it asked for.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -62,6 +62,12 @@ impl Dir {
     /// Opens a regular file for reading and writing, and makes an empty one if there is none.
     pub(crate) fn file_or_new(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         self.regular(path.as_ref(), OFlags::RDWR | OFlags::CREATE, mode)
+    }
+
+    /// Opens a regular file for appending, and makes an empty one if there is none.
+    pub(crate) fn appended(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+        self.regular(path.as_ref(), flags, mode)
     }
 
     /// Makes a new file, open for writing; a name that is taken is an error.
@@ -125,6 +131,12 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let opened = self.at(path.as_ref(), flags, Mode::empty())?;
         File::from(opened).sync_all()
+    }
+
+    /// Sets the permissions of a directory or a regular file.
+    pub(crate) fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+        let opened = self.at(path.as_ref(), OFlags::RDONLY | PATIENT, Mode::empty())?;
+        File::from(opened).set_permissions(Permissions::from_mode(mode))
     }
 
     fn regular(&self, path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
@@ -232,7 +244,9 @@ mod tests {
         for path in BEHIND {
             assert!(dir.file(path).is_err(), "{path}");
             assert!(dir.file_or_new(path, 0o600).is_err(), "{path}");
+            assert!(dir.appended(path, 0o600).is_err(), "{path}");
             assert!(dir.new_file(path, 0o600).is_err(), "{path}");
+            assert!(dir.set_mode(path, 0o600).is_err(), "{path}");
         }
         for path in ["out", "within", "..", "a/../..", "/"] {
             assert!(dir.child(path).is_err(), "{path}");
@@ -287,6 +301,7 @@ mod tests {
         for path in ["fifo", "socket", "a"] {
             assert!(dir.file(path).is_err(), "{path}");
             assert!(dir.read(path, 10).is_err(), "{path}");
+            assert!(dir.appended(path, 0o600).is_err(), "{path}");
             assert!(dir.file_or_new(path, 0o600).is_err(), "{path}");
             let mut options = OpenOptions::new();
             let path = root.join(path);

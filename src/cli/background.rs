@@ -149,8 +149,8 @@ pub(super) fn daemon() -> Exit {
             return fail(why, Exit::Usage);
         }
     };
-    let place = log::Place::Background(settings.state_dir.clone());
-    if let Err(error) = log::start(&settings.log, place) {
+    let place = log::Place::Background;
+    if let Err(error) = log::start(&settings.log, place, &settings.state_dir) {
         return fail(error.to_string(), Exit::Failure);
     }
     mount::mount(&settings, false, |report| {

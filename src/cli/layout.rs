@@ -1,5 +1,8 @@
 //! Which repositories there are, and where their targets lie.
 
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::settings::{Selection, embedded_registry};
@@ -95,12 +98,25 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
         dir: dir.to_owned(),
         create_dir: false,
     });
-    if made.exists() {
-        return Ok(location);
-    }
+    // For its owner alone, as the files in it then are, also if an earlier version made it.
     let make = || {
-        std::fs::create_dir_all(dir)?;
-        std::fs::write(&made, "the embedded registry beside this file was made\n")
+        if !made.exists() {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&made)?;
+            file.write_all(b"the embedded registry beside this file was made\n")?;
+        }
+        match std::fs::metadata(dir) {
+            Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
+                std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+            }
+            // One that is gone is an outage.
+            _ => Ok(()),
+        }
     };
     make().map_err(|error| {
         wrong(format!(
@@ -124,6 +140,19 @@ mod tests {
         std::fs::remove_dir(&dir).unwrap();
         embedded(&dir).unwrap();
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn an_embedded_registry_is_for_its_owner_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("atlasfs/registry");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        embedded(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        assert_eq!(mode(&dir.with_extension("made")), 0o600);
+        std::fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+        embedded(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700, "an earlier version made it");
     }
 
     #[test]

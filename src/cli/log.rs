@@ -1,8 +1,8 @@
 //! The log: where it goes and how it looks.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -15,6 +15,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::settings::{LogFormat, LogSettings};
 use super::syslog::Syslog;
+use crate::registry::{StateDir, StateDirError};
 
 /// Where the system's log listens.
 const DEV_LOG: &str = "/dev/log";
@@ -24,8 +25,8 @@ const DEV_LOG: &str = "/dev/log";
 pub(super) enum Place {
     /// To the user's terminal.
     Stderr,
-    /// To the system's log, or to a file in this directory where there is none.
-    Background(PathBuf),
+    /// To the system's log, or to a file in the state directory where there is none.
+    Background,
 }
 
 /// Why there is no log.
@@ -33,26 +34,33 @@ pub(super) enum Place {
 pub(super) enum LogError {
     #[error("cannot write the log {path}: {1}; choose another with --log-file", path = .0.display())]
     File(PathBuf, #[source] io::Error),
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
     #[error("cannot start the log: {0}")]
     Start(#[from] tracing_subscriber::util::TryInitError),
 }
 
 /// Starts logging.
-pub(super) fn start(settings: &LogSettings, place: Place) -> Result<(), LogError> {
+pub(super) fn start(
+    settings: &LogSettings,
+    place: Place,
+    state_dir: &Path,
+) -> Result<(), LogError> {
+    if let Some(file) = &settings.file
+        && file.starts_with(state_dir)
+    {
+        // Or the log would be the first thing in it, and not atlasfs's.
+        StateDir::claim(state_dir)?;
+    }
     let (writer, look) = match (&settings.file, place) {
         (Some(path), _) => (to_file(path)?, Look::Plain),
         (None, Place::Stderr) => (BoxMakeWriter::new(io::stderr), Look::of_stderr()),
-        (None, Place::Background(dir)) => match Syslog::connect(Path::new(DEV_LOG)) {
+        (None, Place::Background) => match Syslog::connect(Path::new(DEV_LOG)) {
             Ok(syslog) => (BoxMakeWriter::new(syslog), Look::Timeless),
+            // It holds what nobody else is to read.
             Err(_) => {
-                let path = dir.join("log");
-                // It holds what nobody else is to read.
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&dir)
-                    .map_err(|error| LogError::File(path.clone(), error))?;
-                (to_file(&path)?, Look::Plain)
+                let file = StateDir::log(state_dir)?;
+                (BoxMakeWriter::new(Mutex::new(file)), Look::Plain)
             }
         },
     };

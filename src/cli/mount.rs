@@ -29,7 +29,8 @@ const THREADS: usize = 2;
 
 /// Mounts and serves in this process; errors go to stderr.
 pub(super) fn in_foreground(settings: &MountSettings) -> Exit {
-    if let Err(error) = log::start(&settings.log, log::Place::Stderr) {
+    let place = log::Place::Stderr;
+    if let Err(error) = log::start(&settings.log, place, &settings.state_dir) {
         super::complain(&error.to_string());
         return Exit::Failure;
     }

@@ -10,18 +10,20 @@
 //! read. Several mounts may share the directory: each finds what another has put there, takes no
 //! offence at what another has removed, and counts all of it whenever it has added a little.
 
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use lru::LruCache;
 
 use super::lock;
+use super::private::{self, Layout, make_private};
 use crate::artifact::Sha256;
+use crate::dir::Dir;
 
 /// What begins the name of a file that is not whole yet.
 const TMP: &str = "tmp-";
@@ -40,11 +42,29 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// added to it as well.
 const COUNT_EVERY: u64 = 16;
 
+/// The size up to which a file is read before its hash is known: what is sparse, or another's, must
+/// not take this machine's memory.
+const UNCHECKED: u64 = 16 << 20;
+
+/// The directory of the contents, below that of the cache.
+const CONTENTS: &str = "sha256";
+
+const LAYOUT: Layout = Layout {
+    marker: "atlasfs-cache",
+    dirs: &[CONTENTS],
+    files: &[],
+    is_own: |dir, name| name == CONTENTS && dir.child(name).is_ok(),
+};
+
 /// The files of one directory.
 #[derive(Debug)]
 pub struct DiskFiles {
+    cache: PathBuf,
     dir: PathBuf,
     capacity: u64,
+    /// Whether the directory may be used, and if not, why.
+    claimed: OnceLock<Result<(), String>>,
+    serial: AtomicU64,
     /// Locked for bookkeeping only, never while the disk is waited for.
     state: Mutex<State>,
 }
@@ -87,8 +107,11 @@ impl DiskFiles {
     /// Names a directory, which need not exist, and the bytes that it may hold.
     pub fn new(dir: &Path, capacity: u64) -> Self {
         Self {
-            dir: dir.join("sha256"),
+            cache: dir.to_owned(),
+            dir: dir.join(CONTENTS),
             capacity,
+            claimed: OnceLock::new(),
+            serial: AtomicU64::new(0),
             state: Mutex::new(State {
                 held: LruCache::unbounded(),
                 bytes: 0,
@@ -101,16 +124,38 @@ impl DiskFiles {
 
     /// Makes the directory, for its owner alone, and takes stock of what it holds.
     pub fn open(&self) {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        let made = builder.create(&self.dir).and_then(|()| {
-            // Somebody else may have made it, with the rights of a shell.
-            fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
-        });
-        let counted = made
+        let counted = self
+            .make()
             .and_then(|()| self.count())
             .and_then(|()| self.make_room(0));
         self.note(counted);
+    }
+
+    fn make(&self) -> io::Result<()> {
+        self.claim()?;
+        let cache = Dir::open(&self.cache)?;
+        make_dir(&cache, CONTENTS)?;
+        make_private(&cache, CONTENTS, 0o700)
+    }
+
+    /// Finds out, once, whether the directory is this user's and a cache.
+    fn claim(&self) -> io::Result<()> {
+        let claimed = self.claimed.get_or_init(|| {
+            let opened = private::open(&self.cache, &LAYOUT);
+            opened.map(drop).map_err(|refused| match refused {
+                private::Refused::Foreign(why) => {
+                    format!("it {why}, or choose another one with --cache-dir")
+                }
+                private::Refused::Io(error) => error.to_string(),
+            })
+        });
+        claimed.clone().map_err(io::Error::other)
+    }
+
+    /// Opens the directory of the contents.
+    fn contents(&self) -> io::Result<Dir> {
+        self.claim()?;
+        Dir::open(&self.cache)?.child(CONTENTS)
     }
 
     /// Reads a content, unless it isn't there whole.
@@ -130,16 +175,18 @@ impl DiskFiles {
     }
 
     fn read(&self, hash: &Sha256) -> io::Result<Option<Bytes>> {
-        let path = self.path(hash);
-        let file = File::open(&path)?;
+        let dir = self.contents()?;
+        let mut file = dir.file(place(hash))?;
+        let size = file.metadata()?.len();
         let mut content = Vec::new();
-        (&file)
-            .take(self.capacity.saturating_add(1))
-            .read_to_end(&mut content)?;
+        if size <= UNCHECKED || Sha256::of_all((&file).take(size))?.0 == *hash {
+            file.rewind()?;
+            (&file).take(size).read_to_end(&mut content)?;
+        }
         if Sha256::of(&content) != *hash {
-            tracing::warn!("{} is damaged, and removed", path.display());
+            tracing::warn!("{} is damaged, and removed", self.path(hash).display());
             lock(&self.state).forget(hash);
-            fs::remove_file(&path)?;
+            dir.remove(place(hash))?;
             return Ok(None);
         }
         self.take_up(*hash, content.len() as u64, &file);
@@ -182,7 +229,7 @@ impl DiskFiles {
 
     /// Marks the file of a content as used now.
     pub fn mark(&self, hash: &Sha256) {
-        let file = File::open(self.path(hash));
+        let file = self.contents().and_then(|dir| dir.file(place(hash)));
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
@@ -213,20 +260,27 @@ impl DiskFiles {
     }
 
     fn write(&self, hash: &Sha256, content: &[u8]) -> io::Result<()> {
-        let place = self.path(hash);
-        if let Some(dir) = place.parent() {
-            match DirBuilder::new().mode(0o700).create(dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+        let dir = self.contents()?;
+        let place = place(hash);
+        if let Some(fan) = place.parent() {
+            make_dir(&dir, fan)?;
         }
-        // For its owner alone; and removed again if anything fails.
-        let mut file = tempfile::Builder::new()
-            .prefix(TMP)
-            .tempfile_in(&self.dir)?;
-        file.write_all(content)?;
-        file.persist(place)?;
-        Ok(())
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let beside = format!(
+            "{TMP}{}-{}-{}",
+            std::process::id(),
+            now.map_or(0, |since| since.as_nanos()),
+            self.serial.fetch_add(1, Ordering::Relaxed)
+        );
+        let written = dir
+            .new_file(&beside, 0o600)
+            .and_then(|mut file| file.write_all(content))
+            .and_then(|()| dir.rename(&beside, place));
+        if written.is_err() {
+            // A full disk: what was written must not take the room of others.
+            let _ = dir.remove(&beside);
+        }
+        written
     }
 
     /// Removes what was used least recently, until there is room for `cost` more bytes.
@@ -246,7 +300,7 @@ impl DiskFiles {
             let Some(victim) = victim else {
                 return Ok(());
             };
-            match fs::remove_file(self.path(&victim)) {
+            match self.contents()?.remove(place(&victim)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -255,21 +309,25 @@ impl DiskFiles {
 
     /// Takes stock of the directory: what is there, in the order of its last use.
     fn count(&self) -> io::Result<()> {
+        let dir = self.contents()?;
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with(TMP)) {
-                remove_abandoned(&path);
+        for fan in dir.list("")? {
+            let Some(fan) = fan.to_str() else { continue };
+            if fan.starts_with(TMP) {
+                remove_abandoned(&dir, fan);
                 continue;
             }
             // What is no directory is none of the cache's, and another mount may be faster.
-            for file in fs::read_dir(&path).into_iter().flatten().flatten() {
-                let Some(hash) = hash_of(&file.path()) else {
+            for name in dir.list(fan).into_iter().flatten() {
+                let Some(hash) = name.to_str().and_then(|name| hash_of(fan, name)) else {
                     continue;
                 };
-                let Ok(meta) = file.metadata() else { continue };
-                let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let meta = dir.meta(place(&hash)).ok();
+                let Some(meta) = meta.filter(|meta| meta.is_file()) else {
+                    continue;
+                };
+                make_private(&dir, place(&hash), 0o600)?;
+                let modified = meta.modified().unwrap_or(UNIX_EPOCH);
                 found.push((hash, cost(meta.len()), modified));
             }
         }
@@ -320,9 +378,21 @@ impl DiskFiles {
     }
 
     fn path(&self, hash: &Sha256) -> PathBuf {
-        let name = hash.to_string();
-        let fan = name.get(..2).unwrap_or_default();
-        self.dir.join(fan).join(&name)
+        self.dir.join(place(hash))
+    }
+}
+
+/// Returns where a content lies below the directory of the contents.
+fn place(hash: &Sha256) -> PathBuf {
+    let name = hash.to_string();
+    let fan = name.get(..2).unwrap_or_default();
+    Path::new(fan).join(&name)
+}
+
+fn make_dir(dir: &Dir, path: impl AsRef<Path>) -> io::Result<()> {
+    match dir.make_dir(path, 0o700) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 
@@ -331,18 +401,16 @@ fn cost(size: u64) -> u64 {
 }
 
 /// Returns the hash that a file of the cache is named after.
-fn hash_of(path: &Path) -> Option<Sha256> {
-    let name = path.file_name()?.to_str()?;
-    let fan = path.parent()?.file_name()?.to_str()?;
+fn hash_of(fan: &str, name: &str) -> Option<Sha256> {
     let hash: Sha256 = name.parse().ok()?;
     (hash.to_string() == name && name.starts_with(fan) && fan.len() == 2).then_some(hash)
 }
 
-fn remove_abandoned(path: &Path) {
-    let modified = fs::symlink_metadata(path).and_then(|meta| meta.modified());
+fn remove_abandoned(dir: &Dir, name: &str) {
+    let modified = dir.meta(name).and_then(|meta| meta.modified());
     let age = modified.ok().and_then(|modified| modified.elapsed().ok());
     if age.is_some_and(|age| age >= ABANDONED_AFTER) {
-        let _ = fs::remove_file(path);
+        let _ = dir.remove(name);
     }
 }
 

@@ -1,5 +1,8 @@
 //! The files of the cache on disk, each sentence a test.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 const ROOM: u64 = BLOCK;
@@ -231,4 +234,82 @@ fn it_is_for_its_owner_alone() {
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(path.parent().unwrap()), 0o700);
     assert_eq!(mode(&root), 0o700);
+}
+
+#[test]
+fn a_directory_with_things_of_others_is_no_cache() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("home");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("notes"), "x").unwrap();
+    let files = opened(&dir, 10);
+    let (hash, content) = content(1);
+    files.insert(hash, &content);
+    assert_eq!(files.get(&hash), None);
+    let problem = files.figures().2.unwrap();
+    assert!(problem.contains("notes"), "{problem}");
+    assert!(problem.contains("--cache-dir"), "{problem}");
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_no_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    let files = opened(dir.path(), 10);
+    let (hash, content) = content(1);
+    files.insert(hash, &content);
+    assert!(files.figures().2.unwrap().contains("chmod 700"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_is_read_written_or_removed_through_a_link() {
+    let (hash, content) = content(1);
+    let name = hash.to_string();
+    for link in ["sha256", &format!("sha256/{}", &name[..2]), "file"] {
+        let temp = tempfile::tempdir().unwrap();
+        let (cache, victim) = (temp.path().join("cache"), temp.path().join("victim"));
+        drop(opened(&cache, 10));
+        fs::create_dir_all(victim.join(&name[..2])).unwrap();
+        for file in ["tmp-old", &name, &format!("{}/{name}", &name[..2])] {
+            fs::write(victim.join(file), "precious").unwrap();
+            let old = SystemTime::now() - Duration::from_secs(7200);
+            let file = File::open(victim.join(file)).unwrap();
+            file.set_modified(old).unwrap();
+        }
+        let (place, target) = match link {
+            "file" => (cache.join("sha256").join(place(&hash)), victim.join(&name)),
+            link => (cache.join(link), victim.clone()),
+        };
+        let _ = fs::remove_dir(&place);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, &place).unwrap();
+        let files = opened(&cache, 0);
+        assert_eq!(files.get(&hash), None, "{link}");
+        drop(files);
+        let files = opened(&cache, 10);
+        files.insert(hash, &content);
+        for file in ["tmp-old", &name, &format!("{}/{name}", &name[..2])] {
+            assert_eq!(fs::read(victim.join(file)).unwrap(), b"precious", "{link}");
+        }
+        assert_eq!(fs::read_dir(&victim).unwrap().count(), 3, "{link}");
+    }
+}
+
+#[test]
+fn a_fifo_or_a_huge_file_in_the_place_of_a_content_is_a_miss() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = DiskFiles::new(dir.path(), u64::MAX);
+    files.open();
+    let (hash, content) = content(1);
+    files.insert(hash, &content);
+    let path = files.path(&hash);
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(files.get(&hash), None);
+    fs::remove_file(&path).unwrap();
+    File::create(&path).unwrap().set_len(UNCHECKED + 1).unwrap();
+    assert_eq!(files.get(&hash), None);
+    assert!(!path.exists(), "it is damaged, and removed");
 }

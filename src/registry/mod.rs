@@ -25,6 +25,7 @@ mod hedge;
 mod journal;
 mod list;
 mod metrics;
+mod private;
 mod pull;
 mod push;
 mod recall;

@@ -1,10 +1,12 @@
 //! The state directory: what a mount keeps on this machine, and the lock that makes it one
 //! mount's.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use super::private::{self, Layout, Refused, make_files_private, make_private};
+use crate::dir::Dir;
 
 /// Why a state directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,14 @@ pub enum StateDirError {
         /// What the other mount says of itself.
         holder: String,
     },
+    /// It is not this user's alone, or not atlasfs's.
+    #[error("the state directory {dir} {why}, or choose another one with --state-dir")]
+    Refused {
+        /// The directory.
+        dir: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// It can't be made, read or written.
     #[error("can't use the state directory {path}: {source}; choose another one with --state-dir")]
     Io {
@@ -30,10 +40,60 @@ pub enum StateDirError {
     },
 }
 
+const STAGING: &str = "staging";
+const JOURNAL: &str = "journal";
+const DAMAGED: &str = "journal/damaged";
+const CATALOGUE: &str = "catalogue";
+const CACHE: &str = "cache";
+const LOCK: &str = "lock";
+const LOG: &str = "log";
+
+/// How the lock's file begins in every version: with what the mount says of itself.
+const HOLDER: &str = "the mount on ";
+
+const LAYOUT: Layout = Layout {
+    marker: "atlasfs-state",
+    dirs: &[STAGING, JOURNAL, DAMAGED, CACHE],
+    files: &[LOCK, LOG, CATALOGUE],
+    is_own,
+};
+
+/// Recognises what earlier versions have made. A user's own directory may have a `journal` too.
+fn is_own(dir: &Dir, name: &str) -> bool {
+    let begins = |limit: usize, right: &dyn Fn(&[u8]) -> bool| {
+        let file = dir.file(name);
+        let mut bytes = Vec::new();
+        let read = file.and_then(|file| file.take(limit as u64).read_to_end(&mut bytes));
+        read.is_ok() && (bytes.is_empty() || right(&bytes))
+    };
+    let holds = |right: &dyn Fn(&str) -> bool| {
+        let names = dir.list(name).unwrap_or_default();
+        dir.child(name).is_ok() && names.iter().all(|name| name.to_str().is_some_and(right))
+    };
+    match name {
+        LOCK => begins(HOLDER.len(), &|bytes| bytes == HOLDER.as_bytes()),
+        // Lines begin with the year, or as JSON does.
+        LOG => begins(2, &|bytes| matches!(bytes, b"20" | b"{\"")),
+        // Each line begins with its checksum.
+        CATALOGUE | "catalogue.tmp" => begins(18, &|bytes| {
+            let (sum, line) = bytes.split_at_checked(16).unwrap_or((bytes, b""));
+            sum.iter().all(u8::is_ascii_hexdigit) && b" {".starts_with(line)
+        }),
+        "catalogue.damaged" => dir.file(name).is_ok(),
+        JOURNAL => holds(&|name| {
+            let record = name.strip_suffix(".tmp").unwrap_or(name);
+            name == "damaged" || record.len() == 20 && record.bytes().all(|b| b.is_ascii_digit())
+        }),
+        STAGING => holds(&|name| name.starts_with("scratch-") || name.starts_with(".tmp")),
+        CACHE => holds(&|name| name == "sha256"),
+        _ => false,
+    }
+}
+
 /// A state directory, locked for as long as this lives.
 #[derive(Debug)]
 pub struct StateDir {
-    dir: PathBuf,
+    path: PathBuf,
     _lock: File,
 }
 
@@ -44,66 +104,104 @@ impl StateDir {
     /// # Errors
     ///
     /// [`StateDirError`].
-    pub fn open(dir: &Path, holder: &str) -> Result<Self, StateDirError> {
-        let wrong = |path: &Path| {
-            let path = path.display().to_string();
+    pub fn open(path: &Path, holder: &str) -> Result<Self, StateDirError> {
+        let dir = claim(path)?;
+        let wrong = |name: &str| {
+            let path = path.join(name).display().to_string();
             move |source| StateDirError::Io { path, source }
         };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(dir).map_err(wrong(dir))?;
-        let staging = dir.join("staging");
-        builder.create(&staging).map_err(wrong(&staging))?;
-        let path = dir.join("lock");
-        let lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let mut lock = lock.map_err(wrong(&path))?;
+        let mut lock = dir.file_or_new(LOCK, 0o600).map_err(wrong(LOCK))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = lock.take(1_000).read_to_string(&mut holder);
                 return Err(StateDirError::InUse {
-                    dir: dir.display().to_string(),
+                    dir: path.display().to_string(),
                     holder: holder.trim().to_owned(),
                 });
             }
-            Err(TryLockError::Error(source)) => return Err(wrong(&path)(source)),
+            Err(TryLockError::Error(source)) => return Err(wrong(LOCK)(source)),
         }
         lock.set_len(0)
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{holder}"))
-            .map_err(wrong(&path))?;
+            .map_err(wrong(LOCK))?;
+        for made in [STAGING, JOURNAL, DAMAGED] {
+            make_own(&dir, made).map_err(wrong(made))?;
+        }
         Ok(Self {
-            dir: dir.to_owned(),
+            path: path.to_owned(),
             _lock: lock,
         })
     }
 
+    /// Makes a directory this user's state directory, unless it is something else.
+    ///
+    /// # Errors
+    ///
+    /// [`StateDirError`].
+    pub fn claim(path: &Path) -> Result<(), StateDirError> {
+        claim(path).map(drop)
+    }
+
+    /// Opens the log in a state directory.
+    ///
+    /// # Errors
+    ///
+    /// [`StateDirError`].
+    pub fn log(path: &Path) -> Result<File, StateDirError> {
+        claim(path)?
+            .appended(LOG, 0o600)
+            .map_err(|source| StateDirError::Io {
+                path: path.join(LOG).display().to_string(),
+                source,
+            })
+    }
+
     /// Returns where staging files lie.
     pub fn staging(&self) -> PathBuf {
-        self.dir.join("staging")
+        self.path.join(STAGING)
     }
 
     /// Returns where the journal lies.
     pub(super) fn journal(&self) -> PathBuf {
-        self.dir.join("journal")
+        self.path.join(JOURNAL)
     }
 
     /// Returns where the catalogue's file lies.
     pub(super) fn catalogue(&self) -> PathBuf {
-        self.dir.join("catalogue")
+        self.path.join(CATALOGUE)
     }
 
     /// Returns where the cache on disk lies, unless told otherwise.
     pub(super) fn cache(&self) -> PathBuf {
-        self.dir.join("cache")
+        self.path.join(CACHE)
     }
+}
+
+/// Makes a directory within the state directory, and all in it private.
+fn make_own(dir: &Dir, name: &str) -> io::Result<()> {
+    match dir.make_dir(name, 0o700) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    make_private(dir, name, 0o700)?;
+    make_files_private(dir, Path::new(name))
+}
+
+/// Makes a directory this user's state directory, or says why it is none.
+fn claim(path: &Path) -> Result<Dir, StateDirError> {
+    private::open(path, &LAYOUT).map_err(|refused| match refused {
+        Refused::Foreign(why) => StateDirError::Refused {
+            dir: path.display().to_string(),
+            why,
+        },
+        Refused::Io(source) => StateDirError::Io {
+            path: path.display().to_string(),
+            source,
+        },
+    })
 }
 
 /// Makes a name for a mount point's own folder below the state directory of a user.
@@ -123,54 +221,5 @@ pub fn folder_of(mount_point: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn a_second_mount_is_refused_with_the_name_of_the_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = StateDir::open(dir.path(), "the mount on /mnt/a, process 7").unwrap();
-        let second = StateDir::open(dir.path(), "the mount on /mnt/b").unwrap_err();
-        let message = second.to_string();
-        assert!(
-            message.contains("in use by the mount on /mnt/a, process 7"),
-            "{message}"
-        );
-        assert!(message.contains("--state-dir"), "{message}");
-        drop(first);
-        StateDir::open(dir.path(), "the mount on /mnt/b").unwrap();
-    }
-
-    #[test]
-    fn it_is_for_its_owner_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("a/b");
-        let _lock = StateDir::open(&state, "").unwrap();
-        for path in [state.join("staging"), state] {
-            let mode = fs::metadata(path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o700);
-        }
-    }
-
-    #[test]
-    fn a_directory_that_can_not_be_made_is_named() {
-        let error = StateDir::open(Path::new("/dev/null/x"), "").unwrap_err();
-        assert!(error.to_string().contains("/dev/null/x"), "{error}");
-    }
-
-    #[test]
-    fn mount_points_have_different_folders() {
-        assert_eq!(
-            folder_of(Path::new("/mnt/registry")),
-            Path::new("mnt-registry")
-        );
-        assert_eq!(
-            folder_of(Path::new("/mnt-registry")),
-            Path::new("mnt%2dregistry")
-        );
-        assert_eq!(folder_of(Path::new("/é")), Path::new("%c3%a9"));
-    }
-}
+#[path = "state_dir_tests.rs"]
+mod tests;

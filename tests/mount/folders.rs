@@ -1,11 +1,13 @@
-//! Folders that others can write to, as stores.
+//! Folders that others can write to, and folders that are no good: as stores and for the state.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use super::home::Home;
-use super::program::{Running, bash, start, until};
-use super::store::{flags, folders, plan, schema};
+use super::program::{Running, bash, run, start, until};
+use super::store::{Store, flags, folders, plan, schema};
 
 /// Stops a process in the moment in which it holds the lock of a folder.
 fn stopped_holder(folder: &Path) -> Running {
@@ -88,4 +90,46 @@ fn mounting_touches_nothing_behind_links_in_a_store() {
         assert_eq!(std::fs::read_dir(home.path("victim")).unwrap().count(), 2);
         mounted.unmount();
     }
+}
+
+#[test]
+fn state_and_embedded_registry_are_private_whatever_the_umask() {
+    let home = Home::new();
+    let backup = home.url("backup");
+    let mut without_umask = Command::new("sh");
+    let mounting = home.mounting("mnt", ["--backup", &backup]);
+    without_umask.args(["-c", r#"umask 0; exec "$@""#, "sh"]);
+    without_umask
+        .arg(mounting.get_program())
+        .args(mounting.get_args());
+    home.enter(&mut without_umask);
+    let (mounted, _) = home.mount_by("mnt", &mut without_umask);
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp("app/schema", schema("one")).ok();
+    let open = run(&mut bash(
+        r#"find "$1/state/atlasfs" "$1/data/atlasfs" -perm /077 2>&1"#,
+        [home.dir()],
+    ));
+    assert_eq!(open.text(), "", "open to others");
+    assert!(home.path("data/atlasfs/registry/app/schema").exists());
+    mounted.unmount();
+}
+
+#[test]
+fn a_folder_of_the_users_own_is_no_state_directory() {
+    let home = Home::new();
+    let store = Store::folder(&home, "registry");
+    let diary = home.file("diary/journal/monday", "dear diary");
+    let state = home.path("diary").display().to_string();
+    let args = ["--registry", &store.url(), "--state-dir", &state];
+    let ran = run(&mut home.mounting("mnt", args)).fails(1, &state);
+    ran.says("journal").says("--state-dir");
+    assert_eq!(std::fs::read(&diary).unwrap(), b"dear diary");
+    std::fs::remove_dir_all(home.path("diary/journal")).unwrap();
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(&state, open).unwrap();
+    run(&mut home.mounting("mnt", args)).fails(1, "chmod 700");
+    let own = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&state, own).unwrap();
+    home.mount("mnt", args).unmount();
 }

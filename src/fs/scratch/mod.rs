@@ -156,7 +156,9 @@ fn sweep(staging: &Path) {
     let entries = std::fs::read_dir(staging).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+        let random = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
+        let own = |random: &[u8]| random.len() == 6 && random.iter().all(u8::is_ascii_alphanumeric);
+        if !random.is_some_and(own) {
             continue;
         }
         if let Err(error) = std::fs::remove_file(entry.path()) {
@@ -176,13 +178,14 @@ mod tests {
     #[test]
     fn what_a_killed_mount_has_left_is_removed_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["scratch-AbC123", "other"] {
+        for name in ["scratch-AbC123", "other", "scratch-notes.txt"] {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let _tree = Tree::new(1, dir.path().to_owned());
         let left = std::fs::read_dir(dir.path()).unwrap();
-        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["other"]);
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["other", "scratch-notes.txt"]);
     }
 
     #[test]
