@@ -111,14 +111,20 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// The location can never work as it is written: an option that can't be honoured, or
-    /// credentials that aren't there.
+    /// The location can never work as it is written: an option that can't be honoured, credentials
+    /// that aren't there, or a folder that ignores the case of names.
     pub fn open(
         role: Role,
         location: &Location,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Failure> {
-        let (driver, _) = super::open::build(location, env)?;
+        let (driver, found) = super::open::build(location, env)?;
+        if let Err(failure) = found
+            && failure.unasked
+            && failure.kind == Kind::Invalid
+        {
+            return Err(failure);
+        }
         Ok(Self::new(role, &location.to_string(), driver))
     }
 

@@ -1,13 +1,138 @@
 //! Folders that others can write to, and folders that are no good: as stores and for the state.
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    Config, Errno, FileAttr, FileHandle, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectory,
+    ReplyEntry, Request, Session, SessionACL,
+};
 
 use super::home::Home;
+use super::mounted::is_mounted;
 use super::program::{Running, bash, run, start, until};
 use super::store::{Store, flags, folders, plan, schema};
+
+/// A disk whose names have no case, such as vfat, with a store on it.
+struct Caseless(HashMap<u64, Vec<(&'static str, u64)>>);
+
+impl Caseless {
+    fn attr(ino: INodeNo) -> FileAttr {
+        FileAttr {
+            ino,
+            size: 0,
+            blocks: 0,
+            atime: SystemTime::UNIX_EPOCH,
+            mtime: SystemTime::UNIX_EPOCH,
+            ctime: SystemTime::UNIX_EPOCH,
+            crtime: SystemTime::UNIX_EPOCH,
+            kind: FileType::Directory,
+            perm: 0o755,
+            nlink: 2,
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+}
+
+impl fuser::Filesystem for Caseless {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let names = self.0.get(&parent.0).into_iter().flatten();
+        match names
+            .into_iter()
+            .find(|(known, _)| name.eq_ignore_ascii_case(known))
+        {
+            Some((_, ino)) => {
+                let attr = Self::attr(INodeNo(*ino));
+                reply.entry(&Duration::ZERO, &attr, Generation(0));
+            }
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&Duration::ZERO, &Self::attr(ino));
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let names = self.0.get(&ino.0).into_iter().flatten().enumerate();
+        for (place, (name, child)) in names.skip(offset as usize) {
+            let next = place as u64 + 1;
+            if reply.add(INodeNo(*child), next, FileType::Directory, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+}
+
+/// A mounted disk, gone when it is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(dir: PathBuf) -> Self {
+        let device = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .unwrap();
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0",
+            device.as_raw_fd()
+        );
+        let flags = nix::mount::MsFlags::MS_NOSUID;
+        let kind = Some("fuse.caseless");
+        nix::mount::mount(kind, &dir, kind, flags, Some(data.as_str())).unwrap();
+        let tree = HashMap::from([
+            (1, vec![(".atlasfs", 2), ("app", 5)]),
+            (2, vec![("tmp", 3), ("stamps", 4)]),
+        ]);
+        let config = Config::default();
+        let session = Session::from_fd(Caseless(tree), device.into(), SessionACL::All, config);
+        let session = session.unwrap();
+        std::thread::spawn(move || session.run());
+        Self(dir)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_folder_that_ignores_case_is_refused_when_mounting() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    let disk = Disk::mount(home.folder("disk"));
+    let url = format!("file://{}", disk.0.display());
+    for args in [
+        ["--registry", &url, "--backup", &home.url("other")],
+        ["--registry", &home.url("other"), "--backup", &url],
+    ] {
+        let ran = run(&mut home.mounting("mnt", args)).fails(1, &url);
+        ran.says("ignores the case of names").says("App");
+        assert!(!is_mounted(&home.path("mnt")));
+    }
+}
 
 /// Stops a process in the moment in which it holds the lock of a folder.
 fn stopped_holder(folder: &Path) -> Running {

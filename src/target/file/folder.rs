@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::case;
 use super::disk::{Disk, Effect};
 use super::lock::{self, LOCK, Lock, Mode};
 use super::sidecar::{self, Sidecar, Unreadable};
@@ -84,12 +85,28 @@ impl Folder {
                 Err(error) => return Err(self.failure("use", name, &error)),
             }
         }
+        self.tells_cases_apart(&root)?;
         // Whoever holds the lock is amid a put and owns what is in tmp; next time, then.
         if let Ok(Some(_lock)) = lock::try_now(&root) {
             self.sweep(&root).map_err(failed)?;
         }
         let _ = self.marked.set(root.child(OWN).is_ok());
         Ok(())
+    }
+
+    /// Refuses a folder in which names that differ in case only are one.
+    fn tells_cases_apart(&self, root: &Dir) -> Result<(), Failure> {
+        // What can't be listed can't serve either, and says so itself.
+        let names = root.list("").unwrap_or_default();
+        if !case::is_ignored(&names, OWN, |name| root.meta(name).is_ok()) {
+            return Ok(());
+        }
+        let what = format!("the folder at {} ignores the case of names", self.url);
+        let why = "repositories App and app would overwrite each other";
+        let fix = "use a folder on a file system that tells them apart, such as ext4 or xfs";
+        Err(Failure::new(Kind::Invalid, format!("{what}: {why}"))
+            .with_fix(Some(fix.into()))
+            .before_asking())
     }
 
     /// Removes the temporary files of puts that a crash cut off, and the sidecars of objects that

@@ -4,6 +4,7 @@
 //! conditional update, follows symbolic links and can't put content and stamp in place as one:
 //! after a crash the two would differ without anybody knowing.
 
+mod case;
 mod disk;
 mod folder;
 mod holder;
