@@ -11,7 +11,7 @@ use super::node::{Node, Report};
 use super::working::{Working, local};
 use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, SetAttr, lock};
 use crate::artifact::ArtifactId;
-use crate::registry::{Base, Known};
+use crate::registry::{Base, Known, Registry};
 
 impl Fs {
     /// Opens a file.
@@ -57,10 +57,12 @@ impl Fs {
             }
             Node::Report(report) => (Handle::Bytes(self.render(report)), false),
             Node::Kept { when, .. } => {
-                let registry = Arc::clone(&self.registry);
-                let read = tokio::task::spawn_blocking(move || registry.read_unpushed(when));
-                let bytes = read.await.map_err(|_| Error::Io)?;
-                (Handle::Bytes(bytes.map_err(|error| local(&error))?), false)
+                let read = self.read_kept(move |registry| registry.read_unpushed(when));
+                (Handle::Bytes(read.await?), false)
+            }
+            Node::Damaged { name, .. } => {
+                let read = self.read_kept(move |registry| registry.read_damaged(&name));
+                (Handle::Bytes(read.await?), false)
             }
             _ => return Err(Error::IsDirectory),
         };
@@ -279,6 +281,17 @@ impl Fs {
             },
             Handle::Directory(_) => Err(Error::IsDirectory),
         }
+    }
+
+    /// Reads what is below `.atlasfs/unpushed`.
+    async fn read_kept(
+        &self,
+        read: impl FnOnce(&Registry) -> std::io::Result<Bytes> + Send + 'static,
+    ) -> Result<Bytes> {
+        let registry = Arc::clone(&self.registry);
+        let read = tokio::task::spawn_blocking(move || read(&registry));
+        let bytes = read.await.map_err(|_| Error::Io)?;
+        bytes.map_err(|error| local(&error))
     }
 
     /// Writes to a handle's staging file. Local disk only: it never waits for a target.

@@ -2,9 +2,11 @@
 //! mount's.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use super::room::is_full;
 
 /// Why a state directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,8 @@ pub enum StateDirError {
 #[derive(Debug)]
 pub struct StateDir {
     dir: PathBuf,
-    _lock: File,
+    /// The lock; or why there is none, on a full disk that nothing was ever kept on.
+    lock: Result<File, String>,
 }
 
 impl StateDir {
@@ -51,9 +54,25 @@ impl StateDir {
         };
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder.create(dir).map_err(wrong(dir))?;
+        // A full disk keeps nobody from reading. What is missing is made by the first push that
+        // finds room.
+        let unlocked = |error: io::Error| Self {
+            dir: dir.to_owned(),
+            lock: Err(format!(
+                "the state directory {} could not be made when mounting ({error}): make room, and \
+                 mount again",
+                dir.display()
+            )),
+        };
+        match builder.create(dir) {
+            Err(error) if is_full(&error) => return Ok(unlocked(error)),
+            made => made.map_err(wrong(dir))?,
+        }
         let staging = dir.join("staging");
-        builder.create(&staging).map_err(wrong(&staging))?;
+        match builder.create(&staging) {
+            Err(error) if is_full(&error) => {}
+            made => made.map_err(wrong(&staging))?,
+        }
         let path = dir.join("lock");
         let lock = OpenOptions::new()
             .read(true)
@@ -62,7 +81,10 @@ impl StateDir {
             .truncate(false)
             .mode(0o600)
             .open(&path);
-        let mut lock = lock.map_err(wrong(&path))?;
+        let lock = match lock {
+            Err(error) if is_full(&error) => return Ok(unlocked(error)),
+            lock => lock.map_err(wrong(&path))?,
+        };
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -75,14 +97,28 @@ impl StateDir {
             }
             Err(TryLockError::Error(source)) => return Err(wrong(&path)(source)),
         }
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| writeln!(lock, "{holder}"))
-            .map_err(wrong(&path))?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            _lock: lock,
-        })
+        let holder = format!("{holder}\n");
+        // In this order a full disk takes it in the place of the last one.
+        let written = lock
+            .write_all_at(holder.as_bytes(), 0)
+            .and_then(|()| lock.set_len(holder.len() as u64));
+        match written {
+            Err(error) if !is_full(&error) => Err(wrong(&path)(error)),
+            _ => Ok(Self {
+                dir: dir.to_owned(),
+                lock: Ok(lock),
+            }),
+        }
+    }
+
+    /// Returns the directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns why nothing can be kept here, if that is so.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.lock.as_ref().err().map(String::as_str)
     }
 
     /// Returns where staging files lie.
