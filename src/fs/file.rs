@@ -46,7 +46,9 @@ impl Fs {
             Node::Blank(id) if self.registry.has_error(&id) => return Err(Error::Io),
             Node::Blank(_) => (Handle::Bytes(Bytes::new()), false),
             Node::Working(working) if working.is_open() => {
-                working.open(&self.staging_dir(), Base::default(), &[], false, self.now())?;
+                let room = self.registry.room();
+                let (dir, base) = (self.staging_dir(), Base::default());
+                working.open(&dir, room, base, &[], false, self.now())?;
                 let append = false;
                 (Handle::Working { working, append }, true)
             }
@@ -230,7 +232,8 @@ impl Fs {
         } else {
             empty |= how.truncate;
         }
-        working.open(&self.staging_dir(), base, &content, empty, self.now())
+        let (dir, room) = (self.staging_dir(), self.registry.room());
+        working.open(&dir, room, base, &content, empty, self.now())
     }
 
     fn opened_working(
@@ -300,12 +303,15 @@ impl Fs {
     ///
     /// [`Error::TooBig`], [`Error::NoSpace`].
     pub fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32> {
+        let room = self.registry.room();
         match self.handle(fh)? {
-            Handle::Working { working, append } => working.write(offset, data, append, self.now()),
+            Handle::Working { working, append } => {
+                working.write(offset, data, append, self.now(), room)
+            }
             Handle::Orders => self.order(data),
             Handle::Scratch { scratch, append } => match scratch.pushed() {
-                Some(working) => working.write(offset, data, append, self.now()),
-                None => scratch.write(offset, data, append, self.now()),
+                Some(working) => working.write(offset, data, append, self.now(), room),
+                None => scratch.write(offset, data, append, self.now(), room),
             },
             _ => Err(Error::BadHandle),
         }

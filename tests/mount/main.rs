@@ -27,6 +27,7 @@ mod editors;
 mod edits;
 mod fallback;
 mod fsx;
+mod full_disk;
 mod home;
 mod identity;
 mod input;
