@@ -9,6 +9,8 @@ pub(crate) enum Bug {
     NoJournal,
     /// A push is written to the journal some time after its close has been answered.
     LateJournal,
+    /// A record that is still being written when its push fails comes into being as one to be made.
+    LateRecord,
     /// The journal forgets the last of the targets that have missed a push.
     ForgottenTarget,
     /// A target that is behind is believed.

@@ -56,8 +56,8 @@ Exit codes:
      check: every target can be used
   1  failed, and one line on stderr says why; status: not mounted, or no answer
   2  the command line is wrong
-  3  status: degraded (a target is out, something is pending or unpushed, or the last push of
-     an artifact has failed);
+  3  status: degraded (a target is out, something is pending or unpushed, a file of the journal
+     is damaged or can't be read, or the last push of an artifact has failed);
      verify, sync: the targets differ now, or one of them could not be compared;
      check: some target can't be used;
      mount -f: ended, but some bytes are kept for the next mount to push

@@ -34,7 +34,27 @@ pub(super) fn table(status: &Value) -> String {
     let unpushed_list = list(status, "unpushed");
     let _ = unpushed(&mut out, unpushed_list);
     let _ = errors(&mut out, list(status, "errors"), unpushed_list);
+    let _ = journal(&mut out, status.get("journal").unwrap_or(&Value::Null));
     out
+}
+
+/// Writes which files of the journal are damaged, or could not be read.
+fn journal(out: &mut String, journal: &Value) -> std::fmt::Result {
+    for damaged in list(journal, "damaged") {
+        let path = text(damaged, "path");
+        writeln!(
+            out,
+            "damaged: {path} is not pushed: look at it, then remove it"
+        )?;
+    }
+    for unread in list(journal, "unread") {
+        let (file, reason) = (text(unread, "file"), text(unread, "reason"));
+        writeln!(
+            out,
+            "can't read {file} of the journal, and tries again: {reason}"
+        )?;
+    }
+    Ok(())
 }
 
 /// Writes why the last push of an artifact failed, where that left no bytes to tell it beside.
@@ -235,6 +255,8 @@ mod tests {
             "pending": [{"artifact": "app/schema", "stamp": "T3", "targets": ["s3://b/p"]}],
             "unpushed": [{"path": ".atlasfs/unpushed/x", "artifact": "app/schema", "size": 2048,
                           "reason": "conflict"}],
+            "journal": {"damaged": [{"path": ".atlasfs/unpushed/damaged/7"}],
+                        "unread": [{"file": "/s/8", "reason": "no luck"}]},
             "cache": {"entries": 4, "bytes": 10, "capacity": 67_108_864},
             "disk_cache": {"entries": 5, "bytes": 20_480, "capacity": 1_073_741_824},
         });
@@ -248,6 +270,8 @@ mod tests {
             "backup    file:///b  ok                -",
             "app/schema  T3     s3://b/p",
             ".atlasfs/unpushed/x  app/schema  -     2.0 KiB  conflict",
+            "damaged: .atlasfs/unpushed/damaged/7 is not pushed",
+            "can't read /s/8 of the journal, and tries again: no luck",
         ] {
             assert!(table.contains(part), "{part}\nis not in\n{table}");
         }

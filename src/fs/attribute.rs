@@ -69,6 +69,13 @@ impl Fs {
                 let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(*when);
                 (FileKind::File, *size, time, Duration::ZERO, FOR_EVER)
             }
+            Node::Damaged { size, .. } => (
+                FileKind::File,
+                *size,
+                started,
+                Duration::ZERO,
+                Duration::ZERO,
+            ),
             Node::Content(id, known) => {
                 let fresh = self.registry.fresh_for(&id.repo);
                 (FileKind::File, known.size, known.time, fresh, FOR_EVER)

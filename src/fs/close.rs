@@ -118,7 +118,13 @@ impl Fs {
     async fn push(&self, working: &Working) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
         let turn = timeout_at(end, working.turn.lock()).await;
-        let _turn = turn.map_err(|_| Error::Io)?;
+        let Ok(_turn) = turn else {
+            if let Some(snapshot) = working.snapshot()?.filter(|it| !it.only_opened) {
+                let refused = self.registry.refuse(working.id(), &snapshot.bytes, end);
+                refused.await;
+            }
+            return Err(Error::Io);
+        };
         let Some(snapshot) = working.snapshot()? else {
             return Ok(());
         };

@@ -7,10 +7,13 @@ use bytes::Bytes;
 
 use super::node::{Node, Report};
 use super::{Error, Fs, Result, lock};
-use crate::registry::{NotBegun, Open, Unpushed};
+use crate::registry::{Damaged, NotBegun, Open, Unpushed};
 
 /// The directory of the failed pushes, within `.atlasfs`.
 const UNPUSHED: &str = "unpushed";
+
+/// The directory of the journal's damaged files, within that.
+const DAMAGED: &str = "damaged";
 
 const REPORTS: [(&str, Report); 4] = [
     ("status", Report::Status),
@@ -79,8 +82,12 @@ impl Fs {
     /// Lists a directory below `.atlasfs/unpushed`: the next segment of every path through it.
     pub(super) fn list_kept(&self, dir: &str) -> Vec<(OsString, Node)> {
         let mut entries = BTreeMap::new();
-        for kept in self.registry.unpushed() {
-            let path = kept.path();
+        let unpushed = self.registry.unpushed().into_iter();
+        let unpushed = unpushed.map(|kept| (kept.path(), kept_node(&kept)));
+        let damaged = self.registry.damaged().into_iter();
+        let damaged = damaged
+            .map(|Damaged { name, size, .. }| (join(DAMAGED, &name), Node::Damaged { name, size }));
+        for (path, node) in unpushed.chain(damaged) {
             let Some(rest) = below(&path, dir) else {
                 continue;
             };
@@ -90,7 +97,7 @@ impl Fs {
                     entries.insert(segment.into(), Node::KeptDir(child));
                 }
                 None => {
-                    entries.insert(rest.into(), kept_node(&kept));
+                    entries.insert(rest.into(), node);
                 }
             }
         }

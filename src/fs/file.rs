@@ -11,7 +11,7 @@ use super::node::{Node, Report};
 use super::working::{Working, local};
 use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, SetAttr, lock};
 use crate::artifact::ArtifactId;
-use crate::registry::{Base, Known};
+use crate::registry::{Base, Known, Registry};
 
 impl Fs {
     /// Opens a file.
@@ -46,7 +46,9 @@ impl Fs {
             Node::Blank(id) if self.registry.has_error(&id) => return Err(Error::Io),
             Node::Blank(_) => (Handle::Bytes(Bytes::new()), false),
             Node::Working(working) if working.is_open() => {
-                working.open(&self.staging_dir(), Base::default(), &[], false, self.now())?;
+                let room = self.registry.room();
+                let (dir, base) = (self.staging_dir(), Base::default());
+                working.open(&dir, room, base, &[], false, self.now())?;
                 let append = false;
                 (Handle::Working { working, append }, true)
             }
@@ -57,10 +59,12 @@ impl Fs {
             }
             Node::Report(report) => (Handle::Bytes(self.render(report)), false),
             Node::Kept { when, .. } => {
-                let registry = Arc::clone(&self.registry);
-                let read = tokio::task::spawn_blocking(move || registry.read_unpushed(when));
-                let bytes = read.await.map_err(|_| Error::Io)?;
-                (Handle::Bytes(bytes.map_err(|error| local(&error))?), false)
+                let read = self.read_kept(move |registry| registry.read_unpushed(when));
+                (Handle::Bytes(read.await?), false)
+            }
+            Node::Damaged { name, .. } => {
+                let read = self.read_kept(move |registry| registry.read_damaged(&name));
+                (Handle::Bytes(read.await?), false)
             }
             _ => return Err(Error::IsDirectory),
         };
@@ -228,7 +232,8 @@ impl Fs {
         } else {
             empty |= how.truncate;
         }
-        working.open(&self.staging_dir(), base, &content, empty, self.now())
+        let (dir, room) = (self.staging_dir(), self.registry.room());
+        working.open(&dir, room, base, &content, empty, self.now())
     }
 
     fn opened_working(
@@ -281,18 +286,32 @@ impl Fs {
         }
     }
 
+    /// Reads what is below `.atlasfs/unpushed`.
+    async fn read_kept(
+        &self,
+        read: impl FnOnce(&Registry) -> std::io::Result<Bytes> + Send + 'static,
+    ) -> Result<Bytes> {
+        let registry = Arc::clone(&self.registry);
+        let read = tokio::task::spawn_blocking(move || read(&registry));
+        let bytes = read.await.map_err(|_| Error::Io)?;
+        bytes.map_err(|error| local(&error))
+    }
+
     /// Writes to a handle's staging file. Local disk only: it never waits for a target.
     ///
     /// # Errors
     ///
     /// [`Error::TooBig`], [`Error::NoSpace`].
     pub fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32> {
+        let room = self.registry.room();
         match self.handle(fh)? {
-            Handle::Working { working, append } => working.write(offset, data, append, self.now()),
+            Handle::Working { working, append } => {
+                working.write(offset, data, append, self.now(), room)
+            }
             Handle::Orders => self.order(data),
             Handle::Scratch { scratch, append } => match scratch.pushed() {
-                Some(working) => working.write(offset, data, append, self.now()),
-                None => scratch.write(offset, data, append, self.now()),
+                Some(working) => working.write(offset, data, append, self.now(), room),
+                None => scratch.write(offset, data, append, self.now(), room),
             },
             _ => Err(Error::BadHandle),
         }

@@ -297,6 +297,10 @@ impl Fs {
                 .registry
                 .remove_unpushed(when)
                 .map_err(|error| super::working::local(&error)),
+            Node::Damaged { name, .. } => self
+                .registry
+                .remove_damaged(&name)
+                .map_err(|error| super::working::local(&error)),
             _ => Err(Error::IsDirectory),
         }
     }

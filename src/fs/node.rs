@@ -38,6 +38,11 @@ pub(super) enum Node {
         when: u64,
         size: u64,
     },
+    /// A damaged file of the journal, by its name.
+    Damaged {
+        name: String,
+        size: u64,
+    },
     /// One content of an artifact.
     Content(ArtifactId, Known),
     /// An artifact that no target knows: it was only touched, or its first push has failed.
@@ -58,6 +63,7 @@ enum Key {
     Report(Report),
     KeptDir(Box<str>),
     Kept(u64),
+    Damaged(Box<str>),
     /// By its revision: there are as many as there are contents that the kernel remembers, and no
     /// two contents of a mount share one.
     Content(u64),
@@ -75,6 +81,7 @@ impl Node {
             Node::Report(report) => Key::Report(*report),
             Node::KeptDir(path) => Key::KeptDir(path.as_str().into()),
             Node::Kept { when, .. } => Key::Kept(*when),
+            Node::Damaged { name, .. } => Key::Damaged(name.as_str().into()),
             Node::Content(_, known) => Key::Content(known.revision),
             Node::Blank(id) => Key::Blank(Box::new(id.clone())),
             Node::Scratch(scratch) => Key::Scratch(scratch.number),
@@ -89,6 +96,7 @@ impl Node {
             Node::Scratch(scratch) => scratch.is_directory(),
             Node::Report(_)
             | Node::Kept { .. }
+            | Node::Damaged { .. }
             | Node::Content(..)
             | Node::Blank(_)
             | Node::Working(_) => false,

@@ -1,8 +1,8 @@
 //! A writer's own view of an artifact: the staging file that no reader sees.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -12,7 +12,10 @@ use bytes::Bytes;
 use super::budget::Stake;
 use super::{Error, lock};
 use crate::artifact::{ArtifactId, Format};
-use crate::registry::Base;
+use crate::registry::{Base, Room};
+
+/// Files take whole blocks of a disk.
+pub(super) const BLOCK: u64 = 4096;
 
 /// The bytes that a writer is working on, and how much of them has been pushed.
 #[derive(Debug)]
@@ -144,6 +147,7 @@ impl Working {
     pub(super) fn open(
         &self,
         staging_dir: &Path,
+        room: &Room,
         base: Base,
         content: &[u8],
         empty: bool,
@@ -154,10 +158,9 @@ impl Working {
             // What is cut off at once takes nothing.
             let kept = if empty { 0 } else { content.len() as u64 };
             state.stake.resize(kept)?;
-            let staging = tempfile::tempfile_in(staging_dir).map_err(|error| local(&error))?;
-            staging
-                .write_all_at(content, 0)
-                .map_err(|error| local(&error))?;
+            let make = || in_staging(staging_dir, || tempfile::tempfile_in(staging_dir));
+            let staging = room.find(BLOCK, make).map_err(|error| local(&error))?;
+            write_in(room, &staging, content, 0)?;
             state.staging = Some(staging);
             state.size = content.len() as u64;
             state.base = base;
@@ -228,10 +231,11 @@ impl Working {
         data: &[u8],
         append: bool,
         now: SystemTime,
+        room: &Room,
     ) -> Result<u32, Error> {
         let mut state = lock(&self.state);
         let offset = if append { state.size } else { offset };
-        let written = state.write(offset, data, self.max_size);
+        let written = state.write(offset, data, self.max_size, room);
         state.change += 1;
         state.written = true;
         state.time = now;
@@ -296,16 +300,14 @@ impl Working {
 }
 
 impl State {
-    fn write(&mut self, offset: u64, data: &[u8], max_size: u64) -> Result<(), Error> {
+    fn write(&mut self, offset: u64, data: &[u8], max_size: u64, room: &Room) -> Result<(), Error> {
         let end = offset
             .checked_add(data.len() as u64)
             .filter(|&end| end <= max_size)
             .ok_or(Error::TooBig)?;
         let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
         self.stake.resize(self.size.max(end))?;
-        staging
-            .write_all_at(data, offset)
-            .map_err(|error| local(&error))?;
+        write_in(room, staging, data, offset)?;
         self.size = self.size.max(end);
         Ok(())
     }
@@ -320,6 +322,24 @@ impl State {
         self.size = size;
         Ok(())
     }
+}
+
+/// Makes a file in the staging directory, which a full disk may not have had room for so far.
+pub(super) fn in_staging<T>(dir: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o700).create(dir)?;
+            make()
+        }
+        made => made,
+    }
+}
+
+/// Writes all of it, in the place of what can be given up if the disk is full.
+pub(super) fn write_in(room: &Room, file: &File, data: &[u8], offset: u64) -> Result<(), Error> {
+    let need = data.len() as u64 + BLOCK;
+    let written = room.find(need, || file.write_all_at(data, offset));
+    written.map_err(|error| local(&error))
 }
 
 /// Reads exactly so many bytes.

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::Error;
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
-use super::journal::Journal;
+use super::journal::Record;
 use super::route::{Route, share};
 use super::tee::not_our_turn;
 use super::{Durability, Registry, disk};
@@ -36,23 +37,29 @@ impl Registry {
         let route = self.route(&id.repo)?;
         let stamp = Stamp::new(self.stamps.next(self.wall.now()), b"", Format::Sql);
         let _live = self.redo.hands_off(stamp.when);
-        let owner = id.clone();
-        let write = move |journal: &Journal| journal.begin_deletion(&owner, &stamp);
-        self.write_journal("delete", id, end, write).await?;
+        let record = Record::new(id, &stamp, true);
+        let last = end;
+        let written = self.write_journal("delete", record, Bytes::new(), end);
+        let end = match written.await {
+            Ok(end) => end,
+            Err(error) => {
+                self.abandon(id, stamp.when, last).await;
+                return Err(error);
+            }
+        };
         let registry = &route.registry;
         let deadline = registry_deadline(route, end);
         let deleted = registry.ask(|target| target.delete(id, deadline)).await;
         if let Err(failure) = deleted {
-            let (journal, owner) = (Arc::clone(&self.journal), id.clone());
-            let _ = disk::apart(move || journal.abandon(&owner, stamp.when)).await;
+            self.abandon(id, stamp.when, last).await;
             return Err(self.not_deleted(id, &[(registry.url(), failure)]));
         }
-        self.owe_nothing_older(id, stamp.when).await;
+        self.owe_nothing_older(id, stamp.when, last).await;
         self.catalogue
             .change(id, |record| record.deleted(Instant::now()));
         let failures = self.bury(id, route, stamp.when, end).await;
         if failures.is_empty() {
-            self.drop_record(id, stamp.when).await;
+            self.drop_record(id, stamp.when, last).await;
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));
             self.tell(event.with("artifact", id.to_string()));
             return Ok(());
@@ -98,14 +105,25 @@ impl Registry {
             .collect()
     }
 
-    async fn drop_record(&self, id: &ArtifactId, when: u64) {
+    /// Has nobody carry out a deletion that has failed. The verdict holds at once; the disk is
+    /// waited for until shortly after `end`.
+    async fn abandon(&self, id: &ArtifactId, when: u64, end: Instant) {
+        if !self.journal.decide(when, "it was not carried out") {
+            return;
+        }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
-        let _ = disk::apart(move || journal.settle(&id, when)).await;
+        let limit = end + self.settings.verdict_budget() / 2;
+        let _ = timeout_at(limit, disk::apart(move || journal.abandon(&id, when))).await;
+    }
+
+    async fn drop_record(&self, id: &ArtifactId, when: u64, end: Instant) {
+        let (journal, id) = (Arc::clone(&self.journal), id.clone());
+        let _ = timeout_at(end, disk::apart(move || journal.settle(&id, when))).await;
     }
 
     /// Takes what is older than a deletion out of the journal: who has missed it is not given it
     /// any more.
-    async fn owe_nothing_older(&self, id: &ArtifactId, when: u64) {
+    async fn owe_nothing_older(&self, id: &ArtifactId, when: u64, end: Instant) {
         #[cfg(test)]
         if crate::planted::planted(crate::planted::Bug::Resurrection) {
             return;
@@ -118,7 +136,7 @@ impl Registry {
             let owed = owed.iter().map(|record| record.stamp.when);
             owed.for_each(|when| journal.settle(&id, when));
         });
-        let _ = settling.await;
+        let _ = timeout_at(end, settling).await;
     }
 
     fn not_deleted(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> Error {

@@ -33,6 +33,6 @@ thread_local! {
 
 /// Has the disk take simulated time in this thread, for the same order of things every time.
 #[cfg(test)]
-pub(crate) fn simulate_disk(time: std::time::Duration) {
-    SIMULATED.set(Some(time));
+pub(crate) fn simulate_disk(time: impl Into<Option<std::time::Duration>>) {
+    SIMULATED.set(time.into());
 }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::cache::CacheFigures;
 use super::disk_files::DiskFiles;
 use super::metrics::Counter;
+use super::room::Room;
 use super::{disk, lock};
 use crate::artifact::Sha256;
 
@@ -73,6 +74,17 @@ impl DiskCache {
         };
         cache.submit(Job::Open);
         cache
+    }
+
+    /// Returns what makes room for files in a directory: the cache, if it is on the same disk.
+    pub fn room(&self, dir: &Path) -> Room {
+        match &self.files {
+            Some(files) => {
+                let (files, dir) = (Arc::clone(files), dir.to_owned());
+                Room::new(move |need| files.is_beside(&dir) && files.give_way(need))
+            }
+            None => Room::default(),
+        }
     }
 
     /// Keeps a content, some time soon.

@@ -10,8 +10,9 @@
 //! read. Several mounts may share the directory: each finds what another has put there, takes no
 //! offence at what another has removed, and counts all of it whenever it has added a little.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use lru::LruCache;
+use nix::sys::statvfs::statvfs;
 
 use super::lock;
 use super::private::{self, Layout, make_private};
@@ -55,6 +57,9 @@ const LAYOUT: Layout = Layout {
     files: &[],
     is_own: |dir, name| name == CONTENTS && dir.child(name).is_ok(),
 };
+/// How many bytes of the disk the cache leaves free, or half of a smaller disk. 64 MiB: twice a
+/// document of the largest size, in the staging file and in the journal.
+const RESERVE: u64 = 64 << 20;
 
 /// The files of one directory.
 #[derive(Debug)]
@@ -239,6 +244,10 @@ impl DiskFiles {
         if cost > self.capacity || lock(&self.state).held.get(&hash).is_some() {
             return;
         }
+        // It may take the place of what it would have to give up for others anyway.
+        if self.is_scarce(cost) && !self.give_way(cost) {
+            return;
+        }
         let kept = self
             .make_room(cost)
             .and_then(|()| self.write(&hash, content));
@@ -283,12 +292,46 @@ impl DiskFiles {
         written
     }
 
+    /// Tells whether so many bytes more would take of what is left free for others.
+    fn is_scarce(&self, cost: u64) -> bool {
+        statvfs(&self.dir).is_ok_and(|disk| {
+            let size = disk.blocks().saturating_mul(disk.fragment_size());
+            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+            // A disk that doesn't know its size has no end.
+            size > 0 && free < RESERVE.min(size / 2).saturating_add(cost)
+        })
+    }
+
+    /// Tells whether a directory is on the same disk.
+    pub fn is_beside(&self, dir: &Path) -> bool {
+        let device = |dir: &Path| fs::metadata(dir).map(|meta| meta.dev());
+        matches!((device(&self.dir), device(dir)), (Ok(one), Ok(other)) if one == other)
+    }
+
+    /// Removes what was used least recently, for `need` bytes; `false` if nothing is left.
+    pub fn give_way(&self, need: u64) -> bool {
+        if lock(&self.state).held.is_empty() {
+            // Not counted yet, or another mount's.
+            self.note(self.count());
+        }
+        let held = lock(&self.state).bytes;
+        let left = held.saturating_sub(need);
+        let removed = self.shrink_to(left);
+        let is_less = lock(&self.state).bytes < held;
+        self.note(removed);
+        is_less
+    }
+
     /// Removes what was used least recently, until there is room for `cost` more bytes.
     fn make_room(&self, cost: u64) -> io::Result<()> {
+        self.shrink_to(self.capacity.saturating_sub(cost))
+    }
+
+    fn shrink_to(&self, bytes: u64) -> io::Result<()> {
         loop {
             let victim = {
                 let mut state = lock(&self.state);
-                if state.bytes.saturating_add(cost) <= self.capacity {
+                if state.bytes <= bytes {
                     return Ok(());
                 }
                 let victim = state.held.peek_lru().map(|(hash, _)| *hash);

@@ -313,3 +313,30 @@ fn a_fifo_or_a_huge_file_in_the_place_of_a_content_is_a_miss() {
     assert_eq!(files.get(&hash), None);
     assert!(!path.exists(), "it is damaged, and removed");
 }
+
+#[test]
+fn the_cache_gives_way_least_recently_used_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b, c] = [1, 2, 3].map(content);
+    let before = opened(dir.path(), 10);
+    for (hash, content) in [&a, &b, &c] {
+        before.insert(*hash, content);
+    }
+    before.get(&a.0).unwrap();
+    assert!(before.give_way(ROOM + 1));
+    assert_eq!(on_disk(&before), 1);
+    assert!(before.get(&a.0).is_some(), "a was used last");
+    // One that has not counted what it holds yet.
+    let after = DiskFiles::new(dir.path(), 10 * ROOM);
+    assert!(after.give_way(1) && !after.give_way(1));
+    assert_eq!(on_disk(&after), 0);
+}
+
+#[test]
+fn another_disk_is_not_beside() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = opened(dir.path(), 1);
+    assert!(files.is_beside(dir.path()));
+    assert!(!files.is_beside(Path::new("/proc")));
+    assert!(!files.is_beside(&dir.path().join("none")));
+}

@@ -33,17 +33,18 @@ mod receipt;
 mod record;
 mod redo;
 mod repair;
+mod room;
 mod route;
 mod settings;
 mod state_dir;
 mod status;
 mod tee;
 mod turn;
+mod unpushed;
 mod unwritten;
 mod verdict;
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -66,12 +67,15 @@ use turn::Turns;
 pub(crate) use disk::simulate_disk;
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
-pub use journal::Record as Unpushed;
+#[cfg(test)]
+pub(crate) use journal::fail_reads;
+pub use journal::{Damaged, Record as Unpushed};
 pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::Base;
 pub use record::{Known, Source};
 pub use repair::{NotBegun, Order, UnknownOrder};
+pub use room::Room;
 pub use route::{Route, Routes, State, TargetId, Watched};
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
@@ -120,6 +124,7 @@ pub struct Registry {
     recall: Arc<Recall>,
     cache: Cache,
     disk: DiskCache,
+    room: Room,
     events: Events,
     metrics: Metrics,
     journal: Arc<Journal>,
@@ -159,10 +164,11 @@ impl Registry {
             },
             false => settings,
         };
-        let dir = state.journal();
-        let path = dir.display().to_string();
-        let (journal, damaged) = Journal::open(dir, settings.journal_bytes)
-            .map_err(|source| StateDirError::Io { path, source })?;
+        let cache_dir = settings.cache_dir.clone();
+        let cache_dir = cache_dir.unwrap_or_else(|| state.cache());
+        let disk = DiskCache::open(&cache_dir, settings.disk_cache_bytes);
+        let room = disk.room(state.dir());
+        let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
         let routes = Arc::new(routes);
         let catalogue = Arc::new(Catalogue::new(settings.ttl));
         let recall = Arc::new(Recall::new(
@@ -171,13 +177,12 @@ impl Registry {
             Arc::clone(&routes),
             wall.clone(),
         ));
-        let cache_dir = settings.cache_dir.clone();
-        let cache_dir = cache_dir.unwrap_or_else(|| state.cache());
         let registry = Self {
             catalogue,
             recall,
             cache: Cache::new(settings.cache_bytes),
-            disk: DiskCache::open(&cache_dir, settings.disk_cache_bytes),
+            disk,
+            room,
             events: Events::default(),
             metrics: Metrics::default(),
             stamps: StampClock::default(),
@@ -194,14 +199,7 @@ impl Registry {
             state,
             wall,
         };
-        for path in damaged {
-            let event = Event::new(
-                Level::Error,
-                "journal-damaged",
-                "a record of the journal is damaged, and was set aside",
-            );
-            registry.tell(event.with("path", path.display().to_string()));
-        }
+        registry.tell_of_journal();
         if let Some(amiss) = registry.recall.recall(&registry.stamps) {
             let event = Event::new(
                 Level::Error,
@@ -225,35 +223,9 @@ impl Registry {
         self.state.staging()
     }
 
-    /// Returns the failed pushes whose bytes are kept, oldest first.
-    pub fn unpushed(&self) -> Vec<Unpushed> {
-        self.journal.failed()
-    }
-
-    /// Reads the bytes of a failed push.
-    ///
-    /// # Errors
-    ///
-    /// The I/O error, `NotFound` if there is no such push.
-    pub fn read_unpushed(&self, when: u64) -> io::Result<bytes::Bytes> {
-        self.journal.content(when)
-    }
-
-    /// Removes a failed push, for good.
-    ///
-    /// # Errors
-    ///
-    /// The I/O error, `NotFound` if there is no such push.
-    pub fn remove_unpushed(&self, when: u64) -> io::Result<()> {
-        let removed = self.journal.select(|record| record.stamp.when == when);
-        self.journal.remove(when)?;
-        // Who removes the last of them has seen why it failed.
-        for id in removed.iter().map(|record| &record.id) {
-            if !self.journal.failed().iter().any(|record| record.id == *id) {
-                self.forget_error(id);
-            }
-        }
-        Ok(())
+    /// Returns what makes room where staging files lie.
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Tells an event: one line in the log, and one in `.atlasfs/events`.
@@ -273,7 +245,7 @@ impl Registry {
 
     /// Returns what a power cut would leave of the journal.
     #[cfg(test)]
-    pub(crate) fn journal_after_power_cut(&self) -> std::collections::BTreeMap<String, u64> {
+    pub(crate) fn journal_after_power_cut(&self) -> std::collections::BTreeMap<String, Vec<u8>> {
         self.journal.after_power_cut()
     }
 
@@ -283,4 +255,15 @@ impl Registry {
         recall::route_of(&self.routes, &self.catalogue, repo)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
     }
+}
+
+fn open_journal(state: &StateDir, capacity: u64) -> Result<Journal, StateDirError> {
+    let dir = state.journal();
+    if let Some(reason) = state.refusal() {
+        return Ok(Journal::closed(dir, reason.to_owned()));
+    }
+    let path = dir.display().to_string();
+    let opened = Journal::open(dir, capacity);
+    let opened = opened.map_err(|source| StateDirError::Io { path, source });
+    Ok(opened?.0)
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::events::{Event, Level};
 use super::journal::Record;
 use super::route::{TargetId, Watched};
-use super::{Registry, lock};
+use super::{Registry, disk, lock};
 use crate::artifact::RepoName;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
@@ -25,6 +25,10 @@ use crate::planted::{Bug, planted};
 /// anybody wonders.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long after an error of the disk a file of the journal is read again. 2 s: a read of this
+/// machine's disk costs nothing, and an acknowledged push waits for it.
+const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the background work has to remember.
 #[derive(Debug, Default)]
@@ -138,7 +142,17 @@ impl Registry {
     /// Takes up what earlier mounts have left in the journal: it is newer than what the targets
     /// say until they have got it.
     pub(super) fn take_up(&self) {
-        for record in self.journal.owed() {
+        // What can't be read now must not be newer than what is pushed meanwhile.
+        self.journal
+            .newest_unread()
+            .iter()
+            .for_each(|&when| self.stamps.observe(when));
+        self.take_up_these(self.journal.owed());
+        self.redo.wake();
+    }
+
+    fn take_up_these(&self, owed: Vec<Record>) {
+        for record in owed {
             self.stamps.observe(record.stamp.when);
             let missing: Vec<TargetId> = self
                 .missing(&record)
@@ -155,7 +169,23 @@ impl Registry {
             let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
             self.tell(event.with("artifact", record.id.to_string()));
         }
-        self.redo.wake();
+    }
+
+    /// Reads the files of the journal again that could not be read so far; returns when to go on.
+    async fn read_again(&self) -> Option<Instant> {
+        if !self.journal.is_to_be_read_again() {
+            return None;
+        }
+        let journal = Arc::clone(&self.journal);
+        if let Ok((records, damaged)) = disk::apart(move || journal.read_again()).await {
+            if !damaged.is_empty() {
+                self.tell_of_journal();
+            }
+            let owed = records.into_iter().filter(|record| record.failed.is_none());
+            self.take_up_these(owed.collect());
+        }
+        let again = self.journal.is_to_be_read_again();
+        again.then(|| Instant::now() + READ_AGAIN)
     }
 
     fn take_up_push(&self, record: &Record, missing: &[TargetId]) {
@@ -190,6 +220,7 @@ impl Registry {
     async fn redo_all(self: &Arc<Self>) -> Option<Instant> {
         #[cfg(test)]
         assert!(!planted(Bug::BackgroundPanics), "planted");
+        let again = self.read_again().await;
         let owed = self.owed_and_not_live();
         let mut waiting = HashSet::new();
         for record in &owed {
@@ -213,7 +244,8 @@ impl Registry {
                 self.tell(event.with("artifact", record.id.to_string()));
             }
         }
-        self.redo.next(&waiting)
+        let next = self.redo.next(&waiting);
+        next.into_iter().chain(again).min()
     }
 
     /// Returns the pushes that are owed, but for those that their own close is still making.

@@ -108,8 +108,14 @@ impl Settings {
     /// Returns how long the targets may take for a push: a little less than the deadline, so that
     /// the verdict of one that took all of it still comes by then.
     pub fn push_budget(&self) -> Duration {
+        self.push - self.verdict_budget()
+    }
+
+    /// Returns how long this machine's disk may take to write a failure down. 200 ms: an order of
+    /// magnitude above what a healthy disk takes.
+    pub(super) fn verdict_budget(&self) -> Duration {
         const VERDICT: Duration = Duration::from_millis(200);
-        self.push - VERDICT.min(self.push / 10)
+        VERDICT.min(self.push / 10)
     }
 }
 

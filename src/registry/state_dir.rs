@@ -2,10 +2,12 @@
 //! mount's.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::private::{self, Layout, Refused, make_files_private, make_private};
+use super::room::is_full;
 use crate::dir::Dir;
 
 /// Why a state directory can't be used.
@@ -94,7 +96,8 @@ fn is_own(dir: &Dir, name: &str) -> bool {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    /// The lock; or why there is none, on a full disk that nothing was ever kept on.
+    lock: Result<File, String>,
 }
 
 impl StateDir {
@@ -105,12 +108,29 @@ impl StateDir {
     ///
     /// [`StateDirError`].
     pub fn open(path: &Path, holder: &str) -> Result<Self, StateDirError> {
-        let dir = claim(path)?;
         let wrong = |name: &str| {
             let path = path.join(name).display().to_string();
             move |source| StateDirError::Io { path, source }
         };
-        let mut lock = dir.file_or_new(LOCK, 0o600).map_err(wrong(LOCK))?;
+        // A full disk keeps nobody from reading. The first push that finds room makes the rest.
+        let unlocked = |error: io::Error| Self {
+            path: path.to_owned(),
+            lock: Err(format!(
+                "the state directory {} could not be made when mounting ({error}): make room, and \
+                 mount again",
+                path.display()
+            )),
+        };
+        let dir = match claim(path) {
+            Err(StateDirError::Io { source, .. }) if is_full(&source) => {
+                return Ok(unlocked(source));
+            }
+            dir => dir?,
+        };
+        let lock = match dir.file_or_new(LOCK, 0o600) {
+            Err(error) if is_full(&error) => return Ok(unlocked(error)),
+            lock => lock.map_err(wrong(LOCK))?,
+        };
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -123,17 +143,35 @@ impl StateDir {
             }
             Err(TryLockError::Error(source)) => return Err(wrong(LOCK)(source)),
         }
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| writeln!(lock, "{holder}"))
-            .map_err(wrong(LOCK))?;
+        let holder = format!("{holder}\n");
+        // In this order a full disk takes it in the place of the last one.
+        let written = lock
+            .write_all_at(holder.as_bytes(), 0)
+            .and_then(|()| lock.set_len(holder.len() as u64));
+        match written {
+            Err(error) if !is_full(&error) => return Err(wrong(LOCK)(error)),
+            _ => {}
+        }
         for made in [STAGING, JOURNAL, DAMAGED] {
-            make_own(&dir, made).map_err(wrong(made))?;
+            match make_own(&dir, made) {
+                Err(error) if is_full(&error) => break,
+                made_it => made_it.map_err(wrong(made))?,
+            }
         }
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock: Ok(lock),
         })
+    }
+
+    /// Returns the directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns why nothing can be kept here, if that is so.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.lock.as_ref().err().map(String::as_str)
     }
 
     /// Makes a directory this user's state directory, unless it is something else.

@@ -108,7 +108,10 @@ impl Registry {
         let pending = self.pending();
         let unpushed = self.journal.failed();
         let errors = self.errors();
+        let (damaged, unread) = (self.journal.damaged(), self.journal.unread());
         let healthy = pending.is_empty()
+            && damaged.is_empty()
+            && unread.is_empty()
             && unpushed.is_empty()
             && errors.is_empty()
             && targets
@@ -127,6 +130,16 @@ impl Registry {
                 "reason": kept.failed,
             })
         });
+        let damaged = damaged.iter().map(|damaged| {
+            json!({
+                "path": super::unpushed::kept(damaged),
+                "file": damaged.file.display().to_string(),
+                "size": damaged.size,
+            })
+        });
+        let unread = unread.iter().map(
+            |unread| json!({ "file": unread.file.display().to_string(), "reason": unread.reason }),
+        );
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "mount": mount.dir,
@@ -142,6 +155,8 @@ impl Registry {
             "journal": {
                 "bytes": self.journal.bytes(),
                 "capacity": self.settings.journal_bytes,
+                "damaged": damaged.collect::<Vec<_>>(),
+                "unread": unread.collect::<Vec<_>>(),
             },
             "repair": self.round(),
             "cache": {

@@ -3,18 +3,22 @@
 //! One push goes: turn → check → stamp → journal → registry → backups, all at once → verdict.
 //! Whatever fails, the journal keeps the bytes; whoever has missed a success is given it by `redo`.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
-use super::journal::Journal;
+use super::journal::Record;
 use super::push::{Base, MOVED_ON, Push};
 use super::record::Known;
+use super::room::is_full;
+use super::route::share;
 use super::{Durability, Registry, disk};
 use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
 #[cfg(test)]
@@ -44,32 +48,62 @@ impl Registry {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let earlier = base.attempt;
         let stamp = match &turn {
-            Ok(_) => self.prepare(id, &content, base, suffix).await,
+            Ok(_) => self.prepare_in_time(id, &content, base, suffix, end).await,
             Err(_) => Err(not_our_turn("push", id)),
         };
         // Until the journal knows how it has ended: what is in doubt is what the background pushes.
         let live = stamp.as_ref().map(|stamp| self.redo.hands_off(stamp.when));
-        let pushed = match &stamp {
-            Ok(stamp) => {
+        let ready = stamp
+            .clone()
+            .and_then(|stamp| Ok((stamp, self.route(&id.repo)?)));
+        let mut pushed = match ready {
+            Ok((stamp, route)) => {
                 let push = Push {
                     id,
-                    route: self.route(&id.repo)?,
+                    route,
                     content: &content,
-                    stamp: *stamp,
+                    stamp,
                     attempt: earlier,
                     got: Vec::new(),
                     missing: Vec::new(),
                 };
-                self.tee(push, base, end).await
+                // A bug must not leave a record that the background would push.
+                let teed = AssertUnwindSafe(self.tee(push, base, end)).catch_unwind();
+                teed.await
+                    .unwrap_or_else(|_| Err(super::list::panicked("pushing", id)))
             }
-            Err(error) => Err(error.clone()),
+            Err(error) => Err(error),
         };
-        if let Err(error) = &pushed {
-            self.keep(id, &content, stamp.as_ref().ok().copied(), error)
-                .await;
+        if let Err(error) = &mut pushed {
+            let stamp = stamp.as_ref().ok().copied();
+            self.keep(id, &content, stamp, error, end).await;
         }
         drop(live);
         pushed
+    }
+
+    /// Checks a document as long as there is time left for a push.
+    async fn prepare_in_time(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        content: &Bytes,
+        base: &mut Base,
+        suffix: Option<Format>,
+        end: Instant,
+    ) -> Result<Stamp, Error> {
+        let prepared = timeout_at(end, self.prepare(id, content, base, suffix)).await;
+        // A check that never rests is not cut off.
+        match prepared {
+            Ok(Ok(stamp)) if Instant::now() < end => Ok(stamp),
+            Ok(Err(error)) => Err(error),
+            _ => Err(Error::new(
+                ErrorKind::Outage,
+                format!(
+                    "can't push {id}: checking it has taken all of --push-timeout, and no target \
+                     has seen it"
+                ),
+            )),
+        }
     }
 
     /// Checks a document, and gives it its stamp.
@@ -94,9 +128,15 @@ impl Registry {
     }
 
     /// Gives a document to the targets, when it is durable on this machine.
-    async fn tee(&self, mut push: Push<'_>, base: &mut Base, end: Instant) -> Result<(), Error> {
+    async fn tee(
+        self: &Arc<Self>,
+        mut push: Push<'_>,
+        base: &mut Base,
+        end: Instant,
+    ) -> Result<(), Error> {
         let (id, stamp) = (push.id, push.stamp);
-        self.journal_push(id, push.content, stamp, end).await?;
+        let last = end;
+        let end = self.journal_push(id, push.content, stamp, end).await?;
         let registry = &push.route.registry;
         let deadline = registry_deadline(push.route, end);
         match self.claim(&push, base, deadline).await {
@@ -115,55 +155,71 @@ impl Registry {
         }
         self.take_in(&push, base);
         self.verdict(&push)?;
-        self.settle_journal(&push, end).await;
+        self.settle_journal(&push, last).await;
         Ok(())
     }
 
     async fn journal_push(
-        &self,
+        self: &Arc<Self>,
         id: &ArtifactId,
         content: &Bytes,
         stamp: Stamp,
         end: Instant,
-    ) -> Result<(), Error> {
-        let (owner, bytes) = (id.clone(), content.clone());
+    ) -> Result<Instant, Error> {
+        let (record, bytes) = (Record::new(id, &stamp, false), content.clone());
         #[cfg(test)]
         match () {
-            () if planted(Bug::NoJournal) => return Ok(()),
+            () if planted(Bug::NoJournal) => return Ok(end),
             () if planted(Bug::LateJournal) => {
                 let journal = Arc::clone(&self.journal);
                 drop(tokio::spawn(async move {
                     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-                    journal.begin(&owner, &stamp, &bytes)
+                    journal.admit(record, bytes)?;
+                    journal.write(stamp.when)
                 }));
-                return Ok(());
+                return Ok(end);
             }
             () => {}
         }
-        let write = move |journal: &Journal| journal.begin(&owner, &stamp, &bytes);
-        self.write_journal("push", id, end, write).await
+        self.write_journal("push", record, bytes, end).await
     }
 
     /// Waits until the journal has written down what is to be done; no target may see it before.
+    /// Returns when the targets must have answered: a failure takes the disk as long again, and must
+    /// be on disk before it is told. For the same reason the journal has half of the time.
     pub(super) async fn write_journal(
-        &self,
+        self: &Arc<Self>,
         what: &str,
-        id: &ArtifactId,
+        record: Record,
+        content: Bytes,
         end: Instant,
-        write: impl FnOnce(&Journal) -> std::io::Result<()> + Send + 'static,
-    ) -> Result<(), Error> {
-        let journal = Arc::clone(&self.journal);
-        let written = match timeout_at(end, disk::apart(move || write(&journal))).await {
-            Ok(Ok(written)) => written,
-            Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
-            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-        };
-        written.map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    ErrorKind::NoSpace
+    ) -> Result<Instant, Error> {
+        let (begun, half) = (Instant::now(), share(end, 2));
+        let (id, when, deletes) = (record.id.clone(), record.stamp.when, record.deletes);
+        let written = match self.journal.admit(record, content) {
+            Ok(()) => {
+                let journal = Arc::clone(&self.journal);
+                let mut writing = disk::apart(move || journal.write(when));
+                match timeout_at(half, &mut writing).await {
+                    Ok(Ok(written)) => written,
+                    Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
+                    Err(_) => {
+                        if !deletes {
+                            self.watch_keeping(&id, writing);
+                        }
+                        let slow =
+                            "this machine's disk has not answered within half of --push-timeout";
+                        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, slow))
+                    }
                 }
-                _ => ErrorKind::Outage,
+            }
+            Err(error) => Err(error),
+        };
+        let took = begun.elapsed();
+        written.map(|()| end - took).map_err(|error| {
+            let kind = match is_full(&error) {
+                true => ErrorKind::NoSpace,
+                false => ErrorKind::Outage,
             };
             let message = format!("can't {what} {id}: the journal can't be written: {error}");
             Error::new(kind, message)
@@ -221,31 +277,7 @@ impl Registry {
         self.tell_failed(id, 0, &Error::new(ErrorKind::Invalid, reason), None);
     }
 
-    /// Keeps the bytes of a push that failed, and tells of the failure. `stamp` is that of a push
-    /// that got as far as the journal.
-    async fn keep(&self, id: &ArtifactId, content: &Bytes, stamp: Option<Stamp>, error: &Error) {
-        let mut kept = None;
-        #[cfg(test)]
-        if planted(Bug::NothingKept) {
-            return;
-        }
-        if !content.is_empty() {
-            let stamp = stamp.unwrap_or_else(|| {
-                Stamp::new(self.stamps.next(self.wall.now()), content, Format::Hcl)
-            });
-            let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
-            let reason = error.reason.clone();
-            let keeping = disk::apart(move || journal.keep(&owner, &stamp, &bytes, &reason));
-            kept = Some(
-                keeping
-                    .await
-                    .unwrap_or_else(|bug| Err(std::io::Error::other(bug))),
-            );
-        }
-        self.tell_failed(id, content.len(), error, kept);
-    }
-
-    fn tell_failed(
+    pub(super) fn tell_failed(
         &self,
         id: &ArtifactId,
         size: usize,

@@ -28,6 +28,7 @@ mod edits;
 mod fallback;
 mod folders;
 mod fsx;
+mod full_disk;
 mod home;
 mod identity;
 mod input;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -13,9 +12,9 @@ use super::PREFIX;
 use super::state::{Content, State};
 use crate::artifact::{ArtifactId, Format, PlanName, check_plan};
 use crate::fs::budget::{Budget, Stake};
-use crate::fs::working::{Working, local, read_at};
+use crate::fs::working::{Working, in_staging, local, read_at, write_in};
 use crate::fs::{Error, FileKind, Making, Result, SetAttr, lock};
-use crate::registry::Base;
+use crate::registry::{Base, Room};
 
 /// What a name of the scratch files stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +75,8 @@ impl Scratch {
     ) -> Result<Self> {
         let content = match kind {
             Kind::File => {
-                let made = tempfile::Builder::new().prefix(PREFIX).tempfile_in(staging);
+                let make = || tempfile::Builder::new().prefix(PREFIX).tempfile_in(staging);
+                let made = in_staging(staging, make);
                 let path = made.map_err(|error| local(&error))?.into_temp_path();
                 let open = None;
                 let size = 0;
@@ -245,6 +245,7 @@ impl Scratch {
         data: &[u8],
         append: bool,
         now: SystemTime,
+        room: &Room,
     ) -> Result<u32> {
         let mut state = lock(&self.state);
         let written = u32::try_from(data.len()).map_err(|_| Error::Invalid)?;
@@ -261,9 +262,9 @@ impl Scratch {
         let end = end.ok_or(Error::TooBig)?;
         let more = end.saturating_sub(*size);
         self.budget.take(more)?;
-        if let Err(error) = file.write_all_at(data, offset) {
+        if let Err(error) = write_in(room, file, data, offset) {
             self.budget.give(more);
-            return Err(local(&error));
+            return Err(error);
         }
         *size = end.max(*size);
         state.modified_at(now);

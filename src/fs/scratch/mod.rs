@@ -174,6 +174,7 @@ fn sweep(staging: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Room;
 
     #[test]
     fn what_a_killed_mount_has_left_is_removed_and_nothing_else() {
@@ -195,15 +196,22 @@ mod tests {
         let mut tree = Tree::new(10, dir.path().to_owned());
         let file = tree.make(Kind::File, Making::default(), now).unwrap();
         file.open(false, now).unwrap();
-        file.write(0, b"0123456789", false, now).unwrap();
+        file.write(0, b"0123456789", false, now, &Room::default())
+            .unwrap();
         tree.insert(Place::Root, ".a".into(), Arc::clone(&file), now);
         let other = tree.make(Kind::File, Making::default(), now).unwrap();
         other.open(false, now).unwrap();
-        assert_eq!(other.write(0, b"x", false, now), Err(Error::NoSpace));
+        assert_eq!(
+            other.write(0, b"x", false, now, &Room::default()),
+            Err(Error::NoSpace)
+        );
         tree.remove(&Place::Root, OsStr::new(".a"), now).unwrap();
-        assert_eq!(other.write(0, b"x", false, now), Err(Error::NoSpace));
+        assert_eq!(
+            other.write(0, b"x", false, now, &Room::default()),
+            Err(Error::NoSpace)
+        );
         drop(file);
-        other.write(0, b"x", false, now).unwrap();
+        other.write(0, b"x", false, now, &Room::default()).unwrap();
         drop(other);
         drop(tree);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -13,6 +13,14 @@ pub fn line(value: &Value) -> String {
     format!("{} {text}\n", checksum(text.as_bytes()))
 }
 
+/// Writes a line that is `width` bytes long, filled up with blanks; `None` if it is longer.
+pub fn padded_line(value: &Value, width: usize) -> Option<String> {
+    let mut text = value.to_string();
+    let blanks = width.checked_sub(CHECKSUM + 2 + text.len())?;
+    text.push_str(&" ".repeat(blanks));
+    Some(format!("{} {text}\n", checksum(text.as_bytes())))
+}
+
 fn checksum(text: &[u8]) -> String {
     let mut digits = Sha256::of(text).to_string();
     digits.truncate(CHECKSUM);

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::line::read_line;
+use super::file::STATE;
+use super::line::{padded_line, read_line};
 use crate::artifact::{ArtifactId, Item, PlanName, RepoName, Stamp, when_from_text, when_to_text};
 
 /// One push, or one deletion.
@@ -42,7 +43,23 @@ impl Record {
     }
 }
 
-/// Makes the head of a record's file.
+/// Makes the line that a record's file begins with. It is as long whatever it says, so that a
+/// failure can be written over it on a full disk. A longer reason is cut.
+pub fn state_line(failed: Option<&str>) -> String {
+    let mut failed: Option<String> = failed.map(|reason| reason.chars().take(STATE).collect());
+    loop {
+        if let Some(line) = padded_line(&json!({ "failed": failed }), STATE) {
+            return line;
+        }
+        failed = failed.map(|mut reason| {
+            // The mark of the last cut, and what is still too much.
+            let _ = (reason.pop(), reason.pop());
+            reason + "…"
+        });
+    }
+}
+
+/// Makes the second line of a record's file.
 pub fn head(record: &Record) -> Value {
     json!({
         "repo": record.id.repo.as_str(),
@@ -57,7 +74,13 @@ pub fn head(record: &Record) -> Value {
 
 /// Reads a record and its content; `None` if either is damaged. A torn line at the end is not.
 pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
-    let (head, rest) = read_line(bytes)?;
+    let (first, after) = read_line(bytes)?;
+    // Files of earlier versions begin with the head, and say at their end that a push has failed.
+    let (failed, (head, rest)) = match first.get("failed") {
+        Some(_) if bytes.len() - after.len() != STATE => return None,
+        Some(failed) => (failed.as_str().map(str::to_owned), read_line(after)?),
+        None => (None, (first, after)),
+    };
     let text = |key: &str| head.get(key).and_then(Value::as_str);
     let item = match text("artifact")?.split_once('/') {
         None => Item::Schema,
@@ -81,6 +104,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         &stamp,
         deletes.unwrap_or_default(),
     );
+    record.failed = failed;
     let mut lines = rest.get(content.len()..)?.strip_prefix(b"\n")?;
     while let Some((line, rest)) = read_line(lines) {
         if let Some(target) = line.get("got").and_then(Value::as_str) {

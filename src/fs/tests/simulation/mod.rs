@@ -81,9 +81,10 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
 }
 
 /// All that can be planted.
-const BUGS: [Bug; 15] = [
+const BUGS: [Bug; 16] = [
     Bug::NoJournal,
     Bug::LateJournal,
+    Bug::LateRecord,
     Bug::ForgottenTarget,
     Bug::OldStampBelieved,
     Bug::FallbackOnNotFound,

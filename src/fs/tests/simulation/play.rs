@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::mount::{Held, Mount};
 use super::schedule::{OnHandle, Schedule, Step};
 use super::truth::{KEYS, Sim, State};
+use crate::registry::simulate_disk;
 
 pub(super) struct Play {
     schedule: Schedule,
@@ -88,6 +89,10 @@ impl Play {
             Step::Wait(time) => tokio::time::sleep(Duration::from_millis(time)).await,
             Step::Place(artifact) => self.sim.lock().place(artifact),
             Step::Delete(artifact) => self.sim.lock().delete(0, KEYS[artifact], None),
+            Step::Disk(time) => {
+                simulate_disk(Duration::from_millis(time));
+                self.sim.lock().slow_disk = true;
+            }
             Step::Restart(mount) => self.restart(mount % self.mounts.len(), false),
             Step::Lose(mount) => self.restart(mount % self.mounts.len(), true),
         }
@@ -163,8 +168,7 @@ impl Play {
             }
             std::fs::copy(entry.path(), to.join(&name)).unwrap();
             if power_cut {
-                let copy = std::fs::File::options().write(true).open(to.join(&name));
-                copy.unwrap().set_len(durable[&name]).unwrap();
+                std::fs::write(to.join(&name), &durable[&name]).unwrap();
             }
         }
         self.mounts[number] = Mount::start(&self.schedule, &self.sim, number, dir);

@@ -150,7 +150,7 @@ impl Truth {
             .map(|shelf| shelf.since)
             .max()
             .unwrap_or(0);
-        let calm = all_well && !skips && since + 2 * SECOND < opened.0;
+        let calm = all_well && !skips && !self.slow_disk && since + 2 * SECOND < opened.0;
         if error != Error::Stale {
             self.must(!calm, || {
                 format!("a push succeeds when every target is well: {error:?}")
@@ -211,6 +211,10 @@ impl Truth {
             });
             return;
         };
+        let never_made = text.state == State::Failed && text.landed_first().is_none();
+        self.must(!never_made, || {
+            format!("a failed push is made by nobody: {content:?} comes to store {place}")
+        });
         let ended = text.ended.unwrap_or(Time::MAX);
         let mut deletions = self.deletions.iter();
         // Another mount's journal knows nothing of the deletion: tombstones are for later.

@@ -27,6 +27,8 @@ pub(super) enum Step {
     Place(usize),
     Delete(usize),
     Restart(usize),
+    /// This machine's disk takes so many milliseconds for each piece of work.
+    Disk(u64),
     /// The machine that a mount is on is gone, with its journal; another one takes its place.
     Lose(usize),
 }
@@ -189,7 +191,35 @@ impl Schedule {
                 schedule.steps.push(Step::Restart(random.below(mounts)));
             }
         }
+        if random.percent(15) {
+            schedule.hang(&mut random);
+        }
         schedule
+    }
+
+    /// The disk hangs for longer than a push may take, and some pushes and deletions meet that.
+    fn hang(&mut self, random: &mut Random) {
+        let mut slow = vec![Step::Heal, Step::Disk(random.pick(&[4_000, 9_000, 20_000]))];
+        for _ in 0..1 + random.below(2) {
+            let (mount, artifact) = (random.below(self.mounts), 0);
+            let what = match self.allow_delete && random.percent(30) {
+                true => Act::Remove,
+                false => Act::Save,
+            };
+            slow.push(Step::Act {
+                mount,
+                artifact,
+                what,
+                apart: random.percent(30),
+            });
+        }
+        slow.push(Step::Wait(random.pick(&[5, 3_000, 6_500, 40_000])));
+        if random.percent(50) {
+            slow.push(Step::Restart(random.below(self.mounts)));
+        }
+        slow.extend([Step::Disk(1), Step::Wait(40_000)]);
+        let at = random.below(self.steps.len());
+        self.steps.splice(at..at, slow);
     }
 
     fn draw(&self, random: &mut Random, by_hand: bool, lies: bool) -> Step {

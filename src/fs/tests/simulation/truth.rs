@@ -174,6 +174,8 @@ pub(super) struct Truth {
     pub(super) hand_lost: [Time; 2],
     /// A store answers that things aren't there, or have changed, which isn't true.
     pub(super) lied: Option<Time>,
+    /// This machine's disk hangs, or has hung: pushes fail that every target would take.
+    pub(super) slow_disk: bool,
     pub(super) violation: Option<String>,
     pub(super) trace: Option<Vec<String>>,
     written: usize,
@@ -203,6 +205,7 @@ impl Sim {
             absent_since: [0; 2],
             hand_lost: [0; 2],
             lied: None,
+            slow_disk: false,
             violation: None,
             trace: trace.then(Vec::new),
             written: 0,

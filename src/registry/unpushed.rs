@@ -1,0 +1,194 @@
+//! The bytes of failed pushes, and the files of the journal that a person has to decide about.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::Error;
+use super::events::{Event, Level};
+use super::journal::{Damaged, Record};
+use super::{Registry, Unpushed, disk};
+use crate::artifact::{ArtifactId, Format, Stamp};
+
+impl Registry {
+    /// Returns the failed pushes whose bytes are kept, oldest first.
+    pub fn unpushed(&self) -> Vec<Unpushed> {
+        self.journal.failed()
+    }
+
+    /// Reads the bytes of a failed push.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error, `NotFound` if there is no such push.
+    pub fn read_unpushed(&self, when: u64) -> io::Result<Bytes> {
+        self.journal.content(when)
+    }
+
+    /// Removes a failed push, for good.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error, `NotFound` if there is no such push.
+    pub fn remove_unpushed(&self, when: u64) -> io::Result<()> {
+        let removed = self.journal.select(|record| record.stamp.when == when);
+        self.journal.remove(when)?;
+        // Who removes the last of them has seen why it failed.
+        for id in removed.iter().map(|record| &record.id) {
+            if !self.journal.failed().iter().any(|record| record.id == *id) {
+                self.forget_error(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the damaged files of the journal.
+    pub fn damaged(&self) -> Vec<Damaged> {
+        self.journal.damaged()
+    }
+
+    /// Reads a damaged file of the journal, as it is.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error, `NotFound` if there is no such file.
+    pub fn read_damaged(&self, name: &str) -> io::Result<Bytes> {
+        self.journal.read_damaged(name)
+    }
+
+    /// Removes a damaged file of the journal, for good.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error, `NotFound` if there is no such file.
+    pub fn remove_damaged(&self, name: &str) -> io::Result<()> {
+        self.journal.remove_damaged(name)
+    }
+
+    /// Tells of the files of the journal that are damaged, or could not be read.
+    pub(super) fn tell_of_journal(&self) {
+        for damaged in self.journal.damaged() {
+            let message = "a file of the journal is damaged; what it was to push is not pushed: \
+                           look at it, then remove it";
+            let event = Event::new(Level::Error, "journal-damaged", message)
+                .with("path", damaged.file.display().to_string())
+                .with("kept", kept(&damaged));
+            self.tell(event);
+        }
+        for unread in self.journal.unread() {
+            let message = "the journal can't be read; it stays where it is, and is read again: by \
+                           this mount every few seconds, or by the next one";
+            let event = Event::new(Level::Error, "journal-unread", message)
+                .with("path", unread.file.display().to_string())
+                .with("reason", unread.reason);
+            self.tell(event);
+        }
+    }
+
+    /// Keeps the bytes of a push that was not even begun, and tells of the failure.
+    pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
+        let mut error = super::tee::not_our_turn("push", id);
+        self.keep(id, content, None, &mut error, end).await;
+    }
+
+    /// Keeps the bytes of a push that failed, and tells of the failure. `stamp` is that of a push
+    /// that may have got as far as the journal. The verdict holds at once; the disk is waited for
+    /// until shortly after `end`, and takes it as soon as it can.
+    pub(super) async fn keep(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        content: &Bytes,
+        stamp: Option<Stamp>,
+        error: &mut Error,
+        end: Instant,
+    ) {
+        #[cfg(test)]
+        if crate::planted::planted(crate::planted::Bug::NothingKept) {
+            return;
+        }
+        if content.is_empty() {
+            return self.tell_failed(id, 0, error, None);
+        }
+        let stamp = stamp
+            .unwrap_or_else(|| Stamp::new(self.stamps.next(self.wall.now()), content, Format::Hcl));
+        let mut record = Record::new(id, &stamp, false);
+        record.failed = Some(error.reason.clone());
+        let path = record.path();
+        let kept = match self.keep_in_memory(&record, content) {
+            Ok(is_new) => {
+                let mut keeping = self.keep_on_disk(record, content.clone(), is_new);
+                let limit = end + self.settings.verdict_budget() / 2;
+                match timeout_at(limit, &mut keeping).await {
+                    Ok(kept) => kept.unwrap_or_else(|bug| Err(io::Error::other(bug))),
+                    Err(_) => {
+                        self.watch_keeping(id, keeping);
+                        Ok(path)
+                    }
+                }
+            }
+            Err(full) => Err(full),
+        };
+        if let Err(why) = &kept {
+            let reason = &mut error.reason;
+            reason.push_str(&format!("; its bytes could not be kept: {why}"));
+        }
+        self.tell_failed(id, content.len(), error, Some(kept));
+    }
+
+    /// Decides that a push has failed. Tells whether the journal has not known of it.
+    fn keep_in_memory(&self, failed: &Record, content: &Bytes) -> io::Result<bool> {
+        let reason = failed.failed.as_deref().unwrap_or_default();
+        if self.journal.decide(failed.stamp.when, reason) {
+            return Ok(false);
+        }
+        self.journal.admit(failed.clone(), content.clone())?;
+        Ok(true)
+    }
+
+    fn keep_on_disk(
+        &self,
+        failed: Record,
+        content: Bytes,
+        is_new: bool,
+    ) -> JoinHandle<io::Result<String>> {
+        let (journal, when) = (Arc::clone(&self.journal), failed.stamp.when);
+        disk::apart(move || {
+            if is_new {
+                journal.write(when)?;
+                return journal.keep(when);
+            }
+            journal.keep(when).or_else(|_| {
+                // Its record is gone, or can't be changed: another one may find a place.
+                journal.admit(failed, content)?;
+                journal.write(when)?;
+                journal.keep(when)
+            })
+        })
+    }
+
+    /// Tells when bytes that the disk had not taken in time are not kept in the end.
+    pub(super) fn watch_keeping<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        keeping: JoinHandle<io::Result<T>>,
+    ) {
+        let (registry, id) = (Arc::downgrade(self), id.clone());
+        tokio::spawn(async move {
+            let kept = keeping.await;
+            let (Ok(Err(error)), Some(registry)) = (kept, registry.upgrade()) else {
+                return;
+            };
+            let message = format!("the bytes of a failed push of {id} could not be kept: {error}");
+            let event = Event::new(Level::Error, "not-kept", message);
+            registry.tell(event.with("artifact", id.to_string()));
+        });
+    }
+}
+
+/// Returns the path of a damaged file in the mount.
+pub(super) fn kept(damaged: &Damaged) -> String {
+    format!(".atlasfs/unpushed/damaged/{}", damaged.name)
+}

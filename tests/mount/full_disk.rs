@@ -1,0 +1,151 @@
+//! This machine's disk is full, or fills: what can be read is read, the cache gives way, and a push
+//! that finds no room fails with the reason and is never made later.
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
+
+use super::home::Home;
+use super::mounted::Mounted;
+use super::program::until;
+use super::store::{Store, all_hold, flags, folders, none_holds, schema};
+
+/// A disk of its own for a state directory, or a part of it.
+fn disk(home: &Home, name: &str, options: &str) -> PathBuf {
+    let dir = home.folder(name);
+    let none: Option<&str> = None;
+    let options = format!("{options},mode=700");
+    mount(none, &dir, Some("tmpfs"), MsFlags::empty(), Some(&*options)).expect("a tmpfs");
+    dir
+}
+
+/// Takes all the room that is left on a disk.
+fn fill(dir: &Path) {
+    let file = dir.join("filler");
+    let filled = std::fs::write(file, vec![0; 1 << 20]);
+    assert_eq!(
+        filled.unwrap_err().kind(),
+        std::io::ErrorKind::StorageFull,
+        "the disk is smaller than that"
+    );
+}
+
+fn args(stores: &[Store], state: &Path) -> Vec<String> {
+    let mut args = flags(stores);
+    args.extend(["--state-dir".into(), state.display().to_string()]);
+    args.extend(["--repair-interval", "0"].map(String::from));
+    args
+}
+
+fn large(mark: &str, size: usize) -> String {
+    format!("{}# {}\n", schema(mark), "x".repeat(size))
+}
+
+fn error_of(mounted: &Mounted) -> String {
+    let status = mounted.status();
+    status["errors"][0]["reason"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_cache_on_disk_makes_room_for_pushes() {
+    let home = Home::new();
+    let stores = folders(&home);
+    let state = disk(&home, "state-dir", "size=8m");
+    let names: Vec<String> = (0..20).map(|n| format!("r{n}/schema")).collect();
+    for name in &names {
+        stores[0].put(name, large(name, 500_000));
+    }
+    let mounted = home.mount("mnt", args(&stores, &state));
+    for name in &names {
+        mounted.cat(name).ok();
+    }
+    until("the cache holds something", || {
+        (mounted.status()["disk_cache"]["bytes"].as_u64() > Some(1 << 20)).then_some(())
+    });
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    // The larger one takes more, twice, than the cache leaves free.
+    for (mark, size) in [("one", 200_000), ("two", 3_000_000)] {
+        let content = large(mark, size);
+        mounted.cp("app/schema", &content).ok();
+        all_hold(&stores, "app/schema", content.as_bytes());
+    }
+    mounted.unmount();
+}
+
+#[test]
+fn a_mount_with_a_full_disk_comes_up_to_read() {
+    for (options, filled) in [("size=64k", true), ("nr_inodes=1", false)] {
+        let home = Home::new();
+        let stores = folders(&home);
+        stores[0].put("app/schema", schema("before"));
+        let state = disk(&home, "state-dir", options);
+        if filled {
+            fill(&state);
+        }
+        let mounted = home.mount("mnt", args(&stores, &state));
+        assert_eq!(mounted.read("app/schema"), schema("before").as_bytes());
+        let content = schema("after");
+        mounted
+            .cp("app/schema", &content)
+            .fails_with("No space left");
+        assert_eq!(
+            stores[0].get("app/schema").unwrap(),
+            schema("before").as_bytes()
+        );
+        mounted.unmount();
+    }
+}
+
+#[test]
+fn a_push_the_full_journal_refuses_says_its_bytes_are_not_kept() {
+    let home = Home::new();
+    let stores = folders(&home);
+    let state = home.folder("state-dir");
+    disk(&home, "state-dir/journal", "size=64k");
+    let mounted = home.mount("mnt", args(&stores, &state));
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp("app/schema", schema("before")).ok();
+    fill(&state.join("journal"));
+    mounted
+        .cp("app/schema", schema("after"))
+        .fails_with("No space left");
+    let error = error_of(&mounted);
+    assert!(error.contains("its bytes could not be kept"), "{error}");
+    assert_eq!(mounted.status()["pending"], serde_json::json!([]));
+    std::fs::remove_file(state.join("journal/filler")).unwrap();
+    mounted.cp("app/schema", schema("after")).ok();
+    all_hold(&stores, "app/schema", schema("after").as_bytes());
+    mounted.unmount();
+}
+
+#[test]
+fn a_failure_on_a_disk_filled_to_the_byte_holds_through_a_kill() {
+    // The record's lines take some 850 bytes: one of these fills its last page to a few bytes.
+    for size in [3_180, 3_200, 3_220, 3_240, 3_260] {
+        let home = Home::new();
+        let stores = folders(&home);
+        let state = home.folder("state-dir");
+        disk(&home, "state-dir/journal", "size=4k");
+        let args = args(&stores, &state);
+        let mounted = home.mount("mnt", &args);
+        std::fs::create_dir(mounted.path("app")).unwrap();
+        let away = |name: &str| home.path(&format!("{name}-away"));
+        let names = ["registry", "backup-1", "backup-2"];
+        for name in names {
+            std::fs::rename(home.path(name), away(name)).unwrap();
+        }
+        let content = large("lost", size - schema("lost").len());
+        let ran = mounted.cp("app/schema", &content);
+        assert_eq!(ran.code, Some(1), "{ran}");
+        mounted.signal(Signal::SIGKILL);
+        until("the process ends", || (!mounted.lives()).then_some(()));
+        for name in names {
+            std::fs::rename(away(name), home.path(name)).unwrap();
+        }
+        let again = home.mount("mnt", &args);
+        assert_eq!(again.status()["pending"], serde_json::json!([]));
+        none_holds(&stores, "app/schema");
+        again.unmount();
+    }
+}
