@@ -11,6 +11,8 @@ use crate::target::{FileLocation, Location, Overlap};
 pub(super) struct Layout {
     pub(super) repos: Vec<config::RepoConfig>,
     pub(super) others: Option<(Location, Vec<Location>)>,
+    /// What the user should know of the configuration, one line each.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Loads the configuration, and parses the URLs.
@@ -38,6 +40,7 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
         return Ok(Layout {
             repos: Vec::new(),
             others: Some((registry, backups)),
+            warnings: Vec::new(),
         });
     };
     let vars = what.vars.iter();
@@ -70,6 +73,7 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
     Ok(Layout {
         repos,
         others: registry.map(|registry| (registry, backups)),
+        warnings: config.warnings,
     })
 }
 
