@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod mount;
 mod options;
+mod process;
 mod report;
 mod settings;
 mod start;

@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use super::bounded::within;
 use super::error::{MountError, UnmountError};
 use super::mountinfo::{self, Device, FSTYPE, MountEntry};
-use super::occupant::{Occupant, is_dead, occupant, resolve};
+use super::occupant::{is_dead, resolve};
 use super::preflight::open_device;
 use super::{fusermount, preflight, turn};
 
@@ -150,14 +150,19 @@ impl Mount {
 /// Unmounts an atlasfs, or clears up what is left of one; lazily if files may still be open.
 pub fn unmount(dir: &Path, lazy: bool) -> Result<(), UnmountError> {
     let failed = |error| UnmountError::Failed(dir.to_owned(), error);
-    let result = match occupant(dir).map_err(failed)? {
-        Occupant::Nothing => return Err(UnmountError::NotMounted(dir.to_owned())),
-        Occupant::Stranger(entry) => {
+    // A mount that hangs is not asked: the question itself would keep it busy.
+    let result = match topmost(dir).map_err(failed)? {
+        None => return Err(UnmountError::NotMounted(dir.to_owned())),
+        Some(entry) if !entry.is_atlasfs() => {
             return Err(UnmountError::Stranger(dir.to_owned(), entry.fstype));
         }
-        Occupant::DeadAtlasfs(_) => detach(dir),
-        Occupant::Atlasfs(_) if lazy => detach(dir),
-        Occupant::Atlasfs(_) => take_off(dir, false),
+        Some(_) if lazy => detach(dir),
+        Some(_) => match take_off(dir, false) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_dead(dir) => {
+                detach(dir)
+            }
+            result => result,
+        },
     };
     result.map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => UnmountError::Busy(dir.to_owned()),

@@ -1,6 +1,7 @@
 //! What a mount's process inherits from its caller, and what others do to it.
 
 use std::process::Command;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
@@ -126,4 +127,37 @@ fn a_process_out_of_descriptors_still_unmounts() {
     ));
     assert!(!mounted.lives(), "{ran}");
     assert!(!is_mounted(mounted.dir()));
+}
+
+#[test]
+fn a_stopped_process_is_named_by_status_and_unmount() {
+    let home = Home::new();
+    let mounted = home.mount("mnt", flags(&folders(&home)));
+    let pid = mounted.pid();
+    mounted.signal(Signal::SIGSTOP);
+    let stopped = format!("{pid} is stopped");
+    let begun = Instant::now();
+    run(home.atlasfs(["status"]).arg(mounted.dir())).fails(1, &stopped);
+    let asked = begun.elapsed();
+    run(home.atlasfs(["unmount"]).arg(mounted.dir())).fails(1, &stopped);
+    assert!(!is_mounted(mounted.dir()));
+    // Without the look at the process, each would wait for its deadlines.
+    println!("status took {asked:?}, both {:?}", begun.elapsed());
+    mounted.signal(Signal::SIGCONT);
+    super::program::until("it ends", || (!mounted.lives()).then_some(()));
+}
+
+#[test]
+fn an_object_store_has_free_blocks_and_inodes() {
+    let home = Home::new();
+    let mounted = home.mount("mnt", flags(&folders(&home)));
+    let mut df = Command::new("df");
+    df.args(["--output=pcent,ipcent"]).arg(mounted.dir());
+    let shown = run(&mut df).ok().text();
+    let used: Vec<&str> = shown.lines().last().unwrap().split_whitespace().collect();
+    assert!(
+        used.iter().all(|used| matches!(*used, "0%" | "1%" | "-")),
+        "{shown}"
+    );
+    mounted.unmount();
 }
