@@ -17,7 +17,7 @@ use super::args::{self, Request};
 use super::exit::Exit;
 use super::report::Report;
 use super::settings::MountSettings;
-use super::{complain, log, mount};
+use super::{complain, limits, log, mount};
 use crate::fuse;
 
 /// How long a mount may take to come up. Targets are asked with deadlines of their own, so nothing
@@ -127,6 +127,7 @@ fn undo(child: &mut Child, dir: &Path) {
 
 /// Is the process behind the mount.
 pub(super) fn daemon() -> Exit {
+    limits::adjust();
     let tell = |report: &Report| report.send(io::stdout());
     let fail = |why: String, exit| {
         let _ = tell(&Report::Failed(why, exit));

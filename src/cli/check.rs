@@ -60,7 +60,12 @@ struct Finding {
 /// Tries every target, and prints what was found.
 pub(super) fn check(settings: &CheckSettings) -> Exit {
     let findings = match layout(&settings.what) {
-        Ok(layout) => try_all(&layout, settings),
+        Ok(layout) => {
+            for warning in &layout.warnings {
+                complain(&format!("warning: {warning}"));
+            }
+            try_all(&layout, settings)
+        }
         Err(error) => Err(error.to_string()),
     };
     match findings {

@@ -13,7 +13,7 @@ pub enum Exit {
     Usage,
     /// `status`: mounted, but a target is out or something is not pushed everywhere. `verify` and
     /// `sync`: the targets differ, or some could not be compared. `check`: one can't be used. The mount's own process: it has
-    /// ended, and some bytes are kept for the next mount to push.
+    /// ended while pushes were under way, and their closes have not succeeded.
     Degraded,
     /// The mount's own process: the kernel's connection was broken from outside.
     Aborted,

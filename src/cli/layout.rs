@@ -14,6 +14,8 @@ use crate::target::{FileLocation, Location, Overlap};
 pub(super) struct Layout {
     pub(super) repos: Vec<config::RepoConfig>,
     pub(super) others: Option<(Location, Vec<Location>)>,
+    /// What the user should know of the configuration, one line each.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Loads the configuration, and parses the URLs.
@@ -41,6 +43,7 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
         return Ok(Layout {
             repos: Vec::new(),
             others: Some((registry, backups)),
+            warnings: Vec::new(),
         });
     };
     let vars = what.vars.iter();
@@ -73,6 +76,7 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
     Ok(Layout {
         repos,
         others: registry.map(|registry| (registry, backups)),
+        warnings: config.warnings,
     })
 }
 

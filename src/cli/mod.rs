@@ -7,9 +7,11 @@ mod exit;
 mod helper;
 mod job;
 mod layout;
+mod limits;
 mod log;
 mod mount;
 mod options;
+mod process;
 mod report;
 mod settings;
 mod start;
@@ -32,7 +34,10 @@ use args::{Refusal, Request};
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = args.into_iter().collect();
     let exit = match args::parse(argv.clone()) {
-        Ok(Request::Mount(settings)) if settings.foreground => mount::in_foreground(&settings),
+        Ok(Request::Mount(settings)) if settings.foreground => {
+            limits::adjust();
+            mount::in_foreground(&settings)
+        }
         Ok(Request::Mount(settings)) => background::launch(&settings, &argv),
         Ok(Request::Daemon) => background::daemon(),
         Ok(Request::Unmount(args)) => unmount::unmount(&args),

@@ -239,6 +239,24 @@ async fn detach(served: &Served) {
     }
 }
 
+/// Signals that would end the process and tell it nothing. They are listened to, not ignored: what
+/// is ignored stays so in the programs that are run for credentials. A write beyond the limit of
+/// file sizes then fails with EFBIG.
+const HARMLESS: [libc::c_int; 12] = [
+    libc::SIGXFSZ,
+    libc::SIGXCPU,
+    libc::SIGPIPE,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGQUIT,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
+
 /// The signals that end a mount.
 struct Signals {
     terminate: Signal,
@@ -249,6 +267,10 @@ struct Signals {
 
 impl Signals {
     fn new(foreground: bool) -> io::Result<Self> {
+        for harmless in HARMLESS {
+            // The listener stays when its receiver is gone.
+            let _ = signal(SignalKind::from_raw(harmless))?;
+        }
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

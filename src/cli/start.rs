@@ -57,7 +57,8 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     };
     let routes = Routes::new(named, others);
     check_durability(settings.durability, &routes)?;
-    let mut warnings = try_targets(&routes, settings).await?;
+    let mut warnings = layout.warnings;
+    warnings.extend(try_targets(&routes, settings).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
     let state = StateDir::open(&settings.state_dir, &holder).map_err(wrong)?;

@@ -7,15 +7,17 @@ use serde_json::Value;
 
 use super::args::StatusArgs;
 use super::exit::Exit;
-use super::{complain, print, table};
+use super::process::Process;
+use super::{complain, print, table, unmount};
 use crate::fuse::{self, Occupant};
 
-/// How long the mount may take to answer: it answers from memory, and a dead one never does.
+/// How long the mount may take to answer. It answers from memory, so only a machine in trouble
+/// needs as long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Prints how a mount is.
 pub(super) fn status(args: &StatusArgs) -> Exit {
-    match fetch(&args.dir) {
+    match fetch(&args.dir, PATIENCE) {
         Ok((text, status)) => {
             if args.json {
                 print(text.trim_end());
@@ -32,15 +34,49 @@ pub(super) fn status(args: &StatusArgs) -> Exit {
 }
 
 /// Reads the status of the mount on a directory, as text and as JSON.
-pub(super) fn fetch(dir: &Path) -> Result<(String, Value), String> {
+pub(super) fn fetch(dir: &Path, patience: Duration) -> Result<(String, Value), String> {
     let shown = dir.display();
-    let path = mounted(dir)?.join(".atlasfs/status");
-    let text = fuse::within(PATIENCE, move || std::fs::read_to_string(path))
-        .ok_or_else(|| format!("{shown} does not answer within {} s", PATIENCE.as_secs()))?
+    let resolved =
+        fuse::resolve(dir).map_err(|error| format!("cannot look at {shown}: {error}"))?;
+    let process = Process::behind(&resolved);
+    if process.as_ref().is_some_and(Process::is_stopped) {
+        // The question would wait in the kernel, and keep the mount busy.
+        return Err(silent(dir, process.as_ref(), patience));
+    }
+    let asked = dir.to_owned();
+    let read = move || {
+        let path = mounted(&asked)?.join(".atlasfs/status");
+        Ok::<_, String>(std::fs::read_to_string(path))
+    };
+    let text = fuse::within(patience, read)
+        .ok_or_else(|| silent(dir, process.as_ref(), patience))??
         .map_err(|error| format!("cannot read the status of {shown}: {error}"))?;
     let status = serde_json::from_str(&text)
         .map_err(|error| format!("the status of {shown} is not JSON: {error}"))?;
     Ok((text, status))
+}
+
+/// Says why a mount does not answer, as far as its process shows.
+fn silent(dir: &Path, process: Option<&Process>, patience: Duration) -> String {
+    let shown = dir.display();
+    match process {
+        Some(process) if process.is_stopped() => format!(
+            "{shown} does not answer: its process {}, or take the mount away with atlasfs unmount \
+             --lazy {shown}",
+            unmount::halted(process)
+        ),
+        Some(process) => format!(
+            "{shown} does not answer within {} s: its process {} hangs; take the mount away with \
+             atlasfs unmount --lazy {shown}",
+            patience.as_secs(),
+            process.pid
+        ),
+        None => format!(
+            "{shown} does not answer within {} s; take the mount away with atlasfs unmount --lazy \
+             {shown}",
+            patience.as_secs()
+        ),
+    }
 }
 
 /// Returns the resolved path of a directory that a living mount of ours is on.
@@ -115,10 +151,10 @@ mod tests {
     #[test]
     fn what_is_not_mounted_is_a_failure_in_words() {
         let dir = tempfile::tempdir().unwrap();
-        let error = fetch(dir.path()).unwrap_err();
+        let error = fetch(dir.path(), PATIENCE).unwrap_err();
         assert!(error.ends_with("is not mounted"), "{error}");
-        let error = fetch(Path::new("/proc")).unwrap_err();
+        let error = fetch(Path::new("/proc"), PATIENCE).unwrap_err();
         assert!(error.contains("of type proc"), "{error}");
-        assert!(fetch(Path::new("/none/such")).is_err());
+        assert!(fetch(Path::new("/none/such"), PATIENCE).is_err());
     }
 }

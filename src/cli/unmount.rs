@@ -7,14 +7,21 @@ use serde_json::Value;
 
 use super::args::UnmountArgs;
 use super::exit::Exit;
+use super::process::Process;
 use super::{complain, print, status};
 use crate::fuse::{self, UnmountError};
 
 /// How long the process may take to push what it has: longer than any sensible deadline of a push.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long the mount may take to tell its process. It is unmounted all the same if it doesn't.
+const ANSWER: Duration = Duration::from_millis(1_500);
+
 /// How often it is looked whether the process has ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long the search for programs that use a mount may take: it only reads /proc.
+const SEARCH: Duration = Duration::from_secs(1);
 
 /// How many programs that use a mount are named.
 const NAMED: usize = 5;
@@ -28,22 +35,23 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
             return Exit::Failure;
         }
     };
-    // A mount that does not answer can't tell, and is unmounted all the same.
-    let process = status::fetch(&dir)
-        .ok()
-        .and_then(|(_, status)| status.get("pid").and_then(Value::as_u64))
-        .and_then(Process::find)
-        .filter(Process::is_ours);
+    // The mount's own word counts, for an earlier one, detached, may have been on this directory.
+    let process = tells(&dir).or_else(|| Process::behind(&dir));
+    let stopped = process.as_ref().filter(|process| process.is_stopped());
     if let Err(error) = fuse::unmount(&dir, args.lazy) {
-        complain(&match error {
+        let why = match error {
             UnmountError::Busy(dir) => busy(&dir),
             error => error.to_string(),
+        };
+        complain(&match stopped {
+            Some(process) => format!("{why}; its process {}", halted(process)),
+            None => why,
         });
         return Exit::Failure;
     }
     match process {
         None => Exit::Success,
-        Some(process) if args.lazy => {
+        Some(process) if args.lazy && !process.is_stopped() => {
             print(&format!(
                 "detached; process {} ends when the last file is closed",
                 process.pid
@@ -54,9 +62,24 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
     }
 }
 
+/// Asks the mount for its process.
+fn tells(dir: &Path) -> Option<Process> {
+    let (_, status) = status::fetch(dir, ANSWER).ok()?;
+    let pid = status.get("pid").and_then(Value::as_u64)?;
+    Process::find(pid).filter(Process::is_ours)
+}
+
 fn wait_for(process: &Process) -> Exit {
     let until = Instant::now() + PATIENCE;
     while process.lives() {
+        if process.is_stopped() {
+            complain(&format!(
+                "unmounted, but its process {}; what it has not pushed stays in its journal until \
+                 then, or until the next mount with the same state directory",
+                halted(process)
+            ));
+            return Exit::Failure;
+        }
         if Instant::now() >= until {
             complain(&format!(
                 "unmounted, but process {} has not ended within {} s: its log says why",
@@ -70,46 +93,18 @@ fn wait_for(process: &Process) -> Exit {
     Exit::Success
 }
 
-/// A process, told from a later one of the same number by when it started.
-#[derive(Debug, PartialEq, Eq)]
-struct Process {
-    pid: u64,
-    started: u64,
-}
-
-impl Process {
-    fn find(pid: u64) -> Option<Self> {
-        let started = started(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)?;
-        Some(Self { pid, started })
-    }
-
-    /// Tells whether the process is a mount's: a daemon in another pid namespace gives a number
-    /// that is somebody else's here, and can't be waited for.
-    fn is_ours(&self) -> bool {
-        let name = |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).ok();
-        name(&self.pid.to_string()) == name("self")
-    }
-
-    fn lives(&self) -> bool {
-        Self::find(self.pid).as_ref() == Some(self)
-    }
-}
-
-/// Returns when a process started, from its /proc/PID/stat; nothing if it has ended already and
-/// only waits for its parent.
-fn started(stat: &[u8]) -> Option<u64> {
-    // The name stands in parentheses, and may hold some itself.
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    // The 22nd field of all, the state being the 3rd.
-    let started = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(started)
+/// Says what a stopped process is waiting for.
+pub(super) fn halted(process: &Process) -> String {
+    let pid = process.pid;
+    format!(
+        "{pid} is stopped (SIGSTOP): continue it with kill -CONT {pid}, or end it with kill -KILL {pid}"
+    )
 }
 
 fn busy(dir: &Path) -> String {
-    let users = users(dir);
+    let under = dir.to_owned();
+    // A process that waits for the mount may keep what /proc has of it to itself.
+    let users = fuse::within(SEARCH, move || users(&under)).unwrap_or_default();
     let dir = dir.display();
     let by = match users.as_slice() {
         [] => String::new(),
@@ -161,22 +156,6 @@ fn uses(pid: u64, dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_known_by_when_it_started() {
-        let stat = b"42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
-        assert_eq!(started(stat), Some(777));
-        let stat = b"42 (a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
-        assert_eq!(started(stat), None);
-        assert_eq!(started(b"nonsense"), None);
-        let own = Process::find(std::process::id().into()).unwrap();
-        assert!(own.lives());
-        let earlier = Process {
-            started: own.started + 1,
-            ..own
-        };
-        assert!(!earlier.lives());
-    }
 
     #[test]
     fn whoever_holds_a_file_open_is_named() {

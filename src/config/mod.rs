@@ -16,9 +16,7 @@ pub use self::secret::Secret;
 pub use self::store::{check_backups, targets_from_flags};
 pub use self::url::{SCHEMES, UrlError, parse_target, refuse_credentials_on_command_line};
 
-use std::collections::BTreeMap;
-
-use self::hcl::{File, Inputs, Scope};
+use self::hcl::{File, Found, Inputs, Scope};
 use crate::artifact::RepoName;
 use crate::target::Location;
 
@@ -42,11 +40,11 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// A configuration: the repositories to mount and their targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// What the file says of Atlas Cloud; empty if no repository has it for its registry.
-    pub cloud: CloudConfig,
     /// The evaluated envs: one of them for each block of the name, and each element of its
     /// `for_each`.
     pub envs: Vec<EnvConfig>,
+    /// What the user should know although it works, one line each.
+    pub warnings: Vec<String>,
     repos: Vec<RepoConfig>,
 }
 
@@ -95,58 +93,68 @@ pub struct CloudConfig {
 ///
 /// [`ConfigError`], with file, line and column for everything that is in the file.
 pub fn load(source: &Source, getenv: Environment<'_>) -> Result<Config, ConfigError> {
-    let vars = hcl::parse_vars(&source.vars)?;
-    let file = File::load(source.url.as_deref().unwrap_or(DEFAULT_URL))?;
-    evaluate(
-        &file,
-        &Inputs {
-            env: source.env.as_deref(),
-            vars,
-            getenv,
-        },
-    )
+    with_file(source, getenv, evaluate)
 }
 
-fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
-    let blocks = match inputs.env {
+/// Loads what a configuration says of Atlas Cloud, for a registry that is there. Mounting doesn't
+/// need it, so a token that can't be had keeps no mount from its backups.
+///
+/// # Errors
+///
+/// [`ConfigError`], which names `ATLAS_TOKEN` if the token can't be evaluated.
+pub fn load_cloud(source: &Source, getenv: Environment<'_>) -> Result<CloudConfig, ConfigError> {
+    with_file(source, getenv, cloud)
+}
+
+fn with_file<T>(
+    source: &Source,
+    getenv: Environment<'_>,
+    read: impl FnOnce(&File, &Inputs<'_>) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
+    let vars = hcl::parse_vars(&source.vars)?;
+    let file = File::load(source.url.as_deref().unwrap_or(DEFAULT_URL))?;
+    let inputs = Inputs {
+        env: source.env.as_deref(),
+        vars,
+        getenv,
+    };
+    read(&file, &inputs)
+}
+
+fn cloud(file: &File, inputs: &Inputs<'_>) -> Result<CloudConfig, ConfigError> {
+    hcl::cloud(&scope(file, inputs)?)
+}
+
+fn scope<'a>(file: &'a File, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, ConfigError> {
+    let envs = match inputs.env {
         Some(name) => hcl::select(file, name)?,
         None => Vec::new(),
     };
-    let scope = Scope::new(file, inputs).map_err(|failure| ConfigError::Invalid {
+    Scope::new(file, inputs, envs).map_err(|failure| ConfigError::Invalid {
         place: file.place(failure.offset),
         message: failure.message,
-    })?;
+    })
+}
+
+fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
+    let scope = scope(file, inputs)?;
     let env_name = inputs.env.unwrap_or_default();
     let mut config = Config::default();
-    let mut offsets: BTreeMap<RepoName, (usize, usize)> = BTreeMap::new();
-    for block in blocks {
+    let mut found = Vec::new();
+    for block in &scope.envs {
+        if !hcl::is_named(&scope, block, env_name)? {
+            continue;
+        }
         let what = format!("for_each of env {env_name:?}");
         let instances =
             hcl::instances(&scope, block).map_err(|failure| hcl::report(&scope, &what, failure))?;
         for names in &instances {
-            let mut env = EnvConfig {
+            let repos = hcl::repos(&scope, block, env_name, names)?;
+            config.envs.push(EnvConfig {
                 name: env_name.into(),
-                repos: Vec::new(),
-            };
-            for found in hcl::repos(&scope, block, env_name, names)? {
-                let repo = found.config;
-                env.repos.push(repo.clone());
-                match offsets.get(&repo.name) {
-                    None => {
-                        offsets.insert(repo.name.clone(), (config.repos.len(), found.offset));
-                        config.repos.push(repo);
-                    }
-                    Some((index, _)) if config.repos.get(*index) == Some(&repo) => {}
-                    Some((_, first)) => {
-                        return Err(ConfigError::Conflict {
-                            name: repo.name.to_string(),
-                            first: file.place(*first),
-                            second: file.place(found.offset),
-                        });
-                    }
-                }
-            }
-            config.envs.push(env);
+                repos: repos.iter().map(|repo| repo.config.clone()).collect(),
+            });
+            found.extend(repos);
         }
     }
     if config.envs.is_empty()
@@ -154,9 +162,47 @@ fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
     {
         return Err(hcl::undefined(file, name));
     }
-    let on_cloud = |repo: &RepoConfig| repo.registry == Location::AtlasCloud;
-    if config.repos.is_empty() || config.repos.iter().any(on_cloud) {
-        config.cloud = hcl::cloud(&scope)?;
-    }
+    merge(file, &found, &mut config)?;
     Ok(config)
+}
+
+/// Lists every repository once. A migration directory may have other targets than the schema of its
+/// name.
+fn merge(file: &File, found: &[Found], config: &mut Config) -> Result<(), ConfigError> {
+    let schema = |name: &RepoName| {
+        let mut schemas = found.iter().filter(|repo| !repo.migration);
+        schemas.find(|repo| repo.config.name == *name)
+    };
+    let mut kept: Vec<&Found> = Vec::new();
+    let mut aside: Vec<&RepoName> = Vec::new();
+    for repo in found {
+        let name = &repo.config.name;
+        let place = || file.place(repo.offset);
+        if let Some(schema) = schema(name).filter(|_| repo.migration) {
+            if schema.config != repo.config && !aside.contains(&name) {
+                aside.push(name);
+                config.warnings.push(format!(
+                    "{}: migration.repo {name:?} has other targets than schema.repo at {}, and \
+                     is set aside: this version has no migration directories",
+                    place(),
+                    file.place(schema.offset),
+                    name = name.as_str(),
+                ));
+            }
+            continue;
+        }
+        match kept.iter().find(|first| first.config.name == *name) {
+            None => kept.push(repo),
+            Some(first) if first.config == repo.config => {}
+            Some(first) => {
+                return Err(ConfigError::Conflict {
+                    name: name.to_string(),
+                    first: file.place(first.offset),
+                    second: place(),
+                });
+            }
+        }
+    }
+    config.repos = kept.into_iter().map(|repo| repo.config.clone()).collect();
+    Ok(())
 }

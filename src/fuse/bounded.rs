@@ -36,6 +36,12 @@ fn let_go() {
         // It may not be allowed to; then all is as before.
         return;
     }
+    close_all();
+}
+
+/// Closes every descriptor but the standard ones. Nothing of this thread's table may be in use:
+/// it is for the start of a process, or of a table of its own.
+pub fn close_all() {
     let names = std::fs::read_dir("/proc/thread-self/fd")
         .into_iter()
         .flatten();

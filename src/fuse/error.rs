@@ -18,6 +18,12 @@ pub enum MountError {
     /// An atlasfs lives there.
     #[error("{dir} is mounted already: atlasfs unmount {dir} first", dir = .0.display())]
     MountedAlready(PathBuf),
+    /// Another process holds the lock that mounts take turns with.
+    #[error(
+        "cannot mount in {dir}: another process holds a lock on that directory; end it (lslocks names it) and mount again",
+        dir = .0.display()
+    )]
+    Locked(PathBuf),
     /// A dead file system of another kind is there.
     #[error(
         "cannot mount on {dir}: a {1} file system is mounted there and does not answer; unmount it first",

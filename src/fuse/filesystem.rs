@@ -456,7 +456,7 @@ impl fuser::Filesystem for Bridge {
                 s.free,
                 s.free,
                 s.files,
-                0,
+                s.files,
                 s.block_size,
                 s.name_max,
                 s.block_size,

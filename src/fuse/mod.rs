@@ -13,9 +13,10 @@ mod mountinfo;
 mod occupant;
 mod preflight;
 mod session;
+mod turn;
 
 pub use attr::Owner;
-pub use bounded::within;
+pub use bounded::{close_all, within};
 pub use dispatch::Deadlines;
 pub use error::{MountError, UnmountError};
 pub use mount::{Mount, MountRequest, unmount};

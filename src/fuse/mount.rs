@@ -1,9 +1,11 @@
 //! A mount of this program's own: made, recognised, and unmounted by it alone.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -12,9 +14,9 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use super::bounded::within;
 use super::error::{MountError, UnmountError};
 use super::mountinfo::{self, Device, FSTYPE, MountEntry};
-use super::occupant::{Occupant, is_dead, occupant};
+use super::occupant::{is_dead, resolve};
 use super::preflight::open_device;
-use super::{fusermount, preflight};
+use super::{fusermount, preflight, turn};
 
 /// What is to be mounted where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,21 +36,52 @@ pub struct MountRequest {
 pub struct Mount {
     dir: PathBuf,
     device: Device,
+    reserve: Reserve,
+}
+
+/// Descriptors that are given up when the mount is taken away, for a process that has used up its
+/// own must still be able to do that.
+#[derive(Debug, Clone)]
+struct Reserve(Arc<Mutex<Vec<File>>>);
+
+/// What reading the list of mounts, and a run of fusermount3, have open at most.
+const RESERVED: usize = 8;
+
+impl Reserve {
+    fn new() -> Self {
+        let files = (0..RESERVED).map_while(|_| File::open("/dev/null").ok());
+        Self(Arc::new(Mutex::new(files.collect())))
+    }
+
+    fn give_up(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
 }
 
 impl Mount {
     /// Checks and mounts; returns the mount and the connection to the kernel.
     pub(super) fn new(request: &MountRequest) -> Result<(Self, OwnedFd), MountError> {
+        let dir = resolve(&request.dir)
+            .map_err(|error| MountError::Inaccessible(request.dir.clone(), error))?;
+        let turn = turn::take(&dir)?;
         let dir = preflight(request)?;
         let connection = if nix::unistd::geteuid().is_root() {
             mount_as_root(request, &dir)?
         } else {
             fusermount::mount(&dir, &helper_options(request))?
         };
+        drop(turn);
         match topmost(&dir) {
             Ok(Some(entry)) if entry.is_atlasfs() => {
-                let device = entry.device;
-                Ok((Self { dir, device }, connection))
+                let mount = Self {
+                    dir,
+                    device: entry.device,
+                    reserve: Reserve::new(),
+                };
+                Ok((mount, connection))
             }
             // Nobody can tell any more which mount is ours, so none is touched: closing the
             // connection leaves a dead end point at worst.
@@ -88,6 +121,7 @@ impl Mount {
     ///
     /// The device number tells: it can't be somebody else's as long as the session runs.
     pub fn detach(&self) -> io::Result<bool> {
+        self.reserve.give_up();
         match topmost(&self.dir)? {
             Some(entry) if entry.is_atlasfs() && entry.device == self.device => {
                 detach(&self.dir).map(|()| true)
@@ -101,6 +135,7 @@ impl Mount {
     ///
     /// By now the number may be another mount's, so a mount that still answers is left alone.
     pub fn clear(&self) -> io::Result<bool> {
+        self.reserve.give_up();
         match topmost(&self.dir)? {
             Some(entry)
                 if entry.is_atlasfs() && entry.device == self.device && is_dead(&self.dir) =>
@@ -115,14 +150,19 @@ impl Mount {
 /// Unmounts an atlasfs, or clears up what is left of one; lazily if files may still be open.
 pub fn unmount(dir: &Path, lazy: bool) -> Result<(), UnmountError> {
     let failed = |error| UnmountError::Failed(dir.to_owned(), error);
-    let result = match occupant(dir).map_err(failed)? {
-        Occupant::Nothing => return Err(UnmountError::NotMounted(dir.to_owned())),
-        Occupant::Stranger(entry) => {
+    // A mount that hangs is not asked: the question itself would keep it busy.
+    let result = match topmost(dir).map_err(failed)? {
+        None => return Err(UnmountError::NotMounted(dir.to_owned())),
+        Some(entry) if !entry.is_atlasfs() => {
             return Err(UnmountError::Stranger(dir.to_owned(), entry.fstype));
         }
-        Occupant::DeadAtlasfs(_) => detach(dir),
-        Occupant::Atlasfs(_) if lazy => detach(dir),
-        Occupant::Atlasfs(_) => take_off(dir, false),
+        Some(_) if lazy => detach(dir),
+        Some(_) => match take_off(dir, false) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_dead(dir) => {
+                detach(dir)
+            }
+            result => result,
+        },
     };
     result.map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => UnmountError::Busy(dir.to_owned()),
@@ -241,6 +281,7 @@ mod tests {
         let lookalike = Mount {
             dir: PathBuf::from("/proc"),
             device: proc.device,
+            reserve: Reserve::new(),
         };
         assert!(!lookalike.detach().unwrap());
         assert!(!lookalike.clear().unwrap());

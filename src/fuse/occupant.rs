@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use super::bounded::within;
 use super::mountinfo::{self, MountEntry};
 
-/// How long a mount may take to show that it lives; one that takes longer is not known to be dead.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a mount may take to show that it is dead, which the kernel tells by itself; one that
+/// takes longer is not known to be.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is mounted on a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

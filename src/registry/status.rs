@@ -217,7 +217,9 @@ impl Registry {
             true => vec!["*"],
             false => named.iter().map(|repo| repo.as_str()).collect(),
         };
-        let last_failure = health.last_failure.map(|(time, failure)| {
+        // What is over is told by the events, and counted.
+        let last_failure = health.last_failure.filter(|_| health.state != State::Ok);
+        let last_failure = last_failure.map(|(time, failure)| {
             json!({
                 "time": time_to_text(time),
                 "kind": failure.kind.as_str(),

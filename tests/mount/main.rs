@@ -35,6 +35,7 @@ mod input;
 mod input_azure;
 mod island;
 mod lifecycle;
+mod limits;
 mod listing;
 mod mounted;
 mod oci;

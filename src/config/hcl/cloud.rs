@@ -3,7 +3,7 @@
 use hcl::edit::structure::Attribute;
 
 use super::super::{CloudConfig, ConfigError, Secret};
-use super::failure::Kind;
+use super::failure::{Failure, Kind};
 use super::file::offset_of;
 use super::repo::report;
 use super::scope::{Names, Scope};
@@ -12,12 +12,15 @@ use super::value::Value;
 /// The variable that gives the token where the file doesn't; Atlas's own (FIELD-NOTES, 4).
 const TOKEN_VARIABLE: &str = "ATLAS_TOKEN";
 
+/// The attribute that gives it in the file.
+const TOKEN: &str = "token";
+
 /// Evaluates what the file says of Atlas Cloud.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] for what is no string or can't be evaluated. A token that needs a data source
-/// is no error if the environment has one.
+/// [`ConfigError`] for a value that is no string or can't be evaluated. A token that needs a data
+/// source is no error if the environment has one.
 pub(crate) fn cloud(scope: &Scope<'_>) -> Result<CloudConfig, ConfigError> {
     let from_environment = (scope.inputs.getenv)(TOKEN_VARIABLE).filter(|token| !token.is_empty());
     let mut config = CloudConfig {
@@ -33,7 +36,7 @@ pub(crate) fn cloud(scope: &Scope<'_>) -> Result<CloudConfig, ConfigError> {
             };
             config.org = text("org")?.or(config.org);
             config.url = text("url")?.or(config.url);
-            config.token = text("token")?.map(Secret::new).or(config.token);
+            config.token = text(TOKEN)?.map(Secret::new).or(config.token);
         }
     }
     config.token = config.token.or(from_environment.map(Secret::new));
@@ -55,9 +58,19 @@ fn text(
             place: scope.file.place(offset_of(&attribute.value)),
             message: format!("{what} must be a string, it is {}", other.kind()),
         }),
-        Err(failure) if key == "token" && has_token && matches!(failure.kind, Kind::Data(_)) => {
+        Err(failure) if key == TOKEN && has_token && matches!(failure.kind, Kind::Data(_)) => {
             Ok(None)
         }
-        Err(failure) => Err(report(scope, &what, failure)),
+        Err(mut failure) => {
+            if let (TOKEN, Kind::Data(address)) = (key, &failure.kind) {
+                failure = Failure::refused(
+                    failure.offset,
+                    format!(
+                        "{address} is not evaluated by atlasfs: give the token in {TOKEN_VARIABLE}"
+                    ),
+                );
+            }
+            Err(report(scope, &what, failure))
+        }
     }
 }

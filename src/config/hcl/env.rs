@@ -1,18 +1,19 @@
-//! The choice of `env` blocks, which comes before any evaluation.
+//! The choice of `env` blocks.
 
-use hcl::edit::expr::{Expression, TraversalOperator};
-use hcl::edit::structure::{Block, Body};
+use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
+use hcl::edit::structure::Block;
+use hcl::edit::visit::{Visit, visit_traversal};
 
 use super::super::ConfigError;
 use super::failure::Failure;
 use super::file::{File, offset_of};
 use super::graph::refers_to;
-use super::repo::HOLDERS;
+use super::repo::{HOLDERS, report};
 use super::scope::{Names, Scope};
 use super::value::Value;
 
-/// Returns the blocks of an env: those with its name for their one label, or else those without
-/// a label whose name is exactly `atlas.env`. All others are never evaluated.
+/// Returns the blocks that may be an env's: those with its name for their one label, or else those
+/// without a label whose name uses `atlas.env`. All others are never evaluated.
 ///
 /// # Errors
 ///
@@ -26,9 +27,7 @@ pub(crate) fn select<'a>(file: &'a File, name: &str) -> Result<Vec<&'a Block>, C
         return Ok(labelled);
     }
     let unlabelled = || envs().filter(|block| block.labels.is_empty());
-    let dynamic: Vec<_> = unlabelled()
-        .filter(|block| is_dynamic(&block.body))
-        .collect();
+    let dynamic: Vec<_> = unlabelled().filter(|block| is_dynamic(block)).collect();
     if !dynamic.is_empty() {
         return Ok(dynamic);
     }
@@ -41,34 +40,85 @@ pub(crate) fn select<'a>(file: &'a File, name: &str) -> Result<Vec<&'a Block>, C
     }
 }
 
+/// Tells whether a block is the env's: a block without a label is if its name evaluates to the
+/// env's.
+///
+/// # Errors
+///
+/// [`ConfigError`] if the name can't be evaluated.
+pub(crate) fn is_named(scope: &Scope<'_>, block: &Block, name: &str) -> Result<bool, ConfigError> {
+    let own = match block.labels.is_empty() {
+        true => block.body.get_attribute("name"),
+        false => None,
+    };
+    let Some(own) = own else {
+        return Ok(true);
+    };
+    let value = scope.evaluate(&own.value, &Names::file());
+    let value = value.map_err(|failure| report(scope, "the name of an env", failure))?;
+    Ok(value.to_text().is_some_and(|own| own == name))
+}
+
 /// Returns the error of an env that isn't there.
 pub(crate) fn undefined(file: &File, name: &str) -> ConfigError {
-    let mut known: Vec<_> = file
-        .body
-        .get_blocks("env")
-        .filter_map(|block| block.labels.first())
-        .map(|label| format!("{:?}", label.as_str()))
-        .collect();
-    known.dedup();
+    let of_it = |block: &&Block| is_dynamic(block) || label(block) == Some(name);
+    let reached = file.body.get_blocks("env").find(of_it);
+    let known = match reached.map(|block| (block, block.body.get_attribute("for_each"))) {
+        Some((_, Some(for_each))) => format!(
+            "its for_each ({}) has no elements, so there is no repository to mount",
+            file.place(offset_of(&for_each.value))
+        ),
+        Some((block, None)) => format!(
+            "the name of its env block ({}) is another one with --env {name}",
+            file.place(offset_of(block))
+        ),
+        None => labels(file),
+    };
     ConfigError::NoEnv {
         name: name.into(),
         file: file.name.clone(),
-        known: match known.as_slice() {
-            [] => "it has no env blocks with a label".into(),
-            known => format!("it has {}", known.join(", ")),
-        },
+        known,
     }
 }
 
-fn is_dynamic(body: &Body) -> bool {
-    let name = body.get_attribute("name").map(|found| &found.value);
-    let Some(Expression::Traversal(traversal)) = name else {
+fn label(block: &Block) -> Option<&str> {
+    block.labels.first().map(|label| label.as_str())
+}
+
+fn labels(file: &File) -> String {
+    let envs = file.body.get_blocks("env");
+    let mut known: Vec<_> = envs
+        .filter_map(label)
+        .map(|label| format!("{label:?}"))
+        .collect();
+    known.dedup();
+    match known.as_slice() {
+        [] => "it has no env blocks with a label".into(),
+        known => format!("it has {}", known.join(", ")),
+    }
+}
+
+/// Tells whether a block without a label has a name that uses `atlas.env`, in whatever way.
+fn is_dynamic(block: &Block) -> bool {
+    struct Search(bool);
+    impl Visit for Search {
+        fn visit_traversal(&mut self, node: &Traversal) {
+            self.0 |= is_atlas_env(node);
+            visit_traversal(self, node);
+        }
+    }
+    let mut search = Search(false);
+    if let (true, Some(name)) = (block.labels.is_empty(), block.body.get_attribute("name")) {
+        search.visit_expr(&name.value);
+    }
+    search.0
+}
+
+fn is_atlas_env(node: &Traversal) -> bool {
+    let [step] = node.operators.as_slice() else {
         return false;
     };
-    let [step] = traversal.operators.as_slice() else {
-        return false;
-    };
-    matches!(&traversal.expr, Expression::Variable(root) if root.as_str() == "atlas")
+    matches!(&node.expr, Expression::Variable(root) if root.as_str() == "atlas")
         && matches!(step.value(), TraversalOperator::GetAttr(name) if name.as_str() == "env")
 }
 

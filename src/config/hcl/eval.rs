@@ -3,7 +3,9 @@
 //! Every recursion here follows the nesting of the source, which the parser bounds.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use hcl::edit::Formatted;
 use hcl::edit::expr::{
     BinaryOp, BinaryOperator, Conditional, Expression, ForExpr, FuncCall, Object, ObjectKey,
     UnaryOp, UnaryOperator,
@@ -14,30 +16,48 @@ use super::file::offset_of;
 use super::funcs::{self, Call, FunctionError};
 use super::number::Number;
 use super::scope::{Names, Scope};
-use super::value::Value;
+use super::types::Type;
+use super::value::{NUMBER_SIZE, Value};
 
 impl Scope<'_> {
-    /// Evaluates an expression whose locals have been evaluated.
+    /// Evaluates an expression whose locals have been evaluated. Parts of the value may be unknown;
+    /// the value itself is not.
     pub(crate) fn eval(
         &self,
         expression: &Expression,
         names: &Names<'_>,
     ) -> Result<Value, Failure> {
+        match self.eval_node(expression, names)? {
+            Value::Unknown(failure) => Err(failure.as_ref().clone()),
+            value => Ok(value),
+        }
+    }
+
+    /// Evaluates an element or attribute. One that needs a data source is not known, and the
+    /// others are.
+    fn part(&self, expression: &Expression, names: &Names<'_>) -> Result<Value, Failure> {
+        match self.eval(expression, names) {
+            Err(failure) if matches!(failure.kind, Kind::Data(_)) => {
+                Ok(Value::Unknown(Rc::new(failure)))
+            }
+            other => other,
+        }
+    }
+
+    fn eval_node(&self, expression: &Expression, names: &Names<'_>) -> Result<Value, Failure> {
         let at = offset_of(expression);
         self.charge(1, at)?;
         match expression {
             Expression::Null(_) => Ok(Value::Null),
             Expression::Bool(value) => Ok(Value::Bool(*value.value())),
-            Expression::Number(number) => Number::from_hcl(number.value())
-                .map(Value::Number)
-                .ok_or_else(|| Failure::new(at, "the number is too large")),
+            Expression::Number(number) => self.literal(number, at),
             Expression::String(text) => {
                 self.charge(text.len(), at)?;
                 Ok(Value::String(text.value().clone()))
             }
             Expression::Array(items) => items
                 .iter()
-                .map(|item| self.eval(item, names))
+                .map(|item| self.part(item, names))
                 .collect::<Result<_, _>>()
                 .map(Value::List),
             Expression::Object(object) => self.object(object, names),
@@ -62,16 +82,46 @@ impl Scope<'_> {
                 ObjectKey::Expression(Expression::Variable(name)) => name.as_str().to_string(),
                 ObjectKey::Expression(key) => self.text(key, "an object's key", names)?,
             };
-            out.insert(key, self.eval(value.expr(), names)?);
+            out.insert(key, self.part(value.expr(), names)?);
         }
         Ok(Value::Object(out))
     }
 
+    /// Evaluates to the chosen branch, converted to the type that both have in common. The other
+    /// branch may fail: its type then converts nothing.
     fn conditional(&self, node: &Conditional, names: &Names<'_>) -> Result<Value, Failure> {
-        match self.truth(&node.cond_expr, "a condition", names)? {
-            true => self.eval(&node.true_expr, names),
-            false => self.eval(&node.false_expr, names),
-        }
+        let (chosen, other) = match self.truth(&node.cond_expr, "a condition", names)? {
+            true => (&node.true_expr, &node.false_expr),
+            false => (&node.false_expr, &node.true_expr),
+        };
+        let value = self.eval(chosen, names)?;
+        let other = match self.eval(other, names) {
+            Ok(other) => Type::of(&other),
+            Err(failure) if failure.kind == Kind::Refused => return Ok(value),
+            Err(_) => fixed_type(other),
+        };
+        self.charge(value.measure().0, offset_of(node))?;
+        Type::common(vec![Type::of(&value), other])
+            .and_then(|kind| kind.convert(value).ok())
+            .ok_or_else(|| {
+                Failure::new(
+                    offset_of(&node.true_expr),
+                    "both results of a conditional must have a common type",
+                )
+            })
+    }
+
+    /// Reads a number as it is spelt: the parser's own form has the digits of a 64-bit float.
+    fn literal(&self, number: &Formatted<hcl::Number>, at: usize) -> Result<Value, Failure> {
+        self.charge(NUMBER_SIZE, at)?;
+        let parsed = match number.as_repr() {
+            // A sign may stand apart from its digits.
+            Some(spelt) => Number::parse(&spelt.replace(char::is_whitespace, "")),
+            None => number.value().as_f64().and_then(Number::from_f64),
+        };
+        parsed
+            .map(Value::Number)
+            .ok_or_else(|| Failure::new(at, "the number is too large"))
     }
 
     fn unary(&self, node: &UnaryOp, names: &Names<'_>) -> Result<Value, Failure> {
@@ -83,10 +133,7 @@ impl Scope<'_> {
             )?)),
             UnaryOperator::Neg => {
                 let number = self.number(&node.expr, "the operand of -", names)?;
-                number
-                    .negate()
-                    .map(Value::Number)
-                    .ok_or_else(|| Failure::new(offset_of(node), "the number is too large"))
+                Ok(Value::Number(number.negate()))
             }
         }
     }
@@ -97,7 +144,11 @@ impl Scope<'_> {
         let what = format!("an operand of {}", sign.as_str());
         match sign {
             BinaryOperator::Eq | BinaryOperator::NotEq => {
-                let equal = self.eval(left, names)? == self.eval(right, names)?;
+                let (left, right) = (self.eval(left, names)?, self.eval(right, names)?);
+                if let Some(failure) = left.unknown().or(right.unknown()) {
+                    return Err(failure.clone());
+                }
+                let equal = left == right;
                 return Ok(Value::Bool(equal == (*sign == BinaryOperator::Eq)));
             }
             BinaryOperator::And => {
@@ -110,6 +161,7 @@ impl Scope<'_> {
             }
             _ => {}
         }
+        self.charge(NUMBER_SIZE, offset_of(node))?;
         let a = self.number(left, &what, names)?;
         let b = self.number(right, &what, names)?;
         let number = match sign {
@@ -117,17 +169,15 @@ impl Scope<'_> {
             BinaryOperator::LessEq => return Ok(Value::Bool(a <= b)),
             BinaryOperator::Greater => return Ok(Value::Bool(a > b)),
             BinaryOperator::GreaterEq => return Ok(Value::Bool(a >= b)),
-            BinaryOperator::Plus => a.add(b),
-            BinaryOperator::Minus => a.subtract(b),
-            BinaryOperator::Mul => a.multiply(b),
-            BinaryOperator::Div => a.divide(b),
-            _ => a.remainder(b),
+            BinaryOperator::Plus => a.add(&b),
+            BinaryOperator::Minus => a.subtract(&b),
+            BinaryOperator::Mul => a.multiply(&b),
+            BinaryOperator::Div => a.divide(&b),
+            _ => a.remainder(&b),
         };
         number.map(Value::Number).ok_or_else(|| {
             let why = match sign {
-                BinaryOperator::Div | BinaryOperator::Mod if b == Number::Int(0) => {
-                    "division by zero"
-                }
+                BinaryOperator::Div | BinaryOperator::Mod if b.is_zero() => "division by zero",
                 _ => "the result is too large a number",
             };
             Failure::new(offset_of(node), why)
@@ -181,6 +231,11 @@ impl Scope<'_> {
                 }
             }
         }
+        if !funcs::passes_unknown(name)
+            && let Some(failure) = args.iter().find_map(Value::unknown)
+        {
+            return Err(failure.clone());
+        }
         let result = function(&Call::new(&args, self));
         let value = result.map_err(|error| match error {
             FunctionError::Failed(why) => Failure::new(at, format!("{name}: {why}")),
@@ -223,11 +278,11 @@ impl Scope<'_> {
                 continue;
             }
             let Some(key_expr) = &node.key_expr else {
-                list.push(self.eval(&node.value_expr, &names)?);
+                list.push(self.part(&node.value_expr, &names)?);
                 continue;
             };
             let key = self.text(key_expr, "a key of for", &names)?;
-            let value = self.eval(&node.value_expr, &names)?;
+            let value = self.part(&node.value_expr, &names)?;
             if node.grouping {
                 let group = object.entry(key).or_insert_with(|| Value::List(Vec::new()));
                 if let Value::List(items) = group {
@@ -302,6 +357,30 @@ pub(crate) fn bind<'a>(
     let mut bound = vec![(value_name, value)];
     bound.extend(key_name.map(|name| (name, key)));
     bound
+}
+
+/// Returns the type that an expression has even if it can't be evaluated.
+fn fixed_type(expression: &Expression) -> Type {
+    match expression {
+        Expression::StringTemplate(template) if template.as_single_element().is_none() => {
+            Type::String
+        }
+        Expression::HeredocTemplate(_) => Type::String,
+        Expression::Parenthesis(inner) => fixed_type(inner.inner()),
+        Expression::UnaryOp(node) => match node.operator.value() {
+            UnaryOperator::Not => Type::Bool,
+            UnaryOperator::Neg => Type::Number,
+        },
+        Expression::BinaryOp(node) => match node.operator.value() {
+            BinaryOperator::Plus
+            | BinaryOperator::Minus
+            | BinaryOperator::Mul
+            | BinaryOperator::Div
+            | BinaryOperator::Mod => Type::Number,
+            _ => Type::Bool,
+        },
+        _ => Type::Any,
+    }
 }
 
 fn mismatch(node: &Expression, what: &str, wanted: &str, value: &Value) -> Failure {

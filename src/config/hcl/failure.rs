@@ -1,7 +1,7 @@
 //! Why an evaluation failed, and where.
 
 /// What kind of failure it is: `try` and `can` catch only one of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// What Atlas would answer too: `try` goes on to its next argument.
     Error,
@@ -13,7 +13,7 @@ pub(crate) enum Kind {
 }
 
 /// A failed evaluation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Failure {
     /// Where in the file, as a byte offset.
     pub(crate) offset: usize,

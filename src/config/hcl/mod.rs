@@ -4,8 +4,10 @@
 //! has no lazy references, so no graph of locals, no `try` and no unevaluated data source; its
 //! arithmetic overflows; and its errors have no place.
 
+mod block;
 mod budget;
 mod cloud;
+mod decimal;
 mod env;
 mod eval;
 mod failure;
@@ -24,9 +26,9 @@ mod value;
 mod variable;
 
 pub(super) use self::cloud::cloud;
-pub(super) use self::env::{instances, select, undefined};
+pub(super) use self::env::{instances, is_named, select, undefined};
 pub use self::file::Place;
 pub(super) use self::file::{DEFAULT_URL, File};
-pub(super) use self::repo::{report, repos};
+pub(super) use self::repo::{Found, report, repos};
 pub(super) use self::scope::{Inputs, Scope};
 pub(super) use self::variable::parse_vars;

@@ -1,145 +1,287 @@
-//! Numbers of `atlas.hcl`: integers as long as they fit, floats beyond; always finite.
+//! Numbers of `atlas.hcl`: binary floats of arbitrary precision that round half to even, as in
+//! HashiCorp's cty library; always finite.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A finite number. A float that is a whole number within `i64` is always held as an integer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Number {
-    Int(i64),
-    Float(f64),
+use num_bigint::{BigInt, BigUint, Sign};
+
+use super::decimal::{Decimal, Digits};
+
+/// The precision of a number that the file or a string spells out, in bits; cty's own.
+const PRECISION: u64 = 512;
+
+/// The precision of a count or an index, in bits; cty's own.
+const COUNT_PRECISION: u64 = 64;
+
+/// The bound on a number's binary exponent: about 1,200 decimal digits. It bounds the work that
+/// one operation can cost.
+const MAX_EXPONENT: i64 = 4096;
+
+/// The longest text that is read as a number, in bytes: more digits are out of bounds anyway.
+const MAX_TEXT: usize = 2048;
+
+/// A finite number: the mantissa times two to the power of the exponent.
+#[derive(Debug, Clone)]
+pub(crate) struct Number {
+    /// Odd, or zero.
+    mantissa: BigInt,
+    exponent: i64,
+    /// The bits that results computed with this number keep at least.
+    precision: u64,
 }
 
 impl Number {
-    /// Makes a number of a float; `None` if it is infinite or not a number.
+    /// Rounds to the precision; `None` if the number is out of bounds.
+    fn rounded(mantissa: BigInt, exponent: i64, precision: u64) -> Option<Self> {
+        let (sign, magnitude) = mantissa.into_parts();
+        let excess = magnitude.bits().saturating_sub(precision);
+        let magnitude = halved(&magnitude, excess);
+        let Some(zeros) = magnitude.trailing_zeros() else {
+            return Some(Self {
+                mantissa: BigInt::ZERO,
+                exponent: 0,
+                precision,
+            });
+        };
+        let shift = i64::try_from(excess.checked_add(zeros)?).ok()?;
+        let exponent = exponent.checked_add(shift)?;
+        let magnitude = magnitude >> zeros;
+        let top = exponent.checked_add(i64::try_from(magnitude.bits()).ok()?)?;
+        (-MAX_EXPONENT..=MAX_EXPONENT).contains(&top).then(|| Self {
+            mantissa: BigInt::from_biguint(sign, magnitude),
+            exponent,
+            precision,
+        })
+    }
+
+    /// Makes a number of a float; `None` if it is infinite, not a number or out of bounds.
     pub(crate) fn from_f64(value: f64) -> Option<Self> {
         if !value.is_finite() {
             return None;
         }
-        // 2^63; below it a whole float is exactly an i64.
-        const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-        if value.fract() == 0.0 && (-LIMIT..LIMIT).contains(&value) {
-            #[allow(clippy::cast_possible_truncation)]
-            return Some(Number::Int(value as i64));
-        }
-        Some(Number::Float(value))
+        let bits = value.to_bits();
+        let exponent = i64::try_from(bits >> 52 & 0x7ff).ok()?;
+        let fraction = bits & ((1 << 52) - 1);
+        let magnitude = match exponent {
+            0 => fraction,
+            _ => fraction | 1 << 52,
+        };
+        let sign = match value.is_sign_negative() {
+            true => Sign::Minus,
+            false => Sign::Plus,
+        };
+        let mantissa = BigInt::from_biguint(sign, magnitude.into());
+        Self::rounded(mantissa, exponent.max(1) - 1075, 53)
     }
 
-    fn from_i128(value: i128) -> Option<Self> {
-        match i64::try_from(value) {
-            Ok(value) => Some(Number::Int(value)),
-            #[allow(clippy::cast_precision_loss)]
-            Err(_) => Self::from_f64(value as f64),
-        }
-    }
-
-    pub(crate) fn from_hcl(number: &hcl::Number) -> Option<Self> {
-        match number.as_i64() {
-            Some(value) => Some(Number::Int(value)),
-            None => number.as_f64().and_then(Self::from_f64),
-        }
+    /// Makes a number of a whole one; `None` if it is out of bounds.
+    pub(crate) fn from_whole(value: BigInt) -> Option<Self> {
+        let precision = value.bits().max(COUNT_PRECISION);
+        Self::rounded(value, 0, precision)
     }
 
     /// Makes a number of a length or an index.
     pub(crate) fn of(count: usize) -> Self {
-        Number::Int(i64::try_from(count).unwrap_or(i64::MAX))
+        Self {
+            precision: COUNT_PRECISION,
+            ..Self::from_whole(count.into()).unwrap_or_else(Self::zero)
+        }
     }
 
-    /// Parses the decimal form that a string converts from.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        if let Ok(value) = text.parse() {
-            return Some(Number::Int(value));
+    /// Returns zero.
+    pub(crate) fn zero() -> Self {
+        Self {
+            mantissa: BigInt::ZERO,
+            exponent: 0,
+            precision: COUNT_PRECISION,
         }
-        let decimal = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
-        let starts = text.trim_start_matches(['+', '-']);
-        if !text.bytes().all(decimal) || !starts.starts_with(|c: char| c.is_ascii_digit()) {
+    }
+
+    /// Parses the decimal form that the file spells out, and that a string converts from.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if text.len() > MAX_TEXT {
             return None;
         }
-        text.parse().ok().and_then(Self::from_f64)
+        let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse().ok()?),
+            None => (unsigned, 0_i64),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = [whole, fraction].concat();
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let magnitude = BigInt::parse_bytes(digits.as_bytes(), 10)?;
+        let mantissa = match text.starts_with('-') {
+            true => -magnitude,
+            false => magnitude,
+        };
+        let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+        let power = u32::try_from(exponent.unsigned_abs()).ok()?;
+        if i64::from(power) > MAX_EXPONENT {
+            return None;
+        }
+        let power = BigInt::from(10).pow(power);
+        match exponent < 0 {
+            true => Self::quotient(&mantissa, &power, 0, PRECISION),
+            false => Self::rounded(mantissa * power, 0, PRECISION),
+        }
     }
 
-    #[allow(clippy::cast_precision_loss)]
-    pub(crate) fn to_f64(self) -> f64 {
-        match self {
-            Number::Int(value) => value as f64,
-            Number::Float(value) => value,
-        }
+    /// Returns the nearest float, which is infinite for what is out of its bounds.
+    pub(crate) fn to_f64(&self) -> f64 {
+        self.to_string().parse().unwrap_or(f64::NAN)
     }
 
     /// Returns the number as an integer, if it is one.
-    pub(crate) fn to_i64(self) -> Option<i64> {
-        match self {
-            Number::Int(value) => Some(value),
-            Number::Float(_) => None,
-        }
+    pub(crate) fn to_whole(&self) -> Option<BigInt> {
+        let shift = u64::try_from(self.exponent).ok()?;
+        Some(&self.mantissa << shift)
     }
 
-    pub(crate) fn add(self, other: Self) -> Option<Self> {
-        self.combine(other, |a, b| a.checked_add(b), |a, b| a + b)
+    /// Returns the number as an integer of 64 bits, if it is one.
+    pub(crate) fn to_i64(&self) -> Option<i64> {
+        self.to_whole()?.try_into().ok()
     }
 
-    pub(crate) fn subtract(self, other: Self) -> Option<Self> {
-        self.combine(other, |a, b| a.checked_sub(b), |a, b| a - b)
+    pub(crate) fn is_negative(&self) -> bool {
+        self.mantissa.sign() == Sign::Minus
     }
 
-    pub(crate) fn multiply(self, other: Self) -> Option<Self> {
-        self.combine(other, |a, b| a.checked_mul(b), |a, b| a * b)
+    pub(crate) fn is_zero(&self) -> bool {
+        self.mantissa.sign() == Sign::NoSign
+    }
+
+    pub(crate) fn add(&self, other: &Self) -> Option<Self> {
+        let (left, right, exponent) = self.aligned(other);
+        Self::rounded(left + right, exponent, self.precision.max(other.precision))
+    }
+
+    pub(crate) fn subtract(&self, other: &Self) -> Option<Self> {
+        self.add(&other.negate())
+    }
+
+    /// Multiplies. The product keeps up to 512 bits, whatever the precision of the factors.
+    pub(crate) fn multiply(&self, other: &Self) -> Option<Self> {
+        let exponent = self.exponent + other.exponent;
+        let product = Self::rounded(&self.mantissa * &other.mantissa, exponent, PRECISION)?;
+        let precision = self.precision.max(other.precision);
+        Some(Self {
+            precision: precision.max(product.mantissa.bits()),
+            ..product
+        })
     }
 
     /// Divides; `None` for a division by zero.
-    pub(crate) fn divide(self, other: Self) -> Option<Self> {
-        match (self, other) {
-            (Number::Int(a), Number::Int(b)) if b != 0 && i128::from(a) % i128::from(b) == 0 => {
-                Self::from_i128(i128::from(a) / i128::from(b))
-            }
-            _ => Self::from_f64(self.to_f64() / other.to_f64()),
+    pub(crate) fn divide(&self, other: &Self) -> Option<Self> {
+        let precision = self.precision.max(other.precision);
+        let exponent = self.exponent - other.exponent;
+        Self::quotient(&self.mantissa, &other.mantissa, exponent, precision)
+    }
+
+    fn quotient(left: &BigInt, right: &BigInt, exponent: i64, precision: u64) -> Option<Self> {
+        if right.sign() == Sign::NoSign {
+            return None;
         }
+        // Two bits more than the result keeps, and one that tells whether anything is left.
+        let shift = (precision + 2 + right.bits()).saturating_sub(left.bits());
+        let left = left << shift;
+        let quotient = (&left / right).magnitude() << 1;
+        let rest = u8::from(&left % right != BigInt::ZERO);
+        let sign = left.sign() * right.sign();
+        let mantissa = BigInt::from_biguint(sign, quotient + rest);
+        let exponent = exponent - i64::try_from(shift).ok()? - 1;
+        Self::rounded(mantissa, exponent, precision)
     }
 
     /// Returns the remainder, whose sign is the dividend's; `None` for a division by zero.
-    pub(crate) fn remainder(self, other: Self) -> Option<Self> {
-        self.combine(other, |a, b| a.checked_rem(b), |a, b| a % b)
+    pub(crate) fn remainder(&self, other: &Self) -> Option<Self> {
+        let keep = |number: Self| Self::rounded(number.mantissa, number.exponent, self.precision);
+        let times = keep(self.divide(other)?.truncated()?)?;
+        keep(self.subtract(&keep(times.multiply(other)?)?)?)
     }
 
-    pub(crate) fn negate(self) -> Option<Self> {
-        Number::Int(0).subtract(self)
-    }
-
-    fn combine(
-        self,
-        other: Self,
-        int: impl Fn(i128, i128) -> Option<i128>,
-        float: impl Fn(f64, f64) -> f64,
-    ) -> Option<Self> {
-        match (self, other) {
-            // Two i64 never overflow an i128 in one operation.
-            (Number::Int(a), Number::Int(b)) => {
-                int(i128::from(a), i128::from(b)).and_then(Self::from_i128)
-            }
-            _ => Self::from_f64(float(self.to_f64(), other.to_f64())),
+    fn truncated(&self) -> Option<Self> {
+        match self.is_negative() {
+            true => self.ceil(),
+            false => self.floor(),
         }
+    }
+
+    /// Returns the largest whole number that is not above this one.
+    pub(crate) fn floor(&self) -> Option<Self> {
+        match u64::try_from(-self.exponent) {
+            Ok(shift) => Self::rounded(&self.mantissa >> shift, 0, self.precision),
+            Err(_) => Some(self.clone()),
+        }
+    }
+
+    /// Returns the smallest whole number that is not below this one.
+    pub(crate) fn ceil(&self) -> Option<Self> {
+        self.negate().floor().map(|number| number.negate())
+    }
+
+    pub(crate) fn negate(&self) -> Self {
+        Self {
+            mantissa: -&self.mantissa,
+            ..*self
+        }
+    }
+
+    pub(crate) fn abs(&self) -> Self {
+        match self.is_negative() {
+            true => self.negate(),
+            false => self.clone(),
+        }
+    }
+
+    /// Returns the decimal digits of the number without its sign.
+    pub(crate) fn decimal(&self, digits: Digits) -> Decimal {
+        Decimal::new(
+            self.mantissa.magnitude(),
+            self.exponent,
+            self.precision,
+            digits,
+        )
+    }
+
+    /// Returns both mantissas for one exponent.
+    fn aligned(&self, other: &Self) -> (BigInt, BigInt, i64) {
+        let exponent = self.exponent.min(other.exponent);
+        let shift = |number: &Self| &number.mantissa << number.exponent.abs_diff(exponent);
+        (shift(self), shift(other), exponent)
+    }
+}
+
+/// Divides by a power of two, and rounds half to even.
+fn halved(value: &BigUint, bits: u64) -> BigUint {
+    let Some(below) = bits.checked_sub(1) else {
+        return value.clone();
+    };
+    let quotient = value >> bits;
+    let beyond_half = value.trailing_zeros().is_some_and(|zeros| zeros < below);
+    match value.bit(below) && (beyond_half || quotient.bit(0)) {
+        true => quotient + 1_u8,
+        false => quotient,
     }
 }
 
 impl fmt::Display for Number {
+    /// The shortest form that reads back, and never an exponent.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Number::Int(value) => fmt::Display::fmt(value, out),
-            // The shortest form that reads back, and never an exponent: HCL's own string form has
-            // more digits, but no exponent either.
-            Number::Float(value) => fmt::Display::fmt(value, out),
+        if self.is_negative() {
+            out.write_str("-")?;
         }
+        out.write_str(&self.decimal(Digits::Shortest).plain(0))
     }
 }
 
 impl Ord for Number {
     fn cmp(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Number::Int(a), Number::Int(b)) => a.cmp(b),
-            _ => self.to_f64().total_cmp(&other.to_f64()).then_with(|| {
-                matches!(self, Number::Float(_)).cmp(&matches!(other, Number::Float(_)))
-            }),
-        }
+        let (left, right, _) = self.aligned(other);
+        left.cmp(&right)
     }
 }
 
@@ -161,57 +303,84 @@ impl Eq for Number {}
 mod tests {
     use super::*;
 
-    #[test]
-    fn integers_stay_exact_and_overflow_into_floats() {
-        let max = Number::Int(i64::MAX);
-        assert_eq!(max.to_string(), "9223372036854775807");
-        assert_eq!(
-            max.add(Number::Int(1)).unwrap().to_string(),
-            "9223372036854776000"
-        );
-        assert_eq!(
-            Number::Int(i64::MIN).negate().unwrap().to_string(),
-            "9223372036854776000"
-        );
-        assert_eq!(
-            Number::Int(i64::MIN)
-                .divide(Number::Int(-1))
-                .unwrap()
-                .to_string(),
-            "9223372036854776000"
-        );
-        assert_eq!(
-            Number::Int(i64::MIN).remainder(Number::Int(-1)),
-            Some(Number::Int(0))
-        );
-        assert_eq!(
-            Number::Int(7).divide(Number::Int(2)).unwrap().to_string(),
-            "3.5"
-        );
+    fn number(text: &str) -> Number {
+        Number::parse(text).unwrap()
     }
 
     #[test]
-    fn nothing_infinite_is_a_number() {
-        assert_eq!(Number::Int(1).divide(Number::Int(0)), None);
-        assert_eq!(Number::Int(1).remainder(Number::Int(0)), None);
-        assert_eq!(Number::Float(1e308).multiply(Number::Int(100)), None);
+    fn arithmetic_keeps_512_bits_as_cty_does() {
+        let third = format!("0.{}5", "3".repeat(154));
+        for (result, shown) in [
+            (number("0.1").add(&number("0.2")), "0.3"),
+            (number("1").divide(&number("3")), third.as_str()),
+            (
+                number("9223372036854775807").add(&number("1")),
+                "9223372036854775808",
+            ),
+            (number("19.99").multiply(&number("3")), "59.97"),
+            (number("7.5").remainder(&number("2")), "1.5"),
+            (number("-7").remainder(&number("3")), "-1"),
+            (
+                Number::of(1).divide(&Number::of(3)),
+                "0.33333333333333333334",
+            ),
+            (
+                Number::from_f64(0.1).unwrap().add(&number("0")),
+                "0.1000000000000000055511151231257827021181583404541015625",
+            ),
+            (number("-1.2").floor(), "-2"),
+            (number("-1.2").ceil(), "-1"),
+            (
+                number("1e30").add(&number("0.5")).unwrap().floor(),
+                "1000000000000000000000000000000",
+            ),
+        ] {
+            assert_eq!(result.unwrap().to_string(), shown);
+        }
+        let third = number("1").divide(&number("3")).unwrap();
+        assert_eq!(third.multiply(&number("3")), Some(number("1")));
+    }
+
+    #[test]
+    fn nothing_infinite_or_out_of_bounds_is_a_number() {
+        assert_eq!(number("1").divide(&number("0")), None);
+        assert_eq!(number("1").remainder(&number("0")), None);
+        assert_eq!(number("1e1000").multiply(&number("1e1000")), None);
+        assert_eq!(Number::from_f64(f64::INFINITY), None);
         for text in [
-            "inf", "NaN", "1e999", "", "-", "+", ".5", "0x10", "1_0", " 1", "--1",
+            "inf", "NaN", "1e9999", "1e-9999", "", "-", "+", ".", "0x10", "1_0", " 1", "--1", "1e",
+            "1e+", "+-1",
         ] {
             assert_eq!(Number::parse(text), None, "{text:?}");
         }
     }
 
     #[test]
-    fn the_string_form_has_no_exponent() {
+    fn the_string_form_is_the_shortest_and_has_no_exponent() {
         for (text, shown) in [
             ("1e21", "1000000000000000000000"),
             ("0.10", "0.1"),
             ("-3.0", "-3"),
             ("+4", "4"),
             ("1e-7", "0.0000001"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("123456789.123456789", "123456789.123456789"),
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("0", "0"),
         ] {
-            assert_eq!(Number::parse(text).unwrap().to_string(), shown);
+            assert_eq!(number(text).to_string(), shown);
+        }
+        assert_eq!(
+            Number::from_f64(2f64.powi(100)).unwrap().to_string(),
+            "1267650600228229400000000000000"
+        );
+    }
+
+    #[test]
+    fn a_number_of_a_float_is_that_float() {
+        for value in [0.0, 1.0, -2.5, 0.1, 1e300, 1e-300, f64::MIN_POSITIVE / 8.0] {
+            assert_eq!(Number::from_f64(value).unwrap().to_f64(), value);
         }
     }
 }

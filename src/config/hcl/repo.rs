@@ -14,7 +14,10 @@ use crate::artifact::RepoName;
 use crate::target::Location;
 
 /// The blocks that hold a `repo` block.
-pub(crate) const HOLDERS: [&str; 2] = ["schema", "migration"];
+pub(crate) const HOLDERS: [&str; 2] = ["schema", MIGRATION];
+
+/// The block of a migration directory.
+const MIGRATION: &str = "migration";
 
 /// The attributes of a `repo` block.
 const ATTRIBUTES: [&str; 3] = ["name", "backup", "url"];
@@ -23,6 +26,8 @@ const ATTRIBUTES: [&str; 3] = ["name", "backup", "url"];
 pub(crate) struct Found {
     pub(crate) config: RepoConfig,
     pub(crate) offset: usize,
+    /// Whether it stands in a `migration` block.
+    pub(crate) migration: bool,
 }
 
 /// Evaluates the `repo` blocks of one env, in file order, and nothing else of it.
@@ -44,7 +49,14 @@ pub(crate) fn repos(
         }
         for block in holder.body.get_blocks("repo") {
             let what = format!("{kind}.repo of env {env_name:?}");
-            found.push(Reader { scope, names, what }.read(block)?);
+            let bodies = vec![&env.body, &holder.body, &block.body];
+            let names = &Names::within(names, bodies);
+            let (config, offset) = Reader { scope, names, what }.read(block)?;
+            found.push(Found {
+                config,
+                offset,
+                migration: kind == MIGRATION,
+            });
         }
     }
     Ok(found)
@@ -57,7 +69,7 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn read(&self, block: &Block) -> Result<Found, ConfigError> {
+    fn read(&self, block: &Block) -> Result<(RepoConfig, usize), ConfigError> {
         self.only_known(block)?;
         let name = match block.body.get_attribute("name") {
             Some(attribute) => self.name(attribute)?,
@@ -87,14 +99,12 @@ impl Reader<'_> {
                 backups.push(backup);
             }
         }
-        Ok(Found {
-            config: RepoConfig {
-                name,
-                registry,
-                backups,
-            },
-            offset: offset_of(block),
-        })
+        let config = RepoConfig {
+            name,
+            registry,
+            backups,
+        };
+        Ok((config, offset_of(block)))
     }
 
     /// Refuses an attribute that a `repo` block doesn't have: a misspelt `backup` would be no
@@ -203,9 +213,12 @@ impl Reader<'_> {
     }
 
     fn value(&self, attribute: &Attribute) -> Result<Value, ConfigError> {
-        self.scope
-            .evaluate(&attribute.value, self.names)
-            .map_err(|failure| report(self.scope, &self.what, failure))
+        let value = self.scope.evaluate(&attribute.value, self.names);
+        let known = value.and_then(|value| match value.unknown() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(value),
+        });
+        known.map_err(|failure| report(self.scope, &self.what, failure))
     }
 
     fn target(&self, offset: usize, what: &str, url: &str) -> Result<Location, ConfigError> {

@@ -1,11 +1,11 @@
-//! What an expression can refer to: `atlas.env`, `var`, `local`, and names bound around it.
+//! What an expression can refer to: `atlas.env`, `var`, `local`, blocks, and names bound around it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use hcl::edit::expr::Expression;
-use hcl::edit::structure::Block;
+use hcl::edit::structure::{Block, Body};
 
 use super::budget::Budget;
 use super::failure::{Failure, Kind};
@@ -34,6 +34,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) file: &'a File,
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) budget: Budget,
+    /// The env blocks that are evaluated; the file's others are as good as not there.
+    pub(crate) envs: Vec<&'a Block>,
     variables: BTreeMap<&'a str, Variable<'a>>,
     locals: Graph<'a>,
     values: RefCell<BTreeMap<String, Outcome>>,
@@ -47,7 +49,11 @@ impl<'a> Scope<'a> {
     /// # Errors
     ///
     /// A [`Failure`] for a cycle among locals and a malformed `variable` block.
-    pub(crate) fn new(file: &'a File, inputs: &'a Inputs<'a>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        file: &'a File,
+        inputs: &'a Inputs<'a>,
+        envs: Vec<&'a Block>,
+    ) -> Result<Self, Failure> {
         let variables = file
             .body
             .get_blocks("variable")
@@ -61,6 +67,7 @@ impl<'a> Scope<'a> {
             file,
             inputs,
             budget: Budget::new(),
+            envs,
             variables,
             locals: Graph::new(locals)?,
             values: RefCell::default(),
@@ -144,6 +151,8 @@ fn kept(value: Result<Value, Failure>, offset: usize) -> Outcome {
 /// The names bound around an expression: `each`, and those of `for`.
 pub(crate) struct Names<'a> {
     bound: Vec<(&'a str, Value)>,
+    /// The bodies around the expression, the outermost first; their blocks can be referred to.
+    bodies: Vec<&'a Body>,
     outer: Option<&'a Names<'a>>,
     /// Whether `var`, `local` and `data` can be referred to.
     pub(crate) sees_file: bool,
@@ -154,6 +163,7 @@ impl<'a> Names<'a> {
     pub(crate) fn file() -> Self {
         Self {
             bound: Vec::new(),
+            bodies: Vec::new(),
             outer: None,
             sees_file: true,
         }
@@ -171,9 +181,25 @@ impl<'a> Names<'a> {
     pub(crate) fn with(outer: &'a Names<'a>, bound: Vec<(&'a str, Value)>) -> Self {
         Self {
             bound,
+            bodies: Vec::new(),
             sees_file: outer.sees_file,
             outer: Some(outer),
         }
+    }
+
+    /// Makes the blocks of bodies visible, the outermost body first.
+    pub(crate) fn within(outer: &'a Names<'a>, bodies: Vec<&'a Body>) -> Self {
+        Self {
+            bodies,
+            ..Self::with(outer, Vec::new())
+        }
+    }
+
+    /// Returns the bodies around the expression, the innermost first.
+    pub(crate) fn bodies(&self) -> Vec<&Body> {
+        let own = self.bodies.iter().rev().copied();
+        let outer = self.outer.map(Names::bodies).unwrap_or_default();
+        own.chain(outer).collect()
     }
 
     /// Binds `each.key` and `each.value`.

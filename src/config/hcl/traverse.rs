@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use hcl::edit::Decorated;
 use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::file::offset_of;
 use super::graph::step_name;
 use super::number::Number;
@@ -31,7 +32,9 @@ impl Scope<'_> {
                 at,
                 format!("{name} alone is not supported here: write {name}.NAME"),
             )),
-            _ => Err(unknown(name, at, names)),
+            _ => self
+                .blocks(name, names)?
+                .ok_or_else(|| unknown(name, at, names)),
         }
     }
 
@@ -78,7 +81,10 @@ impl Scope<'_> {
                     ),
                 ));
             }
-            _ => return Err(unknown(root, at, names)),
+            _ => match self.blocks(root, names)? {
+                Some(blocks) => return self.walk(&blocks, steps, at, names),
+                None => return Err(unknown(root, at, names)),
+            },
         };
         self.walk(&value, rest, at, names)
     }
@@ -100,6 +106,9 @@ impl Scope<'_> {
         let mut rest = steps;
         while let Some((step, after)) = rest.split_first() {
             self.charge(1, at)?;
+            if let Value::Unknown(failure) = value {
+                return Err(failure.as_ref().clone());
+            }
             let key = match step.value() {
                 TraversalOperator::GetAttr(name) => Cow::Owned(Value::from(name.as_str())),
                 TraversalOperator::LegacyIndex(index) => Cow::Owned(Value::Number(Number::of(
@@ -152,7 +161,12 @@ impl Scope<'_> {
         };
         elements
             .into_iter()
-            .map(|element| self.walk(element, steps, at, names))
+            .map(|element| match self.walk(element, steps, at, names) {
+                Err(failure) if matches!(failure.kind, Kind::Data(_)) => {
+                    Ok(Value::Unknown(Rc::new(failure)))
+                }
+                other => other,
+            })
             .collect::<Result<_, _>>()
             .map(Value::List)
     }
@@ -172,7 +186,7 @@ pub(crate) fn step_into<'v>(value: &'v Value, key: &Value) -> Result<&'v Value, 
         Value::List(items) => {
             let index = key
                 .to_number()
-                .and_then(Number::to_i64)
+                .and_then(|number| number.to_i64())
                 .ok_or("a list's index must be a whole number")?;
             usize::try_from(index)
                 .ok()
@@ -191,7 +205,7 @@ pub(crate) fn step_into<'v>(value: &'v Value, key: &Value) -> Result<&'v Value, 
 
 fn unknown(name: &str, at: usize, names: &Names<'_>) -> Failure {
     let known = match names.sees_file {
-        true => "known are atlas, var, local, data and, with for_each, each",
+        true => "known are atlas, var, local, data, the types of blocks and, with for_each, each",
         false => "the default of a variable sees atlas.env only",
     };
     Failure::new(at, format!("there is no variable named {name:?}: {known}"))

@@ -1,4 +1,4 @@
-//! The types of variables, and the conversion of a value to one.
+//! Types: those of variables, those that values have in common, and the conversion to one.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,11 @@ use hcl::edit::expr::{Expression, ObjectKey};
 
 use super::value::Value;
 
-/// A variable's type.
+/// The type of a variable or value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Type {
+    /// The type of null, and of a value that is not known.
+    Any,
     String,
     Number,
     Bool,
@@ -60,9 +62,103 @@ impl Type {
         }
     }
 
+    /// Returns a value's type. Lists are tuples here, and maps objects.
+    pub(crate) fn of(value: &Value) -> Self {
+        match value {
+            Value::Null | Value::Unknown(_) => Type::Any,
+            Value::Bool(_) => Type::Bool,
+            Value::Number(_) => Type::Number,
+            Value::String(_) => Type::String,
+            Value::List(items) => Type::Tuple(items.iter().map(Self::of).collect()),
+            Value::Set(items) => {
+                let inner = Self::common(items.iter().map(Self::of).collect());
+                Type::Set(Box::new(inner.unwrap_or(Type::Any)))
+            }
+            Value::Object(items) => Type::Object(
+                items
+                    .iter()
+                    .map(|(key, item)| (key.clone(), Self::of(item)))
+                    .collect(),
+            ),
+        }
+    }
+
+    /// Returns the type that values of all of these types convert to, by cty's rules.
+    pub(crate) fn common(mut types: Vec<Self>) -> Option<Self> {
+        types.retain(|one| *one != Type::Any);
+        let Some(first) = types.first().cloned() else {
+            return Some(Type::Any);
+        };
+        if types.iter().all(|one| *one == first) {
+            return Some(first);
+        }
+        let is_primitive = |one: &Self| matches!(one, Type::String | Type::Number | Type::Bool);
+        if types.iter().all(is_primitive) {
+            return types.contains(&Type::String).then_some(Type::String);
+        }
+        let is_object = |one: &Self| matches!(one, Type::Object(_));
+        if types.iter().all(is_object) {
+            return Self::common_object(types);
+        }
+        let lengths: Option<Vec<usize>> = types.iter().map(Self::tuple_length).collect();
+        if lengths.is_some_and(|lengths| lengths.windows(2).all(|pair| pair.first() == pair.last()))
+        {
+            return columns(types)
+                .map(Self::common)
+                .collect::<Option<_>>()
+                .map(Type::Tuple);
+        }
+        let any_set = types.iter().any(|one| matches!(one, Type::Set(_)));
+        let inner = types.into_iter().map(Self::into_elements);
+        let inner = inner.collect::<Option<Vec<_>>>()?.concat();
+        let inner = Box::new(Self::common(inner)?);
+        Some(match any_set {
+            true => Type::Set(inner),
+            false => Type::List(inner),
+        })
+    }
+
+    /// Objects with the same attributes have an object in common, others a map.
+    fn common_object(types: Vec<Self>) -> Option<Self> {
+        let count = types.len();
+        let mut attributes: BTreeMap<String, Vec<Type>> = BTreeMap::new();
+        for one in types {
+            if let Type::Object(items) = one {
+                for (key, inner) in items {
+                    attributes.entry(key).or_default().push(inner);
+                }
+            }
+        }
+        if attributes.values().all(|inner| inner.len() == count) {
+            let attributes = attributes.into_iter();
+            return attributes
+                .map(|(key, inner)| Some((key, Self::common(inner)?)))
+                .collect::<Option<_>>()
+                .map(Type::Object);
+        }
+        let inner = attributes.into_values().flatten().collect();
+        Self::common(inner).map(Box::new).map(Type::Map)
+    }
+
+    fn tuple_length(&self) -> Option<usize> {
+        match self {
+            Type::Tuple(items) => Some(items.len()),
+            _ => None,
+        }
+    }
+
+    fn into_elements(self) -> Option<Vec<Self>> {
+        match self {
+            Type::Tuple(items) => Some(items),
+            Type::Set(inner) => Some(vec![*inner]),
+            _ => None,
+        }
+    }
+
     /// Returns the type's name for messages.
     pub(crate) fn name(&self) -> String {
         match self {
+            Type::Any => "any".into(),
             Type::String => "string".into(),
             Type::Number => "number".into(),
             Type::Bool => "bool".into(),
@@ -74,17 +170,19 @@ impl Type {
         }
     }
 
-    /// Converts a value to the type. Null is a value of every type.
+    /// Converts a value to the type. Null is a value of every type, and a value that is not known
+    /// stays so.
     ///
     /// # Errors
     ///
     /// What is required instead, in Atlas's words.
     pub(crate) fn convert(&self, value: Value) -> Result<Value, String> {
         let required = || format!("{} required", self.name());
-        if value == Value::Null {
+        if matches!(value, Value::Null | Value::Unknown(_)) {
             return Ok(value);
         }
         match self {
+            Type::Any => Ok(value),
             Type::String => value.to_text().map(Value::String).ok_or_else(required),
             Type::Number => value.to_number().map(Value::Number).ok_or_else(required),
             Type::Bool => value.to_bool().map(Value::Bool).ok_or_else(required),
@@ -143,6 +241,28 @@ fn elements(
         _ => return Err(required()),
     };
     items.into_iter().map(|item| inner.convert(item)).collect()
+}
+
+/// Converts values to the type that they have in common, as the elements of a list or set are;
+/// `None` if there is no such type.
+pub(crate) fn unified(items: Vec<Value>) -> Option<Vec<Value>> {
+    let kind = Type::common(items.iter().map(Type::of).collect())?;
+    let items = items.into_iter().map(|item| kind.convert(item));
+    items.collect::<Result<_, _>>().ok()
+}
+
+/// Returns the types at each place of tuples of one length.
+fn columns(tuples: Vec<Type>) -> impl Iterator<Item = Vec<Type>> {
+    let mut columns: Vec<Vec<Type>> = Vec::new();
+    for tuple in tuples {
+        for (place, inner) in tuple.into_elements().into_iter().flatten().enumerate() {
+            match columns.get_mut(place) {
+                Some(column) => column.push(inner),
+                None => columns.push(vec![inner]),
+            }
+        }
+    }
+    columns.into_iter()
 }
 
 fn key_name(key: &ObjectKey) -> Option<String> {

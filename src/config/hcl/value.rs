@@ -1,20 +1,28 @@
 //! Values of `atlas.hcl`, and the conversions that HCL makes by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use super::failure::Failure;
 use super::number::Number;
+
+/// The size of a number, in nodes: its digits cost as much to make and to read.
+pub(crate) const NUMBER_SIZE: usize = 16;
 
 /// A value. Lists stand for tuples too, and objects for maps: what Atlas's configuration does
 /// with them is the same. Objects and sets are in the order that HCL iterates them in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Value {
-    Null,
     Bool(bool),
     Number(Number),
     String(String),
     List(Vec<Value>),
     Set(BTreeSet<Value>),
     Object(BTreeMap<String, Value>),
+    Null,
+    /// An element or attribute that can't be evaluated here, and why. It does no harm to those
+    /// beside it; an expression never evaluates to it.
+    Unknown(Rc<Failure>),
 }
 
 impl Value {
@@ -28,6 +36,18 @@ impl Value {
             Value::List(_) => "a list",
             Value::Set(_) => "a set",
             Value::Object(_) => "an object",
+            Value::Unknown(_) => "not known",
+        }
+    }
+
+    /// Returns why a part of the value is not known, if one isn't.
+    pub(crate) fn unknown(&self) -> Option<&Failure> {
+        match self {
+            Value::Unknown(failure) => Some(failure),
+            Value::List(items) => items.iter().find_map(Value::unknown),
+            Value::Object(items) => items.values().find_map(Value::unknown),
+            // Sets have only known elements.
+            _ => None,
         }
     }
 
@@ -44,7 +64,7 @@ impl Value {
     /// Converts to a number.
     pub(crate) fn to_number(&self) -> Option<Number> {
         match self {
-            Value::Number(number) => Some(*number),
+            Value::Number(number) => Some(number.clone()),
             Value::String(text) => Number::parse(text),
             _ => None,
         }
@@ -94,7 +114,7 @@ impl Value {
         }
     }
 
-    /// Returns the value's size (one a node, one a byte of text) and its depth.
+    /// Returns the value's size (one a node, one a byte of text, more a number) and its depth.
     pub(crate) fn measure(&self) -> (usize, usize) {
         let inner = |items: &mut dyn Iterator<Item = (usize, &Value)>| {
             items.fold((1, 1), |(size, depth), (extra, item)| {
@@ -103,7 +123,8 @@ impl Value {
             })
         };
         match self {
-            Value::Null | Value::Bool(_) | Value::Number(_) => (1, 1),
+            Value::Null | Value::Bool(_) | Value::Unknown(_) => (1, 1),
+            Value::Number(_) => (NUMBER_SIZE, 1),
             Value::String(text) => (1 + text.len(), 1),
             Value::List(items) => inner(&mut items.iter().map(|item| (0, item))),
             Value::Set(items) => inner(&mut items.iter().map(|item| (0, item))),

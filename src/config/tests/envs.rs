@@ -78,8 +78,16 @@ fn for_each_takes_lists_sets_maps_and_objects() {
         message.starts_with("atlas.hcl:2:14: for_each of env \"x\": for_each needs a list"),
         "{message}"
     );
-    let message = refusal("env \"x\" {\n  for_each = []\n}");
-    assert!(message.contains("env \"x\" not defined"), "{message}");
+    for empty in ["[]", "toset([])", "{}"] {
+        let message = refusal(&format!("env \"x\" {{\n  for_each = {empty}{each}"));
+        assert!(
+            message.contains(
+                "env \"x\" not defined in config file \"atlas.hcl\": its for_each \
+                 (atlas.hcl:2:14) has no elements"
+            ),
+            "{message}"
+        );
+    }
 }
 
 #[test]
@@ -93,20 +101,87 @@ fn a_labelled_env_wins_over_an_unlabelled_one_named_atlas_env() {
 }
 
 #[test]
-fn an_unlabelled_env_counts_only_if_its_name_is_exactly_atlas_env() {
+fn an_unlabelled_env_is_chosen_by_the_value_of_its_name() {
+    let chosen = |name: &str| {
+        let text = format!(
+            "locals {{\n p = \"x\"\n}}\nenv {{\n name = {name}\n schema {{\n repo {{\n name = \
+             \"app\"\n}}\n}}\n}}\n"
+        );
+        eval(&text).map(|config| config.envs.len())
+    };
     for name in [
-        "\"x\"",
-        "\"${atlas.env}\"",
+        "atlas.env",
         "(atlas.env)",
-        "upper(atlas.env)",
-        "var.x",
+        "\"${atlas.env}\"",
+        "lower(\"X\") == atlas.env ? atlas.env : \"other\"",
+        "atlas.env == \"x\" ? \"x\" : \"dev\"",
+        "format(\"%s\", atlas.env)",
+        "join(\"\", [local.p, trimprefix(atlas.env, \"x\")])",
+        "{ x = \"x\", y = \"z\" }[atlas.env]",
+        "<<-EOT\n  ${chomp(atlas.env)~}\n  EOT\n",
     ] {
-        let message = refusal(&format!("env {{\n name = {name}\n}}"));
-        assert!(message.contains("env \"x\" not defined"), "{message}");
+        assert_eq!(chosen(name).unwrap(), 1, "{name}");
     }
+    for name in [
+        "upper(atlas.env)",
+        "\"${atlas.env}-eu\"",
+        "atlas.env == \"y\" ? \"x\" : \"dev\"",
+        "[atlas.env]",
+    ] {
+        let message = chosen(name).unwrap_err().to_string();
+        assert!(
+            message.contains(
+                "env \"x\" not defined in config file \"atlas.hcl\": the name of its env block \
+                 (atlas.hcl:4:1) is another one with --env x"
+            ),
+            "{name}: {message}"
+        );
+    }
+    for name in ["\"x\"", "var.x", "atlas[\"x\"]"] {
+        let message = chosen(name).unwrap_err().to_string();
+        assert!(
+            message.contains("it has no env blocks with a label"),
+            "{name}: {message}"
+        );
+    }
+    let message = chosen("\"${atlas.env}${data.sql.x.y}\"").unwrap_err();
+    let message = message.to_string();
+    assert!(
+        message.contains("data.sql.x is needed by the name of an env"),
+        "{message}"
+    );
     let message = refusal("env {\n url = \"a\"\n}");
     assert!(
         message.contains("all envs must have names on file \"atlas.hcl\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_repo_block_can_refer_to_the_blocks_around_it() {
+    let text = "store \"a\" {\n url = \"s3://file\"\n}\nenv \"x\" {\n bucket = \"gs://own\"\n store \"a\" \
+                {\n url = \"s3://env\"\n }\n schema {\n repo {\n name = \"app\"\n url = \
+                store.a.url\n backup = [env.x.bucket]\n }\n }\n}\n";
+    assert_eq!(shown(&eval(text).unwrap()), ["app s3://env gs://own"]);
+    let outside = text.replace(" store \"a\" {\n url = \"s3://env\"\n }\n", "");
+    assert_eq!(shown(&eval(&outside).unwrap()), ["app s3://file gs://own"]);
+    let other = text.replace("env.x.bucket", "env.y.bucket") + "env \"y\" {\n bucket = \"b\"\n}\n";
+    let message = refusal(&other);
+    assert!(message.contains("no such attribute \"y\""), "{message}");
+}
+
+#[test]
+fn a_repo_block_needs_only_the_attribute_that_it_names() {
+    let text = "locals {\n app = {\n token = data.external.t\n name = \"app\"\n urls = [\"s3://b\", \
+                data.sql.u]\n }\n}\n";
+    let found = |body: &str| eval(&(text.to_string() + &repo(body)));
+    let config = found("name = local.app.name\nurl = local.app.urls[0]").unwrap();
+    assert_eq!(shown(&config), ["app s3://b "]);
+    let message = found("name = local.app.name\nbackup = local.app.urls").unwrap_err();
+    assert!(
+        message
+            .to_string()
+            .contains("data.sql.u is needed by schema.repo of env \"x\""),
         "{message}"
     );
 }

@@ -90,28 +90,66 @@ fn a_null_backup_or_url_is_as_good_as_none() {
 }
 
 #[test]
-fn two_blocks_of_one_name_merge_if_identical_and_conflict_otherwise() {
-    let both = |migration: &str| {
+fn a_migration_repo_with_other_targets_than_its_schema_is_set_aside() {
+    let blocks = |migration: &str| {
         format!(
             "env \"x\" {{\n schema {{\n  repo {{\n   name = \"a\"\n   backup = \
              [\"gs://b\"]\n  }}\n }}\n migration {{\n  repo {{\n{migration}\n  }}\n }}\n}}"
         )
     };
-    let config = eval(&both("name = \"a\"\nbackup = [\"gs://b\"]")).unwrap();
+    let config = eval(&blocks("name = \"a\"\nbackup = [\"gs://b\"]")).unwrap();
     assert_eq!(shown(&config), ["a atlas:// gs://b"]);
     assert_eq!(config.envs[0].repos.len(), 2);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     for other in [
         "",
         "backup = [\"gs://c\"]",
         "backup = [\"gs://b\"]\nurl = \"s3://r\"",
     ] {
-        let message = refusal(&both(&format!("name = \"a\"\n{other}")));
+        let config = eval(&blocks(&format!("name = \"a\"\n{other}"))).unwrap();
+        assert_eq!(shown(&config), ["a atlas:// gs://b"]);
+        let [warning] = config.warnings.as_slice() else {
+            panic!("{:?}", config.warnings);
+        };
         assert!(
-            message.starts_with(
-                "atlas.hcl:9:3: repository \"a\" has other targets here than at atlas.hcl:3:3"
+            warning.starts_with(
+                "atlas.hcl:9:3: migration.repo \"a\" has other targets than schema.repo at \
+                 atlas.hcl:3:3, and is set aside"
             ),
-            "{message}"
+            "{warning}"
         );
+    }
+    let both_envs = "env \"x\" {\n for_each = [1, 2]\n migration {\n  repo {\n   name = \"a\"\n   url = \
+                     \"s3://m\"\n  }\n }\n schema {\n  repo {\n   name = \"a\"\n   url = \"s3://s\"\n  }\n }\n}";
+    let config = eval(both_envs).unwrap();
+    assert_eq!(shown(&config), ["a s3://s "]);
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+}
+
+#[test]
+fn two_schemas_of_one_name_merge_if_identical_and_conflict_otherwise() {
+    for holder in ["schema", "migration"] {
+        let both = |second: &str| {
+            format!(
+                "env \"x\" {{\n {holder} {{\n  repo {{\n   name = \"a\"\n   backup = \
+                 [\"gs://b\"]\n  }}\n }}\n {holder} {{\n  repo {{\n{second}\n  }}\n }}\n}}"
+            )
+        };
+        let config = eval(&both("name = \"a\"\nbackup = [\"gs://b\"]")).unwrap();
+        assert_eq!(shown(&config), ["a atlas:// gs://b"]);
+        for other in [
+            "",
+            "backup = [\"gs://c\"]",
+            "backup = [\"gs://b\"]\nurl = \"s3://r\"",
+        ] {
+            let message = refusal(&both(&format!("name = \"a\"\n{other}")));
+            assert!(
+                message.starts_with(
+                    "atlas.hcl:9:3: repository \"a\" has other targets here than at atlas.hcl:3:3"
+                ),
+                "{message}"
+            );
+        }
     }
 }
 
@@ -128,26 +166,40 @@ fn credentials_come_from_variables_and_are_never_shown() {
 }
 
 #[test]
-fn atlas_cloud_is_read_if_a_repository_has_it_for_its_registry() {
-    let config = load(&source(fixture("cloud"), Some("dev")), &environment).unwrap();
-    assert_eq!(config.cloud.org.as_deref(), Some("acme"));
-    assert_eq!(config.cloud.token, Some(Secret::new("SECRET")));
+fn atlas_cloud_is_read_only_for_a_registry_there() {
+    let from_fixture = source(fixture("cloud"), Some("dev"));
+    let config = load_cloud(&from_fixture, &environment).unwrap();
+    assert_eq!(config.org.as_deref(), Some("acme"));
+    assert_eq!(config.token, Some(Secret::new("SECRET")));
     assert!(!format!("{config:?}").contains("SECRET"));
 
-    let cloud =
-        "atlas {\n cloud {\n token = data.runtimevar.t\n url = \"https://c.example\"\n }\n}\n";
-    let message = refusal(&(cloud.to_string() + &repo("name = \"a\"")));
+    let text =
+        "atlas {\n cloud {\n token = data.runtimevar.t\n url = \"https://c.example\"\n }\n}\n"
+            .to_string()
+            + &repo("name = \"a\"\nbackup = [\"s3://b\"]");
+    assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// s3://b"]);
+
+    let file = File::parse("atlas.hcl".into(), PathBuf::from("/nowhere"), text.into()).unwrap();
+    let read = |getenv| {
+        let inputs = Inputs {
+            env: Some("x"),
+            vars: std::collections::BTreeMap::new(),
+            getenv,
+        };
+        cloud(&file, &inputs)
+    };
+    let message = read(&environment).unwrap_err().to_string();
     assert!(
-        message.contains("data.runtimevar.t is needed by atlas.cloud.token"),
+        message.contains(
+            "atlas.cloud.token: data.runtimevar.t is not evaluated by atlasfs: give the token in \
+             ATLAS_TOKEN"
+        ),
         "{message}"
     );
-    let own = cloud.to_string() + &repo("name = \"a\"\nurl = \"s3://b\"");
-    assert_eq!(eval(&own).unwrap().cloud, CloudConfig::default());
     let with_token = |name: &str| (name == "ATLAS_TOKEN").then(|| "T".to_string());
-    let text = cloud.to_string() + &repo("name = \"a\"");
-    let config = eval_with(&text, Some("x"), &[], &with_token).unwrap();
-    assert_eq!(config.cloud.token, Some(Secret::new("T")));
-    assert_eq!(config.cloud.url.as_deref(), Some("https://c.example"));
+    let config = read(&with_token).unwrap();
+    assert_eq!(config.token, Some(Secret::new("T")));
+    assert_eq!(config.url.as_deref(), Some("https://c.example"));
 }
 
 #[test]

@@ -33,6 +33,27 @@ async fn what_was_shown_while_the_registry_was_out_does_not_go_back_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_targets_last_failure_goes_when_it_is_over() {
+    let world = world_of(choice(), V1).await;
+    world.registry.set_fault(Fault::Fail(Kind::Busy));
+    world.cp("app/schema", V2).await.unwrap();
+    let status = world.json(".atlasfs/status").await;
+    let failure = &status["targets"][0]["last_failure"];
+    assert_eq!(failure["kind"], Kind::Busy.as_str(), "{status:#}");
+    world.registry.set_fault(None);
+    world.wait().await;
+    world.cp("app/schema", V3).await.unwrap();
+    let status = world.json(".atlasfs/status").await;
+    let target = &status["targets"][0];
+    assert_eq!(
+        target["last_failure"],
+        serde_json::Value::Null,
+        "{status:#}"
+    );
+    assert!(target["failures"].as_u64().unwrap() > 0, "{status:#}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_site_reads_from_backups_it_can_also_write() {
     let fallback_on = FallbackOn {
         not_found: true,

@@ -174,6 +174,16 @@ fn of_key(key: String, name: &str) -> Result<Credentials, Refusal> {
 }
 
 fn of_sas(sas: &str, name: &str) -> Result<Credentials, Refusal> {
+    if sas.starts_with(['"', '\'']) {
+        return Err(invalid(format!(
+            "{name} has quotes that are part of its value: take them off"
+        )));
+    }
+    if sas.contains("://") {
+        return Err(invalid(format!(
+            "{name} is a whole URL: keep only the part behind the ?"
+        )));
+    }
     let pairs = split_sas(sas).unwrap_or_default();
     let has = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
     if !has("sig") {

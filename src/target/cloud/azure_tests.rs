@@ -256,7 +256,7 @@ fn each_source_of_credentials_is_taken_when_it_is_whole() {
     for pairs in whole {
         open(&location(), &env(pairs)).unwrap();
     }
-    let partial: [(Pairs, Kind, &str); 10] = [
+    let partial: [(Pairs, Kind, &str); 12] = [
         (&[], Kind::Invalid, "the account is missing"),
         (&[ACCOUNT], Kind::Denied, "no credentials"),
         (&[ACCOUNT, TENANT, CLIENT], Kind::Denied, "no credentials"),
@@ -300,6 +300,25 @@ fn each_source_of_credentials_is_taken_when_it_is_whole() {
             &[ACCOUNT, ("AZURE_STORAGE_SAS_TOKEN", "s3cret")],
             Kind::Invalid,
             "AZURE_STORAGE_SAS_TOKEN is no signature",
+        ),
+        (
+            &[
+                ACCOUNT,
+                ("AZURE_STORAGE_SAS_TOKEN", "\"sp=r&se=2090&sig=s3cret\""),
+            ],
+            Kind::Invalid,
+            "AZURE_STORAGE_SAS_TOKEN has quotes",
+        ),
+        (
+            &[
+                ACCOUNT,
+                (
+                    "AZURE_STORAGE_SAS_TOKEN",
+                    "https://a.blob.core.windows.net/c?sp=r&se=2090&sig=s3cret",
+                ),
+            ],
+            Kind::Invalid,
+            "AZURE_STORAGE_SAS_TOKEN is a whole URL",
         ),
     ];
     for (pairs, kind, expected) in partial {

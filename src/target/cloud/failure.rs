@@ -146,6 +146,10 @@ fn words(seen: &Seen) -> (String, Option<String>) {
         }
     }
     let fix = match code {
+        Some(code) if code.starts_with("KMS.") => Some(
+            "enable the bucket's KMS key, or set kmskeyid (with ssetype=aws:kms) to another one"
+                .to_owned(),
+        ),
         Some("RequestTimeTooSkewed" | "RequestExpired") => Some(clock(seen.ahead)),
         Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => {
             Some("the session token has expired: get new credentials".into())

@@ -41,7 +41,10 @@ impl Provider {
                     && seen.from_store
                     && self.is_about_rights(seen) =>
             {
-                needs(failure, self.permission(asked))
+                match kms_action(seen) {
+                    Some(action) => needs(failure, &format!("{action} on the KMS key")),
+                    None => needs(failure, self.permission(asked)),
+                }
             }
             _ => failure,
         }
@@ -90,6 +93,13 @@ impl Provider {
             (Provider::Oci, Asked::Delete) => "delete",
         }
     }
+}
+
+/// Returns what a store may not do with the key that it encrypts with, if it says so.
+fn kms_action(seen: &Seen) -> Option<&str> {
+    let mut words = seen.error.message.as_deref()?.split_whitespace();
+    let action = words.find(|word| word.starts_with("kms:"))?;
+    Some(action.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
 }
 
 /// Adds what has to be allowed.
@@ -152,6 +162,30 @@ mod tests {
                 assert_eq!(explained(provider, asked, status, code), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_by_the_key_names_the_keys_permission() {
+        let outcome = Outcome::Reply(Seen {
+            status: 403,
+            error: ErrorDocument {
+                code: Some("AccessDenied".to_owned()),
+                message: Some(
+                    "User: u is not authorized to perform: kms:GenerateDataKey, on resource: k"
+                        .to_owned(),
+                ),
+                ..ErrorDocument::default()
+            },
+            from_store: true,
+            ..Seen::default()
+        });
+        let failure = Failure::new(Kind::Denied, "no");
+        assert_eq!(
+            Provider::S3
+                .explained(failure, Asked::Write, &outcome)
+                .reason,
+            "no (needs the permission kms:GenerateDataKey on the KMS key)"
+        );
     }
 
     #[test]

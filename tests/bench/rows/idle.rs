@@ -52,7 +52,11 @@ impl Idle {
         processor.unit = Unit::Share;
         vec![
             one(
-                Row::counted("idle", "idle: requests to any target", Unit::Count),
+                Row::counted(
+                    "idle",
+                    "idle: requests between two comparisons",
+                    Unit::Count,
+                ),
                 requests as f64,
             )
             .at_most(0.0, "none"),

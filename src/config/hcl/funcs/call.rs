@@ -1,10 +1,11 @@
 //! A function's arguments, converted as HCL converts them, and its bounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::super::budget::{MAX_ITEMS, MAX_TEXT};
 use super::super::number::Number;
 use super::super::scope::Scope;
+use super::super::types::unified;
 use super::super::value::Value;
 
 /// Why a function failed.
@@ -92,6 +93,15 @@ impl<'c> Call<'c> {
         }
     }
 
+    /// Returns the elements of a list or set, converted to the type that they have in common.
+    pub(crate) fn unified(&self, index: usize) -> Result<Vec<Value>, FunctionError> {
+        let list = self.list(index)?;
+        self.charge(list.iter().map(|item| item.measure().0).sum())?;
+        unified(list).ok_or_else(|| {
+            format!("the elements of argument {} have no common type", index + 1).into()
+        })
+    }
+
     /// Returns the elements of a list or set as strings.
     pub(crate) fn texts(&self, index: usize) -> Result<Vec<String>, FunctionError> {
         let texts = self
@@ -100,10 +110,6 @@ impl<'c> Call<'c> {
             .map(Value::to_text)
             .collect::<Option<_>>();
         texts.ok_or_else(|| format!("argument {} must be a list of strings", index + 1).into())
-    }
-
-    pub(crate) fn set(&self, index: usize) -> Result<BTreeSet<Value>, FunctionError> {
-        Ok(self.list(index)?.into_iter().collect())
     }
 
     pub(crate) fn object(

@@ -56,7 +56,7 @@ fn alltrue(call: &Call<'_>) -> Answer {
 
 fn chunklist(call: &Call<'_>) -> Answer {
     call.takes(2..=2)?;
-    let (list, size) = (call.list(0)?, call.int(1)?);
+    let (list, size) = (call.unified(0)?, call.int(1)?);
     let size = usize::try_from(size).map_err(|_| "argument 2 must not be negative")?;
     // A size of zero is one chunk of all, as in cty.
     let size = if size == 0 { list.len().max(1) } else { size };
@@ -109,7 +109,7 @@ fn contains(call: &Call<'_>) -> Answer {
 fn distinct(call: &Call<'_>) -> Answer {
     call.takes(1..=1)?;
     let mut seen = BTreeSet::new();
-    let mut list = call.list(0)?;
+    let mut list = call.unified(0)?;
     list.retain(|item| seen.insert(item.clone()));
     Ok(Value::List(list))
 }
@@ -206,7 +206,7 @@ fn tolist(call: &Call<'_>) -> Answer {
     call.takes(1..=1)?;
     match call.any(0)? {
         Value::Null => Ok(Value::Null),
-        _ => Ok(Value::List(call.list(0)?)),
+        _ => Ok(Value::List(call.unified(0)?)),
     }
 }
 

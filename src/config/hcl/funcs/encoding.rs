@@ -40,27 +40,7 @@ pub(super) fn find(name: &str) -> Option<Function> {
         },
         "yamldecode" => |call| {
             call.takes(1..=1)?;
-            let text = call.text(0)?;
-            if text.len() > MAX_YAML {
-                return Err(FunctionError::Refused(format!(
-                    "the YAML is longer than {MAX_YAML} bytes"
-                )));
-            }
-            // An alias may stand for as much as the parser allows, a hundred times the text.
-            call.charge(
-                text.len()
-                    .saturating_mul(if text.contains('*') { 100 } else { 1 }),
-            )?;
-            let parsed =
-                serde_yaml_ng::from_str(&text).map_err(|error| match error.location() {
-                    Some(at) => format!(
-                        "not valid YAML at line {}, column {}",
-                        at.line(),
-                        at.column()
-                    ),
-                    None => "not valid YAML".into(),
-                })?;
-            from_yaml(parsed)
+            from_yaml_text(call, &call.text(0)?)
         },
         "csvdecode" => csvdecode,
         _ => return None,
@@ -70,7 +50,7 @@ pub(super) fn find(name: &str) -> Option<Function> {
 /// Writes JSON as Go's encoder does, which escapes what HTML would take for markup.
 pub(crate) fn json(value: &Value) -> String {
     match value {
-        Value::Null => "null".into(),
+        Value::Null | Value::Unknown(_) => "null".into(),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::String(text) => quoted(text),
@@ -130,18 +110,36 @@ fn from_json(value: serde_json::Value) -> Answer {
     })
 }
 
+/// Reads one YAML document.
+pub(super) fn from_yaml_text(call: &Call<'_>, text: &str) -> Answer {
+    if text.len() > MAX_YAML {
+        return Err(FunctionError::Refused(format!(
+            "the YAML is longer than {MAX_YAML} bytes"
+        )));
+    }
+    // An alias may stand for as much as the parser allows, a hundred times the text.
+    let aliases = if text.contains('*') { 100 } else { 1 };
+    call.charge(text.len().saturating_mul(aliases))?;
+    let parsed = serde_yaml_ng::from_str(text).map_err(|error| match error.location() {
+        Some(at) => format!(
+            "not valid YAML at line {}, column {}",
+            at.line(),
+            at.column()
+        ),
+        None => "not valid YAML".into(),
+    })?;
+    from_yaml(parsed)
+}
+
 fn from_yaml(value: serde_yaml_ng::Value) -> Answer {
     use serde_yaml_ng::Value as Yaml;
     Ok(match value {
         Yaml::Null => Value::Null,
         Yaml::Bool(value) => Value::Bool(value),
         Yaml::String(text) => Value::String(text),
-        Yaml::Number(number) => number
-            .as_i64()
-            .map(Number::Int)
-            .or_else(|| number.as_f64().and_then(Number::from_f64))
+        Yaml::Number(number) => Number::parse(&number.to_string())
             .map(Value::Number)
-            .ok_or("a number is not finite")?,
+            .ok_or("a number is not finite, or too large")?,
         Yaml::Sequence(items) => {
             Value::List(items.into_iter().map(from_yaml).collect::<Result<_, _>>()?)
         }

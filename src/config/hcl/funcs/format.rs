@@ -3,6 +3,9 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use num_bigint::BigInt;
+
+use super::super::decimal::Digits;
 use super::super::number::Number;
 use super::super::value::Value;
 use super::encoding::{json, quoted};
@@ -12,6 +15,9 @@ type Answer = Result<Value, FunctionError>;
 
 /// The largest width and precision. Nothing readable needs more.
 const MAX_WIDTH: usize = 1000;
+
+/// The work that one verb is charged for.
+const FORMAT_UNITS: usize = 64;
 
 pub(super) fn find(name: &str) -> Option<Function> {
     Some(match name {
@@ -93,6 +99,8 @@ fn format(call: &Call<'_>, spec: &str, args: &[&Value]) -> Result<String, Functi
                 index + 1
             )
         })?;
+        // Digits cost more than the text that they make.
+        call.charge(FORMAT_UNITS)?;
         out.push_str(&verb.apply(letter, arg, index)?);
         call.bounded(out.len())?;
     }
@@ -142,8 +150,8 @@ impl Verb {
             'v' => match arg {
                 Value::String(text) => Ok(self.pad(text.clone())),
                 Value::Number(value) => {
-                    let sign = if *value < Number::Int(0) { "-" } else { "" };
-                    let digits = general(value.to_f64().abs(), None, 'g');
+                    let sign = if value.is_negative() { "-" } else { "" };
+                    let digits = general(value, None);
                     Ok(self.pad(format!("{sign}{digits}")))
                 }
                 other => Ok(self.pad(json(other))),
@@ -160,11 +168,12 @@ impl Verb {
                 let value = arg.to_bool().ok_or_else(|| wants("a bool"))?;
                 Ok(value.to_string())
             }
-            'b' | 'd' | 'o' | 'x' | 'X' => match number()? {
-                whole @ Number::Int(_) => Ok(self.number(letter, whole)),
-                Number::Float(_) => Err(wants("a whole number")),
-            },
-            'e' | 'E' | 'f' | 'g' | 'G' => Ok(self.number(letter, number()?)),
+            'b' | 'd' | 'o' | 'x' | 'X' => {
+                let whole = number()?.to_whole();
+                let whole = whole.ok_or_else(|| wants("a whole number"))?;
+                Ok(self.integer(letter, &whole))
+            }
+            'e' | 'E' | 'f' | 'g' | 'G' => Ok(self.float(letter, &number()?)),
             other => Err(format!(
                 "unsupported format verb {other:?}: known are v s q t b d o x X e E f g G"
             )
@@ -172,10 +181,11 @@ impl Verb {
         }
     }
 
+    /// Cuts a string. A precision of zero cuts nothing, as in cty.
     fn cut(&self, text: String) -> String {
         match self.precision {
-            Some(precision) => text.chars().take(precision).collect(),
-            None => text,
+            Some(precision) if precision > 0 => text.chars().take(precision).collect(),
+            _ => text,
         }
     }
 
@@ -189,43 +199,55 @@ impl Verb {
         }
     }
 
-    fn number(&self, letter: char, value: Number) -> String {
-        let negative = value < Number::Int(0);
-        let size = value.to_f64().abs();
-        let digits = match letter {
-            'b' | 'd' | 'o' | 'x' | 'X' => self.integer(letter, value.to_i64().unwrap_or(0)),
-            'e' | 'E' => scientific(size, self.precision.or(Some(6)), letter),
-            'f' => format!("{size:.*}", self.precision.unwrap_or(6)),
-            _ => general(size, self.precision, letter),
+    fn float(&self, letter: char, value: &Number) -> String {
+        let digits = match letter.to_ascii_lowercase() {
+            'e' => {
+                let places = self.precision.unwrap_or(6);
+                let digits = Digits::Significant(places + 1);
+                value.decimal(digits).scientific(places)
+            }
+            'f' => {
+                let places = self.precision.unwrap_or(6);
+                value.decimal(Digits::Places(places)).plain(places)
+            }
+            _ => general(value, self.precision),
         };
+        let digits = match letter.is_ascii_uppercase() {
+            true => digits.to_uppercase(),
+            false => digits,
+        };
+        self.signed(value.is_negative(), "", &digits)
+    }
+
+    fn integer(&self, letter: char, value: &BigInt) -> String {
+        let whole = value.magnitude();
+        let (prefix, digits) = match letter {
+            'b' => ("0b", whole.to_str_radix(2)),
+            'o' => ("0", whole.to_str_radix(8)),
+            'x' => ("0x", whole.to_str_radix(16)),
+            'X' => ("0X", whole.to_str_radix(16).to_uppercase()),
+            _ => ("", whole.to_string()),
+        };
+        let prefix = if self.sharp { prefix } else { "" };
+        let missing = self.precision.unwrap_or(0).saturating_sub(digits.len());
+        let digits = "0".repeat(missing) + &digits;
+        self.signed(value.sign() == num_bigint::Sign::Minus, prefix, &digits)
+    }
+
+    /// Puts sign, prefix and digits together, and fills the width.
+    fn signed(&self, negative: bool, prefix: &str, digits: &str) -> String {
         let sign = match (negative, self.plus, self.space) {
             (true, _, _) => "-",
             (_, true, _) => "+",
             (_, _, true) => " ",
             _ => "",
         };
+        let head = format!("{sign}{prefix}");
         if self.zero && !self.minus {
-            let missing = self.width.saturating_sub(sign.len() + digits.len());
-            return format!("{sign}{}{digits}", "0".repeat(missing));
+            let missing = self.width.saturating_sub(head.len() + digits.len());
+            return format!("{head}{}{digits}", "0".repeat(missing));
         }
-        self.pad(format!("{sign}{digits}"))
-    }
-
-    /// Writes an integer without its sign.
-    fn integer(&self, letter: char, value: i64) -> String {
-        let whole = value.unsigned_abs();
-        let digits = match (letter, self.sharp) {
-            ('b', _) => format!("{whole:b}"),
-            ('o', false) => format!("{whole:o}"),
-            ('o', true) => format!("0{whole:o}"),
-            ('x', false) => format!("{whole:x}"),
-            ('x', true) => format!("{whole:#x}"),
-            ('X', false) => format!("{whole:X}"),
-            ('X', true) => format!("0X{whole:X}"),
-            _ => whole.to_string(),
-        };
-        let missing = self.precision.unwrap_or(0).saturating_sub(digits.len());
-        "0".repeat(missing) + &digits
+        self.pad(format!("{head}{digits}"))
     }
 }
 
@@ -244,60 +266,25 @@ fn digits(chars: &mut Peekable<Chars<'_>>) -> Result<Option<usize>, FunctionErro
     Ok(value)
 }
 
-/// Writes as C's `%e`: Rust has no sign and no second digit in the exponent.
-fn scientific(value: f64, precision: Option<usize>, letter: char) -> String {
-    let text = match precision {
-        Some(precision) => format!("{value:.precision$e}"),
-        None => format!("{value:e}"),
-    };
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, exponent) = match exponent.strip_prefix('-') {
-        Some(exponent) => ('-', exponent),
-        None => ('+', exponent),
-    };
-    let e = if letter.is_ascii_uppercase() {
-        'E'
-    } else {
-        'e'
-    };
-    format!("{mantissa}{e}{sign}{exponent:0>2}")
-}
-
 /// Writes as Go's `%g`: the shortest form, or so many digits; with an exponent if that is below
 /// -4 or not below the precision (6 for the shortest form).
-fn general(value: f64, precision: Option<usize>, letter: char) -> String {
-    let digits = precision.map(|precision| precision.max(1));
-    let text = scientific(value, digits.map(|digits| digits - 1), 'e');
-    let exponent: i32 = text
-        .split_once('e')
-        .and_then(|(_, exponent)| exponent.parse().ok())
-        .unwrap_or(0);
-    let limit = digits.map_or(6, |digits| i32::try_from(digits).unwrap_or(i32::MAX));
-    if exponent < -4 || exponent >= limit {
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "+00"));
-        let e = if letter.is_ascii_uppercase() {
-            'E'
-        } else {
-            'e'
-        };
-        return format!("{}{e}{exponent}", trimmed(mantissa));
-    }
-    match digits {
-        None => format!("{value}"),
-        Some(digits) => {
-            let decimals = i32::try_from(digits).unwrap_or(i32::MAX) - 1 - exponent;
-            trimmed(&format!(
-                "{value:.*}",
-                usize::try_from(decimals).unwrap_or(0)
-            ))
-            .into()
+fn general(value: &Number, precision: Option<usize>) -> String {
+    let digits = match precision {
+        Some(precision) => Digits::Significant(precision.max(1)),
+        None => Digits::Shortest,
+    };
+    let decimal = value.decimal(digits);
+    let limit = match precision.map(|precision| precision.max(1)) {
+        None => 6,
+        // Digits that are not there don't count, unless they stand before the point.
+        Some(precision) => {
+            let whole = usize::try_from(decimal.exponent() + 1).unwrap_or(0);
+            precision.min(decimal.len().max(whole))
         }
-    }
-}
-
-fn trimmed(text: &str) -> &str {
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.'),
-        false => text,
+    };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    match (-4..limit).contains(&decimal.exponent()) {
+        true => decimal.plain(0),
+        false => decimal.scientific(0),
     }
 }

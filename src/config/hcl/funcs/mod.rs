@@ -12,6 +12,7 @@ mod set;
 mod string;
 mod time;
 mod url;
+mod yaml_merge;
 
 pub(crate) use self::call::{Call, FunctionError};
 #[cfg(test)]
@@ -21,9 +22,24 @@ use super::value::Value;
 /// A function: it gets its evaluated arguments.
 pub(crate) type Function = fn(&Call<'_>) -> Result<Value, FunctionError>;
 
-/// Functions that Atlas has and a mount has no use for: `sql` makes an expression for schemas,
-/// and what `yamlmerge` does exactly isn't public.
-const LEFT_OUT: [&str; 2] = ["sql", "yamlmerge"];
+/// A function that Atlas has and a mount has no use for: it makes an expression for schemas.
+const LEFT_OUT: &str = "sql";
+
+/// Functions that only move elements: those of them that are not known do no harm.
+const MOVING: [&str; 12] = [
+    "coalescelist",
+    "concat",
+    "element",
+    "empty",
+    "index",
+    "keys",
+    "length",
+    "merge",
+    "print",
+    "reverse",
+    "slice",
+    "values",
+];
 
 /// Finds a function by its name. `try` and `can` are not here: they get unevaluated arguments.
 pub(crate) fn find(name: &str) -> Option<Function> {
@@ -37,9 +53,15 @@ pub(crate) fn find(name: &str) -> Option<Function> {
         .or_else(|| url::find(name))
         .or_else(|| time::find(name))
         .or_else(|| file::find(name))
+        .or_else(|| yaml_merge::find(name))
 }
 
 /// Tells whether Atlas has a function that is left out here.
 pub(crate) fn is_left_out(name: &str) -> bool {
-    LEFT_OUT.contains(&name)
+    name == LEFT_OUT
+}
+
+/// Tells whether a function takes values with unknown parts, and passes those on.
+pub(crate) fn passes_unknown(name: &str) -> bool {
+    MOVING.contains(&name)
 }

@@ -1,5 +1,7 @@
 //! Functions on numbers and bools.
 
+use num_bigint::BigInt;
+
 use super::super::number::Number;
 use super::super::value::Value;
 use super::{Call, Function, FunctionError};
@@ -11,9 +13,9 @@ const MAX_RANGE: usize = 1024;
 
 pub(super) fn find(name: &str) -> Option<Function> {
     Some(match name {
-        "abs" => abs,
-        "ceil" => |call| rounded(call, f64::ceil),
-        "floor" => |call| rounded(call, f64::floor),
+        "abs" => |call| one(call, |number| Some(number.abs())),
+        "ceil" => |call| one(call, Number::ceil),
+        "floor" => |call| one(call, Number::floor),
         "log" => log,
         "max" => |call| extreme(call, |best, next| next > best),
         "min" => |call| extreme(call, |best, next| next < best),
@@ -33,26 +35,12 @@ fn finite(value: f64) -> Answer {
         .ok_or_else(|| "the result is not a finite number".into())
 }
 
-fn abs(call: &Call<'_>) -> Answer {
+fn one(call: &Call<'_>, change: impl Fn(&Number) -> Option<Number>) -> Answer {
     call.takes(1..=1)?;
-    let number = call.number(0)?;
-    let negative = number < Number::Int(0);
-    let result = if negative {
-        number.negate()
-    } else {
-        Some(number)
-    };
-    result
+    let changed = change(&call.number(0)?);
+    changed
         .map(Value::Number)
         .ok_or_else(|| "the number is too large".into())
-}
-
-fn rounded(call: &Call<'_>, round: impl Fn(f64) -> f64) -> Answer {
-    call.takes(1..=1)?;
-    match call.number(0)? {
-        whole @ Number::Int(_) => Ok(Value::Number(whole)),
-        Number::Float(value) => finite(round(value)),
-    }
 }
 
 fn log(call: &Call<'_>) -> Answer {
@@ -65,42 +53,73 @@ fn pow(call: &Call<'_>) -> Answer {
     finite(call.number(0)?.to_f64().powf(call.number(1)?.to_f64()))
 }
 
-fn extreme(call: &Call<'_>, better: impl Fn(Number, Number) -> bool) -> Answer {
+fn extreme(call: &Call<'_>, better: impl Fn(&Number, &Number) -> bool) -> Answer {
     call.takes(1..=usize::MAX)?;
     let mut best = call.number(0)?;
     for index in 1..call.args.len() {
         let next = call.number(index)?;
-        if better(best, next) {
+        if better(&best, &next) {
             best = next;
         }
     }
     Ok(Value::Number(best))
 }
 
+/// The largest base of `parseint`: digits, small letters, capitals.
+const MAX_BASE: i64 = 62;
+
+/// The longest text that `parseint` reads, in bytes: more digits are out of a number's bounds.
+const MAX_DIGITS: usize = 4097;
+
 fn parseint(call: &Call<'_>) -> Answer {
     call.takes(2..=2)?;
-    let (text, base) = (call.text(0)?, call.int(1)?);
-    let base = u32::try_from(base)
-        .ok()
-        .filter(|base| (2..=36).contains(base))
-        .ok_or("argument 2 must be a whole number from 2 to 36")?;
-    i64::from_str_radix(&text, base)
-        .map(|value| Value::Number(Number::Int(value)))
-        .map_err(|_| format!("argument 1 is no integer of base {base} within 64 bits").into())
+    let Value::String(text) = call.any(0)? else {
+        return Err(call.mismatch(0, "a string"));
+    };
+    let base = call.int(1)?;
+    if !(2..=MAX_BASE).contains(&base) {
+        return Err(format!("argument 2 must be a whole number from 2 to {MAX_BASE}").into());
+    }
+    call.charge(text.len())?;
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let value = (1..=MAX_DIGITS).contains(&digits.len()).then(|| {
+        digits.chars().try_fold(BigInt::ZERO, |value, c| {
+            let digit = digit(c, base).filter(|digit| *digit < base)?;
+            Some(value * base + digit)
+        })
+    });
+    let value = value.flatten().and_then(Number::from_whole);
+    let value = value.ok_or_else(|| format!("argument 1 is no integer of base {base}"))?;
+    Ok(Value::Number(match text.starts_with('-') {
+        true => value.negate(),
+        false => value,
+    }))
+}
+
+/// Returns a digit's value. Letters of both cases are the same up to base 36.
+fn digit(c: char, base: i64) -> Option<i64> {
+    let from = |first: char, value: i64| value + i64::from(u32::from(c) - u32::from(first));
+    match c {
+        '0'..='9' => Some(from('0', 0)),
+        'a'..='z' => Some(from('a', 10)),
+        'A'..='Z' if base <= 36 => Some(from('A', 10)),
+        'A'..='Z' => Some(from('A', 36)),
+        _ => None,
+    }
 }
 
 /// `range(limit)`, `range(start, limit)`, `range(start, limit, step)`.
 fn range(call: &Call<'_>) -> Answer {
     call.takes(1..=3)?;
     let (mut at, limit) = match call.args.len() {
-        1 => (Number::Int(0), call.number(0)?),
+        1 => (Number::zero(), call.number(0)?),
         _ => (call.number(0)?, call.number(1)?),
     };
-    let zero = Number::Int(0);
+    let zero = Number::zero();
     let step = match call.args.len() {
         3 => call.number(2)?,
-        _ if at > limit => Number::Int(-1),
-        _ => Number::Int(1),
+        _ if at > limit => Number::of(1).negate(),
+        _ => Number::of(1),
     };
     if step == zero {
         return Err("the step must not be zero".into());
@@ -113,16 +132,17 @@ fn range(call: &Call<'_>) -> Answer {
         if out.len() == MAX_RANGE {
             return Err(format!("more than {MAX_RANGE} values were generated").into());
         }
-        out.push(Value::Number(at));
-        at = at.add(step).ok_or("the number is too large")?;
+        let next = at.add(&step).ok_or("the number is too large")?;
+        out.push(Value::Number(std::mem::replace(&mut at, next)));
     }
     Ok(Value::List(out))
 }
 
 fn signum(call: &Call<'_>) -> Answer {
     call.takes(1..=1)?;
-    let sign = call.int(0)?.signum();
-    Ok(Value::Number(Number::Int(sign)))
+    let sign = BigInt::from(call.int(0)?.signum());
+    let sign = Number::from_whole(sign).unwrap_or_else(Number::zero);
+    Ok(Value::Number(sign))
 }
 
 fn tobool(call: &Call<'_>) -> Answer {

@@ -7,8 +7,8 @@ type Answer = Result<Value, FunctionError>;
 
 pub(super) fn find(name: &str) -> Option<Function> {
     Some(match name {
-        "upper" => |call| one(call, |text| text.to_uppercase()),
-        "lower" => |call| one(call, |text| text.to_lowercase()),
+        "upper" => |call| one(call, |text| text.chars().map(upper).collect()),
+        "lower" => |call| one(call, |text| text.chars().map(lower).collect()),
         "title" => |call| one(call, title),
         "strrev" => |call| one(call, |text| text.chars().rev().collect()),
         "chomp" => |call| one(call, |text| text.trim_end_matches(['\r', '\n']).into()),
@@ -65,18 +65,57 @@ fn test(call: &Call<'_>, holds: impl Fn(&str, &str) -> bool) -> Answer {
     Ok(holds(&call.text(0)?, &call.text(1)?).into())
 }
 
+/// Maps one character to one, as Go does: "ß" stays, for its capital form has two characters.
+fn upper(c: char) -> char {
+    let mut mapped = c.to_uppercase();
+    match (mapped.next(), mapped.next(), c) {
+        (Some(one), None, _) => one,
+        // Greek letters with an iota below, whose one-character form is a title's.
+        (_, _, '\u{1f80}'..='\u{1faf}') => offset(c, u32::from(c) % 16 / 8, 8),
+        (_, _, '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}') => offset(c, 0, 9),
+        _ => c,
+    }
+}
+
+/// Adds to a character, if it is in the lower half of its block.
+fn offset(c: char, half: u32, distance: u32) -> char {
+    match half {
+        0 => char::from_u32(u32::from(c) + distance).unwrap_or(c),
+        _ => c,
+    }
+}
+
+/// Maps one character to one, whatever stands around it.
+fn lower(c: char) -> char {
+    c.to_lowercase().next().unwrap_or(c)
+}
+
+/// Starts every word with a capital, as Go's `strings.Title`: an apostrophe ends a word.
 fn title(text: &str) -> String {
     let mut inside_word = false;
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if inside_word {
-            out.push(c);
-        } else {
-            out.extend(c.to_uppercase());
-        }
-        inside_word = c.is_alphanumeric() || c == '_' || c == '\'';
+    text.chars()
+        .map(|c| {
+            let mapped = if inside_word { c } else { capital(c) };
+            inside_word = match c.is_ascii() {
+                true => c.is_ascii_alphanumeric() || c == '_',
+                false => !c.is_whitespace(),
+            };
+            mapped
+        })
+        .collect()
+}
+
+/// Returns the form that a character has at the start of a word.
+fn capital(c: char) -> char {
+    match c {
+        'Ǆ'..='ǆ' => 'ǅ',
+        'Ǉ'..='ǉ' => 'ǈ',
+        'Ǌ'..='ǌ' => 'ǋ',
+        'Ǳ'..='ǳ' => 'ǲ',
+        // Georgian has capitals for whole words only.
+        'ა'..='ჿ' => c,
+        other => upper(other),
     }
-    out
 }
 
 fn split(call: &Call<'_>) -> Answer {

@@ -17,6 +17,15 @@ fn operators_have_hcls_precedence_and_conversions() {
         ("\"a\" != \"b\"", "true"),
         ("[1, 2] == [1, 2]", "true"),
         ("true ? 1 : 1 / 0", "1"),
+        ("0.1 + 0.2", "0.3"),
+        ("19.99 * 3", "59.97"),
+        ("9223372036854775807 + 1", "9223372036854775808"),
+        (
+            "123456789012345678901234567890 * 10",
+            "1234567890123456789012345678900",
+        ),
+        ("0.1 + 0.2 == 0.3", "true"),
+        ("1 / 3 * 3 == 1", "true"),
         ("\"true\" ? \"a\" : \"b\"", "\"a\""),
         ("-(3)", "-3"),
     ]);
@@ -30,6 +39,39 @@ fn operators_have_hcls_precedence_and_conversions() {
         ("[] ? 1 : 2", "a condition must be a bool, it is a list"),
         ("!\"x\"", "the operand of ! must be a bool"),
         ("null + 1", "it is null"),
+    ]);
+}
+
+#[test]
+fn the_branches_of_a_conditional_have_a_common_type() {
+    check(&[
+        ("true ? 1 : \"a\"", "\"1\""),
+        ("false ? 1 : true ? true : \"a\"", "\"true\""),
+        ("[true ? null : 1, false ? null : 1]", "[null,1]"),
+        ("true ? [1, 2] : [\"a\"]", "[\"1\",\"2\"]"),
+        ("true ? [1, \"a\"] : []", "[\"1\",\"a\"]"),
+        ("true ? [1] : toset([\"b\"])", "[\"1\"]"),
+        ("true ? { a = 1 } : { b = \"x\" }", "{\"a\":\"1\"}"),
+        (
+            "true ? { a = 1, b = null } : { a = \"x\" }",
+            "{\"a\":\"1\",\"b\":null}",
+        ),
+        (
+            "true ? { a = { b = 1 } } : { a = { b = \"1\", c = 2 } }",
+            "{\"a\":{\"b\":\"1\"}}",
+        ),
+        // A branch that fails has the type of its operator, if any.
+        ("true ? 1 : nope", "1"),
+        ("true ? 1 : \"${nope}x\"", "\"1\""),
+        ("true ? \"a\" : data.sql.x.value", "\"a\""),
+    ]);
+    let reason = "both results of a conditional must have a common type";
+    refuse(&[
+        ("true ? 1 : false", "f:2:14: both results"),
+        ("true ? 1 : [2]", reason),
+        ("true ? [] : {}", reason),
+        ("true ? { a = 1, b = [1] } : { a = 1 }", reason),
+        ("true ? { a = 1, b = 2 } : { a = \"x\", b = true }", reason),
     ]);
 }
 
@@ -113,10 +155,6 @@ fn try_and_can_catch_what_atlas_would_and_nothing_else() {
         ("can()", "can takes one argument"),
         ("try(data.sql.x.value, 1)", "data.sql.x is not evaluated"),
         ("can(sql(\"x\"))", "not supported here: sql"),
-        (
-            "try(yamlmerge(\"a\", \"b\"), 1)",
-            "not supported here: yamlmerge",
-        ),
         ("try(format(\"%9999d\", 1), 1)", "at most 1000"),
     ]);
 }

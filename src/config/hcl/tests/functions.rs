@@ -7,7 +7,13 @@ fn string_functions_do_as_in_cty() {
     check(&[
         ("upper(\"aé\")", "\"AÉ\""),
         ("lower(\"AÉ\")", "\"aé\""),
+        ("upper(\"aéßﬀᾀᾈᾳŉ\")", "\"AÉßﬀᾈᾈᾼŉ\""),
+        ("lower(\"İΣΑΣ\")", "\"iσασ\""),
         ("title(\"hello wide world\")", "\"Hello Wide World\""),
+        (
+            "title(\"hello-wide o'neil foo_bar 2nd a.b ß ǆ é HELLO\")",
+            "\"Hello-Wide O'Neil Foo_bar 2nd A.B ß ǅ É HELLO\"",
+        ),
         ("strrev(\"abc\")", "\"cba\""),
         ("chomp(\"a\\r\\n\\n\")", "\"a\""),
         ("trimspace(\"  a \\n\")", "\"a\""),
@@ -78,6 +84,23 @@ fn format_knows_ctys_verbs_flags_and_errors() {
         ("format(\"%.2s|%3s\", \"éàü\", \"é\")", "\"éà|  é\""),
         ("format(\"%s\", 5)", "\"5\""),
         (
+            "format(\"%#08x|%#b|%+08d|%8.3d|%x|%-8d|\", 255, 5, 3, 42, -255, 7)",
+            "\"0x0000ff|0b101|+0000003|     042|-ff|7       |\"",
+        ),
+        (
+            "format(\"%08.3e|%-14e|%+g|%.10g|%.0f|%.2f|%.0e\", 1234.5, 1.5, 1, 0.1, 2.5, 2.675, 2.5)",
+            "\"1.234e+03|1.500000e+00  |+1|0.1|2|2.67|2e+00\"",
+        ),
+        (
+            "format(\"%g %e %f %.3g %.3g %G\", 0, 0, 0, 100, 100000, 1e21)",
+            "\"0 0.000000e+00 0.000000 100 1e+05 1E+21\"",
+        ),
+        (
+            "format(\"%d %v %s\", 12345678901234567890123, 0.1 + 0.2, 1e21)",
+            "\"12345678901234567890123 0.3 1000000000000000000000\"",
+        ),
+        ("format(\"%.0s\", \"abc\")", "\"abc\""),
+        (
             "formatlist(\"%s-%s\", [\"a\", \"b\"], \"c\")",
             "[\"a-c\",\"b-c\"]",
         ),
@@ -134,6 +157,18 @@ fn collection_functions_do_as_in_cty() {
             "[true,false]",
         ),
         ("distinct([2, 1, 2])", "[2,1]"),
+        ("distinct([1, \"1\", null, true])", "[\"1\",null,\"true\"]"),
+        ("distinct([[1], [\"1\"], [2]])", "[[\"1\"],[\"2\"]]"),
+        ("toset([1, \"1\"])", "[\"1\"]"),
+        ("toset([{ a = 1 }, { a = \"1\" }])", "[{\"a\":\"1\"}]"),
+        ("toset([1, null])", "[1,null]"),
+        ("tolist([1, null, \"a\"])", "[\"1\",null,\"a\"]"),
+        (
+            "chunklist([1, \"a\", true], 2)",
+            "[[\"1\",\"a\"],[\"true\"]]",
+        ),
+        ("concat([1], [\"a\"])", "[1,\"a\"]"),
+        ("contains([1], \"1\")", "false"),
         ("[element([1, 2, 3], 4), element([1, 2, 3], -1)]", "[2,3]"),
         ("flatten([[1, [2]], [], toset([3])])", "[1,2,3]"),
         (
@@ -152,6 +187,12 @@ fn collection_functions_do_as_in_cty() {
         ("tolist(toset([\"b\", \"a\", \"b\"]))", "[\"a\",\"b\"]"),
         ("zipmap([\"a\", \"b\"], [1, 2])", "{\"a\":1,\"b\":2}"),
         ("setunion([1], [2, 1])", "[1,2]"),
+        ("setunion([\"a\"], [1], [true])", "[\"1\",\"a\",\"true\"]"),
+        ("setsubtract([1, 2], [\"2\"])", "[\"1\"]"),
+        (
+            "setproduct([1, \"a\"], [true])",
+            "[[\"1\",true],[\"a\",true]]",
+        ),
         ("setintersection([1, 2], [2, 3])", "[2]"),
         ("setsubtract([1, 2], [2])", "[1]"),
         (
@@ -185,6 +226,10 @@ fn collection_functions_do_as_in_cty() {
         ("keys([1])", "must be an object, it is a list"),
         ("index([1], 5)", "there is no element 5"),
         ("setproduct([1])", "it takes at least 2 arguments"),
+        ("toset([1, true])", "have no common type"),
+        ("tolist([1, [1]])", "have no common type"),
+        ("distinct([1, true])", "have no common type"),
+        ("setunion([1], [true])", "have no common type"),
     ]);
 }
 
@@ -206,6 +251,18 @@ fn number_functions_do_as_in_cty() {
         ("range(0, 1, 0.5)", "[0,0.5]"),
         ("range(0)", "[]"),
         (
+            "[parseint(\"ffffffffffffffffffffff\", 16), parseint(\"-zZ\", 62), parseint(\"+5\", 10)]",
+            "[309485009821345068724781055,-2231,5]",
+        ),
+        (
+            "[pow(2, 100), pow(10, -1), floor(1e30 + 0.5), ceil(-1.2)]",
+            "[1267650600228229400000000000000,0.1,1000000000000000000000000000000,-1]",
+        ),
+        (
+            "[10 / 4, length([1]) / length([1, 2, 3])]",
+            "[2.5,0.33333333333333333334]",
+        ),
+        (
             "[tonumber(\"1.50\"), tobool(\"true\"), tobool(null)]",
             "[1.5,true,null]",
         ),
@@ -215,12 +272,48 @@ fn number_functions_do_as_in_cty() {
         ("range(0, 1, 0)", "the step must not be zero"),
         ("range(0, 1, -1)", "the step goes away from the end"),
         ("range(1e300, 2e300, 1)", "more than 1024 values"),
+        (
+            "parseint(5, 10)",
+            "argument 1 must be a string, it is a number",
+        ),
+        ("parseint(\"1_000\", 10)", "no integer of base 10"),
         ("log(0, 10)", "not a finite number"),
         ("pow(10, 1000)", "not a finite number"),
-        ("parseint(\"12\", 99)", "from 2 to 36"),
+        ("parseint(\"12\", 99)", "from 2 to 62"),
         ("parseint(\"SECRET\", 10)", "no integer of base 10"),
         ("tonumber(\"SECRET\")", "cannot convert a string to number"),
         ("tobool(\"SECRET\")", "cannot convert a string to bool"),
+    ]);
+}
+
+#[test]
+fn yamlmerge_merges_mappings_and_appends_sequences() {
+    check(&[
+        (
+            "yamlmerge(\"map:\\n  zzz: true\\n  foo:\\n    - bar\", \"map:\\n  bar:\\n    - baz\\n  foo:\\n    - bar\", null)",
+            r#""map:\n    bar:\n        - baz\n    foo:\n        - bar\n        - bar\n    zzz: true\n""#,
+        ),
+        (
+            "yamlmerge(\"a: 1\\nb: {}\", \"a: '1'\\nl: [{x: 1, y: [2]}, []]\")",
+            r#""a: '1'\nb: {}\nl:\n    - x: 1\n      y:\n        - 2\n    - []\n""#,
+        ),
+        ("yamlmerge(\"a:   1\")", "\"a:   1\""),
+        ("[yamlmerge(), yamlmerge(null)]", "[null,null]"),
+        (
+            "yamldecode(yamlmerge(\"name: base\\nx: \\\"l1\\\\nl2\\\"\", \"name: app\"))",
+            r#"{"name":"app","x":"l1\nl2"}"#,
+        ),
+    ]);
+    refuse(&[
+        (
+            "yamlmerge(\"a: 1\", \"a: [SECRET]\")",
+            "key a is defined in both src and dst, but has a different type",
+        ),
+        (
+            "yamlmerge(\"a: 1\", \"[1]\")",
+            "document 2 must be a mapping",
+        ),
+        ("yamlmerge(\"a: 1\", \"b: [\")", "not valid YAML"),
     ]);
 }
 
@@ -251,6 +344,10 @@ fn encodings_read_back_what_they_write() {
         (
             "yamldecode(yamlencode({ a = [[1, [2]], { b = {} }], c = { d = [{ e = 1, f = 2 }] } })) == { a = [[1, [2]], { b = {} }], c = { d = [{ e = 1, f = 2 }] } }",
             "true",
+        ),
+        (
+            "yamldecode(\"[0.1, 18446744073709551615]\")",
+            "[0.1,18446744073709551615]",
         ),
         (
             "csvdecode(\"a,b\\n1,\\\"x,y\\\"\\n2,\")",

@@ -4,6 +4,7 @@ mod bounds;
 mod expressions;
 mod functions;
 mod outside;
+mod references;
 mod scope;
 
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ fn run(text: &str, dir: &str, vars: &[&str]) -> Result<String, String> {
         let place = file.place(failure.offset);
         format!("{place}: {}", failure.message)
     };
-    let scope = Scope::new(&file, &inputs).map_err(at)?;
+    let envs = select(&file, "prod").unwrap_or_default();
+    let scope = Scope::new(&file, &inputs, envs).map_err(at)?;
     let block = file.body.get_blocks("result").next();
     let attribute = block.and_then(|block| block.body.get_attribute("is"));
     let attribute = attribute.ok_or("no result")?;
