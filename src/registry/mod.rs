@@ -11,6 +11,7 @@ mod breaker;
 mod cache;
 mod catalogue;
 mod catalogue_file;
+mod check;
 mod claim;
 mod conditions;
 mod delete;
@@ -46,6 +47,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use tokio::sync::Semaphore;
 
 use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
 
@@ -128,6 +131,8 @@ pub struct Registry {
     stamps: StampClock,
     wall: WallClock,
     turns: Turns<ArtifactId>,
+    /// The checks of documents that may run now.
+    checks: Arc<Semaphore>,
     /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
     gifts: Turns<ArtifactId>,
     lists: Flights<RepoName, Result<(), Error>>,
@@ -181,6 +186,7 @@ impl Registry {
             metrics: Metrics::default(),
             stamps: StampClock::default(),
             turns: Turns::default(),
+            checks: Arc::new(Semaphore::new(check::AT_ONCE)),
             gifts: Turns::default(),
             lists: Flights::default(),
             roots: Flights::default(),

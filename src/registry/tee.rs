@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::check::Candidate;
 use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
@@ -16,7 +17,7 @@ use super::journal::Journal;
 use super::push::{Base, MOVED_ON, Push};
 use super::record::Known;
 use super::{Durability, Registry, disk};
-use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
+use crate::artifact::{ArtifactId, Format, Rejection, Stamp};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::target::Condition;
@@ -44,7 +45,7 @@ impl Registry {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let earlier = base.attempt;
         let stamp = match &turn {
-            Ok(_) => self.prepare(id, &content, base, suffix).await,
+            Ok(_) => self.prepare(id, &content, base, suffix, end).await,
             Err(_) => Err(not_our_turn("push", id)),
         };
         // Until the journal knows how it has ended: what is in doubt is what the background pushes.
@@ -79,6 +80,7 @@ impl Registry {
         content: &Bytes,
         base: &mut Base,
         suffix: Option<Format>,
+        end: Instant,
     ) -> Result<Stamp, Error> {
         let current = self.current(id).await;
         if !base.is(current.as_ref()) {
@@ -88,9 +90,19 @@ impl Registry {
         base.revision = current.as_ref().map(|known| known.revision);
         // What could not be read is taken for HCL: that is what must not become SQL by accident.
         let format = current.map(|known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format));
-        let format = self.check(id, content, suffix, format)?;
-        let stamp = Stamp::new(self.stamps.next(self.wall.now()), content, format);
-        Ok(base.attempt(stamp))
+        let candidate = Candidate {
+            id,
+            content,
+            suffix,
+            current: format,
+        };
+        let (format, sha256) = self.check(candidate, end).await?;
+        Ok(base.attempt(Stamp {
+            when: self.stamps.next(self.wall.now()),
+            sha256,
+            size: content.len() as u64,
+            format,
+        }))
     }
 
     /// Gives a document to the targets, when it is durable on this machine.
@@ -182,30 +194,6 @@ impl Registry {
         }
     }
 
-    fn check(
-        &self,
-        id: &ArtifactId,
-        content: &Bytes,
-        suffix: Option<Format>,
-        current: Option<Format>,
-    ) -> Result<Format, Error> {
-        let checked = match &id.item {
-            // As a desired state that is empty, whether or not anything is checked.
-            _ if content.iter().all(u8::is_ascii_whitespace) => Err(Rejection::Empty),
-            Item::Plan(name) if self.settings.validate => {
-                check_plan(content, name).map(|()| Format::Hcl)
-            }
-            Item::Plan(_) => Ok(Format::Hcl),
-            Item::Schema if self.settings.validate => check_schema(content, suffix, current),
-            Item::Schema => Ok(suffix
-                .or(current)
-                .unwrap_or_else(|| check_schema(content, None, None).unwrap_or(Format::Sql))),
-        };
-        checked.map_err(|rejection| {
-            Error::new(ErrorKind::Invalid, format!("can't push {id}: {rejection}"))
-        })
-    }
-
     /// Tells that an artifact was truncated and closed, which pushes nothing.
     pub fn refuse_empty(&self, id: &ArtifactId) {
         let reason = format!("can't push {id}: {}", Rejection::Empty);
@@ -230,12 +218,13 @@ impl Registry {
             return;
         }
         if !content.is_empty() {
-            let stamp = stamp.unwrap_or_else(|| {
-                Stamp::new(self.stamps.next(self.wall.now()), content, Format::Hcl)
-            });
+            let when = self.stamps.next(self.wall.now());
             let (journal, owner, bytes) = (Arc::clone(&self.journal), id.clone(), content.clone());
             let reason = error.reason.clone();
-            let keeping = disk::apart(move || journal.keep(&owner, &stamp, &bytes, &reason));
+            let keeping = disk::apart(move || {
+                let stamp = stamp.unwrap_or_else(|| Stamp::new(when, &bytes, Format::Hcl));
+                journal.keep(&owner, &stamp, &bytes, &reason)
+            });
             kept = Some(
                 keeping
                     .await
