@@ -11,6 +11,7 @@ mod breaker;
 mod cache;
 mod catalogue;
 mod catalogue_file;
+mod check;
 mod claim;
 mod conditions;
 mod delete;
@@ -48,6 +49,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use tokio::sync::Semaphore;
 
 use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
 
@@ -134,6 +137,8 @@ pub struct Registry {
     stamps: StampClock,
     wall: WallClock,
     turns: Turns<ArtifactId>,
+    /// The checks of documents that may run now.
+    checks: Arc<Semaphore>,
     /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
     gifts: Turns<ArtifactId>,
     lists: Flights<RepoName, Result<(), Error>>,
@@ -187,6 +192,7 @@ impl Registry {
             metrics: Metrics::default(),
             stamps: StampClock::default(),
             turns: Turns::default(),
+            checks: Arc::new(Semaphore::new(check::AT_ONCE)),
             gifts: Turns::default(),
             lists: Flights::default(),
             roots: Flights::default(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::check::Candidate;
 use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
@@ -20,7 +21,7 @@ use super::record::Known;
 use super::room::is_full;
 use super::route::share;
 use super::{Durability, Registry, disk};
-use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
+use crate::artifact::{ArtifactId, Format, Rejection, Stamp};
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::target::Condition;
@@ -48,7 +49,7 @@ impl Registry {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let earlier = base.attempt;
         let stamp = match &turn {
-            Ok(_) => self.prepare_in_time(id, &content, base, suffix, end).await,
+            Ok(_) => self.prepare(id, &content, base, suffix, end).await,
             Err(_) => Err(not_our_turn("push", id)),
         };
         // Until the journal knows how it has ended: what is in doubt is what the background pushes.
@@ -82,30 +83,6 @@ impl Registry {
         pushed
     }
 
-    /// Checks a document as long as there is time left for a push.
-    async fn prepare_in_time(
-        self: &Arc<Self>,
-        id: &ArtifactId,
-        content: &Bytes,
-        base: &mut Base,
-        suffix: Option<Format>,
-        end: Instant,
-    ) -> Result<Stamp, Error> {
-        let prepared = timeout_at(end, self.prepare(id, content, base, suffix)).await;
-        // A check that never rests is not cut off.
-        match prepared {
-            Ok(Ok(stamp)) if Instant::now() < end => Ok(stamp),
-            Ok(Err(error)) => Err(error),
-            _ => Err(Error::new(
-                ErrorKind::Outage,
-                format!(
-                    "can't push {id}: checking it has taken all of --push-timeout, and no target \
-                     has seen it"
-                ),
-            )),
-        }
-    }
-
     /// Checks a document, and gives it its stamp.
     async fn prepare(
         self: &Arc<Self>,
@@ -113,8 +90,12 @@ impl Registry {
         content: &Bytes,
         base: &mut Base,
         suffix: Option<Format>,
+        end: Instant,
     ) -> Result<Stamp, Error> {
-        let current = self.current(id).await;
+        let current = timeout_at(end, self.current(id)).await.map_err(|_| {
+            let reason = format!("can't push {id}: no target has told its format in time");
+            Error::new(ErrorKind::Outage, reason)
+        })?;
         if !base.is(current.as_ref()) {
             return Err(conflict(id, MOVED_ON));
         }
@@ -122,9 +103,19 @@ impl Registry {
         base.revision = current.as_ref().map(|known| known.revision);
         // What could not be read is taken for HCL: that is what must not become SQL by accident.
         let format = current.map(|known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format));
-        let format = self.check(id, content, suffix, format)?;
-        let stamp = Stamp::new(self.stamps.next(self.wall.now()), content, format);
-        Ok(base.attempt(stamp))
+        let candidate = Candidate {
+            id,
+            content,
+            suffix,
+            current: format,
+        };
+        let (format, sha256) = self.check(candidate, end).await?;
+        Ok(base.attempt(Stamp {
+            when: self.stamps.next(self.wall.now()),
+            sha256,
+            size: content.len() as u64,
+            format,
+        }))
     }
 
     /// Gives a document to the targets, when it is durable on this machine.
@@ -236,30 +227,6 @@ impl Registry {
             }
             current => current,
         }
-    }
-
-    fn check(
-        &self,
-        id: &ArtifactId,
-        content: &Bytes,
-        suffix: Option<Format>,
-        current: Option<Format>,
-    ) -> Result<Format, Error> {
-        let checked = match &id.item {
-            // As a desired state that is empty, whether or not anything is checked.
-            _ if content.iter().all(u8::is_ascii_whitespace) => Err(Rejection::Empty),
-            Item::Plan(name) if self.settings.validate => {
-                check_plan(content, name).map(|()| Format::Hcl)
-            }
-            Item::Plan(_) => Ok(Format::Hcl),
-            Item::Schema if self.settings.validate => check_schema(content, suffix, current),
-            Item::Schema => Ok(suffix
-                .or(current)
-                .unwrap_or_else(|| check_schema(content, None, None).unwrap_or(Format::Sql))),
-        };
-        checked.map_err(|rejection| {
-            Error::new(ErrorKind::Invalid, format!("can't push {id}: {rejection}"))
-        })
     }
 
     /// Tells that an artifact was truncated and closed, which pushes nothing.

@@ -112,8 +112,15 @@ impl Registry {
         if content.is_empty() {
             return self.tell_failed(id, 0, error, None);
         }
-        let stamp = stamp
-            .unwrap_or_else(|| Stamp::new(self.stamps.next(self.wall.now()), content, Format::Hcl));
+        let stamp = match stamp {
+            Some(stamp) => stamp,
+            None => {
+                let (when, bytes) = (self.stamps.next(self.wall.now()), content.clone());
+                // Hashing 16 MB would keep a thread of the runtime from other requests.
+                let hashed = disk::apart(move || Stamp::new(when, &bytes, Format::Hcl)).await;
+                hashed.unwrap_or_else(|_| Stamp::new(when, content, Format::Hcl))
+            }
+        };
         let mut record = Record::new(id, &stamp, false);
         record.failed = Some(error.reason.clone());
         let path = record.path();

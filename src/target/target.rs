@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::waiting::Waiting;
 use super::{Condition, Driver, Failure, Kind, Listed, Location, Token};
-use crate::artifact::{ArtifactId, Format, Item, RepoName, Stamp, check_schema};
+use crate::artifact::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
 
 /// What a target is to the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,15 +176,19 @@ impl Target {
                 ),
             ));
         }
-        let made = || {
-            let when = stored.modified.duration_since(UNIX_EPOCH);
-            let when = when.map_or(0, |since| {
-                u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-            });
-            Stamp::new(when, &stored.content, guess(&id.item, &stored.content))
+        let stamp = match stored.stamp {
+            Some(stamp) => stamp,
+            None => {
+                let when = stored.modified.duration_since(UNIX_EPOCH);
+                let when = when.map_or(0, |since| {
+                    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+                });
+                let format = guess(&id.item, &stored.content).await;
+                Stamp::new(when, &stored.content, format)
+            }
         };
         Ok(Content {
-            stamp: stored.stamp.unwrap_or_else(made),
+            stamp,
             stamped: stored.stamp.is_some(),
             token: stored.token,
             bytes: stored.content,
@@ -336,11 +340,19 @@ fn known(key: &str) -> bool {
     matches!(key, "" | "plans/") || KNOWN.iter().any(|part| key.starts_with(part))
 }
 
+/// From this size on a content is parsed on a thread of its own; below, that takes under 1 ms.
+const LARGE: usize = 64 << 10;
+
 /// Guesses the format of a content that nobody has stamped.
-fn guess(item: &Item, content: &[u8]) -> Format {
+async fn guess(item: &Item, content: &Bytes) -> Format {
     match item {
         Item::Plan(_) => Format::Hcl,
-        Item::Schema => check_schema(content, None, None).unwrap_or(Format::Sql),
+        Item::Schema if content.len() < LARGE => guess_format(content),
+        Item::Schema => {
+            let content = content.clone();
+            let guessed = tokio::task::spawn_blocking(move || guess_format(&content)).await;
+            guessed.unwrap_or(Format::Sql)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use hcl::edit::Span;
 use hcl::edit::structure::Body;
 
 use super::super::ConfigError;
+use crate::artifact::{Syntax, decode, plain};
 
 /// Atlas's default (FIELD-NOTES, 4).
 pub const DEFAULT_URL: &str = "file://atlas.hcl";
@@ -38,7 +39,7 @@ pub(crate) struct File {
     pub(crate) name: String,
     /// The folder that `file`, `fileset` and `glob` start from.
     pub(crate) dir: PathBuf,
-    text: String,
+    text: Vec<u8>,
     pub(crate) body: Body,
 }
 
@@ -75,29 +76,33 @@ impl File {
 
     /// Parses the text of a file.
     pub(crate) fn parse(name: String, dir: PathBuf, text: Vec<u8>) -> Result<Self, ConfigError> {
-        let text = String::from_utf8(text).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let before = error.as_bytes().get(..valid).unwrap_or_default();
-            ConfigError::Invalid {
-                place: place(&name, &String::from_utf8_lossy(before), valid),
-                message: "invalid UTF-8: save the file as UTF-8".into(),
-            }
-        })?;
-        // As HCL's own scanner does.
-        let text = match text.strip_prefix('\u{feff}') {
-            Some(text) => text.to_string(),
-            None => text,
-        };
-        let body = hcl::edit::parser::parse_body(&text).map_err(|error| {
-            let place = Place {
+        let invalid = |Syntax {
+                           line,
+                           column,
+                           message,
+                       },
+                       why| ConfigError::Invalid {
+            place: Place {
                 file: name.clone(),
-                line: error.location().line(),
-                column: error.location().column(),
-            };
-            ConfigError::Invalid {
-                place,
-                message: format!("not valid HCL: {}", error.message()),
+                line,
+                column,
+            },
+            message: format!("{why}{message}"),
+        };
+        let text = match decode(&text) {
+            Ok(text) => text.to_vec(),
+            Err(utf16) => {
+                return Err(invalid(
+                    Syntax::at(&text, 0, utf16.to_string()),
+                    "the file ",
+                ));
             }
+        };
+        let plain = plain(&text).map_err(|syntax| invalid(syntax, "not valid HCL: "))?;
+        // HashiCorp's parser takes more, such as more than 64 levels of nesting.
+        let body = hcl::edit::parser::parse_body(&plain).map_err(|error| {
+            let syntax = Syntax::at(&text, error.location().offset(), error.message());
+            invalid(syntax, "HCL that atlasfs can't read: ")
         })?;
         Ok(Self {
             name,
@@ -109,17 +114,12 @@ impl File {
 
     /// Returns the place of a byte offset.
     pub(crate) fn place(&self, offset: usize) -> Place {
-        place(&self.name, &self.text, offset)
-    }
-}
-
-fn place(file: &str, text: &str, offset: usize) -> Place {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    Place {
-        file: file.into(),
-        line: before.matches('\n').count() + 1,
-        column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+        let Syntax { line, column, .. } = Syntax::at(&self.text, offset, "");
+        Place {
+            file: self.name.clone(),
+            line,
+            column,
+        }
     }
 }
 

@@ -60,7 +60,7 @@ fn a_syntax_error_has_its_exact_place() {
         .unwrap();
     assert_eq!(
         error.to_string(),
-        "f:2:5: invalid UTF-8: save the file as UTF-8"
+        "f:2:5: not valid HCL: invalid UTF-8: save the file as UTF-8"
     );
 }
 
@@ -68,6 +68,33 @@ fn a_syntax_error_has_its_exact_place() {
 fn a_byte_order_mark_and_crlf_are_fine() {
     let text = "\u{feff}".to_string() + &repo("name = \"a\"").replace('\n', "\r\n");
     assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "]);
+}
+
+#[test]
+fn a_file_is_read_as_hashicorps_parser_reads_it() {
+    for text in [
+        repo("name = \"a\"") + "x = <<SQL\nCREATE\nSQL SECURITY INVOKER\nSQL\n",
+        repo("name = [\n  for x in [\"a\"] # c\n  : x\n  ][0]"),
+        repo("name = \"a\"") + "x = 1 # the end\r",
+    ] {
+        assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "], "{text}");
+    }
+    let text = repo("name = \"a\"") + "x = [\n1,\n2]\ny = <<SQL\nSQL x\n";
+    let message = refusal(&text);
+    assert!(message.contains("this heredoc has no end"), "{message}");
+    // Legal, and beyond hcl-rs.
+    let message = refusal("x = [\n1]\ny = { a = 1,\n a = 2 }\n");
+    let expected = "atlas.hcl:4:2: HCL that atlasfs can't read: ";
+    assert!(message.starts_with(expected), "{message}");
+    assert!(refusal("x = y.0.1\n").starts_with("atlas.hcl:1:7: not valid HCL: "));
+}
+
+#[test]
+fn utf_16_is_refused_by_name() {
+    let bytes = b"\xff\xfea\0=\0b\0".to_vec();
+    let parsed = File::parse("f".into(), PathBuf::new(), bytes);
+    let message = parsed.err().unwrap().to_string();
+    assert_eq!(message, "f:1:1: the file is UTF-16; save it as UTF-8");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
 use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::Error;
-use crate::registry::Settings;
+use crate::registry::{Settings, simulate_disk};
 
 const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
 
@@ -178,4 +178,85 @@ async fn white_space_is_empty_also_where_nothing_is_checked() {
     });
     world.cp("app/schema", V1).await.unwrap();
     assert_eq!(world.cp("app/schema", b" \n").await, Err(Error::Invalid));
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_declares_nothing_is_never_pushed() {
+    for validate in [true, false] {
+        let world = with(Settings {
+            validate,
+            ..Settings::default()
+        });
+        world.cp("app/schema", V1).await.unwrap();
+        world.cp("app/plans/p1", &plan("p1")).await.unwrap();
+        for nothing in [
+            &b"\xef\xbb\xbf"[..],
+            b"\xff\xfe \0\n\0",
+            &[0; 100],
+            b"# c\n",
+            b"/* /* c */ */",
+            b"-- atlas:import a.sql\n",
+            "\u{a0}".as_bytes(),
+        ] {
+            for path in ["app/schema", "app/schema.sql", "app/plans/p1"] {
+                let pushed = world.cp(path, nothing).await;
+                assert_eq!(pushed, Err(Error::Invalid), "{path} {nothing:?}");
+            }
+        }
+        for store in world.all() {
+            assert_eq!(store.content("app/schema").unwrap(), V1);
+            assert_eq!(store.content("app/plans/p1").unwrap(), plan("p1"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_order_mark_stays_in_the_stored_bytes() {
+    let world = world_with(V1).await;
+    let marked = [b"\xef\xbb\xbf", V2].concat();
+    world.cp("app/schema", &marked).await.unwrap();
+    assert_eq!(world.cat("app/schema.hcl").await.unwrap(), marked);
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), marked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_outlasts_the_push_fails_it_by_name() {
+    let world = world_with(V1).await;
+    let stalled = world.fs.registry.stall_checks();
+    let (pushed, read) = tokio::join!(world.cp("app/schema", V2), world.cat("app/schema"));
+    assert_eq!((pushed, read), (Err(Error::Io), Ok(V1.to_vec())));
+    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert!(
+        error.contains("the check of the document did not end in time"),
+        "{error}"
+    );
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+    }
+    let kept = world.ls(".atlasfs/unpushed/app").await.unwrap();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    drop(stalled);
+    world.cp("app/schema", V2).await.unwrap();
+    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_documents_at_most_are_checked_at_once() {
+    let world = world_with(V1).await;
+    // A refused push works apart twice, 1 s before the work and 1 s after it: check, and keep.
+    simulate_disk(std::time::Duration::from_secs(1));
+    let begun = tokio::time::Instant::now();
+    let [one, two, three] = ["app/plans/p1", "app/plans/p2", "app/plans/p3"];
+    let pushed = tokio::join!(
+        world.cp(one, b"plan {"),
+        world.cp(two, b"plan {"),
+        world.cp(three, b"plan {"),
+    );
+    simulate_disk(std::time::Duration::ZERO);
+    let refused = Err(Error::Invalid);
+    assert_eq!(pushed, (refused, refused, refused));
+    // The third check begins when the work of one of the others is done.
+    assert_eq!(begun.elapsed().as_secs(), 5);
 }

@@ -1,0 +1,75 @@
+//! HCL as hcl-rs takes it, for the one document whose values the mount needs: atlas.hcl.
+
+use std::ops::Range;
+
+use super::Syntax;
+use super::recogniser::{Listener, Recogniser};
+use super::scanner::name_len;
+
+/// The places of a heredoc: its marker, its text, its closing line.
+type Heredoc = (Range<usize>, Range<usize>, Range<usize>);
+
+#[derive(Default)]
+struct Heredocs(Vec<Heredoc>);
+
+impl Listener for Heredocs {
+    fn heredoc(&mut self, marker: Range<usize>, text: Range<usize>, closing: Range<usize>) {
+        self.0.push((marker, text, closing));
+    }
+}
+
+/// Checks a text, without its byte-order mark, by HashiCorp's rules, and rewrites what hcl-rs
+/// reads otherwise; all places stay where they are. Blanks take the place of comments and of line
+/// ends within brackets, and another marker that of one that begins a line of its own heredoc.
+///
+/// # Errors
+///
+/// The first [`Syntax`] error.
+pub(crate) fn plain(text: &[u8]) -> Result<String, Syntax> {
+    let mut heredocs = Heredocs::default();
+    let mut recogniser = Recogniser::new(text, &mut heredocs);
+    recogniser.scanner.ignored = Some(Vec::new());
+    let ignored = recogniser.run()?;
+    let mut plain = text.to_vec();
+    for range in ignored {
+        plain.get_mut(range).unwrap_or_default().fill(b' ');
+    }
+    for heredoc in heredocs.0 {
+        rename(&mut plain, heredoc);
+    }
+    String::from_utf8(plain).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Syntax::at(text, at, "invalid UTF-8: save the file as UTF-8")
+    })
+}
+
+/// Gives a heredoc another marker if hcl-rs would end it too early: at a line that begins with it.
+fn rename(plain: &mut [u8], (marker, text, closing): Heredoc) {
+    let slice = |range: &Range<usize>| plain.get(range.clone()).unwrap_or_default();
+    let old = slice(&marker).to_vec();
+    let is_free = |name: &[u8]| {
+        let mut lines = slice(&text).split(|&byte| byte == b'\n');
+        !lines.any(|line| line.trim_ascii_start().starts_with(name))
+    };
+    if is_free(&old) {
+        return;
+    }
+    let letters = || (b'A'..=b'Z').chain(b'a'..=b'z');
+    let pairs = letters().flat_map(|first| letters().map(move |last| (first, last)));
+    let mut names = pairs.map(|(first, last)| {
+        let mut name = vec![first; old.len()];
+        name.pop();
+        name.push(last);
+        name
+    });
+    let start = slice(&closing)
+        .iter()
+        .position(|&byte| name_len(&[byte]) > 0 || byte >= 0x80);
+    if let (Some(name), Some(start)) = (names.find(|name| is_free(name)), start) {
+        for at in [marker.start, closing.start + start] {
+            if let Some(place) = plain.get_mut(at..at + name.len()) {
+                place.copy_from_slice(&name);
+            }
+        }
+    }
+}

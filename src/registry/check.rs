@@ -1,0 +1,99 @@
+//! The check of a document, before any target sees a byte of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::{Error, ErrorKind};
+use super::{Registry, disk};
+use crate::artifact::{
+    ArtifactId, Format, Item, Rejection, Sha256, check_plan, check_schema, guess_format,
+};
+
+/// How many documents are checked and hashed at once. A check takes a processor and nothing else:
+/// a small machine has two, and what other requests need of them is little.
+pub(super) const AT_ONCE: usize = 2;
+
+/// A document that is about to replace another.
+pub(super) struct Candidate<'a> {
+    pub(super) id: &'a ArtifactId,
+    pub(super) content: &'a Bytes,
+    /// The format that the file's name says.
+    pub(super) suffix: Option<Format>,
+    /// The format of the content to be replaced.
+    pub(super) current: Option<Format>,
+}
+
+impl Registry {
+    /// Checks a document, and hashes it, on a thread of its own: 16 MB may take a second, in which
+    /// the threads of the runtime answer other requests.
+    pub(super) async fn check(
+        &self,
+        candidate: Candidate<'_>,
+        end: Instant,
+    ) -> Result<(Format, Sha256), Error> {
+        let Candidate {
+            id,
+            content,
+            suffix,
+            current,
+        } = candidate;
+        let (item, content) = (id.item.clone(), content.clone());
+        let validate = self.settings.validate;
+        let checking = async {
+            let permit = Arc::clone(&self.checks).acquire_owned().await;
+            let check = move || {
+                // A check that nobody waits for any more counts until it ends.
+                let _permit = permit;
+                let format = judge(&item, &content, suffix, current, validate)?;
+                Ok((format, Sha256::of(&content)))
+            };
+            disk::apart(check).await
+        };
+        match timeout_at(end, checking).await {
+            Ok(Ok(checked)) => checked.map_err(|rejection: Rejection| {
+                Error::new(ErrorKind::Invalid, format!("can't push {id}: {rejection}"))
+            }),
+            Ok(Err(_)) => Err(super::list::panicked("checking", id)),
+            Err(_) => Err(Error::new(
+                ErrorKind::Outage,
+                format!(
+                    "can't push {id}: the check of the document did not end in time; push it \
+                     again, or raise --push-timeout"
+                ),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Registry {
+    /// Leaves no room for a check, as checks do that never end.
+    pub(crate) fn stall_checks(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(AT_ONCE).unwrap();
+        Arc::clone(&self.checks)
+            .try_acquire_many_owned(all)
+            .unwrap()
+    }
+}
+
+/// Decides on a document. Without validation only one that declares nothing is refused.
+fn judge(
+    item: &Item,
+    content: &[u8],
+    suffix: Option<Format>,
+    current: Option<Format>,
+    validate: bool,
+) -> Result<Format, Rejection> {
+    let checked = match item {
+        Item::Plan(name) => check_plan(content, name).map(|()| Format::Hcl),
+        Item::Schema => check_schema(content, suffix, current),
+    };
+    match (checked, item) {
+        (Err(empty @ (Rejection::Empty | Rejection::OnlyImports)), _) => Err(empty),
+        (checked, _) if validate => checked,
+        (_, Item::Plan(_)) => Ok(Format::Hcl),
+        (_, Item::Schema) => Ok(suffix.or(current).unwrap_or_else(|| guess_format(content))),
+    }
+}
