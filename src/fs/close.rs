@@ -40,8 +40,8 @@ impl Fs {
         let Some(plan) = scratch.meant_as_plan(self.registry.settings().max_size) else {
             return Ok(());
         };
-        let message = "a plan of this name is not pushed, for tools give such names to files of \
-                       their own: give it another, as file name and as label";
+        let message = "a plan is not pushed under this name, for tools give such names to files \
+                       of their own: write it as <name>.plan.hcl";
         let event = Event::new(Level::Warn, "refused", message);
         self.registry.tell(event.with("plan", plan.to_string()));
         Err(Error::NotPermitted)

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
 
 use super::handle::{Directory, Handle};
+use super::name::listed;
 use super::node::Node;
 use super::scratch::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
@@ -142,7 +143,7 @@ impl Fs {
             }
             Node::Plans(repo) => {
                 let plans = self.artifacts(repo, |item| match item {
-                    Item::Plan(name) => Some(name.as_str().into()),
+                    Item::Plan(name) => listed(name),
                     Item::Schema => None,
                 });
                 plans.await?
