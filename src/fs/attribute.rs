@@ -73,7 +73,18 @@ impl Fs {
                 let fresh = self.registry.fresh_for(&id.repo);
                 (FileKind::File, known.size, known.time, fresh, FOR_EVER)
             }
-            Node::Blank(_) => (FileKind::File, 0, started, Duration::ZERO, Duration::ZERO),
+            Node::Blank(_) => {
+                // `ls -l` tells it from an artifact: nobody but this mount's owner has it.
+                let attr = Attr {
+                    perm: 0o600,
+                    ..self.attr(ino, FileKind::File, 0, started)
+                };
+                return Entry {
+                    attr,
+                    entry_ttl: Duration::ZERO,
+                    attr_ttl: Duration::ZERO,
+                };
+            }
             Node::Working(working) => {
                 return Entry {
                     attr: self.attr_of(ino, working),

@@ -79,10 +79,7 @@ impl Fs {
                 let pushed = self.clone().push_apart(Arc::clone(working)).await;
                 self.tell_unreported(working.id(), pushed);
             }
-            Left::OnlyOpened if self.registry.exists(working.id()) => {
-                self.registry.refuse_empty(working.id());
-            }
-            Left::OnlyOpened => {}
+            Left::OnlyOpened => self.registry.refuse_empty(working.id()),
             Left::Broken => self.registry.refuse_broken(working.id()),
         }
     }
@@ -123,7 +120,8 @@ impl Fs {
             return Ok(());
         };
         let (id, change, mut base) = (working.id(), snapshot.change, snapshot.base);
-        if snapshot.bytes.is_empty() && base.is_absent() {
+        if snapshot.only_touched && base.is_absent() {
+            // Somebody may have pushed it since.
             if !self.registry.exists(id) {
                 lock(&self.local).touch(id.clone(), working.suffix());
             }

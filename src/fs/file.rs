@@ -189,6 +189,10 @@ impl Fs {
             false => Start::Empty,
         };
         self.open_working(&working, how, start).await?;
+        // touch(1) asks for neither; cp(1), install(1) and a shell's `>` do.
+        if !exists && !how.truncate && !how.exclusive {
+            working.touch();
+        }
         let entry = self.hand_out(Node::Working(Arc::clone(&working)));
         Ok((
             entry,
@@ -224,10 +228,8 @@ impl Fs {
                 base = Base::of(Some(&pulled.known));
                 content = pulled.bytes;
             }
-            empty |= how.truncate && known.is_some();
-        } else {
-            empty |= how.truncate;
         }
+        empty |= how.truncate;
         working.open(&self.staging_dir(), base, &content, empty, self.now())
     }
 

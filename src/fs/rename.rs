@@ -118,24 +118,18 @@ impl Fs {
         loop {
             let snapshot = scratch.snapshot(max_size);
             let snapshot = snapshot.inspect_err(|error| self.tell_too_big(id, *error))?;
-            let nothing = snapshot.bytes.is_empty() && base.is_absent();
-            if nothing && !self.registry.exists(id) {
-                // As a close does with a new file that nothing was written to.
-                lock(&self.local).touch(id.clone(), to.suffix);
-            } else {
-                let push = self
-                    .registry
-                    .push(id, snapshot.bytes, &mut base, to.suffix, end);
-                if let Err(error) = push.await {
-                    let error = Error::from(error);
-                    scratch.has_failed(id, base);
-                    if error == Error::Stale {
-                        self.send_back(to.pid, id, Wish::Rename);
-                    }
-                    return Err(error);
+            let push = self
+                .registry
+                .push(id, snapshot.bytes, &mut base, to.suffix, end);
+            if let Err(error) = push.await {
+                let error = Error::from(error);
+                scratch.has_failed(id, base);
+                if error == Error::Stale {
+                    self.send_back(to.pid, id, Wish::Rename);
                 }
-                lock(&self.local).untouch(id);
+                return Err(error);
             }
+            lock(&self.local).untouch(id);
             let stake = Stake::new(&self.staged);
             if scratch.becomes(
                 snapshot.change,

@@ -354,7 +354,8 @@ async fn what_somebody_has_pushed_since_is_not_a_touched_file_under_its_other_na
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
     // Touched first, and pushed by another mount.
     world.mkdir("new").await.unwrap();
-    world.cp("new/schema.sql", b"").await.unwrap();
+    let touched = world.open("new/schema.sql", WRITE, true).await.unwrap();
+    touched.close().await.unwrap();
     world.stat("new/schema.sql").await.unwrap();
     let other = world.another();
     other.mkdir("new").await.unwrap();

@@ -131,12 +131,15 @@ async fn what_is_larger_than_an_artifact_may_be_is_not_pushed() {
 }
 
 #[tokio::test]
-async fn an_empty_file_that_gets_a_new_artifacts_name_is_local_as_a_touched_one() {
+async fn an_empty_file_does_not_get_a_new_artifacts_name() {
     let world = world().await;
     world.cp("app/plans/.p", b"").await.unwrap();
-    world.mv("app/plans/.p", "app/plans/p1").await.unwrap();
-    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
-    assert_eq!(world.stat("app/plans/p1").await.unwrap().size, 0);
+    let moved = world.mv("app/plans/.p", "app/plans/p1").await;
+    assert_eq!(moved, Err(Error::Invalid));
+    assert_eq!(world.cat("app/plans/.p").await.unwrap(), b"");
+    assert_eq!(world.cat("app/plans/p1").await, Err(Error::Io));
+    let error = world.xattr("app/plans/p1", "error").await.unwrap();
+    assert!(error.contains("drop everything"), "{error}");
     assert_eq!(writes(&world), [1; 3]);
 }
 
