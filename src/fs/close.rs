@@ -132,10 +132,12 @@ impl Fs {
             // `release` tells of it, if it stays at that.
             return Err(Error::Invalid);
         }
+        let before = self.registry.newest(id);
         let push = self
             .registry
             .push(id, snapshot.bytes, &mut base, working.suffix(), end);
         let pushed = push.await;
+        self.outdate(id, before);
         working.note(change, base, pushed.is_ok());
         pushed?;
         lock(&self.local).untouch(id);

@@ -26,9 +26,13 @@ impl Fs {
     /// # Errors
     ///
     /// [`Error::NotDirectory`].
-    pub async fn opendir(self: Arc<Self>, ino: u64) -> Result<u64> {
-        if !self.node(ino)?.is_directory() {
+    pub async fn opendir(self: Arc<Self>, ino: u64, pid: u32) -> Result<u64> {
+        let node = self.node(ino)?;
+        if !node.is_directory() {
             return Err(Error::NotDirectory);
+        }
+        if let Node::Repo(repo) | Node::Plans(repo) = node {
+            lock(&self.strays).note_listing(pid, repo);
         }
         let directory = Directory {
             ino,

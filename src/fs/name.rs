@@ -118,6 +118,14 @@ pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
     }
 }
 
+/// Returns the name by which an artifact is listed.
+pub(super) fn listed_name(item: &Item) -> Option<OsString> {
+    match item {
+        Item::Schema => Some("schema".into()),
+        Item::Plan(plan) => listed(plan),
+    }
+}
+
 /// Tells why a scratch file of this name must not be made, if so.
 pub(super) fn why_not(name: &OsStr) -> Option<&'static str> {
     if is_probe(name.as_bytes()) {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::bounce::Wish;
 use super::budget::Stake;
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
-use super::node::Node;
+use super::node::{Node, number_of_content};
 use super::scratch::Place;
 use super::working::Working;
 use super::{Entry, Error, Fs, Making, Result, lock};
@@ -30,7 +30,10 @@ impl Fs {
             Node::Root => self.find_in_root(name).await?,
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
                 Found::Plans(repo) => Node::Plans(repo),
-                Found::Artifact(id, suffix) => self.find_artifact(&id, suffix, pid).await?,
+                Found::Artifact(id, suffix) => {
+                    self.note_name(pid, &id, name);
+                    self.find_artifact(&id, suffix, pid).await?
+                }
                 Found::Foreign => return Err(Error::NotFound),
             },
             Node::Control => self.find_control(name)?,
@@ -74,17 +77,10 @@ impl Fs {
         if !lock(&self.bounces).is_waiting(pid, id, Wish::Write) {
             return Ok(node);
         }
-        let size = match &node {
-            Node::Content(_, known) => known.size,
-            _ => 0,
-        };
-        // The number that stat(2) has told, if that was of this very content.
-        let seen = lock(&self.bounces).seen(pid, id);
-        let shown = match (&node, seen) {
-            (Node::Content(_, known), Some(seen)) if known.revision == seen.revision => {
-                Some(seen.ino)
-            }
-            _ => None,
+        // The number is the one that stat(2) tells of this content.
+        let (size, shown) = match &node {
+            Node::Content(_, known) => (known.size, Some(number_of_content(known))),
+            _ => (0, None),
         };
         let working = self.working(id, suffix, size).showing(shown);
         Ok(Node::Working(Arc::new(working)))
@@ -246,7 +242,7 @@ impl Fs {
     /// # Errors
     ///
     /// [`Error::NotPermitted`] without `--allow-delete`; what the targets answered.
-    pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+    pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr, pid: u32) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
         self.writable()?;
         let parent = self.node(parent)?;
@@ -263,14 +259,14 @@ impl Fs {
             Node::Root => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
         };
-        if self.resolve(&id, suffix).await?.is_none() {
+        let Some(before) = self.resolve(&id, suffix).await? else {
             let touched = lock(&self.local).untouch(&id);
             let failed = self.registry.forget_error(&id);
             return match touched || failed {
                 true => Ok(()),
                 false => Err(Error::NotFound),
             };
-        }
+        };
         if !self.settings.allow_delete {
             let message = "deleting an artifact would remove it from the registry and every \
                            backup: mount with --allow-delete to allow that";
@@ -278,6 +274,7 @@ impl Fs {
             self.registry.tell(event.with("artifact", id.to_string()));
             return Err(Error::NotPermitted);
         }
+        self.refuse_stray(pid, &id, name)?;
         let fs = Arc::clone(&self);
         let deletion = tokio::spawn(async move {
             let _under_way = fs.pushes.begin();
@@ -286,6 +283,7 @@ impl Fs {
                 // It may have been touched here before somebody else pushed it.
                 lock(&fs.local).untouch(&id);
             }
+            fs.outdate(&id, Some(before));
             deleted
         });
         Ok(deletion.await.map_err(|_| Error::Io)??)

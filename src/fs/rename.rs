@@ -63,6 +63,7 @@ impl Fs {
             },
             _ => return Err(self.refuse(new_name)),
         };
+        self.note_name(pid, &id, new_name);
         match scratch.kind {
             Kind::File => {}
             Kind::Directory if self.resolve(&id, suffix).await?.is_some() => {
@@ -118,10 +119,13 @@ impl Fs {
         loop {
             let snapshot = scratch.snapshot(max_size);
             let snapshot = snapshot.inspect_err(|error| self.tell_too_big(id, *error))?;
+            let before = self.registry.newest(id);
             let push = self
                 .registry
                 .push(id, snapshot.bytes, &mut base, to.suffix, end);
-            if let Err(error) = push.await {
+            let pushed = push.await;
+            self.outdate(id, before);
+            if let Err(error) = pushed {
                 let error = Error::from(error);
                 scratch.has_failed(id, base);
                 if error == Error::Stale {

@@ -55,4 +55,5 @@ mod tls;
 mod tools;
 mod torn;
 mod tunnel;
+mod twins;
 mod writers;

@@ -20,6 +20,7 @@ mod resilience;
 mod restart;
 mod scratch;
 mod simulation;
+mod twins;
 mod worlds;
 
 const V1: &[u8] = b"schema \"public\" {}\n";

@@ -324,7 +324,7 @@ async fn five_plans() -> (World, u64) {
         world.cp(&format!("app/plans/p{n}"), b"x").await.unwrap();
     }
     let ino = world.stat("app/plans").await.unwrap().ino;
-    let fh = world.fs.clone().opendir(ino).await.unwrap();
+    let fh = world.fs.clone().opendir(ino, 0).await.unwrap();
     (world, fh)
 }
 
