@@ -94,6 +94,7 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
         url: format!("file://{}", dir.display()),
         dir: dir.to_owned(),
         create_dir: false,
+        known: false,
     });
     if made.exists() {
         return Ok(location);

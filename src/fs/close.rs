@@ -132,6 +132,10 @@ impl Fs {
             // `release` tells of it, if it stays at that.
             return Err(Error::Invalid);
         }
+        if base.is_absent() && !self.registry.was_listed(&id.repo) {
+            // It was opened while no target could say what is there. One may be able to by now.
+            let _ = timeout_at(end, self.registry.stat(id, false)).await;
+        }
         let before = self.registry.newest(id);
         let push = self
             .registry

@@ -9,6 +9,7 @@ use super::node::Node;
 use super::scratch::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
 use crate::artifact::{ArtifactId, Item, RepoName};
+use crate::registry::Known;
 
 /// The offsets of `.` and `..`; the entries proper follow.
 const DOTS: u64 = 2;
@@ -159,6 +160,14 @@ impl Fs {
         })
     }
 
+    /// Lists the artifacts of a repository that the targets hold.
+    pub(super) async fn listed(&self, repo: &RepoName) -> Result<Vec<(Item, Known)>> {
+        match self.registry.list(repo).await {
+            Err(error) if self.is_new(repo, &error) => Ok(Vec::new()),
+            listed => Ok(listed?),
+        }
+    }
+
     /// Lists those artifacts of a repository that `name` gives a name to.
     async fn artifacts(
         &self,
@@ -169,7 +178,7 @@ impl Fs {
             repo: repo.clone(),
             item,
         };
-        let listed = self.registry.list(repo).await?;
+        let listed = self.listed(repo).await?;
         let local = lock(&self.local);
         let touched = local
             .touched(repo)

@@ -217,7 +217,7 @@ impl Fs {
         let mut content = Bytes::new();
         let mut empty = start == Start::Empty;
         if !working.is_open() {
-            let known = self.registry.stat(id, false).await?;
+            let known = self.resolve(id, None).await?;
             base = Base::of(known.as_ref());
             if known.is_some() && start == Start::Newest && !how.truncate {
                 let pulled = self.registry.pull(id).await?;

@@ -13,7 +13,7 @@ use super::scratch::Place;
 use super::working::Working;
 use super::{Entry, Error, Fs, Making, Result, lock};
 use crate::artifact::{ArtifactId, Format, RepoName};
-use crate::registry::{Event, Known, Level};
+use crate::registry::{self, ErrorKind, Event, Known, Level};
 
 impl Fs {
     /// Finds a name in a directory; the caller holds one more reference on the inode afterwards.
@@ -109,10 +109,22 @@ impl Fs {
         id: &ArtifactId,
         suffix: Option<Format>,
     ) -> Result<Option<Known>> {
-        let known = self.registry.stat(id, suffix.is_some()).await?;
+        let known = match self.registry.stat(id, suffix.is_some()).await {
+            Err(error) if self.is_new(&id.repo, &error) => None,
+            known => known?,
+        };
         // A format that nobody can tell now is taken for HCL, as it is in a push.
         let format = |known: &Known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format);
         Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
+    }
+
+    /// Tells whether a repository is new, as far as this mount can know: it was made here, and no
+    /// target could ever say otherwise. A push to it still replaces nothing, for it demands that
+    /// the target hold nothing.
+    pub(super) fn is_new(&self, repo: &RepoName, error: &registry::Error) -> bool {
+        error.kind == ErrorKind::Outage
+            && !self.registry.was_listed(repo)
+            && lock(&self.local).has(repo)
     }
 
     /// Tells whether an artifact that no target knows is there all the same: touched, or with a
@@ -185,7 +197,12 @@ impl Fs {
             }
             _ => return Err(self.refuse(name)),
         };
-        if self.has_repo(&repo).await? || !lock(&self.local).make(repo.clone()) {
+        let is_there = match self.has_repo(&repo).await {
+            // It is local until its first push, which finds out what the targets hold.
+            Err(Error::Io) => false,
+            is_there => is_there?,
+        };
+        if is_there || !lock(&self.local).make(repo.clone()) {
             return Err(Error::Exists);
         }
         Ok(self.hand_out(Node::Repo(repo)))
@@ -226,7 +243,7 @@ impl Fs {
         let scratch = scratch
             .iter()
             .any(|place| !lock(&self.scratch).is_empty(place));
-        if touched || scratch || !self.registry.list(&repo).await?.is_empty() {
+        if touched || scratch || !self.listed(&repo).await?.is_empty() {
             return Err(Error::NotEmpty);
         }
         match lock(&self.local).remove(&repo) {

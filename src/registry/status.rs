@@ -94,6 +94,11 @@ impl Registry {
         newest.flatten()
     }
 
+    /// Tells whether any target has ever listed a repository.
+    pub fn was_listed(&self, repo: &RepoName) -> bool {
+        self.catalogue.age(repo).is_some()
+    }
+
     /// Returns for how long what is known of a repository is still fresh.
     pub fn fresh_for(&self, repo: &RepoName) -> Duration {
         let age = self.catalogue.age(repo).unwrap_or_default();

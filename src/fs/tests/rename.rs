@@ -169,11 +169,6 @@ async fn a_rename_that_fails_leaves_both_files_and_keeps_the_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_while_nobody_can_tell_what_is_there_keeps_its_bytes_too() {
-    let world = World::new();
-    for store in world.all() {
-        store.set_fault(Fault::Fail(Kind::Unreachable));
-    }
-    world.mkdir("new").await.unwrap_err();
     let world = World::with(Choice {
         named: vec!["app"],
         ..Choice::default()

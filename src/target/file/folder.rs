@@ -20,6 +20,10 @@ pub(super) const OWN: &str = ".atlasfs";
 /// What in the driver's own directory is not an object; the rest of it is for bookkeeping objects.
 pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
+/// What is wrong with the empty folder that a disk leaves behind which is not mounted.
+const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
+                            folder, mkdir .atlasfs in it)";
+
 /// One `file://` target's directory tree.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -27,6 +31,8 @@ pub(super) struct Folder {
     pub(super) url: String,
     /// Whether the folder carries our own directory; unset until it has been found.
     marked: OnceLock<bool>,
+    /// Whether an earlier mount has found our own directory in it.
+    known: bool,
     pub(super) disk: Disk,
     pub(super) serial: AtomicU64,
 }
@@ -44,6 +50,7 @@ impl Folder {
             root: location.dir.clone(),
             url: location.url.clone(),
             marked: OnceLock::new(),
+            known: location.known,
             disk: Disk::default(),
             serial: AtomicU64::new(0),
         }
@@ -56,6 +63,7 @@ impl Folder {
             return Ok(());
         }
         let failed = |error: io::Error| self.failure("open", "the folder", &error);
+        let create = create && !self.known;
         if create && let Some(there) = self.root.ancestors().find(|path| path.is_dir()) {
             self.disk.make_dirs(there, &self.root).map_err(failed)?;
         }
@@ -65,6 +73,9 @@ impl Folder {
             return Err(missing.with_fix(Some(fix.into())));
         }
         let own = self.root.join(OWN);
+        if self.known && !own.is_dir() {
+            return self.missing(LOST_ITS_OWN);
+        }
         let made = ["tmp", "stamps"]
             .iter()
             .try_for_each(|name| self.disk.make_dirs(&self.root, &own.join(name)));
@@ -107,27 +118,25 @@ impl Folder {
     /// Checks that the folder is there, and is still the one that was found first: a disk that is
     /// not mounted leaves an empty folder behind, and a push into that would be lost.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let missing = |what: &str| {
-            Err(Failure::new(
-                Kind::StoreMissing,
-                format!("the folder at {} {what}", self.url),
-            ))
-        };
         match fs::metadata(&self.root) {
             Ok(meta) if meta.is_dir() => {}
-            Ok(_) => return missing("is no folder any more"),
+            Ok(_) => return self.missing("is no folder any more"),
             Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => {
-                return missing("is gone");
+                return self.missing("is gone");
             }
             Err(error) => return Err(self.failure("find", "the folder", &error)),
         }
         if self.marked.get() == Some(&true) && !self.root.join(OWN).is_dir() {
-            return missing(
-                "has lost its .atlasfs: is its disk mounted? (if this is the right folder, mkdir \
-                 .atlasfs in it)",
-            );
+            return self.missing(LOST_ITS_OWN);
         }
         Ok(())
+    }
+
+    fn missing(&self, what: &str) -> Result<(), Failure> {
+        Err(Failure::new(
+            Kind::StoreMissing,
+            format!("the folder at {} {what}", self.url),
+        ))
     }
 
     pub(super) fn probe(&self) -> Result<(), Failure> {
