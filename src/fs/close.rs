@@ -9,7 +9,7 @@ use super::scratch::Scratch;
 use super::working::{Left, Working};
 use super::{Error, Fs, Result, lock};
 use crate::artifact::ArtifactId;
-use crate::registry::{Event, Level};
+use crate::registry::{Event, Level, Wait};
 
 impl Fs {
     /// Pushes what the handle has not pushed yet (close of one descriptor).
@@ -137,9 +137,10 @@ impl Fs {
             let _ = timeout_at(end, self.registry.stat(id, false)).await;
         }
         let before = self.registry.newest(id);
+        let (bytes, suffix) = (snapshot.bytes, working.suffix());
         let push = self
             .registry
-            .push(id, snapshot.bytes, &mut base, working.suffix(), end);
+            .push(id, bytes, &mut base, suffix, end, Wait::ForAll);
         let pushed = push.await;
         self.outdate(id, before);
         working.note(change, base, pushed.is_ok());

@@ -12,7 +12,11 @@ use super::node::Node;
 use super::scratch::{Kind, Place, Scratch};
 use super::{Error, Fs, Result, lock};
 use crate::artifact::{ArtifactId, Format, Item};
-use crate::registry::{Base, Event, Level};
+use crate::registry::{Base, Event, Level, Wait};
+
+/// The kernel locks the directory until the rename is answered, and whoever looks up a name there
+/// that the kernel does not remember waits with it.
+const WAIT: Wait = Wait::ForVerdict;
 
 /// A scratch file's name, and what the name stands for.
 struct From {
@@ -122,7 +126,7 @@ impl Fs {
             let before = self.registry.newest(id);
             let push = self
                 .registry
-                .push(id, snapshot.bytes, &mut base, to.suffix, end);
+                .push(id, snapshot.bytes, &mut base, to.suffix, end, WAIT);
             let pushed = push.await;
             self.outdate(id, before);
             if let Err(error) = pushed {

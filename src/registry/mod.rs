@@ -68,7 +68,7 @@ pub use events::{Event, Level};
 pub use journal::Record as Unpushed;
 pub use metrics::Counter;
 pub use pull::Pulled;
-pub use push::Base;
+pub use push::{Base, Wait};
 pub use record::{Known, Source};
 pub use repair::{NotBegun, Order, UnknownOrder};
 pub use route::{Route, Routes, State, TargetId, Watched};

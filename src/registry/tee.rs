@@ -13,7 +13,7 @@ use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
 use super::journal::Journal;
-use super::push::{Base, MOVED_ON, Push};
+use super::push::{Base, MOVED_ON, Push, Wait};
 use super::record::Known;
 use super::{Durability, Registry, disk};
 use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
@@ -26,7 +26,8 @@ impl Registry {
     /// file's name says. `base` is what the document may replace; it becomes the document itself
     /// as soon as any target has it, also if these are too few for a success.
     ///
-    /// It ends by `end`, with what it knows then; the caller must not give up before.
+    /// It ends by `end`, with what it knows then; the caller must not give up before. `wait` says
+    /// whether hung backups may use up all of that time.
     ///
     /// # Errors
     ///
@@ -40,6 +41,7 @@ impl Registry {
         base: &mut Base,
         suffix: Option<Format>,
         end: Instant,
+        wait: Wait,
     ) -> Result<(), Error> {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let earlier = base.attempt;
@@ -60,7 +62,7 @@ impl Registry {
                     got: Vec::new(),
                     missing: Vec::new(),
                 };
-                self.tee(push, base, end).await
+                self.tee(push, base, end, wait).await
             }
             Err(error) => Err(error.clone()),
         };
@@ -94,7 +96,13 @@ impl Registry {
     }
 
     /// Gives a document to the targets, when it is durable on this machine.
-    async fn tee(&self, mut push: Push<'_>, base: &mut Base, end: Instant) -> Result<(), Error> {
+    async fn tee(
+        &self,
+        mut push: Push<'_>,
+        base: &mut Base,
+        end: Instant,
+        wait: Wait,
+    ) -> Result<(), Error> {
         let (id, stamp) = (push.id, push.stamp);
         self.journal_push(id, push.content, stamp, end).await?;
         let registry = &push.route.registry;
@@ -111,6 +119,11 @@ impl Registry {
         // When the registry decides and has failed, a backup must not hold what nobody was told
         // to be pushed.
         if push.missing.is_empty() || self.settings.durability == Durability::Any {
+            let is_decided = !push.got.is_empty() && self.settings.durability != Durability::All;
+            let end = match wait {
+                Wait::ForVerdict if is_decided => end.min(Instant::now() + self.settings.metadata),
+                Wait::ForVerdict | Wait::ForAll => end,
+            };
             put_to_backups(&mut push, end).await;
         }
         self.take_in(&push, base);

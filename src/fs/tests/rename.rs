@@ -1,5 +1,7 @@
 //! Renaming a scratch file onto an artifact's name is a push.
 
+use std::time::Duration;
+
 use super::kernel::{Choice, READ, READ_WRITE, WRITE, World};
 use crate::fs::{Error, OpenHow};
 use crate::registry::{Durability, Settings};
@@ -486,4 +488,37 @@ async fn only_a_file_can_become_an_artifact() {
         world.mv("app/.f", "app/plans").await,
         Err(Error::IsDirectory)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_does_not_wait_for_a_hung_backup_once_it_is_decided() {
+    let world = world().await;
+    world.cp("app/.s", V2).await.unwrap();
+    world.backups[0].set_fault(Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    world.mv("app/.s", "app/schema").await.unwrap();
+    let waited = begun.elapsed();
+    let most = world.fs.registry.settings().metadata + Duration::from_millis(10);
+    assert!(waited <= most, "{waited:?}");
+    for store in [&world.registry, &world.backups[1]] {
+        assert_eq!(store.content("app/schema").unwrap(), V2);
+    }
+    let pending = world.xattr("app/schema", "pending").await;
+    assert_eq!(pending.as_deref(), Some("mem://backup-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_waits_for_a_slow_backup_that_decides() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        registry: Settings {
+            durability: Durability::All,
+            ..Settings::default()
+        },
+        ..Choice::default()
+    });
+    world.cp("app/.s", V2).await.unwrap();
+    world.backups[0].set_fault(Fault::Slow(Duration::from_secs(5)));
+    world.mv("app/.s", "app/schema").await.unwrap();
+    assert_eq!(world.backups[0].content("app/schema").unwrap(), V2);
 }
