@@ -46,9 +46,11 @@ impl Fs {
     async fn find_in_root(&self, name: &OsStr) -> Result<Node> {
         match in_root(name)? {
             InRoot::Control => Ok(Node::Control),
-            InRoot::Repo(repo) => match self.has_repo(&repo).await? {
-                true => Ok(Node::Repo(repo)),
-                false => Err(Error::NotFound),
+            InRoot::Repo(repo) => match self.has_repo(&repo).await {
+                Ok(true) => Ok(Node::Repo(repo)),
+                // No target can say, or ever could. mkdir(2) looks the name up first.
+                Ok(false) | Err(Error::Io) => Err(Error::NotFound),
+                Err(error) => Err(error),
             },
             InRoot::Scratch | InRoot::Foreign => Err(Error::NotFound),
         }

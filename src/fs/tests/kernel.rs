@@ -281,6 +281,12 @@ impl World {
     pub(super) async fn mkdir(&self, path: &str) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.stat(parent).await?.ino;
+        // The kernel looks the name up first.
+        match self.walk(path, self.pid()).await {
+            Ok(_) => return Err(Error::Exists),
+            Err(Error::NotFound) => {}
+            Err(error) => return Err(error),
+        }
         let made = self
             .fs
             .clone()

@@ -411,7 +411,8 @@ async fn an_outage_from_the_start_stops_no_mkdir() {
     assert_eq!(world.ls("app").await.unwrap(), ["plans"]);
     assert_eq!(world.ls("app/plans").await.unwrap(), [""; 0]);
     assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
-    assert_eq!(world.stat("other/schema").await, Err(Error::Io));
+    assert_eq!(world.stat("other").await, Err(Error::NotFound));
+    assert_eq!(world.ls("").await, Err(Error::Io));
     world.rmdir("app").await.unwrap();
 }
 
