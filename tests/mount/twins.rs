@@ -46,9 +46,9 @@ fn what_was_pushed_by_one_name_is_read_by_the_other() {
         let live = mounted.path(by);
         let twin = mounted.path(other);
         for writer in WRITERS {
-            // One longer than the other: the size tells them apart too.
-            mark = (mark + 1) * 10 % 9_999;
-            let mark = format!("mark-{mark}");
+            // rsync tells contents of one second by their size alone.
+            mark += 1;
+            let mark = format!("mark-{}", "1".repeat(2 + mark % 7));
             let content = match by.contains("plans") {
                 true => plan("p1", &mark),
                 false => schema(&mark),
