@@ -24,6 +24,7 @@ fn file() -> Subject {
         url: format!("file://{}", dir.display()),
         dir: dir.clone(),
         create_dir: true,
+        known: false,
     });
     Subject {
         target: open_at(&location, &[]),

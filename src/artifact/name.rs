@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::scratch::is_scratch;
-
 /// The longest repository or plan name, in bytes: Linux's `NAME_MAX`, so that every name a store
 /// may hold is one that a directory entry can carry.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -112,11 +110,9 @@ pub enum Item {
 
 impl Item {
     /// Parses the part of a store's key that follows the repository: `schema` or `plans/<name>`.
-    /// A name that tools make for files of their own is no plan's.
     pub fn from_key(key: &str) -> Option<Self> {
         match key.split_once('/') {
             None => (key == "schema").then_some(Item::Schema),
-            Some(("plans", name)) if is_scratch(name.as_bytes()) => None,
             Some(("plans", name)) => PlanName::parse(name).ok().map(Item::Plan),
             Some(_) => None,
         }
@@ -194,7 +190,12 @@ mod tests {
 
     #[test]
     fn the_key_of_an_item_parses_back() {
-        for key in ["schema", "plans/20240910173744"] {
+        for key in [
+            "schema",
+            "plans/20240910173744",
+            "plans/sedAbC123",
+            "plans/p1.tmp",
+        ] {
             assert_eq!(Item::from_key(key).unwrap().to_string(), key);
         }
         for foreign in [
@@ -205,8 +206,6 @@ mod tests {
             "schema/x",
             "other",
             "plans/../x",
-            "plans/sedAbC123",
-            "plans/p1.tmp",
         ] {
             assert_eq!(Item::from_key(foreign), None, "{foreign:?}");
         }

@@ -1,17 +1,26 @@
 //! The names that tools make for themselves, which no artifact has.
 
+/// The suffixes of documents.
+const DOCUMENTS: [&[u8]; 2] = [b".hcl", b".sql"];
+
 /// Tells whether a name is one that a tool makes for a file of its own: what has it stays in the
 /// mount, whatever the directory.
 ///
-/// A plan can't have such a name, although some of these are letters and digits only: whoever
-/// writes a file must know from its name alone whether that is a push.
+/// The name alone must tell a writer whether closing the file is a push. So a document's suffix
+/// always means a document, and a plan whose name looks like a tool's has only its name with the
+/// suffix.
 pub fn is_scratch(name: &[u8]) -> bool {
-    let inside = |middle: &[u8]| name.windows(middle.len()).any(|part| part == middle);
     // Dot files: .f.swp (vim), .f.XXXXXX (rsync), .~tmp~ (rsync --delay-updates), .#f (emacs'
     // lock), .goutputstream-XXXXXX (GLib, so gedit and GNOME's editor), .fXXXXXX (Go's renameio).
-    name.starts_with(b".")
-        // Backups of vim, emacs, gedit and Kate.
-        || name.ends_with(b"~")
+    if name.starts_with(b".") {
+        return true;
+    }
+    if DOCUMENTS.iter().any(|suffix| name.ends_with(suffix)) {
+        return false;
+    }
+    let inside = |middle: &[u8]| name.windows(middle.len()).any(|part| part == middle);
+    // Backups of vim, emacs, gedit and Kate.
+    name.ends_with(b"~")
         // What emacs saves by itself.
         || (name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#"))
         // sed -i, and perl -i (its template is XXXXXXXX, of which the C library fills in six).
@@ -59,6 +68,10 @@ mod tests {
             "schema___jb_tmp___",
             "schema___jb_old___",
             "schema___jb_bak___",
+            "schema.hcl___jb_tmp___",
+            "schema.hcl~",
+            "p1.plan.hcl.tmp",
+            ".p1.tmp.plan.hcl",
             "4913",
         ] {
             assert!(is_scratch(scratch.as_bytes()), "{scratch}");
@@ -75,6 +88,10 @@ mod tests {
             "schema.tmpl",
             "49130",
             "add-users",
+            "schema.tmp.hcl",
+            "x.tmp.sql",
+            "v2.tmp.plan.hcl",
+            "sedAbC.hcl",
         ] {
             assert!(!is_scratch(given.as_bytes()), "{given}");
         }

@@ -101,6 +101,7 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
         url: format!("file://{}", dir.display()),
         dir: dir.to_owned(),
         create_dir: false,
+        known: false,
     });
     // For its owner alone, as the files in it then are, also if an earlier version made it.
     let make = || {

@@ -4,6 +4,7 @@ mod args;
 mod background;
 mod check;
 mod exit;
+mod folders;
 mod helper;
 mod job;
 mod layout;

@@ -1,10 +1,13 @@
 //! From settings to a file system: what the user named is loaded, opened and tried.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::folders;
 use super::layout::layout;
 use super::settings::{FallbackOn, MountSettings};
 use crate::fs::{self, Fs};
@@ -45,7 +48,10 @@ pub(super) fn wrong(error: impl ToString) -> StartError {
 /// written, a state directory in use, and when every target refuses.
 pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let layout = layout(&settings.what)?;
-    let mut targets = Targets::default();
+    let mut targets = Targets {
+        opened: Vec::new(),
+        folders: folders::known(&settings.state_dir),
+    };
     let named = layout.repos.iter().map(|repo| {
         let route = targets.route(&repo.registry, &repo.backups)?;
         Ok((repo.name.clone(), route))
@@ -58,10 +64,13 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let routes = Routes::new(named, others);
     check_durability(settings.durability, &routes)?;
     let mut warnings = layout.warnings;
-    warnings.extend(try_targets(&routes, settings).await?);
+    warnings.extend(try_targets(&routes, &targets, settings).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
     let state = StateDir::open(&settings.state_dir, &holder).map_err(wrong)?;
+    if let Err(error) = folders::remember(&settings.state_dir, &targets.used()) {
+        tracing::warn!("can't remember which folders are targets: {error}");
+    }
     let source = routes.open().first().map(|route| route.registry.url());
     let source = source.unwrap_or("atlasfs").to_owned();
     let registry = Registry::open(
@@ -98,9 +107,10 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
 }
 
 /// The targets opened so far; a location that several repositories name is one target.
-#[derive(Default)]
 struct Targets {
     opened: Vec<(Location, Arc<Watched>)>,
+    /// The folders that earlier mounts have used.
+    folders: BTreeSet<PathBuf>,
 }
 
 impl Targets {
@@ -115,17 +125,54 @@ impl Targets {
     }
 
     fn open(&mut self, location: &Location, role: Role) -> Result<Arc<Watched>, StartError> {
-        let known = self.opened.iter().find(|(known, _)| known == location);
+        let location = self.with_past(location);
+        let known = self.opened.iter().find(|(known, _)| *known == location);
         if let Some((_, target)) = known {
             return Ok(Arc::clone(target));
         }
         let env = |name: &str| std::env::var(name).ok();
-        let target = Target::open(role, location, &env)
+        let target = Target::open(role, &location, &env)
             .map_err(|failure| StartError(failure.reason.clone()))?;
         let id = TargetId(self.opened.len());
         let target = Arc::new(Watched::new(id, target));
-        self.opened.push((location.clone(), Arc::clone(&target)));
+        self.opened.push((location, Arc::clone(&target)));
         Ok(target)
+    }
+
+    /// Says of a folder whether an earlier mount has used it.
+    fn with_past(&self, location: &Location) -> Location {
+        let mut location = location.clone();
+        if let Location::File(folder) = &mut location {
+            folder.known = self.folders.contains(&folder.dir);
+        }
+        location
+    }
+
+    /// Returns the folders that are targets and are there now.
+    fn used(&self) -> BTreeSet<PathBuf> {
+        let folders = self
+            .opened
+            .iter()
+            .filter_map(|(location, _)| match location {
+                Location::File(folder) => Some(&folder.dir),
+                _ => None,
+            });
+        folders
+            .filter(|dir| dir.join(".atlasfs").is_dir())
+            .cloned()
+            .collect()
+    }
+
+    /// Tells whether a target has said that it will not serve, and not just that it can't now. A
+    /// folder that was used before comes back when its disk is mounted.
+    fn refuses_for_good(&self, target: &Watched, failure: &Failure) -> bool {
+        let mut opened = self.opened.iter();
+        let is_away = failure.kind == Kind::StoreMissing
+            && opened.any(|(location, other)| match location {
+                Location::File(folder) => folder.known && other.id == target.id,
+                _ => false,
+            });
+        refuses(failure) && !is_away
     }
 }
 
@@ -144,7 +191,11 @@ fn check_durability(durability: Durability, routes: &Routes) -> Result<(), Start
 }
 
 /// Tries every target. A mount comes up unless every one of them definitely refuses.
-async fn try_targets(routes: &Routes, settings: &MountSettings) -> Result<Vec<String>, StartError> {
+async fn try_targets(
+    routes: &Routes,
+    opened: &Targets,
+    settings: &MountSettings,
+) -> Result<Vec<String>, StartError> {
     let deadline = Instant::now() + settings.deadlines.metadata;
     let targets = routes.targets();
     let probes = targets.iter().map(|target| async move {
@@ -156,7 +207,9 @@ async fn try_targets(routes: &Routes, settings: &MountSettings) -> Result<Vec<St
         .into_iter()
         .flatten()
         .collect();
-    let refusals = failed.iter().filter(|(_, failure)| refuses(failure));
+    let refusals = failed
+        .iter()
+        .filter(|(target, failure)| opened.refuses_for_good(target, failure));
     if refusals.count() == targets.len() {
         let reasons: Vec<String> = failed
             .iter()

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use super::directory::kind;
 use super::handle::Handle;
-use super::node::{Node, Report};
+use super::node::{Node, Report, number_of_content};
 use super::working::Working;
-use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs};
-use crate::artifact::MAX_NAME_BYTES;
+use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs, lock};
+use crate::artifact::{ArtifactId, MAX_NAME_BYTES};
+use crate::registry::Known;
 
 impl Fs {
     /// Returns the attributes, and for how long the kernel may keep them.
@@ -21,8 +22,39 @@ impl Fs {
             return Ok((self.attr_of(ino, &working), Duration::ZERO));
         }
         let node = self.node(ino)?;
+        if let Node::Content(id, known) = &node {
+            let newest = self.registry.newest(id);
+            if newest.as_ref().map(|newest| newest.revision) != Some(known.revision) {
+                return self.outdated(ino, known, newest);
+            }
+        }
         let entry = self.entry(ino, &node);
         Ok((entry.attr, entry.attr_ttl))
+    }
+
+    /// Returns the attributes of a content that is not the newest any more. Handles that are open
+    /// on it still see it. Nobody else can mean it: the kernel has followed a name that it looked
+    /// up before the push, so stat(2) must tell of the content that an open of that name gives.
+    fn outdated(&self, ino: u64, known: &Known, newest: Option<Known>) -> Result<(Attr, Duration)> {
+        let is_open = lock(&self.handles).is_open(ino);
+        let shown = newest.as_ref().map_or(ino, number_of_content);
+        let told = match is_open {
+            true => known,
+            false => newest.as_ref().ok_or(Error::Stale)?,
+        };
+        let attr = Attr {
+            shown,
+            ..self.attr(ino, FileKind::File, told.size, told.time)
+        };
+        Ok((attr, Duration::ZERO))
+    }
+
+    /// Has the kernel ask anew for the attributes of the content that was the newest `before`.
+    pub(super) fn outdate(&self, id: &ArtifactId, before: Option<Known>) {
+        let newest = self.registry.newest(id).map(|newest| newest.revision);
+        if let Some(before) = before.filter(|before| Some(before.revision) != newest) {
+            self.kernel.forget_attributes(number_of_content(&before));
+        }
     }
 
     /// Returns how the kernel is to see a node.
@@ -80,7 +112,18 @@ impl Fs {
                 let fresh = self.registry.fresh_for(&id.repo);
                 (FileKind::File, known.size, known.time, fresh, FOR_EVER)
             }
-            Node::Blank(_) => (FileKind::File, 0, started, Duration::ZERO, Duration::ZERO),
+            Node::Blank(_) => {
+                // `ls -l` tells it from an artifact: nobody but this mount's owner has it.
+                let attr = Attr {
+                    perm: 0o600,
+                    ..self.attr(ino, FileKind::File, 0, started)
+                };
+                return Entry {
+                    attr,
+                    entry_ttl: Duration::ZERO,
+                    attr_ttl: Duration::ZERO,
+                };
+            }
             Node::Working(working) => {
                 return Entry {
                     attr: self.attr_of(ino, working),
@@ -164,7 +207,7 @@ impl Fs {
             Node::Working(working) if working.is_open() => working.set_size(size, self.now())?,
             Node::Working(_) => self.truncate_apart(ino, size, pid).await?,
             Node::Content(..) | Node::Blank(_) => {
-                if self.send_back_to_write(pid, ino, &node) {
+                if self.send_back_to_write(pid, &node) {
                     return Err(Error::Stale);
                 }
                 self.truncate_apart(ino, size, pid).await?;

@@ -32,19 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How many bounces are remembered before old ones are swept out.
 const MANY: usize = 1_000;
 
-/// The inode that a thread wanted to open, and which content of the artifact that is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) ino: u64,
-    pub(super) revision: u64,
-}
-
 /// A thread that was sent back.
 #[derive(Debug)]
 struct Waiting {
     wish: Wish,
     since: Instant,
-    seen: Option<Seen>,
 }
 
 /// Who was sent back, and why.
@@ -56,13 +48,7 @@ pub(super) struct Bounces {
 impl Bounces {
     /// Sends a thread back; `false` if it has just been sent back for the same wish, and is to be
     /// served as well as it can be.
-    pub(super) fn send_back(
-        &mut self,
-        pid: u32,
-        id: &ArtifactId,
-        wish: Wish,
-        seen: Option<Seen>,
-    ) -> bool {
+    pub(super) fn send_back(&mut self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
         if self.take(pid, id, wish) {
             return false;
         }
@@ -71,14 +57,9 @@ impl Bounces {
                 .retain(|_, waiting| waiting.since.elapsed() < PATIENCE);
         }
         let since = Instant::now();
-        let waiting = Waiting { wish, since, seen };
+        let waiting = Waiting { wish, since };
         self.waiting.insert((pid, id.clone()), waiting);
         true
-    }
-
-    /// Returns what a thread that was sent back wanted to open.
-    pub(super) fn seen(&self, pid: u32, id: &ArtifactId) -> Option<Seen> {
-        self.waiting.get(&(pid, id.clone()))?.seen
     }
 
     /// Tells whether a thread was sent back for this wish and has not opened anything since.
@@ -115,15 +96,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_thread_is_sent_back_once() {
         let mut bounces = Bounces::default();
-        assert!(bounces.send_back(1, &id("a"), Wish::Write, None));
-        assert!(!bounces.send_back(1, &id("a"), Wish::Write, None));
-        assert!(bounces.send_back(1, &id("a"), Wish::Write, None));
+        assert!(bounces.send_back(1, &id("a"), Wish::Write));
+        assert!(!bounces.send_back(1, &id("a"), Wish::Write));
+        assert!(bounces.send_back(1, &id("a"), Wish::Write));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_the_thread_that_was_sent_back_gets_what_it_wants() {
         let mut bounces = Bounces::default();
-        bounces.send_back(1, &id("a"), Wish::Write, None);
+        bounces.send_back(1, &id("a"), Wish::Write);
         assert!(!bounces.take(2, &id("a"), Wish::Write));
         assert!(!bounces.take(1, &id("b"), Wish::Write));
         assert!(!bounces.take(1, &id("a"), Wish::Read));
@@ -134,11 +115,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_thread_that_does_not_come_back_is_forgotten() {
         let mut bounces = Bounces::default();
-        bounces.send_back(1, &id("a"), Wish::Write, None);
+        bounces.send_back(1, &id("a"), Wish::Write);
         tokio::time::advance(PATIENCE).await;
         assert!(!bounces.take(1, &id("a"), Wish::Write));
         for pid in 0..3_000 {
-            bounces.send_back(pid, &id("a"), Wish::Read, None);
+            bounces.send_back(pid, &id("a"), Wish::Read);
             tokio::time::advance(PATIENCE / 500).await;
         }
         assert!(bounces.waiting.len() <= MANY);

@@ -9,7 +9,7 @@ use super::scratch::Scratch;
 use super::working::{Left, Working};
 use super::{Error, Fs, Result, lock};
 use crate::artifact::ArtifactId;
-use crate::registry::{Event, Level};
+use crate::registry::{Event, Level, Wait};
 
 impl Fs {
     /// Pushes what the handle has not pushed yet (close of one descriptor).
@@ -40,8 +40,8 @@ impl Fs {
         let Some(plan) = scratch.meant_as_plan(self.registry.settings().max_size) else {
             return Ok(());
         };
-        let message = "a plan of this name is not pushed, for tools give such names to files of \
-                       their own: give it another, as file name and as label";
+        let message = "a plan is not pushed under this name, for tools give such names to files \
+                       of their own: write it as <name>.plan.hcl";
         let event = Event::new(Level::Warn, "refused", message);
         self.registry.tell(event.with("plan", plan.to_string()));
         Err(Error::NotPermitted)
@@ -79,10 +79,7 @@ impl Fs {
                 let pushed = self.clone().push_apart(Arc::clone(working)).await;
                 self.tell_unreported(working.id(), pushed);
             }
-            Left::OnlyOpened if self.registry.exists(working.id()) => {
-                self.registry.refuse_empty(working.id());
-            }
-            Left::OnlyOpened => {}
+            Left::OnlyOpened => self.registry.refuse_empty(working.id()),
             Left::Broken => self.registry.refuse_broken(working.id()),
         }
     }
@@ -129,7 +126,8 @@ impl Fs {
             return Ok(());
         };
         let (id, change, mut base) = (working.id(), snapshot.change, snapshot.base);
-        if snapshot.bytes.is_empty() && base.is_absent() {
+        if snapshot.only_touched && base.is_absent() {
+            // Somebody may have pushed it since.
             if !self.registry.exists(id) {
                 lock(&self.local).touch(id.clone(), working.suffix());
             }
@@ -140,10 +138,17 @@ impl Fs {
             // `release` tells of it, if it stays at that.
             return Err(Error::Invalid);
         }
+        if base.is_absent() && !self.registry.was_listed(&id.repo) {
+            // It was opened while no target could say what is there. One may be able to by now.
+            let _ = timeout_at(end, self.registry.stat(id, false)).await;
+        }
+        let before = self.registry.newest(id);
+        let (bytes, suffix) = (snapshot.bytes, working.suffix());
         let push = self
             .registry
-            .push(id, snapshot.bytes, &mut base, working.suffix(), end);
+            .push(id, bytes, &mut base, suffix, end, Wait::ForAll);
         let pushed = push.await;
+        self.outdate(id, before);
         working.note(change, base, pushed.is_ok());
         pushed?;
         lock(&self.local).untouch(id);

@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
 
 use super::handle::{Directory, Handle};
+use super::name::listed;
 use super::node::Node;
 use super::scratch::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
 use crate::artifact::{ArtifactId, Item, RepoName};
+use crate::registry::Known;
 
 /// The offsets of `.` and `..`; the entries proper follow.
 const DOTS: u64 = 2;
@@ -25,9 +27,13 @@ impl Fs {
     /// # Errors
     ///
     /// [`Error::NotDirectory`].
-    pub async fn opendir(self: Arc<Self>, ino: u64) -> Result<u64> {
-        if !self.node(ino)?.is_directory() {
+    pub async fn opendir(self: Arc<Self>, ino: u64, pid: u32) -> Result<u64> {
+        let node = self.node(ino)?;
+        if !node.is_directory() {
             return Err(Error::NotDirectory);
+        }
+        if let Node::Repo(repo) | Node::Plans(repo) = node {
+            lock(&self.strays).note_listing(pid, repo);
         }
         let directory = Directory {
             ino,
@@ -142,7 +148,7 @@ impl Fs {
             }
             Node::Plans(repo) => {
                 let plans = self.artifacts(repo, |item| match item {
-                    Item::Plan(name) => Some(name.as_str().into()),
+                    Item::Plan(name) => listed(name),
                     Item::Schema => None,
                 });
                 plans.await?
@@ -152,6 +158,14 @@ impl Fs {
             Node::Scratch(_) => Vec::new(),
             _ => return Err(Error::NotDirectory),
         })
+    }
+
+    /// Lists the artifacts of a repository that the targets hold.
+    pub(super) async fn listed(&self, repo: &RepoName) -> Result<Vec<(Item, Known)>> {
+        match self.registry.list(repo).await {
+            Err(error) if self.is_new(repo, &error) => Ok(Vec::new()),
+            listed => Ok(listed?),
+        }
     }
 
     /// Lists those artifacts of a repository that `name` gives a name to.
@@ -164,7 +178,7 @@ impl Fs {
             repo: repo.clone(),
             item,
         };
-        let listed = self.registry.list(repo).await?;
+        let listed = self.listed(repo).await?;
         let local = lock(&self.local);
         let touched = local
             .touched(repo)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bounce::{Seen, Wish};
+use super::bounce::Wish;
 use super::handle::Handle;
 use super::node::{Node, Report};
 use super::working::{Working, local};
@@ -113,20 +113,15 @@ impl Fs {
     /// Sends a thread back to look the name up again; `false` if it has been, or can't be told
     /// from others: threads of foreign pid namespaces all come as 0.
     pub(super) fn send_back(&self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
-        pid != 0 && lock(&self.bounces).send_back(pid, id, wish, None)
+        pid != 0 && lock(&self.bounces).send_back(pid, id, wish)
     }
 
-    /// Sends a writer back, who is to get an inode of its own that shows the number of this one.
-    pub(super) fn send_back_to_write(&self, pid: u32, ino: u64, node: &Node) -> bool {
-        let (id, seen) = match node {
-            Node::Content(id, known) => {
-                let revision = known.revision;
-                (id, Some(Seen { ino, revision }))
-            }
-            Node::Blank(id) => (id, None),
-            _ => return false,
-        };
-        pid != 0 && lock(&self.bounces).send_back(pid, id, Wish::Write, seen)
+    /// Sends a writer back, who is to get an inode of its own.
+    pub(super) fn send_back_to_write(&self, pid: u32, node: &Node) -> bool {
+        match node {
+            Node::Content(id, _) | Node::Blank(id) => self.send_back(pid, id, Wish::Write),
+            _ => false,
+        }
     }
 
     pub(super) async fn open_for_writing(
@@ -137,7 +132,7 @@ impl Fs {
     ) -> Result<Opened> {
         self.writable()?;
         let node = self.node(ino)?;
-        if self.send_back_to_write(pid, ino, &node) {
+        if self.send_back_to_write(pid, &node) {
             return Err(Error::Stale);
         }
         match node {
@@ -183,6 +178,7 @@ impl Fs {
             return self.create_scratch(&parent, name, how, making);
         }
         let (id, suffix) = self.parse_new(&parent, name)?;
+        self.note_name(making.pid, &id, name);
         let exists = self.is_there(&id, suffix).await?;
         if exists && how.exclusive {
             return Err(Error::Exists);
@@ -193,6 +189,10 @@ impl Fs {
             false => Start::Empty,
         };
         self.open_working(&working, how, start).await?;
+        // touch(1) asks for neither; cp(1), install(1) and a shell's `>` do.
+        if !exists && !how.truncate && !how.exclusive {
+            working.touch();
+        }
         let entry = self.hand_out(Node::Working(Arc::clone(&working)));
         Ok((
             entry,
@@ -221,17 +221,15 @@ impl Fs {
         let mut content = Bytes::new();
         let mut empty = start == Start::Empty;
         if !working.is_open() {
-            let known = self.registry.stat(id, false).await?;
+            let known = self.resolve(id, None).await?;
             base = Base::of(known.as_ref());
             if known.is_some() && start == Start::Newest && !how.truncate {
                 let pulled = self.registry.pull(id).await?;
                 base = Base::of(Some(&pulled.known));
                 content = pulled.bytes;
             }
-            empty |= how.truncate && known.is_some();
-        } else {
-            empty |= how.truncate;
         }
+        empty |= how.truncate;
         let (dir, room) = (self.staging_dir(), self.registry.room());
         working.open(&dir, room, base, &content, empty, self.now())
     }

@@ -92,6 +92,11 @@ impl Handles {
         Some(removed)
     }
 
+    /// Tells whether a handle is open on an inode.
+    pub(super) fn is_open(&self, ino: u64) -> bool {
+        self.open.values().any(|(open, _)| *open == ino)
+    }
+
     /// Returns how many handles are open.
     pub(super) fn len(&self) -> usize {
         self.open.len()

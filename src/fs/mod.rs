@@ -14,6 +14,7 @@ mod directory;
 mod error;
 mod file;
 mod handle;
+mod kernel;
 mod local;
 mod name;
 mod namespace;
@@ -21,6 +22,7 @@ mod node;
 mod reads;
 mod rename;
 mod scratch;
+mod strays;
 mod types;
 mod under_way;
 mod working;
@@ -44,10 +46,12 @@ use crate::registry::{self, Registry};
 use bounce::Bounces;
 use budget::Budget;
 use handle::Handles;
+use kernel::Kernel;
 use local::Local;
 use node::{Node, Nodes};
 use reads::Reads;
 use scratch::Tree;
+use strays::Strays;
 
 /// What an operation of the file system answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -93,7 +97,9 @@ pub struct Fs {
     local: Mutex<Local>,
     bounces: Mutex<Bounces>,
     reads: Mutex<Reads>,
+    strays: Mutex<Strays>,
     scratch: Mutex<Tree>,
+    kernel: Kernel,
     /// What artifacts take that are being written.
     staged: Arc<Budget>,
     /// Pushes and deletions: the process is not to end before them.
@@ -111,12 +117,25 @@ impl Fs {
             scratch: Mutex::new(scratch),
             staged,
             reads: Mutex::default(),
+            strays: Mutex::default(),
+            kernel: Kernel::default(),
             nodes: Mutex::new(Nodes::new()),
             handles: Mutex::default(),
             local: Mutex::default(),
             bounces: Mutex::default(),
             pushes: UnderWay::default(),
         })
+    }
+
+    /// Says how the kernel is made to forget the attributes of an inode. `forget` must not wait for
+    /// an answer of this file system.
+    pub fn connect(&self, forget: impl Fn(u64) + Send + Sync + 'static) {
+        self.kernel.connect(forget);
+    }
+
+    /// Leaves the kernel alone from now on: the mount is about to go.
+    pub fn disconnect(&self) {
+        self.kernel.disconnect();
     }
 
     /// Gives back `count` references on an inode.

@@ -1,6 +1,6 @@
 //! Names: what a name in a directory of the mount stands for.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::Error;
@@ -74,10 +74,13 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
 
 /// Tells whether a name is the schema's with something made up behind it: `schema.hcl.AbC123` of
 /// QSaveFile (Kate; qsavefile.cpp of qtbase) and mktemp(1), `schema.oAbC123` of patch. The same
-/// behind a plan's name would be another plan's. A word behind it (`schema.backup`) is meant to be
-/// kept, so it takes a digit or a capital letter.
+/// behind a plan's name would be another plan's. A word behind it (`schema.backup`) or a date
+/// (`schema.202411`) is meant to be kept, so it takes a letter, and a digit or a capital letter.
 fn is_beside_schema(name: &[u8]) -> bool {
-    let made_up = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
+    let made_up = |random: &[u8]| {
+        let lower = |byte: &u8| byte.is_ascii_lowercase();
+        !random.iter().all(lower) && !random.iter().all(u8::is_ascii_digit)
+    };
     ["schema.", "schema.hcl.", "schema.sql."]
         .iter()
         .any(|stem| {
@@ -86,7 +89,7 @@ fn is_beside_schema(name: &[u8]) -> bool {
                 [b'o', rest @ ..] if rest.len() == 6 => rest,
                 random => random,
             });
-            random.is_some_and(|random| is_made_of(random, b"") && random.iter().any(made_up))
+            random.is_some_and(|random| is_made_of(random, b"") && made_up(random))
         })
 }
 
@@ -96,11 +99,31 @@ pub(super) fn in_plans(name: &OsStr) -> Result<InRepo, Error> {
     if is_scratch(name.as_bytes()) {
         return Ok(InRepo::Scratch);
     }
-    let plan = plan.filter(|plan| !is_scratch(plan.as_bytes()));
     let plan = plan.and_then(|plan| PlanName::parse(plan).ok());
     Ok(plan.map_or(InRepo::Foreign, |plan| {
         InRepo::Artifact(Item::Plan(plan), None)
     }))
+}
+
+/// Returns the name by which a plan is listed: its own, or its file's if its own is a temporary
+/// file's. Nothing, if only a name that is too long would be left.
+pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
+    let plan = plan.as_str();
+    match is_scratch(plan.as_bytes()) {
+        false => Some(plan.into()),
+        true => {
+            let file = format!("{plan}{PLAN_SUFFIX}");
+            (file.len() <= MAX_NAME_BYTES).then(|| file.into())
+        }
+    }
+}
+
+/// Returns the name by which an artifact is listed.
+pub(super) fn listed_name(item: &Item) -> Option<OsString> {
+    match item {
+        Item::Schema => Some("schema".into()),
+        Item::Plan(plan) => listed(plan),
+    }
 }
 
 /// Tells why a scratch file of this name must not be made, if so.
@@ -151,10 +174,22 @@ mod tests {
         assert_eq!(in_root(OsStr::new("-x")), Ok(InRoot::Foreign));
         assert_eq!(in_repo(OsStr::new("README")), Ok(InRepo::Foreign));
         assert_eq!(in_plans(OsStr::new("-x")), Ok(InRepo::Foreign));
-        assert_eq!(
-            in_plans(OsStr::new("sedAbC123.plan.hcl")),
-            Ok(InRepo::Foreign)
-        );
+        assert_eq!(in_repo(OsStr::new("x.tmp.sql")), Ok(InRepo::Foreign));
+        assert_eq!(in_repo(OsStr::new("schema.tmp.hcl")), Ok(InRepo::Foreign));
+    }
+
+    #[test]
+    fn a_plans_file_name_is_never_a_temporary_files() {
+        for name in ["sedAbC123", "XXAbC123", "v2.tmp", "v2.tmp.1", "4913"] {
+            let file = format!("{name}{PLAN_SUFFIX}");
+            assert_eq!(in_plans(OsStr::new(&file)), Ok(plan(name)), "{file}");
+            assert_eq!(in_plans(OsStr::new(name)), Ok(InRepo::Scratch), "{name}");
+            let parsed = PlanName::parse(name).unwrap();
+            assert_eq!(listed(&parsed), Some(file.into()), "{name}");
+        }
+        assert_eq!(listed(&PlanName::parse("p1").unwrap()), Some("p1".into()));
+        let long = format!("{}.tmp", "a".repeat(250));
+        assert_eq!(listed(&PlanName::parse(&long).unwrap()), None);
     }
 
     #[test]
@@ -189,6 +224,7 @@ mod tests {
             "schema.backup",
             "schema.sqlite",
             "schema.hcl.bak",
+            "schema.202411",
             "schema.1",
             "schemas",
         ] {

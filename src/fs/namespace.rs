@@ -8,12 +8,12 @@ use tokio::time::{Instant, timeout_at};
 use super::bounce::Wish;
 use super::budget::Stake;
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
-use super::node::Node;
+use super::node::{Node, number_of_content};
 use super::scratch::Place;
 use super::working::Working;
 use super::{Entry, Error, Fs, Making, Result, lock};
 use crate::artifact::{ArtifactId, Format, RepoName};
-use crate::registry::{Event, Known, Level};
+use crate::registry::{self, ErrorKind, Event, Known, Level};
 
 impl Fs {
     /// Finds a name in a directory; the caller holds one more reference on the inode afterwards.
@@ -30,7 +30,10 @@ impl Fs {
             Node::Root => self.find_in_root(name).await?,
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
                 Found::Plans(repo) => Node::Plans(repo),
-                Found::Artifact(id, suffix) => self.find_artifact(&id, suffix, pid).await?,
+                Found::Artifact(id, suffix) => {
+                    self.note_name(pid, &id, name);
+                    self.find_artifact(&id, suffix, pid).await?
+                }
                 Found::Foreign => return Err(Error::NotFound),
             },
             Node::Control => self.find_control(name)?,
@@ -43,9 +46,11 @@ impl Fs {
     async fn find_in_root(&self, name: &OsStr) -> Result<Node> {
         match in_root(name)? {
             InRoot::Control => Ok(Node::Control),
-            InRoot::Repo(repo) => match self.has_repo(&repo).await? {
-                true => Ok(Node::Repo(repo)),
-                false => Err(Error::NotFound),
+            InRoot::Repo(repo) => match self.has_repo(&repo).await {
+                Ok(true) => Ok(Node::Repo(repo)),
+                // No target can say, or ever could. mkdir(2) looks the name up first.
+                Ok(false) | Err(Error::Io) => Err(Error::NotFound),
+                Err(error) => Err(error),
             },
             InRoot::Scratch | InRoot::Foreign => Err(Error::NotFound),
         }
@@ -74,17 +79,10 @@ impl Fs {
         if !lock(&self.bounces).is_waiting(pid, id, Wish::Write) {
             return Ok(node);
         }
-        let size = match &node {
-            Node::Content(_, known) => known.size,
-            _ => 0,
-        };
-        // The number that stat(2) has told, if that was of this very content.
-        let seen = lock(&self.bounces).seen(pid, id);
-        let shown = match (&node, seen) {
-            (Node::Content(_, known), Some(seen)) if known.revision == seen.revision => {
-                Some(seen.ino)
-            }
-            _ => None,
+        // The number is the one that stat(2) tells of this content.
+        let (size, shown) = match &node {
+            Node::Content(_, known) => (known.size, Some(number_of_content(known))),
+            _ => (0, None),
         };
         let working = self.working(id, suffix, size).showing(shown);
         Ok(Node::Working(Arc::new(working)))
@@ -113,10 +111,22 @@ impl Fs {
         id: &ArtifactId,
         suffix: Option<Format>,
     ) -> Result<Option<Known>> {
-        let known = self.registry.stat(id, suffix.is_some()).await?;
+        let known = match self.registry.stat(id, suffix.is_some()).await {
+            Err(error) if self.is_new(&id.repo, &error) => None,
+            known => known?,
+        };
         // A format that nobody can tell now is taken for HCL, as it is in a push.
         let format = |known: &Known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format);
         Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
+    }
+
+    /// Tells whether a repository is new, as far as this mount can know: it was made here, and no
+    /// target could ever say otherwise. A push to it still replaces nothing, for it demands that
+    /// the target hold nothing.
+    pub(super) fn is_new(&self, repo: &RepoName, error: &registry::Error) -> bool {
+        error.kind == ErrorKind::Outage
+            && !self.registry.was_listed(repo)
+            && lock(&self.local).has(repo)
     }
 
     /// Tells whether an artifact that no target knows is there all the same: touched, or with a
@@ -189,7 +199,12 @@ impl Fs {
             }
             _ => return Err(self.refuse(name)),
         };
-        if self.has_repo(&repo).await? || !lock(&self.local).make(repo.clone()) {
+        let is_there = match self.has_repo(&repo).await {
+            // It is local until its first push, which finds out what the targets hold.
+            Err(Error::Io) => false,
+            is_there => is_there?,
+        };
+        if is_there || !lock(&self.local).make(repo.clone()) {
             return Err(Error::Exists);
         }
         Ok(self.hand_out(Node::Repo(repo)))
@@ -230,7 +245,7 @@ impl Fs {
         let scratch = scratch
             .iter()
             .any(|place| !lock(&self.scratch).is_empty(place));
-        if touched || scratch || !self.registry.list(&repo).await?.is_empty() {
+        if touched || scratch || !self.listed(&repo).await?.is_empty() {
             return Err(Error::NotEmpty);
         }
         match lock(&self.local).remove(&repo) {
@@ -246,7 +261,7 @@ impl Fs {
     /// # Errors
     ///
     /// [`Error::NotPermitted`] without `--allow-delete`; what the targets answered.
-    pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+    pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr, pid: u32) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
         self.writable()?;
         let parent = self.node(parent)?;
@@ -263,14 +278,14 @@ impl Fs {
             Node::Root => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
         };
-        if self.resolve(&id, suffix).await?.is_none() {
+        let Some(before) = self.resolve(&id, suffix).await? else {
             let touched = lock(&self.local).untouch(&id);
             let failed = self.registry.forget_error(&id);
             return match touched || failed {
                 true => Ok(()),
                 false => Err(Error::NotFound),
             };
-        }
+        };
         if !self.settings.allow_delete {
             let message = "deleting an artifact would remove it from the registry and every \
                            backup: mount with --allow-delete to allow that";
@@ -278,6 +293,7 @@ impl Fs {
             self.registry.tell(event.with("artifact", id.to_string()));
             return Err(Error::NotPermitted);
         }
+        self.refuse_stray(pid, &id, name)?;
         let fs = Arc::clone(&self);
         let deletion = tokio::spawn(async move {
             let _under_way = fs.pushes.begin();
@@ -286,6 +302,7 @@ impl Fs {
                 // It may have been touched here before somebody else pushed it.
                 lock(&fs.local).untouch(&id);
             }
+            fs.outdate(&id, Some(before));
             deleted
         });
         Ok(deletion.await.map_err(|_| Error::Io)??)

@@ -64,9 +64,6 @@ enum Key {
     KeptDir(Box<str>),
     Kept(u64),
     Damaged(Box<str>),
-    /// By its revision: there are as many as there are contents that the kernel remembers, and no
-    /// two contents of a mount share one.
-    Content(u64),
     Blank(Box<ArtifactId>),
     Scratch(u64),
 }
@@ -82,10 +79,9 @@ impl Node {
             Node::KeptDir(path) => Key::KeptDir(path.as_str().into()),
             Node::Kept { when, .. } => Key::Kept(*when),
             Node::Damaged { name, .. } => Key::Damaged(name.as_str().into()),
-            Node::Content(_, known) => Key::Content(known.revision),
             Node::Blank(id) => Key::Blank(Box::new(id.clone())),
             Node::Scratch(scratch) => Key::Scratch(scratch.number),
-            Node::Working(_) => return None,
+            Node::Content(..) | Node::Working(_) => return None,
         })
     }
 
@@ -120,6 +116,13 @@ struct Slot {
     references: u64,
 }
 
+/// Returns the number of a content's inode. It follows from the revision, which no two contents of
+/// a mount share, so it can be told before the kernel looks the content up. Everything else has
+/// odd numbers.
+pub(super) fn number_of_content(known: &Known) -> u64 {
+    known.revision * 2
+}
+
 /// The inodes that are alive.
 #[derive(Debug)]
 pub(super) struct Nodes {
@@ -142,19 +145,21 @@ impl Nodes {
         nodes
     }
 
-    /// Returns the inode number of a node; a new one gets a number that was never used before.
+    /// Returns the inode number of a node; a new one gets a number that was never used for another.
     /// Without a reference it is kept until [`Nodes::drop_unused`].
     pub(super) fn intern(&mut self, node: Node) -> u64 {
-        let key = node.key();
-        if let Some(number) = key.as_ref().and_then(|key| self.numbers.get(key)) {
-            if let Some(slot) = self.slots.get_mut(number) {
-                slot.node = node;
-            }
-            return *number;
+        let known = self.number_of(&node);
+        if let Some(number) = known
+            && let Some(slot) = self.slots.get_mut(&number)
+        {
+            slot.node = node;
+            return number;
         }
-        let number = self.next;
-        self.next += 1;
-        if let Some(key) = key {
+        let number = known.unwrap_or(self.next);
+        if known.is_none() {
+            self.next += 2;
+        }
+        if let Some(key) = node.key() {
             self.numbers.insert(key, number);
         }
         let slot = Slot {
@@ -167,7 +172,10 @@ impl Nodes {
 
     /// Returns the inode number of a node, if it has one.
     pub(super) fn number_of(&self, node: &Node) -> Option<u64> {
-        self.numbers.get(&node.key()?).copied()
+        match node {
+            Node::Content(_, known) => Some(number_of_content(known)),
+            node => self.numbers.get(&node.key()?).copied(),
+        }
     }
 
     /// Returns what an inode stands for.

@@ -12,7 +12,11 @@ use super::node::Node;
 use super::scratch::{Kind, Place, Scratch};
 use super::{Error, Fs, Result, lock};
 use crate::artifact::{ArtifactId, Format, Item};
-use crate::registry::{Base, Event, Level};
+use crate::registry::{Base, Event, Level, Wait};
+
+/// The kernel locks the directory until the rename is answered, and whoever looks up a name there
+/// that the kernel does not remember waits with it.
+const WAIT: Wait = Wait::ForVerdict;
 
 /// A scratch file's name, and what the name stands for.
 struct From {
@@ -63,6 +67,7 @@ impl Fs {
             },
             _ => return Err(self.refuse(new_name)),
         };
+        self.note_name(pid, &id, new_name);
         match scratch.kind {
             Kind::File => {}
             Kind::Directory if self.resolve(&id, suffix).await?.is_some() => {
@@ -118,24 +123,21 @@ impl Fs {
         loop {
             let snapshot = scratch.snapshot(max_size);
             let snapshot = snapshot.inspect_err(|error| self.tell_too_big(id, *error))?;
-            let nothing = snapshot.bytes.is_empty() && base.is_absent();
-            if nothing && !self.registry.exists(id) {
-                // As a close does with a new file that nothing was written to.
-                lock(&self.local).touch(id.clone(), to.suffix);
-            } else {
-                let push = self
-                    .registry
-                    .push(id, snapshot.bytes, &mut base, to.suffix, end);
-                if let Err(error) = push.await {
-                    let error = Error::from(error);
-                    scratch.has_failed(id, base);
-                    if error == Error::Stale {
-                        self.send_back(to.pid, id, Wish::Rename);
-                    }
-                    return Err(error);
+            let before = self.registry.newest(id);
+            let push = self
+                .registry
+                .push(id, snapshot.bytes, &mut base, to.suffix, end, WAIT);
+            let pushed = push.await;
+            self.outdate(id, before);
+            if let Err(error) = pushed {
+                let error = Error::from(error);
+                scratch.has_failed(id, base);
+                if error == Error::Stale {
+                    self.send_back(to.pid, id, Wish::Rename);
                 }
-                lock(&self.local).untouch(id);
+                return Err(error);
             }
+            lock(&self.local).untouch(id);
             let stake = Stake::new(&self.staged);
             if scratch.becomes(
                 snapshot.change,

@@ -48,6 +48,9 @@ struct State {
     failed: u64,
     /// Whether anything has happened besides the truncation by opening.
     written: bool,
+    /// Whether nothing has happened but that a new name was made without demanding that it be
+    /// empty or new, as touch(1) does.
+    touched: bool,
     /// Why a write has failed: what is here is not what the writer wanted, and is never pushed.
     broken: Option<Error>,
 }
@@ -64,6 +67,8 @@ pub(super) struct Snapshot {
     /// Nothing has happened but the truncation by opening: a shell's redirection closes a
     /// duplicate before the program has written anything.
     pub(super) only_opened: bool,
+    /// Nothing has happened but a touch(1) of a new name.
+    pub(super) only_touched: bool,
 }
 
 /// Where a writer stands when its last handle goes.
@@ -105,6 +110,7 @@ impl Working {
                 pushed: 0,
                 failed: 0,
                 written: false,
+                touched: false,
                 broken: None,
             }),
             turn: tokio::sync::Mutex::new(()),
@@ -142,6 +148,11 @@ impl Working {
         state.change != state.pushed
     }
 
+    /// Takes note that the name has just been made by a touch(1): that alone is no empty document.
+    pub(super) fn touch(&self) {
+        lock(&self.state).touched = true;
+    }
+
     /// Opens a handle. The first one sets what is there: `content`, to be replaced if it is still
     /// `base` by then. `empty`: the file is truncated, or new, which is a change already.
     pub(super) fn open(
@@ -173,6 +184,7 @@ impl Working {
             state.size = 0;
             state.time = now;
             state.change += 1;
+            state.touched = false;
             state.broken = None;
         }
         state.handles += 1;
@@ -194,7 +206,8 @@ impl Working {
     /// Closes a handle; the last one gives the staging file back. Says first what is left.
     pub(super) fn left(&self) -> Left {
         let state = lock(&self.state);
-        if state.handles != 1 || state.change == state.pushed {
+        let touched = state.touched && !state.written;
+        if state.handles != 1 || state.change == state.pushed || touched {
             Left::Nothing
         } else if state.broken.is_some() {
             Left::Broken
@@ -283,6 +296,7 @@ impl Working {
         Ok(Some(Snapshot {
             change: state.change,
             only_opened: !state.written && bytes.is_empty(),
+            only_touched: !state.written && bytes.is_empty() && state.touched,
             bytes,
             base: state.base,
         }))

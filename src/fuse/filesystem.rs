@@ -182,9 +182,9 @@ impl fuser::Filesystem for Bridge {
             .run("mkdir", self.deadlines.metadata, reply, future, ok);
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (fs, name) = (self.fs.clone(), name.to_owned());
-        let future = async move { fs.unlink(parent.0, &name).await };
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name, pid) = (self.fs.clone(), name.to_owned(), req.pid());
+        let future = async move { fs.unlink(parent.0, &name, pid).await };
         self.dispatcher
             .run("unlink", self.deadlines.push, reply, future, done);
     }
@@ -377,8 +377,8 @@ impl fuser::Filesystem for Bridge {
             .run("release", self.deadlines.push, reply, future, done);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let future = self.fs.clone().opendir(ino.0);
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let future = self.fs.clone().opendir(ino.0, req.pid());
         self.dispatcher.run(
             "opendir",
             self.deadlines.metadata,

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -17,6 +17,9 @@ use crate::fs::Fs;
 /// Two threads: what a thread does is short (it hands over whatever waits), so the second is there
 /// only for a write to a slow local disk not to hold up the rest.
 const THREADS: usize = 2;
+
+/// The offset by which the kernel forgets an inode's attributes alone, and keeps its pages.
+const NO_RANGE: i64 = -1;
 
 /// A mount that is being served.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub fn serve(
     owner: Owner,
 ) -> Result<Served, MountError> {
     let (mount, connection) = Mount::new(request)?;
-    let bridge = Bridge::new(fs, runtime, deadlines, owner);
+    let bridge = Bridge::new(Arc::clone(&fs), runtime, deadlines, owner);
     let unanswered = bridge.unanswered();
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
@@ -49,11 +52,15 @@ pub fn serve(
     let acl = SessionACL::All;
     let (sender, ended) = oneshot::channel();
     let started = Session::from_fd(bridge, connection, acl, config).and_then(|session| {
+        connect(&fs, session.notifier());
         std::thread::Builder::new()
             .name("session".to_owned())
             .spawn(move || {
+                let ended = session.run();
+                // The way to the kernel holds the connection open.
+                fs.disconnect();
                 // Nobody listens any more when the process is about to end.
-                let _ = sender.send(session.run());
+                let _ = sender.send(ended);
             })
     });
     match started {
@@ -69,4 +76,16 @@ pub fn serve(
             Err(MountError::Session(mount.dir().to_owned(), error))
         }
     }
+}
+
+/// Lets the file system have the kernel ask anew for attributes.
+///
+/// Without a range the notification touches no page, and it takes no lock of a directory. So it
+/// never waits for an answer of this file system, unlike all other notifications.
+fn connect(fs: &Fs, notifier: Notifier) {
+    fs.connect(move |ino| {
+        if let Err(error) = notifier.inval_inode(INodeNo(ino), NO_RANGE, 0) {
+            tracing::debug!(ino, "the kernel was not told of a push: {error}");
+        }
+    });
 }

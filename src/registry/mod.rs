@@ -75,7 +75,7 @@ pub(crate) use journal::fail_reads;
 pub use journal::{Damaged, Record as Unpushed};
 pub use metrics::Counter;
 pub use pull::Pulled;
-pub use push::Base;
+pub use push::{Base, Wait};
 pub use record::{Known, Source};
 pub use repair::{NotBegun, Order, UnknownOrder};
 pub use room::Room;

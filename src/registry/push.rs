@@ -59,6 +59,16 @@ impl Base {
     }
 }
 
+/// How long a push waits for backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until its deadline.
+    ForAll,
+    /// Once the verdict is decided, for as long as a target has to answer a listing. The journal
+    /// gives a slower backup the push later.
+    ForVerdict,
+}
+
 /// A document on its way, and how far it has come.
 pub(super) struct Push<'a> {
     pub(super) id: &'a ArtifactId,

@@ -81,7 +81,7 @@ fn is_own(dir: &Dir, name: &str) -> bool {
             let (sum, line) = bytes.split_at_checked(16).unwrap_or((bytes, b""));
             sum.iter().all(u8::is_ascii_hexdigit) && b" {".starts_with(line)
         }),
-        "catalogue.damaged" => dir.file(name).is_ok(),
+        "catalogue.damaged" | "folders" | "folders.tmp" => dir.file(name).is_ok(),
         JOURNAL => holds(&|name| {
             let record = name.strip_suffix(".tmp").unwrap_or(name);
             name == "damaged" || record.len() == 20 && record.bytes().all(|b| b.is_ascii_digit())

@@ -88,6 +88,17 @@ impl Registry {
         exists.unwrap_or_default()
     }
 
+    /// Returns the newest content of an artifact that the mount knows of, without asking anybody.
+    pub fn newest(&self, id: &ArtifactId) -> Option<Known> {
+        let newest = self.catalogue.peek(id, |record| record.current().cloned());
+        newest.flatten()
+    }
+
+    /// Tells whether any target has ever listed a repository.
+    pub fn was_listed(&self, repo: &RepoName) -> bool {
+        self.catalogue.age(repo).is_some()
+    }
+
     /// Returns for how long what is known of a repository is still fresh.
     pub fn fresh_for(&self, repo: &RepoName) -> Duration {
         let age = self.catalogue.age(repo).unwrap_or_default();

@@ -16,7 +16,7 @@ use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
 use super::journal::Record;
-use super::push::{Base, MOVED_ON, Push};
+use super::push::{Base, MOVED_ON, Push, Wait};
 use super::record::Known;
 use super::room::is_full;
 use super::route::share;
@@ -31,7 +31,8 @@ impl Registry {
     /// file's name says. `base` is what the document may replace; it becomes the document itself
     /// as soon as any target has it, also if these are too few for a success.
     ///
-    /// It ends by `end`, with what it knows then; the caller must not give up before.
+    /// It ends by `end`, with what it knows then; the caller must not give up before. `wait` says
+    /// whether hung backups may use up all of that time.
     ///
     /// # Errors
     ///
@@ -45,6 +46,7 @@ impl Registry {
         base: &mut Base,
         suffix: Option<Format>,
         end: Instant,
+        wait: Wait,
     ) -> Result<(), Error> {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let earlier = base.attempt;
@@ -69,7 +71,7 @@ impl Registry {
                     missing: Vec::new(),
                 };
                 // A bug must not leave a record that the background would push.
-                let teed = AssertUnwindSafe(self.tee(push, base, end)).catch_unwind();
+                let teed = AssertUnwindSafe(self.tee(push, base, end, wait)).catch_unwind();
                 teed.await
                     .unwrap_or_else(|_| Err(super::list::panicked("pushing", id)))
             }
@@ -124,6 +126,7 @@ impl Registry {
         mut push: Push<'_>,
         base: &mut Base,
         end: Instant,
+        wait: Wait,
     ) -> Result<(), Error> {
         let (id, stamp) = (push.id, push.stamp);
         let last = end;
@@ -142,6 +145,11 @@ impl Registry {
         // When the registry decides and has failed, a backup must not hold what nobody was told
         // to be pushed.
         if push.missing.is_empty() || self.settings.durability == Durability::Any {
+            let is_decided = !push.got.is_empty() && self.settings.durability != Durability::All;
+            let end = match wait {
+                Wait::ForVerdict if is_decided => end.min(Instant::now() + self.settings.metadata),
+                Wait::ForVerdict | Wait::ForAll => end,
+            };
             put_to_backups(&mut push, end).await;
         }
         self.take_in(&push, base);

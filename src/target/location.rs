@@ -16,6 +16,9 @@ pub struct FileLocation {
     /// `create_dir`: a missing folder is made at mount (never later: a folder that vanishes while
     /// mounted is an outage).
     pub create_dir: bool,
+    /// An earlier mount has used the folder: without its `.atlasfs` it is not that folder, but
+    /// the mount point of a disk that is away. Then nothing is made in it.
+    pub known: bool,
 }
 
 /// An S3 bucket: `s3://bucket/prefix?region=…`. The fields are the query parameters that Go CDK,

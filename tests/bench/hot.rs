@@ -227,7 +227,7 @@ fn readdirplus(bencher: Bencher, plans: usize) {
     bencher
         .counter(divan::counter::ItemsCount::new(plans))
         .bench_local(|| {
-            let fh = world.at_once(world.fs.clone().opendir(folder)).unwrap();
+            let fh = world.at_once(world.fs.clone().opendir(folder, 0)).unwrap();
             let (mut offset, mut seen) = (0, 0);
             loop {
                 let listing = world

@@ -40,19 +40,36 @@ fn every_operation_answers_by_its_deadline_and_what_is_in_memory_at_once() {
     let cold = mount("cold", &["--ttl", "0s"]);
     server.freeze();
 
-    // Nothing is known on this mount, so everything has to fail.
-    for (name, script, limit) in [
-        ("ls of the root", r#"ls "$1""#, seconds(1)),
-        ("stat", r#"stat "$1/app""#, seconds(1)),
-        ("stat of an artifact", r#"stat "$1/app/schema""#, seconds(2)),
-        ("cat", r#"cat "$1/app/schema""#, seconds(3)),
-        ("mkdir", r#"mkdir "$1/new""#, seconds(1)),
-        ("getfattr", r#"getfattr -d "$1/app/schema""#, seconds(2)),
-        ("find", r#"find "$1" -name schema"#, seconds(2)),
+    // Nothing is known on this mount, so everything but mkdir has to fail. mkdir(2) looks the name
+    // up as stat(2) does, so a repository that nobody can tell of is not there for either.
+    let (eio, enoent) = ("Input/output error", "No such file or directory");
+    for (name, script, limit, why) in [
+        ("ls of the root", r#"ls "$1""#, seconds(1), eio),
+        ("stat", r#"stat "$1/app""#, seconds(1), enoent),
+        (
+            "stat of an artifact",
+            r#"stat "$1/app/schema""#,
+            seconds(2),
+            enoent,
+        ),
+        ("cat", r#"cat "$1/app/schema""#, seconds(3), enoent),
+        (
+            "getfattr",
+            r#"getfattr -d "$1/app/schema""#,
+            seconds(2),
+            enoent,
+        ),
+        ("find", r#"find "$1" -name schema"#, seconds(2), eio),
+        (
+            "cp",
+            r#"mkdir "$1/new"; echo "SELECT 1;" > "$1/.s"; cp "$1/.s" "$1/new/schema.sql""#,
+            seconds(20),
+            eio,
+        ),
     ] {
         let ran = run(&mut bash(script, [cold.dir()]));
         assert_ne!(ran.code, Some(0), "{name}: {ran}");
-        assert!(ran.stderr.contains("Input/output error"), "{name}: {ran}");
+        assert!(ran.stderr.contains(why), "{name}: {ran}");
         assert!(ran.took < limit + SLACK, "{name} took {:?}", ran.took);
     }
     // What was read before is served from memory, and says so; a push fails and is kept.

@@ -58,4 +58,5 @@ mod tls;
 mod tools;
 mod torn;
 mod tunnel;
+mod twins;
 mod writers;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::home::Home;
 use super::mounted::is_mounted;
-use super::program::{Ran, bash, run};
+use super::program::{Ran, bash, run, until};
 use super::store::{Store, flags, folders, schema};
 use super::support::server::{Kind, SECRET_KEY, Server};
 
@@ -363,4 +363,46 @@ fn a_state_directory_in_use_is_refused_with_the_name_of_the_first_mount() {
     refused(&home, &args, 1, &["in use by", &name, "--state-dir"]);
     first.unmount();
     home.mount("mnt", &args).unmount();
+}
+
+#[test]
+fn a_known_folder_that_is_away_is_an_outage_and_never_made_anew() {
+    let home = Home::new();
+    let mut args = file_registry(&home);
+    args[1] += "?create_dir=true";
+    let content = schema("kept");
+    let mounted = home.mount("mnt", &args);
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp("app/schema.hcl", &content).ok();
+    mounted.unmount();
+    let (folder, away) = (home.path("registry"), home.path("away"));
+    std::fs::rename(&folder, &away).unwrap();
+    // Its disk is away, and then its mount point is there as well.
+    for is_there in [false, true] {
+        if is_there {
+            std::fs::create_dir(&folder).unwrap();
+        }
+        let mounted = home.mount("mnt", &args);
+        assert_eq!(mounted.read("app/schema.hcl"), content.as_bytes());
+        mounted.unmount();
+        let made = std::fs::read_dir(&folder).map(Iterator::count);
+        assert_eq!(made.ok(), is_there.then_some(0));
+    }
+    std::fs::remove_dir(&folder).unwrap();
+    let mounted = home.mount("mnt", &args);
+    std::fs::rename(&away, &folder).unwrap();
+    let changed = schema("changed");
+    until("the folder is used again", || {
+        let ran = mounted.cp("app/schema.hcl", &changed);
+        (ran.code == Some(0)).then_some(())
+    });
+    let held = std::fs::read(folder.join("app/schema")).unwrap();
+    assert_eq!(held, changed.as_bytes());
+    mounted.unmount();
+    // A mount that has never seen the folder has nothing to serve.
+    std::fs::rename(&folder, &away).unwrap();
+    let other = home.path("other-state");
+    args[1] = args[1].replace("?create_dir=true", "");
+    let mut fresh = home.mounting("fresh", &args);
+    run(fresh.arg("--state-dir").arg(&other)).fails(1, "no folder at");
 }

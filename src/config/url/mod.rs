@@ -151,6 +151,7 @@ fn file(parts: &Parts<'_>) -> Result<FileLocation, String> {
         url: parts.shown.clone(),
         dir,
         create_dir: query.flag("create_dir")?,
+        known: false,
     })
 }
 

@@ -124,6 +124,7 @@ fn gs_azure_file_and_oci_urls_have_their_own_parameters() {
             url: url.into(),
             dir: "/a b/c".into(),
             create_dir: true,
+            known: false,
         });
         assert_eq!(parse_target(url), Ok(expected));
     }

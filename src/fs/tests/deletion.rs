@@ -140,7 +140,7 @@ async fn a_crash_amid_a_deletion_is_rolled_forward() {
     world.registry.set_fault(Fault::Hang);
     let app = world.stat("app").await.unwrap().ino;
     let fs = world.fs.clone();
-    let removal = tokio::spawn(fs.unlink(app, std::ffi::OsStr::new("schema")));
+    let removal = tokio::spawn(fs.unlink(app, std::ffi::OsStr::new("schema"), 0));
     tokio::time::sleep(Duration::from_secs(1)).await;
     // What is on disk now is what a crash would leave.
     let left = Arc::new(tempfile::tempdir().unwrap());
@@ -238,7 +238,7 @@ async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
     let app = world.stat("app").await.unwrap().ino;
     let begun = tokio::time::Instant::now();
     let name = std::ffi::OsStr::new("schema");
-    assert_eq!(world.fs.clone().unlink(app, name).await, Ok(()));
+    assert_eq!(world.fs.clone().unlink(app, name, 0).await, Ok(()));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
     // Not at all, while a push before it takes all of the time.
     let world = world_with(choice()).await;
@@ -250,7 +250,7 @@ async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
     let push = tokio::spawn(world.fs.clone().flush(file.fh));
     world.wait().await;
     let begun = tokio::time::Instant::now();
-    assert_eq!(world.fs.clone().unlink(app, name).await, Err(Error::Io));
+    assert_eq!(world.fs.clone().unlink(app, name, 0).await, Err(Error::Io));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
     assert_eq!(push.await.unwrap(), Err(Error::Io));
 }

@@ -3,7 +3,7 @@
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
 use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
-use crate::fs::Error;
+use crate::fs::{Error, OpenHow};
 use crate::registry::{Settings, simulate_disk};
 
 const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
@@ -53,6 +53,61 @@ async fn a_new_file_that_was_only_touched_stays_local_and_empty() {
     world.cp("app/plans/p1", &plan("p1")).await.unwrap();
     assert_eq!(world.cat("app/plans/p1").await.unwrap(), plan("p1"));
     assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
+}
+
+#[tokio::test]
+async fn an_empty_document_under_a_new_name_is_refused() {
+    let world = world_with(V1).await;
+    let exclusive = OpenHow {
+        exclusive: true,
+        ..WRITE
+    };
+    for (n, how) in [WRITE_ANEW, exclusive].into_iter().enumerate() {
+        let path = format!("app/plans/p{n}");
+        let file = world.open(&path, how, true).await.unwrap();
+        assert_eq!(file.close().await, Err(Error::Invalid), "{how:?}");
+        assert_eq!(world.cat(&path).await, Err(Error::Io), "{how:?}");
+        let error = world.xattr(&path, "error").await.unwrap();
+        assert!(error.contains("drop everything"), "{error}");
+    }
+    // truncate(1) makes it as touch(1) does, and then says that it is to be empty.
+    let file = world.open("app/plans/p2", WRITE, true).await.unwrap();
+    file.truncate(0).await.unwrap();
+    assert_eq!(file.close().await, Err(Error::Invalid));
+    // A file that was touched before is no excuse.
+    let file = world.open("app/plans/p3", WRITE, true).await.unwrap();
+    file.close().await.unwrap();
+    assert_eq!(world.cp("app/plans/p3", b"").await, Err(Error::Invalid));
+    world.cp("app/plans/p3", &plan("p3")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_empty_close_of_a_redirection_to_a_new_name_leaves_no_trace() {
+    let world = world_with(V1).await;
+    let touched = world.open("app/plans/p2", WRITE, true).await.unwrap();
+    touched.close().await.unwrap();
+    for name in ["p1", "p2"] {
+        let path = format!("app/plans/{name}");
+        let file = world.open(&path, WRITE_ANEW, true).await.unwrap();
+        // The shell closes its own descriptor first, and doesn't look.
+        assert_eq!(file.flush().await, Err(Error::Invalid));
+        file.write(0, &plan(name)).unwrap();
+        file.close().await.unwrap();
+        assert_eq!(world.cat(&path).await.unwrap(), plan(name));
+        assert_eq!(world.xattr(&path, "error").await, None);
+    }
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["pushes"]["refused"], 0);
+}
+
+#[tokio::test]
+async fn the_mode_tells_a_touched_file_from_an_artifact() {
+    let world = world_with(V1).await;
+    let file = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    file.close().await.unwrap();
+    assert_eq!(world.stat("app/plans/p1").await.unwrap().perm, 0o600);
+    world.cp("app/plans/p1", &plan("p1")).await.unwrap();
+    assert_eq!(world.stat("app/plans/p1").await.unwrap().perm, 0o644);
 }
 
 #[tokio::test]

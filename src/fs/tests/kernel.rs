@@ -107,7 +107,8 @@ impl World {
             registry: registry_store,
             backups: [first, second],
             state_dir,
-            next_pid: AtomicU32::new(1),
+            // Above all that a machine gives, so that none is a real thread's.
+            next_pid: AtomicU32::new(1 << 30),
         }
     }
 
@@ -254,8 +255,12 @@ impl World {
     }
 
     pub(super) async fn ls(&self, path: &str) -> Result<Vec<String>> {
-        let ino = self.stat(path).await?.ino;
-        let fh = self.fs.clone().opendir(ino).await?;
+        self.ls_by(path, self.pid()).await
+    }
+
+    pub(super) async fn ls_by(&self, path: &str, pid: u32) -> Result<Vec<String>> {
+        let ino = self.walk(path, pid).await?.ino;
+        let fh = self.fs.clone().opendir(ino, pid).await?;
         // Offset 2 is what a listing goes on from after `.` and `..`: it needs the first call.
         let _ = self.fs.clone().readdir(fh, 2).await;
         let listing = self.fs.clone().readdir(fh, 0);
@@ -276,6 +281,12 @@ impl World {
     pub(super) async fn mkdir(&self, path: &str) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.stat(parent).await?.ino;
+        // The kernel looks the name up first.
+        match self.walk(path, self.pid()).await {
+            Ok(_) => return Err(Error::Exists),
+            Err(Error::NotFound) => {}
+            Err(error) => return Err(error),
+        }
         let made = self
             .fs
             .clone()
@@ -291,9 +302,13 @@ impl World {
     }
 
     pub(super) async fn rm(&self, path: &str) -> Result<()> {
+        self.rm_by(path, self.pid()).await
+    }
+
+    pub(super) async fn rm_by(&self, path: &str, pid: u32) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.stat(parent).await?.ino;
-        let removed = self.fs.clone().unlink(parent, OsStr::new(name));
+        let removed = self.fs.clone().unlink(parent, OsStr::new(name), pid);
         self.in_time("unlink", PUSH, removed).await
     }
 

@@ -20,6 +20,7 @@ mod resilience;
 mod restart;
 mod scratch;
 mod simulation;
+mod twins;
 mod verdict;
 mod worlds;
 

@@ -324,7 +324,7 @@ async fn five_plans() -> (World, u64) {
         world.cp(&format!("app/plans/p{n}"), b"x").await.unwrap();
     }
     let ino = world.stat("app/plans").await.unwrap().ino;
-    let fh = world.fs.clone().opendir(ino).await.unwrap();
+    let fh = world.fs.clone().opendir(ino, 0).await.unwrap();
     (world, fh)
 }
 
@@ -354,7 +354,8 @@ async fn what_somebody_has_pushed_since_is_not_a_touched_file_under_its_other_na
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
     // Touched first, and pushed by another mount.
     world.mkdir("new").await.unwrap();
-    world.cp("new/schema.sql", b"").await.unwrap();
+    let touched = world.open("new/schema.sql", WRITE, true).await.unwrap();
+    touched.close().await.unwrap();
     world.stat("new/schema.sql").await.unwrap();
     let other = world.another();
     other.mkdir("new").await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::kernel::{Choice, World};
+use super::kernel::{Choice, WRITE_ANEW, World};
 use super::{V1, V2};
 use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
@@ -108,7 +108,7 @@ async fn stale_is_the_time_since_a_target_told_of_it_restarts_included() {
     assert!((3_690..3_720).contains(&stale), "{stale}");
     world.settle().await;
     let world = world.restart(choice());
-    set_all(&world, None);
+    set_all(&world, None::<Fault>);
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
     assert_eq!(world.xattr("app/schema", "stale").await, None);
 }
@@ -196,7 +196,7 @@ async fn what_was_deleted_meanwhile_vanishes_when_the_targets_are_back() {
     let world = restart_offline(world, choice()).await;
     assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
     world.registry.remove("app/plans/p");
-    set_all(&world, None);
+    set_all(&world, None::<Fault>);
     world.wait().await;
     assert_eq!(world.cat("app/plans/p").await, Err(Error::NotFound));
     assert!(world.ls("app/plans").await.unwrap().is_empty());
@@ -267,7 +267,7 @@ async fn a_push_while_all_targets_are_out_fails_and_its_bytes_are_kept() {
     let path = status["unpushed"][0]["path"].as_str().unwrap();
     assert_eq!(world.cat(path).await.unwrap(), V2);
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    set_all(&world, None);
+    set_all(&world, None::<Fault>);
     world.wait().await;
     assert_eq!(world.cp("app/schema", V2).await, Ok(()));
 }
@@ -363,7 +363,7 @@ async fn a_repository_that_is_not_found_any_more_is_forgotten() {
     for key in ["app/schema", "app/plans/p"] {
         world.all().iter().for_each(|store| store.remove(key));
     }
-    set_all(&world, None);
+    set_all(&world, None::<Fault>);
     world.wait().await;
     assert!(world.ls("").await.unwrap().is_empty());
     let world = restart_offline(world, choice()).await;
@@ -394,4 +394,70 @@ async fn what_the_journal_owes_does_not_undo_what_was_heard_later() {
     assert_eq!(world.cat("app/schema").await.unwrap(), V2);
     let world = restart_offline(world, named()).await;
     assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+}
+
+/// Makes a mount that knows nothing, while every target is out.
+fn in_the_dark() -> World {
+    let world = World::new();
+    set_all(&world, Fault::Fail(Kind::Unreachable));
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_from_the_start_stops_no_mkdir() {
+    let world = in_the_dark();
+    world.mkdir("app").await.unwrap();
+    assert_eq!(world.mkdir("app").await, Err(Error::Exists));
+    assert_eq!(world.ls("app").await.unwrap(), ["plans"]);
+    assert_eq!(world.ls("app/plans").await.unwrap(), [""; 0]);
+    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
+    assert_eq!(world.stat("other").await, Err(Error::NotFound));
+    assert_eq!(world.ls("").await, Err(Error::Io));
+    world.rmdir("app").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_from_the_start_keeps_the_bytes_of_every_save() {
+    let world = in_the_dark();
+    world.mkdir("app").await.unwrap();
+    assert_eq!(world.cp("app/schema.hcl", V1).await, Err(Error::Io));
+    world.cp("app/.new", V2).await.unwrap();
+    assert_eq!(world.mv("app/.new", "app/schema").await, Err(Error::Io));
+    let kept = world.ls(".atlasfs/unpushed/app").await.unwrap();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for (name, content) in kept.iter().zip([V1, V2]) {
+        let path = format!(".atlasfs/unpushed/app/{name}");
+        assert_eq!(world.cat(&path).await.unwrap(), content);
+    }
+    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    // The targets are back, and hold nothing.
+    set_all(&world, None::<Fault>);
+    world.wait().await;
+    world.cp("app/schema.hcl", V2).await.unwrap();
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_begun_in_the_dark_replaces_nothing() {
+    let world = in_the_dark();
+    world.mkdir("app").await.unwrap();
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    file.write(0, V2).unwrap();
+    let other = world.another();
+    set_all(&world, None::<Fault>);
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema", V1).await.unwrap();
+    for down in [false, true] {
+        // Also while the registry is out again, and only the backups can tell.
+        let fault = down.then_some(Fault::Fail(Kind::Unreachable));
+        world.registry.set_fault(fault);
+        world.wait().await;
+        assert_eq!(file.flush().await, Err(Error::Stale), "{down}");
+    }
+    file.close().await.unwrap_err();
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+    }
 }

@@ -1,5 +1,7 @@
 //! Renaming a scratch file onto an artifact's name is a push.
 
+use std::time::Duration;
+
 use super::kernel::{Choice, READ, READ_WRITE, WRITE, World};
 use crate::fs::{Error, OpenHow};
 use crate::registry::{Durability, Settings};
@@ -131,12 +133,15 @@ async fn what_is_larger_than_an_artifact_may_be_is_not_pushed() {
 }
 
 #[tokio::test]
-async fn an_empty_file_that_gets_a_new_artifacts_name_is_local_as_a_touched_one() {
+async fn an_empty_file_does_not_get_a_new_artifacts_name() {
     let world = world().await;
     world.cp("app/plans/.p", b"").await.unwrap();
-    world.mv("app/plans/.p", "app/plans/p1").await.unwrap();
-    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
-    assert_eq!(world.stat("app/plans/p1").await.unwrap().size, 0);
+    let moved = world.mv("app/plans/.p", "app/plans/p1").await;
+    assert_eq!(moved, Err(Error::Invalid));
+    assert_eq!(world.cat("app/plans/.p").await.unwrap(), b"");
+    assert_eq!(world.cat("app/plans/p1").await, Err(Error::Io));
+    let error = world.xattr("app/plans/p1", "error").await.unwrap();
+    assert!(error.contains("drop everything"), "{error}");
     assert_eq!(writes(&world), [1; 3]);
 }
 
@@ -166,11 +171,6 @@ async fn a_rename_that_fails_leaves_both_files_and_keeps_the_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_while_nobody_can_tell_what_is_there_keeps_its_bytes_too() {
-    let world = World::new();
-    for store in world.all() {
-        store.set_fault(Fault::Fail(Kind::Unreachable));
-    }
-    world.mkdir("new").await.unwrap_err();
     let world = World::with(Choice {
         named: vec!["app"],
         ..Choice::default()
@@ -488,4 +488,37 @@ async fn only_a_file_can_become_an_artifact() {
         world.mv("app/.f", "app/plans").await,
         Err(Error::IsDirectory)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_does_not_wait_for_a_hung_backup_once_it_is_decided() {
+    let world = world().await;
+    world.cp("app/.s", V2).await.unwrap();
+    world.backups[0].set_fault(Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    world.mv("app/.s", "app/schema").await.unwrap();
+    let waited = begun.elapsed();
+    let most = world.fs.registry.settings().metadata + Duration::from_millis(10);
+    assert!(waited <= most, "{waited:?}");
+    for store in [&world.registry, &world.backups[1]] {
+        assert_eq!(store.content("app/schema").unwrap(), V2);
+    }
+    let pending = world.xattr("app/schema", "pending").await;
+    assert_eq!(pending.as_deref(), Some("mem://backup-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_waits_for_a_slow_backup_that_decides() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        registry: Settings {
+            durability: Durability::All,
+            ..Settings::default()
+        },
+        ..Choice::default()
+    });
+    world.cp("app/.s", V2).await.unwrap();
+    world.backups[0].set_fault(Fault::Slow(Duration::from_secs(5)));
+    world.mv("app/.s", "app/schema").await.unwrap();
+    assert_eq!(world.backups[0].content("app/schema").unwrap(), V2);
 }

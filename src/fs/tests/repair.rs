@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::kernel::{Choice, World};
+use super::kernel::{Choice, WRITE, World};
 use super::{V1, V2};
 use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
@@ -102,7 +102,8 @@ async fn a_target_that_is_back_is_compared_before_its_hour() {
     world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
     tokio::time::sleep(SOON).await;
     for _ in 0..3 {
-        world.cp("app/plans/p1", b"").await.unwrap();
+        let touched = world.open("app/plans/p1", WRITE, true).await.unwrap();
+        touched.close().await.unwrap();
         world.cp("app/schema", V2).await.unwrap();
         world.cp("app/schema", V1).await.unwrap();
     }

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
-use super::V1;
 use super::kernel::{Choice, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
+use super::worlds::plan;
+use super::{V1, V2};
 use crate::fs::{Error, FileKind, Making, OpenHow, SetAttr, XattrFlag};
 use crate::target::Fault;
 
@@ -364,16 +365,44 @@ async fn a_read_only_mount_has_no_scratch_files() {
 }
 
 #[tokio::test]
-async fn what_has_a_scratch_name_in_a_store_is_hidden_and_counted() {
+async fn a_plan_named_like_a_temporary_file_is_listed_by_its_file_name() {
     let world = World::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    world.registry.place("app/plans/p1.tmp", b"x", None);
-    assert_eq!(world.ls("app/plans").await.unwrap(), [""; 0]);
-    assert_eq!(world.stat("app/plans/p1.tmp").await, Err(Error::NotFound));
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
-    assert!(events.contains("p1.tmp"), "{events}");
+    for name in ["p1.tmp", "sedAbC123"] {
+        let key = format!("app/plans/{name}");
+        world.registry.place(&key, b"x", None);
+        assert_eq!(world.stat(&key).await, Err(Error::NotFound), "{name}");
+    }
+    let files = ["p1.tmp.plan.hcl", "sedAbC123.plan.hcl"];
+    assert_eq!(world.ls("app/plans").await.unwrap(), files);
+    assert_eq!(world.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(), b"x");
+    // Its bare name is a temporary file's, before and after.
+    world.cp("app/plans/p1.tmp", b"mine").await.unwrap();
+    assert_eq!(world.cat("app/plans/p1.tmp").await.unwrap(), b"mine");
+    assert_eq!(world.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn a_plan_named_like_a_temporary_file_is_pushed_by_its_file_name() {
+    let world = world().await;
+    for name in ["v2.tmp", "v2.tmp.1", "XXAbC123"] {
+        let (file, key) = (
+            format!("app/plans/{name}.plan.hcl"),
+            format!("app/plans/{name}"),
+        );
+        world.cp(&file, &plan(name)).await.unwrap();
+        for store in world.all() {
+            assert_eq!(store.content(&key).unwrap(), plan(name), "{name}");
+        }
+        assert_eq!(world.cat(&file).await.unwrap(), plan(name));
+        let listed = world.ls("app/plans").await.unwrap();
+        assert!(listed.contains(&format!("{name}.plan.hcl")), "{listed:?}");
+    }
+    for path in ["app/x.tmp.sql", "app/schema.tmp.hcl"] {
+        assert_eq!(world.cp(path, V2).await, Err(Error::NotPermitted), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ fn folder(dir: &Path) -> Folder {
         url: "file://test".into(),
         dir: dir.into(),
         create_dir: false,
+        known: false,
     });
     folder.prepare(false).unwrap();
     folder

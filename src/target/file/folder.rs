@@ -27,6 +27,10 @@ pub(super) const STAMPS: &str = ".atlasfs/stamps";
 /// What in the driver's own directory is not an object; the rest of it is for bookkeeping objects.
 pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
+/// What is wrong with the empty folder that a disk leaves behind which is not mounted.
+const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
+                            folder, mkdir .atlasfs in it)";
+
 /// One `file://` target's directory tree.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -34,6 +38,8 @@ pub(super) struct Folder {
     pub(super) url: String,
     /// Whether the folder carries our own directory; unset until it has been found.
     marked: OnceLock<bool>,
+    /// Whether an earlier mount has found our own directory in it.
+    known: bool,
     pub(super) disk: Disk,
     pub(super) serial: AtomicU64,
     /// Which process keeps an operation of this mount waiting for the lock.
@@ -53,6 +59,7 @@ impl Folder {
             root: location.dir.clone(),
             url: location.url.clone(),
             marked: OnceLock::new(),
+            known: location.known,
             disk: Disk::default(),
             serial: AtomicU64::new(0),
             holder: Mutex::default(),
@@ -66,6 +73,7 @@ impl Folder {
             return Ok(());
         }
         let failed = |error: io::Error| self.failure("open", "the folder", &error);
+        let create = create && !self.known;
         if create && let Some(there) = self.root.ancestors().find(|path| path.is_dir()) {
             let below = self.root.strip_prefix(there).unwrap_or(Path::new(""));
             Dir::open(there)
@@ -77,6 +85,9 @@ impl Folder {
             let missing = Failure::new(Kind::StoreMissing, format!("no folder at {}", self.url));
             return Err(missing.with_fix(Some(fix.into())));
         };
+        if self.known && root.child(OWN).is_err() {
+            return self.missing(LOST_ITS_OWN);
+        }
         for name in [TMP, STAMPS] {
             match self.disk.make_dirs(&root, Path::new(name)) {
                 Ok(()) => {}
@@ -138,25 +149,18 @@ impl Folder {
     /// not mounted leaves an empty folder behind, and a push into that would be lost. It stays
     /// open for one operation only, or its disk could not be unmounted.
     pub(super) fn enter(&self) -> Result<Dir, Failure> {
-        let missing = |what: &str| {
-            let what = format!("the folder at {} {what}", self.url);
-            Err(Failure::new(Kind::StoreMissing, what))
-        };
         let root = match Dir::open(&self.root) {
             Ok(root) => root,
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return missing("is no folder any more");
+                return self.missing("is no folder any more");
             }
             Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => {
-                return missing("is gone");
+                return self.missing("is gone");
             }
             Err(error) => return Err(self.failure("find", "the folder", &error)),
         };
         if self.marked.get() == Some(&true) && root.child(OWN).is_err() {
-            return missing(
-                "has lost its .atlasfs: is its disk mounted? (if this is the right folder, mkdir \
-                 .atlasfs in it)",
-            );
+            return self.missing(LOST_ITS_OWN);
         }
         Ok(root)
     }
@@ -164,6 +168,13 @@ impl Folder {
     /// Checks that the folder is still there.
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.enter().map(drop)
+    }
+
+    fn missing<T>(&self, what: &str) -> Result<T, Failure> {
+        Err(Failure::new(
+            Kind::StoreMissing,
+            format!("the folder at {} {what}", self.url),
+        ))
     }
 
     pub(super) fn probe(&self) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ fn location(dir: &Path, create_dir: bool) -> FileLocation {
         url: format!("file://{}", dir.display()),
         dir: dir.into(),
         create_dir,
+        known: false,
     }
 }
 
@@ -368,4 +369,29 @@ async fn an_object_over_the_limit_is_refused_unread() {
     let failure = driver.get("app/schema", 4).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Invalid);
     assert!(failure.reason.contains("5 bytes"), "{failure}");
+}
+
+#[tokio::test]
+async fn nothing_is_made_where_a_known_folder_is_missing() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("disk");
+    let known = FileLocation {
+        known: true,
+        ..location(&dir, true)
+    };
+    let missing = |found: Result<(), Failure>| {
+        let failure = found.unwrap_err();
+        assert_eq!(failure.kind, Kind::StoreMissing, "{failure}");
+    };
+    let (driver, found) = FileDriver::open(&known);
+    missing(found);
+    assert!(!dir.exists());
+    // The mount point of the disk, which is not mounted yet.
+    fs::create_dir(&dir).unwrap();
+    missing(FileDriver::open(&known).1);
+    missing(driver.probe().await);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    // The disk is back.
+    fs::create_dir(dir.join(".atlasfs")).unwrap();
+    driver.probe().await.unwrap();
 }

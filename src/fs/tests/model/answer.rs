@@ -22,14 +22,20 @@ impl Truth {
                     let bytes = if how.truncate { Vec::new() } else { bytes };
                     self.open_working(id, suffix, bytes, how.truncate)
                 }
-                (Name::Artifact(id, suffix), _) => self.open_working(id, suffix, Vec::new(), false),
+                (Name::Artifact(id, suffix), _) => {
+                    self.open_working(id, suffix, Vec::new(), how.truncate)
+                }
                 other => panic!("{other:?}"),
             },
             Err(Error::NotFound) if create => {
                 self.parent(path)?;
                 match name(path) {
                     // Another name of what is there, as `schema.sql` is of a state in HCL, or new.
-                    Name::Artifact(id, suffix) => self.open_working(id, suffix, Vec::new(), true),
+                    Name::Artifact(id, suffix) => {
+                        let handle = self.open_working(id, suffix, Vec::new(), true);
+                        self.working(self.last).is_touched = !how.truncate && !how.exclusive;
+                        handle
+                    }
                     Name::Scratch => {
                         let at = self.make(path, false);
                         self.open_scratch(at, how)
@@ -263,15 +269,11 @@ impl Truth {
         let current = self.artifacts.get(&id).map(|content| content.revision);
         let tried = file.tried.filter(|(tried, _)| *tried == id);
         let mut base = tried.map_or(current, |(_, base)| base);
-        if file.bytes.is_empty() && base.is_none() && current.is_none() {
-            self.touched.insert(id.clone(), suffix);
-        } else {
-            match self.push(&id, suffix, &file.bytes, base) {
-                Ok(revision) => base = Some(revision),
-                Err(error) => {
-                    self.file(at).tried = Some((id, base));
-                    return Err(error);
-                }
+        match self.push(&id, suffix, &file.bytes, base) {
+            Ok(revision) => base = Some(revision),
+            Err(error) => {
+                self.file(at).tried = Some((id, base));
+                return Err(error);
             }
         }
         let slots = self.slots.iter().flatten();

@@ -16,6 +16,8 @@ pub(super) struct Working {
     pub(super) was_refused: bool,
     /// Whether anything has happened besides the truncation by opening.
     pub(super) is_written: bool,
+    /// Whether it is a new name that was only touched.
+    pub(super) is_touched: bool,
     pub(super) handles: u32,
 }
 
@@ -37,15 +39,16 @@ impl Truth {
         if !working.is_dirty {
             return Ok(());
         }
-        if working.bytes.is_empty() && working.base.is_none() {
-            // Only touched: stays local and empty, unless somebody else has pushed it.
+        let unwritten = !working.is_written && working.bytes.is_empty();
+        if unwritten && working.is_touched && working.base.is_none() {
+            // It stays local and empty, unless somebody else has pushed it.
             if !self.artifacts.contains_key(id) {
                 self.touched.insert(id.clone(), suffix);
             }
             self.working(at).is_dirty = false;
             return Ok(());
         }
-        if !working.is_written && working.bytes.is_empty() {
+        if unwritten {
             return Err(Error::Invalid);
         }
         let pushed = self.push(id, suffix, &working.bytes, working.base);
@@ -69,7 +72,7 @@ impl Truth {
             return;
         }
         if left.is_dirty && !left.is_written && left.bytes.is_empty() {
-            if self.artifacts.contains_key(id) {
+            if !left.is_touched {
                 self.failed.insert(id.clone());
             }
         } else if left.is_dirty && !left.was_refused {
