@@ -291,6 +291,7 @@ fn fix(finding: &Finding) -> Option<String> {
                 .to_owned()
         }
         Kind::NoSpace => "make room".to_owned(),
+        Kind::TooBig => "shorten or remove that object".to_owned(),
         Kind::Corrupt => "read the artifact's copies elsewhere, then atlasfs sync".to_owned(),
         Kind::Invalid | Kind::NotFound | Kind::Conflict => {
             "correct the url: its region, endpoint or prefix".to_owned()

@@ -183,7 +183,7 @@ async fn try_targets(routes: &Routes, settings: &MountSettings) -> Result<Vec<St
 fn refuses(failure: &Failure) -> bool {
     match failure.kind {
         Kind::Denied | Kind::Invalid | Kind::NotFound | Kind::StoreMissing | Kind::NoSpace => true,
-        Kind::Conflict | Kind::Unreachable | Kind::Busy | Kind::Corrupt => false,
+        Kind::Conflict | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => false,
     }
 }
 

@@ -12,7 +12,7 @@ use super::events::{Event, Level};
 use super::redo::jitter;
 use super::route::Watched;
 use crate::artifact::nanos;
-use crate::target::{Failure, Kind};
+use crate::target::Failure;
 
 /// How long a target is left in peace before its first probe, and at most. One second: most
 /// outages are a restart; thirty: who has mended a store looks whether the mount has seen it.
@@ -66,8 +66,7 @@ impl Breaker {
         self.state.send_if_modified(|state| {
             let before = state.open;
             match failure {
-                // That is about one object, and says nothing about the next.
-                Some(failure) if failure.kind == Kind::Corrupt => {}
+                Some(failure) if failure.is_of_one_object() => {}
                 Some(failure) if failure.is_outage() => {
                     state.outages = state.outages.saturating_add(1);
                     state.open |= state.outages >= limits.outages;
@@ -246,6 +245,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Kind;
 
     fn breaker(limit: u32) -> Breaker {
         let breaker = Breaker::default();

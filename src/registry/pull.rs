@@ -181,7 +181,11 @@ impl Registry {
     ) -> Result<Pulled, Failure> {
         let begun = Instant::now();
         let limit = self.settings.max_size;
-        let content = target.ask(|target| target.get(id, limit, deadline)).await?;
+        let content = target.ask(|target| target.get(id, limit, deadline)).await;
+        let content = content.map_err(|failure| match failure.kind {
+            Kind::TooBig => failure.with_fix(Some("mount with a larger --max-size".into())),
+            _ => failure,
+        })?;
         let behind = || Failure::new(Kind::Corrupt, "it is behind what was served before");
         self.believe(id, route, target, &content, begun)
             .ok_or_else(behind)
@@ -204,7 +208,7 @@ impl Registry {
                         .catalogue
                         .change(id, |record| record.absent(registry.id, begun))
             }
-            Kind::Corrupt => {
+            Kind::Corrupt | Kind::TooBig => {
                 self.catalogue.change(id, |record| record.unreadable());
                 false
             }

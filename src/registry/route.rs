@@ -188,9 +188,13 @@ impl Watched {
         let state = match failure.map(|failure| failure.kind) {
             None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
             Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,
-            Some(Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt) => {
-                State::Outage
-            }
+            Some(
+                Kind::StoreMissing
+                | Kind::Unreachable
+                | Kind::Busy
+                | Kind::Corrupt
+                | Kind::TooBig,
+            ) => State::Outage,
         };
         let now = SystemTime::now();
         let mut health = lock(&self.health);

@@ -64,7 +64,7 @@ pub struct Listed {
 #[async_trait]
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// Reads an object: its content, stamp and token. One of more than `limit` bytes is refused
-    /// ([`Kind::Invalid`](super::Kind::Invalid)) and never read into memory.
+    /// ([`Kind::TooBig`](super::Kind::TooBig)) and never read into memory.
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure>;
 
     /// Reads what is known of an object without its content (never used to fill a listing).

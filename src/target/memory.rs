@@ -163,7 +163,7 @@ impl Driver for Memory {
         let object = state.objects.get(key);
         let object = object.ok_or_else(|| Failure::new(Kind::NotFound, format!("no {key}")))?;
         if object.content.len() as u64 > limit {
-            return Err(Failure::new(Kind::Invalid, "too large"));
+            return Err(Failure::new(Kind::TooBig, "too large"));
         }
         let content = match state.fault {
             Some(Fault::Corrupt) => Bytes::from_static(b"garbage"),

@@ -137,7 +137,7 @@ impl Target {
     /// # Errors
     ///
     /// What the target answered instead; [`Kind::Corrupt`] if the bytes are not the stamp's,
-    /// [`Kind::Invalid`] if there are more than `limit`.
+    /// [`Kind::TooBig`] if there are more than `limit`.
     pub async fn get(
         &self,
         id: &ArtifactId,
