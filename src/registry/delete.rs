@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::breaker::pressing;
 use super::error::Error;
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
@@ -41,7 +42,9 @@ impl Registry {
         self.write_journal("delete", id, end, write).await?;
         let registry = &route.registry;
         let deadline = registry_deadline(route, end);
-        let deleted = registry.ask(|target| target.delete(id, deadline)).await;
+        let deletion = registry.ask(|target| target.delete(id, deadline));
+        // Nobody else can delete it.
+        let deleted = pressing(Some(deadline), deletion).await;
         if let Err(failure) = deleted {
             let (journal, owner) = (Arc::clone(&self.journal), id.clone());
             let _ = disk::apart(move || journal.abandon(&owner, stamp.when)).await;
@@ -50,7 +53,9 @@ impl Registry {
         self.owe_nothing_older(id, stamp.when).await;
         self.catalogue
             .change(id, |record| record.deleted(Instant::now()));
-        let failures = self.bury(id, route, stamp.when, end).await;
+        let all = self.settings.durability == Durability::All;
+        let burials = self.bury(id, route, stamp.when, end);
+        let failures = pressing(all.then_some(end), burials).await;
         if failures.is_empty() {
             self.drop_record(id, stamp.when).await;
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));

@@ -40,6 +40,7 @@ mod tee;
 mod turn;
 mod unwritten;
 mod verdict;
+mod watch;
 
 use std::fmt;
 use std::io;
@@ -130,8 +131,10 @@ pub struct Registry {
     turns: Turns<ArtifactId>,
     /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
     gifts: Turns<ArtifactId>,
-    lists: Flights<RepoName, Result<(), Error>>,
-    roots: Flights<(), Result<(), Error>>,
+    /// By repository, and whether the listing is pressing.
+    lists: Flights<(RepoName, bool), Result<(), Error>>,
+    /// By whether the listing is pressing.
+    roots: Flights<bool, Result<(), Error>>,
     pulls: Flights<(ArtifactId, u64), Result<Pulled, Error>>,
 }
 

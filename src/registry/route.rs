@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, pressing_by};
 use super::lock;
 use super::metrics::Counter;
 use crate::artifact::{RepoName, nanos, when_to_text};
@@ -103,8 +103,8 @@ impl Watched {
         self.target.url()
     }
 
-    /// Asks the target something, and takes note of how it replied. While the breaker is open the
-    /// target is not asked, and nobody waits.
+    /// Asks the target something, and takes note of how it replied. While the breaker is open only a
+    /// [`pressing`](super::breaker::pressing) request waits for its turn, and all others fail at once.
     pub async fn ask<'a, T, F>(
         &'a self,
         question: impl FnOnce(&'a Target) -> F,
@@ -112,14 +112,27 @@ impl Watched {
     where
         F: Future<Output = Result<T, Failure>> + 'a,
     {
-        if self.breaker.is_open() {
+        let Some(_admission) = self.breaker.admit().await else {
             return Err(self.skipped());
-        }
+        };
         let unanswered = self.breaker.question();
         let reply = question(&self.target).await;
         unanswered.answered();
         self.note(reply.as_ref().err());
         reply
+    }
+
+    /// Asks the target something that ends by a deadline of its own, which a pressing request's turn
+    /// must not use up.
+    pub(super) async fn ask_by<'a, T, F>(
+        &'a self,
+        deadline: Instant,
+        question: impl FnOnce(&'a Target) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + 'a,
+    {
+        pressing_by(deadline, self.ask(question)).await
     }
 
     /// Tries whether the target answers, also while it is skipped.
@@ -189,11 +202,7 @@ impl Watched {
             None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
             Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,
             Some(
-                Kind::StoreMissing
-                | Kind::Unreachable
-                | Kind::Busy
-                | Kind::Corrupt
-                | Kind::TooBig,
+                Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig,
             ) => State::Outage,
         };
         let now = SystemTime::now();
@@ -249,6 +258,11 @@ impl Route {
     /// Returns all targets, the registry first.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Watched>> {
         std::iter::once(&self.registry).chain(&self.backups)
+    }
+
+    /// Tells whether any target is skipped.
+    pub(super) fn is_any_skipped(&self) -> bool {
+        self.targets().any(|target| target.breaker.is_open())
     }
 
     /// Tells whether a target is this route's registry.

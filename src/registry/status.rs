@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::catalogue::FAILED_FOR;
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
     DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HIDDEN, INODES, JOINED, PENDING,
@@ -94,7 +95,7 @@ impl Registry {
         // Stale knowledge is kept for as long as asking again would be of no use.
         Some(self.settings.ttl.saturating_sub(age))
             .filter(|left| !left.is_zero())
-            .unwrap_or(self.settings.ttl)
+            .unwrap_or(self.settings.ttl.min(FAILED_FOR))
     }
 
     fn pending_urls(&self, record: &Record) -> Vec<String> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::breaker::pressing;
 use super::claim::Claim;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
@@ -15,6 +16,7 @@ use super::hedge::registry_deadline;
 use super::journal::Journal;
 use super::push::{Base, MOVED_ON, Push};
 use super::record::Known;
+use super::route::share;
 use super::{Durability, Registry, disk};
 use crate::artifact::{ArtifactId, Format, Item, Rejection, Stamp, check_plan, check_schema};
 #[cfg(test)]
@@ -97,9 +99,35 @@ impl Registry {
     async fn tee(&self, mut push: Push<'_>, base: &mut Base, end: Instant) -> Result<(), Error> {
         let (id, stamp) = (push.id, push.stamp);
         self.journal_push(id, push.content, stamp, end).await?;
-        let registry = &push.route.registry;
-        let deadline = registry_deadline(push.route, end);
-        match self.claim(&push, base, deadline).await {
+        // Where one target is enough, those that are skipped are asked only if no other has it.
+        let any = self.settings.durability == Durability::Any;
+        let skipped = push.route.is_any_skipped();
+        self.give_to_targets(&mut push, base, end, !any).await?;
+        if any && skipped && push.got.is_empty() {
+            push.missing.clear();
+            self.give_to_targets(&mut push, base, end, true).await?;
+        }
+        self.take_in(&push, base);
+        self.verdict(&push)?;
+        self.settle_journal(&push, end).await;
+        Ok(())
+    }
+
+    /// Gives a document to the registry, which decides conflicts, and then to the backups.
+    /// `is_pressing`: targets that are skipped are asked too.
+    async fn give_to_targets(
+        &self,
+        push: &mut Push<'_>,
+        base: &Base,
+        end: Instant,
+        is_pressing: bool,
+    ) -> Result<(), Error> {
+        let (id, route) = (push.id, push.route);
+        let registry = &route.registry;
+        let until = |deadline: Instant| is_pressing.then_some(deadline);
+        let deadline = registry_deadline(route, end);
+        let claim = self.claim(push, base, deadline);
+        match pressing(until(deadline), claim).await {
             Claim::Got(token) => push.got.push((registry.id, token)),
             Claim::Missed(failure) => push.missing.push((registry, failure)),
             Claim::Lost(why) => return Err(conflict(id, &why)),
@@ -110,12 +138,15 @@ impl Registry {
         }
         // When the registry decides and has failed, a backup must not hold what nobody was told
         // to be pushed.
-        if push.missing.is_empty() || self.settings.durability == Durability::Any {
-            put_to_backups(&mut push, end).await;
+        if !push.missing.is_empty() && self.settings.durability != Durability::Any {
+            return Ok(());
         }
-        self.take_in(&push, base);
-        self.verdict(&push)?;
-        self.settle_journal(&push, end).await;
+        // If none of these has it, those that are skipped need time as well.
+        let end = match push.got.is_empty() && !is_pressing && route.is_any_skipped() {
+            true => share(end, 2),
+            false => end,
+        };
+        pressing(until(end), put_to_backups(push, end)).await;
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod rename;
 mod repair;
 mod resilience;
 mod restart;
+mod returning;
 mod scratch;
 mod simulation;
 mod worlds;
