@@ -142,6 +142,9 @@ async fn try_target(
     write: bool,
     end: Instant,
 ) -> Result<(), Failure> {
+    if let Some(failure) = target.unsupported() {
+        return Err(failure.clone());
+    }
     let begun = Instant::now();
     let probed = target.probe(end).await;
     finding.latency = Some(begun.elapsed());

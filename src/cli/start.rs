@@ -130,9 +130,7 @@ impl Targets {
 
 /// Refuses a rule that no push could ever satisfy.
 fn check_durability(durability: Durability, routes: &Routes) -> Result<(), StartError> {
-    let cloud = Location::AtlasCloud.to_string();
-    let mut open = routes.open().iter();
-    let on_cloud = open.any(|route| route.registry.url() == cloud);
+    let on_cloud = routes.unsupported().next().is_some();
     match durability {
         Durability::Registry | Durability::All if on_cloud => Err(StartError(format!(
             "--durability {durability} needs the registry, and atlas cloud can't be reached by this \
@@ -155,10 +153,13 @@ async fn try_targets(routes: &Routes, settings: &MountSettings) -> Result<Vec<St
         .into_iter()
         .flatten()
         .collect();
+    let unsupported = routes.unsupported();
+    let unsupported = unsupported.filter_map(|target| Some((target, target.unsupported()?)));
     let refusals = failed.iter().filter(|(_, failure)| refuses(failure));
     if refusals.count() == targets.len() {
-        let reasons: Vec<String> = failed
-            .iter()
+        let failed = failed.iter().map(|(target, failure)| (*target, failure));
+        let reasons: Vec<String> = unsupported
+            .chain(failed)
             .map(|(target, failure)| format!("{}: {}", target.url(), failure.reason))
             .collect();
         return Err(StartError(format!(
@@ -166,17 +167,25 @@ async fn try_targets(routes: &Routes, settings: &MountSettings) -> Result<Vec<St
             reasons.join("; ")
         )));
     }
-    Ok(failed
-        .iter()
-        .map(|(target, failure)| {
-            let what = match failure.kind {
-                Kind::StoreMissing => "is not there; the mount goes on without it until it is",
-                _ if refuses(failure) => "refuses, and will until that is mended",
-                _ => "has an outage; the mount goes on without it, and takes it back by itself",
-            };
-            format!("target {} {what}: {}", target.url(), failure.reason)
-        })
-        .collect())
+    let alone = unsupported.map(|(_, failure)| {
+        let backups = match targets.len() {
+            1 => "its backup".to_owned(),
+            many => format!("its {many} other targets"),
+        };
+        format!(
+            "{}; until then the mount works with {backups}",
+            failure.reason
+        )
+    });
+    let out = failed.iter().map(|(target, failure)| {
+        let what = match failure.kind {
+            Kind::StoreMissing => "is not there; the mount goes on without it until it is",
+            _ if refuses(failure) => "refuses, and will until that is mended",
+            _ => "has an outage; the mount goes on without it, and takes it back by itself",
+        };
+        format!("target {} {what}: {}", target.url(), failure.reason)
+    });
+    Ok(alone.chain(out).collect())
 }
 
 /// Tells whether a target has said that it will not serve, and not just that it can't now.

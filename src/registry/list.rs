@@ -189,7 +189,9 @@ impl Registry {
         }
         let mut answers = replies.answers.iter();
         let by_registry = answers.any(|(target, _)| route.is_registry(target.id));
-        self.catalogue.set_by_backups(repo, !by_registry);
+        // Where there is no registry, nothing stands in for one.
+        let by_backups = route.has_registry() && !by_registry;
+        self.catalogue.set_by_backups(repo, by_backups);
         match replies.answers.is_empty() {
             true => Err(self.of_listing(format!("can't list {repo}"), &replies.failures)),
             false => Ok(()),

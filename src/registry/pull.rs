@@ -179,7 +179,9 @@ impl Registry {
         }
         let (pulled, failed) = backups.unwrap_or_default();
         if let Some((backup, pulled)) = pulled {
-            self.tell_fallback(id, route, backup, failures.first());
+            if route.has_registry() {
+                self.tell_fallback(id, route, backup, failures.first());
+            }
             return Ok(Ok(pulled));
         }
         failures.extend(failed);

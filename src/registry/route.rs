@@ -28,6 +28,8 @@ pub enum State {
     Refuses,
     /// It can't be heard.
     Outage,
+    /// This version has no backend for it.
+    Unsupported,
 }
 
 impl State {
@@ -38,6 +40,7 @@ impl State {
             State::Ok => "ok",
             State::Refuses => "denied",
             State::Outage => "outage",
+            State::Unsupported => "unsupported",
         }
     }
 }
@@ -103,6 +106,11 @@ impl Watched {
         self.target.url()
     }
 
+    /// Tells why this version has no backend for the target: it is then no target of anything.
+    pub fn unsupported(&self) -> Option<&Failure> {
+        self.target.unsupported()
+    }
+
     /// Asks the target something, and takes note of how it replied. While the breaker is open only a
     /// [`pressing`](super::breaker::pressing) request waits for its turn, and all others fail at once.
     pub async fn ask<'a, T, F>(
@@ -112,6 +120,9 @@ impl Watched {
     where
         F: Future<Output = Result<T, Failure>> + 'a,
     {
+        if let Some(failure) = self.unsupported() {
+            return Err(failure.clone());
+        }
         let Some(_admission) = self.breaker.admit().await else {
             return Err(self.skipped());
         };
@@ -236,7 +247,11 @@ impl Watched {
 
     /// Returns what is known of the target's health.
     pub fn health(&self) -> Health {
-        lock(&self.health).clone()
+        let mut health = lock(&self.health).clone();
+        if self.unsupported().is_some() {
+            health.state = State::Unsupported;
+        }
+        health
     }
 
     /// Returns how many questions the target has answered.
@@ -255,9 +270,15 @@ pub struct Route {
 }
 
 impl Route {
-    /// Returns all targets, the registry first.
+    /// Returns all targets, the registry first, unless this version has no backend for it.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Watched>> {
-        std::iter::once(&self.registry).chain(&self.backups)
+        let registry = Some(&self.registry).filter(|_| self.has_registry());
+        registry.into_iter().chain(&self.backups)
+    }
+
+    /// Tells whether this version has a backend for the registry.
+    pub fn has_registry(&self) -> bool {
+        self.registry.unsupported().is_none()
     }
 
     /// Tells whether any target is skipped.
@@ -324,6 +345,12 @@ impl Routes {
     /// Returns one route for each registry.
     pub fn open(&self) -> &[Route] {
         &self.open
+    }
+
+    /// Returns the registries that this version has no backend for.
+    pub fn unsupported(&self) -> impl Iterator<Item = &Arc<Watched>> {
+        let open = self.open.iter().filter(|route| !route.has_registry());
+        open.map(|route| &route.registry)
     }
 
     /// Returns every target of the mount.

@@ -112,6 +112,7 @@ impl Registry {
         let healthy = pending.is_empty()
             && unpushed.is_empty()
             && errors.is_empty()
+            && self.routes.unsupported().next().is_none()
             && targets
                 .iter()
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
@@ -137,7 +138,12 @@ impl Registry {
             "durability": self.settings.durability.as_str(),
             "read_only": mount.read_only,
             "healthy": healthy,
-            "targets": targets.iter().map(|target| self.target_status(target)).collect::<Vec<_>>(),
+            "targets": self
+                .routes
+                .unsupported()
+                .chain(targets)
+                .map(|target| self.target_status(target))
+                .collect::<Vec<_>>(),
             "pending": pending,
             "unpushed": unpushed.collect::<Vec<_>>(),
             "journal": {
@@ -203,13 +209,21 @@ impl Registry {
             true => vec!["*"],
             false => named.iter().map(|repo| repo.as_str()).collect(),
         };
-        let last_failure = health.last_failure.map(|(time, failure)| {
-            json!({
-                "time": time_to_text(time),
-                "kind": failure.kind.as_str(),
+        let last_failure = match target.unsupported() {
+            // It has not failed: it was not asked.
+            Some(failure) => Some(json!({
+                "time": null,
+                "kind": health.state.as_str(),
                 "reason": failure.reason,
-            })
-        });
+            })),
+            None => health.last_failure.map(|(time, failure)| {
+                json!({
+                    "time": time_to_text(time),
+                    "kind": failure.kind.as_str(),
+                    "reason": failure.reason,
+                })
+            }),
+        };
         json!({
             "role": if is_registry { "registry" } else { "backup" },
             "url": target.url(),

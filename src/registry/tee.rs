@@ -126,14 +126,16 @@ impl Registry {
         let registry = &route.registry;
         let until = |deadline: Instant| is_pressing.then_some(deadline);
         let deadline = registry_deadline(route, end);
-        let claim = self.claim(push, base, deadline);
-        match pressing(until(deadline), claim).await {
-            Claim::Got(token) => push.got.push((registry.id, token)),
-            Claim::Missed(failure) => push.missing.push((registry, failure)),
-            Claim::Lost(why) => return Err(conflict(id, &why)),
-            Claim::Undecided(failure) => {
-                let what = format!("can't push {id}: somebody may have been faster");
-                return Err(Error::of_failures(what, [(registry.url(), &failure)]));
+        if route.has_registry() {
+            let claim = self.claim(push, base, deadline);
+            match pressing(until(deadline), claim).await {
+                Claim::Got(token) => push.got.push((registry.id, token)),
+                Claim::Missed(failure) => push.missing.push((registry, failure)),
+                Claim::Lost(why) => return Err(conflict(id, &why)),
+                Claim::Undecided(failure) => {
+                    let what = format!("can't push {id}: somebody may have been faster");
+                    return Err(Error::of_failures(what, [(registry.url(), &failure)]));
+                }
             }
         }
         // When the registry decides and has failed, a backup must not hold what nobody was told

@@ -95,6 +95,11 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// Tries whether the store is there and lets itself be listed.
     async fn probe(&self) -> Result<(), Failure>;
 
+    /// Tells why this version has no backend for the store: it is then never asked anything.
+    fn unsupported(&self) -> Option<&Failure> {
+        None
+    }
+
     /// Tells whether the store honours [`Condition`]s, if the driver knows or has a way of its own to
     /// find out; `None` if that shows when it is written to.
     async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {

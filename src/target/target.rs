@@ -132,6 +132,11 @@ impl Target {
         &self.url
     }
 
+    /// Tells why this version has no backend for the target: it is then never asked anything.
+    pub fn unsupported(&self) -> Option<&Failure> {
+        self.driver.unsupported()
+    }
+
     /// Reads an artifact of at most `limit` bytes and checks its hash.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod restart;
 mod returning;
 mod scratch;
 mod simulation;
+mod unsupported;
 mod worlds;
 
 const V1: &[u8] = b"schema \"public\" {}\n";
