@@ -54,6 +54,9 @@ on_every_store!(
         every_operation_ends_at_its_deadline_when_the_store_hangs,
         one_bad_moment_is_tried_again_once_and_quickly,
         a_conditional_put_whose_reply_is_lost_is_recognised_as_done,
+        an_unexpected_success_status_is_an_outage,
+        an_error_or_a_page_in_a_success_is_an_outage,
+        a_write_that_was_done_under_another_status_is_recognised,
     ],
     s3: Store::Moto,
     azure: Store::Azurite,
@@ -364,6 +367,88 @@ async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done(kind: Store
     proxy.set_for(&["PUT"], Fault::Reset);
     let lost = put_if(&target, "app/plans/p2", "x", 5, &Condition::Absent).await;
     assert_eq!(lost.unwrap_err().kind, Kind::Unreachable);
+}
+
+/// Returns the statuses that a store answers a PUT and a DELETE with.
+fn successes(kind: Store) -> (u16, &'static [u16]) {
+    match kind {
+        Store::Moto | Store::S3s | Store::Rclone | Store::Gcs => (200, &[200, 204]),
+        Store::Azurite => (201, &[202]),
+        Store::Registry => (201, &[200, 202, 204]),
+    }
+}
+
+async fn an_unexpected_success_status_is_an_outage(kind: Store) {
+    let behind = Behind::on(kind).await;
+    let (put_status, deletions) = successes(kind);
+    for status in [200, 201, 202, 203, 204, 205, 206, 207, 304] {
+        if status != put_status {
+            behind.proxy.set_for(&["PUT"], Fault::Claim(status, ""));
+            let written = put(&behind.target, "app/schema", "new", 5).await;
+            assert_eq!(written.unwrap_err().kind, Kind::Unreachable, "{status}");
+        }
+        if !deletions.contains(&status) {
+            behind.proxy.set_for(&["DELETE"], Fault::Claim(status, ""));
+            let deleted = behind.target.delete(&id("app/schema"), soon()).await;
+            assert_eq!(deleted.unwrap_err().kind, Kind::Unreachable, "{status}");
+        }
+        // Not those that end without a body, whatever comes behind them.
+        if [201, 202, 203, 206].contains(&status) {
+            behind.proxy.set_for(&["GET"], Fault::Restate(status));
+            let got = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
+            assert_eq!(got.unwrap_err().kind, Kind::Unreachable, "{status}");
+        }
+    }
+    behind.proxy.set(Fault::Pass);
+    let there = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
+    assert_eq!(there.unwrap().bytes, "the schema state");
+}
+
+async fn an_error_or_a_page_in_a_success_is_an_outage(kind: Store) {
+    let behind = Behind::on(kind).await;
+    let (put_status, deletions) = successes(kind);
+    for (body, told) in [
+        (
+            "<Error><Code>InternalError</Code><Message>We failed</Message></Error>",
+            "InternalError",
+        ),
+        (
+            "{\"errors\":[{\"code\":\"UNKNOWN\",\"message\":\"We failed\"}]}",
+            "UNKNOWN",
+        ),
+        ("<!DOCTYPE html><html>Sign in, please</html>", "web page"),
+    ] {
+        behind
+            .proxy
+            .set_for(&["PUT"], Fault::Claim(put_status, body));
+        let failed = put(&behind.target, "app/schema", "new", 5).await;
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.kind, Kind::Unreachable, "{failed}");
+        assert!(failed.reason.contains(told), "{failed}");
+        for &status in deletions.iter().filter(|status| **status != 204) {
+            behind
+                .proxy
+                .set_for(&["DELETE"], Fault::Claim(status, body));
+            let failed = behind.target.delete(&id("app/schema"), soon()).await;
+            let failed = failed.unwrap_err();
+            assert_eq!(failed.kind, Kind::Unreachable, "{failed}");
+            assert!(failed.reason.contains(told), "{failed}");
+        }
+    }
+    behind.proxy.set(Fault::Pass);
+    let there = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
+    assert_eq!(there.unwrap().bytes, "the schema state");
+}
+
+async fn a_write_that_was_done_under_another_status_is_recognised(kind: Store) {
+    let behind = Behind::on(kind).await;
+    behind.proxy.set_for(&["PUT"], Fault::Restate(203));
+    let new = put_if(&behind.target, "app/plans/p1", "one", 2, &Condition::Absent).await;
+    match kind {
+        // The upload of the content comes before, and has no condition.
+        Store::Registry => assert_eq!(new.unwrap_err().kind, Kind::Unreachable),
+        _ => new.unwrap(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

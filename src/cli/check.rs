@@ -147,6 +147,9 @@ async fn try_target(
     write: bool,
     end: Instant,
 ) -> Result<(), Failure> {
+    if let Some(failure) = target.unsupported() {
+        return Err(failure.clone());
+    }
     let begun = Instant::now();
     let probed = target.probe(end).await;
     finding.latency = Some(begun.elapsed());
@@ -296,6 +299,7 @@ fn fix(finding: &Finding) -> Option<String> {
                 .to_owned()
         }
         Kind::NoSpace => "make room".to_owned(),
+        Kind::TooBig => "shorten or remove that object".to_owned(),
         Kind::Corrupt => "read the artifact's copies elsewhere, then atlasfs sync".to_owned(),
         Kind::Invalid | Kind::NotFound | Kind::Conflict => {
             "correct the url: its region, endpoint or prefix".to_owned()

@@ -178,9 +178,7 @@ impl Targets {
 
 /// Refuses a rule that no push could ever satisfy.
 fn check_durability(durability: Durability, routes: &Routes) -> Result<(), StartError> {
-    let cloud = Location::AtlasCloud.to_string();
-    let mut open = routes.open().iter();
-    let on_cloud = open.any(|route| route.registry.url() == cloud);
+    let on_cloud = routes.unsupported().next().is_some();
     match durability {
         Durability::Registry | Durability::All if on_cloud => Err(StartError(format!(
             "--durability {durability} needs the registry, and atlas cloud can't be reached by this \
@@ -207,12 +205,15 @@ async fn try_targets(
         .into_iter()
         .flatten()
         .collect();
+    let unsupported = routes.unsupported();
+    let unsupported = unsupported.filter_map(|target| Some((target, target.unsupported()?)));
     let refusals = failed
         .iter()
         .filter(|(target, failure)| opened.refuses_for_good(target, failure));
     if refusals.count() == targets.len() {
-        let reasons: Vec<String> = failed
-            .iter()
+        let failed = failed.iter().map(|(target, failure)| (*target, failure));
+        let reasons: Vec<String> = unsupported
+            .chain(failed)
             .map(|(target, failure)| format!("{}: {}", target.url(), failure.reason))
             .collect();
         return Err(StartError(format!(
@@ -220,24 +221,32 @@ async fn try_targets(
             reasons.join("; ")
         )));
     }
-    Ok(failed
-        .iter()
-        .map(|(target, failure)| {
-            let what = match failure.kind {
-                Kind::StoreMissing => "is not there; the mount goes on without it until it is",
-                _ if refuses(failure) => "refuses, and will until that is mended",
-                _ => "has an outage; the mount goes on without it, and takes it back by itself",
-            };
-            format!("target {} {what}: {}", target.url(), failure.reason)
-        })
-        .collect())
+    let alone = unsupported.map(|(_, failure)| {
+        let backups = match targets.len() {
+            1 => "its backup".to_owned(),
+            many => format!("its {many} other targets"),
+        };
+        format!(
+            "{}; until then the mount works with {backups}",
+            failure.reason
+        )
+    });
+    let out = failed.iter().map(|(target, failure)| {
+        let what = match failure.kind {
+            Kind::StoreMissing => "is not there; the mount goes on without it until it is",
+            _ if refuses(failure) => "refuses, and will until that is mended",
+            _ => "has an outage; the mount goes on without it, and takes it back by itself",
+        };
+        format!("target {} {what}: {}", target.url(), failure.reason)
+    });
+    Ok(alone.chain(out).collect())
 }
 
 /// Tells whether a target has said that it will not serve, and not just that it can't now.
 fn refuses(failure: &Failure) -> bool {
     match failure.kind {
         Kind::Denied | Kind::Invalid | Kind::NotFound | Kind::StoreMissing | Kind::NoSpace => true,
-        Kind::Conflict | Kind::Unreachable | Kind::Busy | Kind::Corrupt => false,
+        Kind::Conflict | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => false,
     }
 }
 

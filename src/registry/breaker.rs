@@ -1,39 +1,49 @@
 //! The breaker of a target: after some outages in a row the target is skipped at once, and probed
-//! in the background until it answers.
+//! in the background until it answers. A request that nothing else can serve is let through all the
+//! same, and is a probe itself.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::time::{Instant, timeout_at};
 
-use super::Registry;
-use super::events::{Event, Level};
-use super::redo::jitter;
-use super::route::Watched;
-use crate::artifact::nanos;
-use crate::target::{Failure, Kind};
+use crate::target::Failure;
 
-/// How long a target is left in peace before its first probe, and at most. One second: most
-/// outages are a restart; thirty: who has mended a store looks whether the mount has seen it.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+tokio::task_local! {
+    /// Until when the request at hand waits to be let through to a target that is skipped.
+    static PRESSING: Option<Instant>;
+}
+
+/// Makes a request that is let through to targets that are skipped, if it gets its turn by `end`;
+/// `None`: it is not.
+pub(super) async fn pressing<T>(end: Option<Instant>, request: impl Future<Output = T>) -> T {
+    PRESSING.scope(end, request).await
+}
 
 #[derive(Debug, Clone, Copy, Default)]
-struct State {
+pub(super) struct State {
     /// Outages since the last answer.
     outages: u32,
-    open: bool,
+    pub(super) open: bool,
     /// A question was given up unanswered, for somebody else was faster. Whether that is an outage
     /// or a slow answer only a probe can tell.
-    doubted: bool,
+    pub(super) doubted: bool,
+    /// A request wants the target while it is skipped.
+    pub(super) wanted: bool,
 }
 
 /// When a breaker opens, and how long a question has to be unanswered to raise a doubt.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    outages: u32,
-    patience: Duration,
+pub(super) struct Limits {
+    pub(super) outages: u32,
+    pub(super) patience: Duration,
+}
+
+/// Makes a part of a request: where it is pressing, it gets its turn by `end` or not at all.
+pub(super) async fn pressing_by<T>(end: Instant, part: impl Future<Output = T>) -> T {
+    let until = PRESSING.try_with(|until| *until).ok().flatten();
+    pressing(until.map(|until| until.min(end)), part).await
 }
 
 /// Counts the outages of a target in a row, and is open when there are too many.
@@ -42,6 +52,13 @@ pub(super) struct Breaker {
     /// Until they are set nobody probes, and so it stays closed.
     limits: OnceLock<Limits>,
     state: watch::Sender<State>,
+    /// Held by the one request that is let through while the breaker is open.
+    trial: Mutex<()>,
+}
+
+/// A request's admission to a target. While the breaker is open there is one at a time.
+pub(super) struct Admission<'a> {
+    _trial: Option<MutexGuard<'a, ()>>,
 }
 
 impl Breaker {
@@ -58,6 +75,40 @@ impl Breaker {
         }
     }
 
+    /// Puts the breaker to work; returns its state for the watch that probes.
+    pub(super) fn begin(&self, limits: Limits) -> watch::Receiver<State> {
+        let _ = self.limits.set(limits);
+        self.state.subscribe()
+    }
+
+    /// Lets a request through to the target; `None` if the target is skipped. A pressing request
+    /// waits until the breaker closes, or until no other request is on trial.
+    pub(super) async fn admit(&self) -> Option<Admission<'_>> {
+        if self.is_open() {
+            self.state
+                .send_if_modified(|state| !std::mem::replace(&mut state.wanted, true));
+            let end = PRESSING.try_with(|end| *end).ok().flatten()?;
+            let mut state = self.state.subscribe();
+            tokio::select! {
+                biased;
+                _ = state.wait_for(|state| !state.open) => {}
+                trial = timeout_at(end, self.trial.lock()) => {
+                    let _trial = Some(trial.ok()?);
+                    return Some(Admission { _trial });
+                }
+            }
+        }
+        Some(Admission { _trial: None })
+    }
+
+    /// Takes note that a probe begins, for all requests that want the target.
+    pub(super) fn satisfied(&self) {
+        self.state.send_if_modified(|state| {
+            state.wanted = false;
+            false
+        });
+    }
+
     /// Takes note of a reply.
     pub(super) fn note(&self, failure: Option<&Failure>) {
         let Some(limits) = self.limits.get() else {
@@ -66,8 +117,7 @@ impl Breaker {
         self.state.send_if_modified(|state| {
             let before = state.open;
             match failure {
-                // That is about one object, and says nothing about the next.
-                Some(failure) if failure.kind == Kind::Corrupt => {}
+                Some(failure) if failure.is_of_one_object() => {}
                 Some(failure) if failure.is_outage() => {
                     state.outages = state.outages.saturating_add(1);
                     state.open |= state.outages >= limits.outages;
@@ -119,133 +169,10 @@ impl Drop for Question<'_> {
     }
 }
 
-impl Registry {
-    /// Puts the breakers to work, each with somebody who probes its target while it is open.
-    pub(super) fn watch_targets(self: &Arc<Self>) {
-        if self.settings.breaker == 0 {
-            return;
-        }
-        let limits = Limits {
-            outages: self.settings.breaker,
-            patience: self.settings.hedge,
-        };
-        for target in self.routes.targets() {
-            let _ = target.breaker.limits.set(limits);
-            let watch = Watch {
-                registry: Arc::downgrade(self),
-                target: Arc::downgrade(target),
-                state: target.breaker.state.subscribe(),
-                pause: FIRST_PAUSE,
-            };
-            tokio::spawn(watch.keep());
-        }
-    }
-}
-
-/// Who waits for a target's breaker to open, and sees to it that it closes again. It keeps neither
-/// the registry nor the target alive, and ends with them.
-struct Watch {
-    registry: Weak<Registry>,
-    target: Weak<Watched>,
-    state: watch::Receiver<State>,
-    pause: Duration,
-}
-
-impl Watch {
-    async fn keep(mut self) {
-        let mut closed: Option<Instant> = None;
-        while self
-            .state
-            .wait_for(|state| state.open || state.doubted)
-            .await
-            .is_ok()
-        {
-            if !self.state.borrow().open {
-                // One probe a second: a target that is only slow has enough to do.
-                let next = Instant::now() + FIRST_PAUSE;
-                if !self.probe().await {
-                    return;
-                }
-                let _ = timeout_at(next, self.state.wait_for(|state| state.open)).await;
-                continue;
-            }
-            // A target that answers probes and nothing else is not taken back every second.
-            if closed.is_none_or(|closed| closed.elapsed() > LONGEST_PAUSE) {
-                self.pause = FIRST_PAUSE;
-            }
-            if !self.opened() || !self.probe_until_closed().await || !self.closed() {
-                return;
-            }
-            closed = Some(Instant::now());
-        }
-    }
-
-    /// Returns `false` when there is nobody left to probe for.
-    async fn probe_until_closed(&mut self) -> bool {
-        loop {
-            let Some(pause) = self.next_pause() else {
-                return false;
-            };
-            // The reply to a question that was on its way may close it too.
-            let closes = timeout(pause, self.state.wait_for(|state| !state.open)).await;
-            if let Ok(closed) = closes.map(|closed| closed.is_ok()) {
-                return closed;
-            }
-            if !self.probe().await {
-                return false;
-            }
-        }
-    }
-
-    fn next_pause(&mut self) -> Option<Duration> {
-        let now = nanos(self.registry.upgrade()?.wall.now());
-        let pause = self.pause.mul_f64(jitter(now));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        Some(pause)
-    }
-
-    async fn probe(&self) -> bool {
-        let deadline = self.registry.upgrade().map(|it| it.settings.metadata);
-        let (Some(deadline), Some(target)) = (deadline, self.target.upgrade()) else {
-            return false;
-        };
-        target.probe(Instant::now() + deadline).await;
-        true
-    }
-
-    fn opened(&self) -> bool {
-        let (Some(registry), Some(target)) = (self.registry.upgrade(), self.target.upgrade())
-        else {
-            return false;
-        };
-        let reason = target.health().last_failure;
-        let reason = reason.map(|(_, failure)| failure.to_string());
-        let message = "the target is skipped until it answers a probe";
-        let event = Event::new(Level::Warn, "breaker-open", message);
-        registry.tell(
-            event
-                .with("target", target.url())
-                .with("reason", reason.unwrap_or_default()),
-        );
-        true
-    }
-
-    fn closed(&self) -> bool {
-        let (Some(registry), Some(target)) = (self.registry.upgrade(), self.target.upgrade())
-        else {
-            return false;
-        };
-        let event = Event::new(Level::Info, "breaker-closed", "the target answers again");
-        registry.tell(event.with("target", target.url()));
-        registry.redo.recovered(target.id);
-        registry.repair_soon();
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Kind;
 
     fn breaker(limit: u32) -> Breaker {
         let breaker = Breaker::default();
@@ -253,7 +180,7 @@ mod tests {
             outages: limit,
             patience: Duration::ZERO,
         };
-        breaker.limits.set(limits).unwrap();
+        breaker.begin(limits);
         breaker
     }
 

@@ -36,17 +36,46 @@ struct Listing {
     recalled: Option<(Duration, Instant)>,
     /// When the success was last told to the catalogue's file.
     written: Option<Instant>,
-    failed: Option<(Instant, Error)>,
+    failed: Option<Failed>,
     /// The last success was the backups', and not the registry's.
     by_backups: bool,
 }
 
+/// How asking failed.
+#[derive(Debug, Clone)]
+struct Failed {
+    error: Error,
+    /// Until when asking again would only wait for the same failure.
+    until: Instant,
+    /// Whether targets that are skipped were asked too.
+    pressing: bool,
+}
+
 impl Listing {
-    fn freshness(&self, ttl: Duration) -> Freshness {
-        match (&self.failed, self.succeeded) {
-            (Some((at, error)), _) if at.elapsed() < ttl => Freshness::Failed(error.clone()),
+    fn freshness(&self, ttl: Duration, pressing: bool) -> Freshness {
+        let failed = self.failed.as_ref();
+        let failed = failed.filter(|failed| failed.pressing || !pressing);
+        match (failed, self.succeeded) {
+            (Some(failed), _) if Instant::now() < failed.until => {
+                Freshness::Failed(failed.error.clone())
+            }
             (_, Some(at)) if at.elapsed() < ttl => Freshness::Fresh,
             _ => Freshness::Due,
+        }
+    }
+
+    fn fail(&mut self, error: Error, pressing: bool, ttl: Duration) {
+        self.failed = Some(Failed {
+            error,
+            until: Instant::now() + ttl.min(FAILED_FOR),
+            pressing,
+        });
+    }
+
+    /// Has the targets asked again: one of them is back.
+    fn forgive(&mut self) {
+        if let Some(failed) = &mut self.failed {
+            failed.until = Instant::now();
         }
     }
 
@@ -72,6 +101,10 @@ impl Listing {
         self.succeeded.map(|at| at.elapsed()).or(recalled)
     }
 }
+
+/// For how long a failure counts at most, whatever the TTL is. 1 s: the end of an outage is noticed
+/// within a second.
+pub(super) const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// How far the file may be behind with when a repository was last listed: a restart may make what
 /// is served look so much more stale than it is.
@@ -140,11 +173,24 @@ impl Catalogue {
         self.revisions.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tells how fresh the listing of a repository is.
-    pub fn freshness(&self, repo: &RepoName) -> Freshness {
-        lock(&self.shelves)
-            .get(repo)
-            .map_or(Freshness::Due, |shelf| shelf.listing.freshness(self.ttl))
+    /// Tells how fresh the listing of a repository is. A `pressing` request asks again where only
+    /// targets that are not skipped have failed.
+    pub fn freshness(&self, repo: &RepoName, pressing: bool) -> Freshness {
+        let shelves = lock(&self.shelves);
+        let shelf = shelves.get(repo);
+        shelf.map_or(Freshness::Due, |shelf| {
+            shelf.listing.freshness(self.ttl, pressing)
+        })
+    }
+
+    /// Has every listing that failed tried again: a target is back.
+    pub fn forgive(&self) {
+        let mut shelves = lock(&self.shelves);
+        shelves
+            .values_mut()
+            .for_each(|shelf| shelf.listing.forgive());
+        drop(shelves);
+        lock(&self.roots).listing.forgive();
     }
 
     /// Tells whether the newest try to list a repository has failed, however long ago that was.
@@ -212,10 +258,10 @@ impl Catalogue {
     }
 
     /// Takes note that no target could list a repository.
-    pub fn fail(&self, repo: &RepoName, error: Error) {
+    pub fn fail(&self, repo: &RepoName, error: Error, pressing: bool) {
         let mut shelves = lock(&self.shelves);
         let shelf = shelves.entry(repo.clone()).or_default();
-        shelf.listing.failed = Some((Instant::now(), error));
+        shelf.listing.fail(error, pressing, self.ttl);
     }
 
     /// Looks at what is known of an artifact, if anything is.
@@ -306,8 +352,8 @@ impl Catalogue {
     }
 
     /// Tells how fresh the list of repositories is.
-    pub fn roots_freshness(&self) -> Freshness {
-        lock(&self.roots).listing.freshness(self.ttl)
+    pub fn roots_freshness(&self, pressing: bool) -> Freshness {
+        lock(&self.roots).listing.freshness(self.ttl, pressing)
     }
 
     /// Takes note of the repositories that the registries list.
@@ -322,8 +368,8 @@ impl Catalogue {
     }
 
     /// Takes note that the registries could not be listed.
-    pub fn fail_roots(&self, error: Error) {
-        lock(&self.roots).listing.failed = Some((Instant::now(), error));
+    pub fn fail_roots(&self, error: Error, pressing: bool) {
+        lock(&self.roots).listing.fail(error, pressing, self.ttl);
     }
 
     /// Takes note of a repository that came into being by a push of this mount.

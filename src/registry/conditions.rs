@@ -30,6 +30,7 @@ impl Registry {
     /// need.
     pub async fn try_conditions(self: &Arc<Self>, end: Instant) -> Vec<(Arc<Watched>, Failure)> {
         let routes = self.routes.open().iter();
+        let routes = routes.filter(|route| route.has_registry());
         let tries = routes.map(|route| async move {
             let registry = &route.registry;
             let refused = match self.try_one(registry, end).await {

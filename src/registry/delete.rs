@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::breaker::pressing;
 use super::error::Error;
 use super::events::{Event, Level};
 use super::hedge::registry_deadline;
@@ -49,7 +50,9 @@ impl Registry {
         };
         let registry = &route.registry;
         let deadline = registry_deadline(route, end);
-        let deleted = registry.ask(|target| target.delete(id, deadline)).await;
+        let deletion = registry.ask(|target| target.delete(id, deadline));
+        // Nobody else can delete it.
+        let deleted = pressing(Some(deadline), deletion).await;
         if let Err(failure) = deleted {
             self.abandon(id, stamp.when, last).await;
             return Err(self.not_deleted(id, &[(registry.url(), failure)]));
@@ -57,7 +60,9 @@ impl Registry {
         self.owe_nothing_older(id, stamp.when, last).await;
         self.catalogue
             .change(id, |record| record.deleted(Instant::now()));
-        let failures = self.bury(id, route, stamp.when, end).await;
+        let all = self.settings.durability == Durability::All;
+        let burials = self.bury(id, route, stamp.when, end);
+        let failures = pressing(all.then_some(end), burials).await;
         if failures.is_empty() {
             self.drop_record(id, stamp.when, last).await;
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));

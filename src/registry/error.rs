@@ -75,7 +75,7 @@ impl ErrorKind {
             Kind::Conflict => ErrorKind::Conflict,
             Kind::Invalid => ErrorKind::Invalid,
             Kind::NoSpace => ErrorKind::NoSpace,
-            Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt => {
+            Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => {
                 ErrorKind::Outage
             }
         }

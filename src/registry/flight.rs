@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use tokio::time::{Instant, timeout_at};
 
 use super::lock;
 use super::metrics::Counter;
 
-type Running<V> = Shared<BoxFuture<'static, Option<V>>>;
+type Shares<V> = Shared<BoxFuture<'static, Option<V>>>;
+/// When it began, and what it will give.
+type Running<V> = (Instant, Shares<V>);
 
 /// Work under way, by what it is for.
 pub struct Flights<K, V: Clone> {
@@ -52,32 +56,58 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let shared = {
-            let mut running = lock(&self.running);
-            match running.get(key) {
-                Some(shared) => {
-                    self.joined.increment();
-                    shared.clone()
-                }
-                None => {
-                    let landing = Landing {
-                        running: Arc::clone(&self.running),
-                        key: key.clone(),
-                    };
-                    let work = start();
-                    let task = tokio::spawn(async move {
-                        let _landing = landing;
-                        work.await
-                    });
-                    let shared = async move { task.await.ok() }.boxed().shared();
-                    running.insert(key.clone(), shared.clone());
-                    shared
-                }
-            }
+        self.shared(key, start).1.await
+    }
+
+    /// Joins like [`Flights::join`], until the work has been under way for `patience`, however late
+    /// the caller comes to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Overdue`] when the work takes longer. It goes on.
+    pub async fn join_for<F>(
+        &self,
+        key: &K,
+        patience: Duration,
+        start: impl FnOnce() -> F,
+    ) -> Result<Option<V>, Overdue>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let (begun, shared) = self.shared(key, start);
+        timeout_at(begun + patience, shared)
+            .await
+            .map_err(|_| Overdue)
+    }
+
+    fn shared<F>(&self, key: &K, start: impl FnOnce() -> F) -> Running<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut running = lock(&self.running);
+        if let Some(known) = running.get(key) {
+            self.joined.increment();
+            return known.clone();
+        }
+        let landing = Landing {
+            running: Arc::clone(&self.running),
+            key: key.clone(),
         };
-        shared.await
+        let work = start();
+        let task = tokio::spawn(async move {
+            let _landing = landing;
+            work.await
+        });
+        let shared = async move { task.await.ok() }.boxed().shared();
+        let begun = (Instant::now(), shared);
+        running.insert(key.clone(), begun.clone());
+        begun
     }
 }
+
+/// The work has taken longer than the caller wanted to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue;
 
 /// Takes the work off the list however it ends, by a panic too.
 struct Landing<K: Eq + Hash, V: Clone> {
@@ -127,6 +157,24 @@ mod tests {
         let (gave_up, patient) = tokio::join!(impatient, flights.join(&1, || async { 8 }));
         assert!(gave_up.is_err());
         assert_eq!(patient, Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_counts_from_the_beginning_of_the_work() {
+        let flights = Flights::<u8, u8>::default();
+        let work = || async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            7
+        };
+        let patience = Duration::from_secs(1);
+        let first = flights.join_for(&1, patience, work).await;
+        assert_eq!(first, Err(Overdue));
+        let begun = Instant::now();
+        let second = flights.join_for(&1, patience, work).await;
+        assert_eq!((second, begun.elapsed()), (Err(Overdue), Duration::ZERO));
+        let third = flights.join_for(&1, Duration::from_secs(9), work).await;
+        assert_eq!(third, Ok(Some(7)));
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
     }
 
     #[tokio::test]

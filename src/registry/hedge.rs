@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Registry;
+use super::breaker::pressing;
 use super::route::{Route, Watched, share};
 use crate::target::{Failure, Kind};
 
@@ -27,7 +28,64 @@ pub(super) struct Replies<T> {
     pub(super) failures: Vec<(Arc<Watched>, Failure)>,
 }
 
+impl<T> Replies<T> {
+    /// Tells whether the request ends with these: with answers, or with the registry's refusal.
+    fn serve(&self, registry: &Registry) -> bool {
+        let refusal = self.failures.first();
+        !self.answers.is_empty()
+            || refusal.is_some_and(|(_, failure)| !registry.falls_back(failure))
+    }
+}
+
 impl Registry {
+    /// For how long a request waits for targets where something that is known already would do:
+    /// until a hedged one should be answered, with its backups' grace. `None`: for as long as it
+    /// takes, for nothing is hedged.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        const MARGIN: Duration = Duration::from_millis(50);
+        let hedge = self.settings.hedge;
+        (!hedge.is_zero()).then(|| hedge * 2 + MARGIN)
+    }
+
+    /// Makes a request of a route that nothing else can serve: when the targets that are not skipped
+    /// have failed, or take too long, those that are skipped are asked too.
+    pub(super) async fn press<T, F>(
+        &self,
+        route: &Route,
+        end: Instant,
+        serves: impl Fn(&T) -> bool,
+        request: impl Fn() -> F,
+    ) -> T
+    where
+        F: Future<Output = T>,
+    {
+        if !route.is_any_skipped() {
+            return request().await;
+        }
+        // A registry that is not skipped has the time that is the registry's.
+        let hedge = self.settings.hedge;
+        let soon = match hedge.is_zero() || !route.registry.breaker.is_open() {
+            true => share(end, 2),
+            false => end.min(Instant::now() + hedge),
+        };
+        let mut first = pin!(request());
+        let late = match timeout_at(soon, first.as_mut()).await {
+            Ok(reply) if serves(&reply) => return reply,
+            Ok(_) => None,
+            Err(_) => Some(first),
+        };
+        let pressed = pin!(pressing(Some(end), request()));
+        let Some(first) = late else {
+            return pressed.await;
+        };
+        match select(pressed, first).await {
+            Either::Left((reply, _)) if serves(&reply) => reply,
+            Either::Left((_, other)) => other.await,
+            Either::Right((reply, _)) if serves(&reply) => reply,
+            Either::Right((_, other)) => other.await,
+        }
+    }
+
     /// Asks the registry, and the backups too when its reply `goes_on` to them, or when it has not
     /// replied after the hedge. Then the backups' replies are enough if they come first and
     /// `serve`. Whatever is still on its way in the end is dropped.
@@ -66,8 +124,28 @@ impl Registry {
     }
 
     /// Asks a route's registry for a listing, and all of its backups at once where they have to
-    /// stand in for it.
+    /// stand in for it. `is_pressing`: targets that are skipped are asked too, if nothing else helps.
     pub(super) async fn ask_route<T, F>(
+        &self,
+        route: &Route,
+        end: Instant,
+        is_pressing: bool,
+        ask: impl Fn(Arc<Watched>, Instant) -> F,
+    ) -> Replies<T>
+    where
+        F: Future<Output = Reply<T>>,
+    {
+        let request = || self.ask_route_once(route, end, &ask);
+        match is_pressing {
+            true => {
+                let serve = |replies: &Replies<T>| replies.serve(self);
+                self.press(route, end, serve, request).await
+            }
+            false => request().await,
+        }
+    }
+
+    async fn ask_route_once<T, F>(
         &self,
         route: &Route,
         end: Instant,

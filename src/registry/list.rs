@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -9,6 +10,7 @@ use super::Registry;
 use super::catalogue::{Freshness, From};
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
+use super::flight::Overdue;
 use super::hedge::Replies;
 use super::record::Known;
 use super::route::{Route, TargetId, Watched};
@@ -23,7 +25,8 @@ impl Registry {
     ///
     /// [`Error`] if no target can say and none ever has.
     pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
-        let asked = self.refresh_roots().await;
+        let (_, ever) = self.catalogue.roots();
+        let asked = self.refresh_roots(ever).await;
         let (_, ever) = self.catalogue.roots();
         let unknown = match &asked {
             Err(error) => !ever || error.kind != ErrorKind::Outage,
@@ -54,7 +57,8 @@ impl Registry {
         if self.routes.named(repo).is_some() || super::lock(&self.redo.repos).contains(repo) {
             return Ok(true);
         }
-        let asked = self.refresh_roots().await;
+        let is_known = self.catalogue.found_on(repo).is_some();
+        let asked = self.refresh_roots(is_known).await;
         match (self.catalogue.found_on(repo), asked) {
             (Some(_), _) => Ok(true),
             (None, Err(error)) if error.kind != ErrorKind::Outage || !self.catalogue.roots().1 => {
@@ -70,7 +74,8 @@ impl Registry {
     ///
     /// [`Error`] if the registry refuses, or no target can say and none ever has.
     pub async fn list(self: &Arc<Self>, repo: &RepoName) -> Result<Vec<(Item, Known)>, Error> {
-        match self.refresh(repo).await {
+        let is_known = self.catalogue.age(repo).is_some();
+        match self.refresh(repo, is_known).await {
             Err(error) if error.kind != ErrorKind::Outage || self.catalogue.age(repo).is_none() => {
                 Err(error)
             }
@@ -89,8 +94,9 @@ impl Registry {
         id: &ArtifactId,
         stamp: bool,
     ) -> Result<Option<Known>, Error> {
-        let end = Instant::now() + self.settings.metadata;
-        let asked = self.refresh(&id.repo).await;
+        let begun = Instant::now();
+        let mut end = begun + self.settings.metadata;
+        let asked = self.refresh(&id.repo, self.exists(id)).await;
         let must_be_read = self.catalogue.peek(id, |record| record.must_be_read(stamp));
         if let Err(error) = asked {
             // What the journal still owes is known also where no target has ever been heard.
@@ -98,6 +104,7 @@ impl Registry {
             if error.kind != ErrorKind::Outage || !is_known {
                 return Err(error);
             }
+            end = end.min(begun + self.patience().unwrap_or(self.settings.metadata));
         }
         if must_be_read == Some(true) {
             // The listing says too little. A content that can't be read now is shown as listed.
@@ -113,29 +120,47 @@ impl Registry {
         })
     }
 
-    /// Sees to it that a repository's listing is fresh.
-    pub(super) async fn refresh(self: &Arc<Self>, repo: &RepoName) -> Result<(), Error> {
-        match self.catalogue.freshness(repo) {
-            Freshness::Fresh => Ok(()),
-            Freshness::Failed(error) => Err(error),
-            Freshness::Due => {
-                let registry = Arc::clone(self);
-                let name = repo.clone();
-                let listed = self.lists.join(repo, || async move {
-                    let listed = registry.list_now(&name).await;
-                    if let Err(error) = &listed {
-                        registry.catalogue.fail(&name, error.clone());
-                    }
-                    listed
-                });
-                listed
-                    .await
-                    .unwrap_or_else(|| Err(panicked("listing", repo)))
-            }
+    /// Sees to it that a repository's listing is fresh. Where what `is_known` already would do, that
+    /// takes only a little while, and targets that are skipped are not asked.
+    pub(super) async fn refresh(
+        self: &Arc<Self>,
+        repo: &RepoName,
+        is_known: bool,
+    ) -> Result<(), Error> {
+        let skipped = self.route(repo).is_ok_and(Route::is_any_skipped);
+        let pressing = skipped && !is_known;
+        match self.catalogue.freshness(repo, pressing) {
+            Freshness::Fresh => return Ok(()),
+            Freshness::Failed(error) => return Err(error),
+            Freshness::Due => {}
         }
+        let registry = Arc::clone(self);
+        let key = (repo.clone(), pressing);
+        let start = || async move {
+            let listed = registry.list_now(&key.0, pressing).await;
+            if let Err(error) = &listed {
+                registry
+                    .catalogue
+                    .fail(&key.0, error.clone(), pressing || !skipped);
+            }
+            listed
+        };
+        let key = (repo.clone(), pressing);
+        let listed = match self.patience().filter(|_| is_known) {
+            None => self.lists.join(&key, start).await,
+            Some(patience) => match self.lists.join_for(&key, patience, start).await {
+                Ok(listed) => listed,
+                Err(Overdue) => {
+                    let error = overdue(format!("can't list {repo}"), patience);
+                    self.catalogue.fail(repo, error.clone(), false);
+                    return Err(error);
+                }
+            },
+        };
+        listed.unwrap_or_else(|| Err(panicked("listing", repo)))
     }
 
-    async fn list_now(&self, repo: &RepoName) -> Result<(), Error> {
+    async fn list_now(&self, repo: &RepoName, pressing: bool) -> Result<(), Error> {
         let route = self.route(repo)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
@@ -153,43 +178,60 @@ impl Registry {
         let ask = |target: Arc<Watched>, deadline| {
             let repo = repo.clone();
             async move {
-                let reply = target.ask(|target| target.list(&repo, deadline)).await;
+                let reply = target.ask_by(deadline, |target| target.list(&repo, deadline));
+                let reply = reply.await;
                 (target, reply)
             }
         };
-        let replies = self.ask_route(route, end, ask).await;
+        let replies = self.ask_route(route, end, pressing, ask).await;
         for (target, listing) in &replies.answers {
             note(target, listing);
         }
         let mut answers = replies.answers.iter();
         let by_registry = answers.any(|(target, _)| route.is_registry(target.id));
-        self.catalogue.set_by_backups(repo, !by_registry);
+        // Where there is no registry, nothing stands in for one.
+        let by_backups = route.has_registry() && !by_registry;
+        self.catalogue.set_by_backups(repo, by_backups);
         match replies.answers.is_empty() {
             true => Err(self.of_listing(format!("can't list {repo}"), &replies.failures)),
             false => Ok(()),
         }
     }
 
-    async fn refresh_roots(self: &Arc<Self>) -> Result<(), Error> {
-        match self.catalogue.roots_freshness() {
-            Freshness::Fresh => Ok(()),
-            Freshness::Failed(error) => Err(error),
-            Freshness::Due => {
-                let registry = Arc::clone(self);
-                let listed = self.roots.join(&(), || async move {
-                    let listed = registry.list_roots_now().await;
-                    if let Err(error) = &listed {
-                        registry.catalogue.fail_roots(error.clone());
-                    }
-                    listed
-                });
-                let panicked = || Err(panicked("listing", "the repositories"));
-                listed.await.unwrap_or_else(panicked)
-            }
+    /// Sees to it that the list of repositories is fresh, as [`Registry::refresh`] does.
+    async fn refresh_roots(self: &Arc<Self>, is_known: bool) -> Result<(), Error> {
+        let skipped = self.routes.open().iter().any(Route::is_any_skipped);
+        let pressing = skipped && !is_known;
+        match self.catalogue.roots_freshness(pressing) {
+            Freshness::Fresh => return Ok(()),
+            Freshness::Failed(error) => return Err(error),
+            Freshness::Due => {}
         }
+        let registry = Arc::clone(self);
+        let start = || async move {
+            let listed = registry.list_roots_now(pressing).await;
+            if let Err(error) = &listed {
+                registry
+                    .catalogue
+                    .fail_roots(error.clone(), pressing || !skipped);
+            }
+            listed
+        };
+        let listed = match self.patience().filter(|_| is_known) {
+            None => self.roots.join(&pressing, start).await,
+            Some(patience) => match self.roots.join_for(&pressing, patience, start).await {
+                Ok(listed) => listed,
+                Err(Overdue) => {
+                    let error = overdue("can't list the repositories".into(), patience);
+                    self.catalogue.fail_roots(error.clone(), false);
+                    return Err(error);
+                }
+            },
+        };
+        listed.unwrap_or_else(|| Err(panicked("listing", "the repositories")))
     }
 
-    async fn list_roots_now(&self) -> Result<(), Error> {
+    async fn list_roots_now(&self, pressing: bool) -> Result<(), Error> {
         let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
         // What a registry has not got yet is there all the same.
@@ -201,7 +243,9 @@ impl Registry {
         let mut answered = false;
         let mut failures: Vec<(Arc<Watched>, Failure)> = Vec::new();
         let routes = self.routes.open();
-        let listings = routes.iter().map(|route| self.list_route(route, end));
+        let listings = routes
+            .iter()
+            .map(|route| self.list_route(route, end, pressing));
         let replies = futures::future::join_all(listings).await.into_iter();
         for (place, replies) in replies.enumerate() {
             answered |= !replies.answers.is_empty();
@@ -227,12 +271,13 @@ impl Registry {
         Ok(())
     }
 
-    async fn list_route(&self, route: &Route, end: Instant) -> Replies<Roots> {
+    async fn list_route(&self, route: &Route, end: Instant, pressing: bool) -> Replies<Roots> {
         let ask = |target: Arc<Watched>, deadline| async move {
-            let reply = target.ask(|target| target.repos(deadline)).await;
+            let reply = target.ask_by(deadline, |target| target.repos(deadline));
+            let reply = reply.await;
             (target, reply)
         };
-        self.ask_route(route, end, ask).await
+        self.ask_route(route, end, pressing, ask).await
     }
 
     /// Tells whether a registry's failure sends a read on to the backups.
@@ -285,6 +330,13 @@ impl Registry {
 }
 
 type Roots = (Vec<RepoName>, Vec<String>);
+
+/// Makes the error of a listing that is still under way, and no longer waited for.
+fn overdue(what: String, waited: Duration) -> Error {
+    let waited = waited.as_secs_f64();
+    let reason = format!("{what}: no target has answered within {waited:.2} s");
+    Error::new(ErrorKind::Outage, reason)
+}
 
 pub(super) fn panicked(what: &str, on: impl std::fmt::Display) -> Error {
     Error::new(

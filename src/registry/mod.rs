@@ -44,6 +44,7 @@ mod turn;
 mod unpushed;
 mod unwritten;
 mod verdict;
+mod watch;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -141,8 +142,10 @@ pub struct Registry {
     checks: Arc<Semaphore>,
     /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
     gifts: Turns<ArtifactId>,
-    lists: Flights<RepoName, Result<(), Error>>,
-    roots: Flights<(), Result<(), Error>>,
+    /// By repository, and whether the listing is pressing.
+    lists: Flights<(RepoName, bool), Result<(), Error>>,
+    /// By whether the listing is pressing.
+    roots: Flights<bool, Result<(), Error>>,
     pulls: Flights<(ArtifactId, u64), Result<Pulled, Error>>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::error::{Error, ErrorKind, reasons};
@@ -67,8 +67,9 @@ impl Registry {
     }
 
     async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
-        let end = Instant::now() + self.settings.read;
-        let fresh = self.refresh(&id.repo).await;
+        let begun = Instant::now();
+        let end = begun + self.settings.read;
+        let fresh = self.refresh(&id.repo, self.exists(id)).await;
         if let Err(error) = &fresh
             && error.kind != ErrorKind::Outage
         {
@@ -101,17 +102,47 @@ impl Registry {
             // While the registry is out, the backup that vouches for a content gives it as well:
             // a person who looks where it came from learns whether the backups can really serve.
             let backups_vouch = stale.is_none() && registry.catalogue.is_by_backups(&id.repo);
-            if !backups_vouch && let Some(bytes) = registry.on_disk(stamp.as_ref(), end).await {
-                return Ok(Pulled::from_cache(bytes, known, stale));
+            let Some(bytes) = registry.on_disk(stamp.as_ref(), end).await else {
+                return registry.fetch(&id, route, end, true).await;
+            };
+            if backups_vouch {
+                let soon = begun + registry.patience().unwrap_or(registry.settings.read);
+                let fetched = timeout_at(soon, registry.fetch(&id, route, end, false)).await;
+                if let Ok(fetched) = fetched {
+                    return fetched;
+                }
             }
-            registry.fetch(&id, route, end).await
+            Ok(Pulled::from_cache(bytes, known, stale))
         });
         let (id, _) = &flight;
         pulled.await.unwrap_or_else(|| Err(panicked("pulling", id)))
     }
 
+    /// Asks the targets, and takes what the caches hold if none can answer. `is_pressing`: targets
+    /// that are skipped are asked too, if nothing else helps.
+    async fn fetch(
+        &self,
+        id: &ArtifactId,
+        route: &Route,
+        end: Instant,
+        is_pressing: bool,
+    ) -> Result<Pulled, Error> {
+        let request = || self.fetch_once(id, route, end);
+        let fetched = match is_pressing {
+            true => {
+                let serves = |fetched: &Fetched<'_>| fetched.is_ok();
+                self.press(route, end, serves, request).await
+            }
+            false => request().await,
+        };
+        match fetched {
+            Ok(ended) => ended,
+            Err(failures) => self.serve_stale(id, &failures, end).await,
+        }
+    }
+
     /// Asks the registry, and then, or meanwhile, the backups in order.
-    async fn fetch(&self, id: &ArtifactId, route: &Route, end: Instant) -> Result<Pulled, Error> {
+    async fn fetch_once<'a>(&self, id: &ArtifactId, route: &'a Route, end: Instant) -> Fetched<'a> {
         let registry = &route.registry;
         let before = self.catalogue.peek(id, Record::revision).flatten();
         let deadline = share(end, route.targets().count());
@@ -133,13 +164,13 @@ impl Registry {
             .await;
         let mut failures: Vec<(&str, Failure)> = Vec::new();
         match reply {
-            Some((Ok(pulled), _)) => return Ok(pulled),
+            Some((Ok(pulled), _)) => return Ok(Ok(pulled)),
             Some((Err(failure), true)) if failure.kind == Kind::NotFound => {
-                return Err(not_found(id));
+                return Ok(Err(not_found(id)));
             }
             Some((Err(failure), true)) => {
                 let what = format!("can't pull {id}");
-                return Err(Error::of_failures(what, [(registry.url(), &failure)]));
+                return Ok(Err(Error::of_failures(what, [(registry.url(), &failure)])));
             }
             Some((Err(failure), false)) => failures.push((registry.url(), failure)),
             None => self
@@ -148,11 +179,13 @@ impl Registry {
         }
         let (pulled, failed) = backups.unwrap_or_default();
         if let Some((backup, pulled)) = pulled {
-            self.tell_fallback(id, route, backup, failures.first());
-            return Ok(pulled);
+            if route.has_registry() {
+                self.tell_fallback(id, route, backup, failures.first());
+            }
+            return Ok(Ok(pulled));
         }
         failures.extend(failed);
-        self.serve_stale(id, &failures, end).await
+        Err(failures)
     }
 
     async fn fetch_from_backups<'a>(
@@ -181,7 +214,11 @@ impl Registry {
     ) -> Result<Pulled, Failure> {
         let begun = Instant::now();
         let limit = self.settings.max_size;
-        let content = target.ask(|target| target.get(id, limit, deadline)).await?;
+        let content = target.ask_by(deadline, |target| target.get(id, limit, deadline));
+        let content = content.await.map_err(|failure| match failure.kind {
+            Kind::TooBig => failure.with_fix(Some("mount with a larger --max-size".into())),
+            _ => failure,
+        })?;
         let behind = || Failure::new(Kind::Corrupt, "it is behind what was served before");
         self.believe(id, route, target, &content, begun)
             .ok_or_else(behind)
@@ -204,7 +241,7 @@ impl Registry {
                         .catalogue
                         .change(id, |record| record.absent(registry.id, begun))
             }
-            Kind::Corrupt => {
+            Kind::Corrupt | Kind::TooBig => {
                 self.catalogue.change(id, |record| record.unreadable());
                 false
             }
@@ -305,6 +342,9 @@ impl Registry {
         self.catalogue.age(&id.repo).unwrap_or_default()
     }
 }
+
+/// What the targets say of a content: how the pull ends, or why none of them could tell.
+type Fetched<'a> = Result<Result<Pulled, Error>, Vec<(&'a str, Failure)>>;
 
 /// What the first backup gave that could, and why those before it couldn't.
 type FromBackups<'a> = (Option<(&'a Arc<Watched>, Pulled)>, Vec<(&'a str, Failure)>);

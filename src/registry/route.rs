@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, pressing_by};
 use super::lock;
 use super::metrics::Counter;
 use crate::artifact::{RepoName, nanos, when_to_text};
@@ -28,6 +28,8 @@ pub enum State {
     Refuses,
     /// It can't be heard.
     Outage,
+    /// This version has no backend for it.
+    Unsupported,
 }
 
 impl State {
@@ -38,6 +40,7 @@ impl State {
             State::Ok => "ok",
             State::Refuses => "denied",
             State::Outage => "outage",
+            State::Unsupported => "unsupported",
         }
     }
 }
@@ -103,8 +106,13 @@ impl Watched {
         self.target.url()
     }
 
-    /// Asks the target something, and takes note of how it replied. While the breaker is open the
-    /// target is not asked, and nobody waits.
+    /// Tells why this version has no backend for the target: it is then no target of anything.
+    pub fn unsupported(&self) -> Option<&Failure> {
+        self.target.unsupported()
+    }
+
+    /// Asks the target something, and takes note of how it replied. While the breaker is open only a
+    /// [`pressing`](super::breaker::pressing) request waits for its turn, and all others fail at once.
     pub async fn ask<'a, T, F>(
         &'a self,
         question: impl FnOnce(&'a Target) -> F,
@@ -112,14 +120,30 @@ impl Watched {
     where
         F: Future<Output = Result<T, Failure>> + 'a,
     {
-        if self.breaker.is_open() {
-            return Err(self.skipped());
+        if let Some(failure) = self.unsupported() {
+            return Err(failure.clone());
         }
+        let Some(_admission) = self.breaker.admit().await else {
+            return Err(self.skipped());
+        };
         let unanswered = self.breaker.question();
         let reply = question(&self.target).await;
         unanswered.answered();
         self.note(reply.as_ref().err());
         reply
+    }
+
+    /// Asks the target something that ends by a deadline of its own, which a pressing request's turn
+    /// must not use up.
+    pub(super) async fn ask_by<'a, T, F>(
+        &'a self,
+        deadline: Instant,
+        question: impl FnOnce(&'a Target) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + 'a,
+    {
+        pressing_by(deadline, self.ask(question)).await
     }
 
     /// Tries whether the target answers, also while it is skipped.
@@ -188,9 +212,9 @@ impl Watched {
         let state = match failure.map(|failure| failure.kind) {
             None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
             Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,
-            Some(Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt) => {
-                State::Outage
-            }
+            Some(
+                Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig,
+            ) => State::Outage,
         };
         let now = SystemTime::now();
         let mut health = lock(&self.health);
@@ -223,7 +247,11 @@ impl Watched {
 
     /// Returns what is known of the target's health.
     pub fn health(&self) -> Health {
-        lock(&self.health).clone()
+        let mut health = lock(&self.health).clone();
+        if self.unsupported().is_some() {
+            health.state = State::Unsupported;
+        }
+        health
     }
 
     /// Returns how many questions the target has answered.
@@ -242,9 +270,20 @@ pub struct Route {
 }
 
 impl Route {
-    /// Returns all targets, the registry first.
+    /// Returns all targets, the registry first, unless this version has no backend for it.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Watched>> {
-        std::iter::once(&self.registry).chain(&self.backups)
+        let registry = Some(&self.registry).filter(|_| self.has_registry());
+        registry.into_iter().chain(&self.backups)
+    }
+
+    /// Tells whether this version has a backend for the registry.
+    pub fn has_registry(&self) -> bool {
+        self.registry.unsupported().is_none()
+    }
+
+    /// Tells whether any target is skipped.
+    pub(super) fn is_any_skipped(&self) -> bool {
+        self.targets().any(|target| target.breaker.is_open())
     }
 
     /// Tells whether a target is this route's registry.
@@ -306,6 +345,12 @@ impl Routes {
     /// Returns one route for each registry.
     pub fn open(&self) -> &[Route] {
         &self.open
+    }
+
+    /// Returns the registries that this version has no backend for.
+    pub fn unsupported(&self) -> impl Iterator<Item = &Arc<Watched>> {
+        let open = self.open.iter().filter(|route| !route.has_registry());
+        open.map(|route| &route.registry)
     }
 
     /// Returns every target of the mount.

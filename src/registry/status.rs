@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::catalogue::FAILED_FOR;
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
     DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HIDDEN, INODES, JOINED, PENDING,
@@ -105,7 +106,7 @@ impl Registry {
         // Stale knowledge is kept for as long as asking again would be of no use.
         Some(self.settings.ttl.saturating_sub(age))
             .filter(|left| !left.is_zero())
-            .unwrap_or(self.settings.ttl)
+            .unwrap_or(self.settings.ttl.min(FAILED_FOR))
     }
 
     fn pending_urls(&self, record: &Record) -> Vec<String> {
@@ -125,6 +126,7 @@ impl Registry {
             && unread.is_empty()
             && unpushed.is_empty()
             && errors.is_empty()
+            && self.routes.unsupported().next().is_none()
             && targets
                 .iter()
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
@@ -160,7 +162,12 @@ impl Registry {
             "durability": self.settings.durability.as_str(),
             "read_only": mount.read_only,
             "healthy": healthy,
-            "targets": targets.iter().map(|target| self.target_status(target)).collect::<Vec<_>>(),
+            "targets": self
+                .routes
+                .unsupported()
+                .chain(targets)
+                .map(|target| self.target_status(target))
+                .collect::<Vec<_>>(),
             "pending": pending,
             "unpushed": unpushed.collect::<Vec<_>>(),
             "journal": {
@@ -228,15 +235,23 @@ impl Registry {
             true => vec!["*"],
             false => named.iter().map(|repo| repo.as_str()).collect(),
         };
-        // What is over is told by the events, and counted.
         let last_failure = health.last_failure.filter(|_| health.state != State::Ok);
-        let last_failure = last_failure.map(|(time, failure)| {
-            json!({
-                "time": time_to_text(time),
-                "kind": failure.kind.as_str(),
+        let last_failure = match target.unsupported() {
+            // It has not failed: it was not asked.
+            Some(failure) => Some(json!({
+                "time": null,
+                "kind": health.state.as_str(),
                 "reason": failure.reason,
-            })
-        });
+            })),
+            // What is over is told by the events, and counted.
+            None => last_failure.map(|(time, failure)| {
+                json!({
+                    "time": time_to_text(time),
+                    "kind": failure.kind.as_str(),
+                    "reason": failure.reason,
+                })
+            }),
+        };
         json!({
             "role": if is_registry { "registry" } else { "backup" },
             "url": target.url(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::breaker::pressing;
 use super::check::Candidate;
 use super::claim::Claim;
 use super::error::{Error, ErrorKind};
@@ -131,30 +132,61 @@ impl Registry {
         let (id, stamp) = (push.id, push.stamp);
         let last = end;
         let end = self.journal_push(id, push.content, stamp, end).await?;
-        let registry = &push.route.registry;
-        let deadline = registry_deadline(push.route, end);
-        match self.claim(&push, base, deadline).await {
-            Claim::Got(token) => push.got.push((registry.id, token)),
-            Claim::Missed(failure) => push.missing.push((registry, failure)),
-            Claim::Lost(why) => return Err(conflict(id, &why)),
-            Claim::Undecided(failure) => {
-                let what = format!("can't push {id}: somebody may have been faster");
-                return Err(Error::of_failures(what, [(registry.url(), &failure)]));
-            }
-        }
-        // When the registry decides and has failed, a backup must not hold what nobody was told
-        // to be pushed.
-        if push.missing.is_empty() || self.settings.durability == Durability::Any {
-            let is_decided = !push.got.is_empty() && self.settings.durability != Durability::All;
-            let end = match wait {
-                Wait::ForVerdict if is_decided => end.min(Instant::now() + self.settings.metadata),
-                Wait::ForVerdict | Wait::ForAll => end,
-            };
-            put_to_backups(&mut push, end).await;
+        // Where one target is enough, those that are skipped are asked only if no other has it.
+        let any = self.settings.durability == Durability::Any;
+        let skipped = push.route.is_any_skipped();
+        self.give_to_targets(&mut push, base, end, wait, !any)
+            .await?;
+        if any && skipped && push.got.is_empty() {
+            push.missing.clear();
+            self.give_to_targets(&mut push, base, end, wait, true)
+                .await?;
         }
         self.take_in(&push, base);
         self.verdict(&push)?;
         self.settle_journal(&push, last).await;
+        Ok(())
+    }
+
+    /// Gives a document to the registry, which decides conflicts, and then to the backups.
+    /// `is_pressing`: targets that are skipped are asked too.
+    async fn give_to_targets(
+        &self,
+        push: &mut Push<'_>,
+        base: &Base,
+        end: Instant,
+        wait: Wait,
+        is_pressing: bool,
+    ) -> Result<(), Error> {
+        let (id, route) = (push.id, push.route);
+        let registry = &route.registry;
+        let until = |deadline: Instant| is_pressing.then_some(deadline);
+        let deadline = registry_deadline(route, end);
+        if route.has_registry() {
+            let claim = self.claim(push, base, deadline);
+            match pressing(until(deadline), claim).await {
+                Claim::Got(token) => push.got.push((registry.id, token)),
+                Claim::Missed(failure) => push.missing.push((registry, failure)),
+                Claim::Lost(why) => return Err(conflict(id, &why)),
+                Claim::Undecided(failure) => {
+                    let what = format!("can't push {id}: somebody may have been faster");
+                    return Err(Error::of_failures(what, [(registry.url(), &failure)]));
+                }
+            }
+        }
+        // When the registry decides and has failed, a backup must not hold what nobody was told
+        // to be pushed.
+        if !push.missing.is_empty() && self.settings.durability != Durability::Any {
+            return Ok(());
+        }
+        let is_decided = !push.got.is_empty() && self.settings.durability != Durability::All;
+        let end = match wait {
+            Wait::ForVerdict if is_decided => end.min(Instant::now() + self.settings.metadata),
+            // If none of these has it, those that are skipped need time as well.
+            _ if push.got.is_empty() && !is_pressing && route.is_any_skipped() => share(end, 2),
+            _ => end,
+        };
+        pressing(until(end), put_to_backups(push, end)).await;
         Ok(())
     }
 

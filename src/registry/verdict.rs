@@ -47,7 +47,10 @@ impl Registry {
         let missed = |target: &Watched| {
             let mut missing = push.missing.iter();
             let missed = missing.find(|(missing, _)| missing.id == target.id);
-            missed.map(|(_, failure)| failure.to_string())
+            let missed = missed.map(|(_, failure)| failure);
+            missed
+                .or_else(|| target.unsupported())
+                .map(Failure::to_string)
         };
         let receipt = receipt(id, push.route, missed).to_string();
         self.put_at_hand(stamp.sha256, push.content);

@@ -64,7 +64,7 @@ pub struct Listed {
 #[async_trait]
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// Reads an object: its content, stamp and token. One of more than `limit` bytes is refused
-    /// ([`Kind::Invalid`](super::Kind::Invalid)) and never read into memory.
+    /// ([`Kind::TooBig`](super::Kind::TooBig)) and never read into memory.
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure>;
 
     /// Reads what is known of an object without its content (never used to fill a listing).
@@ -94,6 +94,11 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
 
     /// Tries whether the store is there and lets itself be listed.
     async fn probe(&self) -> Result<(), Failure>;
+
+    /// Tells why this version has no backend for the store: it is then never asked anything.
+    fn unsupported(&self) -> Option<&Failure> {
+        None
+    }
 
     /// Tells whether the store honours [`Condition`]s, if the driver knows or has a way of its own to
     /// find out; `None` if that shows when it is written to.

@@ -56,7 +56,7 @@ struct State {
 
 /// The store. Clones are the same store.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<State>>);
+pub(crate) struct Memory(Arc<Mutex<State>>, Option<Arc<Failure>>);
 
 impl Memory {
     /// Makes a store whose listings carry no stamps, as S3's.
@@ -64,6 +64,12 @@ impl Memory {
         let memory = Self::default();
         memory.0.lock().unwrap().lists_no_stamps = true;
         memory
+    }
+
+    /// Makes a store that no backend can speak to.
+    pub(crate) fn unsupported() -> Self {
+        let failure = Failure::new(Kind::Unreachable, "no backend, as planted");
+        Self(Arc::default(), Some(Arc::new(failure)))
     }
 
     /// Makes a store that takes every write, whatever the condition.
@@ -163,7 +169,7 @@ impl Driver for Memory {
         let object = state.objects.get(key);
         let object = object.ok_or_else(|| Failure::new(Kind::NotFound, format!("no {key}")))?;
         if object.content.len() as u64 > limit {
-            return Err(Failure::new(Kind::Invalid, "too large"));
+            return Err(Failure::new(Kind::TooBig, "too large"));
         }
         let content = match state.fault {
             Some(Fault::Corrupt) => Bytes::from_static(b"garbage"),
@@ -251,5 +257,9 @@ impl Driver for Memory {
 
     async fn probe(&self) -> Result<(), Failure> {
         self.request("PROBE".into()).await
+    }
+
+    fn unsupported(&self) -> Option<&Failure> {
+        self.1.as_deref()
     }
 }

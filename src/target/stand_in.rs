@@ -9,33 +9,34 @@ use crate::artifact::Stamp;
 /// The stand-in.
 #[derive(Debug)]
 pub(super) struct StandIn {
-    operations: Failure,
-    probe: Failure,
+    answer: Failure,
+    is_supported: bool,
 }
 
 impl StandIn {
     /// Stands in for Atlas Cloud, the registry of a `repo` block without a `url`. How Ariga's own
-    /// CLI pushes there is not public, so it is known by name, and always an outage: a mount lives
-    /// on its backups. A mount with nothing else makes no sense, so the probe refuses.
+    /// CLI pushes there is not public, so it is known by name alone, and never asked: a mount lives
+    /// on its backups.
     pub(super) fn for_atlas_cloud() -> Self {
-        let why = "atlas cloud can't be reached by this version, for its protocol is not public: \
-                   set schema.repo.url, or --registry, to a store of your own";
+        let why = "atlas cloud can't be reached by this version, for its protocol is not public";
+        let fix = "set schema.repo.url, or --registry, to a store of your own";
+        let answer = Failure::new(Kind::Unreachable, why).before_asking();
         Self {
-            operations: Failure::new(Kind::Unreachable, why),
-            probe: Failure::new(Kind::Invalid, why),
+            answer: answer.with_fix(Some(fix.into())),
+            is_supported: false,
         }
     }
 
     /// Stands in for a store that there are no credentials for: the other targets still serve.
     pub(super) fn denied(failure: Failure) -> Self {
         Self {
-            operations: failure.clone(),
-            probe: failure,
+            answer: failure,
+            is_supported: true,
         }
     }
 
     fn answer<T>(&self) -> Result<T, Failure> {
-        Err(self.operations.clone())
+        Err(self.answer.clone())
     }
 }
 
@@ -72,6 +73,10 @@ impl Driver for StandIn {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        Err(self.probe.clone())
+        self.answer()
+    }
+
+    fn unsupported(&self) -> Option<&Failure> {
+        (!self.is_supported).then_some(&self.answer)
     }
 }

@@ -138,12 +138,17 @@ impl Target {
         &self.url
     }
 
+    /// Tells why this version has no backend for the target: it is then never asked anything.
+    pub fn unsupported(&self) -> Option<&Failure> {
+        self.driver.unsupported()
+    }
+
     /// Reads an artifact of at most `limit` bytes and checks its hash.
     ///
     /// # Errors
     ///
     /// What the target answered instead; [`Kind::Corrupt`] if the bytes are not the stamp's,
-    /// [`Kind::Invalid`] if there are more than `limit`.
+    /// [`Kind::TooBig`] if there are more than `limit`.
     pub async fn get(
         &self,
         id: &ArtifactId,

@@ -27,6 +27,8 @@ pub enum Kind {
     Busy,
     /// The bytes don't match their stamp.
     Corrupt,
+    /// The object is larger than this mount reads.
+    TooBig,
 }
 
 /// What a failure means for the operation that met it.
@@ -45,7 +47,9 @@ impl Kind {
             Kind::NotFound | Kind::Denied | Kind::Conflict | Kind::Invalid | Kind::NoSpace => {
                 Verdict::Answer
             }
-            Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt => Verdict::Outage,
+            Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => {
+                Verdict::Outage
+            }
         }
     }
 
@@ -61,6 +65,7 @@ impl Kind {
             Kind::Unreachable => "unreachable",
             Kind::Busy => "busy",
             Kind::Corrupt => "corrupt",
+            Kind::TooBig => "too-big",
         }
     }
 }
@@ -227,7 +232,7 @@ impl Failure {
     }
 
     /// Says what to do, at the end of the reason too.
-    pub(super) fn with_fix(mut self, fix: Option<String>) -> Self {
+    pub(crate) fn with_fix(mut self, fix: Option<String>) -> Self {
         if let Some(fix) = &fix {
             self.reason.push_str(&format!(" ({fix})"));
         }
@@ -241,6 +246,11 @@ impl Failure {
             timed_out: true,
             ..Self::new(Kind::Unreachable, reason)
         }
+    }
+
+    /// Tells whether it is about one object, and says nothing about the next.
+    pub fn is_of_one_object(&self) -> bool {
+        matches!(self.kind, Kind::Corrupt | Kind::TooBig)
     }
 
     /// Tells whether the next target is to be asked.
@@ -420,6 +430,7 @@ mod tests {
             Kind::Unreachable,
             Kind::Busy,
             Kind::Corrupt,
+            Kind::TooBig,
         ] {
             assert_eq!(outage.verdict(), Verdict::Outage);
         }

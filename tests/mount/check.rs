@@ -147,6 +147,8 @@ fn what_cannot_be_asked_as_it_is_written_is_not_said_to_be_reachable() {
     let config = format!("file://{}", home.file("atlas.hcl", config).display());
     let ran = run(&mut home.atlasfs(["check", "--json", "--env", "prod", "--config", &config]));
     assert_eq!(ran.code, Some(3), "{ran}");
+    let table = run(&mut home.atlasfs(["check", "--env", "prod", "--config", &config]));
+    assert_eq!(table.text().matches("atlas cloud").count(), 1, "{table}");
     let told = findings(&ran);
     assert_eq!(
         (&told[0]["url"], &told[0]["reachable"]),

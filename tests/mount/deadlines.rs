@@ -121,6 +121,12 @@ fn every_operation_answers_by_its_deadline_and_what_is_in_memory_at_once() {
         let ran = warm.cp("app/schema", schema("new"));
         (ran.code == Some(0)).then_some(())
     });
+    // A push succeeds before each target is taken back, and the others catch up.
+    until("every target has what it missed", || {
+        let status = warm.status();
+        let pending = status["pending"].as_array().unwrap();
+        pending.is_empty().then_some(())
+    });
     super::store::all_hold(&stores, "app/schema", schema("new").as_bytes());
 }
 

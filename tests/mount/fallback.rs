@@ -226,6 +226,57 @@ fn a_frozen_server_and_a_dead_one_send_every_read_to_the_backup_in_time() {
 }
 
 #[test]
+fn a_frozen_server_keeps_no_cached_file_waiting_for_its_deadlines() {
+    let (home, server) = (Home::new(), Arc::new(Server::start(Kind::Moto)));
+    let store = Store::on(Arc::clone(&server), server.endpoint());
+    let deadlines = ["--metadata-timeout", "30s", "--read-timeout", "60s"];
+    let mounted = home.mount(
+        "mnt",
+        flags(&[store]).into_iter().chain(deadlines.map(Into::into)),
+    );
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp(KEY, schema("cached")).ok();
+    server.freeze();
+    std::thread::sleep(Duration::from_millis(1_100));
+    let begun = std::time::Instant::now();
+    assert_eq!(mounted.read(KEY), schema("cached").as_bytes());
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "half of the shortest deadline"
+    );
+    assert!(mounted.xattr(KEY, "stale").is_some());
+    server.thaw();
+}
+
+#[test]
+fn a_server_that_goes_on_is_noticed_by_the_request_that_needs_it() {
+    let (home, server) = (Home::new(), Arc::new(Server::start(Kind::Moto)));
+    let store = Store::on(Arc::clone(&server), server.endpoint());
+    let more = [
+        "--cache-size=0",
+        "--disk-cache-size=0",
+        "--breaker=1",
+        "--metadata-timeout=2s",
+        // A failed listing is not remembered, and so each request is about the breaker.
+        "--ttl=0s",
+    ];
+    let more = more.map(Into::into);
+    let mounted = home.mount("mnt", flags(&[store]).into_iter().chain(more));
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp(KEY, schema("before")).ok();
+    server.freeze();
+    super::program::until("the target is skipped", || {
+        let _ = std::fs::read_dir(mounted.path("app"));
+        let skipped = mounted.status()["targets"][0]["breaker"] == "open";
+        skipped.then_some(())
+    });
+    server.thaw();
+    assert_eq!(mounted.read(KEY), schema("before").as_bytes());
+    mounted.cp(KEY, schema("after")).ok();
+    assert_eq!(mounted.read(KEY), schema("after").as_bytes());
+}
+
+#[test]
 fn backups_are_asked_in_the_order_listed() {
     let home = Home::new();
     let stores = super::store::folders(&home);

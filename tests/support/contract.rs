@@ -515,6 +515,6 @@ pub async fn a_content_over_the_limit_is_refused(subject: &Subject) {
     let id = id("app/schema");
     subject.target.get(&id, 5000, soon()).await.unwrap();
     let failure = subject.target.get(&id, 4999, soon()).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::Invalid);
+    assert_eq!(failure.kind, Kind::TooBig);
     assert!(failure.reason.contains("5000 bytes"), "{failure}");
 }

@@ -37,6 +37,10 @@ pub enum Fault {
     Wait(u16),
     /// The store isn't asked; this status and body come back.
     Body(u16, &'static str),
+    /// The store isn't asked; this status and body come back with all headers of a success.
+    Claim(u16, &'static str),
+    /// The store carries the request out, and its reply gets this status.
+    Restate(u16),
     /// The store isn't asked; the client is sent elsewhere.
     Redirect(String),
     /// So many requests get this status, then all pass.
@@ -154,6 +158,23 @@ pub(super) fn answer(
             };
             (&*client).write_all(&assemble(&response, request, true))
         }
+        Fault::Claim(status, body) => {
+            let head = format!(
+                "HTTP/1.1 {status} Told\r\nETag: \"claim\"\r\nLast-Modified: Mon, 30 Nov 2026 00:00:00 \
+                 GMT\r\nx-goog-generation: 7\r\nLocation: /v2/claim\r\nContent-Type: text/plain"
+            );
+            let response = Response {
+                status,
+                head,
+                body: body.into(),
+            };
+            (&*client).write_all(&assemble(&response, request, true))
+        }
+        Fault::Restate(status) => pass(state, client, request, raw, |response| {
+            let rest = response.head.find("\r\n").unwrap_or(response.head.len());
+            response.head = format!("HTTP/1.1 {status} Told{}", &response.head[rest..]);
+            response.status = status;
+        }),
         Fault::Body(status, body) => send(client, request, status, body),
         Fault::FailFirst(count, status) => match state.is_among_first(count, String::new()) {
             true => send(client, request, status, ""),

@@ -18,9 +18,11 @@ mod rename;
 mod repair;
 mod resilience;
 mod restart;
+mod returning;
 mod scratch;
 mod simulation;
 mod twins;
+mod unsupported;
 mod verdict;
 mod worlds;
 

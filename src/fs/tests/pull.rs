@@ -454,3 +454,45 @@ async fn a_backup_that_missed_a_push_does_not_hide_it() {
         "mem://backup-2"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_over_max_size_on_the_registry_falls_back() {
+    let world = with(
+        V1,
+        Settings {
+            cache_bytes: 0,
+            max_size: 64,
+            ..Settings::default()
+        },
+    )
+    .await;
+    world.registry.place("app/schema", &[b'x'; 65], None);
+    for _ in 0..9 {
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        world.wait().await;
+    }
+    let fallback = world.events("fallback").await.pop().unwrap();
+    assert_eq!(fallback["target"], "mem://backup-1");
+    let reason = fallback["reason"].as_str().unwrap();
+    assert!(reason.contains("--max-size"), "{reason}");
+    assert_eq!(world.breaker(0).await, "closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_over_max_size_on_every_target_names_the_flag() {
+    let world = with(
+        V1,
+        Settings {
+            max_size: 64,
+            ..Settings::default()
+        },
+    )
+    .await;
+    for store in world.all() {
+        store.place("app/schema", &[b'x'; 65], None);
+    }
+    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    let failed = world.events("pull-failed").await.pop().unwrap();
+    let reason = failed["message"].as_str().unwrap();
+    assert_eq!(reason.matches("--max-size").count(), 3, "{reason}");
+}

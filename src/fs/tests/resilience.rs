@@ -219,12 +219,12 @@ async fn a_damaged_object_does_not_have_its_store_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_every_target_skipped_all_ends_at_once_and_heals_by_itself() {
+async fn with_every_target_skipped_all_ends_in_time_and_heals_at_once() {
     let world = world(Settings::default()).await;
     for store in world.all() {
         store.set_fault(Fault::Hang);
     }
-    for _ in 0..4 {
+    for _ in 0..12 {
         world.wait().await;
         let _ = world.ls("app").await;
     }
@@ -234,12 +234,13 @@ async fn with_every_target_skipped_all_ends_at_once_and_heals_by_itself() {
     world.wait().await;
     let begun = Instant::now();
     assert_eq!(world.cat("app/schema").await, Err(Error::Io));
-    assert_eq!(world.cp("app/plans/p", PLAN).await, Err(Error::Io));
-    assert!(begun.elapsed() < Duration::from_millis(10));
+    assert!(begun.elapsed() <= Duration::from_millis(5_010));
+    let begun = Instant::now();
+    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
+    assert!(begun.elapsed() <= Duration::from_millis(15_010));
     for store in world.all() {
         store.set_fault(None);
     }
-    tokio::time::sleep(LONGEST_PAUSE + Duration::from_secs(2)).await;
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
     assert_eq!(world.cp("app/plans/p", PLAN).await, Ok(()));
 }

@@ -70,7 +70,7 @@ impl Service {
         }
         let connector = Connector {
             authority: url.authority().to_owned(),
-            renewal: None,
+            ..Connector::default()
         };
         Ok(Self {
             client: connector.connect(&options(&url)).map_err(unbuilt)?,

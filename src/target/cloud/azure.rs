@@ -13,6 +13,7 @@ use super::exchange::Connector;
 use super::opening::{
     Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
+use super::permission::Provider;
 use super::{CloudDriver, retries};
 use crate::target::{AzureLocation, Failure};
 
@@ -32,7 +33,7 @@ pub(in crate::target) fn open(
         let service = service(location, &found, env)?;
         let connector = Connector {
             renewal: found.credentials.renewal(),
-            ..connector(&service)
+            ..connector(&service, Provider::Azure)
         };
         let client = connector.connect(&options(&service)).map_err(unbuilt)?;
         let builder = MicrosoftAzureBuilder::new()

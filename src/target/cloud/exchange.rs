@@ -20,8 +20,10 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 
 use super::error_document::{self, ErrorDocument};
+use super::permission::Provider;
 use super::proxy::{Proxies, Shown};
 use super::renewal::Renewal;
+use super::success::Asked;
 use super::transport::{self, Way};
 use super::xml::{self, Page};
 
@@ -34,7 +36,7 @@ const IDLE: Duration = Duration::from_secs(15);
 /// As many idle connections as a burst of reads leaves behind.
 const IDLE_CONNECTIONS: usize = 8;
 /// The longest error document that is read.
-const ERROR_BYTES: usize = 64 << 10;
+pub(super) const ERROR_BYTES: usize = 64 << 10;
 /// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
 /// with every byte escaped.
 const PAGE_BYTES: usize = 16 << 20;
@@ -64,6 +66,8 @@ pub(super) struct Seen {
     pub(super) secure: bool,
     /// Whether it is a page for people.
     pub(super) is_page: bool,
+    /// Why a 2xx is no success of what was asked.
+    pub(super) unfit: Option<String>,
     /// The proxy that it came through.
     pub(super) through: Option<Shown>,
 }
@@ -146,6 +150,8 @@ pub(super) struct Connector {
     pub(super) authority: String,
     /// The credentials that requests carry, if they can be replaced when the store refuses them.
     pub(super) renewal: Option<Renewal>,
+    /// The provider whose successes are known; `None` for a service that gives out credentials.
+    pub(super) provider: Option<Provider>,
 }
 
 /// Makes an HTTP client, which goes through the proxies that the environment names.
@@ -176,6 +182,7 @@ impl HttpConnector for Connector {
             proxies,
             authority: self.authority.clone(),
             renewal: self.renewal.clone(),
+            provider: self.provider,
         }))
     }
 }
@@ -186,6 +193,7 @@ struct Observer {
     proxies: Proxies,
     authority: String,
     renewal: Option<Renewal>,
+    provider: Option<Provider>,
 }
 
 #[async_trait::async_trait]
@@ -259,6 +267,7 @@ impl Observer {
     ) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let reads = parts.method == "GET";
+        let (method, ranged) = (parts.method.clone(), parts.headers.contains_key("range"));
         let plain = parts.uri.scheme_str() == Some("http");
         let url = parts.uri.to_string().parse();
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
@@ -281,6 +290,7 @@ impl Observer {
             ahead: None,
             secure: way.secure,
             is_page: false,
+            unfit: None,
             through: way.through.clone(),
         };
         let header = |name: &str| response.headers().get(name)?.to_str().ok();
@@ -295,7 +305,7 @@ impl Observer {
         // The reply to HEAD has no document.
         seen.error.code = word("x-ms-error-code");
         let success = response.status().is_success();
-        let (parts, body) = convert(response).into_parts();
+        let (mut parts, body) = convert(response).into_parts();
         if !success {
             // Kept from object_store, which would put it into its messages: error documents hold
             // key ids and the string to sign.
@@ -317,6 +327,29 @@ impl Observer {
             exchange.note(Outcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         }
+        // An upload to an OCI registry may end at its storage, which is another host.
+        let uploads = self.provider == Some(Provider::Oci) && method == "PUT";
+        let body = match self.provider.filter(|_| from_store || uploads) {
+            None => body,
+            Some(provider) => {
+                let asked = Asked {
+                    provider,
+                    method,
+                    ranged,
+                };
+                match asked.judge(parts.status, body).await? {
+                    Ok(body) => body,
+                    Err(unfit) => {
+                        seen.error = unfit.error;
+                        seen.unfit = Some(unfit.why);
+                        exchange.note(Outcome::Reply(seen));
+                        // object_store asks nobody a second time after a 4xx.
+                        parts.status = StatusCode::IM_A_TEAPOT;
+                        return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
+                    }
+                }
+            }
+        };
         if !(exchange.listing && from_store) {
             exchange.note(Outcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, body));

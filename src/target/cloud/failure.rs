@@ -69,6 +69,9 @@ pub(super) fn failure(
     }
     let (kind, answer, fix) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
+        Outcome::Reply(Seen {
+            unfit: Some(why), ..
+        }) => (Kind::Unreachable, why.clone(), None),
         Outcome::Reply(seen) => {
             let what = match (&seen.error.code, seen.from_store) {
                 (Some(code), _) => format!("{} {code}", seen.status),
@@ -87,7 +90,7 @@ pub(super) fn failure(
     };
     let failure = refusal(url, kind, attempt, &answer).with_fix(better.or(fix));
     match outcome {
-        Outcome::Reply(seen) if seen.from_store => failure,
+        Outcome::Reply(seen) if seen.from_store || seen.unfit.is_some() => failure,
         Outcome::Broken { .. } => failure,
         // The store has not spoken, but who was to give out the credentials, or nobody.
         Outcome::Reply(_) | Outcome::Unsent => failure.before_asking(),

@@ -12,6 +12,7 @@ use super::gcs_credentials::{Found, UNIVERSE, find};
 use super::opening::{
     Env, Refusal, connector, denied, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
+use super::permission::Provider;
 use super::renewal::Renewal;
 use super::{CloudDriver, retries};
 use crate::target::{Failure, GsLocation};
@@ -25,7 +26,7 @@ pub(in crate::target) fn open(location: &GsLocation, env: Env<'_>) -> Result<Clo
         check(location)?;
         let found = find(location, env)?;
         let base = base(location, &found, env)?;
-        let mut connector = connector(&base);
+        let mut connector = connector(&base, Provider::Gcs);
         connector.renewal = found.tokens.clone().map(Renewal::Bearer);
         let builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(&location.bucket)

@@ -37,6 +37,7 @@ mod remove;
 mod renewal;
 mod s3;
 mod stamp;
+mod success;
 mod token_source;
 mod transport;
 mod xml;
@@ -227,7 +228,7 @@ impl Driver for CloudDriver {
         let attempt = Attempt::new("read", key, Asked::Read);
         let too_big = |size: u64| {
             let why = format!("it has {size} bytes, more than the {limit} allowed");
-            self.refusal(Kind::Invalid, attempt, &why)
+            self.refusal(Kind::TooBig, attempt, &why)
         };
         // The body is read within the exchange: object_store may ask again for the rest of it.
         let read = async {

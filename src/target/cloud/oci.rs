@@ -18,7 +18,7 @@ use object_store::client::HttpConnector;
 use serde_json::Value;
 use url::Url;
 
-use super::exchange::{Connector, Exchange, Outcome};
+use super::exchange::{Exchange, Outcome};
 use super::failure::{Attempt, refusal};
 use super::oci_auth::Auth;
 use super::oci_client::Client;
@@ -27,7 +27,7 @@ use super::oci_error::failed;
 use super::oci_known::Known;
 use super::oci_manifest::{EMPTY_CONTENT, Manifest, digest, read, write};
 use super::oci_name::{key_of, tag_of};
-use super::opening::{Env, invalid, is_loopback, options, unbuilt};
+use super::opening::{Env, connector, invalid, is_loopback, options, unbuilt};
 use super::permission::Provider;
 use crate::artifact::Stamp;
 use crate::target::verdict::Asked;
@@ -72,10 +72,7 @@ pub(in crate::target) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oc
             // As docker does it.
             base = parse("http")?;
         }
-        let connector = Connector {
-            authority: base.authority().to_owned(),
-            ..Connector::default()
-        };
+        let connector = connector(&base, Provider::Oci);
         let http = connector.connect(&options(&base)).map_err(unbuilt)?;
         Ok(OciDriver {
             client: Arc::new(Client::new(http, base, Auth::find(location, env)?)),
@@ -191,7 +188,7 @@ impl Driver for OciDriver {
         if manifest.size > limit {
             let size = manifest.size;
             let why = format!("it has {size} bytes, more than the {limit} allowed");
-            return Err(refusal(&self.url, Kind::Invalid, attempt, &why));
+            return Err(refusal(&self.url, Kind::TooBig, attempt, &why));
         }
         let content = self.run(
             attempt,

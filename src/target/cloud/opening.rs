@@ -5,6 +5,7 @@ use url::{Host, Url};
 
 use super::CloudDriver;
 use super::exchange::{CLIENT, Connector, PROXY, innermost};
+use super::permission::Provider;
 use crate::target::{Failure, Kind};
 
 /// Looks up environment variables.
@@ -104,11 +105,12 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Returns what makes the clients of a store at a URL.
-pub(super) fn connector(url: &Url) -> Connector {
+/// Returns the connector of a provider's store at a URL.
+pub(super) fn connector(url: &Url, provider: Provider) -> Connector {
     Connector {
         authority: url.authority().to_owned(),
-        ..Connector::default()
+        renewal: None,
+        provider: Some(provider),
     }
 }
 

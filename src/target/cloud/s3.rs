@@ -11,6 +11,7 @@ use super::exchange::Connector;
 use super::opening::{
     Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
+use super::permission::Provider;
 use super::{CloudDriver, retries};
 use crate::target::{Failure, S3Location};
 
@@ -37,13 +38,13 @@ pub(in crate::target) fn open(location: &S3Location, env: Env<'_>) -> Result<Clo
             // One DELETE an object: not every store has the bulk request.
             .with_disable_bulk_delete(true)
             .with_retry(retries())
-            .with_http_connector(connector(&url))
+            .with_http_connector(connector(&url, Provider::S3))
             .with_client_options(options(&url));
         let builder = encryption(builder, location)?;
         let (builder, renewal) = known.give(builder, location, &endpoint.region)?;
         let connector = Connector {
             renewal,
-            ..connector(&url)
+            ..connector(&url, Provider::S3)
         };
         let store = builder
             .with_http_connector(connector)

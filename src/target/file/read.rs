@@ -59,7 +59,7 @@ impl Folder {
         if meta.len() > limit || content.len() as u64 > limit {
             let size = meta.len().max(content.len() as u64);
             let why = format!("it has {size} bytes, more than the {limit} allowed");
-            return Err(self.refusal(Kind::Invalid, "read", key, &why));
+            return Err(self.refusal(Kind::TooBig, "read", key, &why));
         }
         let stamp = match self.sidecar(root, key)? {
             None if locked || same(root, key, &meta) => None,

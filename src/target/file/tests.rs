@@ -367,7 +367,7 @@ async fn an_object_over_the_limit_is_refused_unread() {
         b"12345"
     );
     let failure = driver.get("app/schema", 4).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::Invalid);
+    assert_eq!(failure.kind, Kind::TooBig);
     assert!(failure.reason.contains("5 bytes"), "{failure}");
 }
 
