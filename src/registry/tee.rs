@@ -221,6 +221,20 @@ impl Registry {
         self.tell_failed(id, 0, &Error::new(ErrorKind::Invalid, reason), None);
     }
 
+    /// Keeps what a killed writer has left of a document, and tells of it; nothing of it is pushed.
+    pub async fn keep_torn(&self, id: &ArtifactId, content: &Bytes, signal: i32) {
+        let signal = match signal {
+            0 => "a signal".to_owned(),
+            signal => format!("signal {signal}"),
+        };
+        let reason = format!(
+            "can't push {id}: {signal} killed its writer before the file was closed, and half a \
+             document is not pushed; write it again"
+        );
+        let torn = Error::new(ErrorKind::Torn, reason);
+        self.keep(id, content, None, &torn).await;
+    }
+
     /// Keeps the bytes of a push that failed, and tells of the failure. `stamp` is that of a push
     /// that got as far as the journal.
     async fn keep(&self, id: &ArtifactId, content: &Bytes, stamp: Option<Stamp>, error: &Error) {
@@ -255,6 +269,7 @@ impl Registry {
         let (kind, counter) = match error.kind {
             ErrorKind::Conflict => ("conflict", &self.metrics.pushes_conflict),
             ErrorKind::Invalid => ("push-refused", &self.metrics.pushes_refused),
+            ErrorKind::Torn => ("torn", &self.metrics.pushes_failed),
             _ => ("push-failed", &self.metrics.pushes_failed),
         };
         counter.increment();
