@@ -312,3 +312,26 @@ fn a_descriptor_that_is_handed_on_is_saved_by_its_last_holder() {
     site.is_well();
     site.mounted.unmount();
 }
+
+/// The kernel sends a request for syncfs(2) to fuseblk and virtiofs alone: a file system of type
+/// fuse can neither push nor refuse.
+#[test]
+fn syncfs_asks_nobody_and_fsync_by_any_process_pushes() {
+    let site = Site::new(&[("app", "")]);
+    let whole = schema("whole");
+    let source = site.home.file("whole", &whole);
+    let seen = site.home.path("seen");
+    let script = r#"exec 3> "$2"; cat "$1" >&3
+python3 -c 'import ctypes, sys
+sys.exit(ctypes.CDLL(None).syncfs(3))'
+cp "$3" "$4"
+python3 -c 'import os; os.fsync(3)'
+cmp "$1" "$3""#;
+    let held = site.home.path("registry/app/schema");
+    let path = site.mounted.path("app/schema.hcl");
+    run(&mut bash(script, [&source, &path, &held, &seen])).ok();
+    assert_eq!(std::fs::read_to_string(seen).unwrap(), old());
+    all_hold(&site.stores, "app/schema", whole.as_bytes());
+    site.is_well();
+    site.mounted.unmount();
+}
