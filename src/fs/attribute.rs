@@ -238,7 +238,7 @@ impl Fs {
             _ => Err(Error::BadHandle),
         };
         let pushed = match changed {
-            Ok(()) => self.clone().flush(opened.fh).await,
+            Ok(()) => self.clone().flush(opened.fh, pid).await,
             Err(error) => Err(error),
         };
         self.release(opened.fh).await?;

@@ -1,38 +1,100 @@
 //! Closing files: where a writer's bytes become a push.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::handle::Handle;
+use super::process::{Opener, Processes};
 use super::scratch::Scratch;
 use super::working::{Left, Working};
 use super::{Error, Fs, Result, lock};
 use crate::artifact::ArtifactId;
 use crate::registry::{Event, Level, Wait};
 
+/// How long a look at processes may take. The kernel may make it wait for a process that itself
+/// waits for the answer to this close; then the close is a save, as without the look.
+const LOOK: Duration = Duration::from_secs(1);
+
 impl Fs {
-    /// Pushes what the handle has not pushed yet (close of one descriptor).
+    /// Pushes what the handle has not pushed yet (close of one descriptor by a thread), if that
+    /// close is a save.
+    ///
+    /// # Errors
+    ///
+    /// What the push answers; [`Error::Io`] if a writer was killed amid its work.
+    pub async fn flush(self: Arc<Self>, fh: u64, pid: u32) -> Result<()> {
+        let handle = self.handle(fh)?;
+        let opener = handle.opener();
+        match (handle.working(), handle) {
+            (Some(working), _) => {
+                let is_changed = working.is_changed();
+                match opener.filter(|_| is_changed) {
+                    Some(opener) if self.is_save(&working, opener, pid).await => {
+                        self.save(working).await
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (None, Handle::Scratch { scratch, .. }) => self.refuse_plan(&scratch),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Tells whether a close means that the document is whole.
+    async fn is_save(&self, working: &Arc<Working>, opener: Opener, thread: u32) -> bool {
+        let Some(processes) = self.processes.get().filter(|_| thread != 0) else {
+            return true;
+        };
+        let (processes, working) = (Arc::clone(processes), Arc::clone(working));
+        let look = move || is_save(&*processes, &working, opener, thread);
+        let look = tokio::task::spawn_blocking(look);
+        matches!(timeout(LOOK, look).await, Err(_) | Ok(Err(_) | Ok(true)))
+    }
+
+    async fn save(self: Arc<Self>, working: Arc<Working>) -> Result<()> {
+        match working.torn() {
+            None => self.push_apart(working).await,
+            Some(signal) => {
+                let keeping = tokio::spawn(async move { self.keep_torn(&working, signal).await });
+                keeping.await.unwrap_or(Err(Error::Io))
+            }
+        }
+    }
+
+    /// Keeps what a killed writer has left.
+    async fn keep_torn(&self, working: &Working, signal: i32) -> Result<()> {
+        let end = Instant::now() + self.registry.settings().push_budget();
+        let turn = timeout_at(end, working.turn.lock()).await;
+        let _turn = turn.map_err(|_| Error::Io)?;
+        let Some(snapshot) = working.snapshot()? else {
+            return Ok(());
+        };
+        let is_news = !working.has_failed(snapshot.change);
+        // A new name that nothing was written to is gone with its writer.
+        if is_news && (!snapshot.bytes.is_empty() || self.registry.exists(working.id())) {
+            let keeping = self
+                .registry
+                .keep_torn(working.id(), &snapshot.bytes, signal, end);
+            keeping.await;
+        }
+        working.note(snapshot.change, snapshot.base, false);
+        Err(Error::Io)
+    }
+
+    /// Pushes what the handle has not pushed yet, whatever process asks.
     ///
     /// # Errors
     ///
     /// What the push answers.
-    pub async fn flush(self: Arc<Self>, fh: u64) -> Result<()> {
+    pub async fn fsync(self: Arc<Self>, fh: u64) -> Result<()> {
         let handle = self.handle(fh)?;
         match (handle.working(), handle) {
             (Some(working), _) => self.push_apart(working).await,
             (None, Handle::Scratch { scratch, .. }) => self.refuse_plan(&scratch),
             (None, _) => Ok(()),
         }
-    }
-
-    /// Pushes what the handle has not pushed yet.
-    ///
-    /// # Errors
-    ///
-    /// What the push answers.
-    pub async fn fsync(self: Arc<Self>, fh: u64) -> Result<()> {
-        self.flush(fh).await
     }
 
     /// Refuses to keep as a scratch file what its writer must think is pushed by this close.
@@ -55,6 +117,7 @@ impl Fs {
     pub async fn release(self: Arc<Self>, fh: u64) -> Result<()> {
         let removed = lock(&self.handles).remove(fh);
         let (ino, handle) = removed.ok_or(Error::BadHandle)?;
+        let opener = handle.opener();
         let Some(working) = handle.working() else {
             if let Handle::Scratch { scratch, .. } = handle {
                 scratch.close();
@@ -64,7 +127,7 @@ impl Fs {
         };
         // In a task of its own: who waits may give up, and the handle has to be given back.
         let ending = tokio::spawn(async move {
-            self.clone().end(&working).await;
+            self.clone().end(&working, opener).await;
             working.close();
             self.forget(ino, 1);
         });
@@ -72,9 +135,19 @@ impl Fs {
     }
 
     /// Does what is left to do when a writer's last handle goes.
-    async fn end(self: Arc<Self>, working: &Arc<Working>) {
+    async fn end(self: Arc<Self>, working: &Arc<Working>, opener: Option<Opener>) {
+        if working.left() == Left::Unpushed
+            && let Some(signal) = self.killed(opener).await
+        {
+            working.killed(signal, None, true);
+        }
         match working.left() {
             Left::Nothing => {}
+            Left::Torn => {
+                let signal = working.torn().unwrap_or_default();
+                // Nobody hears the answer any more.
+                let _ = self.keep_torn(working, signal).await;
+            }
             Left::Unpushed => {
                 let pushed = self.clone().push_apart(Arc::clone(working)).await;
                 self.tell_unreported(working.id(), pushed);
@@ -82,6 +155,15 @@ impl Fs {
             Left::OnlyOpened => self.registry.refuse_empty(working.id()),
             Left::Broken => self.registry.refuse_broken(working.id()),
         }
+    }
+
+    /// Returns the signal that has ended the process which opened a file. One that has written
+    /// through a mapping, its descriptor closed, is killed without a FLUSH.
+    async fn killed(&self, opener: Option<Opener>) -> Option<i32> {
+        let thread = opener.filter(|opener| opener.thread != 0)?.thread;
+        let processes = Arc::clone(self.processes.get()?);
+        let look = tokio::task::spawn_blocking(move || processes.killed_by(thread));
+        timeout(LOOK, look).await.ok()?.ok()?
     }
 
     fn tell_unreported(&self, id: &ArtifactId, pushed: Result<()>) {
@@ -154,4 +236,25 @@ impl Fs {
         lock(&self.local).untouch(id);
         Ok(())
     }
+}
+
+/// Tells whether a close means that the document is whole. It doesn't when a signal has ended the
+/// process, nor while the process that opened the file goes on with it: a shell's
+/// `{ cat a; cat b; } > file` has a close by each cat before its own.
+fn is_save(processes: &dyn Processes, working: &Working, opener: Opener, thread: u32) -> bool {
+    let opened_by = opener.process(processes);
+    let process = match thread == opener.thread {
+        true => opened_by,
+        false => processes.process_of(thread),
+    };
+    let is_opener = thread == opener.thread || (process.is_some() && process == opened_by);
+    if let Some(signal) = processes.killed_by(thread) {
+        // A reader that has seen enough ends a pipeline's other part by SIGPIPE. Any other signal
+        // cuts work off, also that of a script whose children do the writing.
+        working.killed(signal, process, is_opener || signal != libc::SIGPIPE);
+        return false;
+    }
+    let inodes = [opener.ino, working.shown().unwrap_or(opener.ino)];
+    let other = opened_by.filter(|_| !is_opener && process.is_some());
+    !other.is_some_and(|opened_by| processes.holds(opened_by, inodes))
 }

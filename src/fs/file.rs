@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::bounce::Wish;
 use super::handle::Handle;
 use super::node::{Node, Report};
+use super::process::Opener;
 use super::working::{Working, local};
 use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, SetAttr, lock};
 use crate::artifact::ArtifactId;
@@ -31,7 +32,7 @@ impl Fs {
                 // Through /proc/self/fd: whoever has it open works on the artifact.
                 Some(working) if working.is_open() => {
                     self.open_working(&working, how, Start::Newest).await?;
-                    Ok(self.opened_working(ino, working, how, false))
+                    Ok(self.opened_working(ino, working, how, false, pid))
                 }
                 Some(_) => Err(Error::Stale),
             };
@@ -49,8 +50,12 @@ impl Fs {
                 let room = self.registry.room();
                 let (dir, base) = (self.staging_dir(), Base::default());
                 working.open(&dir, room, base, &[], false, self.now())?;
-                let append = false;
-                (Handle::Working { working, append }, true)
+                let handle = Handle::Working {
+                    working,
+                    append: false,
+                    opener: None,
+                };
+                (handle, true)
             }
             // The look-up was for a writer that has not come: readers go elsewhere.
             Node::Working(working) => {
@@ -68,12 +73,11 @@ impl Fs {
             }
             _ => return Err(Error::IsDirectory),
         };
-        let no_flush = matches!(handle, Handle::Bytes(_));
         Ok(Opened {
             fh: self.insert(ino, handle),
             keep_cache,
             direct_io: !keep_cache,
-            no_flush,
+            no_flush: true,
         })
     }
 
@@ -140,14 +144,14 @@ impl Fs {
                 lock(&self.bounces).take(pid, working.id(), Wish::Write);
                 lock(&self.reads).forget(pid, working.id());
                 self.open_working(&working, how, Start::Newest).await?;
-                Ok(self.opened_working(ino, working, how, false))
+                Ok(self.opened_working(ino, working, how, false, pid))
             }
             Node::Content(id, _) | Node::Blank(id) => {
                 // Sent back, and here again without a look-up: opened through /proc/self/fd. The
                 // inode is shared with readers, so the kernel must not keep these pages.
                 let working = Arc::new(self.working(&id, None, 0));
                 self.open_working(&working, how, Start::Newest).await?;
-                Ok(self.opened_working(ino, working, how, true))
+                Ok(self.opened_working(ino, working, how, true, pid))
             }
             Node::Report(Report::Jobs) => Ok(Opened {
                 fh: self.insert(ino, Handle::Orders),
@@ -193,10 +197,12 @@ impl Fs {
         if !exists && !how.truncate && !how.exclusive {
             working.touch();
         }
+        // A new name is a change, also if it is opened only for reading: its close makes it.
+        let how = OpenHow { write: true, ..how };
         let entry = self.hand_out(Node::Working(Arc::clone(&working)));
         Ok((
             entry,
-            self.opened_working(entry.attr.ino, working, how, false),
+            self.opened_working(entry.attr.ino, working, how, false, making.pid),
         ))
     }
 
@@ -240,10 +246,22 @@ impl Fs {
         working: Arc<Working>,
         how: OpenHow,
         direct_io: bool,
+        pid: u32,
     ) -> Opened {
-        let append = how.append;
+        // Looked up now: a thread may end long before its process closes the file.
+        let processes = self.processes.get().filter(|_| pid != 0);
+        let opener = Opener {
+            thread: pid,
+            process: processes.and_then(|processes| processes.process_of(pid)),
+            ino,
+        };
+        let handle = Handle::Working {
+            working,
+            append: how.append,
+            opener: (how.write || how.truncate).then_some(opener),
+        };
         Opened {
-            fh: self.insert(ino, Handle::Working { working, append }),
+            fh: self.insert(ino, handle),
             keep_cache: !direct_io,
             direct_io,
             no_flush: false,
@@ -300,18 +318,36 @@ impl Fs {
     /// # Errors
     ///
     /// [`Error::TooBig`], [`Error::NoSpace`].
-    pub fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32> {
+    pub fn write(&self, fh: u64, offset: u64, data: &[u8], pid: u32) -> Result<u32> {
         let room = self.registry.room();
-        match self.handle(fh)? {
-            Handle::Working { working, append } => {
-                working.write(offset, data, append, self.now(), room)
-            }
+        let handle = self.handle(fh)?;
+        if let (Some(working), Some(opener)) = (handle.working(), handle.opener()) {
+            self.note_writer(&working, opener, pid);
+        }
+        match handle {
+            Handle::Working {
+                working, append, ..
+            } => working.write(offset, data, append, self.now(), room),
             Handle::Orders => self.order(data),
-            Handle::Scratch { scratch, append } => match scratch.pushed() {
+            Handle::Scratch {
+                scratch, append, ..
+            } => match scratch.pushed() {
                 Some(working) => working.write(offset, data, append, self.now(), room),
                 None => scratch.write(offset, data, append, self.now(), room),
             },
             _ => Err(Error::BadHandle),
+        }
+    }
+
+    fn note_writer(&self, working: &Working, opener: Opener, thread: u32) {
+        if let Some(processes) = self.processes.get() {
+            let opened_by = || opener.process(&**processes);
+            let process = || match thread {
+                0 => None,
+                thread if thread == opener.thread => opened_by(),
+                thread => processes.process_of(thread),
+            };
+            working.written_by(thread, process, opened_by);
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::node::Node;
+use super::process::Opener;
 use super::scratch::Scratch;
 use super::working::Working;
 
@@ -21,6 +22,8 @@ pub(super) enum Handle {
         working: Arc<Working>,
         /// Whether writes go to the end.
         append: bool,
+        /// The process that opened it; nothing if only for reading.
+        opener: Option<Opener>,
     },
     /// Where orders for jobs are written.
     Orders,
@@ -30,6 +33,8 @@ pub(super) enum Handle {
         scratch: Arc<Scratch>,
         /// Whether writes go to the end.
         append: bool,
+        /// The process that opened it; nothing if only for reading.
+        opener: Option<Opener>,
     },
     /// A directory.
     Directory(Arc<Directory>),
@@ -42,6 +47,14 @@ impl Handle {
         match self {
             Handle::Working { working, .. } => Some(Arc::clone(working)),
             Handle::Scratch { scratch, .. } => scratch.pushed(),
+            Handle::Bytes(_) | Handle::Orders | Handle::Directory(_) => None,
+        }
+    }
+
+    /// Returns the process that opened it for writing.
+    pub(super) fn opener(&self) -> Option<Opener> {
+        match self {
+            Handle::Working { opener, .. } | Handle::Scratch { opener, .. } => *opener,
             Handle::Bytes(_) | Handle::Orders | Handle::Directory(_) => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Names, inodes and handles: what POSIX means here, async and testable without a mount.
 //!
 //! [`Fs`] is the whole of it. `namespace` finds and makes names, `directory` lists them, `file`
-//! opens, reads and writes, `close` pushes, `attribute` and `xattr` answer for an inode; `scratch` has what tools make
+//! opens, reads and writes, `close` pushes (`process` tells whose close it is), `attribute` and `xattr` answer for an inode; `scratch` has what tools make
 //! for themselves, and `rename` makes artifacts of that; `node`, `handle` and `working` keep the
 //! state that these share.
 
@@ -19,6 +19,7 @@ mod local;
 mod name;
 mod namespace;
 mod node;
+mod process;
 mod reads;
 mod rename;
 mod scratch;
@@ -33,12 +34,13 @@ mod tests;
 
 pub use directory::Listing;
 pub use error::Error;
+pub use process::Processes;
 pub use types::{
     Attr, DirEntry, Entry, FileKind, Making, OpenHow, Opened, ROOT, SetAttr, Statfs, XattrFlag,
 };
 pub use under_way::UnderWay;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::registry::{self, Registry};
@@ -104,6 +106,8 @@ pub struct Fs {
     staged: Arc<Budget>,
     /// Pushes and deletions: the process is not to end before them.
     pushes: UnderWay,
+    /// Tells which close is a save; without it each one is.
+    processes: OnceLock<Arc<dyn Processes>>,
 }
 
 impl Fs {
@@ -124,6 +128,7 @@ impl Fs {
             local: Mutex::default(),
             bounces: Mutex::default(),
             pushes: UnderWay::default(),
+            processes: OnceLock::new(),
         })
     }
 
@@ -136,6 +141,11 @@ impl Fs {
     /// Leaves the kernel alone from now on: the mount is about to go.
     pub fn disconnect(&self) {
         self.kernel.disconnect();
+    }
+
+    /// Names the machine's processes, which the mount asks from now on; the first call counts.
+    pub fn ask(&self, processes: Arc<dyn Processes>) {
+        self.processes.get_or_init(|| processes);
     }
 
     /// Gives back `count` references on an inode.
@@ -195,7 +205,7 @@ impl From<registry::Error> for Error {
             ErrorKind::Conflict => Error::Stale,
             ErrorKind::Invalid => Error::Invalid,
             ErrorKind::NoSpace => Error::NoSpace,
-            ErrorKind::Outage => Error::Io,
+            ErrorKind::Outage | ErrorKind::Torn => Error::Io,
         }
     }
 }

@@ -53,6 +53,10 @@ struct State {
     touched: bool,
     /// Why a write has failed: what is here is not what the writer wanted, and is never pushed.
     broken: Option<Error>,
+    /// The threads that have written since the last push, each with its process.
+    writers: Vec<(u32, Option<u32>)>,
+    /// The signal that has killed a writer amid its work: no close pushes what it left.
+    torn: Option<i32>,
 }
 
 /// The bytes to push, and what they are to replace.
@@ -82,6 +86,8 @@ pub(super) enum Left {
     OnlyOpened,
     /// What a failed write has left, which is not to be pushed.
     Broken,
+    /// What a killed writer has left, which is not to be pushed, but kept.
+    Torn,
 }
 
 impl Working {
@@ -112,6 +118,8 @@ impl Working {
                 written: false,
                 touched: false,
                 broken: None,
+                writers: Vec::new(),
+                torn: None,
             }),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -185,7 +193,7 @@ impl Working {
             state.time = now;
             state.change += 1;
             state.touched = false;
-            state.broken = None;
+            state.begin_anew();
         }
         state.handles += 1;
         Ok(())
@@ -211,10 +219,12 @@ impl Working {
             Left::Nothing
         } else if state.broken.is_some() {
             Left::Broken
-        } else if !state.written && state.size == 0 {
-            Left::OnlyOpened
         } else if state.change == state.failed {
             Left::Nothing
+        } else if state.torn.is_some() {
+            Left::Torn
+        } else if !state.written && state.size == 0 {
+            Left::OnlyOpened
         } else {
             Left::Unpushed
         }
@@ -257,6 +267,45 @@ impl Working {
         u32::try_from(data.len()).map_err(|_| Error::Invalid)
     }
 
+    /// Takes note of a thread that writes. The process that opened the file decides what becomes of
+    /// it: when it writes on after another one was killed, its close is a save again.
+    pub(super) fn written_by(
+        &self,
+        thread: u32,
+        process: impl FnOnce() -> Option<u32>,
+        opener: impl FnOnce() -> Option<u32>,
+    ) {
+        let mut state = lock(&self.state);
+        let known = state.writers.iter().find(|(known, _)| *known == thread);
+        let process = match known {
+            Some((_, process)) => *process,
+            None => {
+                let process = process();
+                state.writers.push((thread, process));
+                process
+            }
+        };
+        if state.torn.is_some() && process.is_some() && process == opener() {
+            state.torn = None;
+        }
+    }
+
+    /// Takes note that a signal has killed a process amid its work; tells whether it matters:
+    /// `always`, or because the process may have written some of what is not pushed yet.
+    pub(super) fn killed(&self, signal: i32, process: Option<u32>, always: bool) {
+        let mut state = lock(&self.state);
+        let mut writers = state.writers.iter();
+        let may_be_its = |&(_, writer): &(u32, Option<u32>)| writer.is_none() || writer == process;
+        if always || process.is_none() || writers.any(may_be_its) {
+            state.torn = Some(signal);
+        }
+    }
+
+    /// Returns the signal that has killed a writer amid its work.
+    pub(super) fn torn(&self) -> Option<i32> {
+        lock(&self.state).torn
+    }
+
     /// Reads what the writer sees.
     pub(super) fn read(&self, offset: u64, size: u32) -> Result<Bytes, Error> {
         let state = lock(&self.state);
@@ -275,8 +324,10 @@ impl Working {
         state.written = true;
         state.time = now;
         state.broken = match set {
-            // Begun anew.
-            Ok(()) if size == 0 => None,
+            Ok(()) if size == 0 => {
+                state.begin_anew();
+                None
+            }
             set => state.broken.or(set.err()),
         };
         set
@@ -310,10 +361,25 @@ impl Working {
             true => state.pushed = change,
             false => state.failed = change,
         }
+        if state.change == state.pushed {
+            state.begin_anew();
+        }
+    }
+
+    /// Tells whether the push of a change has failed, and its close has said so.
+    pub(super) fn has_failed(&self, change: u64) -> bool {
+        lock(&self.state).failed == change
     }
 }
 
 impl State {
+    /// Forgets the troubles of writers whose bytes are pushed, or gone.
+    fn begin_anew(&mut self) {
+        self.broken = None;
+        self.torn = None;
+        self.writers.clear();
+    }
+
     fn write(&mut self, offset: u64, data: &[u8], max_size: u64, room: &Room) -> Result<(), Error> {
         let end = offset
             .checked_add(data.len() as u64)

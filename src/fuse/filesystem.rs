@@ -321,7 +321,7 @@ impl fuser::Filesystem for Bridge {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -331,20 +331,20 @@ impl fuser::Filesystem for Bridge {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let work = || self.fs.write(fh.0, offset, data);
+        let work = || self.fs.write(fh.0, offset, data, req.pid());
         self.dispatcher
             .run_here("write", reply, work, ReplyWrite::written);
     }
 
     fn flush(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let future = self.fs.clone().flush(fh.0);
+        let future = self.fs.clone().flush(fh.0, req.pid());
         self.dispatcher
             .run("flush", self.deadlines.push, reply, future, done);
     }

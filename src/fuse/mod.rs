@@ -12,6 +12,7 @@ mod mount;
 mod mountinfo;
 mod occupant;
 mod preflight;
+mod process;
 mod session;
 mod turn;
 

@@ -48,7 +48,7 @@ pub(super) fn read() -> io::Result<Vec<MountEntry>> {
 }
 
 /// Returns the mounts of a mountinfo; a line that makes no sense is left out.
-fn parse(bytes: &[u8]) -> Vec<MountEntry> {
+pub(super) fn parse(bytes: &[u8]) -> Vec<MountEntry> {
     bytes
         .split(|byte| *byte == b'\n')
         .filter_map(parse_line)

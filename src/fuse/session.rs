@@ -12,6 +12,7 @@ use super::dispatch::Deadlines;
 use super::error::MountError;
 use super::filesystem::Bridge;
 use super::mount::{Mount, MountRequest};
+use super::process::Proc;
 use crate::fs::Fs;
 
 /// Two threads: what a thread does is short (it hands over whatever waits), so the second is there
@@ -41,6 +42,13 @@ pub fn serve(
     owner: Owner,
 ) -> Result<Served, MountError> {
     let (mount, connection) = Mount::new(request)?;
+    match Proc::new(mount.device()) {
+        Some(processes) => fs.ask(Arc::new(processes)),
+        None => tracing::warn!(
+            "/proc doesn't show this process, so each close counts as a save: also one by a killed \
+             program, or by a part of a shell's command; mount with the /proc of this pid namespace"
+        ),
+    }
     let bridge = Bridge::new(Arc::clone(&fs), runtime, deadlines, owner);
     let unanswered = bridge.unanswered();
     let mut config = Config::default();

@@ -17,6 +17,8 @@ pub enum ErrorKind {
     NoSpace,
     /// Every target that could answer has an outage.
     Outage,
+    /// A signal has killed the writer amid its work.
+    Torn,
 }
 
 /// Why a push or a pull failed, in words too: what, on what, why.

@@ -294,6 +294,7 @@ impl Registry {
         let (kind, counter) = match error.kind {
             ErrorKind::Conflict => ("conflict", &self.metrics.pushes_conflict),
             ErrorKind::Invalid => ("push-refused", &self.metrics.pushes_refused),
+            ErrorKind::Torn => ("torn", &self.metrics.pushes_failed),
             _ => ("push-failed", &self.metrics.pushes_failed),
         };
         counter.increment();

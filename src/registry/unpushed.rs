@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
 use super::{Registry, Unpushed, disk};
@@ -92,6 +92,26 @@ impl Registry {
     pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
         let mut error = super::tee::not_our_turn("push", id);
         self.keep(id, content, None, &mut error, end).await;
+    }
+
+    /// Keeps what a killed writer has left of a document, and tells of it; nothing of it is pushed.
+    pub async fn keep_torn(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        content: &Bytes,
+        signal: i32,
+        end: Instant,
+    ) {
+        let signal = match signal {
+            0 => "a signal".to_owned(),
+            signal => format!("signal {signal}"),
+        };
+        let reason = format!(
+            "can't push {id}: {signal} killed its writer before the file was closed, and half a \
+             document is not pushed; write it again"
+        );
+        let mut torn = Error::new(ErrorKind::Torn, reason);
+        self.keep(id, content, None, &mut torn, end).await;
     }
 
     /// Keeps the bytes of a push that failed, and tells of the failure. `stamp` is that of a push

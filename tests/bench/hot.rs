@@ -277,8 +277,8 @@ fn push(bencher: Bencher, plans: usize) {
                     ..Making::default()
                 };
                 let (entry, opened) = fs.clone().create(app, name, how, making).await.unwrap();
-                fs.write(opened.fh, 0, &content).unwrap();
-                fs.clone().flush(opened.fh).await.unwrap();
+                fs.write(opened.fh, 0, &content, 0).unwrap();
+                fs.clone().flush(opened.fh, 0).await.unwrap();
                 fs.clone().release(opened.fh).await.unwrap();
                 fs.forget(entry.attr.ino, 1);
             });

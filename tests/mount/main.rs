@@ -17,6 +17,7 @@ mod bad_input;
 mod blackhole;
 mod check;
 mod clients;
+mod closers;
 mod conditions;
 mod config;
 mod contention;

@@ -8,6 +8,7 @@ use crate::artifact::PlanName;
 use crate::fs::handle::Handle;
 use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, text, why_not};
 use crate::fs::node::Node;
+use crate::fs::process::Opener;
 use crate::fs::{Entry, Error, FileKind, Fs, Making, OpenHow, Opened, Result, lock};
 use crate::registry::{Event, Level};
 
@@ -139,6 +140,11 @@ impl Fs {
         let handle = Handle::Scratch {
             scratch: Arc::clone(scratch),
             append: how.append,
+            opener: how.write.then_some(Opener {
+                thread: pid,
+                process: None,
+                ino,
+            }),
         };
         Ok(Opened {
             fh: self.insert(ino, handle),

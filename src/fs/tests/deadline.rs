@@ -93,7 +93,7 @@ async fn shutting_down_waits_for_the_pushes_under_way() {
     file.write(0, V2).unwrap();
     let fs = world.fs.clone();
     let fh = file.fh;
-    let close = tokio::spawn(async move { fs.flush(fh).await });
+    let close = tokio::spawn(async move { fs.flush(fh, 0).await });
     tokio::task::yield_now().await;
     assert_eq!(world.fs.shut_down(Duration::from_secs(1)).await, 1);
     assert_eq!(world.fs.shut_down(Duration::from_secs(9)).await, 0);

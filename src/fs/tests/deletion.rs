@@ -247,7 +247,7 @@ async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
     stores.iter().for_each(|store| store.set_fault(Fault::Hang));
     let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    let push = tokio::spawn(world.fs.clone().flush(file.fh));
+    let push = tokio::spawn(world.fs.clone().flush(file.fh, 0));
     world.wait().await;
     let begun = tokio::time::Instant::now();
     assert_eq!(world.fs.clone().unlink(app, name, 0).await, Err(Error::Io));

@@ -184,7 +184,17 @@ impl World {
 
     /// open(2): with O_CREAT where `create` says so, and once more after ESTALE.
     pub(super) async fn open(&self, path: &str, how: OpenHow, create: bool) -> Result<File<'_>> {
-        let pid = self.pid();
+        self.open_by(path, how, create, self.pid()).await
+    }
+
+    /// open(2) by a thread.
+    pub(super) async fn open_by(
+        &self,
+        path: &str,
+        how: OpenHow,
+        create: bool,
+        pid: u32,
+    ) -> Result<File<'_>> {
         match self.open_once(path, how, create, pid).await {
             Err(Error::Stale) => {
                 // The old entry is found invalid by a look-up of its own.
@@ -427,7 +437,7 @@ pub(super) struct File<'a> {
 
 impl File<'_> {
     pub(super) fn write(&self, offset: u64, content: &[u8]) -> Result<()> {
-        let written = self.world.fs.write(self.fh, offset, content)?;
+        let written = self.world.fs.write(self.fh, offset, content, 0)?;
         assert_eq!(written as usize, content.len());
         Ok(())
     }
@@ -461,7 +471,7 @@ impl File<'_> {
 
     /// close(2) of one of several descriptors.
     pub(super) async fn flush(&self) -> Result<()> {
-        let flushed = self.world.fs.clone().flush(self.fh);
+        let flushed = self.world.fs.clone().flush(self.fh, 0);
         self.world.in_time("flush", PUSH, flushed).await
     }
 

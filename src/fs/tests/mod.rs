@@ -1,5 +1,6 @@
 //! The semantics of the mount, each sentence a test, without a mount.
 
+mod closer;
 mod conflict;
 mod deadline;
 mod deletion;
@@ -8,6 +9,7 @@ mod doubt;
 mod hedge;
 mod inode;
 mod kernel;
+mod killed;
 mod model;
 mod names;
 mod offline;

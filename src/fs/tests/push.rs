@@ -370,8 +370,8 @@ async fn threads_that_can_not_be_told_apart_are_served_at_once() {
     };
     let opened = world.fs.clone().open(ino, how, 0).await.unwrap();
     assert!(opened.direct_io);
-    world.fs.write(opened.fh, 0, V2).unwrap();
-    world.fs.clone().flush(opened.fh).await.unwrap();
+    world.fs.write(opened.fh, 0, V2, 0).unwrap();
+    world.fs.clone().flush(opened.fh, 0).await.unwrap();
     world.fs.clone().release(opened.fh).await.unwrap();
     let opened = world.fs.clone().open(ino, READ, 0).await.unwrap();
     assert!(opened.direct_io, "the inode is of the old content");

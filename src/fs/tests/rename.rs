@@ -248,8 +248,8 @@ async fn write(world: &World, path: &str, content: &[u8], pid: u32) {
     };
     let created = world.fs.clone().create(parent, name, how, making);
     let (_, opened) = created.await.unwrap();
-    world.fs.write(opened.fh, 0, content).unwrap();
-    world.fs.clone().flush(opened.fh).await.unwrap();
+    world.fs.write(opened.fh, 0, content, 0).unwrap();
+    world.fs.clone().flush(opened.fh, 0).await.unwrap();
     world.fs.clone().release(opened.fh).await.unwrap();
 }
 
@@ -333,8 +333,8 @@ async fn a_program_may_save_again_and_again_without_reading_what_it_has_saved() 
     assert_eq!(sent_back.err(), Some(Error::Stale));
     let ino = world.walk("app/schema", pid).await.unwrap().ino;
     let opened = world.fs.clone().open(ino, how, pid).await.unwrap();
-    world.fs.write(opened.fh, 0, V1).unwrap();
-    world.fs.clone().flush(opened.fh).await.unwrap();
+    world.fs.write(opened.fh, 0, V1, 0).unwrap();
+    world.fs.clone().flush(opened.fh, 0).await.unwrap();
     write(&world, "app/.s", V3, pid).await;
     world
         .rename("app/.s", "app/schema", false, pid)

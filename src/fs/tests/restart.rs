@@ -67,7 +67,7 @@ async fn what_was_in_doubt_at_a_crash_is_rolled_forward() {
     set_all(&world, Fault::Hang);
     let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    let close = tokio::spawn(world.fs.clone().flush(file.fh));
+    let close = tokio::spawn(world.fs.clone().flush(file.fh, 0));
     let journal = world.state_dir.path().join("journal");
     while !holds_a_record(&journal) {
         tokio::task::yield_now().await;
@@ -129,7 +129,7 @@ async fn a_push_is_in_the_journal_before_the_first_target_sees_it() {
     set_all(&world, Fault::Slow(Duration::from_secs(1)));
     let file = world.open("app/schema", WRITE, true).await.unwrap();
     file.write(0, V1).unwrap();
-    let close = tokio::spawn(world.fs.clone().flush(file.fh));
+    let close = tokio::spawn(world.fs.clone().flush(file.fh, 0));
     while !world
         .registry
         .requests()

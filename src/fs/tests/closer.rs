@@ -1,0 +1,240 @@
+//! Descriptors that processes share: whose close is a save.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::kernel::{File, READ, WRITE_ANEW, World};
+use super::worlds::world_with;
+use super::{V1, V2};
+use crate::fs::{Error, Processes, Result};
+
+/// The process that opens files here; another one that it has started; and one of its threads.
+pub(super) const OPENER: u32 = 1_000;
+pub(super) const CHILD: u32 = 1_001;
+pub(super) const THREAD: u32 = 1_002;
+
+/// Half of what a writer means to write, and the rest.
+pub(super) const HALF: &[u8] = b"schema \"half\" {}\n";
+pub(super) const REST: &[u8] = b"schema \"rest\" {}\n";
+
+/// A machine whose processes do as a test says.
+#[derive(Debug, Default)]
+pub(super) struct Machine(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    killed: HashMap<u32, i32>,
+    holding: HashSet<u32>,
+    out_of_sight: HashSet<u32>,
+}
+
+impl Processes for Machine {
+    fn process_of(&self, thread: u32) -> Option<u32> {
+        let state = self.0.lock().unwrap();
+        let process = if thread == THREAD { OPENER } else { thread };
+        (!state.out_of_sight.contains(&thread)).then_some(process)
+    }
+
+    fn killed_by(&self, thread: u32) -> Option<i32> {
+        self.0.lock().unwrap().killed.get(&thread).copied()
+    }
+
+    fn holds(&self, process: u32, _inodes: [u64; 2]) -> bool {
+        self.0.lock().unwrap().holding.contains(&process)
+    }
+}
+
+impl Machine {
+    pub(super) fn of(world: &World) -> Arc<Self> {
+        let machine = Arc::new(Self::default());
+        world.fs.ask(machine.clone());
+        machine
+    }
+
+    pub(super) fn kill(&self, thread: u32, signal: i32) {
+        let mut state = self.0.lock().unwrap();
+        state.killed.insert(thread, signal);
+        state.holding.remove(&thread);
+    }
+
+    pub(super) fn holds(&self, process: u32, holds: bool) {
+        let mut state = self.0.lock().unwrap();
+        match holds {
+            true => state.holding.insert(process),
+            false => state.holding.remove(&process),
+        };
+    }
+
+    fn hide(&self, thread: u32) {
+        self.0.lock().unwrap().out_of_sight.insert(thread);
+    }
+}
+
+pub(super) async fn write_anew<'a>(world: &'a World, machine: &Machine) -> File<'a> {
+    let opened = world.open_by("app/schema", WRITE_ANEW, true, OPENER).await;
+    machine.holds(OPENER, true);
+    opened.unwrap()
+}
+
+pub(super) fn write(file: &File<'_>, content: &[u8], thread: u32) {
+    let fs = &file.world.fs;
+    let working = fs.handle(file.fh).unwrap().working().unwrap();
+    let end = working.attributes().0;
+    let written = fs.write(file.fh, end, content, thread);
+    assert_eq!(written.unwrap() as usize, content.len());
+}
+
+pub(super) async fn close(file: &File<'_>, thread: u32) -> Result<()> {
+    file.world.fs.clone().flush(file.fh, thread).await
+}
+
+pub(super) fn holds(world: &World, content: &[u8]) {
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").as_deref(), Some(content));
+    }
+}
+
+pub(super) async fn status(world: &World) -> Value {
+    world.json(".atlasfs/status").await
+}
+
+pub(super) async fn count(world: &World, event: &str) -> usize {
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    let events = events.lines().map(serde_json::from_str);
+    let events = events.map(|event: serde_json::Result<Value>| event.unwrap());
+    events.filter(|told| told["event"] == event).count()
+}
+
+/// Demands that a document is pushed, and that nothing is wrong.
+pub(super) async fn is_saved(world: &World, content: &[u8]) {
+    holds(world, content);
+    assert_eq!(status(world).await["healthy"], true);
+    assert_eq!(count(world, "torn").await, 0);
+    assert_eq!(count(world, "unreported").await, 0);
+}
+
+#[tokio::test]
+async fn a_close_by_another_process_leaves_the_push_to_the_opener() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    close(&file, CHILD).await.unwrap();
+    holds(&world, V1);
+    write(&file, REST, CHILD + 100);
+    close(&file, CHILD + 100).await.unwrap();
+    holds(&world, V1);
+    machine.holds(OPENER, false);
+    close(&file, OPENER).await.unwrap();
+    is_saved(&world, &[HALF, REST].concat()).await;
+    file.release().await;
+    is_saved(&world, &[HALF, REST].concat()).await;
+}
+
+#[tokio::test]
+async fn every_thread_of_the_opener_closes_for_it() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, V2, OPENER);
+    close(&file, THREAD).await.unwrap();
+    is_saved(&world, V2).await;
+}
+
+#[tokio::test]
+async fn the_opener_is_known_after_its_opening_thread_has_ended() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = world.open_by("app/schema", WRITE_ANEW, true, THREAD).await;
+    let file = file.unwrap();
+    machine.holds(OPENER, true);
+    machine.hide(THREAD);
+    write(&file, HALF, OPENER);
+    close(&file, CHILD).await.unwrap();
+    holds(&world, V1);
+    close(&file, OPENER).await.unwrap();
+    is_saved(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn fsync_by_any_process_pushes() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, V2, CHILD);
+    world.fs.clone().fsync(file.fh).await.unwrap();
+    is_saved(&world, V2).await;
+}
+
+#[tokio::test]
+async fn any_close_pushes_once_the_opener_lets_go() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    machine.holds(OPENER, false);
+    assert_eq!(close(&file, OPENER).await, Err(Error::Invalid));
+    write(&file, V2, CHILD);
+    close(&file, CHILD).await.unwrap();
+    is_saved(&world, V2).await;
+}
+
+#[tokio::test]
+async fn a_close_says_what_the_push_answers_once_the_opener_lets_go() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    machine.holds(OPENER, false);
+    write(&file, b"schema {", CHILD);
+    assert_eq!(close(&file, CHILD).await, Err(Error::Invalid));
+    holds(&world, V1);
+}
+
+#[tokio::test]
+async fn processes_out_of_sight_push_at_every_close() {
+    for hidden in [OPENER, CHILD] {
+        let world = world_with(V1).await;
+        let machine = Machine::of(&world);
+        machine.hide(hidden);
+        let file = write_anew(&world, &machine).await;
+        write(&file, V2, CHILD);
+        close(&file, CHILD).await.unwrap();
+        is_saved(&world, V2).await;
+    }
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, V2, CHILD);
+    close(&file, 0).await.unwrap();
+    is_saved(&world, V2).await;
+}
+
+#[tokio::test]
+async fn bytes_that_no_close_has_saved_are_pushed_in_the_end() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, V2, CHILD);
+    close(&file, CHILD).await.unwrap();
+    file.release().await;
+    holds(&world, V2);
+    assert_eq!(count(&world, "unreported").await, 1);
+}
+
+#[tokio::test]
+async fn a_readers_close_pushes_nothing() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, OPENER);
+    // As through /proc/self/fd.
+    let reader = world.fs.clone().open(file.ino, READ, CHILD).await.unwrap();
+    assert!(reader.no_flush);
+    world.fs.clone().flush(reader.fh, CHILD).await.unwrap();
+    holds(&world, V1);
+    world.fs.clone().release(reader.fh).await.unwrap();
+    holds(&world, V1);
+    close(&file, OPENER).await.unwrap();
+    is_saved(&world, HALF).await;
+}

@@ -1,0 +1,300 @@
+//! Killed writers: nothing of theirs is pushed, and nothing is lost.
+
+use super::closer::{
+    CHILD, HALF, Machine, OPENER, REST, THREAD, close, count, holds, is_saved, status, write,
+    write_anew,
+};
+use super::kernel::{Choice, WRITE, World};
+use super::worlds::{plan, world_with};
+use super::{V1, V2};
+use crate::fs::Error;
+
+const SIGKILL: i32 = libc::SIGKILL;
+
+/// Returns the bytes that are kept of a killed writer; there is one piece at most.
+async fn kept(world: &World) -> Option<Vec<u8>> {
+    let status = status(world).await;
+    let unpushed = status["unpushed"].as_array().unwrap();
+    assert!(unpushed.len() <= 1, "{status:#}");
+    let path = unpushed.first()?["path"].as_str().unwrap();
+    Some(world.cat(path).await.unwrap())
+}
+
+/// Demands that nothing is pushed, that these bytes are kept, and that it is told.
+async fn is_torn(world: &World, content: &[u8]) {
+    holds(world, V1);
+    assert_eq!(kept(world).await.as_deref(), Some(content));
+    assert_eq!(count(world, "torn").await, 1);
+    let status = status(world).await;
+    assert_eq!(status["healthy"], false);
+    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert!(error.contains("killed its writer"), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_of_a_killed_writer_is_pushed_and_its_bytes_are_kept() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, OPENER);
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    holds(&world, V1);
+    file.release().await;
+    is_torn(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn a_kill_is_over_when_its_bytes_are_removed() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, OPENER);
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    let unpushed = world.fs.registry.unpushed();
+    let when = unpushed[0].stamp.when;
+    world.fs.registry.remove_unpushed(when).unwrap();
+    assert_eq!(status(&world).await["healthy"], true);
+    world.cp("app/schema", V2).await.unwrap();
+    holds(&world, V2);
+}
+
+#[tokio::test]
+async fn no_later_mount_pushes_the_bytes_of_a_killed_writer() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, OPENER);
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    let world = world.restart(Choice {
+        redo: true,
+        ..Choice::default()
+    });
+    world.wait().await;
+    holds(&world, V1);
+    assert_eq!(kept(&world).await.as_deref(), Some(HALF));
+    assert_eq!(status(&world).await["healthy"], false);
+}
+
+#[tokio::test]
+async fn a_kill_before_the_first_byte_leaves_the_document() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    assert_eq!(close(&file, OPENER).await, Err(Error::Invalid));
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    holds(&world, V1);
+    assert_eq!(kept(&world).await, None);
+    assert_eq!(count(&world, "torn").await, 1);
+    assert_eq!(status(&world).await["healthy"], false);
+}
+
+#[tokio::test]
+async fn a_new_name_whose_writer_is_killed_stays_unpushed() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    for content in [&b""[..], &plan("p1")[..20]] {
+        let file = world.open_by("app/plans/p1", WRITE, true, OPENER).await;
+        let file = file.unwrap();
+        write(&file, content, OPENER);
+        machine.kill(OPENER, SIGKILL);
+        close(&file, OPENER).await.unwrap();
+        file.release().await;
+        for store in world.all() {
+            assert_eq!(store.content("app/plans/p1"), None);
+        }
+        assert_eq!(kept(&world).await.unwrap_or_default(), content);
+    }
+}
+
+#[tokio::test]
+async fn a_killed_writer_that_has_synced_everything_has_saved() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, V2, OPENER);
+    world.fs.clone().fsync(file.fh).await.unwrap();
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    is_saved(&world, V2).await;
+}
+
+#[tokio::test]
+async fn a_killed_writer_without_a_last_close_has_not_saved() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, OPENER);
+    machine.kill(OPENER, SIGKILL);
+    file.release().await;
+    is_torn(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn an_opener_that_only_starts_the_killed_writer_has_not_saved() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    machine.kill(CHILD, libc::SIGTERM);
+    close(&file, CHILD).await.unwrap();
+    // As timeout(1) ends: by an exit of its own.
+    assert_eq!(close(&file, OPENER).await, Err(Error::Io));
+    assert_eq!(close(&file, OPENER).await, Err(Error::Io));
+    file.release().await;
+    is_torn(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn a_sibling_that_writes_on_saves_no_killed_writers_half() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    machine.kill(CHILD, SIGKILL);
+    close(&file, CHILD).await.unwrap();
+    write(&file, REST, CHILD + 100);
+    close(&file, CHILD + 100).await.unwrap();
+    assert_eq!(close(&file, OPENER).await, Err(Error::Io));
+    file.release().await;
+    is_torn(&world, &[HALF, REST].concat()).await;
+}
+
+#[tokio::test]
+async fn an_opener_that_writes_on_after_a_kill_saves() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    machine.kill(CHILD, SIGKILL);
+    close(&file, CHILD).await.unwrap();
+    write(&file, REST, THREAD);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    is_saved(&world, &[HALF, REST].concat()).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_begun_anew_after_a_kill_is_saved() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    machine.kill(CHILD, SIGKILL);
+    close(&file, CHILD).await.unwrap();
+    file.truncate(0).await.unwrap();
+    write(&file, V2, CHILD + 100);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    is_saved(&world, V2).await;
+}
+
+#[tokio::test]
+async fn fsync_pushes_what_a_killed_writer_has_left() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    machine.kill(CHILD, SIGKILL);
+    close(&file, CHILD).await.unwrap();
+    world.fs.clone().fsync(file.fh).await.unwrap();
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    is_saved(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn a_bystander_whose_reader_left_tears_nothing() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, V2, CHILD);
+    let bystander = CHILD + 100;
+    machine.kill(bystander, libc::SIGPIPE);
+    close(&file, bystander).await.unwrap();
+    holds(&world, V1);
+    close(&file, CHILD).await.unwrap();
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    is_saved(&world, V2).await;
+}
+
+#[tokio::test]
+async fn a_killed_script_tears_what_its_children_wrote() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    close(&file, CHILD).await.unwrap();
+    let bystander = CHILD + 100;
+    machine.kill(bystander, libc::SIGTERM);
+    close(&file, bystander).await.unwrap();
+    assert_eq!(close(&file, OPENER).await, Err(Error::Io));
+    file.release().await;
+    is_torn(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn a_child_that_outlives_its_killed_opener_has_not_saved() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    write(&file, HALF, CHILD);
+    assert_eq!(close(&file, CHILD).await, Err(Error::Io));
+    file.release().await;
+    is_torn(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn a_process_that_one_of_its_threads_shows_killed_is_killed() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, OPENER);
+    machine.kill(THREAD, SIGKILL);
+    close(&file, THREAD).await.unwrap();
+    file.release().await;
+    is_torn(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn a_killed_writer_of_a_temporary_file_is_nothing_to_tell() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = world
+        .open_by("app/.tmp", WRITE, true, OPENER)
+        .await
+        .unwrap();
+    world.fs.write(file.fh, 0, HALF, OPENER).unwrap();
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    is_saved(&world, V1).await;
+    assert_eq!(world.cat("app/.tmp").await.unwrap(), HALF);
+}
+
+#[tokio::test]
+async fn a_renamed_temporary_file_whose_writer_is_killed_is_torn() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = world
+        .open_by("app/.tmp", WRITE, true, OPENER)
+        .await
+        .unwrap();
+    world.fs.write(file.fh, 0, V1, OPENER).unwrap();
+    world.mv("app/.tmp", "app/schema").await.unwrap();
+    write(&file, REST, OPENER);
+    machine.kill(OPENER, SIGKILL);
+    close(&file, OPENER).await.unwrap();
+    file.release().await;
+    is_torn(&world, &[V1, REST].concat()).await;
+}
