@@ -37,6 +37,7 @@ impl Scene {
             url: format!("file://{}", self.dir.display()),
             dir: self.dir.clone(),
             create_dir: false,
+            known: false,
         })
     }
 
@@ -127,6 +128,7 @@ async fn the_folder_itself_may_be_behind_a_link() {
         url: format!("file://{}", link.display()),
         dir: link,
         create_dir: false,
+        known: false,
     });
     found.unwrap();
     put(&driver, b"x", 1).await.unwrap();
