@@ -1,7 +1,7 @@
 //! Delete: the registry decides, the journal remembers, and whoever has missed it is told later.
 //!
-//! One deletion goes: turn → journal → registry → tombstones and backups, all at once. From the
-//! registry's answer on it is done: a backup that has missed it is owed it, as it is owed a push.
+//! One deletion goes: turn → journal → tombstone and registry → tombstones and backups, all at once.
+//! From the registry's answer on it is done: a backup that has missed it is owed it, as it is owed a push.
 
 use std::sync::Arc;
 
@@ -50,7 +50,13 @@ impl Registry {
         };
         let registry = &route.registry;
         let deadline = registry_deadline(route, end);
-        let deletion = registry.ask(|target| target.delete(id, deadline));
+        let when = stamp.when;
+        let deletion = async {
+            // The tombstone first: a replay must never find neither it nor the artifact.
+            let put = registry.ask(|target| target.put_tombstone(id, when, deadline));
+            put.await?;
+            registry.ask(|target| target.delete(id, deadline)).await
+        };
         // Nobody else can delete it.
         let deleted = pressing(Some(deadline), deletion).await;
         if let Err(failure) = deleted {

@@ -268,3 +268,18 @@ async fn what_is_deleted_does_not_stay_as_an_empty_file() {
     assert_eq!(world.rm("app/schema").await, Ok(()));
     assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
 }
+
+#[tokio::test]
+async fn the_tombstone_is_there_before_the_artifact_goes() {
+    let world = world_with(choice()).await;
+    world.registry.requests();
+    world.rm("app/schema").await.unwrap();
+    let requests = world.registry.requests().into_iter();
+    let changes = requests.filter(|it| it.starts_with("PUT") || it.starts_with("DELETE"));
+    let changes: Vec<String> = changes.collect();
+    assert!(
+        changes[0].starts_with("PUT .atlasfs/deleted/"),
+        "{changes:?}"
+    );
+    assert_eq!(changes[1], "DELETE app/schema");
+}
