@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The README is the one page that everybody reads.
+const README_BYTES: usize = 9_216;
+
 /// A statement that no test proves says so.
 const UNPROVED: &str = "[no test]";
 
@@ -147,6 +150,12 @@ fn unproved(page: &str, tests: &BTreeMap<String, bool>) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[test]
+fn the_readme_stays_short() {
+    let size = pages()[Path::new("README.md")].len();
+    assert!(size <= README_BYTES, "{size} bytes");
 }
 
 #[test]
