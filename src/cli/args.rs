@@ -10,7 +10,7 @@ use super::settings::{
     CheckSettings, FallbackOn, LogFormat, LogLevel, LogSettings, MountSettings, Selection,
     default_state_dir,
 };
-use super::{exit, helper, options, units};
+use super::{exit, help, helper, options, units};
 use crate::config::Secret;
 use crate::fuse::{Deadlines, Owner};
 use crate::registry::Durability;
@@ -30,6 +30,8 @@ pub(super) enum Request {
     Job(&'static str, JobArgs),
     /// Try targets without mounting them.
     Check(CheckSettings),
+    /// Show this help.
+    Help(String),
     /// Nothing: mount(8) only asks whether it could.
     Nothing,
 }
@@ -48,7 +50,7 @@ pub(super) enum Refusal {
     name = "atlasfs",
     version,
     about = "Mounts the Atlas Registry as a directory",
-    after_help = exit::HELP,
+    after_help = help::overview(),
     disable_help_subcommand = true
 )]
 struct Cli {
@@ -75,6 +77,11 @@ enum Command {
     /// Try every target: reachable, readable, writable, and what to do about what is wrong
     #[command(after_help = exit::HELP)]
     Check(Box<CheckArgs>),
+    /// Show the documentation on a topic, or the help of a command
+    Help {
+        /// A topic or a command; without one, the list of both
+        topic: Option<String>,
+    },
     /// The process behind a mount
     #[command(hide = true)]
     Daemon {
@@ -366,6 +373,9 @@ pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
             timeout: args.timeout,
             json: args.json,
         })),
+        Command::Help { topic } => help::on(topic.as_deref(), Cli::command())
+            .map(Request::Help)
+            .map_err(Refusal::Line),
         Command::Daemon { dir: _ } => Ok(Request::Daemon),
     }
 }

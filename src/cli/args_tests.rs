@@ -216,3 +216,69 @@ fn the_other_commands_are_read() {
     ));
     assert!(matches!(read("atlasfs daemon /mnt"), Ok(Request::Daemon)));
 }
+
+fn help(line: &str) -> String {
+    match read(line) {
+        Ok(Request::Help(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn help_on_a_topic_is_its_page() {
+    for (topic, title) in [
+        ("semantics", "# Semantics"),
+        ("configuration", "# Configuration"),
+        ("stores", "# Stores"),
+        ("operations", "# Operations"),
+        ("performance", "# Performance"),
+        ("troubleshooting", "# Troubleshooting"),
+    ] {
+        let page = help(&format!("atlasfs help {topic}"));
+        assert_eq!(page.lines().next(), Some(title));
+    }
+}
+
+#[test]
+fn help_on_a_command_is_what_its_flag_shows() {
+    for command in [
+        "mount", "unmount", "umount", "status", "verify", "sync", "check", "help",
+    ] {
+        let text = help(&format!("atlasfs help {command}"));
+        let flag = refused(&format!("atlasfs {command} --help"));
+        assert_eq!(text, flag.trim_end());
+        assert!(text.contains("Usage: atlasfs "), "{text}");
+    }
+}
+
+#[test]
+fn help_alone_lists_commands_and_topics() {
+    let text = help("atlasfs help");
+    assert_eq!(text, refused("atlasfs --help").trim_end());
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "troubleshooting Error messages",
+        "mount Mount the registry",
+        "Exit codes:",
+    ] {
+        assert!(words.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn an_unknown_topic_is_one_line_that_lists_the_topics() {
+    for topic in ["nonsense", "daemon", "Semantics", "", "a\nb"] {
+        let argv = ["atlasfs", "help", topic].map(OsString::from);
+        let Err(Refusal::Line(line)) = parse(argv.to_vec()) else {
+            panic!("{topic}");
+        };
+        for part in [
+            &format!("{topic:?}"),
+            "semantics, configuration",
+            "mount, unmount",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert!(!line.contains('\n'), "{line}");
+    }
+}

@@ -5,6 +5,7 @@ mod background;
 mod check;
 mod exit;
 mod folders;
+mod help;
 mod helper;
 mod job;
 mod layout;
@@ -45,6 +46,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Request::Status(args)) => status::status(&args),
         Ok(Request::Job(task, args)) => job::run(task, &args),
         Ok(Request::Check(settings)) => check::check(&settings),
+        Ok(Request::Help(text)) => {
+            print(&text);
+            Exit::Success
+        }
         Ok(Request::Nothing) => Exit::Success,
         Err(refusal) => refuse(&refusal),
     };

@@ -232,7 +232,7 @@ fn what_azure_refuses_is_told_with_what_to_do() {
             &[azurite::KEY],
         );
     }
-    // What the README says is enough, is.
+    // The documented permissions suffice.
     for prefix in ["/", "/pre/", "/50%25/x%20y/", "/pre?prefix=in/ner/"] {
         let separator = if prefix.contains('?') { '&' } else { '?' };
         let host = host(&server);

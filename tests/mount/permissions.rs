@@ -1,4 +1,4 @@
-//! Least privilege: the policies of the README suffice, and where one permission is missing the
+//! Least privilege: the documented policies suffice, and where one permission is missing the
 //! mount and `check` say which.
 
 use std::process::Command;
@@ -18,7 +18,7 @@ use super::support::serve::{Answering, Reply};
 use super::support::server::{Kind, Server};
 use super::support::sts::{self, User};
 
-/// The policies that the README shows.
+/// The policies that the page on stores shows.
 const READER: &str = include_str!("../fixtures/policies/s3-reader.json");
 const WRITER: &str = include_str!("../fixtures/policies/s3-writer.json");
 
@@ -37,13 +37,13 @@ const ON_AZURE: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn the_readme_shows_what_is_tried_here() {
-    let readme = include_str!("../../README.md");
+fn the_documentation_shows_what_is_tried_here() {
+    let page = include_str!("../../src/docs/stores.md");
     for policy in [READER, WRITER] {
-        assert!(readme.contains(policy.trim_end()), "{policy}");
+        assert!(page.contains(policy.trim_end()), "{policy}");
     }
     for permissions in ["`sp=rl`", "`sp=rcwdl`"] {
-        assert!(readme.contains(permissions), "{permissions}");
+        assert!(page.contains(permissions), "{permissions}");
     }
 }
 
@@ -74,7 +74,7 @@ impl Site {
         }
     }
 
-    /// Makes a user of AWS's, by a policy of the README.
+    /// Makes a user of AWS's, by a documented policy.
     fn user(&self, name: &str, policy: &Value) -> User {
         let policy = policy
             .to_string()
@@ -300,7 +300,7 @@ fn without(policy: &str, action: &str) -> Value {
 }
 
 #[test]
-fn the_policies_of_the_readme_suffice_to_read_and_to_write_on_s3() {
+fn the_documented_policies_suffice_to_read_and_to_write_on_s3() {
     let site = Site::on(Arc::new(Server::start(Kind::Moto)));
     let [reader, writer] = [("reader", READER), ("writer", WRITER)]
         .map(|(name, policy)| Who::of_aws(&site.user(name, &parsed(policy))));
@@ -323,7 +323,7 @@ fn the_one_permission_that_is_missing_on_s3_is_named_everywhere() {
 }
 
 #[test]
-fn the_signatures_of_the_readme_suffice_to_read_and_to_write_on_azure() {
+fn the_documented_signatures_suffice_to_read_and_to_write_on_azure() {
     let site = Site::on(Server::shared(Kind::Azurite));
     let who = |permissions| Who::of_azure(sas::of_container(site.bucket(), permissions));
     site.reads_and_no_more(&who("rl"), "sp=cw)");
