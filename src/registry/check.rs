@@ -49,7 +49,7 @@ impl Registry {
                 let format = judge(&item, &content, suffix, current, validate)?;
                 Ok((format, Sha256::of(&content)))
             };
-            disk::apart(check).await
+            disk::compute(check).await
         };
         match timeout_at(end, checking).await {
             Ok(Ok(checked)) => checked.map_err(|rejection: Rejection| {

@@ -68,7 +68,7 @@ use recall::Recall;
 use turn::Turns;
 
 #[cfg(test)]
-pub(crate) use disk::simulate_disk;
+pub(crate) use disk::{simulate_computing, simulate_disk};
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
 #[cfg(test)]

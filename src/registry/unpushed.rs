@@ -137,7 +137,7 @@ impl Registry {
             None => {
                 let (when, bytes) = (self.stamps.next(self.wall.now()), content.clone());
                 // Hashing 16 MB would keep a thread of the runtime from other requests.
-                let hashed = disk::apart(move || Stamp::new(when, &bytes, Format::Hcl)).await;
+                let hashed = disk::compute(move || Stamp::new(when, &bytes, Format::Hcl)).await;
                 hashed.unwrap_or_else(|_| Stamp::new(when, content, Format::Hcl))
             }
         };

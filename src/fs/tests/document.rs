@@ -4,7 +4,7 @@ use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
 use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::{Error, OpenHow};
-use crate::registry::{Settings, simulate_disk};
+use crate::registry::{Settings, simulate_computing, simulate_disk};
 
 const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
 
@@ -300,8 +300,10 @@ async fn a_check_that_outlasts_the_push_fails_it_by_name() {
 #[tokio::test(start_paused = true)]
 async fn two_documents_at_most_are_checked_at_once() {
     let world = world_with(V1).await;
-    // A refused push works apart twice, 1 s before the work and 1 s after it: check, and keep.
-    simulate_disk(std::time::Duration::from_secs(1));
+    // A refused push computes twice, 1 s before the work and 1 s after it: its check, and the hash of
+    // the bytes to be kept.
+    simulate_disk(std::time::Duration::ZERO);
+    simulate_computing(std::time::Duration::from_secs(1));
     let begun = tokio::time::Instant::now();
     let [one, two, three] = ["app/plans/p1", "app/plans/p2", "app/plans/p3"];
     let pushed = tokio::join!(
@@ -309,7 +311,7 @@ async fn two_documents_at_most_are_checked_at_once() {
         world.cp(two, b"plan {"),
         world.cp(three, b"plan {"),
     );
-    simulate_disk(std::time::Duration::ZERO);
+    simulate_computing(std::time::Duration::ZERO);
     let refused = Err(Error::Invalid);
     assert_eq!(pushed, (refused, refused, refused));
     // The third check begins when the work of one of the others is done.
