@@ -112,6 +112,8 @@ pub(super) fn shown(url: &str) -> String {
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     let rest = rest.split('#').next().unwrap_or_default();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // A second URL in the place of the host may have user info of its own, cut off anywhere.
+    let rest = if rest.contains("://") { "…" } else { rest };
     let mut out = scheme + rest;
     let mut separator = '?';
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {

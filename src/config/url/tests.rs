@@ -355,3 +355,11 @@ fn no_bytes_panic_and_every_parse_is_quick() {
     }
     assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }
+
+#[test]
+fn a_second_url_in_the_place_of_the_host_is_not_shown() {
+    let refused = refusal("oci://me:SECRET@\0oci://me:SECRET@oci://me:SECRET");
+    assert!(!refused.contains("SECRET"), "{refused}");
+    let file = refusal("s3://b\n?endpoint=http://h&region=r");
+    assert!(file.contains("endpoint=http://h"), "{file}");
+}
