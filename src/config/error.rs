@@ -4,7 +4,7 @@ use super::hcl::Place;
 use super::url::UrlError;
 
 /// Why a configuration is refused, in one line that says where and what to do. The texts that
-/// Atlas has too are Atlas's own (FIELD-NOTES, 4).
+/// Atlas has too are Atlas's own.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration's own URL is wrong.

@@ -1,5 +1,6 @@
 //! Status and metrics: what a person and a probe can see of the mount.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::metrics::{
     TARGET_BREAKER_OPEN, TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
 };
 use super::record::{Record, Source};
-use super::route::{State, Watched};
+use super::route::{State, TargetId, Watched};
 use super::{Known, Registry};
 use crate::artifact::{ArtifactId, RepoName, nanos, when_to_text};
 
@@ -117,6 +118,7 @@ impl Registry {
     /// Returns the status as JSON.
     pub fn status(&self, mount: &Mount) -> Value {
         let targets = self.routes.targets();
+        let missing = self.missing_somewhere();
         let pending = self.pending();
         let unpushed = self.journal.failed();
         let errors = self.errors();
@@ -166,7 +168,7 @@ impl Registry {
                 .routes
                 .unsupported()
                 .chain(targets)
-                .map(|target| self.target_status(target))
+                .map(|target| self.target_status(target, missing.contains(&target.id)))
                 .collect::<Vec<_>>(),
             "pending": pending,
             "unpushed": unpushed.collect::<Vec<_>>(),
@@ -223,7 +225,17 @@ impl Registry {
         self.lists.joined() + self.roots.joined() + self.pulls.joined()
     }
 
-    fn target_status(&self, target: &Watched) -> Value {
+    /// Returns the targets that some push is pending for.
+    fn missing_somewhere(&self) -> HashSet<TargetId> {
+        let owed = self.journal.owed().into_iter();
+        owed.flat_map(|record| {
+            let missing = self.missing(&record);
+            missing.iter().map(|target| target.id).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    fn target_status(&self, target: &Watched, is_missing: bool) -> Value {
         let health = target.health();
         let is_registry = self
             .routes
@@ -235,7 +247,9 @@ impl Registry {
             true => vec!["*"],
             false => named.iter().map(|repo| repo.as_str()).collect(),
         };
-        let last_failure = health.last_failure.filter(|_| health.state != State::Ok);
+        // A target that answers listings may still refuse the push that is pending for it.
+        let is_over = health.state == State::Ok && !is_missing;
+        let last_failure = health.last_failure.filter(|_| !is_over);
         let last_failure = match target.unsupported() {
             // It has not failed: it was not asked.
             Some(failure) => Some(json!({

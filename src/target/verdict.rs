@@ -41,7 +41,7 @@ pub enum Verdict {
 }
 
 impl Kind {
-    /// Decides what a failure of this kind means (DESIGN, section 5).
+    /// Decides what a failure of this kind means.
     pub fn verdict(self) -> Verdict {
         match self {
             Kind::NotFound | Kind::Denied | Kind::Conflict | Kind::Invalid | Kind::NoSpace => {
@@ -99,8 +99,7 @@ pub(super) enum Asked {
 impl Kind {
     /// Decides on a reply of an HTTP store that is not the success asked for.
     ///
-    /// The code speaks first where it says more than its status; everything else is the table of
-    /// DESIGN, section 5.
+    /// The code speaks first where it says more than its status.
     pub(super) fn of_reply(reply: Reply<'_>) -> Self {
         match (reply.status, reply.code, reply.asked) {
             (_, Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"), _) => {

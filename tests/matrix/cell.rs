@@ -46,7 +46,7 @@ pub struct Cell {
     pub case: Case,
 }
 
-/// How a push has to end (DESIGN, sections 4 and 5).
+/// How a push has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// Every target has it.

@@ -54,7 +54,7 @@ pub struct Seen {
     pub read_back: Option<ReadBack>,
 }
 
-/// Within a second a failure is told of (DESIGN, section 4), and a machine in trouble takes some
+/// Within a second a failure is told of, and a machine in trouble takes some
 /// more to look.
 const TELLING: Duration = Duration::from_secs(1 + 9);
 

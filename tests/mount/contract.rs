@@ -1,4 +1,4 @@
-//! What DESIGN, 2 promises of names, attributes and options, seen by programs.
+//! The promises about names, attributes and options, as programs see them.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;

@@ -9,8 +9,9 @@ use super::program::{bash, run};
 use super::store::{flags, folders, none_holds, plan};
 use super::writers::{BRINGS, COPIES};
 
-/// These ignore what close answers; FIELD-NOTES, 1. What they don't see is to be seen elsewhere.
-const DEAF: [&str; 2] = ["bash", "dash"];
+/// These ignore the answer to their close, which is the only one that pushes: a shell that has opened
+/// the file, and holds it while its commands write. The failure shows elsewhere.
+const DEAF: [&str; 3] = ["bash", "bash-exec", "dash"];
 
 /// Demands that the failed push of an artifact shows in every place where one may look.
 #[track_caller]

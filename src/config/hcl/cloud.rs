@@ -9,7 +9,7 @@ use super::repo::report;
 use super::scope::{Names, Scope};
 use super::value::Value;
 
-/// The variable that gives the token where the file doesn't; Atlas's own (FIELD-NOTES, 4).
+/// The variable that gives the token where the file doesn't; Atlas's own.
 const TOKEN_VARIABLE: &str = "ATLAS_TOKEN";
 
 /// The attribute that gives it in the file.

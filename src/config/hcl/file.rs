@@ -9,7 +9,7 @@ use hcl::edit::structure::Body;
 use super::super::ConfigError;
 use crate::artifact::{Syntax, decode, plain};
 
-/// Atlas's default (FIELD-NOTES, 4).
+/// Atlas's default.
 pub const DEFAULT_URL: &str = "file://atlas.hcl";
 
 /// The largest configuration read, in bytes. Real ones have a few kilobytes; the parser's time is

@@ -13,10 +13,10 @@ use crate::target::{AzureLocation, FileLocation, GsLocation, Location, OciLocati
 
 pub(super) use self::query::did_you_mean;
 
-/// The schemes of a target, as they are listed in messages (FIELD-NOTES, 5).
+/// The schemes of a target, as they are listed in messages.
 pub const SCHEMES: [&str; 6] = ["file", "s3", "gs", "azblob", "azureblob", "oci"];
 
-/// The query parameters of `s3` (FIELD-NOTES, 5: Go CDK's). The old spelling comes last.
+/// The query parameters of `s3`: Go CDK's. The old spelling comes last.
 const S3_PARAMETERS: [&str; 15] = [
     "region",
     "endpoint",

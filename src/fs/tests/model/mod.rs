@@ -1,4 +1,4 @@
-//! Random operations, compared after each one with a small model of DESIGN.md 2 and 6.
+//! Random operations, compared after each one with a small model of the contract.
 //!
 //! `operation` says what can be done, `truth` what must come of it, and `play` does it. A sequence
 //! that has ever failed is kept in `regressions`, and is played first. `ATLASFS_MODEL_SEQUENCES`

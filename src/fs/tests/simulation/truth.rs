@@ -1,7 +1,7 @@
 //! The truth: what the stores hold, who wrote it and when, and what each mount has been told.
 //!
 //! The reference model is a set of facts, each with the time it became one; the rules in
-//! `reading`, `pushing` and `ending` are sentences over them. Where DESIGN promises nothing, the
+//! `reading`, `pushing` and `ending` are sentences over them. Where the contract promises nothing, the
 //! rule says so and is silent.
 
 use std::collections::BTreeMap;
