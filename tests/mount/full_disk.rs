@@ -20,17 +20,19 @@ fn disk(home: &Home, name: &str, options: &str) -> PathBuf {
     dir
 }
 
-/// Takes all the room that is left on a disk.
-fn fill(dir: &Path) {
+/// Takes all the room that is left on a disk, by a file.
+fn fill(dir: &Path) -> PathBuf {
     // A state directory may hold nothing of others but this.
     let others = dir.join("lost+found");
     std::fs::create_dir(&others).expect("a directory");
-    let filled = std::fs::write(others.join("filler"), vec![0; 1 << 20]);
+    let filler = others.join("filler");
+    let filled = std::fs::write(&filler, vec![0; 1 << 20]);
     assert_eq!(
         filled.unwrap_err().kind(),
         std::io::ErrorKind::StorageFull,
         "the disk is smaller than that"
     );
+    filler
 }
 
 fn args(stores: &[Store], state: &Path) -> Vec<String> {
@@ -108,14 +110,14 @@ fn a_push_the_full_journal_refuses_says_its_bytes_are_not_kept() {
     let mounted = home.mount("mnt", args(&stores, &state));
     std::fs::create_dir(mounted.path("app")).unwrap();
     mounted.cp("app/schema", schema("before")).ok();
-    fill(&state.join("journal"));
+    let filler = fill(&state.join("journal"));
     mounted
         .cp("app/schema", schema("after"))
         .fails_with("No space left");
     let error = error_of(&mounted);
     assert!(error.contains("its bytes could not be kept"), "{error}");
     assert_eq!(mounted.status()["pending"], serde_json::json!([]));
-    std::fs::remove_file(state.join("journal/filler")).unwrap();
+    std::fs::remove_file(filler).unwrap();
     mounted.cp("app/schema", schema("after")).ok();
     all_hold(&stores, "app/schema", schema("after").as_bytes());
     mounted.unmount();
