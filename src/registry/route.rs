@@ -112,7 +112,7 @@ impl Watched {
     }
 
     /// Asks the target something, and takes note of how it replied. While the breaker is open only a
-    /// [`pressing`](super::breaker::pressing) request waits for its turn, and all others fail at once.
+    /// `pressing` request waits for its turn, and all others fail at once.
     pub async fn ask<'a, T, F>(
         &'a self,
         question: impl FnOnce(&'a Target) -> F,
