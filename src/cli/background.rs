@@ -154,7 +154,7 @@ pub(super) fn daemon() -> Exit {
     if let Err(error) = log::start(&settings.log, place, &settings.state_dir) {
         return fail(error.to_string(), Exit::Failure);
     }
-    mount::mount(&settings, false, |report| {
+    mount::mount(&settings, |report| {
         report.send(io::stdout())?;
         match report {
             Report::Ready => leave(),

@@ -42,13 +42,12 @@ pub(super) fn in_foreground(settings: &MountSettings) -> Exit {
         }
         Ok(())
     };
-    mount(settings, true, tell)
+    mount(settings, tell)
 }
 
 /// Mounts, tells how that went, and serves until the end.
 pub(super) fn mount(
     settings: &MountSettings,
-    foreground: bool,
     mut tell: impl FnMut(&Report) -> io::Result<()>,
 ) -> Exit {
     let runtime = match runtime() {
@@ -58,7 +57,7 @@ pub(super) fn mount(
         }
     };
     let exit = runtime.block_on(async {
-        match Signals::new(foreground) {
+        match Signals::new() {
             Ok(mut signals) => live(settings, &mut signals, &mut tell).await,
             Err(error) => fail(&mut tell, format!("cannot listen to signals: {error}")),
         }
@@ -242,7 +241,8 @@ async fn detach(served: &Served) {
 /// Signals that would end the process and tell it nothing. They are listened to, not ignored: what
 /// is ignored stays so in the programs that are run for credentials. A write beyond the limit of
 /// file sizes then fails with EFBIG.
-const HARMLESS: [libc::c_int; 12] = [
+const HARMLESS: [libc::c_int; 13] = [
+    libc::SIGHUP,
     libc::SIGXFSZ,
     libc::SIGXCPU,
     libc::SIGPIPE,
@@ -261,12 +261,10 @@ const HARMLESS: [libc::c_int; 12] = [
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
-    foreground: bool,
 }
 
 impl Signals {
-    fn new(foreground: bool) -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         for harmless in HARMLESS {
             // The listener stays when its receiver is gone.
             let _ = signal(SignalKind::from_raw(harmless))?;
@@ -274,22 +272,14 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            foreground,
         })
     }
 
     /// Waits for the next one, and returns its name.
     async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                // In the background no terminal belongs to it, so none can end it.
-                _ = self.hang_up.recv() => if self.foreground {
-                    return "SIGHUP";
-                },
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -71,7 +71,7 @@ fn a_mount_in_the_foreground_stays_logs_to_stderr_and_ends_with_the_unmount_or_a
         .says("mounted")
         .says("app/schema is on every target");
     assert!(!ran.stderr.contains("ERROR"), "{ran}");
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut mounted = Mounted::in_foreground(&home, "mnt", &args);
         let process = mounted.process();
         mounted.signal(signal);
