@@ -9,9 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::JobArgs;
 use super::exit::Exit;
-use super::status::{PATIENCE, mounted};
+use super::status::mounted;
 use super::{complain, print, table};
 use crate::fuse;
+
+/// How long the mount may take to answer; it is busy with the job.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often the mount is asked how far it has come. 100 ms: progress that looks alive.
 const TICK: Duration = Duration::from_millis(100);

@@ -47,7 +47,9 @@ impl Process {
     /// that is somebody else's here, and can't be waited for.
     pub(super) fn is_ours(&self) -> bool {
         let name = |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).ok();
-        name(&self.pid.to_string()) == name("self")
+        let theirs = name(&self.pid.to_string());
+        // In the background it has this name whatever the program file is called.
+        theirs.as_deref() == Some(b"atlasfs\n") || (theirs.is_some() && theirs == name("self"))
     }
 
     fn sees_our_mounts(&self) -> bool {
@@ -71,6 +73,15 @@ impl Process {
 
     pub(super) fn lives(&self) -> bool {
         Self::find(self.pid).as_ref() == Some(self)
+    }
+
+    /// Says what a stopped process waits for.
+    pub(super) fn halted(&self) -> String {
+        let pid = self.pid;
+        format!(
+            "{pid} is stopped (SIGSTOP): continue it with kill -CONT {pid}, or end it with kill \
+             -KILL {pid}"
+        )
     }
 
     /// Tells whether somebody has stopped the process, so that it can't answer.

@@ -1,19 +1,19 @@
 //! `atlasfs status`: how a mount is.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::args::StatusArgs;
 use super::exit::Exit;
 use super::process::Process;
-use super::{complain, print, table, unmount};
+use super::{complain, print, table};
 use crate::fuse::{self, Occupant};
 
-/// How long the mount may take to answer. It answers from memory, so only a machine in trouble
-/// needs as long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the mount may take to answer. It answers from memory, within milliseconds; with the
+/// start of this program and the search for the process, `status` then takes a second at most.
+pub(super) const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Prints how a mount is.
 pub(super) fn status(args: &StatusArgs) -> Exit {
@@ -38,45 +38,39 @@ pub(super) fn fetch(dir: &Path, patience: Duration) -> Result<(String, Value), S
     let shown = dir.display();
     let resolved =
         fuse::resolve(dir).map_err(|error| format!("cannot look at {shown}: {error}"))?;
+    let begun = Instant::now();
     let process = Process::behind(&resolved);
     if process.as_ref().is_some_and(Process::is_stopped) {
         // The question would wait in the kernel, and keep the mount busy.
-        return Err(silent(dir, process.as_ref(), patience));
+        return Err(silent(dir, process.as_ref()));
     }
     let asked = dir.to_owned();
     let read = move || {
         let path = mounted(&asked)?.join(".atlasfs/status");
         Ok::<_, String>(std::fs::read_to_string(path))
     };
-    let text = fuse::within(patience, read)
-        .ok_or_else(|| silent(dir, process.as_ref(), patience))??
+    let text = fuse::within(patience.saturating_sub(begun.elapsed()), read)
+        .ok_or_else(|| silent(dir, process.as_ref()))??
         .map_err(|error| format!("cannot read the status of {shown}: {error}"))?;
     let status = serde_json::from_str(&text)
         .map_err(|error| format!("the status of {shown} is not JSON: {error}"))?;
     Ok((text, status))
 }
 
-/// Says why a mount does not answer, as far as its process shows.
-fn silent(dir: &Path, process: Option<&Process>, patience: Duration) -> String {
+/// Says why a mount does not answer, as far as its process shows, and what to do.
+pub(super) fn silent(dir: &Path, process: Option<&Process>) -> String {
     let shown = dir.display();
-    match process {
-        Some(process) if process.is_stopped() => format!(
-            "{shown} does not answer: its process {}, or take the mount away with atlasfs unmount \
-             --lazy {shown}",
-            unmount::halted(process)
-        ),
-        Some(process) => format!(
-            "{shown} does not answer within {} s: its process {} hangs; take the mount away with \
-             atlasfs unmount --lazy {shown}",
-            patience.as_secs(),
-            process.pid
-        ),
-        None => format!(
-            "{shown} does not answer within {} s; take the mount away with atlasfs unmount --lazy \
-             {shown}",
-            patience.as_secs()
-        ),
-    }
+    let why = match process {
+        Some(process) if process.is_stopped() => format!("its process {}", process.halted()),
+        Some(process) => {
+            let pid = process.pid;
+            format!("its process {pid} hangs: end it with kill -KILL {pid}")
+        }
+        None => "its process can't be found".to_owned(),
+    };
+    format!(
+        "{shown} does not answer: {why}, or take the mount away with atlasfs unmount --lazy {shown}"
+    )
 }
 
 /// Returns the resolved path of a directory that a living mount of ours is on.

@@ -14,8 +14,8 @@ use crate::fuse::{self, UnmountError};
 /// How long the process may take to push what it has: longer than any sensible deadline of a push.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the mount may take to tell its process. It is unmounted all the same if it doesn't.
-const ANSWER: Duration = Duration::from_millis(1_500);
+/// How long unmounting may take in all if the mount doesn't answer.
+const HUNG: Duration = Duration::from_millis(2_500);
 
 /// How often it is looked whether the process has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -35,70 +35,68 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
             return Exit::Failure;
         }
     };
+    let begun = Instant::now();
     // The mount's own word counts, for an earlier one, detached, may have been on this directory.
-    let process = tells(&dir).or_else(|| Process::behind(&dir));
+    let told = tells(&dir);
+    let answers = told.is_some();
+    let process = told.or_else(|| Process::behind(&dir));
     let stopped = process.as_ref().filter(|process| process.is_stopped());
     if let Err(error) = fuse::unmount(&dir, args.lazy) {
         let why = match error {
+            // Whoever asked the mount still waits for it, and so keeps it busy.
+            UnmountError::Busy(dir) if !answers && stopped.is_none() => {
+                status::silent(&dir, process.as_ref())
+            }
             UnmountError::Busy(dir) => busy(&dir),
             error => error.to_string(),
         };
         complain(&match stopped {
-            Some(process) => format!("{why}; its process {}", halted(process)),
+            Some(process) => format!("{why}; its process {}", process.halted()),
             None => why,
         });
         return Exit::Failure;
     }
     match process {
         None => Exit::Success,
-        Some(process) if args.lazy && !process.is_stopped() => {
+        Some(process) if args.lazy && answers => {
             print(&format!(
                 "detached; process {} ends when the last file is closed",
                 process.pid
             ));
             Exit::Success
         }
-        Some(process) => wait_for(&process),
+        Some(process) if answers => wait_for(&process, begun + PATIENCE),
+        Some(process) => wait_for(&process, begun + HUNG),
     }
 }
 
 /// Asks the mount for its process.
 fn tells(dir: &Path) -> Option<Process> {
-    let (_, status) = status::fetch(dir, ANSWER).ok()?;
+    let (_, status) = status::fetch(dir, status::PATIENCE).ok()?;
     let pid = status.get("pid").and_then(Value::as_u64)?;
     Process::find(pid).filter(Process::is_ours)
 }
 
-fn wait_for(process: &Process) -> Exit {
-    let until = Instant::now() + PATIENCE;
+fn wait_for(process: &Process, until: Instant) -> Exit {
+    let pid = process.pid;
     while process.lives() {
-        if process.is_stopped() {
-            complain(&format!(
-                "unmounted, but its process {}; what it has not pushed stays in its journal until \
-                 then, or until the next mount with the same state directory",
-                halted(process)
-            ));
-            return Exit::Failure;
-        }
-        if Instant::now() >= until {
-            complain(&format!(
-                "unmounted, but process {} has not ended within {} s: its log says why",
-                process.pid,
-                PATIENCE.as_secs()
-            ));
-            return Exit::Failure;
-        }
-        std::thread::sleep(LOOK);
+        let why = match (process.is_stopped(), Instant::now() >= until) {
+            (true, _) => process.halted(),
+            (false, true) => {
+                format!("{pid} has not ended: its log says why; end it with kill -KILL {pid}")
+            }
+            (false, false) => {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+        };
+        complain(&format!(
+            "unmounted, but its process {why}; what it has not pushed stays in its journal until \
+             then, or until the next mount with the same state directory"
+        ));
+        return Exit::Failure;
     }
     Exit::Success
-}
-
-/// Says what a stopped process is waiting for.
-pub(super) fn halted(process: &Process) -> String {
-    let pid = process.pid;
-    format!(
-        "{pid} is stopped (SIGSTOP): continue it with kill -CONT {pid}, or end it with kill -KILL {pid}"
-    )
 }
 
 fn busy(dir: &Path) -> String {

@@ -1,6 +1,7 @@
 //! What a mount's process inherits from its caller, and what others do to it.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -38,8 +39,14 @@ fn a_push_over_the_limit_of_file_sizes_fails_alone() {
 #[test]
 fn signals_that_mean_nothing_to_a_mount_leave_it_alive() {
     let home = Home::new();
-    let mounted = home.mount("mnt", flags(&folders(&home)));
-    std::fs::create_dir(mounted.path("app")).unwrap();
+    let args = flags(&folders(&home));
+    outlives_signals(home.mount("mnt", &args));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    outlives_signals(Mounted::in_foreground(&home, "mnt", &args));
+}
+
+fn outlives_signals(mounted: Mounted) {
+    let _ = std::fs::create_dir(mounted.path("app"));
     for signal in [
         Signal::SIGXFSZ,
         Signal::SIGXCPU,
@@ -143,6 +150,51 @@ fn a_stopped_process_is_named_by_status_and_unmount() {
     assert!(!is_mounted(mounted.dir()));
     // Without the look at the process, each would wait for its deadlines.
     println!("status took {asked:?}, both {:?}", begun.elapsed());
+    mounted.signal(Signal::SIGCONT);
+    super::program::until("it ends", || (!mounted.lives()).then_some(()));
+}
+
+#[test]
+fn a_hung_process_is_named_by_status_and_unmount() {
+    let home = Home::new();
+    let mounted = home.mount("mnt", flags(&folders(&home)));
+    let pid = mounted.pid();
+    let mut held = Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mount/hang.py"))
+        .arg(pid.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stdout = BufReader::new(held.stdout.take().unwrap());
+    stdout.read_line(&mut said).unwrap();
+    assert_eq!(said, "held\n");
+    let hangs = format!("its process {pid} hangs");
+    let status = run(home.atlasfs(["status"]).arg(mounted.dir())).fails(1, &hangs);
+    let unmount = run(home.atlasfs(["unmount"]).arg(mounted.dir())).fails(1, &hangs);
+    assert!(is_mounted(mounted.dir()));
+    let lazy = run(home.atlasfs(["unmount", "--lazy"]).arg(mounted.dir()));
+    let lazy = lazy.fails(1, &format!("unmounted, but its process {pid} "));
+    assert!(!is_mounted(mounted.dir()));
+    println!("{:?} {:?} {:?}", status.took, unmount.took, lazy.took);
+    // The end of its input lets the process go on.
+    drop(held.stdin.take());
+    held.wait().unwrap();
+    super::program::until("it ends", || (!mounted.lives()).then_some(()));
+}
+
+#[test]
+fn a_program_file_of_another_name_waits_for_the_daemon() {
+    let home = Home::new();
+    let renamed = home.path("renamed");
+    let program = home.atlasfs([""; 0]).get_program().to_owned();
+    std::fs::copy(program, &renamed).unwrap();
+    let mounted = home.mount("mnt", flags(&folders(&home)));
+    mounted.signal(Signal::SIGSTOP);
+    let mut unmount = Command::new(&renamed);
+    home.enter(unmount.arg("unmount").arg(mounted.dir()));
+    run(&mut unmount).fails(1, &format!("{} is stopped", mounted.pid()));
     mounted.signal(Signal::SIGCONT);
     super::program::until("it ends", || (!mounted.lives()).then_some(()));
 }
