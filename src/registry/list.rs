@@ -17,6 +17,11 @@ use super::route::{Route, TargetId, Watched};
 use crate::artifact::{ArtifactId, Item, RepoName};
 use crate::target::{Failure, Kind};
 
+/// How long the look-up of a known repository waits for the list of all. 40 ms: a store nearby has
+/// answered, and with the listing of the repository itself the whole path takes no longer than one
+/// hedged request may.
+const GLANCE: Duration = Duration::from_millis(40);
+
 impl Registry {
     /// Lists the repositories: those that the configuration names, and those that the registries
     /// hold.
@@ -26,7 +31,7 @@ impl Registry {
     /// [`Error`] if no target can say and none ever has.
     pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
         let (_, ever) = self.catalogue.roots();
-        let asked = self.refresh_roots(ever).await;
+        let asked = self.refresh_roots(ever, self.patience()).await;
         let (_, ever) = self.catalogue.roots();
         let unknown = match &asked {
             Err(error) => !ever || error.kind != ErrorKind::Outage,
@@ -58,7 +63,9 @@ impl Registry {
             return Ok(true);
         }
         let is_known = self.catalogue.found_on(repo).is_some();
-        let asked = self.refresh_roots(is_known).await;
+        // A path's next name has the repository itself listed, and waits for that as well.
+        let glance = self.patience().map(|patience| patience.min(GLANCE));
+        let asked = self.refresh_roots(is_known, glance).await;
         match (self.catalogue.found_on(repo), asked) {
             (Some(_), _) => Ok(true),
             (None, Err(error)) if error.kind != ErrorKind::Outage || !self.catalogue.roots().1 => {
@@ -198,8 +205,13 @@ impl Registry {
         }
     }
 
-    /// Sees to it that the list of repositories is fresh, as [`Registry::refresh`] does.
-    async fn refresh_roots(self: &Arc<Self>, is_known: bool) -> Result<(), Error> {
+    /// Sees to it that the list of repositories is fresh, as [`Registry::refresh`] does. It waits
+    /// for `patience` where known ones will do.
+    async fn refresh_roots(
+        self: &Arc<Self>,
+        is_known: bool,
+        patience: Option<Duration>,
+    ) -> Result<(), Error> {
         let skipped = self.routes.open().iter().any(Route::is_any_skipped);
         let pressing = skipped && !is_known;
         match self.catalogue.roots_freshness(pressing) {
@@ -217,13 +229,16 @@ impl Registry {
             }
             listed
         };
-        let listed = match self.patience().filter(|_| is_known) {
+        let listed = match patience.filter(|_| is_known) {
             None => self.roots.join(&pressing, start).await,
             Some(patience) => match self.roots.join_for(&pressing, patience, start).await {
                 Ok(listed) => listed,
                 Err(Overdue) => {
                     let error = overdue("can't list the repositories".into(), patience);
-                    self.catalogue.fail_roots(error.clone(), false);
+                    // Whoever only glanced has not waited long enough to call it a failure.
+                    if Some(patience) >= self.patience() {
+                        self.catalogue.fail_roots(error.clone(), false);
+                    }
                     return Err(error);
                 }
             },

@@ -316,6 +316,49 @@ async fn a_cached_file_is_read_soon_while_every_target_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cached_file_of_a_repository_found_is_read_soon_too() {
+    for registry in caches() {
+        let world = World::with(Choice {
+            registry,
+            redo: true,
+            ..Choice::default()
+        });
+        let other = world.another();
+        other.mkdir("app").await.unwrap();
+        other.cp("app/schema", V1).await.unwrap();
+        assert_eq!(world.ls("").await.unwrap(), ["app"]);
+        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        world.settle().await;
+        world.wait().await;
+        set_all(&world, Fault::Hang);
+        soon(&world, async || {
+            assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        })
+        .await;
+        soon(&world, async || {
+            assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_list_of_repositories_hides_no_new_one() {
+    let world = World::new();
+    world.mkdir("app").await.unwrap();
+    world.cp("app/schema", V1).await.unwrap();
+    let world = world.restart(Choice::default());
+    assert_eq!(world.ls("").await.unwrap(), ["app"]);
+    let other = world.another();
+    other.mkdir("new").await.unwrap();
+    other.cp("new/schema", V1).await.unwrap();
+    world.wait().await;
+    set_all(&world, Fault::Slow(Duration::from_millis(100)));
+    world.stat("app").await.unwrap();
+    assert_eq!(world.cat("new/schema").await.unwrap(), V1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn known_names_are_shown_soon_while_every_target_hangs() {
     for settings in caches() {
         let world = cached(settings).await;
