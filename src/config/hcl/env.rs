@@ -98,12 +98,13 @@ fn labels(file: &File) -> String {
     }
 }
 
-/// Tells whether a block without a label has a name that uses `atlas.env`, in whatever way.
+/// Tells whether a block without a label has a name that may use `atlas.env`, in whatever way.
 fn is_dynamic(block: &Block) -> bool {
     struct Search(bool);
     impl Visit for Search {
         fn visit_traversal(&mut self, node: &Traversal) {
-            self.0 |= is_atlas_env(node);
+            // What a local value uses shows when it is evaluated.
+            self.0 |= is_atlas_env(node) || is_local(node);
             visit_traversal(self, node);
         }
     }
@@ -120,6 +121,10 @@ fn is_atlas_env(node: &Traversal) -> bool {
     };
     matches!(&node.expr, Expression::Variable(root) if root.as_str() == "atlas")
         && matches!(step.value(), TraversalOperator::GetAttr(name) if name.as_str() == "env")
+}
+
+fn is_local(node: &Traversal) -> bool {
+    matches!(&node.expr, Expression::Variable(root) if root.as_str() == "local")
 }
 
 /// Returns the names to evaluate a block with: once without `for_each`, else once an element.

@@ -104,7 +104,7 @@ fn a_labelled_env_wins_over_an_unlabelled_one_named_atlas_env() {
 fn an_unlabelled_env_is_chosen_by_the_value_of_its_name() {
     let chosen = |name: &str| {
         let text = format!(
-            "locals {{\n p = \"x\"\n}}\nenv {{\n name = {name}\n schema {{\n repo {{\n name = \
+            "locals {{\n p = \"x\"\n e = atlas.env\n}}\nenv {{\n name = {name}\n schema {{\n repo {{\n name = \
              \"app\"\n}}\n}}\n}}\n"
         );
         eval(&text).map(|config| config.envs.len())
@@ -116,6 +116,8 @@ fn an_unlabelled_env_is_chosen_by_the_value_of_its_name() {
         "lower(\"X\") == atlas.env ? atlas.env : \"other\"",
         "atlas.env == \"x\" ? \"x\" : \"dev\"",
         "format(\"%s\", atlas.env)",
+        "local.e",
+        "\"${local.e}\"",
         "join(\"\", [local.p, trimprefix(atlas.env, \"x\")])",
         "{ x = \"x\", y = \"z\" }[atlas.env]",
         "<<-EOT\n  ${chomp(atlas.env)~}\n  EOT\n",
@@ -132,7 +134,7 @@ fn an_unlabelled_env_is_chosen_by_the_value_of_its_name() {
         assert!(
             message.contains(
                 "env \"x\" not defined in config file \"atlas.hcl\": the name of its env block \
-                 (atlas.hcl:4:1) is another one with --env x"
+                 (atlas.hcl:5:1) is another one with --env x"
             ),
             "{name}: {message}"
         );
