@@ -37,10 +37,15 @@ pub(crate) fn decode(content: &[u8]) -> Result<&[u8], Utf16> {
 
 /// Returns a document's text for the question whether it says anything.
 fn readable(content: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    match decode(content) {
+    let mut text: std::borrow::Cow<'_, [u8]> = match decode(content) {
         Ok(text) => text.into(),
         Err(Utf16(text)) => text.into_bytes().into(),
+    };
+    if text.contains(&0) {
+        // Without them, UTF-32 is readable too.
+        text.to_mut().retain(|&byte| byte != 0);
     }
+    text
 }
 
 /// What a document declares, whatever its language.
@@ -152,18 +157,40 @@ fn blank_len(text: &[u8]) -> usize {
     let is_blank = |byte: &&u8| matches!(byte, 0..=b' ' | b';' | 0x7f);
     let ascii = text.iter().take_while(is_blank).count();
     let char = |len| std::str::from_utf8(text.get(..len)?).ok()?.chars().next();
-    let wide = (2..=4).find_map(char).filter(|char| {
-        char.is_whitespace()
-            || char.is_control()
-            || matches!(
-                char,
-                '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}'
-            )
-    });
-    match ascii {
-        0 => wide.map_or(0, char::len_utf8),
+    let wide = (2..=4)
+        .find_map(char)
+        .filter(|char| char.is_whitespace() || char.is_control() || is_invisible(*char));
+    match (ascii, wide, text) {
+        (0, Some(char), _) => char.len_utf8(),
+        // A no-break space or control character of Latin-1, or a byte-order mark of UTF-32.
+        (0, None, [0x80..=0xa0 | 0xfe..=0xff, ..]) => 1,
         _ => ascii,
     }
+}
+
+/// Tells whether a character is never shown: Unicode's default ignorables, and blanks that Unicode
+/// counts among symbols and letters.
+fn is_invisible(char: char) -> bool {
+    matches!(
+        char,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Tells whether a text is meant as HCL although it doesn't parse: it begins as a block or an

@@ -94,6 +94,33 @@ fn a_document_of_atlas_imports_alone_is_refused_by_name() {
 }
 
 #[test]
+fn text_that_nobody_can_see_is_empty() {
+    let wide = |text: &str| -> Vec<u8> {
+        let units = text.chars().map(|char| u32::from(char).to_be_bytes());
+        units.flatten().collect()
+    };
+    for content in [
+        "\u{202a}\u{202c}\n".as_bytes(),
+        "\u{2060}\u{2061}\u{3164}\u{2800}".as_bytes(),
+        "\u{fe0f}\u{e0001} # c".as_bytes(),
+        b"\xa0\r\n\x80-- c\n",
+        &wide("// c\n"),
+        &wide("\u{feff}/* c */"),
+    ] {
+        for suffix in [None, Some(Format::Hcl), Some(Format::Sql)] {
+            let checked = check_schema(content, suffix, None);
+            assert_eq!(checked, Err(Rejection::Empty), "{content:?}");
+        }
+        assert_eq!(
+            check_schema(&[content, b"\nx"].concat(), Some(Format::Sql), None),
+            Ok(Format::Sql)
+        );
+    }
+    let little = b"\xff\xfe\0\0/\0\0\0/\0\0\0c\0\0\0";
+    assert_eq!(check_schema(little, None, None), Err(Rejection::Empty));
+}
+
+#[test]
 fn utf_16_is_refused_by_name() {
     let little = |text: &[u8]| text.iter().flat_map(|&byte| [byte, 0]).collect::<Vec<_>>();
     let big = |text: &[u8]| text.iter().flat_map(|&byte| [0, byte]).collect::<Vec<_>>();
