@@ -31,7 +31,7 @@ impl Fs {
             (Some(working), _) => {
                 let is_changed = working.is_changed();
                 match opener.filter(|_| is_changed) {
-                    Some(opener) if self.is_save(&working, opener, pid).await => {
+                    Some(opener) if self.is_save(fh, &working, opener, pid).await => {
                         self.save(working).await
                     }
                     _ => Ok(()),
@@ -43,12 +43,19 @@ impl Fs {
     }
 
     /// Tells whether a close means that the document is whole.
-    async fn is_save(&self, working: &Arc<Working>, opener: Opener, thread: u32) -> bool {
+    async fn is_save(&self, fh: u64, working: &Arc<Working>, opener: Opener, thread: u32) -> bool {
         let Some(processes) = self.processes.get().filter(|_| thread != 0) else {
             return true;
         };
         let (processes, working) = (Arc::clone(processes), Arc::clone(working));
-        let look = move || is_save(&*processes, &working, opener, thread);
+        let inodes = [opener.ino, working.shown().unwrap_or(opener.ino)];
+        let closer = Closer {
+            opener,
+            thread,
+            inodes,
+            is_alone: !lock(&self.handles).is_written_by_others(fh, inodes),
+        };
+        let look = move || is_save(&*processes, &working, closer);
         let look = tokio::task::spawn_blocking(look);
         matches!(timeout(LOOK, look).await, Err(_) | Ok(Err(_) | Ok(true)))
     }
@@ -238,10 +245,24 @@ impl Fs {
     }
 }
 
+/// A close of one descriptor.
+struct Closer {
+    /// The process that opened the file.
+    opener: Opener,
+    /// The thread that closes.
+    thread: u32,
+    /// The numbers that the file's descriptors show.
+    inodes: [u64; 2],
+    /// Whether no other open file shows these numbers.
+    is_alone: bool,
+}
+
 /// Tells whether a close means that the document is whole. It doesn't when a signal has ended the
 /// process, nor while the process that opened the file goes on with it: a shell's
-/// `{ cat a; cat b; } > file` has a close by each cat before its own.
-fn is_save(processes: &dyn Processes, working: &Working, opener: Opener, thread: u32) -> bool {
+/// `{ cat a; cat b; } > file` has a close by each cat before its own, and dash's
+/// `exec 3> file; cat a >&3` closes duplicates of its own descriptor.
+fn is_save(processes: &dyn Processes, working: &Working, closer: Closer) -> bool {
+    let (opener, thread) = (closer.opener, closer.thread);
     let opened_by = opener.process(processes);
     let process = match thread == opener.thread {
         true => opened_by,
@@ -254,7 +275,8 @@ fn is_save(processes: &dyn Processes, working: &Working, opener: Opener, thread:
         working.killed(signal, process, is_opener || signal != libc::SIGPIPE);
         return false;
     }
-    let inodes = [opener.ino, working.shown().unwrap_or(opener.ino)];
-    let other = opened_by.filter(|_| !is_opener && process.is_some());
-    !other.is_some_and(|opened_by| processes.holds(opened_by, inodes))
+    // The opener's descriptors may be those of another open file that looks the same.
+    let may_share = process.is_some() && (!is_opener || closer.is_alone);
+    let holder = opened_by.filter(|_| may_share);
+    !holder.is_some_and(|opened_by| processes.holds(opened_by, closer.inodes))
 }

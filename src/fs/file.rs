@@ -42,9 +42,16 @@ impl Fs {
         }
         let (handle, keep_cache) = match node {
             Node::Content(id, known) => self.open_content(&id, &known, pid).await?,
-            // Nobody has touched it but a push that failed: to read it as empty would mean
-            // "drop everything".
-            Node::Blank(id) if self.registry.has_error(&id) => return Err(Error::Io),
+            // Only a failed push has made it, or no target could say what is there. An empty answer
+            // would mean "drop everything".
+            Node::Blank(id)
+                if self.registry.exists(&id) && self.send_back(pid, &id, Wish::Read) =>
+            {
+                return Err(Error::Stale);
+            }
+            Node::Blank(id) if self.registry.has_error(&id) || !self.is_touched(&id, None) => {
+                return Err(Error::Io);
+            }
             Node::Blank(_) => (Handle::Bytes(Bytes::new()), false),
             Node::Working(working) if working.is_open() => {
                 let room = self.registry.room();
@@ -227,7 +234,11 @@ impl Fs {
         let mut content = Bytes::new();
         let mut empty = start == Start::Empty;
         if !working.is_open() {
-            let known = self.resolve(id, None).await?;
+            let known = match self.resolve(id, None).await {
+                // Whatever is there is truncated anyway. The push demands that there be nothing.
+                Err(Error::Io) if how.truncate && !self.registry.was_listed(&id.repo) => None,
+                known => known?,
+            };
             base = Base::of(known.as_ref());
             if known.is_some() && start == Start::Newest && !how.truncate {
                 let pulled = self.registry.pull(id).await?;

@@ -110,6 +110,17 @@ impl Handles {
         self.open.values().any(|(open, _)| *open == ino)
     }
 
+    /// Tells whether a handle other than this one is open for writing on a file that shows one of
+    /// these inode numbers.
+    pub(super) fn is_written_by_others(&self, fh: u64, inodes: [u64; 2]) -> bool {
+        let others = self.open.iter().filter(|(other, _)| **other != fh);
+        let mut others = others.filter(|(_, (_, handle))| handle.opener().is_some());
+        others.any(|(_, (ino, handle))| {
+            let shown = handle.working().and_then(|working| working.shown());
+            inodes.contains(ino) || shown.is_some_and(|shown| inodes.contains(&shown))
+        })
+    }
+
     /// Returns how many handles are open.
     pub(super) fn len(&self) -> usize {
         self.open.len()

@@ -68,10 +68,13 @@ impl Fs {
         pid: u32,
     ) -> Result<Node> {
         let end = Instant::now() + self.registry.settings().metadata;
-        let node = match self.resolve(id, suffix).await? {
-            Some(known) => Node::Content(id.clone(), known),
-            None if self.is_blank(id, suffix) => Node::Blank(id.clone()),
-            None => return Err(Error::NotFound),
+        let node = match self.resolve(id, suffix).await {
+            Ok(Some(known)) => Node::Content(id.clone(), known),
+            Ok(None) if self.is_blank(id, suffix) => Node::Blank(id.clone()),
+            Ok(None) => return Err(Error::NotFound),
+            // A name that can be saved to, so that the bytes are kept, and that can't be read.
+            Err(Error::Io) if !self.registry.was_listed(&id.repo) => Node::Blank(id.clone()),
+            Err(error) => return Err(error),
         };
         if lock(&self.bounces).is_waiting(pid, id, Wish::Read) {
             return Ok(self.read_ahead(id, node, end).await);

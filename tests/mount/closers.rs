@@ -126,12 +126,21 @@ os.execvp("true", ["true"])' "$1" "$2""#,
 
 /// Programs that write the file `$1`, look by `$4` at what is pushed, and write the file `$3`, all
 /// to the name `$2`.
-const SHARES: [(&str, &str); 9] = [
+const SHARES: [(&str, &str); 11] = [
     ("braces", r#"{ cat "$1"; "$4"; cat "$3"; } > "$2""#),
     ("parentheses", r#"(cat "$1"; "$4"; cat "$3") > "$2""#),
     (
         "dash",
         r#"dash -ec '{ cat "$0"; "$3"; cat "$2"; } > "$1"' "$1" "$2" "$3" "$4""#,
+    ),
+    (
+        "dash-duplicates",
+        r#"dash -ec 'exec 3> "$1"; cat "$0" >&3; "$3"; cat "$2" >&3; exec 3>&-' "$1" "$2" "$3" "$4""#,
+    ),
+    (
+        "bash-duplicates",
+        r#"exec 3> "$2"; printf '%s\n' "$(cat "$1")" >&3; "$4"; printf '%s\n' "$(cat "$3")" >&3
+exec 3>&-"#,
     ),
     (
         "builtins",

@@ -139,6 +139,7 @@ async fn every_thread_of_the_opener_closes_for_it() {
     let machine = Machine::of(&world);
     let file = write_anew(&world, &machine).await;
     write(&file, V2, OPENER);
+    machine.holds(OPENER, false);
     close(&file, THREAD).await.unwrap();
     is_saved(&world, V2).await;
 }
@@ -154,8 +155,40 @@ async fn the_opener_is_known_after_its_opening_thread_has_ended() {
     write(&file, HALF, OPENER);
     close(&file, CHILD).await.unwrap();
     holds(&world, V1);
+    machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
     is_saved(&world, HALF).await;
+}
+
+#[tokio::test]
+async fn an_opener_that_keeps_a_duplicate_has_not_saved() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    write(&file, HALF, CHILD);
+    close(&file, OPENER).await.unwrap();
+    close(&file, THREAD).await.unwrap();
+    holds(&world, V1);
+    write(&file, b"schema {", OPENER);
+    machine.holds(OPENER, false);
+    assert_eq!(close(&file, OPENER).await, Err(Error::Invalid));
+    holds(&world, V1);
+}
+
+#[tokio::test]
+async fn two_opens_by_one_process_are_two_saves() {
+    let world = world_with(V1).await;
+    let machine = Machine::of(&world);
+    let file = write_anew(&world, &machine).await;
+    let other = write_anew(&world, &machine).await;
+    write(&file, V2, OPENER);
+    // The descriptor that it still holds is the other file's, which shows the same inode.
+    close(&file, OPENER).await.unwrap();
+    is_saved(&world, V2).await;
+    machine.holds(OPENER, false);
+    write(&other, HALF, OPENER);
+    assert_eq!(close(&other, OPENER).await, Err(Error::Stale));
+    holds(&world, V2);
 }
 
 #[tokio::test]
@@ -235,6 +268,7 @@ async fn a_readers_close_pushes_nothing() {
     holds(&world, V1);
     world.fs.clone().release(reader.fh).await.unwrap();
     holds(&world, V1);
+    machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
     is_saved(&world, HALF).await;
 }

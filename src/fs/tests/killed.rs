@@ -85,6 +85,7 @@ async fn a_kill_before_the_first_byte_leaves_the_document() {
     let world = world_with(V1).await;
     let machine = Machine::of(&world);
     let file = write_anew(&world, &machine).await;
+    machine.holds(OPENER, false);
     assert_eq!(close(&file, OPENER).await, Err(Error::Invalid));
     machine.kill(OPENER, SIGKILL);
     close(&file, OPENER).await.unwrap();
@@ -146,6 +147,7 @@ async fn an_opener_that_only_starts_the_killed_writer_has_not_saved() {
     machine.kill(CHILD, libc::SIGTERM);
     close(&file, CHILD).await.unwrap();
     // As timeout(1) ends: by an exit of its own.
+    machine.holds(OPENER, false);
     assert_eq!(close(&file, OPENER).await, Err(Error::Io));
     assert_eq!(close(&file, OPENER).await, Err(Error::Io));
     file.release().await;
@@ -162,6 +164,7 @@ async fn a_sibling_that_writes_on_saves_no_killed_writers_half() {
     close(&file, CHILD).await.unwrap();
     write(&file, REST, CHILD + 100);
     close(&file, CHILD + 100).await.unwrap();
+    machine.holds(OPENER, false);
     assert_eq!(close(&file, OPENER).await, Err(Error::Io));
     file.release().await;
     is_torn(&world, &[HALF, REST].concat()).await;
@@ -176,6 +179,7 @@ async fn an_opener_that_writes_on_after_a_kill_saves() {
     machine.kill(CHILD, SIGKILL);
     close(&file, CHILD).await.unwrap();
     write(&file, REST, THREAD);
+    machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
     file.release().await;
     is_saved(&world, &[HALF, REST].concat()).await;
@@ -191,6 +195,7 @@ async fn a_file_that_is_begun_anew_after_a_kill_is_saved() {
     close(&file, CHILD).await.unwrap();
     file.truncate(0).await.unwrap();
     write(&file, V2, CHILD + 100);
+    machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
     file.release().await;
     is_saved(&world, V2).await;
@@ -205,6 +210,7 @@ async fn fsync_pushes_what_a_killed_writer_has_left() {
     machine.kill(CHILD, SIGKILL);
     close(&file, CHILD).await.unwrap();
     world.fs.clone().fsync(file.fh).await.unwrap();
+    machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
     file.release().await;
     is_saved(&world, HALF).await;
@@ -221,6 +227,7 @@ async fn a_bystander_whose_reader_left_tears_nothing() {
     close(&file, bystander).await.unwrap();
     holds(&world, V1);
     close(&file, CHILD).await.unwrap();
+    machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
     file.release().await;
     is_saved(&world, V2).await;
@@ -236,6 +243,7 @@ async fn a_killed_script_tears_what_its_children_wrote() {
     let bystander = CHILD + 100;
     machine.kill(bystander, libc::SIGTERM);
     close(&file, bystander).await.unwrap();
+    machine.holds(OPENER, false);
     assert_eq!(close(&file, OPENER).await, Err(Error::Io));
     file.release().await;
     is_torn(&world, HALF).await;

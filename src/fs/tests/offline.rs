@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::kernel::{Choice, WRITE_ANEW, World};
+use super::kernel::{Choice, READ_WRITE, WRITE, WRITE_ANEW, World};
 use super::{V1, V2};
 use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
@@ -132,7 +132,7 @@ async fn a_content_that_was_never_read_is_an_error_and_its_name_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_listed_is_an_error() {
+async fn what_was_never_listed_is_an_error_to_read() {
     let world = World::with(Choice {
         named: vec!["app", "never"],
         ..choice()
@@ -144,7 +144,10 @@ async fn what_was_never_listed_is_an_error() {
     };
     let world = restart_offline(world, named).await;
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.stat("never/schema").await, Err(Error::Io));
+    for name in ["never/schema", "never/schema.hcl", "never/plans/p"] {
+        assert_eq!(world.cat(name).await, Err(Error::Io), "{name}");
+    }
+    assert_eq!(world.ls("never").await, Err(Error::Io));
 }
 
 #[tokio::test(start_paused = true)]
@@ -437,6 +440,71 @@ async fn an_outage_from_the_start_keeps_the_bytes_of_every_save() {
     for store in world.all() {
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_repository_in_the_dark_keeps_every_save() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    set_all(&world, Fault::Fail(Kind::Unreachable));
+    assert_eq!(world.cp("app/schema.hcl", V1).await, Err(Error::Io));
+    assert_eq!(world.cp("app/plans/p", PLAN).await, Err(Error::Io));
+    world.cp("app/.new", V2).await.unwrap();
+    assert_eq!(world.mv("app/.new", "app/schema").await, Err(Error::Io));
+    assert_eq!(world.ls(".atlasfs/unpushed/app").await.unwrap().len(), 3);
+    for name in ["app/schema", "app/schema.hcl", "app/plans/p", "app/plans/q"] {
+        assert_eq!(world.cat(name).await, Err(Error::Io), "{name}");
+    }
+    set_all(&world, None::<Fault>);
+    world.wait().await;
+    world.settle().await;
+    for store in world.all() {
+        assert_eq!(
+            store.content("app/schema"),
+            None,
+            "a failed push is not made"
+        );
+    }
+    assert_eq!(world.stat("app/plans/q").await, Err(Error::NotFound));
+    world.cp("app/schema.hcl", V2).await.unwrap();
+    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_target_tells_of_is_never_extended() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    set_all(&world, Fault::Fail(Kind::Unreachable));
+    for how in [WRITE, READ_WRITE] {
+        let opened = world.open("app/schema", how, false).await;
+        assert_eq!(opened.map(|_| ()).unwrap_err(), Error::Io, "{how:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_repository_in_the_dark_replaces_nothing() {
+    let world = World::with(Choice {
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    let other = world.another();
+    other.mkdir("app").await.unwrap();
+    other.cp("app/schema", V1).await.unwrap();
+    set_all(&world, Fault::Fail(Kind::Unreachable));
+    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    file.write(0, V2).unwrap();
+    set_all(&world, None::<Fault>);
+    world.wait().await;
+    assert_eq!(file.flush().await, Err(Error::Stale));
+    file.close().await.unwrap_err();
+    for store in world.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+    }
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -283,8 +283,8 @@ impl State {
     }
 }
 
-/// Lists the regular files of a directory, sorted; none if it isn't there. What else lies in it is
-/// none of the journal's.
+/// Lists the files of a directory, sorted; none if it isn't there. Only a record's name makes a
+/// link or a directory one of the journal's: something has taken the record's place.
 fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::NotADirectory => {
@@ -295,8 +295,9 @@ fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
-            files.push(entry.path());
+        let path = entry.path();
+        if entry.file_type()?.is_file() || is_record(&path) {
+            files.push(path);
         }
     }
     files.sort();
@@ -304,9 +305,14 @@ fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn is_temporary(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "tmp")
+        && is_record(&file.with_extension(""))
+}
+
+/// Tells whether a file has a record's name.
+fn is_record(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str());
-    let digits = name.and_then(|name| name.strip_suffix(".tmp"));
-    digits.is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+    name.is_some_and(|name| name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Tries again, after a pause, what fails on the disk.

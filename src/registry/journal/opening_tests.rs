@@ -52,6 +52,34 @@ fn what_can_not_be_read_stays_and_is_read_later() {
 }
 
 #[test]
+fn what_takes_the_place_of_a_record_is_told() {
+    type Put = fn(&std::path::Path);
+    let puts: [Put; 4] = [
+        |file| nix::unistd::mkfifo(file, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        |file| fs::create_dir(file).unwrap(),
+        |file| std::os::unix::fs::symlink("/dev/zero", file).unwrap(),
+        |file| std::os::unix::fs::symlink("/nonexistent", file).unwrap(),
+    ];
+    for put in puts {
+        let dir = tempfile::tempdir().unwrap();
+        journal_of_two(dir.path());
+        let file = dir.path().join(name(5));
+        fs::remove_file(&file).unwrap();
+        put(&file);
+        for _ in ["the first mount", "a later one"] {
+            let (journal, damaged) = Journal::open(dir.path().into(), 1_000).unwrap();
+            assert!(damaged.is_empty());
+            assert_eq!(journal.unread()[0].file, file);
+            assert_eq!(journal.owed().len(), 1);
+        }
+        let (journal, _) = Journal::open(dir.path().into(), 1_000).unwrap();
+        fs::rename(&file, dir.path().join("away")).unwrap();
+        journal.read_again();
+        assert!(journal.unread().is_empty());
+    }
+}
+
+#[test]
 fn damage_is_known_after_restarts_until_it_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     journal_of_two(dir.path());
