@@ -136,8 +136,9 @@ assert os.wait()[1] == 0
 assert read() == V1
 assert os.lseek(fd, 0, os.SEEK_CUR) == len(V2)
 os.close(copy)
-assert read() == V2
+assert read() == V1
 os.close(fd)
+assert read() == V2
 "#;
     python(&mounted, script);
     all_hold(&stores, "app/schema", version("two").as_bytes());
