@@ -60,7 +60,7 @@ Exit codes:
      is damaged or can't be read, or the last push of an artifact has failed);
      verify, sync: the targets differ now, or one of them could not be compared;
      check: some target can't be used;
-     mount -f: ended, but some bytes are kept for the next mount to push
+     mount -f: ended while pushes were under way; their closes have not succeeded
   4  mount -f: the kernel's connection was broken from outside";
 
 #[cfg(test)]
