@@ -1,5 +1,5 @@
 //! The harness behind scripts/bench: mounts a no-op file system, atlasfs and its peers beside each
-//! other, measures what issue 6 promises, and prints one table.
+//! other, measures what the goals of the table demand, and prints one table.
 //!
 //! The exit code is 0 unless the harness itself fails, or a goal is broken that is counted and not
 //! timed.
