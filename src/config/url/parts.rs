@@ -113,7 +113,11 @@ pub(super) fn shown(url: &str) -> String {
     let rest = rest.split('#').next().unwrap_or_default();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     // A second URL in the place of the host may have user info of its own, cut off anywhere.
-    let rest = if rest.contains("://") { "…" } else { rest };
+    let is_port = |(_, port): (&str, &str)| port.starts_with(|c: char| c.is_ascii_digit());
+    let is_cut =
+        url.contains('@') && !rest.contains('[') && !rest.split_once(':').is_none_or(is_port);
+    let is_cut = is_cut || rest.contains("://");
+    let rest = if is_cut { "…" } else { rest };
     let mut out = scheme + rest;
     let mut separator = '?';
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
