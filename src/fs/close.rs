@@ -159,8 +159,8 @@ impl Fs {
                 let pushed = self.clone().push_apart(Arc::clone(working)).await;
                 self.tell_unreported(working.id(), pushed);
             }
-            Left::OnlyOpened => self.registry.refuse_empty(working.id()),
-            Left::Broken => self.registry.refuse_broken(working.id()),
+            Left::OnlyOpened => self.registry.refuse_empty(working.id()).await,
+            Left::Broken => self.registry.refuse_broken(working.id()).await,
         }
     }
 

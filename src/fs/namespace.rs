@@ -277,13 +277,13 @@ impl Fs {
                 Found::Plans(_) => return Err(Error::IsDirectory),
                 Found::Foreign => return Err(Error::NotFound),
             },
-            Node::KeptDir(dir) => return self.unlink_kept(&dir, name),
+            Node::KeptDir(dir) => return self.unlink_kept(&dir, name).await,
             Node::Root => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
         };
         let Some(before) = self.resolve(&id, suffix).await? else {
             let touched = lock(&self.local).untouch(&id);
-            let failed = self.registry.forget_error(&id);
+            let failed = self.registry.forget_error(&id).await;
             return match touched || failed {
                 true => Ok(()),
                 false => Err(Error::NotFound),
@@ -311,11 +311,12 @@ impl Fs {
         Ok(deletion.await.map_err(|_| Error::Io)??)
     }
 
-    fn unlink_kept(&self, dir: &str, name: &OsStr) -> Result<()> {
+    async fn unlink_kept(&self, dir: &str, name: &OsStr) -> Result<()> {
         match self.find_kept(dir, name)? {
             Node::Kept { when, .. } => self
                 .registry
                 .remove_unpushed(when)
+                .await
                 .map_err(|error| super::working::local(&error)),
             Node::Damaged { name, .. } => self
                 .registry

@@ -66,6 +66,8 @@ impl Registry {
         self.owe_nothing_older(id, stamp.when, last).await;
         self.catalogue
             .change(id, |record| record.deleted(Instant::now()));
+        let limit = Instant::now() + self.settings.verdict_budget();
+        self.remember_failure(id, None, limit).await;
         let all = self.settings.durability == Durability::All;
         let burials = self.bury(id, route, stamp.when, end);
         let failures = pressing(all.then_some(end), burials).await;

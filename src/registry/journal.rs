@@ -43,7 +43,7 @@ use crate::artifact::{ArtifactId, Stamp};
 
 #[cfg(test)]
 pub(crate) use file::fail_reads;
-pub use line::{line, read_line};
+pub use line::{cut_line, line, read_line};
 pub use opening::Damaged;
 pub use record::Record;
 use record::parse;

@@ -20,6 +20,7 @@ mod disk_cache;
 mod disk_files;
 mod error;
 mod events;
+mod failures;
 mod flight;
 mod gift;
 mod hedge;
@@ -61,6 +62,7 @@ use cache::Cache;
 use catalogue::Catalogue;
 use disk_cache::DiskCache;
 use events::Events;
+use failures::Failures;
 use flight::Flights;
 use journal::Journal;
 use metrics::Metrics;
@@ -132,6 +134,7 @@ pub struct Registry {
     events: Events,
     metrics: Metrics,
     journal: Arc<Journal>,
+    failures: Arc<Failures>,
     redo: redo::Redo,
     repair: repair::Repair,
     state: StateDir,
@@ -177,6 +180,7 @@ impl Registry {
         let disk = DiskCache::open(&cache_dir, settings.disk_cache_bytes);
         let room = disk.room(state.dir());
         let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
+        let failures = Failures::open(&state, room.clone());
         let routes = Arc::new(routes);
         let catalogue = Arc::new(Catalogue::new(settings.ttl));
         let recall = Arc::new(Recall::new(
@@ -203,6 +207,7 @@ impl Registry {
             settings,
             routes,
             journal: Arc::new(journal),
+            failures: Arc::new(failures),
             redo: redo::Redo::default(),
             repair: repair::Repair::default(),
             state,
@@ -218,6 +223,7 @@ impl Registry {
             registry.tell(event.with("reason", amiss));
         }
         registry.take_up();
+        registry.recall_failures();
         registry.recall.start();
         Ok(Arc::new(registry))
     }

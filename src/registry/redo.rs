@@ -183,6 +183,7 @@ impl Registry {
             }
             let owed = records.into_iter().filter(|record| record.failed.is_none());
             self.take_up_these(owed.collect());
+            self.recall_failures();
         }
         let again = self.journal.is_to_be_read_again();
         again.then(|| Instant::now() + READ_AGAIN)

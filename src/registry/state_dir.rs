@@ -47,6 +47,8 @@ const JOURNAL: &str = "journal";
 const DAMAGED: &str = "journal/damaged";
 const CATALOGUE: &str = "catalogue";
 const CACHE: &str = "cache";
+/// The file of the failures that kept no bytes.
+pub(super) const FAILURES: &str = "failures";
 const LOCK: &str = "lock";
 const LOG: &str = "log";
 
@@ -56,7 +58,7 @@ const HOLDER: &str = "the mount on ";
 const LAYOUT: Layout = Layout {
     marker: "atlasfs-state",
     dirs: &[STAGING, JOURNAL, DAMAGED, CACHE],
-    files: &[LOCK, LOG, CATALOGUE],
+    files: &[LOCK, LOG, CATALOGUE, FAILURES],
     is_own,
 };
 
@@ -77,9 +79,10 @@ fn is_own(dir: &Dir, name: &str) -> bool {
         // Lines begin with the year, or as JSON does.
         LOG => begins(2, &|bytes| matches!(bytes, b"20" | b"{\"")),
         // Each line begins with its checksum.
-        CATALOGUE | "catalogue.tmp" => begins(18, &|bytes| {
-            let (sum, line) = bytes.split_at_checked(16).unwrap_or((bytes, b""));
-            sum.iter().all(u8::is_ascii_hexdigit) && b" {".starts_with(line)
+        CATALOGUE | "catalogue.tmp" => begins(18, &is_line),
+        // A free slot is zeros.
+        FAILURES => begins(18, &|bytes| {
+            bytes.iter().all(|&byte| byte == 0) || is_line(bytes)
         }),
         "catalogue.damaged" | "folders" | "folders.tmp" => dir.file(name).is_ok(),
         JOURNAL => holds(&|name| {
@@ -90,6 +93,12 @@ fn is_own(dir: &Dir, name: &str) -> bool {
         CACHE => holds(&|name| name == "sha256"),
         _ => false,
     }
+}
+
+/// Recognises the beginning of a line of JSON with its checksum before it.
+fn is_line(bytes: &[u8]) -> bool {
+    let (sum, line) = bytes.split_at_checked(16).unwrap_or((bytes, b""));
+    sum.iter().all(u8::is_ascii_hexdigit) && b" {".starts_with(line)
 }
 
 /// A state directory, locked for as long as this lives.

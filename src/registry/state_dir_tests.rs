@@ -59,6 +59,7 @@ fn open_permissions_are_repaired_at_start() {
         "lock",
         "log",
         "catalogue",
+        "failures",
         "atlasfs-state",
         "journal/00000000000000000005",
         "journal/damaged/x",
@@ -160,6 +161,7 @@ fn a_state_directory_of_an_earlier_version_is_taken_over() {
         ("log", "2026-01-02T03:04:05Z  INFO atlasfs\n"),
         ("catalogue", "0123456789abcdef {\"registry\":\"x\"}\n"),
         ("catalogue.damaged", "?"),
+        ("failures", "\0\0\0\0"),
         ("journal/00000000000000000005", "?"),
         ("journal/00000000000000000006.tmp", "?"),
         ("staging/scratch-AbC123", "?"),
@@ -180,6 +182,7 @@ fn links_in_the_place_of_its_own_files_are_refused() {
         "lock",
         "log",
         "catalogue",
+        "failures",
         "journal",
         "staging",
         "cache",
@@ -194,7 +197,7 @@ fn links_in_the_place_of_its_own_files_are_refused() {
         let _ = fs::remove_file(&place);
         let _ = fs::remove_dir_all(&place);
         let target = match name {
-            "lock" | "log" | "catalogue" => victim.join("x.tmp"),
+            "lock" | "log" | "catalogue" | "failures" => victim.join("x.tmp"),
             _ => victim.clone(),
         };
         symlink(&target, &place).unwrap();

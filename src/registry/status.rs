@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::catalogue::FAILED_FOR;
 use super::metrics::{
@@ -80,7 +81,9 @@ impl Registry {
     }
 
     /// Forgets that the last push of an artifact has failed; `false` if it hasn't.
-    pub fn forget_error(&self, id: &ArtifactId) -> bool {
+    pub async fn forget_error(&self, id: &ArtifactId) -> bool {
+        let limit = Instant::now() + self.settings.verdict_budget();
+        self.remember_failure(id, None, limit).await;
         self.has_error(id) && self.catalogue.change(id, |record| record.forget_error())
     }
 

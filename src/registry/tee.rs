@@ -78,9 +78,12 @@ impl Registry {
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = &mut pushed {
-            let stamp = stamp.as_ref().ok().copied();
-            self.keep(id, &content, stamp, error, end).await;
+        match &mut pushed {
+            Ok(()) => self.remember_failure(id, None, end).await,
+            Err(error) => {
+                let stamp = stamp.as_ref().ok().copied();
+                self.keep(id, &content, stamp, error, end).await;
+            }
         }
         drop(live);
         pushed
@@ -270,18 +273,25 @@ impl Registry {
     }
 
     /// Tells that an artifact was truncated and closed, which pushes nothing.
-    pub fn refuse_empty(&self, id: &ArtifactId) {
-        let reason = format!("can't push {id}: {}", Rejection::Empty);
-        self.tell_failed(id, 0, &Error::new(ErrorKind::Invalid, reason), None);
+    pub async fn refuse_empty(&self, id: &ArtifactId) {
+        self.refuse_nothing(id, format!("can't push {id}: {}", Rejection::Empty))
+            .await;
     }
 
     /// Tells that a write has failed, and that what it has left of a document is not pushed.
-    pub fn refuse_broken(&self, id: &ArtifactId) {
+    pub async fn refuse_broken(&self, id: &ArtifactId) {
         let reason = format!(
             "can't push {id}: writing it has failed (over --max-size, or this machine's disk), and \
              half a document is not pushed"
         );
-        self.tell_failed(id, 0, &Error::new(ErrorKind::Invalid, reason), None);
+        self.refuse_nothing(id, reason).await;
+    }
+
+    async fn refuse_nothing(&self, id: &ArtifactId, reason: String) {
+        let error = Error::new(ErrorKind::Invalid, reason);
+        let limit = Instant::now() + self.settings.verdict_budget();
+        self.remember_failure(id, Some(&error.reason), limit).await;
+        self.tell_failed(id, 0, &error, None);
     }
 
     pub(super) fn tell_failed(

@@ -33,13 +33,13 @@ impl Registry {
     /// # Errors
     ///
     /// The I/O error, `NotFound` if there is no such push.
-    pub fn remove_unpushed(&self, when: u64) -> io::Result<()> {
+    pub async fn remove_unpushed(&self, when: u64) -> io::Result<()> {
         let removed = self.journal.select(|record| record.stamp.when == when);
         self.journal.remove(when)?;
         // Who removes the last of them has seen why it failed.
         for id in removed.iter().map(|record| &record.id) {
             if !self.journal.failed().iter().any(|record| record.id == *id) {
-                self.forget_error(id);
+                self.forget_error(id).await;
             }
         }
         Ok(())
@@ -129,7 +129,9 @@ impl Registry {
         if crate::planted::planted(crate::planted::Bug::NothingKept) {
             return;
         }
+        let limit = end + self.settings.verdict_budget() / 2;
         if content.is_empty() {
+            self.remember_failure(id, Some(&error.reason), limit).await;
             return self.tell_failed(id, 0, error, None);
         }
         let stamp = match stamp {
@@ -147,7 +149,6 @@ impl Registry {
         let kept = match self.keep_in_memory(&record, content) {
             Ok(is_new) => {
                 let mut keeping = self.keep_on_disk(record, content.clone(), is_new);
-                let limit = end + self.settings.verdict_budget() / 2;
                 match timeout_at(limit, &mut keeping).await {
                     Ok(kept) => kept.unwrap_or_else(|bug| Err(io::Error::other(bug))),
                     Err(_) => {
@@ -162,6 +163,9 @@ impl Registry {
             let reason = &mut error.reason;
             reason.push_str(&format!("; its bytes could not be kept: {why}"));
         }
+        // Kept bytes come back with their reason.
+        let reason = kept.is_err().then_some(&*error.reason);
+        self.remember_failure(id, reason, limit).await;
         self.tell_failed(id, content.len(), error, Some(kept));
     }
 
@@ -211,6 +215,12 @@ impl Registry {
             let message = format!("the bytes of a failed push of {id} could not be kept: {error}");
             let event = Event::new(Level::Error, "not-kept", message);
             registry.tell(event.with("artifact", id.to_string()));
+            let reason = registry
+                .catalogue
+                .peek(&id, |record| record.error().map(str::to_owned));
+            if let Some(reason) = reason.flatten() {
+                drop(registry.begin_to_remember(&id, Some(&reason)));
+            }
         });
     }
 }

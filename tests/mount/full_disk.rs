@@ -124,6 +124,35 @@ fn a_push_the_full_journal_refuses_says_its_bytes_are_not_kept() {
 }
 
 #[test]
+fn a_push_that_a_full_disk_lost_is_told_after_restarts() {
+    let home = Home::new();
+    let stores = folders(&home);
+    let state = disk(&home, "state-dir", "size=1m");
+    let args = args(&stores, &state);
+    let mounted = home.mount("mnt", &args);
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp("app/schema", schema("before")).ok();
+    let filler = fill(&state);
+    let content = large("after", 100_000);
+    mounted
+        .cp("app/schema", &content)
+        .fails_with("No space left");
+    until("the failure is told", || {
+        (!mounted.status()["errors"][0].is_null()).then_some(())
+    });
+    let error = error_of(&mounted);
+    mounted.unmount();
+    let again = home.mount("mnt", &args);
+    assert_eq!(error_of(&again), error);
+    std::fs::remove_file(filler).unwrap();
+    again.cp("app/schema", &content).ok();
+    again.unmount();
+    let last = home.mount("mnt", &args);
+    assert_eq!(last.status()["errors"], serde_json::json!([]));
+    last.unmount();
+}
+
+#[test]
 fn a_failure_on_a_disk_filled_to_the_byte_holds_through_a_kill() {
     // The record's lines take some 850 bytes: one of these fills its last page to a few bytes.
     for size in [3_180, 3_200, 3_220, 3_240, 3_260] {

@@ -55,7 +55,7 @@ async fn a_kill_is_over_when_its_bytes_are_removed() {
     file.release().await;
     let unpushed = world.fs.registry.unpushed();
     let when = unpushed[0].stamp.when;
-    world.fs.registry.remove_unpushed(when).unwrap();
+    world.fs.registry.remove_unpushed(when).await.unwrap();
     assert_eq!(status(&world).await["healthy"], true);
     world.cp("app/schema", V2).await.unwrap();
     holds(&world, V2);

@@ -61,9 +61,8 @@ async fn what_was_acknowledged_survives_a_restart_and_is_given_to_all() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_was_in_doubt_at_a_crash_is_rolled_forward() {
-    let world = world_of(choice(), V1).await;
+/// Crashes while a push is in doubt, and mounts again with every target back.
+async fn crash_in_doubt(world: World) -> World {
     set_all(&world, Fault::Hang);
     let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
@@ -82,12 +81,17 @@ async fn what_was_in_doubt_at_a_crash_is_rolled_forward() {
         world.backups[0].clone(),
         world.backups[1].clone(),
     ]);
-    let world = World::with(Choice {
+    World::with(Choice {
         stores,
         redo: true,
         state_dir: Some(copy),
         ..choice()
-    });
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_doubt_at_a_crash_is_rolled_forward() {
+    let world = crash_in_doubt(world_of(choice(), V1).await).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     for store in world.all() {
         assert_eq!(store.content("app/schema").unwrap(), V2);
@@ -168,4 +172,112 @@ async fn a_repository_that_the_registry_has_not_got_yet_is_there_after_a_restart
     world.wait().await;
     assert_eq!(world.cat("app/schema").await.unwrap(), V1);
     assert!(world.ls("").await.unwrap().contains(&"app".to_owned()));
+}
+
+/// Makes a journal that has no room for any document.
+fn no_room() -> Choice {
+    Choice {
+        allow_delete: true,
+        ..choice_of(Settings {
+            journal_bytes: 10,
+            ..Settings::default()
+        })
+    }
+}
+
+/// Returns why the last pushes failed, by the status.
+async fn failures(world: &World) -> Vec<String> {
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["unpushed"], serde_json::json!([]));
+    let errors = status["errors"].as_array().unwrap();
+    assert_eq!(status["healthy"], errors.is_empty());
+    let reasons = errors
+        .iter()
+        .map(|error| error["reason"].as_str().unwrap().to_owned());
+    reasons.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_without_bytes_survives_restarts_until_a_push_succeeds() {
+    let world = world_of(choice(), V1).await.restart(no_room());
+    assert_eq!(world.cp("app/schema", V2).await, Err(Error::NoSpace));
+    let before = failures(&world).await;
+    assert!(before[0].contains("could not be kept"), "{before:?}");
+    let world = world.restart(choice());
+    assert_eq!(failures(&world).await, before);
+    assert_eq!(
+        world.xattr("app/schema", "error").await,
+        Some(before[0].clone())
+    );
+    let world = world.restart(choice());
+    assert_eq!(failures(&world).await, before);
+    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    world.cp("app/schema", V2).await.unwrap();
+    assert_eq!(failures(&world).await, [""; 0]);
+    assert_eq!(failures(&world.restart(choice())).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_ends_a_failure_without_bytes_for_good() {
+    let world = world_of(choice(), V1).await.restart(no_room());
+    assert_eq!(world.cp("app/schema", V2).await, Err(Error::NoSpace));
+    let world = world.restart(no_room());
+    assert_eq!(failures(&world).await.len(), 1);
+    world.rm("app/schema").await.unwrap();
+    assert_eq!(failures(&world).await, [""; 0]);
+    assert_eq!(failures(&world.restart(choice())).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_a_new_artifact_can_be_removed_after_restarts() {
+    let open = Choice {
+        named: vec![],
+        ..no_room()
+    };
+    let world = World::with(open);
+    world.mkdir("new").await.unwrap();
+    assert_eq!(world.cp("new/schema", V1).await, Err(Error::NoSpace));
+    let world = world.restart(Choice::default());
+    assert_eq!(failures(&world).await.len(), 1);
+    world.rm("new/schema").await.unwrap();
+    assert_eq!(failures(&world).await, [""; 0]);
+    assert_eq!(failures(&world.restart(choice())).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_rolled_forward_ends_an_earlier_failure_without_bytes() {
+    let world = world_of(choice(), V1).await.restart(no_room());
+    assert_eq!(world.cp("app/schema", V3).await, Err(Error::NoSpace));
+    let world = world.restart(choice());
+    assert_eq!(failures(&world).await.len(), 1);
+    let world = crash_in_doubt(world).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(failures(&world).await, [""; 0]);
+    assert_eq!(failures(&world.restart(choice())).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_keeps_its_bytes_replaces_one_without() {
+    let world = world_of(choice(), V1).await.restart(no_room());
+    assert_eq!(world.cp("app/schema", V2).await, Err(Error::NoSpace));
+    let world = world.restart(choice());
+    set_all(&world, Fault::FailWrites(Kind::Unreachable));
+    assert_eq!(world.cp("app/schema", V3).await, Err(Error::Io));
+    set_all(&world, None);
+    let world = world.restart(choice());
+    let status = world.json(".atlasfs/status").await;
+    assert_eq!(status["errors"], serde_json::json!([]));
+    let path = status["unpushed"][0]["path"].as_str().unwrap();
+    world.rm(path).await.unwrap();
+    assert_eq!(failures(&world).await, [""; 0]);
+    assert_eq!(failures(&world.restart(choice())).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_empty_file_is_told_after_a_restart() {
+    let world = world_of(choice(), V1).await;
+    assert_eq!(world.cp("app/schema", b"").await, Err(Error::Invalid));
+    let before = failures(&world).await;
+    assert_eq!(before.len(), 1);
+    assert_eq!(failures(&world.restart(choice())).await, before);
 }

@@ -58,6 +58,28 @@ async fn a_push_that_outlasts_the_journal_is_kept_and_never_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_lost_after_the_close_are_told_after_a_restart() {
+    let world = world_of(in_background(), V1).await;
+    simulate_disk(HUNG);
+    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(kept(&world).await, [V2]);
+    let error = world.xattr("app/schema", "error").await;
+    let journal = world.state_dir.path().join("journal");
+    std::fs::remove_dir_all(&journal).unwrap();
+    std::fs::write(&journal, "in the way").unwrap();
+    tokio::time::sleep(10 * HUNG).await;
+    simulate_disk(None);
+    assert!(kept(&world).await.is_empty());
+    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(events.contains("not-kept"), "{events}");
+    std::fs::remove_file(&journal).unwrap();
+    let world = world.restart(in_background());
+    assert!(error.is_some());
+    assert_eq!(world.xattr("app/schema", "error").await, error);
+    assert_eq!(world.json(".atlasfs/status").await["healthy"], false);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deletion_that_outlasts_the_journal_is_never_made() {
     let world = world_of(in_background(), V1).await;
     simulate_disk(HUNG);

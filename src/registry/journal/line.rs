@@ -21,6 +21,23 @@ pub fn padded_line(value: &Value, width: usize) -> Option<String> {
     Some(format!("{} {text}\n", checksum(text.as_bytes())))
 }
 
+/// Writes a line about a text that is `width` bytes long. A text that is too long for it is cut;
+/// `None` if the rest of the line is too long already.
+pub fn cut_line(text: &str, width: usize, value: impl Fn(&str) -> Value) -> Option<String> {
+    let mut text: String = text.chars().take(width).collect();
+    loop {
+        if let Some(line) = padded_line(&value(&text), width) {
+            return Some(line);
+        }
+        // The mark of the last cut, and what is still too much.
+        let _ = (text.pop(), text.pop());
+        if text.is_empty() {
+            return None;
+        }
+        text.push('…');
+    }
+}
+
 fn checksum(text: &[u8]) -> String {
     let mut digits = Sha256::of(text).to_string();
     digits.truncate(CHECKSUM);

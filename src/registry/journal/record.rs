@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::file::STATE;
-use super::line::{padded_line, read_line};
+use super::line::{cut_line, padded_line, read_line};
 use crate::artifact::{ArtifactId, Item, PlanName, RepoName, Stamp, when_from_text, when_to_text};
 
 /// One push, or one deletion.
@@ -46,17 +46,11 @@ impl Record {
 /// Makes the line that a record's file begins with. It is as long whatever it says, so that a
 /// failure can be written over it on a full disk. A longer reason is cut.
 pub fn state_line(failed: Option<&str>) -> String {
-    let mut failed: Option<String> = failed.map(|reason| reason.chars().take(STATE).collect());
-    loop {
-        if let Some(line) = padded_line(&json!({ "failed": failed }), STATE) {
-            return line;
-        }
-        failed = failed.map(|mut reason| {
-            // The mark of the last cut, and what is still too much.
-            let _ = (reason.pop(), reason.pop());
-            reason + "…"
-        });
-    }
+    let line = match failed {
+        Some(reason) => cut_line(reason, STATE, |reason| json!({ "failed": reason })),
+        None => padded_line(&json!({ "failed": null }), STATE),
+    };
+    line.unwrap_or_default()
 }
 
 /// Makes the second line of a record's file.

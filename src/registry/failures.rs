@@ -1,0 +1,245 @@
+//! The failures that kept no bytes: why the last push of an artifact failed, for the next mount.
+//!
+//! The file has a fixed number of slots, one failure each:
+//!
+//! ```text
+//! <checksum> {"repo":"app","artifact":"schema","time":…,"failed":…}  filled up with blanks to 1 KiB
+//! ```
+//!
+//! Every mount writes the whole file, free slots as zeros, as soon as the disk has room for it. A
+//! failure then overwrites a slot in place, which a full disk takes too. A slot that a crash or
+//! the disk has damaged is a free one.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::journal::{cut_line, read_line};
+use super::room::Room;
+use super::state_dir::{FAILURES, StateDir};
+use super::{Registry, disk, lock};
+use crate::artifact::{ArtifactId, Item, RepoName, when_from_text, when_to_text};
+use crate::dir::Dir;
+
+/// The size of a slot. 1 KiB: the two longest names, and 400 bytes for the reason.
+const SLOT: usize = 1 << 10;
+
+/// The number of slots. 64: a full disk that fails more artifacts than that has long been noticed.
+const SLOTS: usize = 64;
+
+/// The size of the file.
+const SIZE: usize = SLOTS * SLOT;
+
+/// Why the last push of an artifact failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The artifact.
+    pub id: ArtifactId,
+    /// When it failed, in nanoseconds since the epoch.
+    pub when: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// The failures of one mount that kept no bytes.
+#[derive(Debug)]
+pub struct Failures {
+    /// The state directory; `None` if it could not be made.
+    dir: Option<PathBuf>,
+    room: Room,
+    /// Locked for bookkeeping only, never while the disk is waited for.
+    slots: Mutex<Vec<Option<Failure>>>,
+    /// Held while a slot is written, so that no older write ends after a newer one.
+    disk: Mutex<()>,
+}
+
+impl Failures {
+    /// Reads what earlier mounts have left, and reserves the room for all slots.
+    pub fn open(state: &StateDir, room: Room) -> Self {
+        let dir = state.refusal().is_none().then(|| state.dir().to_owned());
+        let failures = Self {
+            dir,
+            room,
+            slots: Mutex::new(vec![None; SLOTS]),
+            disk: Mutex::default(),
+        };
+        if let Some(dir) = &failures.dir
+            && let Err(error) = failures.reserve()
+        {
+            let file = dir.join(FAILURES);
+            tracing::warn!(
+                "can't reserve room for failed pushes in {}: {error}; make room, and mount again",
+                file.display()
+            );
+        }
+        failures
+    }
+
+    fn reserve(&self) -> io::Result<()> {
+        let file = self.room.find(SIZE as u64, || self.file())?;
+        let mut bytes = Vec::new();
+        (&file).take(SIZE as u64).read_to_end(&mut bytes)?;
+        bytes.resize(SIZE, 0);
+        let slots = bytes.chunks_mut(SLOT).map(|slot| {
+            let failure = Failure::parse(slot);
+            if failure.is_none() {
+                slot.fill(0);
+            }
+            failure
+        });
+        *lock(&self.slots) = slots.collect();
+        // Also where nothing has changed: the file may have holes.
+        self.room
+            .find(SIZE as u64, || file.write_all_at(&bytes, 0))?;
+        file.set_len(SIZE as u64)
+    }
+
+    fn file(&self) -> io::Result<File> {
+        let dir = self.dir.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Dir::open(dir)?.file_or_new(FAILURES, 0o600)
+    }
+
+    /// Returns all failures.
+    pub fn all(&self) -> Vec<Failure> {
+        lock(&self.slots).iter().flatten().cloned().collect()
+    }
+
+    /// Takes note of a failure, in the place of the artifact's last one or of the oldest.
+    /// [`Self::write`] makes the slot returned durable.
+    pub fn note(&self, failure: Failure) -> Option<usize> {
+        let mut slots = lock(&self.slots);
+        let own = position(&slots, &failure.id);
+        let when = |slot: &Option<Failure>| slot.as_ref().map(|failure| failure.when);
+        // A free slot is older than any failure.
+        let oldest = || (0..slots.len()).min_by_key(|&place| slots.get(place).map(when));
+        let place = own.or_else(oldest)?;
+        *slots.get_mut(place)? = Some(failure);
+        Some(place)
+    }
+
+    /// Forgets the failure of an artifact; `None` if there is none. [`Self::write`] makes the slot
+    /// returned durable.
+    pub fn forget(&self, id: &ArtifactId) -> Option<usize> {
+        let mut slots = lock(&self.slots);
+        let place = position(&slots, id)?;
+        *slots.get_mut(place)? = None;
+        Some(place)
+    }
+
+    /// Writes a slot as it is by now. It waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error.
+    pub fn write(&self, place: usize) -> io::Result<()> {
+        if self.dir.is_none() {
+            return Ok(());
+        }
+        let _turn = lock(&self.disk);
+        let failure = lock(&self.slots).get(place).cloned().flatten();
+        let slot = failure.and_then(|failure| failure.to_slot());
+        let slot = slot.unwrap_or_else(|| vec![0; SLOT]);
+        self.room.find(SLOT as u64, || {
+            let file = self.file()?;
+            file.write_all_at(&slot, (place * SLOT) as u64)?;
+            file.sync_data()
+        })
+    }
+}
+
+fn position(slots: &[Option<Failure>], id: &ArtifactId) -> Option<usize> {
+    slots
+        .iter()
+        .position(|slot| slot.as_ref().is_some_and(|failure| failure.id == *id))
+}
+
+impl Failure {
+    fn to_slot(&self) -> Option<Vec<u8>> {
+        let line = cut_line(&self.reason, SLOT, |reason| {
+            json!({
+                "repo": self.id.repo.as_str(),
+                "artifact": self.id.item.to_string(),
+                "time": when_to_text(self.when),
+                "failed": reason,
+            })
+        });
+        line.map(String::into_bytes)
+    }
+
+    fn parse(slot: &[u8]) -> Option<Self> {
+        let (value, _) = read_line(slot)?;
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        Some(Self {
+            id: ArtifactId {
+                repo: RepoName::parse(text("repo")?).ok()?,
+                item: Item::from_key(text("artifact")?)?,
+            },
+            when: when_from_text(text("time")?)?,
+            reason: text("failed")?.to_owned(),
+        })
+    }
+}
+
+impl Registry {
+    /// Writes down for the next mount why the last push of an artifact failed, or with `None` that
+    /// this is over. The disk is waited for until `limit`, and takes it as soon as it can.
+    pub(super) async fn remember_failure(
+        &self,
+        id: &ArtifactId,
+        reason: Option<&str>,
+        limit: Instant,
+    ) {
+        if let Some(writing) = self.begin_to_remember(id, reason) {
+            let _ = timeout_at(limit, writing).await;
+        }
+    }
+
+    pub(super) fn begin_to_remember(
+        &self,
+        id: &ArtifactId,
+        reason: Option<&str>,
+    ) -> Option<JoinHandle<()>> {
+        let place = match reason {
+            Some(reason) => self.failures.note(Failure {
+                id: id.clone(),
+                when: self.stamps.next(self.wall.now()),
+                reason: reason.to_owned(),
+            }),
+            None => self.failures.forget(id),
+        };
+        let (place, failures, id) = (place?, Arc::clone(&self.failures), id.clone());
+        Some(disk::apart(move || {
+            if let Err(error) = failures.write(place) {
+                tracing::warn!(
+                    "the next mount won't know how the last push of {id} ended: {error}"
+                );
+            }
+        }))
+    }
+
+    /// Takes over the failures of earlier mounts. A push or deletion that the journal still owes and
+    /// that came later has ended the failure.
+    pub(super) fn recall_failures(&self) {
+        let owed = self.journal.owed();
+        for Failure { id, when, reason } in self.failures.all() {
+            let mut later = owed.iter().filter(|record| record.stamp.when > when);
+            if later.any(|record| record.id == id) {
+                drop(self.begin_to_remember(&id, None));
+            } else if self.route(&id.repo).is_ok() {
+                // No registry may list the repository yet, and the failure is to be seen there.
+                lock(&self.redo.repos).insert(id.repo.clone());
+                self.catalogue.change(&id, |record| record.failed(reason));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "failures_tests.rs"]
+mod tests;
