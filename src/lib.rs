@@ -15,13 +15,13 @@
 
 #[cfg(test)]
 mod arbitrary;
-pub mod artifact;
 pub mod cli;
 pub mod config;
 mod dir;
+#[cfg(test)]
+mod fault_injection;
 pub mod fs;
 pub mod fuse;
-#[cfg(test)]
-mod planted;
+pub mod model;
 pub mod registry;
-pub mod target;
+pub mod store;

@@ -12,8 +12,8 @@ mod support;
 
 use std::time::Duration;
 
-use atlasfs::artifact::{Format, RepoName, Stamp};
-use atlasfs::target::Kind;
+use atlasfs::model::{Format, RepoName, Stamp};
+use atlasfs::store::Kind;
 use object_store::signer::Signer;
 use support::azurite;
 use support::behind::{Behind, every_operation, location_on, open_at, put, target_on};
@@ -115,7 +115,7 @@ async fn a_connection_string_opens_the_emulator() {
         azurite::ACCOUNT
     );
     let mut location = location_on(Store::Azurite, &server.bucket(), server.endpoint());
-    if let atlasfs::target::Location::Azure(location) = &mut location {
+    if let atlasfs::store::Location::Azure(location) = &mut location {
         (location.domain, location.protocol) = (None, None);
     }
     let target = open_at(&location, &[("AZURE_STORAGE_CONNECTION_STRING", &text)]);

@@ -13,8 +13,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use atlasfs::artifact::RepoName;
-use atlasfs::target::{Kind, Target};
+use atlasfs::model::RepoName;
+use atlasfs::store::{Kind, Target};
 use support::behind::{all_are, location_on, open_at, put};
 use support::contract::{LIMIT, id, soon};
 use support::gcs::Gcs;
@@ -24,7 +24,7 @@ use support::token;
 use support::way::{Gate, file, ways};
 use tokio::time::Instant;
 
-async fn works(target: &Target) -> Result<(), atlasfs::target::Failure> {
+async fn works(target: &Target) -> Result<(), atlasfs::store::Failure> {
     target.probe(soon()).await?;
     let app = RepoName::parse("app").unwrap();
     target.list(&app, soon()).await?;

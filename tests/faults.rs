@@ -12,8 +12,8 @@ mod support;
 
 use std::time::Duration;
 
-use atlasfs::artifact::RepoName;
-use atlasfs::target::{Condition, Kind, Location};
+use atlasfs::model::RepoName;
+use atlasfs::store::{Condition, Kind, Location};
 use support::behind::{
     AZURE_KEYS, Behind, KEYS, all_are, every_operation, keys, location_on, open_at, put, put_if,
     target, target_on,

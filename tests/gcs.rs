@@ -12,8 +12,8 @@ mod support;
 
 use std::sync::Arc;
 
-use atlasfs::artifact::RepoName;
-use atlasfs::target::{Condition, GsLocation, Kind, Location, Target};
+use atlasfs::model::RepoName;
+use atlasfs::store::{Condition, GsLocation, Kind, Location, Target};
 use support::behind::{Behind, all_are, keys, location_on, open_at, put, put_if, target_on};
 use support::contract::{LIMIT, id, soon};
 use support::gcs::Gcs;

@@ -12,8 +12,8 @@ mod support;
 
 use std::time::Duration;
 
-use atlasfs::artifact::{Item, RepoName};
-use atlasfs::target::{Kind, S3Location};
+use atlasfs::model::{Item, RepoName};
+use atlasfs::store::{Kind, S3Location};
 use support::behind::{Behind, KEYS, all_are, every_operation, location, open, put, target};
 use support::contract::{LIMIT, id, soon};
 use support::proxy::{Fault, Proxy};

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use atlasfs::artifact::RepoName;
-use atlasfs::target::{Kind, S3Location, Target};
+use atlasfs::model::RepoName;
+use atlasfs::store::{Kind, S3Location, Target};
 use support::behind::{KEYS, all_are, location, open, put, target};
 use support::contract::{LIMIT, id, soon};
 use support::proxy::{Fault, Proxy};

@@ -12,7 +12,7 @@ mod support;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use atlasfs::target::{FileLocation, Location};
+use atlasfs::store::{FileLocation, Location};
 use support::behind::{keys, location_on, open_at};
 use support::contract::{self, MANY, Replaces, Subject, many_keys};
 use support::server::{Kind, Server};

@@ -10,8 +10,8 @@ use super::layout::{Layout, layout};
 use super::settings::CheckSettings;
 use super::table::columns;
 use super::{complain, print};
-use crate::artifact::{ArtifactId, Item, RepoName};
-use crate::target::{Failure, Kind, Location, Role, Target};
+use crate::model::{ArtifactId, Item, RepoName};
+use crate::store::{Failure, Kind, Location, Role, Target};
 
 /// The largest artifact that is read as a sample, in bytes.
 const SAMPLE: u64 = 64 << 20;

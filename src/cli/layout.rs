@@ -8,7 +8,7 @@ use std::path::Path;
 use super::settings::{Selection, embedded_registry};
 use super::start::{StartError, wrong};
 use crate::config::{self, parse_target};
-use crate::target::{FileLocation, Location, Overlap};
+use crate::store::{FileLocation, Location, Overlap};
 
 /// What is to be mounted: the repositories of the configuration, and the targets of all others.
 pub(super) struct Layout {

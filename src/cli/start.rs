@@ -14,7 +14,7 @@ use crate::fs::{self, Fs};
 use crate::registry::{
     self, Durability, Event, Level, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched,
 };
-use crate::target::{Failure, Kind, Location, Role, Target};
+use crate::store::{Failure, Kind, Location, Role, Target};
 
 /// How long mounting waits to find out whether the registry honours conditions. 1 s: five requests
 /// to a store on another continent.

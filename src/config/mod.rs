@@ -17,8 +17,8 @@ pub use self::store::{check_backups, targets_from_flags};
 pub use self::url::{SCHEMES, UrlError, parse_target, refuse_credentials_on_command_line};
 
 use self::hcl::{File, Found, Inputs, Scope};
-use crate::artifact::RepoName;
-use crate::target::Location;
+use crate::model::RepoName;
+use crate::store::Location;
 
 /// The configuration that is read when none is named: Atlas's own default.
 pub const DEFAULT_URL: &str = hcl::DEFAULT_URL;

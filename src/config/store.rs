@@ -2,7 +2,7 @@
 
 use super::Environment;
 use super::url::{UrlError, parse_target, refuse_credentials_on_command_line};
-use crate::target::{Location, Overlap};
+use crate::store::{Location, Overlap};
 
 /// Parses the registry and the backups that came as flags (`--registry`, `--backup`).
 ///

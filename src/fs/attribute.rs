@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use super::directory::kind;
 use super::handle::Handle;
 use super::node::{Node, Report, number_of_content};
-use super::working::Working;
+use super::staged_file::Working;
 use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs, lock};
-use crate::artifact::{ArtifactId, MAX_NAME_BYTES};
+use crate::model::{ArtifactId, MAX_NAME_BYTES};
 use crate::registry::Known;
 
 impl Fs {

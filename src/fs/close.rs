@@ -7,10 +7,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::handle::Handle;
 use super::process::{Opener, Processes};
-use super::scratch::Scratch;
-use super::working::{Left, Working};
+use super::staged_file::{Left, Working};
+use super::temporary::Scratch;
 use super::{Error, Fs, Result, lock};
-use crate::artifact::ArtifactId;
+use crate::model::ArtifactId;
 use crate::registry::{Event, Level, Wait};
 
 /// How long a look at processes may take. The kernel may make it wait for a process that itself

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use super::handle::{Directory, Handle};
 use super::name::listed;
 use super::node::Node;
-use super::scratch::Kind;
+use super::temporary::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
-use crate::artifact::{ArtifactId, Item, RepoName};
+use crate::model::{ArtifactId, Item, RepoName};
 use crate::registry::Known;
 
 /// The offsets of `.` and `..`; the entries proper follow.

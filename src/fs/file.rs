@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bounce::Wish;
 use super::handle::Handle;
 use super::node::{Node, Report};
 use super::process::Opener;
-use super::working::{Working, local};
+use super::staged_file::{Working, local};
+use super::stale_retry::Wish;
 use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, SetAttr, lock};
-use crate::artifact::ArtifactId;
+use crate::model::ArtifactId;
 use crate::registry::{Base, Known, Registry};
 
 impl Fs {

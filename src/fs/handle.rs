@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::node::Node;
 use super::process::Opener;
-use super::scratch::Scratch;
-use super::working::Working;
+use super::staged_file::Working;
+use super::temporary::Scratch;
 
 /// What a handle refers to.
 #[derive(Debug, Clone)]

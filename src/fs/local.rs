@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::artifact::{ArtifactId, Format, Item, RepoName};
+use crate::model::{ArtifactId, Format, Item, RepoName};
 
 /// The local names.
 #[derive(Debug, Default)]

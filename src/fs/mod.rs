@@ -6,27 +6,27 @@
 //! state that these share.
 
 mod attribute;
-mod bounce;
-mod budget;
 mod close;
 mod control;
 mod directory;
 mod error;
 mod file;
 mod handle;
+mod in_flight;
 mod kernel;
 mod local;
 mod name;
 mod namespace;
 mod node;
 mod process;
+mod quota;
 mod reads;
 mod rename;
-mod scratch;
+mod staged_file;
+mod stale_retry;
 mod strays;
+mod temporary;
 mod types;
-mod under_way;
-mod working;
 mod xattr;
 
 #[cfg(test)]
@@ -34,26 +34,26 @@ mod tests;
 
 pub use directory::Listing;
 pub use error::Error;
+pub use in_flight::UnderWay;
 pub use process::Processes;
 pub use types::{
     Attr, DirEntry, Entry, FileKind, Making, OpenHow, Opened, ROOT, SetAttr, Statfs, XattrFlag,
 };
-pub use under_way::UnderWay;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::registry::{self, Registry};
 
-use bounce::Bounces;
-use budget::Budget;
 use handle::Handles;
 use kernel::Kernel;
 use local::Local;
 use node::{Node, Nodes};
+use quota::Budget;
 use reads::Reads;
-use scratch::Tree;
+use stale_retry::Bounces;
 use strays::Strays;
+use temporary::Tree;
 
 /// What an operation of the file system answers.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::Error;
-use crate::artifact::{
+use crate::model::{
     Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of, is_probe, is_scratch,
 };
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::bounce::Wish;
-use super::budget::Stake;
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
 use super::node::{Node, number_of_content};
-use super::scratch::Place;
-use super::working::Working;
+use super::quota::Stake;
+use super::staged_file::Working;
+use super::stale_retry::Wish;
+use super::temporary::Place;
 use super::{Entry, Error, Fs, Making, Result, lock};
-use crate::artifact::{ArtifactId, Format, RepoName};
+use crate::model::{ArtifactId, Format, RepoName};
 use crate::registry::{self, ErrorKind, Event, Known, Level};
 
 impl Fs {
@@ -317,11 +317,11 @@ impl Fs {
                 .registry
                 .remove_unpushed(when)
                 .await
-                .map_err(|error| super::working::local(&error)),
+                .map_err(|error| super::staged_file::local(&error)),
             Node::Damaged { name, .. } => self
                 .registry
                 .remove_damaged(&name)
-                .map_err(|error| super::working::local(&error)),
+                .map_err(|error| super::staged_file::local(&error)),
             _ => Err(Error::IsDirectory),
         }
     }

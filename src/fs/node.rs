@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ROOT;
-use super::scratch::Scratch;
-use super::working::Working;
-use crate::artifact::{ArtifactId, RepoName};
+use super::staged_file::Working;
+use super::temporary::Scratch;
+use crate::model::{ArtifactId, RepoName};
 use crate::registry::Known;
 
 /// The files of `.atlasfs` that are rendered when they are opened.

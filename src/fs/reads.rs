@@ -11,7 +11,7 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::time::Instant;
 
-use crate::artifact::ArtifactId;
+use crate::model::ArtifactId;
 use crate::registry::Base;
 
 /// For how long a read counts. Ten minutes: longer than any tool works on a schema, and shorter
@@ -62,7 +62,7 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::{Item, RepoName};
+    use crate::model::{Item, RepoName};
 
     fn id() -> ArtifactId {
         ArtifactId {

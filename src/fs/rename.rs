@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::bounce::Wish;
-use super::budget::Stake;
 use super::namespace::{Found, in_directory};
 use super::node::Node;
-use super::scratch::{Kind, Place, Scratch};
+use super::quota::Stake;
+use super::stale_retry::Wish;
+use super::temporary::{Kind, Place, Scratch};
 use super::{Error, Fs, Result, lock};
-use crate::artifact::{ArtifactId, Format, Item};
+use crate::model::{ArtifactId, Format, Item};
 use crate::registry::{Base, Event, Level, Wait};
 
 /// The kernel locks the directory until the rename is answered, and whoever looks up a name there

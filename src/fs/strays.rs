@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::name::listed_name;
 use super::{Error, Fs, Result, lock};
-use crate::artifact::{ArtifactId, RepoName};
+use crate::model::{ArtifactId, RepoName};
 use crate::registry::{Event, Level};
 
 /// For how long a listing and the use of a name count. One hour: longer than any program takes to

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::node::Node;
 use super::{Error, Fs, Result, XattrFlag};
-use crate::artifact::when_to_text;
+use crate::model::when_to_text;
 use crate::registry::About;
 
 /// The prefix of the extended attributes of an artifact.

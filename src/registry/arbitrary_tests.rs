@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::catalogue_file::CatalogueFile;
 use super::disk_files::DiskFiles;
+use super::index_file::CatalogueFile;
 use super::journal::{Journal, Record};
 use crate::arbitrary::{bytes, config};
-use crate::artifact::{ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp};
+use crate::model::{ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp};
 
 const WHEN: u64 = 1_700_000_000_000_000_001;
 const CONTENT: &[u8] = b"plan\n";

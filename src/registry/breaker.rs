@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::target::Failure;
+use crate::store::Failure;
 
 tokio::task_local! {
     /// Until when the request at hand waits to be let through to a target that is skipped.
@@ -172,7 +172,7 @@ impl Drop for Question<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Kind;
+    use crate::store::Kind;
 
     fn breaker(limit: u32) -> Breaker {
         let breaker = Breaker::default();

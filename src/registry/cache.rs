@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::lock;
-use crate::artifact::Sha256;
+use crate::model::Sha256;
 
 /// What the cache holds and has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

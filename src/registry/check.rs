@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{Error, ErrorKind};
-use super::{Registry, disk};
-use crate::artifact::{
+use super::{Registry, blocking};
+use crate::model::{
     ArtifactId, Format, Item, Rejection, Sha256, check_plan, check_schema, guess_format,
 };
 
@@ -49,7 +49,7 @@ impl Registry {
                 let format = judge(&item, &content, suffix, current, validate)?;
                 Ok((format, Sha256::of(&content)))
             };
-            disk::compute(check).await
+            blocking::compute(check).await
         };
         match timeout_at(end, checking).await {
             Ok(Ok(checked)) => checked.map_err(|rejection: Rejection| {

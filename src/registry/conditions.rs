@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Registry;
 use super::events::{Event, Level};
-use super::route::Watched;
-use crate::artifact::ArtifactId;
-use crate::target::{Condition, Failure, Kind};
+use super::replica::Watched;
+use crate::model::ArtifactId;
+use crate::store::{Condition, Failure, Kind};
 
 /// How long a registry that could not be tried is left in peace, unless it answers somebody else
 /// meanwhile. 30 s: as long as one that is skipped, at most.

@@ -11,13 +11,13 @@ use tokio::time::{Instant, timeout_at};
 use super::breaker::pressing;
 use super::error::Error;
 use super::events::{Event, Level};
-use super::hedge::registry_deadline;
+use super::fallback::registry_deadline;
 use super::journal::Record;
-use super::route::{Route, share};
+use super::replica::{Route, share};
 use super::tee::not_our_turn;
-use super::{Durability, Registry, disk};
-use crate::artifact::{ArtifactId, Format, Stamp};
-use crate::target::Failure;
+use super::{Durability, Registry, blocking};
+use crate::model::{ArtifactId, Format, Stamp};
+use crate::store::Failure;
 
 impl Registry {
     /// Deletes an artifact: from the registry, or the deletion fails and nothing has changed; then
@@ -126,23 +126,23 @@ impl Registry {
         }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
         let limit = end + self.settings.verdict_budget() / 2;
-        let _ = timeout_at(limit, disk::apart(move || journal.abandon(&id, when))).await;
+        let _ = timeout_at(limit, blocking::apart(move || journal.abandon(&id, when))).await;
     }
 
     async fn drop_record(&self, id: &ArtifactId, when: u64, end: Instant) {
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
-        let _ = timeout_at(end, disk::apart(move || journal.settle(&id, when))).await;
+        let _ = timeout_at(end, blocking::apart(move || journal.settle(&id, when))).await;
     }
 
     /// Takes what is older than a deletion out of the journal: who has missed it is not given it
     /// any more.
     async fn owe_nothing_older(&self, id: &ArtifactId, when: u64, end: Instant) {
         #[cfg(test)]
-        if crate::planted::planted(crate::planted::Bug::Resurrection) {
+        if crate::fault_injection::injected(crate::fault_injection::Bug::Resurrection) {
             return;
         }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
-        let settling = disk::apart(move || {
+        let settling = blocking::apart(move || {
             let owed = journal.select(|record| {
                 record.id == id && record.failed.is_none() && record.stamp.when < when
             });

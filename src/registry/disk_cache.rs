@@ -13,8 +13,8 @@ use super::cache::CacheFigures;
 use super::disk_files::DiskFiles;
 use super::metrics::Counter;
 use super::room::Room;
-use super::{disk, lock};
-use crate::artifact::Sha256;
+use super::{blocking, lock};
+use crate::model::Sha256;
 
 /// How many contents, and bytes of them, may wait to be written. What comes faster than the disk
 /// is not kept: it will be read again some time, or was not worth it.
@@ -148,7 +148,7 @@ impl DiskCache {
         let (files, queue) = (Arc::clone(files), Arc::clone(&self.queue));
         let work = move || work_off(&files, &queue);
         match Handle::try_current() {
-            Ok(_) => disk::afterwards(work),
+            Ok(_) => blocking::afterwards(work),
             Err(_) => work(),
         }
     }

@@ -24,8 +24,8 @@ use nix::sys::statvfs::statvfs;
 
 use super::lock;
 use super::private::{self, Layout, make_private};
-use crate::artifact::Sha256;
 use crate::dir::Dir;
+use crate::model::Sha256;
 
 /// What begins the name of a file that is not whole yet.
 const TMP: &str = "tmp-";
@@ -137,14 +137,14 @@ impl DiskFiles {
     }
 
     fn make(&self) -> io::Result<()> {
-        self.claim()?;
+        self.commit()?;
         let cache = Dir::open(&self.cache)?;
         make_dir(&cache, CONTENTS)?;
         make_private(&cache, CONTENTS, 0o700)
     }
 
     /// Finds out, once, whether the directory is this user's and a cache.
-    fn claim(&self) -> io::Result<()> {
+    fn commit(&self) -> io::Result<()> {
         let claimed = self.claimed.get_or_init(|| {
             let opened = private::open(&self.cache, &LAYOUT);
             opened.map(drop).map_err(|refused| match refused {
@@ -159,7 +159,7 @@ impl DiskFiles {
 
     /// Opens the directory of the contents.
     fn contents(&self) -> io::Result<Dir> {
-        self.claim()?;
+        self.commit()?;
         Dir::open(&self.cache)?.child(CONTENTS)
     }
 

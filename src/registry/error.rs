@@ -1,6 +1,6 @@
 //! Why a push or a pull fails.
 
-use crate::target::{Failure, Kind};
+use crate::store::{Failure, Kind};
 
 /// What kind of failure an operation on the registry ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::lock;
-use crate::artifact::when_to_text;
+use crate::model::when_to_text;
 
 /// How many events `.atlasfs/events` keeps: some hours of a busy site, in well under a megabyte.
 const KEPT: usize = 1_000;

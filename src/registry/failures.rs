@@ -23,9 +23,9 @@ use tokio::time::{Instant, timeout_at};
 use super::journal::{cut_line, read_line};
 use super::room::Room;
 use super::state_dir::{FAILURES, StateDir};
-use super::{Registry, disk, lock};
-use crate::artifact::{ArtifactId, Item, RepoName, when_from_text, when_to_text};
+use super::{Registry, blocking, lock};
 use crate::dir::Dir;
+use crate::model::{ArtifactId, Item, RepoName, when_from_text, when_to_text};
 
 /// The size of a slot. 1 KiB: the two longest names, and 400 bytes for the reason.
 const SLOT: usize = 1 << 10;
@@ -214,7 +214,7 @@ impl Registry {
             None => self.failures.forget(id),
         };
         let (place, failures, id) = (place?, Arc::clone(&self.failures), id.clone());
-        Some(disk::apart(move || {
+        Some(blocking::apart(move || {
             if let Err(error) = failures.write(place) {
                 tracing::warn!(
                     "the next mount won't know how the last push of {id} ended: {error}"

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::*;
-use crate::artifact::{MAX_NAME_BYTES, PlanName};
+use crate::model::{MAX_NAME_BYTES, PlanName};
 
 fn schema(repo: &str) -> ArtifactId {
     ArtifactId {

@@ -39,7 +39,7 @@ use serde_json::json;
 
 use super::lock;
 use super::room::Room;
-use crate::artifact::{ArtifactId, Stamp};
+use crate::model::{ArtifactId, Stamp};
 
 #[cfg(test)]
 pub(crate) use file::fail_reads;

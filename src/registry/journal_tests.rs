@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::artifact::{Format, Item, PlanName, RepoName, when_to_text};
+use crate::model::{Format, Item, PlanName, RepoName, when_to_text};
 
 fn id() -> ArtifactId {
     ArtifactId {

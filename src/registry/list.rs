@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
-use super::catalogue::{Freshness, From};
+use super::entry::Known;
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
-use super::flight::Overdue;
-use super::hedge::Replies;
-use super::record::Known;
-use super::route::{Route, TargetId, Watched};
-use crate::artifact::{ArtifactId, Item, RepoName};
-use crate::target::{Failure, Kind};
+use super::fallback::Replies;
+use super::index::{Freshness, From};
+use super::replica::{Route, TargetId, Watched};
+use super::singleflight::Overdue;
+use crate::model::{ArtifactId, Item, RepoName};
+use crate::store::{Failure, Kind};
 
 /// How long the look-up of a known repository waits for the list of all. 40 ms: a store nearby has
 /// answered, and with the listing of the repository itself the whole path takes no longer than one
@@ -118,7 +118,7 @@ impl Registry {
             let looked_up = timeout_at(end, self.pull(id)).await;
             if let Ok(Ok(_)) = looked_up {
                 self.catalogue
-                    .change(id, super::record::Record::was_looked_up);
+                    .change(id, super::entry::Record::was_looked_up);
             }
         }
         Ok(match must_be_read {
@@ -171,7 +171,7 @@ impl Registry {
         let route = self.route(repo)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
-        let note = |target: &Watched, listing: &crate::target::RepoListing| {
+        let note = |target: &Watched, listing: &crate::store::RepoListing| {
             let from = From {
                 target: target.id,
                 is_registry: route.is_registry(target.id),

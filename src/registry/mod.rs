@@ -4,46 +4,46 @@
 //! A push goes through `tee` to the targets of its [`Route`]; a pull goes through the
 //! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
 
+mod apply;
 #[cfg(test)]
 mod arbitrary_tests;
-mod at_hand;
+mod blocking;
 mod breaker;
 mod cache;
-mod catalogue;
-mod catalogue_file;
+mod cache_lookup;
 mod check;
-mod claim;
+mod commit;
 mod conditions;
 mod delete;
-mod disk;
+mod dirty_set;
 mod disk_cache;
 mod disk_files;
+mod entry;
 mod error;
 mod events;
 mod failures;
-mod flight;
-mod gift;
-mod hedge;
+mod fallback;
+mod index;
+mod index_file;
+mod index_log;
 mod journal;
+mod keyed_lock;
 mod list;
 mod metrics;
 mod private;
 mod pull;
 mod push;
-mod recall;
 mod receipt;
-mod record;
-mod redo;
-mod repair;
+mod reconcile;
+mod replay;
+mod replica;
 mod room;
-mod route;
 mod settings;
+mod singleflight;
 mod state_dir;
 mod status;
 mod tee;
-mod turn;
 mod unpushed;
-mod unwritten;
 mod verdict;
 mod watch;
 
@@ -54,23 +54,24 @@ use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-use crate::artifact::{ArtifactId, RepoName, StampClock, nanos};
+use crate::model::{ArtifactId, RepoName, StampClock, nanos};
 
 #[cfg(test)]
-use crate::planted::{Bug, planted};
+use crate::fault_injection::{Bug, injected};
 use cache::Cache;
-use catalogue::Catalogue;
 use disk_cache::DiskCache;
 use events::Events;
 use failures::Failures;
-use flight::Flights;
+use index::Catalogue;
+use index_log::IndexLog;
 use journal::Journal;
+use keyed_lock::KeyedLock;
 use metrics::Metrics;
-use recall::Recall;
-use turn::Turns;
+use singleflight::Flights;
 
 #[cfg(test)]
-pub(crate) use disk::{simulate_computing, simulate_disk};
+pub(crate) use blocking::{simulate_computing, simulate_disk};
+pub use entry::{Known, Source};
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
 #[cfg(test)]
@@ -79,10 +80,9 @@ pub use journal::{Damaged, Record as Unpushed};
 pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::{Base, Wait};
-pub use record::{Known, Source};
-pub use repair::{NotBegun, Order, UnknownOrder};
+pub use reconcile::{NotBegun, Order, UnknownOrder};
+pub use replica::{Route, Routes, State, TargetId, Watched};
 pub use room::Room;
-pub use route::{Route, Routes, State, TargetId, Watched};
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
 pub use status::{About, Mount, Open};
@@ -127,7 +127,7 @@ pub struct Registry {
     settings: Settings,
     routes: Arc<Routes>,
     catalogue: Arc<Catalogue>,
-    recall: Arc<Recall>,
+    index_log: Arc<IndexLog>,
     cache: Cache,
     disk: DiskCache,
     room: Room,
@@ -135,16 +135,16 @@ pub struct Registry {
     metrics: Metrics,
     journal: Arc<Journal>,
     failures: Arc<Failures>,
-    redo: redo::Redo,
-    repair: repair::Repair,
+    redo: replay::Redo,
+    repair: reconcile::Repair,
     state: StateDir,
     stamps: StampClock,
     wall: WallClock,
-    turns: Turns<ArtifactId>,
+    turns: KeyedLock<ArtifactId>,
     /// The checks of documents that may run now.
     checks: Arc<Semaphore>,
     /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
-    gifts: Turns<ArtifactId>,
+    gifts: KeyedLock<ArtifactId>,
     /// By repository, and whether the listing is pressing.
     lists: Flights<(RepoName, bool), Result<(), Error>>,
     /// By whether the listing is pressing.
@@ -165,7 +165,7 @@ impl Registry {
         wall: WallClock,
     ) -> Result<Arc<Self>, StateDirError> {
         #[cfg(test)]
-        let settings = match planted(Bug::FallbackOnNotFound) {
+        let settings = match injected(Bug::FallbackOnNotFound) {
             true => Settings {
                 fallback_on: FallbackOn {
                     not_found: true,
@@ -183,7 +183,7 @@ impl Registry {
         let failures = Failures::open(&state, room.clone());
         let routes = Arc::new(routes);
         let catalogue = Arc::new(Catalogue::new(settings.ttl));
-        let recall = Arc::new(Recall::new(
+        let index_log = Arc::new(IndexLog::new(
             state.catalogue(),
             Arc::clone(&catalogue),
             Arc::clone(&routes),
@@ -191,16 +191,16 @@ impl Registry {
         ));
         let registry = Self {
             catalogue,
-            recall,
+            index_log,
             cache: Cache::new(settings.cache_bytes),
             disk,
             room,
             events: Events::default(),
             metrics: Metrics::default(),
             stamps: StampClock::default(),
-            turns: Turns::default(),
+            turns: KeyedLock::default(),
             checks: Arc::new(Semaphore::new(check::AT_ONCE)),
-            gifts: Turns::default(),
+            gifts: KeyedLock::default(),
             lists: Flights::default(),
             roots: Flights::default(),
             pulls: Flights::default(),
@@ -208,13 +208,13 @@ impl Registry {
             routes,
             journal: Arc::new(journal),
             failures: Arc::new(failures),
-            redo: redo::Redo::default(),
-            repair: repair::Repair::default(),
+            redo: replay::Redo::default(),
+            repair: reconcile::Repair::default(),
             state,
             wall,
         };
         registry.tell_of_journal();
-        if let Some(amiss) = registry.recall.recall(&registry.stamps) {
+        if let Some(amiss) = registry.index_log.recall(&registry.stamps) {
             let event = Event::new(
                 Level::Error,
                 "catalogue-damaged",
@@ -224,7 +224,7 @@ impl Registry {
         }
         registry.take_up();
         registry.recall_failures();
-        registry.recall.start();
+        registry.index_log.start();
         Ok(Arc::new(registry))
     }
 
@@ -252,8 +252,8 @@ impl Registry {
     #[cfg(test)]
     pub(crate) async fn settle(&self) {
         self.disk.settle().await;
-        let recall = Arc::clone(&self.recall);
-        tokio::task::spawn_blocking(move || recall.write())
+        let index_log = Arc::clone(&self.index_log);
+        tokio::task::spawn_blocking(move || index_log.write())
             .await
             .unwrap();
     }
@@ -267,7 +267,7 @@ impl Registry {
     /// Returns the route of a repository: the configuration's, that of the registry which lists
     /// it, or the first for one that is to come.
     fn route(&self, repo: &RepoName) -> Result<&Route, Error> {
-        recall::route_of(&self.routes, &self.catalogue, repo)
+        index_log::replicas_of(&self.routes, &self.catalogue, repo)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
     }
 }

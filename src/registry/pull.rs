@@ -7,13 +7,13 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
+use super::entry::{Belief, Known, Record, Source};
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
-use super::record::{Belief, Known, Record, Source};
-use super::route::{Route, Watched, share};
-use crate::artifact::ArtifactId;
-use crate::target::{Content, Failure, Kind};
+use super::replica::{Route, Watched, share};
+use crate::model::ArtifactId;
+use crate::store::{Content, Failure, Kind};
 
 /// A pulled content.
 #[derive(Debug, Clone)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::record::Known;
-use super::route::{Route, TargetId, Watched};
-use crate::artifact::{ArtifactId, Stamp};
+use super::entry::Known;
+use super::replica::{Route, TargetId, Watched};
 #[cfg(test)]
-use crate::planted::{Bug, planted};
-use crate::target::{Failure, Token};
+use crate::fault_injection::{Bug, injected};
+use crate::model::{ArtifactId, Stamp};
+use crate::store::{Failure, Token};
 
 /// Why a push is a conflict, where the mount knows it without asking the registry.
 pub(super) const MOVED_ON: &str = "it has been pushed, or deleted, since it was opened";
@@ -41,7 +41,7 @@ impl Base {
     /// a target has got all the same is nobody else's.
     pub(super) fn is(&self, current: Option<&Known>) -> bool {
         #[cfg(test)]
-        if planted(Bug::BaseIgnored) {
+        if injected(Bug::BaseIgnored) {
             return true;
         }
         let own = current.and_then(|known| known.stamp());

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::route::{Route, Watched};
-use crate::artifact::{ArtifactId, Item};
+use super::replica::{Route, Watched};
+use crate::model::{ArtifactId, Item};
 
 /// Writes the receipt of a push; `missed` says why a target has not got it.
 pub(super) fn receipt(

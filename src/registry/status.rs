@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::catalogue::FAILED_FOR;
+use super::entry::{Record, Source};
+use super::index::FAILED_FOR;
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
     DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HIDDEN, INODES, JOINED, PENDING,
     TARGET_BREAKER_OPEN, TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
 };
-use super::record::{Record, Source};
-use super::route::{State, TargetId, Watched};
+use super::replica::{State, TargetId, Watched};
 use super::{Known, Registry};
-use crate::artifact::{ArtifactId, RepoName, nanos, when_to_text};
+use crate::model::{ArtifactId, RepoName, nanos, when_to_text};
 
 /// What the extended attributes of an artifact tell.
 #[derive(Debug, Clone, PartialEq, Eq)]

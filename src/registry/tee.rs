@@ -12,20 +12,20 @@ use tokio::time::{Instant, timeout_at};
 
 use super::breaker::pressing;
 use super::check::Candidate;
-use super::claim::Claim;
+use super::commit::Commit;
+use super::entry::Known;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
-use super::hedge::registry_deadline;
+use super::fallback::registry_deadline;
 use super::journal::Record;
 use super::push::{Base, MOVED_ON, Push, Wait};
-use super::record::Known;
+use super::replica::share;
 use super::room::is_full;
-use super::route::share;
-use super::{Durability, Registry, disk};
-use crate::artifact::{ArtifactId, Format, Rejection, Stamp};
+use super::{Durability, Registry, blocking};
 #[cfg(test)]
-use crate::planted::{Bug, planted};
-use crate::target::Condition;
+use crate::fault_injection::{Bug, injected};
+use crate::model::{ArtifactId, Format, Rejection, Stamp};
+use crate::store::Condition;
 
 impl Registry {
     /// Pushes a document to the registry and to every backup. `suffix` is the format that the
@@ -166,12 +166,12 @@ impl Registry {
         let until = |deadline: Instant| is_pressing.then_some(deadline);
         let deadline = registry_deadline(route, end);
         if route.has_registry() {
-            let claim = self.claim(push, base, deadline);
+            let claim = self.commit(push, base, deadline);
             match pressing(until(deadline), claim).await {
-                Claim::Got(token) => push.got.push((registry.id, token)),
-                Claim::Missed(failure) => push.missing.push((registry, failure)),
-                Claim::Lost(why) => return Err(conflict(id, &why)),
-                Claim::Undecided(failure) => {
+                Commit::Got(token) => push.got.push((registry.id, token)),
+                Commit::Missed(failure) => push.missing.push((registry, failure)),
+                Commit::Lost(why) => return Err(conflict(id, &why)),
+                Commit::Undecided(failure) => {
                     let what = format!("can't push {id}: somebody may have been faster");
                     return Err(Error::of_failures(what, [(registry.url(), &failure)]));
                 }
@@ -203,8 +203,8 @@ impl Registry {
         let (record, bytes) = (Record::new(id, &stamp, false), content.clone());
         #[cfg(test)]
         match () {
-            () if planted(Bug::NoJournal) => return Ok(end),
-            () if planted(Bug::LateJournal) => {
+            () if injected(Bug::NoJournal) => return Ok(end),
+            () if injected(Bug::LateJournal) => {
                 let journal = Arc::clone(&self.journal);
                 drop(tokio::spawn(async move {
                     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -233,7 +233,7 @@ impl Registry {
         let written = match self.journal.admit(record, content) {
             Ok(()) => {
                 let journal = Arc::clone(&self.journal);
-                let mut writing = disk::apart(move || journal.write(when));
+                let mut writing = blocking::apart(move || journal.write(when));
                 match timeout_at(half, &mut writing).await {
                     Ok(Ok(written)) => written,
                     Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
@@ -326,7 +326,7 @@ async fn put_to_backups(push: &mut Push<'_>, end: Instant) {
     let (id, stamp, content) = (push.id, &push.stamp, push.content);
     let route = push.route;
     #[cfg(test)]
-    let end = end + std::time::Duration::from_secs(if planted(Bug::NoDeadline) { 60 } else { 0 });
+    let end = end + std::time::Duration::from_secs(if injected(Bug::NoDeadline) { 60 } else { 0 });
     let puts = route.backups.iter().map(|backup| async move {
         let content = content.clone();
         let put = backup.ask(|target| target.put(id, content, stamp, &Condition::None, end));

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
-use super::{Registry, Unpushed, disk};
-use crate::artifact::{ArtifactId, Format, Stamp};
+use super::{Registry, Unpushed, blocking};
+use crate::model::{ArtifactId, Format, Stamp};
 
 impl Registry {
     /// Returns the failed pushes whose bytes are kept, oldest first.
@@ -126,7 +126,7 @@ impl Registry {
         end: Instant,
     ) {
         #[cfg(test)]
-        if crate::planted::planted(crate::planted::Bug::NothingKept) {
+        if crate::fault_injection::injected(crate::fault_injection::Bug::NothingKept) {
             return;
         }
         let limit = end + self.settings.verdict_budget() / 2;
@@ -139,7 +139,7 @@ impl Registry {
             None => {
                 let (when, bytes) = (self.stamps.next(self.wall.now()), content.clone());
                 // Hashing 16 MB would keep a thread of the runtime from other requests.
-                let hashed = disk::compute(move || Stamp::new(when, &bytes, Format::Hcl)).await;
+                let hashed = blocking::compute(move || Stamp::new(when, &bytes, Format::Hcl)).await;
                 hashed.unwrap_or_else(|_| Stamp::new(when, content, Format::Hcl))
             }
         };
@@ -186,7 +186,7 @@ impl Registry {
         is_new: bool,
     ) -> JoinHandle<io::Result<String>> {
         let (journal, when) = (Arc::clone(&self.journal), failed.stamp.when);
-        disk::apart(move || {
+        blocking::apart(move || {
             if is_new {
                 journal.write(when)?;
                 return journal.keep(when);

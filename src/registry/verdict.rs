@@ -9,11 +9,11 @@ use super::error::{Error, reasons};
 use super::events::{Event, Level};
 use super::push::{Base, Push};
 use super::receipt::receipt;
-use super::route::{Route, TargetId, Watched};
-use super::{Durability, Registry, disk};
+use super::replica::{Route, TargetId, Watched};
+use super::{Durability, Registry, blocking};
 #[cfg(test)]
-use crate::planted::{Bug, planted};
-use crate::target::Failure;
+use crate::fault_injection::{Bug, injected};
+use crate::store::Failure;
 
 impl Push<'_> {
     fn has(&self, target: &Watched) -> bool {
@@ -73,7 +73,7 @@ impl Registry {
             Durability::All => push.missing.is_empty(),
         };
         #[cfg(test)]
-        let done = done || (planted(Bug::RegistryNotNeeded) && !push.got.is_empty());
+        let done = done || (injected(Bug::RegistryNotNeeded) && !push.got.is_empty());
         if !done {
             let what = format!("can't push {}", push.id);
             return Err(Error::of_failures(what, push.failures()));
@@ -113,12 +113,12 @@ impl Registry {
     /// answered and is still in the journal of a mount that has died would be given, by the next
     /// one, to a registry from which somebody is just deleting it.
     pub(super) async fn settle_journal(&self, push: &Push<'_>, end: Instant) {
-        let (journal, recall) = (Arc::clone(&self.journal), Arc::clone(&self.recall));
+        let (journal, index_log) = (Arc::clone(&self.journal), Arc::clone(&self.index_log));
         let (id, stamp, got) = (push.id.clone(), push.stamp, push.urls_of_got());
         let is_complete = push.missing.is_empty();
-        let settling = disk::apart(move || {
+        let settling = blocking::apart(move || {
             // Before the journal forgets the push: a crash must leave one of them that knows it.
-            recall.write();
+            index_log.write();
             journal.supersede(&id, &stamp);
             match is_complete {
                 true => journal.settle(&id, stamp.when),

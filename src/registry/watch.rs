@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use super::Registry;
 use super::breaker::{Limits, State};
 use super::events::{Event, Level};
-use super::redo::jitter;
-use super::route::Watched;
-use crate::artifact::nanos;
+use super::replay::jitter;
+use super::replica::Watched;
+use crate::model::nanos;
 
 /// How long a target is left in peace before its first probe, and at most. One second: most
 /// outages are a restart; thirty: who has mended a store looks whether the mount has seen it.

@@ -18,12 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use atlasfs::artifact::{
-    ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp, check_schema,
-};
 use atlasfs::fs::{Fs, Making, OpenHow, ROOT};
+use atlasfs::model::{ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp, check_schema};
 use atlasfs::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
-use atlasfs::target::{Driver, Role, Target};
+use atlasfs::store::{Driver, Role, Target};
 use divan::{Bencher, black_box};
 use tokio::runtime::Runtime;
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use atlasfs::artifact::{Format, Stamp};
-use atlasfs::target::{Condition, Driver, Failure, Kind, Listed, Stored, Token, Trial};
+use atlasfs::model::{Format, Stamp};
+use atlasfs::store::{Condition, Driver, Failure, Kind, Listed, Stored, Token, Trial};
 use bytes::Bytes;
 
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use atlasfs::artifact::{Format, Stamp, when_to_text};
+use atlasfs::model::{Format, Stamp, when_to_text};
 use chrono::{DateTime, Utc};
 
 use super::support::serve::{Answering, Reply, Request};

@@ -28,7 +28,7 @@ mod program;
 mod store;
 
 mod cell;
-mod judge;
+mod expectations;
 mod programs;
 mod run;
 mod seen;
@@ -39,7 +39,7 @@ mod trouble;
 use std::path::Path;
 
 use cell::{Affected, Case, Choice, Durability, Names};
-use judge::Violation;
+use expectations::Violation;
 use run::{Gate, run_all, run_case};
 use table::{late, table, totals, violations};
 use trouble::Trouble;

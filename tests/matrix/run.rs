@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cell::{Case, Cell, Choice};
-use super::judge::{Mark, Violation, judge};
+use super::expectations::{Mark, Violation, judge};
 use super::seen::{Held, look_at, play};
 use super::site::{Site, key};
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::cell::{Affected, Cell, Durability, Names};
-use super::judge::Mark;
+use super::expectations::Mark;
 use super::programs::PROGRAMS;
 use super::run::Outcome;
 use super::trouble::Trouble;

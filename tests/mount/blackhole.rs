@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::home::Home;
-use super::island::Island;
 use super::mounted::{Mounted, signal, state};
+use super::network_namespace::Island;
 use super::program::{Running, run, start, until};
 use super::store::{Store, flags, schema};
 use super::support::server::{Kind, Server};

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use atlasfs::artifact::RepoName;
-use atlasfs::target::{Condition, Kind, Location, Target};
+use atlasfs::model::RepoName;
+use atlasfs::store::{Condition, Kind, Location, Target};
 use serde_json::json;
 
 use super::stand_in::{CONTENT, StandIn, digest, header, json_reply, manifest, refusal};

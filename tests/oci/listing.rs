@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use atlasfs::artifact::{Item, RepoName};
-use atlasfs::target::{Kind, Location};
+use atlasfs::model::{Item, RepoName};
+use atlasfs::store::{Kind, Location};
 use serde_json::json;
 use tokio::time::Instant;
 

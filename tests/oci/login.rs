@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use atlasfs::artifact::RepoName;
-use atlasfs::target::{Kind, Location, Target};
+use atlasfs::model::RepoName;
+use atlasfs::store::{Kind, Location, Target};
 use serde_json::json;
 
 use super::stand_in::{Seen, StandIn, authorization, header, json_reply, refusal};

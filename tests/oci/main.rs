@@ -12,13 +12,13 @@
 mod support;
 
 mod answers;
-mod claims;
+mod leases;
 mod listing;
 mod login;
 mod stand_in;
 mod tools;
 
-use atlasfs::target::{Kind, Location};
+use atlasfs::store::{Kind, Location};
 use serde_json::Value;
 use support::behind::{all_are, every_operation, location_on, open_at, put, target_on};
 use support::contract::{LIMIT, id, soon};

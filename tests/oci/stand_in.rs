@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use atlasfs::target::{Location, OciLocation};
+use atlasfs::store::{Location, OciLocation};
 use serde_json::{Value, json};
 use sha2::Digest;
 

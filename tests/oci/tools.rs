@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use atlasfs::artifact::Format;
-use atlasfs::target::{Location, Target};
+use atlasfs::model::Format;
+use atlasfs::store::{Location, Target};
 
 use super::support::behind::{location_on, open_at, put};
 use super::support::contract::{LIMIT, id, soon};

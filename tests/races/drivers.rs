@@ -1,7 +1,7 @@
 //! Races of two drivers that hold the same token, as two mounts do.
 
-use atlasfs::artifact::{Format, Stamp};
-use atlasfs::target::{Condition, Kind, Target};
+use atlasfs::model::{Format, Stamp};
+use atlasfs::store::{Condition, Kind, Target};
 use bytes::Bytes;
 
 use super::races;

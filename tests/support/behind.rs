@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atlasfs::artifact::{Format, RepoName, Stamp};
-use atlasfs::target::{
+use atlasfs::model::{Format, RepoName, Stamp};
+use atlasfs::store::{
     AzureLocation, Condition, Failure, GsLocation, Kind, Location, OciLocation, Role, S3Location,
     Target,
 };

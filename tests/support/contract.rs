@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use atlasfs::artifact::{ArtifactId, Format, Item, PlanName, RepoName, Stamp};
-use atlasfs::target::{Condition, Failure, Kind, Target, Token};
+use atlasfs::model::{ArtifactId, Format, Item, PlanName, RepoName, Stamp};
+use atlasfs::store::{Condition, Failure, Kind, Target, Token};
 use bytes::Bytes;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use atlasfs::target::Target;
+use atlasfs::store::Target;
 use tempfile::NamedTempFile;
 
 use super::behind::{location_on, open_at};

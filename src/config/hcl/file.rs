@@ -7,7 +7,7 @@ use hcl::edit::Span;
 use hcl::edit::structure::Body;
 
 use super::super::ConfigError;
-use crate::artifact::{Syntax, decode, plain};
+use crate::model::{Syntax, decode, plain};
 
 /// Atlas's default.
 pub const DEFAULT_URL: &str = "file://atlas.hcl";

@@ -10,8 +10,8 @@ use super::failure::{Failure, Kind};
 use super::file::offset_of;
 use super::scope::{Names, Scope};
 use super::value::Value;
-use crate::artifact::RepoName;
-use crate::target::Location;
+use crate::model::RepoName;
+use crate::store::Location;
 
 /// The blocks that hold a `repo` block.
 pub(crate) const HOLDERS: [&str; 2] = ["schema", MIGRATION];

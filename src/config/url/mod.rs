@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use self::parts::{Parts, decode_path, prefix_of, shown};
 use self::query::Query;
-use crate::target::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
+use crate::store::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
 
 pub(super) use self::query::did_you_mean;
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use super::fixtures::world_with;
 use super::kernel::{File, READ, WRITE_ANEW, World};
-use super::worlds::world_with;
 use super::{V1, V2};
 use crate::fs::{Error, Processes, Result};
 

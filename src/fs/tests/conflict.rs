@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::fixtures::{plan, with, world_with};
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
-use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind, Memory};
 
 #[tokio::test]
 async fn of_two_writers_the_second_close_is_stale_and_its_bytes_are_kept() {

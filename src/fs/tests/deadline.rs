@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::fixtures::world_with;
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
-use super::worlds::world_with;
 use super::{V1, V2};
 use crate::fs::{Error, Making};
-use crate::target::{Fault, Memory};
+use crate::store::{Fault, Memory};
 
 #[tokio::test(start_paused = true)]
 async fn a_push_answers_by_its_deadline_when_every_target_hangs() {

@@ -7,7 +7,7 @@ use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind, Memory};
 
 fn choice() -> Choice {
     Choice {

@@ -1,7 +1,7 @@
 //! What is no document, and is refused before any target sees it.
 
+use super::fixtures::{plan, with, world_with};
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
-use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::{Error, OpenHow};
 use crate::registry::{Settings, simulate_computing, simulate_disk};
@@ -183,7 +183,7 @@ async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn an_hcl_state_that_was_only_listed_is_not_turned_into_sql_by_accident() {
-    let stores = std::array::from_fn(|_| crate::target::Memory::without_listed_stamps());
+    let stores = std::array::from_fn(|_| crate::store::Memory::without_listed_stamps());
     let world = World::with(Choice {
         named: vec!["app"],
         stores: Some(stores),

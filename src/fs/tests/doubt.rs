@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use super::fixtures::{choice, choice_of, set_all, unstamped_lists, world_of};
 use super::kernel::{Choice, WRITE_ANEW};
-use super::worlds::{choice, choice_of, set_all, unstamped_lists, world_of};
 use super::{V1, V2, V3};
-use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
+use crate::model::{Format, Stamp};
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 #[tokio::test(start_paused = true)]
 async fn a_save_after_one_whose_reply_was_lost_is_no_conflict() {

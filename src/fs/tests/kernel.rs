@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::artifact::RepoName;
 use crate::fs::{Attr, Error, FileKind, Fs, Making, OpenHow, ROOT, Result, SetAttr, Settings};
+use crate::model::RepoName;
 use crate::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
-use crate::target::{Driver, Memory, Role, Target};
+use crate::store::{Driver, Memory, Role, Target};
 
 /// The deadlines, and what a machine may take beyond them.
 const METADATA: Duration = Duration::from_millis(2_010);

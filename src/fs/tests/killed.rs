@@ -4,8 +4,8 @@ use super::closer::{
     CHILD, HALF, Machine, OPENER, REST, THREAD, close, count, holds, is_saved, status, write,
     write_anew,
 };
+use super::fixtures::{plan, world_with};
 use super::kernel::{Choice, WRITE, World};
-use super::worlds::{plan, world_with};
 use super::{V1, V2};
 use crate::fs::Error;
 

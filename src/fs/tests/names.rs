@@ -4,7 +4,7 @@ use super::V1;
 use super::kernel::{Choice, READ, WRITE, World};
 use crate::fs::{Error, FileKind, Making, OpenHow, ROOT};
 use crate::registry::Settings;
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 const PLAN: &[u8] = b"plan \"p1\" {\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}\n";
 

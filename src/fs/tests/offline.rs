@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use super::kernel::{Choice, READ_WRITE, WRITE, WRITE_ANEW, World};
 use super::{V1, V2};
-use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
+use crate::model::{Format, Stamp};
 use crate::registry::{Settings, WallClock};
-use crate::target::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind, Memory};
 
 const PLAN: &[u8] = b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n";
 

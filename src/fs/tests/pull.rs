@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use super::kernel::{Choice, READ, World};
 use super::{V1, V2};
-use crate::artifact::{Format, Stamp};
 use crate::fs::Error;
+use crate::model::{Format, Stamp};
 use crate::registry::{FallbackOn, Settings};
-use crate::target::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind, Memory};
 
 /// Another mount's pushes, read by one that has no cache: every read asks a target.
 async fn uncached(content: &[u8]) -> World {

@@ -1,11 +1,11 @@
 //! Pushes: what a close means.
 
+use super::fixtures::{plan, with, world_with};
 use super::kernel::{READ, READ_WRITE, WRITE, WRITE_ANEW};
-use super::worlds::{plan, with, world_with};
 use super::{V1, V2};
 use crate::fs::{Error, OpenHow};
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 #[tokio::test]
 async fn a_close_pushes_the_same_bytes_to_every_target() {

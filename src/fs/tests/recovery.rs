@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::fixtures::{choice, choice_of, world_of};
 use super::kernel::{Choice, WRITE, World};
-use super::worlds::{choice, choice_of, world_of};
 use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::registry::{FallbackOn, Settings};
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 #[tokio::test(start_paused = true)]
 async fn what_was_shown_while_the_registry_was_out_does_not_go_back_with_it() {
@@ -228,7 +228,7 @@ async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn the_background_goes_on_after_it_has_met_a_bug() {
-    use crate::planted::{Bug, plant};
+    use crate::fault_injection::{Bug, inject};
     let world = world_of(
         Choice {
             redo: true,
@@ -237,12 +237,12 @@ async fn the_background_goes_on_after_it_has_met_a_bug() {
         V1,
     )
     .await;
-    plant(Some(Bug::BackgroundPanics));
+    inject(Some(Bug::BackgroundPanics));
     world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
     world.cp("app/schema", V2).await.unwrap();
     world.cp(".atlasfs/jobs", b"verify").await.unwrap();
     world.wait().await;
-    plant(None);
+    inject(None);
     world.backups[0].set_fault(None);
     assert_eq!(world.json(".atlasfs/jobs").await["state"], "stopped");
     tokio::time::sleep(Duration::from_secs(100)).await;

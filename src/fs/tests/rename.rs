@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::kernel::{Choice, READ, READ_WRITE, WRITE, World};
 use crate::fs::{Error, OpenHow};
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 const V1: &[u8] = b"schema \"public\" {}\n";
 const V2: &[u8] = b"schema \"public\" { comment = \"2\" }\n";

@@ -8,7 +8,7 @@ use super::kernel::{Choice, World};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::Settings;
-use crate::target::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind, Memory};
 
 /// The longest pause between two probes, jitter included.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(45);

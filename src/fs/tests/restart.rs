@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::fixtures::{choice, choice_of, set_all, unstamped_lists, world_of};
 use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
-use super::worlds::{choice, choice_of, set_all, unstamped_lists, world_of};
 use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::registry::Settings;
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 fn holds_a_record(journal: &std::path::Path) -> bool {
     let mut entries = std::fs::read_dir(journal)

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fixtures::{plan, set_all};
 use super::kernel::{Choice, World};
 use super::resilience::{asked, forget_requests, world};
-use super::worlds::{plan, set_all};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 /// Lists until every target is skipped.
 async fn skip_all(world: &World) {

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::fixtures::{plan, world_with};
 use super::kernel::{Choice, READ, World};
-use super::worlds::{plan, world_with};
 use super::{V1, V2};
 use crate::fs::{Attr, Error};
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fixtures::plan;
 use super::kernel::{Choice, World};
 use super::resilience::forget_requests;
-use super::worlds::plan;
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::Settings;
-use crate::target::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind, Memory};
 
 fn choice(stores: [Memory; 3]) -> Choice {
     Choice {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::fixtures::{choice, world_of};
 use super::kernel::{Choice, World};
-use super::worlds::{choice, world_of};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{fail_reads, simulate_disk};
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 /// Longer than any push may take.
 const HUNG: Duration = Duration::from_secs(20);

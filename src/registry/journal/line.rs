@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::artifact::Sha256;
+use crate::model::Sha256;
 
 /// How many hexadecimal digits of a line's SHA-256 stand before it.
 const CHECKSUM: usize = 16;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::artifact::{Format, Item, RepoName};
+use crate::model::{Format, Item, RepoName};
 
 fn id() -> ArtifactId {
     ArtifactId {

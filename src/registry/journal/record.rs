@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::file::STATE;
 use super::line::{cut_line, padded_line, read_line};
-use crate::artifact::{ArtifactId, Item, PlanName, RepoName, Stamp, when_from_text, when_to_text};
+use crate::model::{ArtifactId, Item, PlanName, RepoName, Stamp, when_from_text, when_to_text};
 
 /// One push, or one deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]

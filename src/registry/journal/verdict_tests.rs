@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::record::{Record, head};
 use super::*;
-use crate::artifact::{Format, Item, RepoName};
+use crate::model::{Format, Item, RepoName};
 
 fn id() -> ArtifactId {
     ArtifactId {

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use super::file::{mark, write};
 use super::record::Record;
 use super::{Journal, Writing, is_gone, lock};
-use crate::artifact::ArtifactId;
-#[cfg(test)]
-use crate::artifact::Stamp;
 use crate::dir::open_regular;
 #[cfg(test)]
-use crate::planted::{Bug, planted};
+use crate::fault_injection::{Bug, injected};
+use crate::model::ArtifactId;
+#[cfg(test)]
+use crate::model::Stamp;
 
 /// What a file takes beyond its content: its lines, and the block that is not full.
 const BESIDES: u64 = 16 << 10;
@@ -90,7 +90,7 @@ impl Journal {
         let written = write(&file, &record, &content).and_then(|()| {
             self.publish(when, &file)?;
             #[cfg(test)]
-            if planted(Bug::NoSync) {
+            if injected(Bug::NoSync) {
                 return Ok(());
             }
             file.sync_all()
@@ -111,7 +111,7 @@ impl Journal {
             }
         }
         #[cfg(test)]
-        if kept.is_ok() && !planted(Bug::NoSync) {
+        if kept.is_ok() && !injected(Bug::NoSync) {
             self.is_durable(when);
         }
         kept.map(|()| Some(file))
@@ -184,7 +184,7 @@ impl Journal {
     pub fn decide(&self, when: u64, reason: &str) -> bool {
         let mut state = lock(&self.state);
         #[cfg(test)]
-        if planted(Bug::LateRecord) && state.writing.contains_key(&when) {
+        if injected(Bug::LateRecord) && state.writing.contains_key(&when) {
             return true;
         }
         let reason = Some(reason.to_owned());

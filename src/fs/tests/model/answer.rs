@@ -1,9 +1,9 @@
 //! What each operation on names must answer, and change.
 
+use super::staged_file::Working;
 use super::truth::{Found, Handle, Name, Open, Scratch, Truth, name};
-use super::working::Working;
-use crate::artifact::{ArtifactId, Format};
 use crate::fs::{Error, OpenHow, Result};
+use crate::model::{ArtifactId, Format};
 
 impl Truth {
     pub(super) fn open(&mut self, path: &str, how: OpenHow, create: bool) -> Result<Open> {
@@ -210,7 +210,7 @@ impl Truth {
                 let plans = id.item != other.item
                     && [&id, &other]
                         .iter()
-                        .all(|id| id.item != crate::artifact::Item::Schema);
+                        .all(|id| id.item != crate::model::Item::Schema);
                 Err(if plans {
                     Error::Invalid
                 } else {

@@ -7,13 +7,13 @@
 mod answer;
 mod operation;
 mod play;
+mod staged_file;
 mod truth;
-mod working;
 
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use crate::planted::{Bug, plant};
+use crate::fault_injection::{Bug, inject};
 
 /// How many sequences are played.
 const SEQUENCES: u32 = 1_000;
@@ -56,8 +56,8 @@ fn a_push_over_another_one_would_be_found() {
         ..ProptestConfig::default()
     };
     let always_the_same = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    plant(Some(Bug::BaseIgnored));
+    inject(Some(Bug::BaseIgnored));
     let played = run(TestRunner::new_with_rng(config, always_the_same));
-    plant(None);
+    inject(None);
     assert!(played.is_err());
 }

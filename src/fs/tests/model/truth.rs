@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::operation::SLOTS;
-use super::working::Working;
-use crate::artifact::{ArtifactId, Format, Item, PlanName, RepoName};
+use super::staged_file::Working;
 use crate::fs::{Error, OpenHow, Result};
+use crate::model::{ArtifactId, Format, Item, PlanName, RepoName};
 
 /// The newest content of an artifact.
 #[derive(Debug, Clone)]

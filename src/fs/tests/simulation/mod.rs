@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::planted::{Bug, plant};
+use crate::fault_injection::{Bug, inject};
 use play::Play;
 use schedule::Schedule;
 
@@ -114,7 +114,7 @@ fn search(first: u64, count: u64, bug: Option<Bug>) -> (u64, Option<(u64, String
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                plant(bug);
+                inject(bug);
                 while found.lock().unwrap().is_none() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first + count {
@@ -128,7 +128,7 @@ fn search(first: u64, count: u64, bug: Option<Bug>) -> (u64, Option<(u64, String
                     }
                     played.fetch_add(1, Ordering::Relaxed);
                 }
-                plant(None);
+                inject(None);
             });
         }
     });

@@ -10,11 +10,11 @@ use super::pushing::Told;
 use super::schedule::{Act, OnHandle, Schedule};
 use super::store::Way;
 use super::truth::{KEYS, Sim, State, Truth, time_of};
-use crate::artifact::Sha256;
 use crate::fs::tests::kernel::{Choice, File, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
 use crate::fs::{Error, OpenHow};
+use crate::model::Sha256;
 use crate::registry::{Settings, WallClock};
-use crate::target::Driver;
+use crate::store::Driver;
 
 /// A mount for as long as its process lives.
 pub(super) struct Mount {

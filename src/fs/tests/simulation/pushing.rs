@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::truth::{Actor, Deletion, KEYS, Object, Pen, SECOND, State, Text, Time, Truth, View};
-use crate::artifact::Stamp;
 use crate::fs::Error;
+use crate::model::Stamp;
 use crate::registry::Durability;
 
 /// What a close has said, and what is seen then.

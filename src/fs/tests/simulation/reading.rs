@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::truth::{KEYS, SECOND, State, Text, Time, Truth};
 use crate::fs::Error;
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 /// For how long a mount may go by what it has heard: the TTL, and a listing under way.
 const TTL: Time = SECOND * 6 / 5;

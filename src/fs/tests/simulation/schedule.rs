@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::random::Random;
 use crate::registry::Durability;
-use crate::target::{Fault, Kind};
+use crate::store::{Fault, Kind};
 
 /// One thing that happens. `apart`: what follows doesn't wait for it.
 #[derive(Debug, Clone, Copy)]

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::truth::{Object, Sim, time_of};
-use crate::artifact::Stamp;
-use crate::target::{Condition, Driver, Failure, Fault, Kind, Listed, Stored, Token};
+use crate::model::Stamp;
+use crate::store::{Condition, Driver, Failure, Fault, Kind, Listed, Stored, Token};
 
 /// One mount's way to one store.
 #[derive(Debug)]
@@ -62,12 +62,12 @@ impl Way {
     /// The way to the store.
     async fn request(&self, asked: Asked) -> Result<(), Failure> {
         self.travel().await;
-        let planted = |kind| Err(Failure::new(kind, "planted"));
+        let injected = |kind| Err(Failure::new(kind, "planted"));
         loop {
             match self.fault() {
-                Some(Fault::Fail(kind)) => return planted(kind),
-                Some(Fault::FailWrites(kind)) if asked == Asked::Write => return planted(kind),
-                Some(Fault::FailHeads(kind)) if asked == Asked::Head => return planted(kind),
+                Some(Fault::Fail(kind)) => return injected(kind),
+                Some(Fault::FailWrites(kind)) if asked == Asked::Write => return injected(kind),
+                Some(Fault::FailHeads(kind)) if asked == Asked::Head => return injected(kind),
                 // What is lost in a black hole is lost, or sent again when there is a way.
                 Some(Fault::Hang) if self.coin() => std::future::pending().await,
                 Some(Fault::Hang) => tokio::time::sleep(Duration::from_millis(100)).await,

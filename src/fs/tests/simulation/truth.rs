@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::random::Random;
-use crate::artifact::Stamp;
-use crate::target::{Fault, Kind};
+use crate::model::Stamp;
+use crate::store::{Fault, Kind};
 
 /// Nanoseconds since the epoch, by the simulated clock.
 pub(super) type Time = u64;

@@ -1,0 +1,122 @@
+//! An open file of the model, and its push.
+
+use super::truth::{Content, Truth};
+use crate::fs::{Error, Result};
+use crate::model::{ArtifactId, Format, Item, check_plan, check_schema};
+
+/// What a writer of an artifact has before it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Working {
+    pub(super) bytes: Vec<u8>,
+    /// The content that it was opened on, by number.
+    pub(super) base: Option<u64>,
+    /// Whether it differs from what has been pushed.
+    pub(super) is_dirty: bool,
+    /// Whether a push of just this has failed, and was told.
+    pub(super) was_refused: bool,
+    /// Whether anything has happened besides the truncation by opening.
+    pub(super) is_written: bool,
+    /// Whether it is a new name that was only touched.
+    pub(super) is_touched: bool,
+    pub(super) handles: u32,
+}
+
+impl Working {
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.bytes);
+        self.is_dirty = true;
+        self.is_written = true;
+        self.was_refused = false;
+    }
+}
+
+impl Truth {
+    /// Close of one descriptor, or fsync.
+    pub(super) fn flush(&mut self, id: &ArtifactId, suffix: Option<Format>, at: u64) -> Result<()> {
+        let Some(working) = self.workings.get(&at).cloned() else {
+            panic!("no file {at}");
+        };
+        if !working.is_dirty {
+            return Ok(());
+        }
+        let unwritten = !working.is_written && working.bytes.is_empty();
+        if unwritten && working.is_touched && working.base.is_none() {
+            // It stays local and empty, unless somebody else has pushed it.
+            if !self.artifacts.contains_key(id) {
+                self.touched.insert(id.clone(), suffix);
+            }
+            self.working(at).is_dirty = false;
+            return Ok(());
+        }
+        if unwritten {
+            return Err(Error::Invalid);
+        }
+        let pushed = self.push(id, suffix, &working.bytes, working.base);
+        let working = self.working(at);
+        match pushed {
+            Ok(revision) => {
+                working.base = Some(revision);
+                working.is_dirty = false;
+            }
+            Err(_) => working.was_refused = true,
+        }
+        pushed.map(drop)
+    }
+
+    /// The end of the last handle: what no close has tried to push is pushed, and told to nobody.
+    pub(super) fn release(&mut self, id: &ArtifactId, suffix: Option<Format>, at: u64) {
+        let working = self.working(at);
+        let left = working.clone();
+        working.handles -= 1;
+        if left.handles > 1 {
+            return;
+        }
+        if left.is_dirty && !left.is_written && left.bytes.is_empty() {
+            if !left.is_touched {
+                self.failed.insert(id.clone());
+            }
+        } else if left.is_dirty && !left.was_refused {
+            let _ = self.flush(id, suffix, at);
+        }
+        self.workings.remove(&at);
+    }
+
+    /// A push: a conflict, a refusal, or the artifact's new content.
+    pub(super) fn push(
+        &mut self,
+        id: &ArtifactId,
+        suffix: Option<Format>,
+        bytes: &[u8],
+        base: Option<u64>,
+    ) -> Result<u64> {
+        let current = self.artifacts.get(id);
+        let is_current = base == current.map(|content| content.revision);
+        let format = current.map(|content| content.format);
+        let checked = match &id.item {
+            _ if !is_current => Err(Error::Stale),
+            _ if bytes.iter().all(u8::is_ascii_whitespace) => Err(Error::Invalid),
+            Item::Plan(name) => check_plan(bytes, name)
+                .map(|()| Format::Hcl)
+                .map_err(|_| Error::Invalid),
+            Item::Schema => check_schema(bytes, suffix, format).map_err(|_| Error::Invalid),
+        };
+        match checked {
+            Ok(format) => {
+                self.last += 1;
+                let content = Content {
+                    revision: self.last,
+                    bytes: bytes.to_vec(),
+                    format,
+                };
+                self.artifacts.insert(id.clone(), content);
+                self.failed.remove(id);
+                self.touched.remove(id);
+                Ok(self.last)
+            }
+            Err(error) => {
+                self.failed.insert(id.clone());
+                Err(error)
+            }
+        }
+    }
+}

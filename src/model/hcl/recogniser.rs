@@ -1,0 +1,365 @@
+//! The recogniser: bodies, blocks and attributes, and the brackets that are open.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+
+use super::Syntax;
+use super::scanner::{Fault, Piece, Scanner, Token};
+
+/// How many brackets may be open at once. HashiCorp's parser is recursive and has no bound of its
+/// own: it dies of some 100,000 of them, and real documents have ten.
+const MAX_DEPTH: usize = 10_000;
+
+/// The value of an attribute, as far as anybody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::model) enum Value {
+    /// A string or heredoc that refers to nothing.
+    Text { is_empty: bool },
+    /// A string or heredoc with a sequence: the offset of the first `${`, or `%{`.
+    Template { at: usize },
+    /// Any other expression.
+    Other,
+}
+
+/// Is told of what a document declares, in the document's order. `depth` is that of the body.
+pub(in crate::model) trait Listener {
+    /// A block starts, with so many labels, of which `label` is the first.
+    fn block(&mut self, _depth: usize, _kind: &[u8], _label: &[u8], _labels: usize) {}
+    /// An attribute has ended.
+    fn attribute(&mut self, _depth: usize, _name: &[u8], _value: Value) {}
+    /// A heredoc has ended: the places of its marker, its text, and its closing line.
+    fn heredoc(&mut self, _marker: Range<usize>, _text: Range<usize>, _closing: Range<usize>) {}
+}
+
+/// Tells whether a text, without its byte-order mark, is HCL.
+///
+/// # Errors
+///
+/// The first [`Syntax`] error.
+pub(in crate::model) fn recognise(text: &[u8], listener: &mut impl Listener) -> Result<(), Syntax> {
+    Recogniser::new(text, listener).run().map(drop)
+}
+
+/// What is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A block's body.
+    Body,
+    /// A block's body on one line, which holds one attribute.
+    Line,
+    Parenthesis,
+    /// The brackets of an index.
+    Index,
+    /// A function's arguments.
+    Call,
+    Tuple,
+    /// An object, before a key's `=`.
+    Key,
+    /// An object, after it.
+    Item,
+    /// A `for` expression, up to its colon.
+    ForIn,
+    /// The key of an object's `for`.
+    ForKey,
+    /// The value of a `for`.
+    ForValue,
+    /// Its condition.
+    ForIf,
+    /// A conditional, after its question mark.
+    Then,
+    /// A string or heredoc.
+    Template,
+    /// An interpolation, or the marker of a directive.
+    Sequence,
+    /// A directive, between its markers.
+    If,
+    Else,
+    For,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame {
+    pub(super) kind: Kind,
+    /// The ends of lines count here.
+    pub(super) newlines: bool,
+    /// Where it starts.
+    pub(super) at: usize,
+}
+
+/// What comes next.
+pub(super) enum State {
+    /// An attribute, a block, or the end of a body.
+    Body,
+    /// An operand of an expression.
+    Operand,
+    /// What may follow an operand.
+    Operator,
+    /// The next part of a template; whether a line starts here.
+    Template { is_fresh: bool },
+}
+
+/// The attribute that is being read.
+#[derive(Debug, Default)]
+pub(super) struct Attribute {
+    name: Range<usize>,
+    /// The first token of its value opens a template; `None` before that token.
+    pub(super) is_template: Option<bool>,
+    /// Where the first template of its value ends, and whether nothing was in it.
+    pub(super) template: Option<(usize, bool)>,
+    /// The first sequence of its value.
+    pub(super) sequence: Option<usize>,
+}
+
+pub(super) struct Recogniser<'a, 'l, L> {
+    pub(super) scanner: Scanner<'a>,
+    pub(super) listener: &'l mut L,
+    pub(super) frames: Vec<Frame>,
+    /// A token that was read and belongs to the next state.
+    pub(super) held: Option<Token>,
+    /// Where the token before the last one ended.
+    pub(super) before: usize,
+    /// The markers of the templates that are open; `None` is a quoted one.
+    pub(super) markers: Vec<Option<Range<usize>>>,
+    pub(super) attribute: Attribute,
+    /// The operand has an attribute-only splat, which takes no second one.
+    pub(super) is_splat: bool,
+    /// The attributes of all bodies, as hashes of body and name: the keys are random, and the names
+    /// themselves would take three times the memory.
+    names: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
+    pub(super) fn new(text: &'a [u8], listener: &'l mut L) -> Self {
+        Self {
+            scanner: Scanner {
+                text,
+                start: 0,
+                at: 0,
+                ignored: None,
+            },
+            listener,
+            frames: Vec::new(),
+            held: None,
+            before: 0,
+            markers: Vec::new(),
+            attribute: Attribute::default(),
+            is_splat: false,
+            names: HashSet::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Reads the whole text; returns what the scanner has ignored.
+    pub(super) fn run(mut self) -> Result<Vec<Range<usize>>, Syntax> {
+        let mut state = Ok(Some(State::Body));
+        loop {
+            state = match state {
+                Ok(None) => return Ok(self.scanner.ignored.unwrap_or_default()),
+                Ok(Some(State::Body)) => self.body(),
+                Ok(Some(State::Operand)) => self.operand().map(Some),
+                Ok(Some(State::Operator)) => self.operator().map(Some),
+                Ok(Some(State::Template { is_fresh })) => self.template(is_fresh).map(Some),
+                Err(fault) => return Err(self.explain(fault)),
+            };
+        }
+    }
+
+    /// Says of an error within `${…}` where that starts: it may never have been meant as one.
+    fn explain(&self, fault: Fault) -> Syntax {
+        let text = self.scanner.text;
+        let is_sequence = |frame: &&Frame| frame.kind == Kind::Sequence;
+        match self.frames.iter().rfind(is_sequence) {
+            Some(frame) => Syntax::at(text, frame.at, {
+                let sign = sequence_sign(text, frame.at);
+                let inner = Syntax::at(text, fault.at, fault.message);
+                format!(
+                    "{sign}{{ starts a template sequence that doesn't parse ({inner}); \
+                     for {sign}{{ itself write {sign}{sign}{{"
+                )
+            }),
+            None => Syntax::at(text, fault.at, fault.message),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Token, Fault> {
+        self.before = self.scanner.at;
+        let newlines = self.frames.last().is_none_or(|frame| frame.newlines);
+        self.scanner.next(newlines)
+    }
+
+    pub(super) fn held_or_next(&mut self) -> Result<Token, Fault> {
+        match self.held.take() {
+            Some(token) => Ok(token),
+            None => self.next(),
+        }
+    }
+
+    /// Reads a token that must be this one.
+    pub(super) fn expect(&mut self, token: Token, message: &str) -> Result<(), Fault> {
+        match self.next()? == token {
+            true => Ok(()),
+            false => self.refuse(message),
+        }
+    }
+
+    /// Refuses the last token.
+    pub(super) fn refuse<T>(&self, message: &str) -> Result<T, Fault> {
+        Fault::at(self.scanner.start, message)
+    }
+
+    /// Opens something that starts at a byte offset.
+    pub(super) fn open(&mut self, kind: Kind, at: usize) -> Result<(), Fault> {
+        if self.frames.len() >= MAX_DEPTH {
+            return self.refuse(&format!(
+                "{MAX_DEPTH} brackets are open here: no parser takes more"
+            ));
+        }
+        let newlines = match kind {
+            Kind::Body | Kind::Line | Kind::Key => true,
+            Kind::Then => self.frames.last().is_none_or(|frame| frame.newlines),
+            _ => false,
+        };
+        let frame = Frame { kind, newlines, at };
+        self.frames.push(frame);
+        Ok(())
+    }
+
+    /// Changes what is open.
+    pub(super) fn becomes(&mut self, kind: Kind) -> State {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.kind = kind;
+        }
+        State::Operand
+    }
+
+    /// Closes what is open: with its bracket it is an operand.
+    pub(super) fn close(&mut self) -> State {
+        self.frames.pop();
+        self.is_splat = false;
+        State::Operator
+    }
+
+    pub(super) fn kind(&self) -> Option<Kind> {
+        self.frames.last().map(|frame| frame.kind)
+    }
+
+    fn body(&mut self) -> Result<Option<State>, Fault> {
+        match (self.next()?, self.frames.last()) {
+            (Token::Newline, _) => Ok(Some(State::Body)),
+            (Token::End, None) => Ok(None),
+            (Token::End, Some(block)) => Fault::at(block.at, "this block has no closing }"),
+            (Token::Sign(b'}'), Some(_)) => self.close_block().map(Some),
+            (Token::Name, _) => self.item().map(Some),
+            _ => self.refuse("an attribute (name = value) or a block is expected here"),
+        }
+    }
+
+    fn item(&mut self) -> Result<State, Fault> {
+        let name = self.scanner.start..self.scanner.at;
+        match self.next()? {
+            Token::Sign(b'=') => self.begin_attribute(name),
+            token @ (Token::Quote | Token::Name | Token::Sign(b'{')) => self.block(name, token),
+            _ => self.refuse("after a name comes = and a value, or a block's labels and {"),
+        }
+    }
+
+    fn begin_attribute(&mut self, name: Range<usize>) -> Result<State, Fault> {
+        let body = self.frames.last().map(|frame| frame.at);
+        let text = self.scanner.text.get(name.clone()).unwrap_or_default();
+        if !self.names.insert(self.hasher.hash_one((body, text))) {
+            let text = String::from_utf8_lossy(text);
+            let what = format!("attribute {text:?} is set twice in one body");
+            return Fault::at(name.start, what);
+        }
+        self.attribute = Attribute {
+            name,
+            ..Attribute::default()
+        };
+        Ok(State::Operand)
+    }
+
+    fn block(&mut self, kind: Range<usize>, mut token: Token) -> Result<State, Fault> {
+        let (mut first, mut labels) = (0..0, 0);
+        loop {
+            let label = match token {
+                Token::Sign(b'{') => break,
+                Token::Name => self.scanner.start..self.scanner.at,
+                Token::Quote => {
+                    let start = self.scanner.at;
+                    if self.scanner.quoted()? != Piece::End {
+                        return self.refuse("a label takes no ${ or %{: double the sign");
+                    }
+                    start..self.scanner.start
+                }
+                _ => return self.refuse("a block's labels and {, on one line, are expected here"),
+            };
+            if labels == 0 {
+                first = label;
+            }
+            labels += 1;
+            token = self.next()?;
+        }
+        let depth = self.frames.len();
+        let text = |range| self.scanner.text.get(range).unwrap_or_default();
+        let (kind, label) = (text(kind), text(first));
+        self.listener.block(depth, kind, label, labels);
+        self.open(Kind::Body, self.scanner.start)?;
+        let after = self.scanner.at;
+        match self.next()? {
+            Token::Newline | Token::End | Token::Sign(b'}') => {
+                self.scanner.at = after;
+                Ok(State::Body)
+            }
+            Token::Name => {
+                self.becomes(Kind::Line);
+                let name = self.scanner.start..self.scanner.at;
+                self.expect(
+                    Token::Sign(b'='),
+                    "a block on one line holds one attribute (name = value) and no block",
+                )?;
+                self.begin_attribute(name)
+            }
+            _ => self.refuse("an attribute (name = value) or } is expected here"),
+        }
+    }
+
+    /// Reads what follows the expression of an attribute.
+    pub(super) fn end_attribute(&mut self, token: Token) -> Result<State, Fault> {
+        let attribute = std::mem::take(&mut self.attribute);
+        let value = match (attribute.is_template, attribute.template) {
+            (Some(true), Some((end, is_empty))) if end == self.before => match attribute.sequence {
+                None => Value::Text { is_empty },
+                Some(at) => Value::Template { at },
+            },
+            _ => Value::Other,
+        };
+        let name = self.scanner.text.get(attribute.name).unwrap_or_default();
+        self.listener.attribute(self.frames.len(), name, value);
+        match (self.kind(), token) {
+            (Some(Kind::Line), Token::Sign(b'}')) => self.close_block(),
+            (Some(Kind::Line), _) => {
+                self.refuse("a block on one line holds one attribute: } is expected here")
+            }
+            (_, Token::Newline | Token::End) => Ok(State::Body),
+            _ => self.refuse("the attribute's line must end here"),
+        }
+    }
+
+    fn close_block(&mut self) -> Result<State, Fault> {
+        self.frames.pop();
+        match self.next()? {
+            Token::Newline | Token::End => Ok(State::Body),
+            _ => self.refuse("the line must end after a block's }"),
+        }
+    }
+}
+
+/// Returns the sign that starts a template sequence.
+pub(in crate::model) fn sequence_sign(text: &[u8], at: usize) -> char {
+    match text.get(at) {
+        Some(b'%') => '%',
+        _ => '$',
+    }
+}

@@ -1,0 +1,356 @@
+//! HCL's tokens, one at a time.
+
+use std::ops::Range;
+
+/// A token outside of templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token {
+    /// The end of the text.
+    End,
+    /// The end of a line, with the comment before it.
+    Newline,
+    /// An identifier.
+    Name,
+    /// A number; whether it has a decimal point.
+    Number { is_decimal: bool },
+    /// `"`: the scanner is in a quoted template.
+    Quote,
+    /// `<<EOT` and the end of its line: the scanner is in a heredoc.
+    Heredoc,
+    /// An operator of two characters between two operands.
+    Operator,
+    /// `=>`
+    Arrow,
+    /// `...`
+    Ellipsis,
+    /// `::`
+    DoubleColon,
+    /// `~}`
+    TrimmingBrace,
+    /// Any other character of the language.
+    Sign(u8),
+}
+
+/// What ends a literal part of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// The end of the template.
+    End,
+    /// `${` or `${~`
+    Interpolation,
+    /// `%{` or `%{~`
+    Directive,
+}
+
+/// An error and its byte offset.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) at: usize,
+    pub(super) message: String,
+}
+
+impl Fault {
+    /// Fails at a byte offset.
+    pub(super) fn at<T>(at: usize, message: impl Into<String>) -> Result<T, Self> {
+        let message = message.into();
+        Err(Self { at, message })
+    }
+}
+
+/// A text, read from its start to its end.
+#[derive(Debug)]
+pub(super) struct Scanner<'a> {
+    pub(super) text: &'a [u8],
+    /// Where the last token, or literal part, starts.
+    pub(super) start: usize,
+    /// Where it ends.
+    pub(super) at: usize,
+    /// The comments, and the ends of lines that mean nothing, if anybody wants to know them.
+    pub(super) ignored: Option<Vec<Range<usize>>>,
+}
+
+impl<'a> Scanner<'a> {
+    /// Reads the next token. `newlines` tells whether the ends of lines count here.
+    pub(super) fn next(&mut self, newlines: bool) -> Result<Token, Fault> {
+        loop {
+            self.skip(|byte| matches!(byte, b' ' | b'\t'));
+            self.start = self.at;
+            let (len, token) = match self.rest() {
+                [] => (0, Token::End),
+                [b'\n', ..] if newlines => (1, Token::Newline),
+                [b'\r', b'\n', ..] if newlines => (2, Token::Newline),
+                [b'\n', ..] | [b'\r', b'\n', ..] | [b'#', ..] | [b'/', b'/', ..] => {
+                    self.skip(|byte| byte != b'\n');
+                    let ends = self.at < self.text.len();
+                    self.ignore(self.start..self.at + usize::from(ends && !newlines));
+                    self.at += usize::from(ends);
+                    match ends && newlines {
+                        true => return Ok(Token::Newline),
+                        false => continue,
+                    }
+                }
+                [b'/', b'*', body @ ..] => match body.windows(2).position(|two| two == b"*/") {
+                    Some(end) => {
+                        self.at += 2 + end + 2;
+                        self.ignore(self.start..self.at);
+                        continue;
+                    }
+                    None => return Fault::at(self.at, "this comment has no end: write */"),
+                },
+                [b'"', ..] => (1, Token::Quote),
+                [b'0'..=b'9', ..] => return self.number(),
+                [b'.', b'.', b'.', ..] => (3, Token::Ellipsis),
+                [b'=', b'>', ..] => (2, Token::Arrow),
+                [b'~', b'}', ..] => (2, Token::TrimmingBrace),
+                [b':', b':', ..] => (2, Token::DoubleColon),
+                [b'=' | b'!' | b'<' | b'>', b'=', ..] | [b'&', b'&', ..] | [b'|', b'|', ..] => {
+                    (2, Token::Operator)
+                }
+                [b'<', b'<', after @ ..] if let Some(len) = heredoc(after) => {
+                    (2 + len, Token::Heredoc)
+                }
+                [sign, ..] if b"[](){}.,*/%+-=<>!?:".contains(sign) => (1, Token::Sign(*sign)),
+                [b'_' | b'a'..=b'z' | b'A'..=b'Z' | 0x80.., ..] => return self.name(),
+                _ => return self.foreign(),
+            };
+            self.at += len;
+            return Ok(token);
+        }
+    }
+
+    /// Goes on in a quoted template.
+    pub(super) fn quoted(&mut self) -> Result<Piece, Fault> {
+        loop {
+            self.skip(|byte| matches!(byte, 0x20.. if byte < 0x80 && !b"\"\\$%".contains(&byte)));
+            self.start = self.at;
+            match self.rest() {
+                [b'"', ..] => {
+                    self.at += 1;
+                    return Ok(Piece::End);
+                }
+                [b'\\', ..] => self.escape()?,
+                [] | [b'\r' | b'\n', ..] => {
+                    return Fault::at(
+                        self.at,
+                        "a quoted string must end on its line: close it with \", or write \\n for \
+                         a new line, or use a heredoc",
+                    );
+                }
+                _ => {
+                    if let Some(piece) = self.literal()? {
+                        return Ok(piece);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on in a heredoc, which ends at a line that is its marker alone. `is_fresh` tells
+    /// whether a line starts here.
+    pub(super) fn heredoc(&mut self, marker: &[u8], mut is_fresh: bool) -> Result<Piece, Fault> {
+        loop {
+            self.start = self.at;
+            if is_fresh && let Some(end) = self.closing_line(marker) {
+                self.at = end;
+                return Ok(Piece::End);
+            }
+            is_fresh = false;
+            self.skip(|byte| matches!(byte, 0..0x80 if !b"\r\n$%".contains(&byte)));
+            self.start = self.at;
+            match self.rest() {
+                [] => {
+                    let marker = String::from_utf8_lossy(marker);
+                    let what = format!("this heredoc has no end: no line is {marker} alone");
+                    return Fault::at(self.at, what);
+                }
+                [b'\n', ..] => (self.at, is_fresh) = (self.at + 1, true),
+                [b'\r', b'\n', ..] => (self.at, is_fresh) = (self.at + 2, true),
+                [b'\r', ..] => return self.foreign(),
+                _ => {
+                    if let Some(piece) = self.literal()? {
+                        return Ok(piece);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the text of the last token.
+    pub(super) fn slice(&self) -> &'a [u8] {
+        self.text.get(self.start..self.at).unwrap_or_default()
+    }
+
+    /// Refuses the character that stands here.
+    fn foreign<T>(&self) -> Result<T, Fault> {
+        let char = match self.text.get(self.at..).map(char_len) {
+            Some(Some(len)) => self.text.get(self.at..self.at + len),
+            _ => return Fault::at(self.at, "invalid UTF-8: save the file as UTF-8"),
+        };
+        let char = String::from_utf8_lossy(char.unwrap_or_default()).into_owned();
+        let hint = match char.as_str() {
+            "'" | "\u{201c}" | "\u{201d}" => ": strings are written in \"",
+            ";" => ": each attribute has a line of its own",
+            "`" => ": a string of many lines is written as a heredoc",
+            _ => "",
+        };
+        Fault::at(self.at, format!("{char:?} is no part of HCL here{hint}"))
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn skip(&mut self, mut passes: impl FnMut(u8) -> bool) {
+        let rest = self.rest();
+        let end = rest.iter().position(|&byte| !passes(byte));
+        self.at += end.unwrap_or(rest.len());
+    }
+
+    fn ignore(&mut self, range: Range<usize>) {
+        if let Some(ignored) = &mut self.ignored {
+            ignored.push(range);
+        }
+    }
+
+    /// The longest run of what may be a number decides, as in HashiCorp's scanner; then it must be
+    /// one.
+    fn number(&mut self) -> Result<Token, Fault> {
+        let mut end = self.at;
+        loop {
+            end += match self.text.get(end..).unwrap_or_default() {
+                [b'0'..=b'9', ..] => 1,
+                [b'.', ..] => {
+                    end += 1;
+                    continue;
+                }
+                [b'e' | b'E', b'0'..=b'9', ..] => 2,
+                [b'e' | b'E', b'+' | b'-', b'0'..=b'9', ..] => 3,
+                _ => break,
+            };
+            self.at = end;
+        }
+        let text = String::from_utf8_lossy(self.slice());
+        let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
+        let is_decimal = text.contains('.');
+        match digits.matches('.').count() < 2 && exponent.parse::<i32>().is_ok() {
+            true => Ok(Token::Number { is_decimal }),
+            false => Fault::at(self.start, "this is no number"),
+        }
+    }
+
+    fn name(&mut self) -> Result<Token, Fault> {
+        self.at += name_len(self.rest());
+        if self.at > self.start {
+            return Ok(Token::Name);
+        }
+        // The first character that no name has is the one to refuse.
+        while let Some(len) = char_len(self.rest()) {
+            let char = self.rest().get(..len).unwrap_or_default();
+            if name_len(&[b"_", char].concat()) == 0 {
+                return self.foreign();
+            }
+            self.at += len;
+        }
+        self.at = self.start;
+        self.foreign()
+    }
+
+    /// Reads what follows a backslash of a quoted template.
+    fn escape(&mut self) -> Result<(), Fault> {
+        let (len, digits) = match self.rest() {
+            [_, b'n' | b'r' | b't' | b'"' | b'\\', ..] => (2, None),
+            [_, b'u', digits @ ..] => (6, digits.get(..4)),
+            [_, b'U', digits @ ..] => (10, digits.get(..8)),
+            _ => {
+                return Fault::at(
+                    self.at,
+                    "after \\ comes one of n, r, t, \", \\, u and U: write \\\\ for a backslash",
+                );
+            }
+        };
+        let code = digits.map(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            let all = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            char::from_u32(u32::from_str_radix(digits, 16).ok().filter(|_| all)?)
+        });
+        if code == Some(None) || (len > 2 && digits.is_none()) {
+            return Fault::at(
+                self.at,
+                "\\u takes four and \\U eight hexadecimal digits of a Unicode character",
+            );
+        }
+        self.at += len;
+        Ok(())
+    }
+
+    /// Reads one literal character of a template, or the start of a sequence.
+    fn literal(&mut self) -> Result<Option<Piece>, Fault> {
+        let piece = match self.rest() {
+            [b'$', b'$', b'{', ..] | [b'%', b'%', b'{', ..] => {
+                self.at += 3;
+                return Ok(None);
+            }
+            [b'$', b'{', ..] => Piece::Interpolation,
+            [b'%', b'{', ..] => Piece::Directive,
+            rest => match char_len(rest) {
+                Some(len) => {
+                    self.at += len;
+                    return Ok(None);
+                }
+                None => return self.foreign(),
+            },
+        };
+        self.at += 2;
+        self.at += usize::from(self.rest().starts_with(b"~"));
+        Ok(Some(piece))
+    }
+
+    /// Returns where the line ends that starts here, if it is the marker alone.
+    fn closing_line(&self, marker: &[u8]) -> Option<usize> {
+        let rest = self.rest();
+        let line = rest.get(..rest.iter().position(|&byte| byte == b'\n')?)?;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = std::str::from_utf8(line).ok()?.trim();
+        let is_marker = text.as_bytes() == marker && !line.contains(&b'\r');
+        is_marker.then_some(self.at + line.len())
+    }
+}
+
+/// Returns the length of what follows `<<` if that begins a heredoc.
+fn heredoc(after: &[u8]) -> Option<usize> {
+    let dash = usize::from(after.starts_with(b"-"));
+    let name = name_len(after.get(dash..)?);
+    match after.get(dash + name..)? {
+        _ if name == 0 => None,
+        [b'\n', ..] => Some(dash + name + 1),
+        [b'\r', b'\n', ..] => Some(dash + name + 2),
+        _ => None,
+    }
+}
+
+/// Returns the length of the identifier at the start of a text, or 0.
+pub(in crate::model) fn name_len(text: &[u8]) -> usize {
+    let is_part = |byte: &u8| matches!(byte, b'_' | b'-' | 0x80..) || byte.is_ascii_alphanumeric();
+    let end = text.iter().position(|byte| !is_part(byte));
+    let name = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    let is_name = match name {
+        [first, ..] if name.is_ascii() => *first == b'_' || first.is_ascii_alphabetic(),
+        _ => std::str::from_utf8(name).is_ok_and(|name| hcl::edit::Ident::try_new(name).is_ok()),
+    };
+    if is_name { name.len() } else { 0 }
+}
+
+/// Returns the length of the character at the start of a text, by the same loose rule as
+/// HashiCorp's scanner: it looks at the first byte and at how many follow.
+fn char_len(text: &[u8]) -> Option<usize> {
+    let len = match text.first()? {
+        0..0x80 => 1,
+        0xc0..0xe0 => 2,
+        0xe0..0xf0 => 3,
+        0xf0..0xf8 => 4,
+        _ => return None,
+    };
+    let follow = text.get(1..len)?;
+    let is_following = |byte: &u8| (0x80..0xc0).contains(byte);
+    follow.iter().all(is_following).then_some(len)
+}

@@ -1,0 +1,19 @@
+//! What a registry holds: the names, stamps and formats that every floor above talks about.
+
+#[cfg(test)]
+mod arbitrary_tests;
+mod document;
+mod hcl;
+mod name;
+mod stamp;
+mod temporary_name;
+mod text;
+
+pub use document::{Format, Rejection, check_plan, check_schema, guess_format};
+pub use hcl::Syntax;
+pub(crate) use hcl::plain;
+pub use name::{ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName};
+pub(crate) use stamp::nanos;
+pub use stamp::{Sha256, Stamp, StampClock, when_from_text, when_to_text};
+pub use temporary_name::{is_made_of, is_probe, is_scratch};
+pub(crate) use text::decode;

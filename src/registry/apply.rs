@@ -1,0 +1,113 @@
+//! A gift: one target is given one push, or one deletion, that it has missed.
+//!
+//! It is asked before it is given anything: a target that holds something newer by now has got
+//! more than it was owed.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Registry;
+use super::journal::Record;
+use super::replica::Watched;
+use crate::model::{ArtifactId, Stamp, nanos};
+use crate::store::{Condition, Failure, Kind, Token};
+
+impl Registry {
+    /// Gives a target what the journal says that it is owed.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub(super) async fn give_record(
+        &self,
+        record: &Record,
+        target: &Watched,
+        end: Instant,
+    ) -> Result<Option<Token>, Failure> {
+        let (id, stamp) = (&record.id, &record.stamp);
+        if record.deletes {
+            return self
+                .take_away(id, stamp.when, target, end)
+                .await
+                .map(|()| None);
+        }
+        let condition = match target.ask(|target| target.head(id, end)).await {
+            Ok(meta) => {
+                let newer = meta
+                    .stamp
+                    .map_or(meta.modified > stamp.time(), |there| there >= *stamp);
+                if newer {
+                    return Ok(None);
+                }
+                meta.token.map_or(Condition::None, Condition::Unchanged)
+            }
+            // Whoever has deleted it meanwhile, with another mount, has meant this push too.
+            Err(failure) if failure.kind == Kind::NotFound => {
+                let deleted = target.ask(|target| target.last_deleted(id, end)).await?;
+                if deleted >= Some(stamp.when) {
+                    return Ok(None);
+                }
+                Condition::Absent
+            }
+            Err(failure) => return Err(failure),
+        };
+        let content = self.journal.content(stamp.when).map_err(|error| {
+            Failure::new(
+                Kind::Unreachable,
+                format!("can't read the journal: {error}"),
+            )
+        })?;
+        self.give(id, content, stamp, &condition, target, end).await
+    }
+
+    /// Puts a content into a target that lacks it.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub(super) async fn give(
+        &self,
+        id: &ArtifactId,
+        content: Bytes,
+        stamp: &Stamp,
+        condition: &Condition,
+        target: &Watched,
+        end: Instant,
+    ) -> Result<Option<Token>, Failure> {
+        let put = target.ask(|target| target.put(id, content, stamp, condition, end));
+        let token = put.await?;
+        target.pushes.increment();
+        Ok(token)
+    }
+
+    /// Deletes an artifact from a target, unless it holds something newer than the deletion, and
+    /// leaves a tombstone.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub(super) async fn take_away(
+        &self,
+        id: &ArtifactId,
+        when: u64,
+        target: &Watched,
+        end: Instant,
+    ) -> Result<(), Failure> {
+        let there = target.ask(|target| target.head(id, end)).await;
+        let is_newer = match there {
+            Ok(meta) => match meta.stamp {
+                Some(stamp) => stamp.when > when,
+                None => nanos(meta.modified) > when,
+            },
+            Err(failure) if failure.kind == Kind::NotFound => false,
+            Err(failure) => return Err(failure),
+        };
+        if is_newer {
+            return Ok(());
+        }
+        target.ask(|target| target.delete(id, end)).await?;
+        target
+            .ask(|target| target.put_tombstone(id, when, end))
+            .await
+    }
+}

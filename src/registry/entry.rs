@@ -1,0 +1,404 @@
+//! What the mount knows of one artifact, and the rules by which it believes a target.
+//!
+//! Pure bookkeeping, without a clock or a store, so that every rule is a test: a mount never goes
+//! back in time, a target that is behind is not believed, and what the registry has not got yet
+//! is not taken for deleted.
+
+mod facts;
+mod observed;
+mod pending;
+mod revision;
+mod shared_stamp;
+
+use tokio::time::Instant;
+
+use super::replica::TargetId;
+#[cfg(test)]
+use crate::fault_injection::{Bug, injected};
+use crate::model::Stamp;
+use crate::store::{Content, Meta};
+
+use observed::{Seen, Sightings};
+use pending::Own;
+use revision::unique_time;
+use shared_stamp::Kept;
+
+pub use facts::{Facts, Shown};
+pub use revision::{Belief, Expectation, Known, Source, View};
+
+/// What the mount knows of one artifact. There is one for each that a listing holds, so what few of
+/// them have is kept elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    current: Option<Known>,
+    /// The newest stamp that this mount has served, shown or pushed.
+    floor: Kept,
+    seen: Sightings,
+    /// The registry lists a content that the mount has not identified yet.
+    unidentified: bool,
+    /// The registry has said that it is not there.
+    gone: bool,
+    /// The last pull was a look-up's: the open that it was for finds the bytes in the cache, and
+    /// yet it is the look-up's target that has answered.
+    looked_up: bool,
+    /// Where the last pull was answered from.
+    source: Option<Source>,
+    own: Option<Box<Own>>,
+}
+
+impl Record {
+    /// Returns the newest content known, if the artifact exists.
+    pub fn current(&self) -> Option<&Known> {
+        self.current.as_ref()
+    }
+
+    /// Returns the newest content known, for showing it: its time is fixed from now on.
+    pub fn show(&mut self) -> Option<Known> {
+        let current = self.current.as_mut()?;
+        current.shown = true;
+        Some(current.clone())
+    }
+
+    /// Tells whether only reading it can tell what the newest content is, or (`stamp`) its stamp.
+    pub fn must_be_read(&self, stamp: bool) -> bool {
+        let current = self.current.as_ref();
+        let unread =
+            current.is_some_and(|known| known.stamp().is_none() && (stamp || !known.shown));
+        self.unidentified || unread
+    }
+
+    /// Tells whether the registry lists a content that has to be read before anything is served.
+    pub fn is_unidentified(&self) -> bool {
+        self.unidentified
+    }
+
+    /// Returns where the last pull was answered from.
+    pub fn source(&self) -> Option<Source> {
+        self.source
+    }
+
+    /// Takes note of where a pull was answered from.
+    pub fn answered(&mut self, source: Source) {
+        let looked_up = std::mem::take(&mut self.looked_up);
+        let before = self.source.filter(|_| looked_up && source == Source::Cache);
+        self.source = before.or(Some(source));
+    }
+
+    /// Takes note that the last pull was a look-up's own, and not yet anybody's who reads.
+    pub fn was_looked_up(&mut self) {
+        self.looked_up = true;
+    }
+
+    /// Returns the number of the newest content known.
+    pub fn revision(&self) -> Option<u64> {
+        self.current().map(|known| known.revision)
+    }
+
+    /// Tells whether the registry lists a content that nobody has read, and that is not the
+    /// newest one known: that is of another size, or was known `before` the registry listed it.
+    pub fn lists_another(&self, registry: TargetId, before: Option<u64>) -> bool {
+        let unread = self.unread(registry);
+        let size = self.current().map(|known| known.size);
+        unread.is_some_and(|seen| {
+            Some(seen.size) != size || (self.unidentified && self.revision() == before)
+        })
+    }
+
+    /// Takes note that a content is served of which the registry, which lists one that nobody has
+    /// read, has not said that it is its own: the next reader asks it.
+    pub fn unconfirmed(&mut self, registry: TargetId) {
+        self.unidentified |= self.unread(registry).is_some();
+    }
+
+    fn unread(&self, registry: TargetId) -> Option<&Seen> {
+        let seen = self.seen.get(&registry);
+        seen.filter(|seen| seen.stamp.get().is_none())
+    }
+
+    /// Tells whether the record says nothing that could not be learned again.
+    pub fn is_blank(&self) -> bool {
+        self.current.is_none()
+            && self.floor.get().is_none()
+            && !self.gone
+            && self.error().is_none()
+            && self.seen.is_empty()
+    }
+
+    /// Tells whether the registry has said that the artifact isn't there.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Tells whether the record says nothing but that the artifact was deleted.
+    pub fn is_deletion(&self) -> bool {
+        self.gone && self.current.is_none() && self.error().is_none()
+    }
+
+    /// Takes note of a target's listing, begun at `begun`, that holds the artifact.
+    pub fn listed(
+        &mut self,
+        from: TargetId,
+        is_registry: bool,
+        listed: &Meta,
+        begun: Instant,
+        revision: impl FnOnce() -> u64,
+    ) {
+        if self.is_older_than_own_change(begun) || (self.gone && !is_registry) {
+            return;
+        }
+        let before = self.seen.get(&from).filter(|seen| seen.is(listed));
+        let unchanged = before.is_some();
+        let stamp = listed.stamp.or(before.and_then(|seen| seen.stamp.get()));
+        let seen = Seen {
+            token: listed.token.clone(),
+            size: listed.size,
+            modified: Some(listed.modified),
+            stamp: self.keep(stamp),
+            had: Kept::default(),
+        };
+        self.saw(from, seen);
+        if is_registry {
+            self.gone = false;
+        }
+        match stamp {
+            Some(stamp) => {
+                if is_registry {
+                    self.unidentified = false;
+                }
+                if self.is_newer(&stamp) {
+                    self.accept(from, stamp, revision);
+                }
+                self.settle(from, &stamp, begun);
+            }
+            None if unchanged && self.current.is_some() => {}
+            None if self.floor.get().is_some() => {
+                // A backup that holds something unknown is not asked for it: it may just be
+                // behind, and the registry or the cache has what is wanted.
+                self.unidentified |= is_registry;
+                if self.current.is_none() {
+                    self.set_unstamped(from, listed, revision);
+                }
+            }
+            None => {
+                let settled = self
+                    .current
+                    .as_ref()
+                    .is_some_and(|known| known.from != from);
+                if is_registry || !settled {
+                    self.set_unstamped(from, listed, revision);
+                }
+            }
+        }
+    }
+
+    /// Takes note of a target's listing, begun at `begun`, that doesn't hold the artifact.
+    /// `decides`: it is the registry, whose word on that holds.
+    pub fn unlisted(&mut self, from: TargetId, decides: bool, begun: Instant) {
+        if self.is_older_than_own_change(begun) {
+            return;
+        }
+        self.seen.remove(&from);
+        if decides {
+            self.absent(from, begun);
+        }
+    }
+
+    /// Takes note of the registry's word, asked for at `begun`, that the artifact isn't there.
+    /// Returns whether that is believed: what the mount still owes to the registry can't be there
+    /// yet.
+    pub fn absent(&mut self, registry: TargetId, begun: Instant) -> bool {
+        let settled = self.own().settled.get(&registry);
+        if self.owed().contains(&registry)
+            || settled.is_some_and(|settled| begun < *settled)
+            || self.is_older_than_own_change(begun)
+        {
+            return false;
+        }
+        self.seen.clear();
+        self.current = None;
+        // What is put there after a deletion begins anew, be it an old copy that somebody restores.
+        self.floor = Kept::default();
+        self.unidentified = false;
+        self.gone = true;
+        self.own_mut().changed = Some(begun);
+        true
+    }
+
+    /// Takes note that the registry lists a content and can't give it. It is not asked for it
+    /// again until it lists another one.
+    pub fn unreadable(&mut self) {
+        self.unidentified = false;
+    }
+
+    /// Takes note of a content that a target gave when it was asked at `begun`, and decides
+    /// whether to believe it.
+    pub fn read(
+        &mut self,
+        from: TargetId,
+        is_registry: bool,
+        content: &Content,
+        begun: Instant,
+        revision: impl FnOnce() -> u64,
+    ) -> Belief {
+        if self.is_older_than_own_change(begun) {
+            return Belief::Behind;
+        }
+        let before = self.seen.get(&from).filter(|seen| match &seen.token {
+            Some(_) => seen.token == content.token,
+            None => seen.size == content.stamp.size,
+        });
+        let same_object = before.is_some();
+        let modified = before.and_then(|seen| seen.modified);
+        let stamp = match content.stamped {
+            true => content.stamp,
+            false => self.stamp_by_hand(from, is_registry, &content.stamp),
+        };
+        let seen = Seen {
+            token: content.token.clone(),
+            size: stamp.size,
+            modified,
+            stamp: self.keep(Some(stamp)),
+            had: Kept::default(),
+        };
+        self.saw(from, seen);
+        if is_registry {
+            self.unidentified = false;
+        }
+        let is_current = self
+            .current
+            .as_ref()
+            .is_some_and(|known| match known.stamp() {
+                Some(known) => known == stamp,
+                None => known.from == from && same_object,
+            });
+        if is_current {
+            self.identify(stamp);
+        } else if Some(stamp) >= self.floor.get() {
+            self.accept(from, stamp, revision);
+        } else {
+            return Belief::Behind;
+        }
+        if is_registry {
+            self.gone = false;
+        }
+        self.settle(from, &stamp, begun);
+        Belief::Believed
+    }
+
+    /// Returns the stamp of a content that was put into a store by hand, which has only the
+    /// store's own time: another clock's, and often cut to the second. By hand, in place of the
+    /// newest content that is known, means later than that.
+    fn stamp_by_hand(&self, from: TargetId, is_registry: bool, made: &Stamp) -> Stamp {
+        let known = self.seen.get(&from).and_then(|seen| seen.stamp.get());
+        if let Some(known) = known.filter(|known| known.sha256 == made.sha256) {
+            return known;
+        }
+        let had = self.seen.get(&from).and_then(|seen| seen.newest().get());
+        match self.floor.get() {
+            // An earlier mount has read these bytes there, and they are the newest ones known.
+            Some(floor) if is_registry && floor.sha256 == made.sha256 => floor,
+            Some(floor) if is_registry && had == Some(floor) => Stamp {
+                when: made.when.max(floor.when.saturating_add(1)),
+                ..*made
+            },
+            _ => *made,
+        }
+    }
+
+    /// Returns what is known of the registry when a push is to replace the current content.
+    pub fn view(&self, registry: TargetId) -> View {
+        let seen = self.seen.get(&registry);
+        let newest = self.current().and_then(Known::stamp);
+        let expectation = match (&self.current, seen) {
+            (None, None) if !self.unidentified => Expectation::Absent,
+            (Some(current), Some(seen)) if !self.unidentified => {
+                let is_current = match current.stamp() {
+                    Some(stamp) => seen.stamp.get() == Some(stamp),
+                    None => current.from == registry,
+                };
+                match &seen.token {
+                    Some(token) if is_current => Expectation::Token(token.clone()),
+                    _ => Expectation::Ask,
+                }
+            }
+            _ => Expectation::Ask,
+        };
+        View {
+            expectation,
+            newest,
+            may_be_absent: self.current.is_none() || self.owed().contains(&registry),
+        }
+    }
+
+    fn saw(&mut self, target: TargetId, seen: Seen) {
+        let before = self.seen.get(&target);
+        let had = before.map(Seen::newest).unwrap_or_default();
+        self.seen.insert(target, Seen { had, ..seen });
+    }
+
+    fn is_older_than_own_change(&self, begun: Instant) -> bool {
+        self.own().changed.is_some_and(|changed| begun < changed)
+    }
+
+    /// Tells whether a stamp is at least as new as everything that the mount has served or shown.
+    fn is_newer(&self, stamp: &Stamp) -> bool {
+        #[cfg(test)]
+        if injected(Bug::OldStampBelieved) {
+            return true;
+        }
+        let current = self.current().and_then(Known::stamp);
+        Some(*stamp) >= self.floor.get() && Some(*stamp) >= current
+    }
+
+    /// Learns the stamp of the newest content known.
+    fn identify(&mut self, stamp: Stamp) {
+        let kept = self.keep(Some(stamp));
+        if let Some(known) = &mut self.current {
+            known.stamp = kept.clone();
+            known.size = stamp.size;
+            if !known.shown {
+                known.time = stamp.time();
+            }
+        }
+        self.raise_floor(kept);
+    }
+
+    /// Makes a stamped content the newest one known: there is no way back behind it.
+    fn accept(&mut self, from: TargetId, stamp: Stamp, revision: impl FnOnce() -> u64) {
+        let kept = self.keep(Some(stamp));
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|known| known.stamp != kept)
+        {
+            self.current = Some(Known {
+                revision: revision(),
+                size: stamp.size,
+                time: stamp.time(),
+                stamp: kept.clone(),
+                from,
+                shown: false,
+            });
+        }
+        self.raise_floor(kept);
+    }
+
+    fn raise_floor(&mut self, kept: Kept) {
+        self.floor = std::mem::take(&mut self.floor).max(kept);
+    }
+
+    fn set_unstamped(&mut self, from: TargetId, listed: &Meta, revision: impl FnOnce() -> u64) {
+        self.current = Some(Known {
+            revision: revision(),
+            size: listed.size,
+            time: unique_time(listed),
+            stamp: Kept::default(),
+            from,
+            shown: false,
+        });
+    }
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -1,0 +1,150 @@
+//! What this mount's own pushes and deletions have left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
+
+use super::observed::Seen;
+use super::revision::Known;
+use super::{Kept, Record};
+use crate::model::Stamp;
+use crate::registry::replica::TargetId;
+use crate::store::Token;
+
+/// What this mount's own pushes and deletions, and the registry's word that it isn't there, have
+/// left of an artifact.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Own {
+    /// The targets that have not got the newest push of this mount.
+    pub(super) owed: BTreeSet<TargetId>,
+    /// Since when each target has got what it was owed: what was asked earlier knows nothing of it.
+    pub(super) settled: BTreeMap<TargetId, Instant>,
+    /// When this mount's own last push or deletion ended: a listing that was begun earlier knows
+    /// nothing of it.
+    pub(super) changed: Option<Instant>,
+    /// Why the last push failed; cleared by the next one that succeeds.
+    pub(super) error: Option<String>,
+    /// The receipt of the last push that succeeded, as JSON.
+    pub(super) receipt: Option<String>,
+}
+
+/// What nearly every artifact has.
+static NOTHING: Own = Own {
+    owed: BTreeSet::new(),
+    settled: BTreeMap::new(),
+    changed: None,
+    error: None,
+    receipt: None,
+};
+
+impl Record {
+    /// Returns the targets that have not got the newest push of this mount.
+    pub fn owed(&self) -> &BTreeSet<TargetId> {
+        &self.own().owed
+    }
+
+    /// Returns why the last push failed, unless one has succeeded since.
+    pub fn error(&self) -> Option<&str> {
+        self.own().error.as_deref()
+    }
+
+    /// Takes note of why the last push failed.
+    pub fn failed(&mut self, error: String) {
+        self.own_mut().error = Some(error);
+    }
+
+    /// Forgets why the last push failed; tells whether one had.
+    pub fn forget_error(&mut self) -> bool {
+        let own = self.own.as_mut();
+        own.is_some_and(|own| own.error.take().is_some())
+    }
+
+    /// Returns the receipt of the last push that succeeded, as JSON.
+    pub fn receipt(&self) -> Option<&str> {
+        self.own().receipt.as_deref()
+    }
+
+    /// Takes note of the receipt of a push that has succeeded.
+    pub fn set_receipt(&mut self, receipt: String) {
+        self.own_mut().receipt = Some(receipt);
+    }
+
+    /// Takes note of this mount's own push: who has got it, with which token, and who hasn't.
+    pub fn pushed(
+        &mut self,
+        stamp: Stamp,
+        got: &[(TargetId, Option<Token>)],
+        missing: &[TargetId],
+        at: Instant,
+        revision: impl FnOnce() -> u64,
+    ) {
+        for (target, token) in got {
+            let seen = Seen {
+                token: token.clone(),
+                size: stamp.size,
+                modified: None,
+                stamp: self.keep(Some(stamp)),
+                had: Kept::default(),
+            };
+            self.saw(*target, seen);
+        }
+        let from = got
+            .first()
+            .map_or(TargetId::default(), |(target, _)| *target);
+        self.accept(from, stamp, revision);
+        self.gone = false;
+        self.unidentified = false;
+        let own = self.own_mut();
+        own.owed = missing.iter().copied().collect();
+        own.changed = Some(at);
+        own.error = None;
+    }
+
+    /// Takes note that a target has been given a push that it was owed.
+    pub fn given(&mut self, target: TargetId, stamp: &Stamp, token: Option<Token>, at: Instant) {
+        if let Some(token) = token {
+            let seen = Seen {
+                token: Some(token),
+                size: stamp.size,
+                modified: None,
+                stamp: self.keep(Some(*stamp)),
+                had: Kept::default(),
+            };
+            self.saw(target, seen);
+        }
+        self.settle(target, stamp, at);
+    }
+
+    /// Takes note of this mount's own deletion.
+    pub fn deleted(&mut self, at: Instant) {
+        self.current = None;
+        self.floor = Kept::default();
+        self.seen.clear();
+        self.unidentified = false;
+        self.gone = true;
+        let own = self.own_mut();
+        own.owed.clear();
+        own.changed = Some(at);
+        own.error = None;
+        own.receipt = None;
+    }
+
+    /// A target that holds a stamp at least as new as the current one is owed nothing.
+    pub(super) fn settle(&mut self, target: TargetId, stamp: &Stamp, at: Instant) {
+        let newest = self.current().and_then(Known::stamp);
+        if newest.is_none_or(|newest| *stamp >= newest)
+            && let Some(own) = &mut self.own
+            && own.owed.remove(&target)
+        {
+            own.settled.insert(target, at);
+        }
+    }
+
+    pub(super) fn own(&self) -> &Own {
+        self.own.as_deref().unwrap_or(&NOTHING)
+    }
+
+    pub(super) fn own_mut(&mut self) -> &mut Own {
+        self.own.get_or_insert_default()
+    }
+}

@@ -1,0 +1,364 @@
+//! The rules of belief, each a test.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+use crate::model::Format;
+use crate::store::Token;
+use bytes::Bytes;
+
+const REGISTRY: TargetId = TargetId(0);
+const BACKUP: TargetId = TargetId(1);
+const OTHER: TargetId = TargetId(2);
+const V1: &[u8] = b"one";
+const V2: &[u8] = b"two!";
+
+fn stamp(when: u64, content: &[u8]) -> Stamp {
+    Stamp::new(when, content, Format::Hcl)
+}
+
+fn token(name: &str) -> Option<Token> {
+    Some(Token(name.into()))
+}
+
+fn meta(token_name: &str, stamp: Option<Stamp>, content: &[u8]) -> Meta {
+    Meta {
+        size: content.len() as u64,
+        stamp,
+        token: token(token_name),
+        modified: UNIX_EPOCH + Duration::from_secs(1_000),
+    }
+}
+
+fn content(token_name: &str, stamp: Stamp, bytes: &'static [u8]) -> Content {
+    Content {
+        bytes: Bytes::from_static(bytes),
+        stamp,
+        stamped: true,
+        token: token(token_name),
+    }
+}
+
+/// A record, the time, and the numbers of contents.
+struct Story {
+    record: Record,
+    revision: u64,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self {
+            record: Record::default(),
+            revision: 0,
+        }
+    }
+
+    fn listed(&mut self, from: TargetId, meta: &Meta) {
+        self.listed_at(from, meta, Instant::now());
+    }
+
+    fn listed_at(&mut self, from: TargetId, meta: &Meta, begun: Instant) {
+        let revision = &mut self.revision;
+        self.record
+            .listed(from, from == REGISTRY, meta, begun, || next(revision));
+    }
+
+    fn read(&mut self, from: TargetId, content: &Content) -> Belief {
+        self.read_at(from, content, Instant::now())
+    }
+
+    fn read_at(&mut self, from: TargetId, content: &Content, begun: Instant) -> Belief {
+        let revision = &mut self.revision;
+        self.record
+            .read(from, from == REGISTRY, content, begun, || next(revision))
+    }
+
+    fn expectation(&self) -> Expectation {
+        self.record.view(REGISTRY).expectation
+    }
+
+    fn pushed(&mut self, stamp: Stamp, got: &[(TargetId, &str)], missing: &[TargetId]) {
+        let got: Vec<_> = got
+            .iter()
+            .map(|(target, name)| (*target, token(name)))
+            .collect();
+        let revision = &mut self.revision;
+        self.record
+            .pushed(stamp, &got, missing, Instant::now(), || next(revision));
+    }
+
+    fn current(&self) -> Option<Stamp> {
+        self.record.current().and_then(|known| known.stamp())
+    }
+
+    fn number(&self) -> u64 {
+        self.record.current().map_or(0, |known| known.revision)
+    }
+}
+
+fn next(revision: &mut u64) -> u64 {
+    *revision += 1;
+    *revision
+}
+
+async fn later() {
+    tokio::time::advance(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_begun_before_a_push_knows_nothing_of_it() {
+    let mut story = Story::new();
+    let begun = Instant::now();
+    later().await;
+    story.pushed(stamp(2, V2), &[(REGISTRY, "b")], &[]);
+    story.listed_at(REGISTRY, &meta("a", Some(stamp(1, V1)), V1), begun);
+    story.record.unlisted(REGISTRY, true, begun);
+    assert_eq!(story.current(), Some(stamp(2, V2)));
+    assert_eq!(story.expectation(), Expectation::Token(Token("b".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_object_stays_the_same_content() {
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("a", None, V1));
+    let number = story.number();
+    assert!(story.record.must_be_read(false));
+    assert_eq!(
+        story.read(REGISTRY, &content("a", stamp(1, V1), V1)),
+        Belief::Believed
+    );
+    later().await;
+    story.listed(REGISTRY, &meta("a", None, V1));
+    assert_eq!(story.number(), number);
+    assert_eq!(
+        story.current(),
+        Some(stamp(1, V1)),
+        "its stamp is remembered"
+    );
+    assert!(!story.record.must_be_read(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_was_shown_stays() {
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("a", None, V1));
+    let shown = story.record.show().unwrap().time;
+    story.read(REGISTRY, &content("a", stamp(1, V1), V1));
+    assert_eq!(story.record.show().unwrap().time, shown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_contents_of_one_second_have_two_times() {
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("a", None, V1));
+    let first = story.record.show().unwrap().time;
+    later().await;
+    story.listed(REGISTRY, &meta("b", None, V1));
+    assert_ne!(story.record.show().unwrap().time, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_served_or_shown_is_the_floor() {
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("b", Some(stamp(2, V2)), V2));
+    let old = content("x", stamp(1, V1), V1);
+    assert_eq!(story.read(BACKUP, &old), Belief::Behind);
+    story.listed(BACKUP, &meta("x", Some(stamp(1, V1)), V1));
+    assert_eq!(story.current(), Some(stamp(2, V2)));
+    story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
+    assert_eq!(
+        story.current(),
+        Some(stamp(2, V2)),
+        "its old state is restored"
+    );
+    assert_eq!(story.expectation(), Expectation::Ask);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_begun_before_an_own_change_knows_nothing_of_it() {
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
+    let begun = Instant::now();
+    later().await;
+    story.pushed(stamp(2, V2), &[(REGISTRY, "b")], &[]);
+    let late = content("a", stamp(1, V1), V1);
+    assert_eq!(story.read_at(REGISTRY, &late, begun), Belief::Behind);
+    assert_eq!(story.expectation(), Expectation::Token(Token("b".into())));
+    let begun = Instant::now();
+    later().await;
+    story.record.deleted(Instant::now());
+    let late = content("b", stamp(2, V2), V2);
+    assert_eq!(story.read_at(REGISTRY, &late, begun), Belief::Behind);
+    assert!(story.record.current().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_content_is_no_condition() {
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
+    later().await;
+    story.pushed(stamp(2, V2), &[(BACKUP, "x")], &[REGISTRY]);
+    assert_eq!(story.expectation(), Expectation::Ask);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_after_a_deletion_may_be_old() {
+    let mut story = Story::new();
+    story.pushed(stamp(5, V2), &[(REGISTRY, "a")], &[]);
+    later().await;
+    story.record.unlisted(REGISTRY, true, Instant::now());
+    later().await;
+    story.listed(REGISTRY, &meta("b", Some(stamp(1, V1)), V1));
+    assert_eq!(story.current(), Some(stamp(1, V1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_object_on_the_registry_is_read_before_it_is_believed() {
+    let mut story = Story::new();
+    story.pushed(stamp(2, V2), &[(BACKUP, "x")], &[REGISTRY]);
+    later().await;
+    story.listed(REGISTRY, &meta("old", None, V1));
+    assert!(story.record.is_unidentified());
+    assert_eq!(story.current(), Some(stamp(2, V2)));
+    assert_eq!(story.expectation(), Expectation::Ask);
+    assert_eq!(
+        story.read(REGISTRY, &content("old", stamp(1, V1), V1)),
+        Belief::Behind
+    );
+    assert!(!story.record.is_unidentified());
+    later().await;
+    story.listed(REGISTRY, &meta("old", None, V1));
+    assert!(
+        !story.record.is_unidentified(),
+        "it is known to be the old one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_to_the_registry_is_not_taken_for_deleted() {
+    let mut story = Story::new();
+    story.pushed(stamp(1, V1), &[(BACKUP, "x")], &[REGISTRY]);
+    later().await;
+    story.record.unlisted(REGISTRY, true, Instant::now());
+    assert!(story.record.current().is_some());
+    assert!(!story.record.absent(REGISTRY, Instant::now()));
+    assert_eq!(story.expectation(), Expectation::Ask);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_seen_with_the_newest_content_is_owed_nothing() {
+    let mut story = Story::new();
+    story.pushed(stamp(1, V1), &[(BACKUP, "x")], &[REGISTRY, OTHER]);
+    later().await;
+    story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
+    assert_eq!(story.record.owed().len(), 1);
+    story.read(OTHER, &content("y", stamp(1, V1), V1));
+    assert!(story.record.owed().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_has_deleted_no_backup_brings_back() {
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
+    later().await;
+    story.record.unlisted(REGISTRY, true, Instant::now());
+    story.listed(BACKUP, &meta("x", Some(stamp(1, V1)), V1));
+    assert!(story.record.current().is_none());
+    story.listed(REGISTRY, &meta("c", Some(stamp(3, V2)), V2));
+    assert_eq!(
+        story.current(),
+        Some(stamp(3, V2)),
+        "the registry itself does"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_put_into_the_registry_by_hand_is_newer_whatever_the_clocks_say() {
+    let mut story = Story::new();
+    let noon: u64 = 1_700_000_000_000_000_000;
+    story.pushed(stamp(noon, V1), &[(REGISTRY, "a")], &[]);
+    later().await;
+    let by_hand = Content {
+        stamped: false,
+        ..content("b", stamp(noon - 3_000_000_000, V2), V2)
+    };
+    assert_eq!(story.read(REGISTRY, &by_hand), Belief::Believed);
+    let number = story.number();
+    assert_eq!(story.read(REGISTRY, &by_hand), Belief::Believed);
+    assert_eq!(story.number(), number, "it is the same one again");
+    assert_eq!(
+        story.read(BACKUP, &content("x", stamp(noon, V1), V1)),
+        Belief::Behind
+    );
+    assert_eq!(story.expectation(), Expectation::Token(Token("b".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_the_registry_by_hand_before_a_push_that_it_missed_is_behind_that_push() {
+    let mut story = Story::new();
+    story.listed(BACKUP, &meta("x", Some(stamp(2_000, V1)), V1));
+    later().await;
+    let by_hand = Content {
+        stamped: false,
+        ..content("b", stamp(1_000, V2), V2)
+    };
+    assert_eq!(story.read(REGISTRY, &by_hand), Belief::Behind);
+    assert_eq!(story.current(), Some(stamp(2_000, V1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_put_into_a_backup_by_hand_is_as_old_as_the_store_says() {
+    let mut story = Story::new();
+    story.pushed(stamp(2_000, V1), &[(REGISTRY, "a")], &[BACKUP]);
+    later().await;
+    let by_hand = Content {
+        stamped: false,
+        ..content("b", stamp(1_000, V2), V2)
+    };
+    assert_eq!(story.read(BACKUP, &by_hand), Belief::Behind);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_begun_before_the_registry_was_given_a_push_deletes_nothing() {
+    let mut story = Story::new();
+    story.pushed(stamp(1, V1), &[(BACKUP, "a")], &[REGISTRY]);
+    later().await;
+    let begun = Instant::now();
+    later().await;
+    let now = Instant::now();
+    story.record.given(REGISTRY, &stamp(1, V1), token("b"), now);
+    story.record.unlisted(REGISTRY, true, begun);
+    assert_eq!(story.current(), Some(stamp(1, V1)));
+    later().await;
+    story.record.unlisted(REGISTRY, true, Instant::now());
+    assert_eq!(story.current(), None);
+}
+
+#[test]
+fn a_stamp_is_in_memory_once_however_many_targets_have_it() {
+    let mut story = Story::new();
+    let stamp = stamp(1, V1);
+    for target in [REGISTRY, BACKUP, OTHER] {
+        story.listed(target, &meta("e1", Some(stamp), V1));
+    }
+    story.listed(REGISTRY, &meta("e2", Some(stamp), V1));
+    let record = &story.record;
+    let current = record.current().unwrap();
+    let seen = record.seen.iter().map(|seen| &seen.stamp);
+    for kept in seen.chain([&record.floor]) {
+        assert!(kept.is(&current.stamp), "{record:?}");
+    }
+}
+
+/// A mount of a hundred thousand artifacts lives with what is kept of each. Its inode has a test
+/// of its own.
+#[test]
+fn a_listed_artifact_takes_no_more_than_it_needs() {
+    assert!(size_of::<Record>() <= 120, "{}", size_of::<Record>());
+    assert!(size_of::<Known>() <= 56, "{}", size_of::<Known>());
+    let sighting = size_of::<(TargetId, Seen)>();
+    assert!(sighting <= 72, "{sighting}");
+    let mut story = Story::new();
+    story.listed(REGISTRY, &meta("e1", None, V1));
+    assert!(story.record.own.is_none());
+}

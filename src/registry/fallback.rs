@@ -1,0 +1,230 @@
+//! The registry first, and the backups when it is out, or has not answered in time.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Registry;
+use super::breaker::pressing;
+use super::replica::{Route, Watched, share};
+use crate::store::{Failure, Kind};
+
+/// For how long the other backups are waited for once one has answered, when the registry has an
+/// outage: each may hold what another has missed, and a hung one must not cost the deadline.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// What a target has replied.
+pub(super) type Reply<T> = (Arc<Watched>, Result<T, Failure>);
+
+/// The answers that count, and the failures. Where the registry has not answered, its failure is
+/// the first.
+pub(super) struct Replies<T> {
+    pub(super) answers: Vec<(Arc<Watched>, T)>,
+    pub(super) failures: Vec<(Arc<Watched>, Failure)>,
+}
+
+impl<T> Replies<T> {
+    /// Tells whether the request ends with these: with answers, or with the registry's refusal.
+    fn serve(&self, registry: &Registry) -> bool {
+        let refusal = self.failures.first();
+        !self.answers.is_empty()
+            || refusal.is_some_and(|(_, failure)| !registry.falls_back(failure))
+    }
+}
+
+impl Registry {
+    /// For how long a request waits for targets where something that is known already would do:
+    /// until a hedged one should be answered, with its backups' grace. `None`: for as long as it
+    /// takes, for nothing is hedged.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        const MARGIN: Duration = Duration::from_millis(50);
+        let hedge = self.settings.hedge;
+        (!hedge.is_zero()).then(|| hedge * 2 + MARGIN)
+    }
+
+    /// Makes a request of a route that nothing else can serve: when the targets that are not skipped
+    /// have failed, or take too long, those that are skipped are asked too.
+    pub(super) async fn press<T, F>(
+        &self,
+        route: &Route,
+        end: Instant,
+        serves: impl Fn(&T) -> bool,
+        request: impl Fn() -> F,
+    ) -> T
+    where
+        F: Future<Output = T>,
+    {
+        if !route.is_any_skipped() {
+            return request().await;
+        }
+        // A registry that is not skipped has the time that is the registry's.
+        let hedge = self.settings.hedge;
+        let soon = match hedge.is_zero() || !route.registry.breaker.is_open() {
+            true => share(end, 2),
+            false => end.min(Instant::now() + hedge),
+        };
+        let mut first = pin!(request());
+        let late = match timeout_at(soon, first.as_mut()).await {
+            Ok(reply) if serves(&reply) => return reply,
+            Ok(_) => None,
+            Err(_) => Some(first),
+        };
+        let pressed = pin!(pressing(Some(end), request()));
+        let Some(first) = late else {
+            return pressed.await;
+        };
+        match select(pressed, first).await {
+            Either::Left((reply, _)) if serves(&reply) => reply,
+            Either::Left((_, other)) => other.await,
+            Either::Right((reply, _)) if serves(&reply) => reply,
+            Either::Right((_, other)) => other.await,
+        }
+    }
+
+    /// Asks the registry, and the backups too when its reply `goes_on` to them, or when it has not
+    /// replied after the hedge. Then the backups' replies are enough if they come first and
+    /// `serve`. Whatever is still on its way in the end is dropped.
+    pub(super) async fn registry_first<R, B>(
+        &self,
+        route: &Route,
+        registry: impl Future<Output = R>,
+        backups: impl Future<Output = B>,
+        goes_on: impl Fn(&R) -> bool,
+        serve: impl Fn(&B) -> bool,
+    ) -> (Option<R>, Option<B>) {
+        let (mut registry, backups) = (pin!(registry), pin!(backups));
+        let hedge = self.settings.hedge;
+        let in_time = match hedge.is_zero() || route.backups.is_empty() {
+            true => Some(registry.as_mut().await),
+            false => timeout(hedge, registry.as_mut()).await.ok(),
+        };
+        let (reply, backups) = match in_time {
+            Some(reply) => (reply, backups),
+            None => {
+                self.metrics.hedges.increment();
+                // Of two that are ready the first is taken.
+                match select(registry, backups).await {
+                    Either::Left(registry_is_first) => registry_is_first,
+                    Either::Right((replies, _)) if serve(&replies) => return (None, Some(replies)),
+                    Either::Right((replies, registry)) => {
+                        return (Some(registry.await), Some(replies));
+                    }
+                }
+            }
+        };
+        match goes_on(&reply) {
+            true => (Some(reply), Some(backups.await)),
+            false => (Some(reply), None),
+        }
+    }
+
+    /// Asks a route's registry for a listing, and all of its backups at once where they have to
+    /// stand in for it. `is_pressing`: targets that are skipped are asked too, if nothing else helps.
+    pub(super) async fn ask_route<T, F>(
+        &self,
+        route: &Route,
+        end: Instant,
+        is_pressing: bool,
+        ask: impl Fn(Arc<Watched>, Instant) -> F,
+    ) -> Replies<T>
+    where
+        F: Future<Output = Reply<T>>,
+    {
+        let request = || self.ask_route_once(route, end, &ask);
+        match is_pressing {
+            true => {
+                let serve = |replies: &Replies<T>| replies.serve(self);
+                self.press(route, end, serve, request).await
+            }
+            false => request().await,
+        }
+    }
+
+    async fn ask_route_once<T, F>(
+        &self,
+        route: &Route,
+        end: Instant,
+        ask: impl Fn(Arc<Watched>, Instant) -> F,
+    ) -> Replies<T>
+    where
+        F: Future<Output = Reply<T>>,
+    {
+        let registry = ask(Arc::clone(&route.registry), registry_deadline(route, end));
+        let asked = route.backups.iter().map(|it| ask(Arc::clone(it), end));
+        let mut backups = Gathering {
+            questions: asked.collect(),
+            answers: Vec::new(),
+            failures: Vec::new(),
+        };
+        let goes_on = |(_, reply): &Reply<T>| {
+            let failure = reply.as_ref().err();
+            failure.is_some_and(|failure| self.falls_back(failure))
+        };
+        let gathered = backups.gather(end);
+        let (reply, _) = self
+            .registry_first(route, registry, gathered, goes_on, |&answered| answered)
+            .await;
+        match reply {
+            Some((registry, Ok(answer))) => {
+                match self.settings.fallback_on.not_found {
+                    true => drop(backups.gather(end.min(Instant::now() + GRACE)).await),
+                    false => backups.answers.clear(),
+                }
+                backups.answers.insert(0, (registry, answer));
+                backups.failures.clear();
+            }
+            Some((registry, Err(failure))) => {
+                if !self.falls_back(&failure) {
+                    backups.answers.clear();
+                }
+                backups.failures.insert(0, (registry, failure));
+            }
+            None => {
+                let slow = Failure::new(Kind::Unreachable, "a backup was faster");
+                let registry = Arc::clone(&route.registry);
+                backups.failures.insert(0, (registry, slow));
+            }
+        }
+        Replies {
+            answers: backups.answers,
+            failures: backups.failures,
+        }
+    }
+}
+
+/// Questions to several backups on their way, and the replies so far.
+struct Gathering<T, F> {
+    questions: FuturesUnordered<F>,
+    answers: Vec<(Arc<Watched>, T)>,
+    failures: Vec<(Arc<Watched>, Failure)>,
+}
+
+impl<T, F: Future<Output = Reply<T>>> Gathering<T, F> {
+    /// Waits for all replies until there is an answer, and then only a little longer; tells
+    /// whether there is one.
+    async fn gather(&mut self, end: Instant) -> bool {
+        let mut until = end;
+        while let Ok(Some((target, reply))) = timeout_at(until, self.questions.next()).await {
+            match reply {
+                Ok(answer) => {
+                    until = until.min(Instant::now() + GRACE);
+                    self.answers.push((target, answer));
+                }
+                Err(failure) => self.failures.push((target, failure)),
+            }
+        }
+        self.answers.sort_by_key(|(target, _)| target.id);
+        self.failures.sort_by_key(|(target, _)| target.id);
+        !self.answers.is_empty()
+    }
+}
+
+/// The registry's deadline: all of the time if there is nobody else to ask, half of it otherwise.
+pub(super) fn registry_deadline(route: &Route, end: Instant) -> Instant {
+    share(end, if route.backups.is_empty() { 1 } else { 2 })
+}

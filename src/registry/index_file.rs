@@ -1,0 +1,322 @@
+//! The catalogue's file: what a mount knew, for the one that comes after it.
+//!
+//! One line a fact, each with its checksum; a later line about the same thing replaces an earlier
+//! one:
+//!
+//! ```text
+//! <checksum> {"registry":"s3://…","repos":["app"]}
+//! <checksum> {"registry":"s3://…","repo":"app","listed":"2024-09-10T17:37:44.000000001Z"}
+//! <checksum> {"registry":"s3://…","repo":"app","artifact":"schema","current":{…},"floor":{…}}
+//! ```
+//!
+//! Every line names the registry whose word it is, so that a mount with another configuration
+//! doesn't take one registry's facts for another's. Lines are appended; now and then the file is
+//! written anew, beside itself and renamed, so it is never half there.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use super::entry::{Facts, Shown};
+use super::journal::{line, read_line};
+use crate::dir::open_regular;
+use crate::model::{ArtifactId, Item, RepoName, Stamp, nanos, when_from_text, when_to_text};
+use crate::store::Token;
+
+/// What is read of a file at most. 256 MiB: half a million artifacts.
+const MAX: u64 = 256 << 20;
+
+/// How much may be appended before the file is written anew, if that is more than it was then.
+const SLACK: u64 = 1 << 20;
+
+/// How much is handed to the kernel at once. 64 KiB: some hundred lines.
+const BUFFER: usize = 64 << 10;
+
+/// One line of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The URL of the registry whose word it is.
+    pub registry: String,
+    /// What it tells.
+    pub fact: Fact,
+}
+
+/// What a line tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The repositories that were found on the registry.
+    Repos(BTreeSet<RepoName>),
+    /// When a repository was last listed, in nanoseconds since the epoch.
+    Listed(RepoName, u64),
+    /// What was known of an artifact.
+    Artifact(ArtifactId, Facts),
+}
+
+/// What a file held.
+#[derive(Debug, Default)]
+pub struct Recalled {
+    /// Its lines, in their order.
+    pub notes: Vec<Note>,
+    /// Where it was set aside, if it was damaged.
+    pub damaged: Option<PathBuf>,
+}
+
+/// The file of one mount.
+#[derive(Debug)]
+pub struct CatalogueFile {
+    path: PathBuf,
+    /// The file, open for appending; `None` until it is written anew.
+    file: Option<File>,
+    /// How long it was when it was written anew, and is now.
+    written: u64,
+    length: u64,
+}
+
+impl CatalogueFile {
+    /// Names the file. Nothing is read or written yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
+            written: 0,
+            length: 0,
+        }
+    }
+
+    /// Reads what an earlier mount has left. A torn last line is what a crash leaves, and nothing
+    /// is amiss; of a file that is damaged otherwise, what is whole is used, and the file is set
+    /// aside.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error if there is a file that can't be read.
+    pub fn recall(&self) -> io::Result<Recalled> {
+        let file = match open_regular(OpenOptions::new().read(true), &self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Recalled::default());
+            }
+            file => file?,
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(MAX + 1).read_to_end(&mut bytes)? as u64;
+        let (notes, whole) = parse(&bytes);
+        if whole && read <= MAX {
+            return Ok(Recalled {
+                notes,
+                damaged: None,
+            });
+        }
+        // Where it can't be set aside, it is overwritten.
+        let aside = self.path.with_extension("damaged");
+        let moved = fs::rename(&self.path, &aside);
+        Ok(Recalled {
+            notes,
+            damaged: Some(moved.map_or_else(|_| self.path.clone(), |()| aside)),
+        })
+    }
+
+    /// Tells whether the file has to be written anew: it has not been yet, something has failed,
+    /// or it holds more that is out of date than it is worth.
+    pub fn is_due(&self) -> bool {
+        self.file.is_none() || self.length - self.written > SLACK.max(2 * self.written)
+    }
+
+    /// Appends lines.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error. Then the file is to be written anew.
+    pub fn append(&mut self, notes: impl IntoIterator<Item = Note>) -> io::Result<()> {
+        let appended = match &self.file {
+            Some(file) => write_lines(file, notes, u64::MAX),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        };
+        match &appended {
+            Ok(length) => self.length += length,
+            Err(_) => self.file = None,
+        }
+        appended.map(drop)
+    }
+
+    /// Writes the file anew, with as many of these lines as it may hold.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error. Then the old file is still there.
+    pub fn rewrite(&mut self, notes: impl IntoIterator<Item = Note>) -> io::Result<()> {
+        self.file = None;
+        let beside = self.path.with_extension("tmp");
+        let _ = fs::remove_file(&beside);
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(true).mode(0o600);
+        let written = options.open(&beside).and_then(|file| {
+            let length = write_lines(&file, notes, MAX / 4)?;
+            // Rarely, so it costs nobody anything; else a crash of the machine could leave nothing.
+            file.sync_all()?;
+            fs::rename(&beside, &self.path)?;
+            Ok((file, length))
+        });
+        match written {
+            Ok((file, length)) => {
+                self.file = Some(file);
+                self.written = length;
+                self.length = length;
+                Ok(())
+            }
+            Err(error) => {
+                // A full disk: what was written must not take the room of others.
+                let _ = fs::remove_file(&beside);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Writes as many lines as fit into `room`, one after the other: all of them together may be more
+/// than the mount should ever take of this machine's memory. Returns how long they are.
+fn write_lines(file: &File, notes: impl IntoIterator<Item = Note>, room: u64) -> io::Result<u64> {
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    let mut length = 0;
+    for note in notes {
+        let line = to_line(&note);
+        if length + line.len() as u64 > room {
+            break;
+        }
+        out.write_all(line.as_bytes())?;
+        length += line.len() as u64;
+    }
+    out.flush()?;
+    Ok(length)
+}
+
+/// Reads all lines that are whole; tells whether all of them are, but for a torn end.
+fn parse(mut bytes: &[u8]) -> (Vec<Note>, bool) {
+    let mut notes = Vec::new();
+    let mut whole = true;
+    while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+        match read_line(bytes).and_then(|(value, _)| from_value(&value)) {
+            Some(note) => notes.push(note),
+            None => whole = false,
+        }
+        bytes = bytes.get(end + 1..).unwrap_or_default();
+    }
+    (notes, whole)
+}
+
+fn to_line(note: &Note) -> String {
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.into(), value);
+    put("registry", json!(note.registry));
+    match &note.fact {
+        Fact::Repos(repos) => {
+            let repos: Vec<&str> = repos.iter().map(RepoName::as_str).collect();
+            put("repos", json!(repos));
+        }
+        Fact::Listed(repo, when) => {
+            put("repo", json!(repo.as_str()));
+            put("listed", json!(when_to_text(*when)));
+        }
+        Fact::Artifact(id, facts) => {
+            put("repo", json!(id.repo.as_str()));
+            put("artifact", json!(id.item.to_string()));
+            if let Some(floor) = &facts.floor {
+                put("floor", from_stamp(floor));
+            }
+            match &facts.current {
+                Some(Shown::Stamped(stamp)) if Some(*stamp) == facts.floor => {
+                    put("current", json!("floor"));
+                }
+                Some(Shown::Stamped(stamp)) => {
+                    put("current", from_stamp(stamp));
+                }
+                Some(Shown::Unread { size, time }) => {
+                    let time = when_to_text(nanos(*time));
+                    put("current", json!({ "size": size, "shown": time }));
+                }
+                None => {}
+            }
+            if let Some(Token(token)) = &facts.token {
+                put("token", json!(token));
+            }
+            if facts.gone {
+                put("gone", json!(true));
+            }
+        }
+    }
+    line(&Value::Object(object))
+}
+
+fn from_value(value: &Value) -> Option<Note> {
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let registry = text("registry")?.to_owned();
+    if let Some(repos) = value.get("repos") {
+        let repos = repos.as_array()?.iter();
+        let repos = repos.map(|repo| RepoName::parse(repo.as_str()?).ok());
+        let fact = Fact::Repos(repos.collect::<Option<_>>()?);
+        return Some(Note { registry, fact });
+    }
+    let repo = RepoName::parse(text("repo")?).ok()?;
+    if let Some(when) = text("listed") {
+        let fact = Fact::Listed(repo, when_from_text(when)?);
+        return Some(Note { registry, fact });
+    }
+    let item = Item::from_key(text("artifact")?)?;
+    let floor = value.get("floor").map(to_stamp);
+    let floor = match floor {
+        Some(None) => return None,
+        floor => floor.flatten(),
+    };
+    let current = match value.get("current") {
+        None => None,
+        Some(Value::String(_)) => Some(Shown::Stamped(floor?)),
+        Some(current) => Some(match current.get("shown").and_then(Value::as_str) {
+            Some(time) => Shown::Unread {
+                size: current.get("size")?.as_u64()?,
+                time: UNIX_EPOCH + Duration::from_nanos(when_from_text(time)?),
+            },
+            None => Shown::Stamped(to_stamp(current)?),
+        }),
+    };
+    let facts = Facts {
+        current,
+        floor,
+        token: text("token").map(|token| Token(token.to_owned())),
+        gone: value.get("gone").and_then(Value::as_bool) == Some(true),
+    };
+    let fact = Fact::Artifact(ArtifactId { repo, item }, facts);
+    Some(Note { registry, fact })
+}
+
+fn from_stamp(stamp: &Stamp) -> Value {
+    json!({
+        "time": when_to_text(stamp.when),
+        "size": stamp.size,
+        "sha256": stamp.sha256.to_string(),
+        "format": stamp.format.as_str(),
+    })
+}
+
+fn to_stamp(value: &Value) -> Option<Stamp> {
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let stamp = Stamp {
+        when: when_from_text(text("time")?)?,
+        sha256: text("sha256")?.parse().ok()?,
+        size: value.get("size")?.as_u64()?,
+        format: text("format")?.parse().ok()?,
+    };
+    (stamp.when < Stamp::END).then_some(stamp)
+}
+
+#[cfg(test)]
+#[path = "index_file_tests.rs"]
+mod tests;

@@ -1,0 +1,360 @@
+//! Recall: what this mount knows is written down as it changes, and is where the next one begins.
+//!
+//! The targets correct it with their first answer. Until they give one, it is what the mount
+//! serves; and its floors hold also against what they answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::dirty_set::Changes;
+use super::index::{Catalogue, DELETIONS};
+use super::index_file::{CatalogueFile, Fact, Note, Recalled};
+use super::replica::{Route, Routes};
+use super::{WallClock, lock};
+use crate::model::{ArtifactId, RepoName, StampClock, nanos};
+
+/// How long the file is left alone after it could not be written.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The catalogue's file, and what it is written from.
+#[derive(Debug)]
+pub struct IndexLog {
+    catalogue: Arc<Catalogue>,
+    routes: Arc<Routes>,
+    wall: WallClock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: CatalogueFile,
+    paused: Option<Instant>,
+    told: bool,
+}
+
+/// Returns the route of a repository: the configuration's, that of the registry which lists it, or
+/// the first for one that is to come.
+pub fn replicas_of<'a>(
+    routes: &'a Routes,
+    catalogue: &Catalogue,
+    repo: &RepoName,
+) -> Option<&'a Route> {
+    let found = || catalogue.found_on(repo).unwrap_or(0);
+    routes.named(repo).or_else(|| routes.open().get(found()))
+}
+
+impl IndexLog {
+    /// Names the file.
+    pub fn new(
+        path: PathBuf,
+        catalogue: Arc<Catalogue>,
+        routes: Arc<Routes>,
+        wall: WallClock,
+    ) -> Self {
+        Self {
+            catalogue,
+            routes,
+            wall,
+            state: Mutex::new(State {
+                file: CatalogueFile::new(path),
+                paused: None,
+                told: false,
+            }),
+        }
+    }
+
+    /// Fills the catalogue with what an earlier mount has left, as far as it is about what this
+    /// one's configuration still names. Returns what was amiss, if anything was.
+    pub fn recall(&self, stamps: &StampClock) -> Option<String> {
+        let recalled = lock(&self.state).file.recall();
+        let Recalled { notes, damaged } = match recalled {
+            Ok(recalled) => recalled,
+            Err(error) => return Some(format!("it can't be read: {error}")),
+        };
+        let (mut roots, mut listed, mut artifacts) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for Note { registry, fact } in notes {
+            match fact {
+                Fact::Repos(repos) => drop(roots.insert(registry, repos)),
+                Fact::Listed(repo, when) => drop(listed.insert(repo, (registry, when))),
+                Fact::Artifact(id, facts) => drop(artifacts.insert(id, (registry, facts))),
+            }
+        }
+        self.recall_roots(&roots);
+        let now = nanos(self.wall.now());
+        for (repo, (registry, when)) in listed {
+            if self.trusted(&repo, &registry).is_some() {
+                let age = Duration::from_nanos(now.saturating_sub(when));
+                self.catalogue.recall_listing(&repo, age);
+            }
+        }
+        for (id, (registry, facts)) in artifacts {
+            if let Some(route) = self.trusted(&id.repo, &registry) {
+                facts
+                    .floor
+                    .iter()
+                    .for_each(|floor| stamps.observe(floor.when));
+                self.catalogue.recall(&id, facts, route.registry.id);
+            }
+        }
+        damaged.map(|path| format!("it is damaged, and set aside as {}", path.display()))
+    }
+
+    fn recall_roots(&self, roots: &BTreeMap<String, BTreeSet<RepoName>>) {
+        let mut found = BTreeMap::new();
+        let mut known = false;
+        for (place, route) in self.routes.open().iter().enumerate() {
+            let repos = roots.get(route.registry.url());
+            known |= repos.is_some();
+            for repo in repos.into_iter().flatten() {
+                found.entry(repo.clone()).or_insert(place);
+            }
+        }
+        if known {
+            self.catalogue.recall_roots(found);
+        }
+    }
+
+    /// Returns the route of a repository if `registry` still has the word on it.
+    fn trusted(&self, repo: &RepoName, registry: &str) -> Option<&Route> {
+        let is_there = self.routes.named(repo).is_some() || self.catalogue.found_on(repo).is_some();
+        let route = replicas_of(&self.routes, &self.catalogue, repo)?;
+        (is_there && route.registry.url() == registry).then_some(route)
+    }
+
+    /// Has every change written in the background, for as long as this lives. The next write
+    /// takes whatever has changed during the one before.
+    pub fn start(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let wake = self.catalogue.unwritten.wake();
+        let weak = Arc::downgrade(self);
+        runtime.spawn(async move {
+            loop {
+                wake.notified().await;
+                let Some(index_log) = weak.upgrade() else {
+                    return;
+                };
+                let _ = tokio::task::spawn_blocking(move || index_log.write()).await;
+            }
+        });
+    }
+
+    /// Writes what has changed. It waits for the disk.
+    pub fn write(&self) {
+        let mut state = lock(&self.state);
+        if state.paused.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let changes = self.catalogue.unwritten.take();
+        if changes.is_empty() {
+            return;
+        }
+        let written = match state.file.is_due() {
+            true => state.file.rewrite(self.everything()),
+            false => state.file.append(self.notes(changes)),
+        };
+        state.paused = None;
+        if let Err(error) = written {
+            // The next try writes everything.
+            state.paused = Some(Instant::now() + PAUSE);
+            if !state.told {
+                let path = state.file.path().display();
+                tracing::warn!("can't write to {path} what the next mount should know: {error}");
+            }
+            state.told = true;
+        }
+    }
+
+    /// Returns everything that the next mount should know; what matters most first, in case the
+    /// file can't hold it all. What changes meanwhile is written by the next write.
+    fn everything(&self) -> impl Iterator<Item = Note> {
+        let repos = self.catalogue.repos();
+        let of_repos = Changes {
+            artifacts: BTreeSet::new(),
+            repos: repos.iter().cloned().collect(),
+            roots: true,
+        };
+        let notes_of = move |gone| {
+            let ids = repos.clone().into_iter();
+            let ids = ids.flat_map(move |repo| self.catalogue.ids(&repo, gone));
+            ids.filter_map(|id| self.note(id))
+        };
+        let deletions = notes_of(true).take(DELETIONS);
+        self.notes(of_repos).chain(notes_of(false)).chain(deletions)
+    }
+
+    /// Returns what is to be written of some changes.
+    fn notes(&self, changes: Changes) -> impl Iterator<Item = Note> {
+        let roots = match changes.roots {
+            true => self.roots(),
+            false => Vec::new(),
+        };
+        let now = self.wall.now();
+        let listed = changes.repos.into_iter().filter_map(move |repo| {
+            let age = self.catalogue.age(&repo)?;
+            let when = now.checked_sub(age).map(nanos)?;
+            let registry = self.registry(&repo)?;
+            let fact = Fact::Listed(repo, when);
+            Some(Note { registry, fact })
+        });
+        let artifacts = changes.artifacts.into_iter();
+        let artifacts = artifacts.filter_map(|id| self.note(id));
+        roots.into_iter().chain(listed).chain(artifacts)
+    }
+
+    fn note(&self, id: ArtifactId) -> Option<Note> {
+        let route = replicas_of(&self.routes, &self.catalogue, &id.repo)?;
+        let registry = route.registry.id;
+        let facts = self.catalogue.peek(&id, |record| record.facts(registry));
+        Some(Note {
+            registry: route.registry.url().to_owned(),
+            fact: Fact::Artifact(id, facts??),
+        })
+    }
+
+    fn registry(&self, repo: &RepoName) -> Option<String> {
+        let route = replicas_of(&self.routes, &self.catalogue, repo)?;
+        Some(route.registry.url().to_owned())
+    }
+
+    fn roots(&self) -> Vec<Note> {
+        let (found, ever) = self.catalogue.roots();
+        let routes = self.routes.open().iter().enumerate();
+        let notes = routes.map(|(place, route)| {
+            let repos = found.iter().filter(|(_, on)| **on == place);
+            Note {
+                registry: route.registry.url().to_owned(),
+                fact: Fact::Repos(repos.map(|(repo, _)| repo.clone()).collect()),
+            }
+        });
+        match ever || !found.is_empty() {
+            true => notes.collect(),
+            false => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::{Format, Item, Stamp};
+    use crate::registry::replica::{TargetId, Watched};
+    use crate::store::{Memory, Role, Target};
+
+    fn repo(name: &str) -> RepoName {
+        RepoName::parse(name).unwrap()
+    }
+
+    fn schema(name: &str) -> ArtifactId {
+        ArtifactId {
+            repo: repo(name),
+            item: Item::Schema,
+        }
+    }
+
+    /// A mount of one registry, whose configuration names some repositories.
+    fn mount(dir: &Path, url: &str, named: &[&str]) -> IndexLog {
+        let target = Target::new(Role::Registry, url, Arc::new(Memory::default()));
+        let route = Route {
+            registry: Arc::new(Watched::new(TargetId(3), target)),
+            backups: Vec::new(),
+        };
+        let named = named.iter().map(|name| (repo(name), route.clone()));
+        let routes = Routes::new(named.collect(), Some(route.clone()));
+        let catalogue = Catalogue::new(Duration::from_secs(1));
+        IndexLog::new(
+            dir.join("catalogue"),
+            Arc::new(catalogue),
+            Arc::new(routes),
+            WallClock::default(),
+        )
+    }
+
+    fn push(index_log: &IndexLog, name: &str, stamp: Stamp) {
+        index_log.catalogue.change(&schema(name), |record| {
+            record.pushed(stamp, &[], &[], Instant::now(), || 1);
+        });
+    }
+
+    fn knows(index_log: &IndexLog, name: &str) -> Option<Stamp> {
+        let known = index_log.catalogue.peek(&schema(name), |record| {
+            record.current().and_then(|known| known.stamp())
+        });
+        known.flatten()
+    }
+
+    #[test]
+    fn what_one_registry_said_is_not_taken_for_the_word_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = Stamp::new(5, b"x", Format::Hcl);
+        let before = mount(dir.path(), "mem://a", &["app"]);
+        push(&before, "app", stamp);
+        before.catalogue.add_root(&repo("found"), 0);
+        push(&before, "found", stamp);
+        before.write();
+        for (url, named, app, found) in [
+            ("mem://a", &["app"][..], true, true),
+            ("mem://a", &["other"], false, true),
+            ("mem://b", &["app"], false, false),
+        ] {
+            let after = mount(dir.path(), url, named);
+            let stamps = StampClock::default();
+            assert_eq!(after.recall(&stamps), None);
+            assert_eq!(knows(&after, "app").is_some(), app, "{url} {named:?}");
+            assert_eq!(knows(&after, "found").is_some(), found, "{url} {named:?}");
+            let next = stamps.next(std::time::UNIX_EPOCH);
+            assert_eq!(
+                next > stamp.when,
+                app || found,
+                "a push is newer than all known"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let index_log = mount(dir.path(), "mem://a", &["app", "b"]);
+        let in_the_way = dir.path().join("catalogue.tmp");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let stamp = Stamp::new(5, b"x", Format::Hcl);
+        push(&index_log, "app", stamp);
+        index_log.write();
+        std::fs::remove_dir(in_the_way).unwrap();
+        push(&index_log, "b", stamp);
+        index_log.write();
+        assert!(
+            !dir.path().join("catalogue").exists(),
+            "it is left alone for a while"
+        );
+        tokio::time::sleep(PAUSE).await;
+        index_log.write();
+        let after = mount(dir.path(), "mem://a", &["app", "b"]);
+        after.recall(&StampClock::default());
+        assert_eq!(knows(&after, "app"), Some(stamp));
+        assert_eq!(knows(&after, "b"), Some(stamp));
+    }
+
+    #[test]
+    fn the_list_of_repositories_is_known_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = mount(dir.path(), "mem://a", &[]);
+        before
+            .catalogue
+            .set_roots(BTreeMap::from([(repo("app"), 0)]));
+        before.write();
+        let after = mount(dir.path(), "mem://a", &[]);
+        after.recall(&StampClock::default());
+        let (found, ever) = after.catalogue.roots();
+        assert!(ever && found.contains_key(&repo("app")));
+    }
+}

@@ -1,0 +1,228 @@
+//! A job: one comparison of all targets, by the background or because somebody asked for it, and
+//! what it has found so far.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::diff::Problem;
+use crate::model::{ArtifactId, when_to_text};
+use crate::registry::lock;
+
+/// How many differences a report names; it counts all of them. 10,000: every artifact of a large
+/// site, and some megabytes of JSON.
+const NAMED: usize = 10_000;
+
+/// What a job is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Tell the differences.
+    Verify,
+    /// Mend them.
+    Sync,
+}
+
+/// A job as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// What to do.
+    pub task: Task,
+    /// Whether names and stamps are compared only, and no content is read.
+    pub quick: bool,
+}
+
+/// What was written asks for no job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an order is one of verify, verify quick, sync, sync quick")]
+pub struct UnknownOrder;
+
+impl FromStr for Order {
+    type Err = UnknownOrder;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOrder> {
+        let (task, quick) = match text.strip_suffix(" quick") {
+            Some(task) => (task, true),
+            None => (text, false),
+        };
+        let task = match task {
+            "verify" => Task::Verify,
+            "sync" => Task::Sync,
+            _ => return Err(UnknownOrder),
+        };
+        Ok(Self { task, quick })
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self.task {
+            Task::Verify => "verify",
+            Task::Sync => "sync",
+        })?;
+        out.write_str(if self.quick { " quick" } else { "" })
+    }
+}
+
+/// What one target lacks of one artifact.
+#[derive(Debug, Clone)]
+pub(super) struct Difference {
+    pub(super) artifact: ArtifactId,
+    pub(super) target: String,
+    pub(super) problem: Problem,
+    /// Whether it is mended, and if not, why.
+    pub(super) repaired: Result<(), Option<String>>,
+}
+
+/// How far a job has come.
+#[derive(Debug, Default)]
+struct Report {
+    state: State,
+    ended: Option<u64>,
+    /// Artifacts compared, and known to be there.
+    compared: u64,
+    of: u64,
+    differences: u64,
+    repaired: u64,
+    /// Artifacts that could not be compared: only the registry knows whether they are deleted.
+    unsure: u64,
+    named: Vec<Difference>,
+    unheard: Vec<(String, String)>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Running,
+    Done,
+    Stopped,
+}
+
+/// One comparison of all targets.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) order: Order,
+    begun: u64,
+    report: Mutex<Report>,
+    pub(super) stop: Notify,
+}
+
+impl Job {
+    pub(super) fn new(id: u64, order: Order, begun: u64) -> Self {
+        Self {
+            id,
+            order,
+            begun,
+            report: Mutex::default(),
+            stop: Notify::new(),
+        }
+    }
+
+    pub(super) fn repairs(&self) -> bool {
+        self.order.task == Task::Sync
+    }
+
+    pub(super) fn expect(&self, artifacts: usize) {
+        lock(&self.report).of += artifacts as u64;
+    }
+
+    pub(super) fn compared(&self) {
+        lock(&self.report).compared += 1;
+    }
+
+    pub(super) fn unsure(&self) {
+        lock(&self.report).unsure += 1;
+    }
+
+    /// Takes note of a target that can't be compared now, and of the reason that came first.
+    pub(super) fn unheard(&self, target: &str, reason: &str) {
+        let mut report = lock(&self.report);
+        if !report.unheard.iter().any(|(url, _)| url == target) {
+            report.unheard.push((target.into(), reason.into()));
+        }
+    }
+
+    pub(super) fn found(&self, difference: Difference) {
+        let mut report = lock(&self.report);
+        report.differences += 1;
+        report.repaired += u64::from(difference.repaired.is_ok());
+        if report.named.len() < NAMED {
+            report.named.push(difference);
+        }
+    }
+
+    pub(super) fn end(&self, now: u64, stopped: bool) {
+        let mut report = lock(&self.report);
+        report.ended = Some(now);
+        report.state = match stopped {
+            true => State::Stopped,
+            false => State::Done,
+        };
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        lock(&self.report).state == State::Running
+    }
+
+    /// Returns how many differences were found, and how many of them are mended.
+    pub(super) fn figures(&self) -> (u64, u64) {
+        let report = lock(&self.report);
+        (report.differences, report.repaired)
+    }
+
+    /// Returns the report as JSON; `whole` with every difference that it names.
+    pub(super) fn to_json(&self, whole: bool) -> Value {
+        let report = lock(&self.report);
+        let unheard = report.unheard.iter();
+        let unheard = unheard.map(|(url, reason)| json!({ "target": url, "reason": reason }));
+        let mut json = json!({
+            "id": self.id,
+            "job": self.order.to_string(),
+            "state": match report.state {
+                State::Running => "running",
+                State::Done => "done",
+                State::Stopped => "stopped",
+            },
+            "started": when_to_text(self.begun),
+            "ended": report.ended.map(when_to_text),
+            "compared": report.compared,
+            "of": report.of,
+            "differences": report.differences,
+            "repaired": report.repaired,
+            "unsure": report.unsure,
+            "unheard": unheard.collect::<Vec<_>>(),
+        });
+        if whole && let Some(fields) = json.as_object_mut() {
+            let named = report.named.iter().map(|difference| {
+                json!({
+                    "artifact": difference.artifact.to_string(),
+                    "target": difference.target,
+                    "problem": difference.problem.as_str(),
+                    "repaired": difference.repaired.is_ok(),
+                    "error": difference.repaired.clone().err().flatten(),
+                })
+            });
+            fields.insert("found".into(), named.collect());
+        }
+        json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_reads_as_it_is_written() {
+        for text in ["verify", "verify quick", "sync", "sync quick"] {
+            let order: Order = text.parse().unwrap();
+            assert_eq!(order.to_string(), text);
+        }
+        for text in ["", "quick", "sync  quick", "verify all", "Sync"] {
+            assert_eq!(text.parse::<Order>(), Err(UnknownOrder), "{text:?}");
+        }
+    }
+}

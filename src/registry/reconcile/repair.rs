@@ -1,0 +1,316 @@
+//! Mending: what one artifact's targets lack is given to them, if that is the task.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::diff::{Finding, Held, Holding, Problem, compare};
+use super::job::{Difference, Job};
+use super::scan::View;
+use crate::model::{ArtifactId, Stamp, nanos};
+use crate::registry::Registry;
+use crate::registry::events::{Event, Level};
+use crate::registry::replica::{TargetId, Watched};
+use crate::store::{Condition, Failure, Kind};
+
+/// For how long a tombstone is kept, in nanoseconds: 90 days. A backup that was out for longer
+/// than that is brought back by hand, by somebody who knows.
+const TOMBSTONE_KEPT: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
+
+/// Stands for this mount among those that hold something.
+const OWN: TargetId = TargetId(usize::MAX);
+
+impl Registry {
+    /// Compares what the targets hold of one artifact, and mends it if that is the task.
+    pub(super) async fn compare_artifact(&self, job: &Job, view: &View<'_>, id: &ArtifactId) {
+        let registry = view.route.registry.id;
+        let deleted = view.last_deleted(&id.item);
+        let is_decided = view.route.registry.conditions() != Some(false);
+        if job.order.quick && is_decided && deleted.is_none() && view.lists_the_same(&id.item) {
+            return;
+        }
+        let mut listed = self.holdings(job, view, id).await;
+        self.add_own(view, id, &mut listed);
+        let is_quiet = match compare(registry, &listed, deleted) {
+            Finding::Agreed { deleted: false } => deleted.is_none(),
+            Finding::Agreed { deleted: true } => self.tombstones_agree(view, id, deleted),
+            _ => false,
+        };
+        if is_quiet {
+            return;
+        }
+        // Listings are not taken at one instant. What looks different is looked at again, by
+        // itself, while nobody gives anything to anybody.
+        let _gifts = self.gifts.take(id).await;
+        let (mut holdings, last) = self.look_again(job, view, id).await;
+        self.add_own(view, id, &mut holdings);
+        match compare(registry, &holdings, last.max(deleted)) {
+            Finding::Agreed { deleted: true } if job.repairs() => {
+                self.settle_tombstones(job, view, id, deleted).await;
+            }
+            Finding::Agreed { deleted: false } if job.repairs() && view.is_whole() => {
+                self.remove_tombstones(job, view, id, u64::MAX).await;
+            }
+            Finding::Agreed { .. } => {}
+            Finding::Unsure => job.unsure(),
+            Finding::Lost(lost) => {
+                for (holding, problem) in lost {
+                    let why = Some("no target that can be heard has it whole".to_owned());
+                    self.report(job, view, id, holding.target, problem, Err(why));
+                }
+            }
+            Finding::Undeleted(targets) => {
+                let when = last.max(deleted).unwrap_or_default();
+                for target in targets {
+                    let taken = self.take_back(job, view, id, when, target).await;
+                    self.report(job, view, id, target, Problem::Undeleted, taken);
+                }
+            }
+            Finding::Lacking {
+                newest,
+                found,
+                from,
+                to,
+            } => {
+                let content = match job.repairs() {
+                    true => self.content_of(view, id, &found, &from).await.map(Some),
+                    false => Ok(None),
+                };
+                for (holding, problem) in to {
+                    let mended = match &content {
+                        Ok(Some(content)) => self.mend(view, id, content, &newest, &holding).await,
+                        Ok(None) => Err(None),
+                        Err(why) => Err(Some(why.clone())),
+                    };
+                    self.report(job, view, id, holding.target, problem, mended);
+                }
+            }
+        }
+    }
+
+    /// Adds what this mount knows, and has, that is newer than what any target holds. Of two that
+    /// push at the same moment to a registry without conditions, the older push may have replaced
+    /// the newer one everywhere, and nobody but the mount that has made it knows of it.
+    fn add_own(&self, view: &View<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
+        if view.route.registry.conditions() != Some(false) {
+            return;
+        }
+        let there = holdings.iter().filter_map(|holding| match &holding.held {
+            Held::Content { stamp, .. } => Some(*stamp),
+            Held::Nothing | Held::Corrupt(_) => None,
+        });
+        let known = self.catalogue.peek(id, |record| record.current().cloned());
+        let own = known.flatten().and_then(|known| known.stamp());
+        if let (Some(stamp), Some(newest)) = (own, there.max())
+            && stamp > newest
+            && self.at_hand(&stamp).is_some()
+        {
+            holdings.push(Holding {
+                target: OWN,
+                held: Held::Content {
+                    stamp,
+                    stamped: true,
+                    token: None,
+                },
+            });
+        }
+    }
+
+    /// Asks every target again for one artifact.
+    async fn look_again(
+        &self,
+        job: &Job,
+        view: &View<'_>,
+        id: &ArtifactId,
+    ) -> (Vec<Holding>, Option<u64>) {
+        let end = Instant::now() + self.settings.push;
+        let looks = view.targets.iter().map(|seen| async move {
+            let deleted = seen.target.ask(|target| target.last_deleted(id, end)).await;
+            let held = match deleted {
+                Ok(_) => self.held_now(job, seen.target, id, end).await,
+                Err(failure) => return (seen.target, Err(failure)),
+            };
+            (
+                seen.target,
+                held.map(|held| (held, deleted.unwrap_or_default())),
+            )
+        });
+        let (mut holdings, mut last) = (Vec::new(), None);
+        for (target, look) in futures::future::join_all(looks).await {
+            match look {
+                Ok((held, deleted)) => {
+                    last = last.max(deleted);
+                    let target = target.id;
+                    holdings.push(Holding { target, held });
+                }
+                Err(failure) => job.unheard(target.url(), &failure.reason),
+            }
+        }
+        (holdings, last)
+    }
+
+    async fn content_of(
+        &self,
+        view: &View<'_>,
+        id: &ArtifactId,
+        found: &Stamp,
+        from: &[TargetId],
+    ) -> Result<Bytes, String> {
+        if let Some(bytes) = self.at_hand(found) {
+            return Ok(bytes);
+        }
+        let (limit, end) = (self.settings.max_size, Instant::now() + self.settings.push);
+        let mut why = "nobody has it any more".to_owned();
+        let holders = view.targets.iter().map(|seen| seen.target);
+        for target in holders.filter(|target| from.contains(&target.id)) {
+            match target.ask(|target| target.get(id, limit, end)).await {
+                Ok(content) if content.stamp.sha256 == found.sha256 => return Ok(content.bytes),
+                Ok(_) => why = "it has changed meanwhile".into(),
+                Err(failure) => why = failure.reason,
+            }
+        }
+        Err(why)
+    }
+
+    /// Gives a target the newest content, in place of what it was seen to hold.
+    async fn mend(
+        &self,
+        view: &View<'_>,
+        id: &ArtifactId,
+        content: &Bytes,
+        newest: &Stamp,
+        holding: &Holding,
+    ) -> Result<(), Option<String>> {
+        let condition = match &holding.held {
+            Held::Nothing => Condition::Absent,
+            Held::Content { token, .. } | Held::Corrupt(token) => {
+                token.clone().map_or(Condition::None, Condition::Unchanged)
+            }
+        };
+        let target = target(view, holding.target).ok_or(None)?;
+        let end = Instant::now() + self.settings.push;
+        let given = self.give(id, content.clone(), newest, &condition, target, end);
+        given.await.map_err(|failure| Some(why(failure)))?;
+        self.redo.recovered(target.id);
+        Ok(())
+    }
+
+    async fn take_back(
+        &self,
+        job: &Job,
+        view: &View<'_>,
+        id: &ArtifactId,
+        when: u64,
+        from: TargetId,
+    ) -> Result<(), Option<String>> {
+        let target = target(view, from).filter(|_| job.repairs()).ok_or(None)?;
+        let end = Instant::now() + self.settings.push;
+        let taken = self.take_away(id, when, target, end).await;
+        taken.map_err(|failure| Some(why(failure)))
+    }
+
+    fn tombstones_agree(&self, view: &View<'_>, id: &ArtifactId, deleted: Option<u64>) -> bool {
+        let mut targets = view.targets.iter();
+        let all_know = targets.all(|seen| {
+            let known = seen.deleted.get(&id.item);
+            known.is_some_and(|known| known.iter().copied().eq(deleted))
+        });
+        all_know && !self.is_expired(view, deleted)
+    }
+
+    fn is_expired(&self, view: &View<'_>, deleted: Option<u64>) -> bool {
+        let now = nanos(self.wall.now());
+        view.is_whole()
+            && deleted.is_some_and(|deleted| deleted.saturating_add(TOMBSTONE_KEPT) < now)
+    }
+
+    /// Sees to it that every target knows of a deletion, or that none has to remember it any
+    /// longer.
+    async fn settle_tombstones(
+        &self,
+        job: &Job,
+        view: &View<'_>,
+        id: &ArtifactId,
+        deleted: Option<u64>,
+    ) {
+        let Some(when) = deleted else {
+            return;
+        };
+        if self.is_expired(view, deleted) {
+            return self.remove_tombstones(job, view, id, u64::MAX).await;
+        }
+        let end = Instant::now() + self.settings.push;
+        for seen in &view.targets {
+            let known = seen.deleted.get(&id.item);
+            if known.is_some_and(|known| known.contains(&when)) {
+                continue;
+            }
+            let put = seen
+                .target
+                .ask(|target| target.put_tombstone(id, when, end));
+            if let Err(failure) = put.await {
+                job.unheard(seen.target.url(), &failure.reason);
+                return;
+            }
+        }
+        // The newest of them says all that the others do.
+        self.remove_tombstones(job, view, id, when).await;
+    }
+
+    /// Removes the tombstones that this round has seen, and that are older than `before`.
+    async fn remove_tombstones(&self, job: &Job, view: &View<'_>, id: &ArtifactId, before: u64) {
+        let end = Instant::now() + self.settings.push;
+        for seen in &view.targets {
+            let seen_there = seen.deleted.get(&id.item).into_iter().flatten();
+            for &when in seen_there.filter(|when| **when < before) {
+                let removal = seen
+                    .target
+                    .ask(|target| target.remove_tombstone(id, when, end));
+                if let Err(failure) = removal.await {
+                    job.unheard(seen.target.url(), &failure.reason);
+                }
+            }
+        }
+    }
+
+    fn report(
+        &self,
+        job: &Job,
+        view: &View<'_>,
+        id: &ArtifactId,
+        of: TargetId,
+        problem: Problem,
+        repaired: Result<(), Option<String>>,
+    ) {
+        let url = target(view, of).map_or("", |target| target.url());
+        if repaired.is_ok() {
+            self.metrics.repaired.increment();
+            let event = Event::new(Level::Info, "repair", "a target was given what it lacked");
+            self.tell(
+                event
+                    .with("artifact", id.to_string())
+                    .with("target", url)
+                    .with("problem", problem.as_str()),
+            );
+        }
+        job.found(Difference {
+            artifact: id.clone(),
+            target: url.to_owned(),
+            problem,
+            repaired,
+        });
+    }
+}
+
+fn target<'a>(view: &View<'a>, id: TargetId) -> Option<&'a Watched> {
+    let mut targets = view.route.targets();
+    targets
+        .find(|target| target.id == id)
+        .map(|target| &**target)
+}
+
+fn why(failure: Failure) -> String {
+    match failure.kind {
+        Kind::Conflict => "it has changed meanwhile".into(),
+        _ => failure.reason,
+    }
+}

@@ -1,0 +1,257 @@
+//! What the targets hold of a repository, as one round sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::diff::{Held, Holding};
+use super::job::Job;
+use super::{REMEMBERED, Remembered};
+use crate::model::{ArtifactId, Item, RepoName, Stamp};
+use crate::registry::replica::{Route, Watched};
+use crate::registry::{Registry, lock};
+use crate::store::{Failure, Kind, Meta, RepoListing, Token};
+
+/// What every target of a repository that could be heard holds.
+pub(super) struct View<'a> {
+    pub(super) route: &'a Route,
+    /// The registry first.
+    pub(super) targets: Vec<Seen<'a>>,
+}
+
+/// What one target lists.
+pub(super) struct Seen<'a> {
+    pub(super) target: &'a Arc<Watched>,
+    listing: RepoListing,
+    /// When each item was deleted, as far as there are tombstones.
+    pub(super) deleted: BTreeMap<Item, BTreeSet<u64>>,
+}
+
+impl View<'_> {
+    /// Returns every item that any target holds, or knows to be deleted.
+    pub(super) fn items(&self) -> BTreeSet<Item> {
+        let seen = self.targets.iter();
+        seen.flat_map(|seen| seen.listing.items.keys().chain(seen.deleted.keys()))
+            .cloned()
+            .collect()
+    }
+
+    /// Returns when an item was last deleted.
+    pub(super) fn last_deleted(&self, item: &Item) -> Option<u64> {
+        let deleted = self
+            .targets
+            .iter()
+            .filter_map(|seen| seen.deleted.get(item));
+        deleted.filter_map(BTreeSet::last).max().copied()
+    }
+
+    /// Tells whether all targets list the same bytes of an item. S3's ETag of what was put in one
+    /// piece is its MD5, so that buckets need no request for each object to be compared.
+    pub(super) fn lists_the_same(&self, item: &Item) -> bool {
+        let mut listed = self.targets.iter().map(|seen| {
+            let meta = seen.listing.items.get(item)?;
+            let md5 = meta.token.as_ref().filter(|token| is_md5(token))?;
+            Some((meta.size, md5))
+        });
+        let first = listed.next().flatten();
+        first.is_some() && listed.all(|other| other == first)
+    }
+
+    /// Tells whether every target of the route is in the picture.
+    pub(super) fn is_whole(&self) -> bool {
+        self.targets.len() == self.route.targets().count()
+    }
+}
+
+impl Registry {
+    /// Lists what every target holds of a repository, all at once.
+    pub(super) async fn look_at<'a>(
+        &self,
+        job: &Job,
+        repo: &RepoName,
+        route: &'a Route,
+    ) -> View<'a> {
+        let end = Instant::now() + self.settings.push;
+        let looks = route.targets().map(|target| async move {
+            // The tombstones last: whoever is listed and has none, was not yet deleted.
+            let listing = target.ask(|target| target.list(repo, end)).await?;
+            let tombstones = target.ask(|target| target.tombstones(repo, end)).await?;
+            let mut deleted: BTreeMap<Item, BTreeSet<u64>> = BTreeMap::new();
+            for tombstone in tombstones {
+                let whens = deleted.entry(tombstone.item).or_default();
+                whens.insert(tombstone.when);
+            }
+            Ok::<_, Failure>(Seen {
+                target,
+                listing,
+                deleted,
+            })
+        });
+        let looks = futures::future::join_all(looks).await;
+        let mut targets = Vec::new();
+        for (target, look) in route.targets().zip(looks) {
+            match look {
+                Ok(seen) => targets.push(seen),
+                Err(failure) => job.unheard(target.url(), &failure.reason),
+            }
+        }
+        View { route, targets }
+    }
+
+    /// Returns what each target holds of an artifact; a target whose answer says nothing is left
+    /// out.
+    pub(super) async fn holdings(
+        &self,
+        job: &Job,
+        view: &View<'_>,
+        id: &ArtifactId,
+    ) -> Vec<Holding> {
+        let looks = view.targets.iter().map(|seen| async move {
+            let listed = seen.listing.items.get(&id.item);
+            (seen.target, self.held(job, seen.target, id, listed).await)
+        });
+        let mut holdings = Vec::new();
+        for (target, held) in futures::future::join_all(looks).await {
+            match held {
+                Ok(held) => holdings.push(Holding {
+                    target: target.id,
+                    held,
+                }),
+                Err(failure) => job.unheard(target.url(), &failure.reason),
+            }
+        }
+        holdings
+    }
+
+    async fn held(
+        &self,
+        job: &Job,
+        target: &Watched,
+        id: &ArtifactId,
+        listed: Option<&Meta>,
+    ) -> Result<Held, Failure> {
+        let Some(listed) = listed else {
+            return Ok(Held::Nothing);
+        };
+        if job.order.quick
+            && let Some(held) = self.held_as_listed(target, id, listed)
+        {
+            return Ok(held);
+        }
+        let end = Instant::now() + self.settings.read;
+        self.held_now(job, target, id, end).await
+    }
+
+    /// Asks a target what it holds of an artifact.
+    pub(super) async fn held_now(
+        &self,
+        job: &Job,
+        target: &Watched,
+        id: &ArtifactId,
+        end: Instant,
+    ) -> Result<Held, Failure> {
+        if job.order.quick {
+            match target.ask(|target| target.head(id, end)).await {
+                Ok(Meta {
+                    stamp: Some(stamp),
+                    token,
+                    ..
+                }) => return Ok(self.remember(target, id, stamp, true, token)),
+                // Only its bytes tell what was put there by hand.
+                Ok(_) => {}
+                Err(failure) => return as_held(failure),
+            }
+        }
+        let limit = self.settings.max_size;
+        match target.ask(|target| target.get(id, limit, end)).await {
+            Ok(content) => {
+                Ok(self.remember(target, id, content.stamp, content.stamped, content.token))
+            }
+            Err(failure) if failure.kind == Kind::Corrupt => {
+                let head = target.ask(|target| target.head(id, end)).await;
+                Ok(Held::Corrupt(head.ok().and_then(|meta| meta.token)))
+            }
+            Err(failure) => as_held(failure),
+        }
+    }
+
+    /// Returns what a target holds as far as its listing tells, or told with the same token.
+    fn held_as_listed(&self, target: &Watched, id: &ArtifactId, listed: &Meta) -> Option<Held> {
+        let token = listed.token.clone();
+        if let Some(stamp) = listed.stamp {
+            return Some(Held::Content {
+                stamp,
+                stamped: true,
+                token,
+            });
+        }
+        let mut remembered = lock(&self.repair.remembered);
+        let known = remembered.get(&(target.id, id.clone()))?;
+        (Some(&known.token) == token.as_ref()).then_some(Held::Content {
+            stamp: known.stamp,
+            stamped: known.stamped,
+            token,
+        })
+    }
+
+    fn remember(
+        &self,
+        target: &Watched,
+        id: &ArtifactId,
+        stamp: Stamp,
+        stamped: bool,
+        token: Option<Token>,
+    ) -> Held {
+        if let Some(token) = token.clone() {
+            let known = Remembered {
+                token,
+                stamp,
+                stamped,
+            };
+            let mut remembered = lock(&self.repair.remembered);
+            remembered.put((target.id, id.clone()), known);
+            if remembered.len() > REMEMBERED {
+                remembered.pop_lru();
+            }
+        }
+        Held::Content {
+            stamp,
+            stamped,
+            token,
+        }
+    }
+}
+
+fn is_md5(token: &Token) -> bool {
+    let digits = token.0.trim_matches('"');
+    digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Tells what a failure to read says of what a target holds.
+fn as_held(failure: Failure) -> Result<Held, Failure> {
+    match failure.kind {
+        Kind::NotFound => Ok(Held::Nothing),
+        Kind::Corrupt => Ok(Held::Corrupt(None)),
+        _ => Err(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_md5_of_a_content_tells_it_from_others() {
+        let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+        for (token, is) in [
+            (format!("\"{md5}\""), true),
+            (md5.to_owned(), true),
+            (format!("\"{md5}-2\""), false),
+            ("1726000000000000001-17-42".into(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_md5(&Token(token.clone())), is, "{token}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Which targets a repository has, and how each of them is doing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, pressing_by};
+use super::lock;
+use super::metrics::Counter;
+use crate::model::{RepoName, nanos, when_to_text};
+use crate::store::{Failure, Kind, Target, Trial};
+
+/// A target of this mount, by its place in the list of all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub usize);
+
+/// How a target is doing, judged by its newest reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has asked it anything yet.
+    Unknown,
+    /// It answers.
+    Ok,
+    /// It answers, and refuses.
+    Refuses,
+    /// It can't be heard.
+    Outage,
+    /// This version has no backend for it.
+    Unsupported,
+}
+
+impl State {
+    /// Returns the state's name in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::Ok => "ok",
+            State::Refuses => "denied",
+            State::Outage => "outage",
+            State::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// What is known of a target's health.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// How it is doing.
+    pub state: State,
+    /// Since when it is doing so.
+    pub since: Option<SystemTime>,
+    /// Its newest failure, and when that was.
+    pub last_failure: Option<(SystemTime, Failure)>,
+    /// Failures by kind.
+    pub failures: BTreeMap<&'static str, u64>,
+}
+
+/// A target and what the mount has seen of its health.
+#[derive(Debug)]
+pub struct Watched {
+    /// The target's place in the list.
+    pub id: TargetId,
+    target: Target,
+    health: Mutex<Health>,
+    pub(super) breaker: Breaker,
+    /// Whether the store honours conditions, once that is known.
+    conditions: OnceLock<bool>,
+    /// Wakes whoever waits to find that out.
+    answered: Notify,
+    /// Pulls that the target has served.
+    pub pulls: Counter,
+    /// Pushes that the target has got.
+    pub pushes: Counter,
+    /// Questions that the target has not answered by their deadline.
+    pub timeouts: Counter,
+    answers: Counter,
+}
+
+impl Watched {
+    /// Starts to watch a target.
+    pub fn new(id: TargetId, target: Target) -> Self {
+        Self {
+            id,
+            target,
+            health: Mutex::new(Health {
+                state: State::Unknown,
+                since: None,
+                last_failure: None,
+                failures: BTreeMap::new(),
+            }),
+            breaker: Breaker::default(),
+            conditions: OnceLock::new(),
+            answered: Notify::new(),
+            pulls: Counter::default(),
+            pushes: Counter::default(),
+            timeouts: Counter::default(),
+            answers: Counter::default(),
+        }
+    }
+
+    /// Returns the target's URL as it may be shown.
+    pub fn url(&self) -> &str {
+        self.target.url()
+    }
+
+    /// Tells why this version has no backend for the target: it is then no target of anything.
+    pub fn unsupported(&self) -> Option<&Failure> {
+        self.target.unsupported()
+    }
+
+    /// Asks the target something, and takes note of how it replied. While the breaker is open only a
+    /// `pressing` request waits for its turn, and all others fail at once.
+    pub async fn ask<'a, T, F>(
+        &'a self,
+        question: impl FnOnce(&'a Target) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + 'a,
+    {
+        if let Some(failure) = self.unsupported() {
+            return Err(failure.clone());
+        }
+        let Some(_admission) = self.breaker.admit().await else {
+            return Err(self.skipped());
+        };
+        let unanswered = self.breaker.question();
+        let reply = question(&self.target).await;
+        unanswered.answered();
+        self.note(reply.as_ref().err());
+        reply
+    }
+
+    /// Asks the target something that ends by a deadline of its own, which a pressing request's turn
+    /// must not use up.
+    pub(super) async fn ask_by<'a, T, F>(
+        &'a self,
+        deadline: Instant,
+        question: impl FnOnce(&'a Target) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + 'a,
+    {
+        pressing_by(deadline, self.ask(question)).await
+    }
+
+    /// Tries whether the target answers, also while it is skipped.
+    pub(super) async fn probe(&self, deadline: Instant) {
+        let reply = self.target.probe(deadline).await;
+        self.note(reply.as_ref().err());
+    }
+
+    /// Finds out whether the store honours conditions, and whether it lets what was written be
+    /// read and deleted. What it refuses is taken note of.
+    ///
+    /// # Errors
+    ///
+    /// Why that can't be told now.
+    pub(super) async fn try_conditions(&self, deadline: Instant) -> Result<Trial, Failure> {
+        let trial = self.target.try_conditions(deadline).await;
+        let refused = match &trial {
+            Ok(trial) => {
+                let _ = self.conditions.set(trial.honours_conditions);
+                trial.refused.as_ref()
+            }
+            Err(failure) => Some(failure).filter(|failure| !failure.is_outage()),
+        };
+        if let Some(refused) = refused {
+            self.note(Some(refused));
+        }
+        trial
+    }
+
+    /// Takes it for known whether the store honours conditions.
+    #[cfg(test)]
+    pub(crate) fn presume_conditions(&self, honoured: bool) {
+        let _ = self.conditions.set(honoured);
+    }
+
+    /// Waits until the target answers somebody, or has since the last time.
+    pub(super) async fn answered(&self) {
+        self.answered.notified().await;
+    }
+
+    /// Tells whether the store honours conditions, if that has been found out.
+    pub(super) fn conditions(&self) -> Option<bool> {
+        self.conditions.get().copied()
+    }
+
+    fn skipped(&self) -> Failure {
+        let health = lock(&self.health);
+        let since = health.since.map(|since| when_to_text(nanos(since)));
+        let reason = match &health.last_failure {
+            Some((_, failure)) => failure.reason.as_str(),
+            None => "no answer",
+        };
+        let since = since.unwrap_or_default();
+        Failure::new(
+            Kind::Unreachable,
+            format!("skipped: out since {since}: {reason}"),
+        )
+    }
+
+    /// Takes note of a reply.
+    pub fn note(&self, failure: Option<&Failure>) {
+        self.breaker.note(failure);
+        if failure.is_some_and(|failure| failure.timed_out) {
+            self.timeouts.increment();
+        }
+        let state = match failure.map(|failure| failure.kind) {
+            None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
+            Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,
+            Some(
+                Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig,
+            ) => State::Outage,
+        };
+        let now = SystemTime::now();
+        let mut health = lock(&self.health);
+        if let Some(failure) = failure.filter(|_| state != State::Ok) {
+            *health.failures.entry(failure.kind.as_str()).or_default() += 1;
+            health.last_failure = Some((now, failure.clone()));
+        } else {
+            self.answers.increment();
+            if self.conditions().is_none() {
+                self.answered.notify_one();
+            }
+        }
+        if health.state != state {
+            let before = std::mem::replace(&mut health.state, state);
+            health.since = Some(now);
+            let url = self.url();
+            match failure {
+                Some(failure) if state != State::Ok => {
+                    tracing::warn!(
+                        "target {url}: {} → {}: {failure}",
+                        before.as_str(),
+                        state.as_str()
+                    );
+                }
+                _ if before != State::Unknown => tracing::info!("target {url} answers again"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns what is known of the target's health.
+    pub fn health(&self) -> Health {
+        let mut health = lock(&self.health).clone();
+        if self.unsupported().is_some() {
+            health.state = State::Unsupported;
+        }
+        health
+    }
+
+    /// Returns how many questions the target has answered.
+    pub fn answers(&self) -> u64 {
+        self.answers.get()
+    }
+}
+
+/// The targets of a repository: its registry, and its backups in the order of the configuration.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The primary store.
+    pub registry: Arc<Watched>,
+    /// The backups, first one first.
+    pub backups: Vec<Arc<Watched>>,
+}
+
+impl Route {
+    /// Returns all targets, the registry first, unless this version has no backend for it.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Watched>> {
+        let registry = Some(&self.registry).filter(|_| self.has_registry());
+        registry.into_iter().chain(&self.backups)
+    }
+
+    /// Tells whether this version has a backend for the registry.
+    pub fn has_registry(&self) -> bool {
+        self.registry.unsupported().is_none()
+    }
+
+    /// Tells whether any target is skipped.
+    pub(super) fn is_any_skipped(&self) -> bool {
+        self.targets().any(|target| target.breaker.is_open())
+    }
+
+    /// Tells whether a target is this route's registry.
+    pub fn is_registry(&self, id: TargetId) -> bool {
+        self.registry.id == id
+    }
+}
+
+/// Which repository has which targets.
+#[derive(Debug)]
+pub struct Routes {
+    named: BTreeMap<RepoName, Route>,
+    /// One for each registry, in the order of the configuration: a repository that the
+    /// configuration doesn't name belongs to the first registry that lists it.
+    open: Vec<Route>,
+    targets: Vec<Arc<Watched>>,
+}
+
+impl Routes {
+    /// Makes the routes of a mount: the repositories that the configuration names, each with its
+    /// own targets, in the configuration's order. `others` is the route of a mount that was given
+    /// its targets without naming repositories.
+    pub fn new(named: Vec<(RepoName, Route)>, others: Option<Route>) -> Self {
+        let mut open: Vec<Route> = Vec::new();
+        for route in named.iter().map(|(_, route)| route).chain(&others) {
+            if !open
+                .iter()
+                .any(|known| known.registry.id == route.registry.id)
+            {
+                open.push(route.clone());
+            }
+        }
+        let mut targets: Vec<Arc<Watched>> = Vec::new();
+        for route in named.iter().map(|(_, route)| route).chain(&others) {
+            for target in route.targets() {
+                if !targets.iter().any(|known| known.id == target.id) {
+                    targets.push(Arc::clone(target));
+                }
+            }
+        }
+        targets.sort_by_key(|target| target.id);
+        Self {
+            named: named.into_iter().collect(),
+            open,
+            targets,
+        }
+    }
+
+    /// Returns the targets of a repository that the configuration names.
+    pub fn named(&self, repo: &RepoName) -> Option<&Route> {
+        self.named.get(repo)
+    }
+
+    /// Returns the names in the configuration.
+    pub fn names(&self) -> impl Iterator<Item = &RepoName> {
+        self.named.keys()
+    }
+
+    /// Returns one route for each registry.
+    pub fn open(&self) -> &[Route] {
+        &self.open
+    }
+
+    /// Returns the registries that this version has no backend for.
+    pub fn unsupported(&self) -> impl Iterator<Item = &Arc<Watched>> {
+        let open = self.open.iter().filter(|route| !route.has_registry());
+        open.map(|route| &route.registry)
+    }
+
+    /// Returns every target of the mount.
+    pub fn targets(&self) -> &[Arc<Watched>] {
+        &self.targets
+    }
+
+    /// Returns the repositories that the configuration names for a target.
+    pub fn repos_of(&self, id: TargetId) -> Vec<&RepoName> {
+        self.named
+            .iter()
+            .filter(|(_, route)| route.targets().any(|target| target.id == id))
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+/// Returns the deadline of the next of `left` targets: what remains until `end`, shared evenly,
+/// so that hung targets before it leave time for the last one.
+pub fn share(end: Instant, left: usize) -> Instant {
+    let now = Instant::now();
+    let remaining = end.saturating_duration_since(now);
+    now + remaining / u32::try_from(left.max(1)).unwrap_or(u32::MAX)
+}

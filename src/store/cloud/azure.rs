@@ -1,0 +1,161 @@
+//! Opening an Azure Blob container: its parameters, each honoured exactly or refused by name.
+
+use std::sync::Arc;
+
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::HttpConnector;
+use url::Url;
+
+use super::azure_container::Container;
+use super::azure_credentials::{Found, find};
+use super::middleware::Connector;
+use super::opening::{
+    Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
+};
+use super::permission::Provider;
+use super::quirks::Dialect;
+use super::{CloudDriver, retries};
+use crate::store::{AzureLocation, Failure};
+
+/// Azure's own cloud.
+const DOMAIN: &str = "blob.core.windows.net";
+/// Where Azurite listens unless it is told otherwise.
+const EMULATOR: &str = "127.0.0.1:10000";
+
+/// Opens the driver of a container. Nothing is sent.
+pub(in crate::store) fn open(
+    location: &AzureLocation,
+    env: Env<'_>,
+) -> Result<CloudDriver, Failure> {
+    opened(&location.url, || {
+        check(location)?;
+        let found = find(location, env)?;
+        let service = service(location, &found, env)?;
+        let connector = Connector {
+            renewal: found.credentials.renewal(),
+            ..connector(&service, Provider::Azure)
+        };
+        let client = connector.connect(&options(&service)).map_err(unbuilt)?;
+        let builder = MicrosoftAzureBuilder::new()
+            .with_account(&found.account)
+            .with_container_name(&location.container)
+            .with_endpoint(service.as_str().trim_end_matches('/').to_owned())
+            .with_retry(retries())
+            .with_http_connector(connector)
+            .with_client_options(options(&service));
+        let store = found.credentials.give(builder).build().map_err(unbuilt)?;
+        let mut container = service.clone();
+        if let Ok(mut segments) = container.path_segments_mut() {
+            segments.pop_if_empty().push(&location.container);
+        }
+        let own = Arc::new(Container {
+            client,
+            credentials: store.credentials().clone(),
+            account: found.account,
+            url: container,
+        });
+        let (prefix, url) = (&location.prefix, &location.url);
+        let mut driver = CloudDriver::new(store, Dialect::Azure, prefix, url);
+        driver.lister = Arc::clone(&own) as _;
+        driver.remover = own;
+        Ok(driver)
+    })
+}
+
+/// Returns the account's service, whichever way it is spelled.
+pub(in crate::store) fn place(location: &AzureLocation, env: Env<'_>) -> String {
+    let found = find(location, env).and_then(|found| service(location, &found, env));
+    found.map_or_else(
+        // Without credentials there may be no account yet; who names the same is the same.
+        |_| {
+            let account = location.storage_account.clone();
+            let account = account.or_else(|| set(env, "AZURE_STORAGE_ACCOUNT"));
+            let domain = location.domain.as_deref().unwrap_or(DOMAIN);
+            format!("{}.{domain}", account.unwrap_or_default())
+        },
+        |url| crate::store::identity::service(&url),
+    )
+}
+
+/// Refuses what Azure would refuse later, or what contradicts itself.
+fn check(location: &AzureLocation) -> Result<(), Refusal> {
+    let name = &*location.container;
+    if matches!(name, "$root" | "$logs") {
+        return refuse(
+            "the containers $root and $logs are Azure's own and can't hold it; use another one",
+        );
+    }
+    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = (3..=63).contains(&name.len())
+        && name.bytes().all(lower)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.contains("--");
+    if !fits && name != "$web" {
+        return refuse(
+            "that is no name of a container: Azure wants 3 to 63 lower-case letters, digits and \
+             single hyphens",
+        );
+    }
+    if location.local_emulator && location.cdn {
+        return refuse("cdn excludes localemu: an emulator's urls hold the account, a cdn's don't");
+    }
+    Ok(())
+}
+
+/// Decides where the account answers, as Go CDK does.
+pub(super) fn service(
+    location: &AzureLocation,
+    found: &Found,
+    env: Env<'_>,
+) -> Result<Url, Refusal> {
+    let flag = |name: &str, given: bool| match set(env, name).map(|v| v.to_lowercase()) {
+        _ if given => Ok(true),
+        None => Ok(false),
+        Some(value) => match &*value {
+            "1" | "t" | "true" => Ok(true),
+            "0" | "f" | "false" => Ok(false),
+            _ => Err(invalid(format!("{name} must be true or false"))),
+        },
+    };
+    let cdn = flag("AZURE_STORAGE_IS_CDN", location.cdn)?;
+    let emulator = found.emulator;
+    let domain = location
+        .domain
+        .clone()
+        .or_else(|| set(env, "AZURE_STORAGE_DOMAIN"));
+    if let (None, Some(endpoint)) = (&domain, &found.endpoint) {
+        return Ok(endpoint.clone());
+    }
+    if cdn && domain.is_none() {
+        return refuse("cdn needs domain, the host name that stands for the account");
+    }
+    let protocol = location
+        .protocol
+        .clone()
+        .or_else(|| set(env, "AZURE_STORAGE_PROTOCOL"))
+        .or_else(|| found.protocol.clone())
+        .unwrap_or_else(|| if emulator { "http" } else { "https" }.into());
+    if !matches!(&*protocol, "http" | "https") {
+        return refuse("AZURE_STORAGE_PROTOCOL must be http or https");
+    }
+    let domain = match (domain, emulator, &found.suffix) {
+        (Some(domain), _, _) => domain,
+        (None, true, _) => EMULATOR.into(),
+        (None, false, Some(suffix)) => format!("blob.{suffix}"),
+        (None, false, None) => DOMAIN.into(),
+    };
+    if !is_word(&domain, "-.:[]") {
+        return refuse("domain must be a host name, and perhaps a port: blob.core.windows.net");
+    }
+    let account = &found.account;
+    let local = domain.starts_with("127.0.0.1") || domain.starts_with("localhost");
+    let url = if local || emulator {
+        format!("{protocol}://{domain}/{account}")
+    } else if cdn {
+        format!("{protocol}://{domain}")
+    } else {
+        format!("{protocol}://{account}.{domain}")
+    };
+    Url::parse(&url).map_err(|_| invalid("domain is no host name"))
+}

@@ -1,0 +1,127 @@
+//! Opening a Google Cloud Storage bucket: its parameters, each honoured exactly or refused by name.
+
+use std::sync::Arc;
+
+use object_store::StaticCredentialProvider;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
+use url::Url;
+
+use super::credential_cache::GcsProvider;
+use super::gcs_credentials::{Found, UNIVERSE, find};
+use super::opening::{
+    Env, Refusal, connector, denied, invalid, is_word, opened, options, refuse, set, unbuilt,
+};
+use super::permission::Provider;
+use super::quirks::Dialect;
+use super::renewal::Renewal;
+use super::{CloudDriver, retries};
+use crate::store::{Failure, GsLocation};
+
+/// Opens the driver of a bucket. Nothing is sent.
+///
+/// `access_id` chooses whose name stands in signed URLs. None are made here, so any value does what
+/// it says.
+pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudDriver, Failure> {
+    opened(&location.url, || {
+        check(location)?;
+        let found = find(location, env)?;
+        let base = base(location, &found, env)?;
+        let mut connector = connector(&base, Provider::Gcs);
+        connector.renewal = found.tokens.clone().map(Renewal::Bearer);
+        let builder = GoogleCloudStorageBuilder::new()
+            .with_bucket_name(&location.bucket)
+            .with_base_url(base.as_str().trim_end_matches('/'))
+            .with_retry(retries())
+            .with_http_connector(connector)
+            .with_client_options(options(&base));
+        let builder = match found.tokens {
+            Some(tokens) => builder.with_credentials(Arc::new(GcsProvider(tokens))),
+            // A token that is no token: without any, object_store would look for credentials, and
+            // ask the metadata address for some.
+            None => builder.with_skip_signature(true).with_credentials(Arc::new(
+                StaticCredentialProvider::new(GcpCredential {
+                    bearer: String::new(),
+                }),
+            )),
+        };
+        let store = builder.build().map_err(unbuilt)?;
+        let (prefix, url) = (&location.prefix, &location.url);
+        Ok(CloudDriver::new(store, Dialect::Gcs, prefix, url))
+    })
+}
+
+/// Returns the service that has the bucket, whichever way it is spelled.
+pub(in crate::store) fn place(location: &GsLocation, env: Env<'_>) -> String {
+    let base = base(location, &Found::default(), env);
+    base.map_or_else(|(_, why)| why, |url| crate::store::identity::service(&url))
+}
+
+/// Refuses what Google would refuse later.
+fn check(location: &GsLocation) -> Result<(), Refusal> {
+    let name = &*location.bucket;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [name.bytes().next(), name.bytes().last()];
+    // 222 characters if there are dots, and 63 between them.
+    if !(3..=222).contains(&name.len())
+        || !name
+            .bytes()
+            .all(|byte| fits(byte) || b"-_.".contains(&byte))
+        || !ends.into_iter().flatten().all(fits)
+        || !name.split('.').all(|part| (1..=63).contains(&part.len()))
+    {
+        return refuse(
+            "that is no name of a bucket: Google wants 3 to 63 lower-case letters, digits, -, _ \
+             and single dots, with a letter or digit at both ends",
+        );
+    }
+    if name.starts_with("goog") || name.parse::<std::net::Ipv4Addr>().is_ok() {
+        return refuse(
+            "that is no name of a bucket: Google allows no address, and none that begins with \
+             goog",
+        );
+    }
+    match &location.universe_domain {
+        Some(domain) if !is_word(domain, "-.") => {
+            refuse("universe_domain must be a domain, as googleapis.com is")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Decides where the bucket answers.
+fn base(location: &GsLocation, found: &Found, env: Env<'_>) -> Result<Url, Refusal> {
+    if let Some(host) = set(env, "STORAGE_EMULATOR_HOST") {
+        let url = match host.contains("://") {
+            true => host,
+            false => format!("http://{host}"),
+        };
+        let plain = |url: &Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.path() == "/"
+                && url.query().is_none()
+        };
+        let url = Url::parse(&url).ok().filter(plain);
+        return url.ok_or_else(|| {
+            invalid("STORAGE_EMULATOR_HOST must be host:port, or http://host:port without a path")
+        });
+    }
+    let named = location
+        .universe_domain
+        .clone()
+        .or_else(|| set(env, "GOOGLE_CLOUD_UNIVERSE_DOMAIN"));
+    let universe = named.unwrap_or_else(|| UNIVERSE.into());
+    if let Some(own) = found.universe.as_ref().filter(|own| **own != universe) {
+        return Err(denied(format!(
+            "the credentials are of the universe {own:?}, and the bucket is in {universe:?}: set \
+             universe_domain to the same"
+        )));
+    }
+    if !is_word(&universe, "-.") {
+        return refuse("GOOGLE_CLOUD_UNIVERSE_DOMAIN must be a domain, as googleapis.com is");
+    }
+    Url::parse(&format!("https://storage.{universe}"))
+        .map_err(|_| invalid("universe_domain is no domain"))
+}

@@ -1,0 +1,386 @@
+//! The drivers of cloud stores: one driver over object_store, opened in as many ways as there
+//! are providers.
+
+mod aws_credentials;
+mod aws_keys;
+mod aws_machine;
+mod aws_profile;
+mod aws_role;
+mod azure;
+mod azure_container;
+mod azure_credentials;
+mod credential_cache;
+mod error_document;
+mod failure;
+mod gcs;
+mod gcs_credentials;
+mod listing;
+mod middleware;
+mod oci;
+mod oci_auth;
+mod oci_change;
+mod oci_client;
+mod oci_docker;
+mod oci_error;
+mod oci_helper;
+mod oci_known;
+mod oci_lease;
+mod oci_login;
+mod oci_manifest;
+mod oci_name;
+mod oci_tags;
+mod opening;
+mod permission;
+mod proxy;
+mod quirks;
+mod remove;
+mod renewal;
+mod s3;
+mod stamp;
+mod success;
+mod token_source;
+mod transport;
+mod xml;
+
+#[cfg(test)]
+mod aws_tests;
+#[cfg(test)]
+mod azure_tests;
+#[cfg(test)]
+mod credential_cache_tests;
+#[cfg(test)]
+mod gcs_tests;
+#[cfg(test)]
+mod s3_tests;
+
+pub(super) use azure::{open as open_azure, place as azure_service};
+pub(super) use gcs::{open as open_gcs, place as gcs_service};
+pub(super) use oci::open as open_oci;
+pub(super) use s3::{open as open_s3, place as s3_service};
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::list::PaginatedListStore;
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, Error as StoreError, GetOptions, GetResult, ObjectMeta, ObjectStore, PutMode,
+    PutOptions, RetryConfig,
+};
+
+use self::failure::{Attempt, Uncertain};
+use self::middleware::{Exchange, Outcome};
+use self::quirks::Dialect;
+use self::remove::Remove;
+use super::verdict::Asked;
+use super::{Condition, Driver, Failure, Kind, Listed, Stored, Token};
+use crate::model::Stamp;
+
+/// One quick retry, for the connection that was dropped while idle and the 503 of one bad moment.
+/// More is the business of the floor above, which has other targets to ask meanwhile.
+fn retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_millis(100),
+            base: 2.0,
+        },
+        max_retries: 1,
+        retry_timeout: Duration::from_secs(2),
+    }
+}
+
+/// A cloud store: a bucket, and the prefix in it.
+pub(super) struct CloudDriver {
+    store: Arc<dyn ObjectStore>,
+    lister: Arc<dyn PaginatedListStore>,
+    remover: Arc<dyn Remove>,
+    dialect: Dialect,
+    /// Without slashes at its ends; empty for the whole bucket.
+    prefix: String,
+    url: String,
+}
+
+impl fmt::Debug for CloudDriver {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "CloudDriver({})", self.url)
+    }
+}
+
+impl CloudDriver {
+    fn new<S>(store: S, dialect: Dialect, prefix: &str, url: &str) -> Self
+    where
+        S: ObjectStore + PaginatedListStore,
+    {
+        let store = Arc::new(store);
+        Self {
+            lister: Arc::clone(&store) as Arc<dyn PaginatedListStore>,
+            remover: Arc::clone(&store) as Arc<dyn Remove>,
+            store,
+            dialect,
+            prefix: prefix.into(),
+            url: url.into(),
+        }
+    }
+
+    /// Returns the path of a key in the bucket, exactly: never another one that it would
+    /// normalise to.
+    fn path(&self, key: &str) -> Result<Path, Failure> {
+        let full = match self.prefix.as_str() {
+            "" => key.to_owned(),
+            prefix => format!("{prefix}/{key}"),
+        };
+        match Path::parse(&full) {
+            Ok(path) if path.as_ref() == full && !full.is_empty() && self.dialect.keeps(&full) => {
+                Ok(path)
+            }
+            _ => Err(Failure::new(
+                Kind::Invalid,
+                format!("no such key can be at {}: {key:?}", self.url),
+            )),
+        }
+    }
+
+    /// Runs one operation of object_store and turns its failure into ours.
+    async fn run<T>(
+        &self,
+        attempt: Attempt<'_>,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Uncertain> {
+        let (result, exchange) = Exchange::of(false, operation).await;
+        result.map_err(|error| {
+            let outcome = exchange.outcome();
+            Uncertain {
+                hides: self.dialect == Dialect::S3 && permission::is_lacking(&outcome),
+                failure: self.failure(attempt, &outcome, &error),
+                coded: matches!(&outcome, Outcome::Reply(seen) if seen.error.is_exact()),
+                refused: exchange.is_refused(),
+            }
+        })
+    }
+
+    /// Reads the stamp that came with a reply, and refuses a reply that no store can have sent.
+    fn stamp(&self, attempt: Attempt<'_>, result: &GetResult) -> Result<Option<Stamp>, Failure> {
+        // A portal or proxy that answers 200 to everything has neither.
+        if result.meta.e_tag.is_none() && result.meta.last_modified.timestamp() == 0 {
+            return Err(self.refusal(Kind::Unreachable, attempt, "the answer is not a store's"));
+        }
+        stamp::from_attributes(&result.attributes, result.meta.size, self.dialect.names())
+            .map_err(|unreadable| self.refusal(Kind::Corrupt, attempt, &unreadable.to_string()))
+    }
+
+    /// Makes the token of a content that was read.
+    fn token(&self, meta: &ObjectMeta) -> Option<Token> {
+        self.dialect
+            .token(meta.e_tag.as_deref(), meta.version.as_deref())
+    }
+
+    /// Confirms what a reply without an error code says: the one to HEAD has none, and neither has
+    /// a gateway's. "Not found" may mean the bucket, "bad request" an expired token; a listing says
+    /// which. And S3 refuses what isn't there to whoever may not list.
+    async fn confirmed(&self, failure: Uncertain) -> Failure {
+        let Uncertain {
+            failure,
+            coded,
+            hides,
+            ..
+        } = failure;
+        if hides {
+            return match self.probe().await {
+                Err(probed) if probed.kind == Kind::Denied => probed,
+                _ => failure,
+            };
+        }
+        if coded || !matches!(failure.kind, Kind::NotFound | Kind::Invalid) {
+            return failure;
+        }
+        match self.probe().await {
+            Err(probed) if failure.kind == Kind::Invalid => probed,
+            Err(probed) if probed.kind == Kind::StoreMissing => probed,
+            _ => failure,
+        }
+    }
+
+    /// Finds out what became of a conditional put that failed. It may have been carried out though
+    /// the reply was lost, and the condition is then broken by this very put.
+    async fn settle(
+        &self,
+        key: &str,
+        stamp: &Stamp,
+        failed: Failure,
+    ) -> Result<Option<Token>, Failure> {
+        match self.head(key).await {
+            Ok(there) if there.stamp.as_ref() == Some(stamp) => Ok(there.token),
+            Err(missing) if missing.kind == Kind::StoreMissing => Err(missing),
+            _ => Err(failed),
+        }
+    }
+}
+
+#[async_trait]
+impl Driver for CloudDriver {
+    async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
+        let path = self.path(key)?;
+        let attempt = Attempt::new("read", key, Asked::Read);
+        let too_big = |size: u64| {
+            let why = format!("it has {size} bytes, more than the {limit} allowed");
+            self.refusal(Kind::TooBig, attempt, &why)
+        };
+        // The body is read within the exchange: object_store may ask again for the rest of it.
+        let read = async {
+            let result = self.store.get_opts(&path, GetOptions::default()).await?;
+            let (meta, stamp) = (result.meta.clone(), self.stamp(attempt, &result));
+            if stamp.is_err() || meta.size > limit {
+                return Ok((meta, stamp, Vec::new()));
+            }
+            let mut content = Vec::new();
+            let mut stream = result.into_stream();
+            while let Some(chunk) = stream.next().await {
+                content.extend_from_slice(&chunk?);
+                if content.len() as u64 > limit {
+                    break;
+                }
+            }
+            Ok((meta, stamp, content))
+        };
+        let (meta, stamp, content) = match self.run(attempt, read).await {
+            Err(failure) => return Err(self.confirmed(failure).await),
+            Ok(read) => read,
+        };
+        let stamp = stamp?;
+        let size = meta.size.max(content.len() as u64);
+        if size > limit {
+            return Err(too_big(size));
+        }
+        if content.len() as u64 != meta.size {
+            return Err(self.refusal(Kind::Unreachable, attempt, "the body was cut off"));
+        }
+        let stored = Stored {
+            content: content.into(),
+            stamp,
+            token: self.token(&meta),
+            modified: meta.last_modified.into(),
+        };
+        if !self.dialect.vouches(&stored) {
+            // `rclone serve s3` sends the size of one content and the bytes of the next.
+            let there = self.head(key).await?;
+            if (there.size, &there.token) != (size, &stored.token) {
+                return Err(self.refusal(Kind::Busy, attempt, "it changed while it was read"));
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn head(&self, key: &str) -> Result<Listed, Failure> {
+        let path = self.path(key)?;
+        let attempt = Attempt::new("look up", key, Asked::Read);
+        let options = GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        let head = self.run(attempt, self.store.get_opts(&path, options));
+        let result = match head.await {
+            Err(failure) => return Err(self.confirmed(failure).await),
+            Ok(result) => result,
+        };
+        Ok(Listed {
+            key: key.into(),
+            size: result.meta.size,
+            stamp: self.stamp(attempt, &result)?,
+            token: self.token(&result.meta),
+            modified: result.meta.last_modified.into(),
+        })
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        content: Bytes,
+        stamp: &Stamp,
+        condition: &Condition,
+    ) -> Result<Option<Token>, Failure> {
+        let path = self.path(key)?;
+        let (mode, asked) = match condition {
+            Condition::None => (PutMode::Overwrite, Asked::Write),
+            Condition::Absent => (PutMode::Create, Asked::WriteIf),
+            Condition::Unchanged(expected) => {
+                let Some(version) = self.dialect.version(expected) else {
+                    let attempt = Attempt::new("write", key, Asked::WriteIf);
+                    let why = "the token is not the store's";
+                    return Err(self.refusal(Kind::Conflict, attempt, why));
+                };
+                (PutMode::Update(version), Asked::WriteIf)
+            }
+        };
+        let attempt = Attempt::new("write", key, asked);
+        let options = PutOptions {
+            mode,
+            attributes: stamp::to_attributes(stamp, &content, self.dialect.names()),
+            ..PutOptions::default()
+        };
+        let put = self.store.put_opts(&path, content.into(), options);
+        match self.run(attempt, put).await {
+            Ok(result) => Ok(self
+                .dialect
+                .token(result.e_tag.as_deref(), result.version.as_deref())),
+            Err(Uncertain {
+                failure,
+                refused: false,
+                ..
+            }) if asked == Asked::WriteIf
+                && (failure.kind == Kind::Conflict || failure.is_outage()) =>
+            {
+                self.settle(key, stamp, failure).await
+            }
+            Err(Uncertain { failure, .. }) => Err(failure),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Failure> {
+        let path = self.path(key)?;
+        let attempt = Attempt::new("delete", key, Asked::Delete);
+        match self.run(attempt, self.remover.remove(&path)).await {
+            Err(Uncertain { failure, .. }) if failure.kind != Kind::NotFound => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+        let attempt = Attempt::new("list", prefix, Asked::List);
+        let pages = self.pages(attempt, &format!("{prefix}/"), false).await?;
+        let objects = pages.into_iter().flat_map(|page| page.objects);
+        Ok(objects
+            .map(|object| Listed {
+                key: self.relative(&object.key).into(),
+                size: object.size,
+                stamp: stamp::from_listing(&object, self.dialect.names()),
+                token: self
+                    .dialect
+                    .token(object.e_tag.as_deref(), object.generation.as_deref()),
+                modified: object.modified.unwrap_or(UNIX_EPOCH),
+            })
+            .collect())
+    }
+
+    async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
+        let attempt = Attempt::new("list", "the repositories", Asked::List);
+        let pages = self.pages(attempt, "", true).await?;
+        let prefixes = pages.into_iter().flat_map(|page| page.prefixes);
+        Ok(prefixes
+            .map(|prefix| {
+                let relative = self.relative(&prefix);
+                relative.strip_suffix('/').unwrap_or(relative).into()
+            })
+            .collect())
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        let attempt = Attempt::new("list", "the store", Asked::List);
+        let page = self.page(attempt, "", false, Some(1), None);
+        page.await.map(drop)
+    }
+}

@@ -1,0 +1,311 @@
+//! The folder: one directory tree, its objects, its lock, and whether it is still there.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::case;
+use super::disk::{Disk, Effect};
+use super::lock::{self, LOCK, Lock, Mode};
+use super::sidecar::{self, Sidecar, Unreadable};
+use super::tree::walk;
+use crate::dir::Dir;
+use crate::store::waiting::waits_for;
+use crate::store::{Failure, FileLocation, Kind, Token};
+
+/// The driver's own directory below the folder.
+pub(super) const OWN: &str = ".atlasfs";
+/// Where temporary files are until they are whole.
+pub(super) const TMP: &str = ".atlasfs/tmp";
+/// Where the stamps are, each under its object's key.
+pub(super) const STAMPS: &str = ".atlasfs/stamps";
+/// What in the driver's own directory is not an object; the rest of it is for bookkeeping objects.
+pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
+
+/// What is wrong with the empty folder that a disk leaves behind which is not mounted.
+const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
+                            folder, mkdir .atlasfs in it)";
+
+/// One `file://` target's directory tree.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) root: PathBuf,
+    pub(super) url: String,
+    /// Whether the folder carries our own directory; unset until it has been found.
+    marked: OnceLock<bool>,
+    /// Whether an earlier mount has found our own directory in it.
+    known: bool,
+    pub(super) disk: Disk,
+    pub(super) serial: AtomicU64,
+    /// Which process keeps an operation of this mount waiting for the lock.
+    holder: Mutex<Option<String>>,
+}
+
+/// An open object.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) file: File,
+    pub(super) meta: Metadata,
+}
+
+impl Folder {
+    pub(super) fn new(location: &FileLocation) -> Self {
+        Self {
+            root: location.dir.clone(),
+            url: location.url.clone(),
+            marked: OnceLock::new(),
+            known: location.known,
+            disk: Disk::default(),
+            serial: AtomicU64::new(0),
+            holder: Mutex::default(),
+        }
+    }
+
+    /// Finds the folder, once: makes it if `create`, makes our own directory in it, and removes
+    /// what a crash has left.
+    pub(super) fn prepare(&self, create: bool) -> Result<(), Failure> {
+        if self.marked.get().is_some() {
+            return Ok(());
+        }
+        let failed = |error: io::Error| self.failure("open", "the folder", &error);
+        let create = create && !self.known;
+        if create && let Some(there) = self.root.ancestors().find(|path| path.is_dir()) {
+            let below = self.root.strip_prefix(there).unwrap_or(Path::new(""));
+            Dir::open(there)
+                .and_then(|there| self.disk.make_dirs(&there, below))
+                .map_err(failed)?;
+        }
+        let Ok(root) = Dir::open(&self.root) else {
+            let fix = "bring it back, or make it: ?create_dir=true in its url does at mount";
+            let missing = Failure::new(Kind::StoreMissing, format!("no folder at {}", self.url));
+            return Err(missing.with_fix(Some(fix.into())));
+        };
+        if self.known && root.child(OWN).is_err() {
+            return self.missing(LOST_ITS_OWN);
+        }
+        for name in [TMP, STAMPS] {
+            match self.disk.make_dirs(&root, Path::new(name)) {
+                Ok(()) => {}
+                // A folder that is only to be read needs nothing of ours in it.
+                Err(error) if Kind::of_io(&error) == Kind::Denied => {}
+                Err(error) => return Err(self.failure("use", name, &error)),
+            }
+        }
+        self.tells_cases_apart(&root)?;
+        // Whoever holds the lock is amid a put and owns what is in tmp; next time, then.
+        if let Ok(Some(_lock)) = lock::try_now(&root) {
+            self.sweep(&root).map_err(failed)?;
+        }
+        let _ = self.marked.set(root.child(OWN).is_ok());
+        Ok(())
+    }
+
+    /// Refuses a folder in which names that differ in case only are one.
+    fn tells_cases_apart(&self, root: &Dir) -> Result<(), Failure> {
+        // What can't be listed can't serve either, and says so itself.
+        let names = root.list("").unwrap_or_default();
+        if !case::is_ignored(&names, OWN, |name| root.meta(name).is_ok()) {
+            return Ok(());
+        }
+        let what = format!("the folder at {} ignores the case of names", self.url);
+        let why = "repositories App and app would overwrite each other";
+        let fix = "use a folder on a file system that tells them apart, such as ext4 or xfs";
+        Err(Failure::new(Kind::Invalid, format!("{what}: {why}"))
+            .with_fix(Some(fix.into()))
+            .before_asking())
+    }
+
+    /// Removes the temporary files of puts that a crash cut off, and the sidecars of objects that
+    /// are gone; nothing that has another name or form.
+    fn sweep(&self, root: &Dir) -> io::Result<()> {
+        let mut left = Vec::new();
+        for name in root.list(TMP)? {
+            let path = Path::new(TMP).join(&name);
+            if is_temporary(&name) && root.meta(&path).is_ok_and(|meta| meta.is_file()) {
+                left.push(path);
+            }
+        }
+        walk(root, Path::new(STAMPS), &mut |path, _| {
+            if let Ok(key) = path.strip_prefix(STAMPS)
+                && matches!(root.meta(key), Err(error) if error.kind() == io::ErrorKind::NotFound)
+                && root
+                    .read(path, sidecar::MAX)
+                    .is_ok_and(|bytes| sidecar::is_one(&bytes))
+            {
+                left.push(path.to_path_buf());
+            }
+            ControlFlow::Continue(())
+        })?;
+        left.into_iter()
+            .try_for_each(|left| self.disk.apply(root, Effect::Remove(left)))
+    }
+
+    /// Opens the folder, if it is there and still the one that was found first: a disk that is
+    /// not mounted leaves an empty folder behind, and a push into that would be lost. It stays
+    /// open for one operation only, or its disk could not be unmounted.
+    pub(super) fn enter(&self) -> Result<Dir, Failure> {
+        let root = match Dir::open(&self.root) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return self.missing("is no folder any more");
+            }
+            Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => {
+                return self.missing("is gone");
+            }
+            Err(error) => return Err(self.failure("find", "the folder", &error)),
+        };
+        if self.marked.get() == Some(&true) && root.child(OWN).is_err() {
+            return self.missing(LOST_ITS_OWN);
+        }
+        Ok(root)
+    }
+
+    /// Checks that the folder is still there.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.enter().map(drop)
+    }
+
+    fn missing<T>(&self, what: &str) -> Result<T, Failure> {
+        Err(Failure::new(
+            Kind::StoreMissing,
+            format!("the folder at {} {what}", self.url),
+        ))
+    }
+
+    pub(super) fn probe(&self) -> Result<(), Failure> {
+        self.enter()?
+            .list("")
+            .map(drop)
+            .map_err(|error| self.failure("list", "the folder", &error))
+    }
+
+    /// Opens an object; `None` if there is none. What is no regular file, or lies behind a
+    /// symbolic link, is no object.
+    pub(super) fn find(&self, root: &Dir, key: &str) -> Result<Option<Found>, Failure> {
+        let opened = root.file(key).and_then(|file| {
+            let meta = file.metadata()?;
+            Ok(Found { file, meta })
+        });
+        match opened {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => {
+                self.check().map(|()| None)
+            }
+            Err(error) => Err(self.failure("open", key, &error)),
+        }
+    }
+
+    /// Reads an object's sidecar; `None` if it has none. What is no regular file there, or too
+    /// large for one, is none.
+    pub(super) fn sidecar(
+        &self,
+        root: &Dir,
+        key: &str,
+    ) -> Result<Option<Result<Sidecar, Unreadable>>, Failure> {
+        match root.read(Path::new(STAMPS).join(key), sidecar::MAX) {
+            Ok(bytes) => Ok(Some(Sidecar::parse(&bytes))),
+            Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => Ok(None),
+            Err(error) => Err(self.failure("read the stamp of", key, &error)),
+        }
+    }
+
+    /// Returns which process keeps this mount's operations waiting for the lock, if one does.
+    pub(super) fn holder(&self) -> Option<String> {
+        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        holder.clone()
+    }
+
+    fn waits_for_holder(&self, holder: Option<String>) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = holder.clone();
+        waits_for(holder);
+    }
+
+    pub(super) fn lock(&self, root: &Dir, mode: Mode) -> Result<Option<Lock>, Failure> {
+        let acquired = lock::acquire(root, mode, |holder| self.waits_for_holder(Some(holder)));
+        let holder = self.holder();
+        self.waits_for_holder(None);
+        match acquired {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let holder = holder.unwrap_or_else(|| "its lock changes all the time".into());
+                let why = format!("cannot lock {}: {holder}", self.url);
+                Err(Failure::new(Kind::Busy, why))
+            }
+            // Who may only read the folder may not be able to lock it; no one writes it then.
+            Err(error) if mode == Mode::Shared && Kind::of_io(&error) != Kind::Unreachable => {
+                Ok(None)
+            }
+            Err(error) => match self.check() {
+                Err(missing) => Err(missing),
+                Ok(()) => Err(self.failure("lock", LOCK, &error)),
+            },
+        }
+    }
+
+    pub(super) fn valid(&self, key: &str) -> Result<(), Failure> {
+        let bad = |segment: &str| matches!(segment, "" | "." | "..") || segment.contains('\0');
+        match key.split('/').any(bad) || reserved(key) {
+            false => Ok(()),
+            true => Err(Failure::new(
+                Kind::Invalid,
+                format!("no such key can be at {}: {key:?}", self.url),
+            )),
+        }
+    }
+
+    /// Makes a failure that an operation on a key met.
+    pub(super) fn refusal(&self, kind: Kind, verb: &str, key: &str, why: &str) -> Failure {
+        Failure::new(kind, format!("cannot {verb} {key} at {}: {why}", self.url))
+    }
+
+    /// Makes a failure of an error of the operating system. What vanishes amid an operation is an
+    /// outage: "not found" is an answer, and only [`Folder::find`] may give it.
+    pub(super) fn failure(&self, verb: &str, what: &str, error: &io::Error) -> Failure {
+        let kind = match Kind::of_io(error) {
+            Kind::NotFound => Kind::Unreachable,
+            kind => kind,
+        };
+        self.refusal(kind, verb, what, &error.to_string().to_lowercase())
+    }
+}
+
+/// Tells whether a key is one of the driver's own files.
+pub(super) fn reserved(key: &str) -> bool {
+    key.strip_prefix(OWN)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .and_then(|rest| rest.split('/').next())
+        .is_some_and(|first| RESERVED.contains(&first))
+}
+
+/// Tells whether a name in `tmp` is one that a put makes: `<process>-<time>-<number>.<c or s>`.
+fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    let parse = || {
+        let (numbers, kind) = name.to_str()?.rsplit_once('.')?;
+        let mut numbers = numbers.split('-');
+        let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let three = numbers.by_ref().take(3).filter(|part| number(part)).count() == 3;
+        Some(three && numbers.next().is_none() && matches!(kind, "c" | "s"))
+    };
+    parse() == Some(true)
+}
+
+pub(super) fn token(meta: &Metadata) -> Token {
+    Token(format!("{}-{}-{}", nanos(meta), meta.len(), meta.ino()))
+}
+
+/// Returns a file's time as a stamp's `when`.
+pub(super) fn nanos(meta: &Metadata) -> u64 {
+    let since = modified(meta).duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+pub(super) fn modified(meta: &Metadata) -> SystemTime {
+    meta.modified().unwrap_or(UNIX_EPOCH)
+}

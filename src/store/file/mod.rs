@@ -1,0 +1,170 @@
+//! The `file` driver: a folder as a store.
+//!
+//! It is not built on object_store's `LocalFileSystem`, which keeps no attributes, has no
+//! conditional update, follows symbolic links and can't put content and stamp in place as one:
+//! after a crash the two would differ without anybody knowing.
+
+mod case;
+mod disk;
+mod folder;
+mod holder;
+mod lock;
+mod read;
+mod sidecar;
+mod tree;
+mod write;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Mutex, Semaphore};
+
+use self::folder::Folder;
+use super::waiting::{Waiting, waits_for};
+use super::{Condition, Driver, Failure, FileLocation, Kind, Listed, Stored, Token, Trial};
+use crate::model::Stamp;
+
+/// How many operations of one folder may be under way at once. A hung disk keeps their threads;
+/// this leaves the rest of tokio's pool to the other targets.
+const AT_ONCE: usize = 16;
+
+/// How long opening waits for the disk. A mount comes up though a disk hangs; the folder is then
+/// found at the first operation that gets through.
+const OPENING: Duration = Duration::from_secs(2);
+
+/// The driver of a `file://` target.
+///
+/// Content lies at `<dir>/<key>`, its stamp at `<dir>/.atlasfs/stamps/<key>`. A put writes both
+/// to temporary files, syncs them, and renames the stamps, then the content into place, syncing
+/// the directories; the stamps' file describes the old and the new content until the next put.
+#[derive(Debug)]
+pub struct FileDriver {
+    folder: Arc<Folder>,
+    /// Writers of this process queue here, in order and able to give up; the folder's lock file
+    /// is for other processes.
+    turn: Arc<Mutex<()>>,
+    threads: Arc<Semaphore>,
+}
+
+impl FileDriver {
+    /// Makes the driver and looks for the folder, making it if the location says so. The driver
+    /// works as soon as the folder is there, whatever was found now.
+    pub(super) fn open(location: &FileLocation) -> (Self, Result<(), Failure>) {
+        let folder = Arc::new(Folder::new(location));
+        let (sender, receiver) = mpsc::channel();
+        let (create, preparing) = (location.create_dir, Arc::clone(&folder));
+        let spawned = std::thread::Builder::new()
+            .name("atlasfs-open".into())
+            .spawn(move || sender.send(preparing.prepare(create)));
+        let found = match spawned {
+            Err(error) => Err(folder.failure("open", "the folder", &error)),
+            Ok(_) => receiver.recv_timeout(OPENING).unwrap_or_else(|_| {
+                Err(Failure::new(
+                    Kind::Unreachable,
+                    format!(
+                        "no answer from the disk within {OPENING:?} at {}",
+                        location.url
+                    ),
+                ))
+            }),
+        };
+        let driver = Self {
+            folder,
+            turn: Arc::default(),
+            threads: Arc::new(Semaphore::new(AT_ONCE)),
+        };
+        (driver, found)
+    }
+
+    /// Runs an operation on a thread that may block. Once begun it runs to its end, also if the
+    /// caller stops waiting.
+    async fn run<T: Send + 'static>(
+        &self,
+        writes: bool,
+        operation: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = match writes {
+            true => {
+                waits_for(self.folder.holder());
+                Some(Arc::clone(&self.turn).lock_owned().await)
+            }
+            false => None,
+        };
+        waits_for(None);
+        let waiting = Waiting::current();
+        let thread = Arc::clone(&self.threads).acquire_owned().await;
+        let folder = Arc::clone(&self.folder);
+        tokio::task::spawn_blocking(move || {
+            let _held = (turn, thread);
+            waiting.on_thread(|| {
+                folder.prepare(false)?;
+                operation(&folder)
+            })
+        })
+        .await
+        .unwrap_or_else(|error| Err(Failure::new(Kind::Unreachable, error.to_string())))
+    }
+}
+
+#[async_trait]
+impl Driver for FileDriver {
+    async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
+        let key = key.to_owned();
+        self.run(false, move |folder| folder.get(&key, limit)).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Listed, Failure> {
+        let key = key.to_owned();
+        self.run(false, move |folder| folder.head(&key)).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        content: Bytes,
+        stamp: &Stamp,
+        condition: &Condition,
+    ) -> Result<Option<Token>, Failure> {
+        let (key, stamp, condition) = (key.to_owned(), *stamp, condition.clone());
+        self.run(true, move |folder| {
+            folder.put(&key, content, &stamp, &condition)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Failure> {
+        let key = key.to_owned();
+        self.run(true, move |folder| folder.delete(&key)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+        let prefix = prefix.to_owned();
+        self.run(false, move |folder| folder.list(&prefix)).await
+    }
+
+    async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
+        self.run(false, Folder::list_prefixes).await
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        self.run(false, Folder::probe).await
+    }
+
+    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
+        // Compared under the folder's own lock.
+        Ok(Some(Trial {
+            honours_conditions: true,
+            refused: None,
+        }))
+    }
+}

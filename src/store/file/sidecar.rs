@@ -1,0 +1,241 @@
+//! The sidecar: what a folder knows of one object's contents, kept in a small file of its own.
+//!
+//! It holds up to two entries, newest last: the content that a put replaces and the one that it
+//! brings. Whichever of the two a crash leaves in place, its stamp is there.
+
+use std::fmt::Write;
+
+use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
+
+const HEADER: &str = "atlasfs-stamps 1";
+
+/// What is read of a sidecar at most. 4 KiB: two entries and their sum take less than 500 bytes.
+pub(super) const MAX: u64 = 4 << 10;
+
+/// Tells whether bytes are a sidecar's, damaged or not: a crash may leave an empty one.
+pub(super) fn is_one(bytes: &[u8]) -> bool {
+    bytes.is_empty() || bytes.starts_with(HEADER.as_bytes())
+}
+
+/// What is known of one content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It was pushed, with this stamp.
+    Stamped(Stamp),
+    /// It was put into the folder by hand before a push replaced it: it has no stamp, and a crash
+    /// amid that push must not make it look corrupt.
+    Plain {
+        /// Its hash.
+        sha256: Sha256,
+        /// Its size.
+        size: u64,
+    },
+}
+
+impl Entry {
+    /// Returns the stamp, if there is one.
+    pub(super) fn stamp(self) -> Option<Stamp> {
+        match self {
+            Entry::Stamped(stamp) => Some(stamp),
+            Entry::Plain { .. } => None,
+        }
+    }
+
+    fn describes(self, sha: Sha256, length: u64) -> bool {
+        match self {
+            Entry::Stamped(Stamp { sha256, size, .. }) | Entry::Plain { sha256, size } => {
+                sha256 == sha && size == length
+            }
+        }
+    }
+}
+
+/// The entries of one object, oldest first; the last one is always a stamp.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sidecar {
+    before: Option<Entry>,
+    newest: Stamp,
+}
+
+/// The sidecar can't be read: it is not one, or damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its stamp is unreadable")]
+pub(super) struct Unreadable;
+
+impl Sidecar {
+    /// Describes the put of a content stamped `newest` over the one that `before` describes.
+    pub(super) fn new(before: Option<Entry>, newest: Stamp) -> Self {
+        Self { before, newest }
+    }
+
+    /// Returns the stamp of the newest put, finished or not.
+    pub(super) fn newest(&self) -> Stamp {
+        self.newest
+    }
+
+    /// Finds the entry of the content with this time, hash and size. The time decides between two
+    /// pushes of the same bytes, and nothing else: a copied file has a time of its own.
+    pub(super) fn find(&self, when: u64, sha256: Sha256, size: u64) -> Option<Entry> {
+        self.by_time(when, size)
+            .filter(|entry| entry.describes(sha256, size))
+            .or_else(|| self.by_hash(sha256, size))
+    }
+
+    /// Finds the entry of the content with this hash and size.
+    pub(super) fn by_hash(&self, sha256: Sha256, size: u64) -> Option<Entry> {
+        self.entries().find(|entry| entry.describes(sha256, size))
+    }
+
+    /// Finds the entry of the content whose file has this time and size: a content's file is
+    /// given its stamp's `when` as its time, and no two stamps share one.
+    pub(super) fn by_time(&self, when: u64, size: u64) -> Option<Entry> {
+        self.entries().find(|entry| {
+            entry
+                .stamp()
+                .is_some_and(|stamp| stamp.when == when && stamp.size == size)
+        })
+    }
+
+    /// Returns the entries, the newest first.
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        std::iter::once(Entry::Stamped(self.newest)).chain(self.before)
+    }
+
+    /// Writes the sidecar as text.
+    pub(super) fn to_text(&self) -> String {
+        let mut text = format!("{HEADER}\n");
+        for entry in self.before.into_iter().chain([Entry::Stamped(self.newest)]) {
+            // Writing to a String can't fail.
+            let _ = match entry {
+                Entry::Stamped(stamp) => writeln!(
+                    text,
+                    "stamp {} {} {} {}",
+                    when_to_text(stamp.when),
+                    stamp.sha256,
+                    stamp.size,
+                    stamp.format
+                ),
+                Entry::Plain { sha256, size } => writeln!(text, "plain {sha256} {size}"),
+            };
+        }
+        let sum = Sha256::of(text.as_bytes());
+        let _ = writeln!(text, "sum {sum}");
+        text
+    }
+
+    /// Reads what [`Sidecar::to_text`] wrote, and nothing else.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let parse = || {
+            let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
+            let (body, sum) = text.rsplit_once("\nsum ")?;
+            let body = format!("{body}\n");
+            if sum != Sha256::of(body.as_bytes()).to_string() {
+                return None;
+            }
+            let mut lines = body.lines();
+            if lines.next() != Some(HEADER) {
+                return None;
+            }
+            let entries: Vec<Entry> = lines.map(parse_entry).collect::<Option<_>>()?;
+            match entries.as_slice() {
+                [Entry::Stamped(newest)] => Some(Self::new(None, *newest)),
+                [before, Entry::Stamped(newest)] => Some(Self::new(Some(*before), *newest)),
+                _ => None,
+            }
+        };
+        parse().ok_or(Unreadable)
+    }
+}
+
+fn parse_entry(line: &str) -> Option<Entry> {
+    let mut words = line.split(' ');
+    let entry = match words.next()? {
+        "stamp" => Entry::Stamped(Stamp {
+            when: when_from_text(words.next()?)?,
+            sha256: words.next()?.parse().ok()?,
+            size: words.next()?.parse().ok()?,
+            format: words.next()?.parse().ok()?,
+        }),
+        "plain" => Entry::Plain {
+            sha256: words.next()?.parse().ok()?,
+            size: words.next()?.parse().ok()?,
+        },
+        _ => return None,
+    };
+    words.next().is_none().then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Format;
+
+    fn samples() -> Vec<Sidecar> {
+        let old = Stamp::new(1_700_000_000_000_000_001, b"old", Format::Sql);
+        let new = Stamp::new(1_700_000_000_000_000_002, b"new!", Format::Hcl);
+        let plain = Entry::Plain {
+            sha256: Sha256::of(b"by hand"),
+            size: 7,
+        };
+        vec![
+            Sidecar::new(None, new),
+            Sidecar::new(Some(Entry::Stamped(old)), new),
+            Sidecar::new(Some(plain), new),
+        ]
+    }
+
+    #[test]
+    fn a_sidecar_survives_its_text_form() {
+        for sidecar in samples() {
+            assert_eq!(Sidecar::parse(sidecar.to_text().as_bytes()), Ok(sidecar));
+        }
+    }
+
+    #[test]
+    fn a_sidecar_finds_the_entry_of_either_content() {
+        let sidecar = &samples()[1];
+        let old = sidecar.by_hash(Sha256::of(b"old"), 3).unwrap();
+        assert_eq!(sidecar.by_time(1_700_000_000_000_000_001, 3), Some(old));
+        let new = sidecar.by_hash(Sha256::of(b"new!"), 4).unwrap();
+        assert_eq!(sidecar.by_time(1_700_000_000_000_000_002, 4), Some(new));
+        assert_eq!(sidecar.by_hash(Sha256::of(b"other"), 5), None);
+        assert_eq!(sidecar.by_time(1_700_000_000_000_000_002, 3), None);
+    }
+
+    #[test]
+    fn any_single_byte_changed_cut_or_added_makes_it_unreadable() {
+        let text = samples()[1].to_text();
+        for index in 0..text.len() {
+            for bit in 0..8 {
+                let mut bytes = text.clone().into_bytes();
+                bytes[index] ^= 1 << bit;
+                assert_eq!(Sidecar::parse(&bytes), Err(Unreadable), "{index} {bit}");
+            }
+            assert_eq!(Sidecar::parse(&text.as_bytes()[..index]), Err(Unreadable));
+        }
+        assert!(Sidecar::parse(format!("{text}\n").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic() {
+        // A fixed xorshift: the same bytes in every run.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let words = ["stamp", "plain", "sum", " ", "\n", HEADER, "é", "0", "\0"];
+        for _ in 0..20_000 {
+            let mut bytes = Vec::new();
+            for _ in 0..next() % 12 {
+                match next() % 3 {
+                    0 => bytes.push(next() as u8),
+                    _ => bytes.extend(words[(next() % words.len() as u64) as usize].bytes()),
+                }
+            }
+            assert_eq!(Sidecar::parse(&bytes), Err(Unreadable));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a folder does to be written: put and delete, each whole or not at all.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::disk::Effect;
+use super::folder::{Folder, Found, STAMPS, TMP, nanos, token};
+use super::lock::Mode;
+use super::read::hash;
+use super::sidecar::{Entry, Sidecar, Unreadable};
+use crate::dir::Dir;
+use crate::model::Stamp;
+use crate::store::{Condition, Failure, Kind, Token};
+
+/// Up to which size the content that a put replaces is hashed, under the lock, if it has no stamp. A
+/// larger one has none after a crash amid the put either.
+const HASHED_UNDER_LOCK: u64 = 64 << 20;
+
+impl Folder {
+    pub(super) fn put(
+        &self,
+        key: &str,
+        content: Bytes,
+        stamp: &Stamp,
+        condition: &Condition,
+    ) -> Result<Option<Token>, Failure> {
+        self.valid(key)?;
+        let root = self.enter()?;
+        let failed = |error: io::Error| self.failure("write", key, &error);
+        let tmp = self.disk.make_dirs(&root, Path::new(TMP));
+        tmp.map_err(failed)?;
+        let _lock = self.lock(&root, Mode::Exclusive)?;
+        // Again, for the wait may have been long.
+        self.check()?;
+        let path = PathBuf::from(key);
+        if root.meta(&path).is_ok_and(|meta| meta.is_symlink()) {
+            return Err(self.refusal(Kind::Invalid, "write", key, "it is a symbolic link"));
+        }
+        let current = self.find(&root, key)?;
+        let there = current.as_ref().map(|found| token(&found.meta));
+        let met = match condition {
+            Condition::None => true,
+            Condition::Absent => there.is_none(),
+            Condition::Unchanged(token) => there.as_ref() == Some(token),
+        };
+        if !met {
+            let reason = match there {
+                Some(_) => "somebody else has written it",
+                None => "it is gone",
+            };
+            return Err(self.refusal(Kind::Conflict, "write", key, reason));
+        }
+        let before = match current {
+            Some(found) => self.before(&root, key, found)?,
+            None => None,
+        };
+
+        let stamp_path = Path::new(STAMPS).join(key);
+        for path in [&path, &stamp_path] {
+            if let Some(parent) = path.parent() {
+                self.disk.make_dirs(&root, parent).map_err(failed)?;
+            }
+        }
+        let temporary = self.temporary();
+        let put = || -> io::Result<Metadata> {
+            let (new_content, new_sidecar) =
+                (temporary.with_extension("c"), temporary.with_extension("s"));
+            self.disk.apply(
+                &root,
+                Effect::Write {
+                    path: new_content.clone(),
+                    content,
+                    modified: Some(stamp.time()),
+                },
+            )?;
+            let meta = root.meta(&new_content)?;
+            self.disk.apply(
+                &root,
+                Effect::Write {
+                    path: new_sidecar.clone(),
+                    content: Sidecar::new(before, *stamp).to_text().into(),
+                    modified: None,
+                },
+            )?;
+            // The sidecar first: until the content follows, it describes old and new alike.
+            for (from, to) in [(new_sidecar, &stamp_path), (new_content, &path)] {
+                self.disk.apply(
+                    &root,
+                    Effect::Rename {
+                        from,
+                        to: to.clone(),
+                    },
+                )?;
+                if let Some(parent) = to.parent() {
+                    self.disk
+                        .apply(&root, Effect::SyncDir(parent.to_path_buf()))?;
+                }
+            }
+            Ok(meta)
+        };
+        put().map(|meta| Some(token(&meta))).map_err(|error| {
+            for extension in ["c", "s"] {
+                // What is left is swept at the next start.
+                let _ = root.remove(temporary.with_extension(extension));
+            }
+            match self.check() {
+                Err(missing) => missing,
+                Ok(()) => failed(error),
+            }
+        })
+    }
+
+    /// Describes the content that a put is about to replace, so that a crash leaves its stamp.
+    fn before(&self, root: &Dir, key: &str, found: Found) -> Result<Option<Entry>, Failure> {
+        let failed = |error: io::Error| self.failure("read", key, &error);
+        let (when, size) = (nanos(&found.meta), found.meta.len());
+        let sidecar = match self.sidecar(root, key)? {
+            // Corrupt before, corrupt after a crash: nothing is known of it that may be believed.
+            Some(Err(Unreadable)) => return Ok(None),
+            Some(Ok(sidecar)) => Some(sidecar),
+            None => None,
+        };
+        if let Some(entry) = sidecar.as_ref().and_then(|known| known.by_time(when, size)) {
+            return Ok(Some(entry));
+        }
+        if size > HASHED_UNDER_LOCK {
+            return Ok(None);
+        }
+        let (sha256, size) = hash(found.file, size).map_err(failed)?;
+        Ok(match sidecar {
+            Some(sidecar) => sidecar.by_hash(sha256, size),
+            None => Some(Entry::Plain { sha256, size }),
+        })
+    }
+
+    pub(super) fn delete(&self, key: &str) -> Result<(), Failure> {
+        self.valid(key)?;
+        let root = self.enter()?;
+        let failed = |error: io::Error| self.failure("delete", key, &error);
+        self.disk.make_dirs(&root, Path::new(TMP)).map_err(failed)?;
+        let _lock = self.lock(&root, Mode::Exclusive)?;
+        // Again, for the wait may have been long.
+        self.check()?;
+        if root.meta(key).is_ok_and(|meta| meta.is_symlink()) {
+            return Ok(());
+        }
+        // The content first: amid a crash it is there with its stamp, or gone.
+        for top in ["", STAMPS] {
+            let path = Path::new(top).join(key);
+            if !root.meta(&path).is_ok_and(|meta| meta.is_file()) {
+                continue;
+            }
+            let removed = self
+                .disk
+                .apply(&root, Effect::Remove(path.clone()))
+                .and_then(|()| {
+                    let Some(parent) = path.parent() else {
+                        return Ok(());
+                    };
+                    self.disk
+                        .apply(&root, Effect::SyncDir(parent.to_path_buf()))?;
+                    self.disk.remove_empty_dirs(&root, Path::new(top), parent)
+                });
+            removed.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a name for temporary files that no other process has.
+    fn temporary(&self) -> PathBuf {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Path::new(TMP).join(format!(
+            "{}-{}-{}",
+            std::process::id(),
+            now.map_or(0, |since| since.as_nanos()),
+            self.serial.fetch_add(1, Ordering::Relaxed)
+        ))
+    }
+}

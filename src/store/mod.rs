@@ -1,0 +1,28 @@
+//! Targets: the registry and its backups, one place each that a push goes to and a pull can come
+//! from.
+
+mod backend;
+mod capability_probe;
+mod cloud;
+mod file;
+mod identity;
+mod location;
+#[cfg(test)]
+mod memory;
+mod open;
+mod target;
+mod tombstone;
+mod unavailable;
+mod verdict;
+mod waiting;
+
+pub use backend::{Condition, Driver, Listed, Stored, Token};
+pub use capability_probe::Trial;
+pub use identity::Overlap;
+pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
+#[cfg(test)]
+pub(crate) use memory::{Fault, Memory};
+pub use open::open;
+pub use target::{Content, Meta, RepoListing, Role, Target};
+pub use tombstone::Tombstone;
+pub use verdict::{Failure, Kind, Verdict};

@@ -1,0 +1,366 @@
+//! The target: one place that a push goes to and a pull can come from, every operation with its
+//! deadline.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::waiting::Waiting;
+use super::{Condition, Driver, Failure, Kind, Listed, Location, Token};
+use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
+
+/// What a target is to the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The primary store.
+    Registry,
+    /// The backup at this place of the configured order, from 0.
+    Backup(usize),
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Registry => out.write_str("registry"),
+            Role::Backup(place) => write!(out, "backup {}", place + 1),
+        }
+    }
+}
+
+/// A content as read from a target, its hash checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// What is known of them: their stamp, or what stands in for it.
+    pub stamp: Stamp,
+    /// Whether the store keeps a stamp with them. Content put there by hand has none; its `stamp`
+    /// is then made from the store's own time and the bytes.
+    pub stamped: bool,
+    /// The store's token of them, where it gives one.
+    pub token: Option<Token>,
+}
+
+/// What is known of an artifact without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// The size in bytes.
+    pub size: u64,
+    /// The stamp, where the store shows it without the content.
+    pub stamp: Option<Stamp>,
+    /// The token, where the store shows it without the content.
+    pub token: Option<Token>,
+    /// The store's own time.
+    pub modified: SystemTime,
+}
+
+impl From<Listed> for Meta {
+    fn from(listed: Listed) -> Self {
+        Self {
+            size: listed.size,
+            stamp: listed.stamp.filter(|stamp| stamp.when < Stamp::END),
+            token: listed.token,
+            modified: listed.modified,
+        }
+    }
+}
+
+/// What a target holds of one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepoListing {
+    /// The artifacts.
+    pub items: BTreeMap<Item, Meta>,
+    /// The keys below the repository that are none of this contract's, in the store's order.
+    pub hidden: Vec<String>,
+}
+
+/// The layout's parts that are no artifacts of this mount yet; nothing foreign about them.
+const KNOWN: [&str; 3] = ["versions/", "tags/", "migrations/"];
+/// Where bookkeeping keeps its objects, beside the repositories.
+const OWN: &str = ".atlasfs";
+
+/// The registry or one backup.
+#[derive(Debug, Clone)]
+pub struct Target {
+    role: Role,
+    url: Arc<str>,
+    pub(super) driver: Arc<dyn Driver>,
+}
+
+impl Target {
+    /// Makes a target of a driver; `url` is shown in messages.
+    pub fn new(role: Role, url: &str, driver: Arc<dyn Driver>) -> Self {
+        Self {
+            role,
+            url: url.into(),
+            driver,
+        }
+    }
+
+    /// Opens the target at a location. `env` looks up environment variables.
+    ///
+    /// A store that can't be reached now, or that isn't there, makes a target all the same: its
+    /// operations say so until the store is there.
+    ///
+    /// # Errors
+    ///
+    /// The location can never work as it is written: an option that can't be honoured, credentials
+    /// that aren't there, or a folder that ignores the case of names.
+    pub fn open(
+        role: Role,
+        location: &Location,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Failure> {
+        let (driver, found) = super::open::build(location, env)?;
+        if let Err(failure) = found
+            && failure.unasked
+            && failure.kind == Kind::Invalid
+        {
+            return Err(failure);
+        }
+        Ok(Self::new(role, &location.to_string(), driver))
+    }
+
+    /// Returns what the target is to the mount.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns the target's URL as it may be shown.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Tells why this version has no backend for the target: it is then never asked anything.
+    pub fn unsupported(&self) -> Option<&Failure> {
+        self.driver.unsupported()
+    }
+
+    /// Reads an artifact of at most `limit` bytes and checks its hash.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead; [`Kind::Corrupt`] if the bytes are not the stamp's,
+    /// [`Kind::TooBig`] if there are more than `limit`.
+    pub async fn get(
+        &self,
+        id: &ArtifactId,
+        limit: u64,
+        deadline: Instant,
+    ) -> Result<Content, Failure> {
+        let key = id.to_string();
+        let attempt = format!("reading {key}");
+        let stored = self.by(deadline, &attempt, self.driver.get(&key, limit));
+        let stored = stored.await?;
+        #[cfg(test)]
+        if crate::fault_injection::injected(crate::fault_injection::Bug::NoHashCheck)
+            && let Some(stamp) = stored.stamp
+        {
+            return Ok(Content {
+                bytes: stored.content,
+                stamp,
+                stamped: true,
+                token: stored.token,
+            });
+        }
+        if let Some(stamp) = stored.stamp
+            && (!stamp.matches(&stored.content) || stamp.when >= Stamp::END)
+        {
+            return Err(Failure::new(
+                Kind::Corrupt,
+                format!(
+                    "cannot read {key} at {}: its bytes don't match their stamp",
+                    self.url
+                ),
+            ));
+        }
+        let stamp = match stored.stamp {
+            Some(stamp) => stamp,
+            None => {
+                let when = stored.modified.duration_since(UNIX_EPOCH);
+                let when = when.map_or(0, |since| {
+                    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+                });
+                let format = guess(&id.item, &stored.content).await;
+                Stamp::new(when, &stored.content, format)
+            }
+        };
+        Ok(Content {
+            stamp,
+            stamped: stored.stamp.is_some(),
+            token: stored.token,
+            bytes: stored.content,
+        })
+    }
+
+    /// Reads what is known of an artifact without its content.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub async fn head(&self, id: &ArtifactId, deadline: Instant) -> Result<Meta, Failure> {
+        let key = id.to_string();
+        let attempt = format!("looking up {key}");
+        let listed = self.by(deadline, &attempt, self.driver.head(&key)).await?;
+        Ok(listed.into())
+    }
+
+    /// Writes an artifact. When it returns `Ok` the target has it, durably.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead. After an outage ([`Failure::is_outage`]) the target may
+    /// have the artifact or not, but whole.
+    pub async fn put(
+        &self,
+        id: &ArtifactId,
+        content: Bytes,
+        stamp: &Stamp,
+        condition: &Condition,
+        deadline: Instant,
+    ) -> Result<Option<Token>, Failure> {
+        let key = id.to_string();
+        if !stamp.matches(&content) {
+            // Stored like that, no mount would ever serve it.
+            return Err(Failure::new(
+                Kind::Invalid,
+                format!(
+                    "cannot write {key} at {}: the stamp is not its own",
+                    self.url
+                ),
+            ));
+        }
+        let attempt = format!("writing {key}");
+        let put = self.driver.put(&key, content, stamp, condition);
+        self.by(deadline, &attempt, put).await
+    }
+
+    /// Deletes an artifact; one that isn't there is deleted already.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub async fn delete(&self, id: &ArtifactId, deadline: Instant) -> Result<(), Failure> {
+        let key = id.to_string();
+        let attempt = format!("deleting {key}");
+        self.by(deadline, &attempt, self.driver.delete(&key)).await
+    }
+
+    /// Lists a repository's artifacts. A repository that isn't there is an empty one.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub async fn list(&self, repo: &RepoName, deadline: Instant) -> Result<RepoListing, Failure> {
+        let attempt = format!("listing {repo}");
+        let listed = self.by(deadline, &attempt, self.driver.list(repo.as_str()));
+        let mut listing = RepoListing::default();
+        for object in listed.await? {
+            let key = object.key.strip_prefix(repo.as_str());
+            let Some(key) = key.and_then(|rest| rest.strip_prefix('/')) else {
+                listing.hidden.push(object.key);
+                continue;
+            };
+            if let Some(item) = Item::from_key(key) {
+                listing.items.insert(item, object.into());
+            } else if !known(key) {
+                listing.hidden.push(object.key);
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Lists the repositories, and the first segments of keys that can be none.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub async fn repos(&self, deadline: Instant) -> Result<(Vec<RepoName>, Vec<String>), Failure> {
+        let listed = self.by(
+            deadline,
+            "listing the repositories",
+            self.driver.list_prefixes(),
+        );
+        let (mut repos, mut hidden) = (Vec::new(), Vec::new());
+        for prefix in listed.await? {
+            match RepoName::parse(&prefix) {
+                Ok(repo) => repos.push(repo),
+                Err(_) if prefix == OWN => {}
+                Err(_) => hidden.push(prefix),
+            }
+        }
+        repos.sort();
+        repos.dedup();
+        Ok((repos, hidden))
+    }
+
+    /// Tries whether the target is there and lets itself be listed.
+    ///
+    /// # Errors
+    ///
+    /// What the target answered instead.
+    pub async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
+        self.by(deadline, "probing", self.driver.probe()).await
+    }
+
+    /// Waits for an operation until the deadline.
+    pub(super) async fn by<T>(
+        &self,
+        deadline: Instant,
+        attempt: &str,
+        operation: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let start = Instant::now();
+        // A driver that panics is an outage of its target, and of nothing else.
+        let guarded = AssertUnwindSafe(operation).catch_unwind().map(|ended| {
+            ended.unwrap_or_else(|_| {
+                let bug = format!("{attempt} at {} met a bug; please report it", self.url);
+                Err(Failure::new(Kind::Unreachable, bug))
+            })
+        });
+        let waiting = Waiting::default();
+        let ended = timeout_at(deadline, waiting.over(guarded)).await;
+        ended.unwrap_or_else(|_| {
+            let waited = deadline.saturating_duration_since(start).as_secs_f64();
+            let mut reason = format!("no answer within {waited:.1} s {attempt} at {}", self.url);
+            if let Some(last) = waiting.last() {
+                reason.push_str(": ");
+                reason.push_str(&last);
+            }
+            Err(Failure::no_answer(reason))
+        })
+    }
+}
+
+/// Tells whether a key below a repository belongs to the layout without being an artifact of this
+/// mount. The empty objects that some consoles make as "folders" do.
+fn known(key: &str) -> bool {
+    matches!(key, "" | "plans/") || KNOWN.iter().any(|part| key.starts_with(part))
+}
+
+/// From this size on a content is parsed on a thread of its own; below, that takes under 1 ms.
+const LARGE: usize = 64 << 10;
+
+/// Guesses the format of a content that nobody has stamped.
+async fn guess(item: &Item, content: &Bytes) -> Format {
+    match item {
+        Item::Plan(_) => Format::Hcl,
+        Item::Schema if content.len() < LARGE => guess_format(content),
+        Item::Schema => {
+            let content = content.clone();
+            let guessed = tokio::task::spawn_blocking(move || guess_format(&content)).await;
+            guessed.unwrap_or(Format::Sql)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;
