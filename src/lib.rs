@@ -8,8 +8,8 @@
 //! - [`fuse`]: the only place that names fuser or an errno: parse, dispatch, reply;
 //! - [`fs`]: names, inodes and handles: POSIX meaning, async, tested without a mount;
 //! - [`registry`]: push and pull: the three promises live here;
-//! - [`target`]: one store: drivers, verdicts, deadlines;
-//! - [`artifact`]: names, stamps and formats, which everyone above talks about.
+//! - [`store`]: one store: drivers, verdicts, deadlines;
+//! - [`model`]: names, stamps and formats, which everyone above talks about.
 //!
 //! Beside them, `dir` is how every floor reaches what lies in a directory that others can write to.
 

@@ -12,7 +12,8 @@ use super::layout::layout;
 use super::settings::{FallbackOn, MountSettings};
 use crate::fs::{self, Fs};
 use crate::registry::{
-    self, Durability, Event, Level, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched,
+    self, Durability, Event, Level, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId,
+    WallClock,
 };
 use crate::store::{Failure, Kind, Location, Role, Target};
 
@@ -61,7 +62,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         Some((registry, backups)) => Some(targets.route(registry, backups)?),
         None => None,
     };
-    let routes = Routes::new(named, others);
+    let routes = ReplicaSets::new(named, others);
     check_durability(settings.durability, &routes)?;
     let mut warnings = layout.warnings;
     warnings.extend(try_targets(&routes, &targets, settings).await?);
@@ -108,23 +109,27 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
 
 /// The targets opened so far; a location that several repositories name is one target.
 struct Targets {
-    opened: Vec<(Location, Arc<Watched>)>,
+    opened: Vec<(Location, Arc<Replica>)>,
     /// The folders that earlier mounts have used.
     folders: BTreeSet<PathBuf>,
 }
 
 impl Targets {
-    fn route(&mut self, registry: &Location, backups: &[Location]) -> Result<Route, StartError> {
+    fn route(
+        &mut self,
+        registry: &Location,
+        backups: &[Location],
+    ) -> Result<ReplicaSet, StartError> {
         let registry = self.open(registry, Role::Registry)?;
         let backups = backups.iter().enumerate();
         let backups = backups.map(|(place, backup)| self.open(backup, Role::Backup(place)));
-        Ok(Route {
+        Ok(ReplicaSet {
             registry,
             backups: backups.collect::<Result<_, _>>()?,
         })
     }
 
-    fn open(&mut self, location: &Location, role: Role) -> Result<Arc<Watched>, StartError> {
+    fn open(&mut self, location: &Location, role: Role) -> Result<Arc<Replica>, StartError> {
         let location = self.with_past(location);
         let known = self.opened.iter().find(|(known, _)| *known == location);
         if let Some((_, target)) = known {
@@ -134,7 +139,7 @@ impl Targets {
         let target = Target::open(role, &location, &env)
             .map_err(|failure| StartError(failure.reason.clone()))?;
         let id = TargetId(self.opened.len());
-        let target = Arc::new(Watched::new(id, target));
+        let target = Arc::new(Replica::new(id, target));
         self.opened.push((location, Arc::clone(&target)));
         Ok(target)
     }
@@ -165,7 +170,7 @@ impl Targets {
 
     /// Tells whether a target has said that it will not serve, and not just that it can't now. A
     /// folder that was used before comes back when its disk is mounted.
-    fn refuses_for_good(&self, target: &Watched, failure: &Failure) -> bool {
+    fn refuses_for_good(&self, target: &Replica, failure: &Failure) -> bool {
         let mut opened = self.opened.iter();
         let is_away = failure.kind == Kind::StoreMissing
             && opened.any(|(location, other)| match location {
@@ -177,7 +182,7 @@ impl Targets {
 }
 
 /// Refuses a rule that no push could ever satisfy.
-fn check_durability(durability: Durability, routes: &Routes) -> Result<(), StartError> {
+fn check_durability(durability: Durability, routes: &ReplicaSets) -> Result<(), StartError> {
     let on_cloud = routes.unsupported().next().is_some();
     match durability {
         Durability::Registry | Durability::All if on_cloud => Err(StartError(format!(
@@ -190,7 +195,7 @@ fn check_durability(durability: Durability, routes: &Routes) -> Result<(), Start
 
 /// Tries every target. A mount comes up unless every one of them definitely refuses.
 async fn try_targets(
-    routes: &Routes,
+    routes: &ReplicaSets,
     opened: &Targets,
     settings: &MountSettings,
 ) -> Result<Vec<String>, StartError> {
@@ -279,7 +284,7 @@ fn fs_settings(settings: &MountSettings) -> fs::Settings {
         read_only: settings.read_only,
         allow_delete: settings.allow_delete,
         max_writers: settings.max_open_files,
-        scratch_bytes: settings.scratch_size,
+        temporary_bytes: settings.scratch_size,
         staged_bytes: settings.staging_size,
         mount: registry::Mount {
             dir: settings.dir.display().to_string(),

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use super::directory::kind;
 use super::handle::Handle;
 use super::node::{Node, Report, number_of_content};
-use super::staged_file::Working;
-use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenHow, Result, SetAttr, Statfs, lock};
+use super::staged_file::StagedFile;
+use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenMode, Result, SetAttr, Statfs, lock};
 use crate::model::{ArtifactId, MAX_NAME_BYTES};
-use crate::registry::Known;
+use crate::registry::Revision;
 
 impl Fs {
     /// Returns the attributes, and for how long the kernel may keep them.
@@ -18,8 +18,8 @@ impl Fs {
     ///
     /// [`Error::Stale`] for an inode that is no more.
     pub async fn getattr(self: Arc<Self>, ino: u64, fh: Option<u64>) -> Result<(Attr, Duration)> {
-        if let Some(Handle::Working { working, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
-            return Ok((self.attr_of(ino, &working), Duration::ZERO));
+        if let Some(Handle::StagedFile { staged, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
+            return Ok((self.attr_of(ino, &staged), Duration::ZERO));
         }
         let node = self.node(ino)?;
         if let Node::Content(id, known) = &node {
@@ -35,7 +35,12 @@ impl Fs {
     /// Returns the attributes of a content that is not the newest any more. Handles that are open
     /// on it still see it. Nobody else can mean it: the kernel has followed a name that it looked
     /// up before the push, so stat(2) must tell of the content that an open of that name gives.
-    fn outdated(&self, ino: u64, known: &Known, newest: Option<Known>) -> Result<(Attr, Duration)> {
+    fn outdated(
+        &self,
+        ino: u64,
+        known: &Revision,
+        newest: Option<Revision>,
+    ) -> Result<(Attr, Duration)> {
         let is_open = lock(&self.handles).is_open(ino);
         let shown = newest.as_ref().map_or(ino, number_of_content);
         let told = match is_open {
@@ -50,7 +55,7 @@ impl Fs {
     }
 
     /// Has the kernel ask anew for the attributes of the content that was the newest `before`.
-    pub(super) fn outdate(&self, id: &ArtifactId, before: Option<Known>) {
+    pub(super) fn outdate(&self, id: &ArtifactId, before: Option<Revision>) {
         let newest = self.registry.newest(id).map(|newest| newest.revision);
         if let Some(before) = before.filter(|before| Some(before.revision) != newest) {
             self.kernel.forget_attributes(number_of_content(&before));
@@ -63,8 +68,8 @@ impl Fs {
         let started = self.settings.mount.started;
         let (kind, size, time, entry_ttl, attr_ttl) = match node {
             // Its name can become an artifact's at any time, and is then another inode.
-            Node::Scratch(scratch) => {
-                let now = scratch.now();
+            Node::TemporaryFile(temporary) => {
+                let now = temporary.now();
                 let bare = self.attr(ino, kind(node), now.size, now.modified);
                 let attr = Attr {
                     perm: now.perm,
@@ -73,7 +78,7 @@ impl Fs {
                     links: now.links,
                     uid: now.uid,
                     gid: now.gid,
-                    device: scratch.device(),
+                    device: temporary.device(),
                     ..bare
                 };
                 return Entry {
@@ -124,9 +129,9 @@ impl Fs {
                     attr_ttl: Duration::ZERO,
                 };
             }
-            Node::Working(working) => {
+            Node::StagedFile(staged) => {
                 return Entry {
-                    attr: self.attr_of(ino, working),
+                    attr: self.attr_of(ino, staged),
                     entry_ttl: Duration::ZERO,
                     attr_ttl: Duration::ZERO,
                 };
@@ -139,10 +144,10 @@ impl Fs {
         }
     }
 
-    fn attr_of(&self, ino: u64, working: &Working) -> Attr {
-        let (size, time) = working.attributes();
+    fn attr_of(&self, ino: u64, staged: &StagedFile) -> Attr {
+        let (size, time) = staged.attributes();
         Attr {
-            shown: working.shown().unwrap_or(ino),
+            shown: staged.shown().unwrap_or(ino),
             ..self.attr(ino, FileKind::File, size, time)
         }
     }
@@ -188,10 +193,10 @@ impl Fs {
     ) -> Result<(Attr, Duration)> {
         self.writable()?;
         let node = self.node(ino)?;
-        if let Node::Scratch(scratch) = &node {
-            match (scratch.pushed(), set.size) {
-                (None, _) => scratch.set(&set, self.now())?,
-                (Some(working), Some(size)) => working.set_size(size, self.now())?,
+        if let Node::TemporaryFile(temporary) = &node {
+            match (temporary.pushed(), set.size) {
+                (None, _) => temporary.set(&set, self.now())?,
+                (Some(staged), Some(size)) => staged.set_size(size, self.now())?,
                 (Some(_), None) => {}
             }
             return self.getattr(ino, fh).await;
@@ -199,13 +204,13 @@ impl Fs {
         let Some(size) = set.size else {
             return self.getattr(ino, fh).await;
         };
-        if let Some(Handle::Working { working, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
-            working.set_size(size, self.now())?;
+        if let Some(Handle::StagedFile { staged, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
+            staged.set_size(size, self.now())?;
             return self.getattr(ino, fh).await;
         }
         match &node {
-            Node::Working(working) if working.is_open() => working.set_size(size, self.now())?,
-            Node::Working(_) => self.truncate_apart(ino, size, pid).await?,
+            Node::StagedFile(staged) if staged.is_open() => staged.set_size(size, self.now())?,
+            Node::StagedFile(_) => self.truncate_apart(ino, size, pid).await?,
             Node::Content(..) | Node::Blank(_) => {
                 if self.send_back_to_write(pid, &node) {
                     return Err(Error::Stale);
@@ -228,13 +233,13 @@ impl Fs {
 
     /// truncate(2): an open, a change of size, and a close whose push answers.
     async fn truncate_by_path(self: Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
-        let how = OpenHow {
+        let how = OpenMode {
             write: true,
-            ..OpenHow::default()
+            ..OpenMode::default()
         };
         let opened = self.clone().open_for_writing(ino, how, pid).await?;
         let changed = match self.handle(opened.fh)? {
-            Handle::Working { working, .. } => working.set_size(size, self.now()),
+            Handle::StagedFile { staged, .. } => staged.set_size(size, self.now()),
             _ => Err(Error::BadHandle),
         };
         let pushed = match changed {

@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::handle::Handle;
 use super::process::{Opener, Processes};
-use super::staged_file::{Left, Working};
-use super::temporary::Scratch;
+use super::staged_file::{Left, StagedFile};
+use super::temporary::TemporaryFile;
 use super::{Error, Fs, Result, lock};
 use crate::model::ArtifactId;
 use crate::registry::{Event, Level, Wait};
@@ -27,66 +27,72 @@ impl Fs {
     pub async fn flush(self: Arc<Self>, fh: u64, pid: u32) -> Result<()> {
         let handle = self.handle(fh)?;
         let opener = handle.opener();
-        match (handle.working(), handle) {
-            (Some(working), _) => {
-                let is_changed = working.is_changed();
+        match (handle.staged(), handle) {
+            (Some(staged), _) => {
+                let is_changed = staged.is_changed();
                 match opener.filter(|_| is_changed) {
-                    Some(opener) if self.is_save(fh, &working, opener, pid).await => {
-                        self.save(working).await
+                    Some(opener) if self.is_save(fh, &staged, opener, pid).await => {
+                        self.save(staged).await
                     }
                     _ => Ok(()),
                 }
             }
-            (None, Handle::Scratch { scratch, .. }) => self.refuse_plan(&scratch),
+            (None, Handle::TemporaryFile { temporary, .. }) => self.refuse_plan(&temporary),
             (None, _) => Ok(()),
         }
     }
 
     /// Tells whether a close means that the document is whole.
-    async fn is_save(&self, fh: u64, working: &Arc<Working>, opener: Opener, thread: u32) -> bool {
+    async fn is_save(
+        &self,
+        fh: u64,
+        staged: &Arc<StagedFile>,
+        opener: Opener,
+        thread: u32,
+    ) -> bool {
         let Some(processes) = self.processes.get().filter(|_| thread != 0) else {
             return true;
         };
-        let (processes, working) = (Arc::clone(processes), Arc::clone(working));
-        let inodes = [opener.ino, working.shown().unwrap_or(opener.ino)];
+        let (processes, staged) = (Arc::clone(processes), Arc::clone(staged));
+        let inodes = [opener.ino, staged.shown().unwrap_or(opener.ino)];
         let closer = Closer {
             opener,
             thread,
             inodes,
             is_alone: !lock(&self.handles).is_written_by_others(fh, inodes),
         };
-        let look = move || is_save(&*processes, &working, closer);
+        let look = move || is_save(&*processes, &staged, closer);
         let look = tokio::task::spawn_blocking(look);
         matches!(timeout(LOOK, look).await, Err(_) | Ok(Err(_) | Ok(true)))
     }
 
-    async fn save(self: Arc<Self>, working: Arc<Working>) -> Result<()> {
-        match working.torn() {
-            None => self.push_apart(working).await,
+    async fn save(self: Arc<Self>, staged: Arc<StagedFile>) -> Result<()> {
+        match staged.torn() {
+            None => self.push_apart(staged).await,
             Some(signal) => {
-                let keeping = tokio::spawn(async move { self.keep_torn(&working, signal).await });
+                let keeping = tokio::spawn(async move { self.keep_torn(&staged, signal).await });
                 keeping.await.unwrap_or(Err(Error::Io))
             }
         }
     }
 
     /// Keeps what a killed writer has left.
-    async fn keep_torn(&self, working: &Working, signal: i32) -> Result<()> {
+    async fn keep_torn(&self, staged: &StagedFile, signal: i32) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
-        let turn = timeout_at(end, working.turn.lock()).await;
+        let turn = timeout_at(end, staged.turn.lock()).await;
         let _turn = turn.map_err(|_| Error::Io)?;
-        let Some(snapshot) = working.snapshot()? else {
+        let Some(snapshot) = staged.snapshot()? else {
             return Ok(());
         };
-        let is_news = !working.has_failed(snapshot.change);
+        let is_news = !staged.has_failed(snapshot.change);
         // A new name that nothing was written to is gone with its writer.
-        if is_news && (!snapshot.bytes.is_empty() || self.registry.exists(working.id())) {
+        if is_news && (!snapshot.bytes.is_empty() || self.registry.exists(staged.id())) {
             let keeping = self
                 .registry
-                .keep_torn(working.id(), &snapshot.bytes, signal, end);
+                .keep_torn(staged.id(), &snapshot.bytes, signal, end);
             keeping.await;
         }
-        working.note(snapshot.change, snapshot.base, false);
+        staged.note(snapshot.change, snapshot.base, false);
         Err(Error::Io)
     }
 
@@ -97,16 +103,16 @@ impl Fs {
     /// What the push answers.
     pub async fn fsync(self: Arc<Self>, fh: u64) -> Result<()> {
         let handle = self.handle(fh)?;
-        match (handle.working(), handle) {
-            (Some(working), _) => self.push_apart(working).await,
-            (None, Handle::Scratch { scratch, .. }) => self.refuse_plan(&scratch),
+        match (handle.staged(), handle) {
+            (Some(staged), _) => self.push_apart(staged).await,
+            (None, Handle::TemporaryFile { temporary, .. }) => self.refuse_plan(&temporary),
             (None, _) => Ok(()),
         }
     }
 
     /// Refuses to keep as a scratch file what its writer must think is pushed by this close.
-    fn refuse_plan(&self, scratch: &Scratch) -> Result<()> {
-        let Some(plan) = scratch.meant_as_plan(self.registry.settings().max_size) else {
+    fn refuse_plan(&self, temporary: &TemporaryFile) -> Result<()> {
+        let Some(plan) = temporary.meant_as_plan(self.registry.settings().max_size) else {
             return Ok(());
         };
         let message = "a plan is not pushed under this name, for tools give such names to files \
@@ -125,42 +131,42 @@ impl Fs {
         let removed = lock(&self.handles).remove(fh);
         let (ino, handle) = removed.ok_or(Error::BadHandle)?;
         let opener = handle.opener();
-        let Some(working) = handle.working() else {
-            if let Handle::Scratch { scratch, .. } = handle {
-                scratch.close();
+        let Some(staged) = handle.staged() else {
+            if let Handle::TemporaryFile { temporary, .. } = handle {
+                temporary.close();
             }
             self.forget(ino, 1);
             return Ok(());
         };
         // In a task of its own: who waits may give up, and the handle has to be given back.
         let ending = tokio::spawn(async move {
-            self.clone().end(&working, opener).await;
-            working.close();
+            self.clone().end(&staged, opener).await;
+            staged.close();
             self.forget(ino, 1);
         });
         ending.await.map_err(|_| Error::Io)
     }
 
     /// Does what is left to do when a writer's last handle goes.
-    async fn end(self: Arc<Self>, working: &Arc<Working>, opener: Option<Opener>) {
-        if working.left() == Left::Unpushed
+    async fn end(self: Arc<Self>, staged: &Arc<StagedFile>, opener: Option<Opener>) {
+        if staged.left() == Left::Unpushed
             && let Some(signal) = self.killed(opener).await
         {
-            working.killed(signal, None, true);
+            staged.killed(signal, None, true);
         }
-        match working.left() {
+        match staged.left() {
             Left::Nothing => {}
             Left::Torn => {
-                let signal = working.torn().unwrap_or_default();
+                let signal = staged.torn().unwrap_or_default();
                 // Nobody hears the answer any more.
-                let _ = self.keep_torn(working, signal).await;
+                let _ = self.keep_torn(staged, signal).await;
             }
             Left::Unpushed => {
-                let pushed = self.clone().push_apart(Arc::clone(working)).await;
-                self.tell_unreported(working.id(), pushed);
+                let pushed = self.clone().push_apart(Arc::clone(staged)).await;
+                self.tell_unreported(staged.id(), pushed);
             }
-            Left::OnlyOpened => self.registry.refuse_empty(working.id()).await,
-            Left::Broken => self.registry.refuse_broken(working.id()).await,
+            Left::OnlyOpened => self.registry.refuse_empty(staged.id()).await,
+            Left::Broken => self.registry.refuse_broken(staged.id()).await,
         }
     }
 
@@ -190,37 +196,37 @@ impl Fs {
 
     /// Pushes in a task of its own: who waits for it may give up at a deadline, and the push goes
     /// on to its own.
-    async fn push_apart(self: Arc<Self>, working: Arc<Working>) -> Result<()> {
-        if !working.is_changed() {
+    async fn push_apart(self: Arc<Self>, staged: Arc<StagedFile>) -> Result<()> {
+        if !staged.is_changed() {
             return Ok(());
         }
         let push = tokio::spawn(async move {
             let _under_way = self.pushes.begin();
-            self.push(&working).await
+            self.push(&staged).await
         });
         push.await.unwrap_or(Err(Error::Io))
     }
 
-    async fn push(&self, working: &Working) -> Result<()> {
+    async fn push(&self, staged: &StagedFile) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
-        let turn = timeout_at(end, working.turn.lock()).await;
+        let turn = timeout_at(end, staged.turn.lock()).await;
         let Ok(_turn) = turn else {
-            if let Some(snapshot) = working.snapshot()?.filter(|it| !it.only_opened) {
-                let refused = self.registry.refuse(working.id(), &snapshot.bytes, end);
+            if let Some(snapshot) = staged.snapshot()?.filter(|it| !it.only_opened) {
+                let refused = self.registry.refuse(staged.id(), &snapshot.bytes, end);
                 refused.await;
             }
             return Err(Error::Io);
         };
-        let Some(snapshot) = working.snapshot()? else {
+        let Some(snapshot) = staged.snapshot()? else {
             return Ok(());
         };
-        let (id, change, mut base) = (working.id(), snapshot.change, snapshot.base);
+        let (id, change, mut base) = (staged.id(), snapshot.change, snapshot.base);
         if snapshot.only_touched && base.is_absent() {
             // Somebody may have pushed it since.
             if !self.registry.exists(id) {
-                lock(&self.local).touch(id.clone(), working.suffix());
+                lock(&self.local).touch(id.clone(), staged.suffix());
             }
-            working.note(change, base, true);
+            staged.note(change, base, true);
             return Ok(());
         }
         if snapshot.only_opened {
@@ -232,13 +238,13 @@ impl Fs {
             let _ = timeout_at(end, self.registry.stat(id, false)).await;
         }
         let before = self.registry.newest(id);
-        let (bytes, suffix) = (snapshot.bytes, working.suffix());
+        let (bytes, suffix) = (snapshot.bytes, staged.suffix());
         let push = self
             .registry
             .push(id, bytes, &mut base, suffix, end, Wait::ForAll);
         let pushed = push.await;
         self.outdate(id, before);
-        working.note(change, base, pushed.is_ok());
+        staged.note(change, base, pushed.is_ok());
         pushed?;
         lock(&self.local).untouch(id);
         Ok(())
@@ -261,7 +267,7 @@ struct Closer {
 /// process, nor while the process that opened the file goes on with it: a shell's
 /// `{ cat a; cat b; } > file` has a close by each cat before its own, and dash's
 /// `exec 3> file; cat a >&3` closes duplicates of its own descriptor.
-fn is_save(processes: &dyn Processes, working: &Working, closer: Closer) -> bool {
+fn is_save(processes: &dyn Processes, staged: &StagedFile, closer: Closer) -> bool {
     let (opener, thread) = (closer.opener, closer.thread);
     let opened_by = opener.process(processes);
     let process = match thread == opener.thread {
@@ -272,7 +278,7 @@ fn is_save(processes: &dyn Processes, working: &Working, closer: Closer) -> bool
     if let Some(signal) = processes.killed_by(thread) {
         // A reader that has seen enough ends a pipeline's other part by SIGPIPE. Any other signal
         // cuts work off, also that of a script whose children do the writing.
-        working.killed(signal, process, is_opener || signal != libc::SIGPIPE);
+        staged.killed(signal, process, is_opener || signal != libc::SIGPIPE);
         return false;
     }
     // The opener's descriptors may be those of another open file that looks the same.

@@ -9,7 +9,7 @@ use super::node::Node;
 use super::temporary::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
 use crate::model::{ArtifactId, Item, RepoName};
-use crate::registry::Known;
+use crate::registry::Revision;
 
 /// The offsets of `.` and `..`; the entries proper follow.
 const DOTS: u64 = 2;
@@ -56,7 +56,7 @@ impl Fs {
         if offset == 0 {
             let node = self.node(directory.ino)?;
             let mut entries = self.entries(&node).await?;
-            entries.extend(self.list_scratch(&node));
+            entries.extend(self.list_temporary(&node));
             *lock(&directory.entries) = Arc::new(entries);
         }
         let entries = Arc::clone(&lock(&directory.entries));
@@ -155,13 +155,13 @@ impl Fs {
             }
             Node::Control => self.list_control(),
             Node::KeptDir(dir) => self.list_kept(dir),
-            Node::Scratch(_) => Vec::new(),
+            Node::TemporaryFile(_) => Vec::new(),
             _ => return Err(Error::NotDirectory),
         })
     }
 
     /// Lists the artifacts of a repository that the targets hold.
-    pub(super) async fn listed(&self, repo: &RepoName) -> Result<Vec<(Item, Known)>> {
+    pub(super) async fn listed(&self, repo: &RepoName) -> Result<Vec<(Item, Revision)>> {
         match self.registry.list(repo).await {
             Err(error) if self.is_new(repo, &error) => Ok(Vec::new()),
             listed => Ok(listed?),
@@ -198,7 +198,7 @@ impl Fs {
 /// Returns what a node is.
 pub(super) fn kind(node: &Node) -> FileKind {
     match node {
-        Node::Scratch(scratch) => match scratch.kind {
+        Node::TemporaryFile(temporary) => match temporary.kind {
             Kind::File => FileKind::File,
             Kind::Directory => FileKind::Directory,
             Kind::Symlink(_) => FileKind::Symlink,

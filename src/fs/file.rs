@@ -8,11 +8,11 @@ use bytes::Bytes;
 use super::handle::Handle;
 use super::node::{Node, Report};
 use super::process::Opener;
-use super::staged_file::{Working, local};
-use super::stale_retry::Wish;
-use super::{Entry, Error, Fs, Making, OpenHow, Opened, Result, SetAttr, lock};
+use super::staged_file::{StagedFile, local};
+use super::stale_retry::Intent;
+use super::{CreateAttrs, Entry, Error, Fs, OpenMode, Opened, Result, SetAttr, lock};
 use crate::model::ArtifactId;
-use crate::registry::{Base, Known, Registry};
+use crate::registry::{BaseVersion, Registry, Revision};
 
 impl Fs {
     /// Opens a file.
@@ -21,18 +21,18 @@ impl Fs {
     ///
     /// [`Error::Stale`] sends the kernel back to look the name up again: for a reader whose inode
     /// is no longer the newest content, and for a writer, who gets an inode of its own.
-    pub async fn open(self: Arc<Self>, ino: u64, how: OpenHow, pid: u32) -> Result<Opened> {
+    pub async fn open(self: Arc<Self>, ino: u64, how: OpenMode, pid: u32) -> Result<Opened> {
         let node = self.node(ino)?;
-        if let Node::Scratch(scratch) = &node {
+        if let Node::TemporaryFile(temporary) = &node {
             if how.write || how.truncate {
                 self.writable()?;
             }
-            return match scratch.pushed() {
-                None => self.open_scratch(ino, scratch, how, pid),
+            return match temporary.pushed() {
+                None => self.open_temporary(ino, temporary, how, pid),
                 // Through /proc/self/fd: whoever has it open works on the artifact.
-                Some(working) if working.is_open() => {
-                    self.open_working(&working, how, Start::Newest).await?;
-                    Ok(self.opened_working(ino, working, how, false, pid))
+                Some(staged) if staged.is_open() => {
+                    self.open_staged(&staged, how, Start::Newest).await?;
+                    Ok(self.opened_staged(ino, staged, how, false, pid))
                 }
                 Some(_) => Err(Error::Stale),
             };
@@ -45,7 +45,7 @@ impl Fs {
             // Only a failed push has made it, or no target could say what is there. An empty answer
             // would mean "drop everything".
             Node::Blank(id)
-                if self.registry.exists(&id) && self.send_back(pid, &id, Wish::Read) =>
+                if self.registry.exists(&id) && self.send_back(pid, &id, Intent::Read) =>
             {
                 return Err(Error::Stale);
             }
@@ -53,20 +53,20 @@ impl Fs {
                 return Err(Error::Io);
             }
             Node::Blank(_) => (Handle::Bytes(Bytes::new()), false),
-            Node::Working(working) if working.is_open() => {
+            Node::StagedFile(staged) if staged.is_open() => {
                 let room = self.registry.room();
-                let (dir, base) = (self.staging_dir(), Base::default());
-                working.open(&dir, room, base, &[], false, self.now())?;
-                let handle = Handle::Working {
-                    working,
+                let (dir, base) = (self.staging_dir(), BaseVersion::default());
+                staged.open(&dir, room, base, &[], false, self.now())?;
+                let handle = Handle::StagedFile {
+                    staged,
                     append: false,
                     opener: None,
                 };
                 (handle, true)
             }
             // The look-up was for a writer that has not come: readers go elsewhere.
-            Node::Working(working) => {
-                lock(&self.bounces).take(pid, working.id(), Wish::Write);
+            Node::StagedFile(staged) => {
+                lock(&self.stale_retries).take(pid, staged.id(), Intent::Write);
                 return Err(Error::Stale);
             }
             Node::Report(report) => (Handle::Bytes(self.render(report)), false),
@@ -92,7 +92,7 @@ impl Fs {
     async fn open_content(
         &self,
         id: &ArtifactId,
-        known: &Known,
+        known: &Revision,
         pid: u32,
     ) -> Result<(Handle, bool)> {
         let pulled = self.registry.pull(id).await;
@@ -101,9 +101,9 @@ impl Fs {
             Err(error) => error.kind != crate::registry::ErrorKind::NotFound,
         };
         if is_newest {
-            lock(&self.bounces).take(pid, id, Wish::Read);
-            lock(&self.reads).note(pid, id, Base::of(Some(known)));
-        } else if self.send_back(pid, id, Wish::Read) {
+            lock(&self.stale_retries).take(pid, id, Intent::Read);
+            lock(&self.reads).note(pid, id, BaseVersion::of(Some(known)));
+        } else if self.send_back(pid, id, Intent::Read) {
             return Err(Error::Stale);
         }
         if !is_newest
@@ -113,24 +113,24 @@ impl Fs {
         {
             // Sent back, and overtaken again: what was looked up a moment ago is given whole.
             // Newer bytes under this inode's size would be cut off by whoever trusts in it.
-            lock(&self.reads).note(pid, id, Base::of(Some(known)));
+            lock(&self.reads).note(pid, id, BaseVersion::of(Some(known)));
             return Ok((Handle::Bytes(bytes), true));
         }
         let pulled = pulled?;
-        lock(&self.reads).note(pid, id, Base::of(Some(&pulled.known)));
+        lock(&self.reads).note(pid, id, BaseVersion::of(Some(&pulled.known)));
         Ok((Handle::Bytes(pulled.bytes), is_newest))
     }
 
     /// Sends a thread back to look the name up again; `false` if it has been, or can't be told
     /// from others: threads of foreign pid namespaces all come as 0.
-    pub(super) fn send_back(&self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
-        pid != 0 && lock(&self.bounces).send_back(pid, id, wish)
+    pub(super) fn send_back(&self, pid: u32, id: &ArtifactId, wish: Intent) -> bool {
+        pid != 0 && lock(&self.stale_retries).send_back(pid, id, wish)
     }
 
     /// Sends a writer back, who is to get an inode of its own.
     pub(super) fn send_back_to_write(&self, pid: u32, node: &Node) -> bool {
         match node {
-            Node::Content(id, _) | Node::Blank(id) => self.send_back(pid, id, Wish::Write),
+            Node::Content(id, _) | Node::Blank(id) => self.send_back(pid, id, Intent::Write),
             _ => false,
         }
     }
@@ -138,7 +138,7 @@ impl Fs {
     pub(super) async fn open_for_writing(
         self: Arc<Self>,
         ino: u64,
-        how: OpenHow,
+        how: OpenMode,
         pid: u32,
     ) -> Result<Opened> {
         self.writable()?;
@@ -147,18 +147,18 @@ impl Fs {
             return Err(Error::Stale);
         }
         match node {
-            Node::Working(working) => {
-                lock(&self.bounces).take(pid, working.id(), Wish::Write);
-                lock(&self.reads).forget(pid, working.id());
-                self.open_working(&working, how, Start::Newest).await?;
-                Ok(self.opened_working(ino, working, how, false, pid))
+            Node::StagedFile(staged) => {
+                lock(&self.stale_retries).take(pid, staged.id(), Intent::Write);
+                lock(&self.reads).forget(pid, staged.id());
+                self.open_staged(&staged, how, Start::Newest).await?;
+                Ok(self.opened_staged(ino, staged, how, false, pid))
             }
             Node::Content(id, _) | Node::Blank(id) => {
                 // Sent back, and here again without a look-up: opened through /proc/self/fd. The
                 // inode is shared with readers, so the kernel must not keep these pages.
-                let working = Arc::new(self.working(&id, None, 0));
-                self.open_working(&working, how, Start::Newest).await?;
-                Ok(self.opened_working(ino, working, how, true, pid))
+                let staged = Arc::new(self.staged(&id, None, 0));
+                self.open_staged(&staged, how, Start::Newest).await?;
+                Ok(self.opened_staged(ino, staged, how, true, pid))
             }
             Node::Report(Report::Jobs) => Ok(Opened {
                 fh: self.insert(ino, Handle::Orders),
@@ -180,82 +180,82 @@ impl Fs {
         self: Arc<Self>,
         parent: u64,
         name: &OsStr,
-        how: OpenHow,
-        making: Making,
+        how: OpenMode,
+        attrs: CreateAttrs,
     ) -> Result<(Entry, Opened)> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::scratch_place(&parent, name)?.is_some() {
-            return self.create_scratch(&parent, name, how, making);
+        if Self::temporary_place(&parent, name)?.is_some() {
+            return self.create_temporary(&parent, name, how, attrs);
         }
         let (id, suffix) = self.parse_new(&parent, name)?;
-        self.note_name(making.pid, &id, name);
+        self.note_name(attrs.pid, &id, name);
         let exists = self.is_there(&id, suffix).await?;
         if exists && how.exclusive {
             return Err(Error::Exists);
         }
-        let working = Arc::new(self.working(&id, suffix, 0));
+        let staged = Arc::new(self.staged(&id, suffix, 0));
         let start = match exists {
             true => Start::Newest,
             false => Start::Empty,
         };
-        self.open_working(&working, how, start).await?;
+        self.open_staged(&staged, how, start).await?;
         // touch(1) asks for neither; cp(1), install(1) and a shell's `>` do.
         if !exists && !how.truncate && !how.exclusive {
-            working.touch();
+            staged.touch();
         }
         // A new name is a change, also if it is opened only for reading: its close makes it.
-        let how = OpenHow { write: true, ..how };
-        let entry = self.hand_out(Node::Working(Arc::clone(&working)));
+        let how = OpenMode { write: true, ..how };
+        let entry = self.hand_out(Node::StagedFile(Arc::clone(&staged)));
         Ok((
             entry,
-            self.opened_working(entry.attr.ino, working, how, false, making.pid),
+            self.opened_staged(entry.attr.ino, staged, how, false, attrs.pid),
         ))
     }
 
     /// Opens a writer's view: what it begins with, and what its push may replace.
-    async fn open_working(&self, working: &Working, how: OpenHow, start: Start) -> Result<()> {
-        let opening = self.open_working_slowly(working, how, start);
+    async fn open_staged(&self, staged: &StagedFile, how: OpenMode, start: Start) -> Result<()> {
+        let opening = self.open_staged_slowly(staged, how, start);
         let opened = tokio::time::timeout(self.registry.settings().read, opening).await;
         opened.unwrap_or(Err(Error::Io))
     }
 
-    async fn open_working_slowly(
+    async fn open_staged_slowly(
         &self,
-        working: &Working,
-        how: OpenHow,
+        staged: &StagedFile,
+        how: OpenMode,
         start: Start,
     ) -> Result<()> {
         if lock(&self.handles).writers() >= self.settings.max_writers {
             return Err(Error::TooManyHandles);
         }
-        let id = working.id();
-        let mut base = Base::default();
+        let id = staged.id();
+        let mut base = BaseVersion::default();
         let mut content = Bytes::new();
         let mut empty = start == Start::Empty;
-        if !working.is_open() {
+        if !staged.is_open() {
             let known = match self.resolve(id, None).await {
                 // Whatever is there is truncated anyway. The push demands that there be nothing.
                 Err(Error::Io) if how.truncate && !self.registry.was_listed(&id.repo) => None,
                 known => known?,
             };
-            base = Base::of(known.as_ref());
+            base = BaseVersion::of(known.as_ref());
             if known.is_some() && start == Start::Newest && !how.truncate {
                 let pulled = self.registry.pull(id).await?;
-                base = Base::of(Some(&pulled.known));
+                base = BaseVersion::of(Some(&pulled.known));
                 content = pulled.bytes;
             }
         }
         empty |= how.truncate;
         let (dir, room) = (self.staging_dir(), self.registry.room());
-        working.open(&dir, room, base, &content, empty, self.now())
+        staged.open(&dir, room, base, &content, empty, self.now())
     }
 
-    fn opened_working(
+    fn opened_staged(
         &self,
         ino: u64,
-        working: Arc<Working>,
-        how: OpenHow,
+        staged: Arc<StagedFile>,
+        how: OpenMode,
         direct_io: bool,
         pid: u32,
     ) -> Opened {
@@ -266,8 +266,8 @@ impl Fs {
             process: processes.and_then(|processes| processes.process_of(pid)),
             ino,
         };
-        let handle = Handle::Working {
-            working,
+        let handle = Handle::StagedFile {
+            staged,
             append: how.append,
             opener: (how.write || how.truncate).then_some(opener),
         };
@@ -303,11 +303,11 @@ impl Fs {
                 let end = begin.saturating_add(size as usize).min(bytes.len());
                 Ok(bytes.slice(begin..end))
             }
-            Handle::Working { working, .. } => working.read(offset, size),
+            Handle::StagedFile { staged, .. } => staged.read(offset, size),
             Handle::Orders => Ok(Bytes::new()),
-            Handle::Scratch { scratch, .. } => match scratch.pushed() {
-                Some(working) => working.read(offset, size),
-                None => scratch.read(offset, size),
+            Handle::TemporaryFile { temporary, .. } => match temporary.pushed() {
+                Some(staged) => staged.read(offset, size),
+                None => temporary.read(offset, size),
             },
             Handle::Directory(_) => Err(Error::IsDirectory),
         }
@@ -332,25 +332,25 @@ impl Fs {
     pub fn write(&self, fh: u64, offset: u64, data: &[u8], pid: u32) -> Result<u32> {
         let room = self.registry.room();
         let handle = self.handle(fh)?;
-        if let (Some(working), Some(opener)) = (handle.working(), handle.opener()) {
-            self.note_writer(&working, opener, pid);
+        if let (Some(staged), Some(opener)) = (handle.staged(), handle.opener()) {
+            self.note_writer(&staged, opener, pid);
         }
         match handle {
-            Handle::Working {
-                working, append, ..
-            } => working.write(offset, data, append, self.now(), room),
+            Handle::StagedFile { staged, append, .. } => {
+                staged.write(offset, data, append, self.now(), room)
+            }
             Handle::Orders => self.order(data),
-            Handle::Scratch {
-                scratch, append, ..
-            } => match scratch.pushed() {
-                Some(working) => working.write(offset, data, append, self.now(), room),
-                None => scratch.write(offset, data, append, self.now(), room),
+            Handle::TemporaryFile {
+                temporary, append, ..
+            } => match temporary.pushed() {
+                Some(staged) => staged.write(offset, data, append, self.now(), room),
+                None => temporary.write(offset, data, append, self.now(), room),
             },
             _ => Err(Error::BadHandle),
         }
     }
 
-    fn note_writer(&self, working: &Working, opener: Opener, thread: u32) {
+    fn note_writer(&self, staged: &StagedFile, opener: Opener, thread: u32) {
         if let Some(processes) = self.processes.get() {
             let opened_by = || opener.process(&**processes);
             let process = || match thread {
@@ -358,7 +358,7 @@ impl Fs {
                 thread if thread == opener.thread => opened_by(),
                 thread => processes.process_of(thread),
             };
-            working.written_by(thread, process, opened_by);
+            staged.written_by(thread, process, opened_by);
         }
     }
 
@@ -370,21 +370,21 @@ impl Fs {
     pub fn allocate(&self, fh: u64, offset: u64, length: u64) -> Result<()> {
         let end = offset.checked_add(length).ok_or(Error::TooBig)?;
         let handle = self.handle(fh)?;
-        if let Some(working) = handle.working() {
-            return match working.attributes().0 < end {
-                true => working.set_size(end, self.now()),
+        if let Some(staged) = handle.staged() {
+            return match staged.attributes().0 < end {
+                true => staged.set_size(end, self.now()),
                 false => Ok(()),
             };
         }
         match handle {
-            Handle::Scratch { scratch, .. } if scratch.now().size >= end => Ok(()),
-            Handle::Scratch { scratch, .. } => {
+            Handle::TemporaryFile { temporary, .. } if temporary.now().size >= end => Ok(()),
+            Handle::TemporaryFile { temporary, .. } => {
                 let size = Some(end);
                 let set = SetAttr {
                     size,
                     ..SetAttr::default()
                 };
-                scratch.set(&set, self.now())
+                temporary.set(&set, self.now())
             }
             _ => Err(Error::BadHandle),
         }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::node::Node;
 use super::process::Opener;
-use super::staged_file::Working;
-use super::temporary::Scratch;
+use super::staged_file::StagedFile;
+use super::temporary::TemporaryFile;
 
 /// What a handle refers to.
 #[derive(Debug, Clone)]
@@ -17,9 +17,9 @@ pub(super) enum Handle {
     /// A content, or a rendered report: the bytes that were there at open.
     Bytes(Bytes),
     /// A writer's view.
-    Working {
+    StagedFile {
         /// The view.
-        working: Arc<Working>,
+        staged: Arc<StagedFile>,
         /// Whether writes go to the end.
         append: bool,
         /// The process that opened it; nothing if only for reading.
@@ -28,9 +28,9 @@ pub(super) enum Handle {
     /// Where orders for jobs are written.
     Orders,
     /// A scratch file.
-    Scratch {
+    TemporaryFile {
         /// The file.
-        scratch: Arc<Scratch>,
+        temporary: Arc<TemporaryFile>,
         /// Whether writes go to the end.
         append: bool,
         /// The process that opened it; nothing if only for reading.
@@ -43,10 +43,10 @@ pub(super) enum Handle {
 impl Handle {
     /// Returns the writer's view that the handle is on: a scratch file that has been renamed onto
     /// an artifact's name is one.
-    pub(super) fn working(&self) -> Option<Arc<Working>> {
+    pub(super) fn staged(&self) -> Option<Arc<StagedFile>> {
         match self {
-            Handle::Working { working, .. } => Some(Arc::clone(working)),
-            Handle::Scratch { scratch, .. } => scratch.pushed(),
+            Handle::StagedFile { staged, .. } => Some(Arc::clone(staged)),
+            Handle::TemporaryFile { temporary, .. } => temporary.pushed(),
             Handle::Bytes(_) | Handle::Orders | Handle::Directory(_) => None,
         }
     }
@@ -54,14 +54,17 @@ impl Handle {
     /// Returns the process that opened it for writing.
     pub(super) fn opener(&self) -> Option<Opener> {
         match self {
-            Handle::Working { opener, .. } | Handle::Scratch { opener, .. } => *opener,
+            Handle::StagedFile { opener, .. } | Handle::TemporaryFile { opener, .. } => *opener,
             Handle::Bytes(_) | Handle::Orders | Handle::Directory(_) => None,
         }
     }
 
     /// Tells whether the handle holds a file in the staging directory open.
     fn is_staged(&self) -> bool {
-        matches!(self, Handle::Working { .. } | Handle::Scratch { .. })
+        matches!(
+            self,
+            Handle::StagedFile { .. } | Handle::TemporaryFile { .. }
+        )
     }
 }
 
@@ -116,7 +119,7 @@ impl Handles {
         let others = self.open.iter().filter(|(other, _)| **other != fh);
         let mut others = others.filter(|(_, (_, handle))| handle.opener().is_some());
         others.any(|(_, (ino, handle))| {
-            let shown = handle.working().and_then(|working| working.shown());
+            let shown = handle.staged().and_then(|staged| staged.shown());
             inodes.contains(ino) || shown.is_some_and(|shown| inodes.contains(&shown))
         })
     }

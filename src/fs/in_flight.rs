@@ -4,24 +4,24 @@ use tokio::sync::watch;
 
 /// Counts what is under way.
 #[derive(Debug, Clone)]
-pub struct UnderWay(watch::Sender<usize>);
+pub struct InFlight(watch::Sender<usize>);
 
 /// One thing that is under way, for as long as this lives.
 #[derive(Debug)]
-pub struct Begun(UnderWay);
+pub struct InFlightGuard(InFlight);
 
-impl Default for UnderWay {
+impl Default for InFlight {
     fn default() -> Self {
         Self(watch::Sender::new(0))
     }
 }
 
-impl UnderWay {
+impl InFlight {
     /// Counts one more thing.
     #[must_use]
-    pub fn begin(&self) -> Begun {
+    pub fn begin(&self) -> InFlightGuard {
         self.0.send_modify(|count| *count += 1);
-        Begun(self.clone())
+        InFlightGuard(self.clone())
     }
 
     /// Returns the count, to be watched.
@@ -30,7 +30,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for Begun {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let end = |count: &mut usize| *count = count.saturating_sub(1);
         self.0.0.send_modify(end);

@@ -1,8 +1,8 @@
 //! Names, inodes and handles: what POSIX means here, async and testable without a mount.
 //!
 //! [`Fs`] is the whole of it. `namespace` finds and makes names, `directory` lists them, `file`
-//! opens, reads and writes, `close` pushes (`process` tells whose close it is), `attribute` and `xattr` answer for an inode; `scratch` has what tools make
-//! for themselves, and `rename` makes artifacts of that; `node`, `handle` and `working` keep the
+//! opens, reads and writes, `close` pushes (`process` tells whose close it is), `attribute` and `xattr` answer for an inode; `temporary` has what tools make
+//! for themselves, and `rename` makes artifacts of that; `node`, `handle` and `staged` keep the
 //! state that these share.
 
 mod attribute;
@@ -34,10 +34,11 @@ mod tests;
 
 pub use directory::Listing;
 pub use error::Error;
-pub use in_flight::UnderWay;
+pub use in_flight::InFlight;
 pub use process::Processes;
 pub use types::{
-    Attr, DirEntry, Entry, FileKind, Making, OpenHow, Opened, ROOT, SetAttr, Statfs, XattrFlag,
+    Attr, CreateAttrs, DirEntry, Entry, FileKind, OpenMode, Opened, ROOT, SetAttr, Statfs,
+    XattrFlag,
 };
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,9 +50,9 @@ use handle::Handles;
 use kernel::Kernel;
 use local::Local;
 use node::{Node, Nodes};
-use quota::Budget;
+use quota::Quota;
 use reads::Reads;
-use stale_retry::Bounces;
+use stale_retry::StaleRetries;
 use strays::Strays;
 use temporary::Tree;
 
@@ -78,7 +79,7 @@ pub struct Settings {
     /// How many handles may be open for writing, or on scratch files, at once.
     pub max_writers: usize,
     /// How many bytes scratch files may take, all together.
-    pub scratch_bytes: u64,
+    pub temporary_bytes: u64,
     /// How many bytes artifacts may take that are being written, all together.
     pub staged_bytes: u64,
     /// What the status tells of the mount.
@@ -97,15 +98,15 @@ pub struct Fs {
     nodes: Mutex<Nodes>,
     handles: Mutex<Handles>,
     local: Mutex<Local>,
-    bounces: Mutex<Bounces>,
+    stale_retries: Mutex<StaleRetries>,
     reads: Mutex<Reads>,
     strays: Mutex<Strays>,
-    scratch: Mutex<Tree>,
+    temporary: Mutex<Tree>,
     kernel: Kernel,
     /// What artifacts take that are being written.
-    staged: Arc<Budget>,
+    staged: Arc<Quota>,
     /// Pushes and deletions: the process is not to end before them.
-    pushes: UnderWay,
+    pushes: InFlight,
     /// Tells which close is a save; without it each one is.
     processes: OnceLock<Arc<dyn Processes>>,
 }
@@ -113,12 +114,12 @@ pub struct Fs {
 impl Fs {
     /// Makes the file system of a registry.
     pub fn new(registry: Arc<Registry>, settings: Settings) -> Arc<Self> {
-        let staged = Arc::new(Budget::new(settings.staged_bytes));
-        let scratch = Tree::new(settings.scratch_bytes, registry.staging_dir());
+        let staged = Arc::new(Quota::new(settings.staged_bytes));
+        let temporary = Tree::new(settings.temporary_bytes, registry.staging_dir());
         Arc::new(Self {
             registry,
             settings,
-            scratch: Mutex::new(scratch),
+            temporary: Mutex::new(temporary),
             staged,
             reads: Mutex::default(),
             strays: Mutex::default(),
@@ -126,8 +127,8 @@ impl Fs {
             nodes: Mutex::new(Nodes::new()),
             handles: Mutex::default(),
             local: Mutex::default(),
-            bounces: Mutex::default(),
-            pushes: UnderWay::default(),
+            stale_retries: Mutex::default(),
+            pushes: InFlight::default(),
             processes: OnceLock::new(),
         })
     }

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::Error;
 use crate::model::{
-    Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of, is_probe, is_scratch,
+    Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of, is_probe,
+    is_temporary,
 };
 
 /// The name of the directory with the control files.
@@ -19,7 +20,7 @@ pub(super) enum InRoot {
     /// A repository.
     Repo(RepoName),
     /// A scratch file.
-    Scratch,
+    TemporaryFile,
     /// Nothing of this contract.
     Foreign,
 }
@@ -32,7 +33,7 @@ pub(super) enum InRepo {
     /// An artifact, and the format that the name's suffix says.
     Artifact(Item, Option<Format>),
     /// A scratch file.
-    Scratch,
+    TemporaryFile,
     /// Nothing of this contract.
     Foreign,
 }
@@ -55,7 +56,7 @@ pub(super) fn in_root(name: &OsStr) -> Result<InRoot, Error> {
     };
     Ok(match repo {
         Some(repo) => InRoot::Repo(repo),
-        None if is_scratch(name.as_bytes()) => InRoot::Scratch,
+        None if is_temporary(name.as_bytes()) => InRoot::TemporaryFile,
         None => InRoot::Foreign,
     })
 }
@@ -67,7 +68,9 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
         Some("schema") => InRepo::Artifact(Item::Schema, None),
         Some("schema.hcl") => InRepo::Artifact(Item::Schema, Some(Format::Hcl)),
         Some("schema.sql") => InRepo::Artifact(Item::Schema, Some(Format::Sql)),
-        _ if is_scratch(name.as_bytes()) || is_beside_schema(name.as_bytes()) => InRepo::Scratch,
+        _ if is_temporary(name.as_bytes()) || is_beside_schema(name.as_bytes()) => {
+            InRepo::TemporaryFile
+        }
         _ => InRepo::Foreign,
     })
 }
@@ -96,8 +99,8 @@ fn is_beside_schema(name: &[u8]) -> bool {
 /// Parses a name in a directory of plans.
 pub(super) fn in_plans(name: &OsStr) -> Result<InRepo, Error> {
     let plan = text(name)?.map(|name| name.strip_suffix(PLAN_SUFFIX).unwrap_or(name));
-    if is_scratch(name.as_bytes()) {
-        return Ok(InRepo::Scratch);
+    if is_temporary(name.as_bytes()) {
+        return Ok(InRepo::TemporaryFile);
     }
     let plan = plan.and_then(|plan| PlanName::parse(plan).ok());
     Ok(plan.map_or(InRepo::Foreign, |plan| {
@@ -109,7 +112,7 @@ pub(super) fn in_plans(name: &OsStr) -> Result<InRepo, Error> {
 /// file's. Nothing, if only a name that is too long would be left.
 pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
     let plan = plan.as_str();
-    match is_scratch(plan.as_bytes()) {
+    match is_temporary(plan.as_bytes()) {
         false => Some(plan.into()),
         true => {
             let file = format!("{plan}{PLAN_SUFFIX}");
@@ -183,7 +186,11 @@ mod tests {
         for name in ["sedAbC123", "XXAbC123", "v2.tmp", "v2.tmp.1", "4913"] {
             let file = format!("{name}{PLAN_SUFFIX}");
             assert_eq!(in_plans(OsStr::new(&file)), Ok(plan(name)), "{file}");
-            assert_eq!(in_plans(OsStr::new(name)), Ok(InRepo::Scratch), "{name}");
+            assert_eq!(
+                in_plans(OsStr::new(name)),
+                Ok(InRepo::TemporaryFile),
+                "{name}"
+            );
             let parsed = PlanName::parse(name).unwrap();
             assert_eq!(listed(&parsed), Some(file.into()), "{name}");
         }
@@ -193,20 +200,20 @@ mod tests {
     }
 
     #[test]
-    fn scratch_names_are_told_from_artifacts_in_every_directory() {
+    fn temporary_names_are_told_from_artifacts_in_every_directory() {
         for name in [".swp", "schema~", "#schema#", ".schema.hcl.AbC123"] {
             let name = OsStr::new(name);
-            assert_eq!(in_root(name), Ok(InRoot::Scratch), "{name:?}");
-            assert_eq!(in_repo(name), Ok(InRepo::Scratch), "{name:?}");
-            assert_eq!(in_plans(name), Ok(InRepo::Scratch), "{name:?}");
+            assert_eq!(in_root(name), Ok(InRoot::TemporaryFile), "{name:?}");
+            assert_eq!(in_repo(name), Ok(InRepo::TemporaryFile), "{name:?}");
+            assert_eq!(in_plans(name), Ok(InRepo::TemporaryFile), "{name:?}");
         }
         assert_eq!(in_root(OsStr::new(".atlasfs")), Ok(InRoot::Control));
-        assert_eq!(in_repo(OsStr::new(".atlasfs")), Ok(InRepo::Scratch));
+        assert_eq!(in_repo(OsStr::new(".atlasfs")), Ok(InRepo::TemporaryFile));
         for name in ["sedAbC123", "XXAbC123", "p1.tmp", "p1.tmp.7", "4913"] {
             let name = OsStr::new(name);
             assert!(matches!(in_root(name), Ok(InRoot::Repo(_))), "{name:?}");
-            assert_eq!(in_repo(name), Ok(InRepo::Scratch), "{name:?}");
-            assert_eq!(in_plans(name), Ok(InRepo::Scratch), "{name:?}");
+            assert_eq!(in_repo(name), Ok(InRepo::TemporaryFile), "{name:?}");
+            assert_eq!(in_plans(name), Ok(InRepo::TemporaryFile), "{name:?}");
         }
     }
 
@@ -218,7 +225,11 @@ mod tests {
             "schema.oa1b2c3",
             "schema.sql.oa1b2c3",
         ] {
-            assert_eq!(in_repo(OsStr::new(name)), Ok(InRepo::Scratch), "{name}");
+            assert_eq!(
+                in_repo(OsStr::new(name)),
+                Ok(InRepo::TemporaryFile),
+                "{name}"
+            );
         }
         for name in [
             "schema.backup",

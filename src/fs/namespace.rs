@@ -7,13 +7,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
 use super::node::{Node, number_of_content};
-use super::quota::Stake;
-use super::staged_file::Working;
-use super::stale_retry::Wish;
+use super::quota::Reservation;
+use super::staged_file::StagedFile;
+use super::stale_retry::Intent;
 use super::temporary::Place;
-use super::{Entry, Error, Fs, Making, Result, lock};
+use super::{CreateAttrs, Entry, Error, Fs, Result, lock};
 use crate::model::{ArtifactId, Format, RepoName};
-use crate::registry::{self, ErrorKind, Event, Known, Level};
+use crate::registry::{self, ErrorKind, Event, Level, Revision};
 
 impl Fs {
     /// Finds a name in a directory; the caller holds one more reference on the inode afterwards.
@@ -23,8 +23,8 @@ impl Fs {
     /// [`Error::NotFound`], or why no target can say.
     pub async fn lookup(self: Arc<Self>, parent: u64, name: &OsStr, pid: u32) -> Result<Entry> {
         let parent = self.node(parent)?;
-        if let Some(place) = Self::scratch_place(&parent, name)? {
-            return Ok(self.hand_out(self.find_scratch(&place, name)?));
+        if let Some(place) = Self::temporary_place(&parent, name)? {
+            return Ok(self.hand_out(self.find_temporary(&place, name)?));
         }
         let node = match parent {
             Node::Root => self.find_in_root(name).await?,
@@ -52,7 +52,7 @@ impl Fs {
                 Ok(false) | Err(Error::Io) => Err(Error::NotFound),
                 Err(error) => Err(error),
             },
-            InRoot::Scratch | InRoot::Foreign => Err(Error::NotFound),
+            InRoot::TemporaryFile | InRoot::Foreign => Err(Error::NotFound),
         }
     }
 
@@ -76,10 +76,10 @@ impl Fs {
             Err(Error::Io) if !self.registry.was_listed(&id.repo) => Node::Blank(id.clone()),
             Err(error) => return Err(error),
         };
-        if lock(&self.bounces).is_waiting(pid, id, Wish::Read) {
+        if lock(&self.stale_retries).is_waiting(pid, id, Intent::Read) {
             return Ok(self.read_ahead(id, node, end).await);
         }
-        if !lock(&self.bounces).is_waiting(pid, id, Wish::Write) {
+        if !lock(&self.stale_retries).is_waiting(pid, id, Intent::Write) {
             return Ok(node);
         }
         // The number is the one that stat(2) tells of this content.
@@ -87,8 +87,8 @@ impl Fs {
             Node::Content(_, known) => (known.size, Some(number_of_content(known))),
             _ => (0, None),
         };
-        let working = self.working(id, suffix, size).showing(shown);
-        Ok(Node::Working(Arc::new(working)))
+        let staged = self.staged(id, suffix, size).showing(shown);
+        Ok(Node::StagedFile(Arc::new(staged)))
     }
 
     /// Pulls the content for a reader who has been overtaken by a push already: its open finds it
@@ -101,10 +101,10 @@ impl Fs {
     }
 
     /// Makes a writer's view, not open yet.
-    pub(super) fn working(&self, id: &ArtifactId, suffix: Option<Format>, size: u64) -> Working {
+    pub(super) fn staged(&self, id: &ArtifactId, suffix: Option<Format>, size: u64) -> StagedFile {
         let max_size = self.registry.settings().max_size;
-        let stake = Stake::new(&self.staged);
-        Working::new(id.clone(), suffix, max_size, stake, self.now(), size)
+        let reservation = Reservation::new(&self.staged);
+        StagedFile::new(id.clone(), suffix, max_size, reservation, self.now(), size)
     }
 
     /// Returns the newest content of an artifact, if the artifact answers to a name with this
@@ -113,13 +113,13 @@ impl Fs {
         &self,
         id: &ArtifactId,
         suffix: Option<Format>,
-    ) -> Result<Option<Known>> {
+    ) -> Result<Option<Revision>> {
         let known = match self.registry.stat(id, suffix.is_some()).await {
             Err(error) if self.is_new(&id.repo, &error) => None,
             known => known?,
         };
         // A format that nobody can tell now is taken for HCL, as it is in a push.
-        let format = |known: &Known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format);
+        let format = |known: &Revision| known.stamp().map_or(Format::Hcl, |stamp| stamp.format);
         Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
     }
 
@@ -181,18 +181,18 @@ impl Fs {
         self: Arc<Self>,
         parent: u64,
         name: &OsStr,
-        making: Making,
+        attrs: CreateAttrs,
     ) -> Result<Entry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::scratch_place(&parent, name)?.is_some() {
-            return self.mkdir_scratch(&parent, name, making);
+        if Self::temporary_place(&parent, name)?.is_some() {
+            return self.mkdir_temporary(&parent, name, attrs);
         }
         let repo = match parent {
             Node::Root => match in_root(name)? {
                 InRoot::Repo(repo) => repo,
                 InRoot::Control => return Err(Error::Exists),
-                InRoot::Scratch | InRoot::Foreign => return Err(self.refuse(name)),
+                InRoot::TemporaryFile | InRoot::Foreign => return Err(self.refuse(name)),
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
@@ -222,14 +222,14 @@ impl Fs {
     pub async fn rmdir(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if let Some(place) = Self::scratch_place(&parent, name)? {
-            return self.rmdir_scratch(&place, name);
+        if let Some(place) = Self::temporary_place(&parent, name)? {
+            return self.rmdir_temporary(&place, name);
         }
         let repo = match parent {
             Node::Root => match in_root(name)? {
                 InRoot::Repo(repo) => repo,
                 InRoot::Control => return Err(Error::NotPermitted),
-                InRoot::Scratch | InRoot::Foreign => return Err(Error::NotFound),
+                InRoot::TemporaryFile | InRoot::Foreign => return Err(Error::NotFound),
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
@@ -244,11 +244,11 @@ impl Fs {
             return Err(Error::NotFound);
         }
         let touched = lock(&self.local).touched(&repo).next().is_some();
-        let scratch = [Place::Repo(repo.clone()), Place::Plans(repo.clone())];
-        let scratch = scratch
+        let temporary = [Place::Repo(repo.clone()), Place::Plans(repo.clone())];
+        let temporary = temporary
             .iter()
-            .any(|place| !lock(&self.scratch).is_empty(place));
-        if touched || scratch || !self.listed(&repo).await?.is_empty() {
+            .any(|place| !lock(&self.temporary).is_empty(place));
+        if touched || temporary || !self.listed(&repo).await?.is_empty() {
             return Err(Error::NotEmpty);
         }
         match lock(&self.local).remove(&repo) {
@@ -268,8 +268,8 @@ impl Fs {
         let end = Instant::now() + self.registry.settings().push_budget();
         self.writable()?;
         let parent = self.node(parent)?;
-        if let Some(place) = Self::scratch_place(&parent, name)? {
-            return self.unlink_scratch(&place, name);
+        if let Some(place) = Self::temporary_place(&parent, name)? {
+            return self.unlink_temporary(&place, name);
         }
         let (id, suffix) = match parent {
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
@@ -345,6 +345,6 @@ pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<Found> {
     Ok(match found {
         InRepo::Plans => Found::Plans(repo),
         InRepo::Artifact(item, suffix) => Found::Artifact(ArtifactId { repo, item }, suffix),
-        InRepo::Scratch | InRepo::Foreign => Found::Foreign,
+        InRepo::TemporaryFile | InRepo::Foreign => Found::Foreign,
     })
 }

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ROOT;
-use super::staged_file::Working;
-use super::temporary::Scratch;
+use super::staged_file::StagedFile;
+use super::temporary::TemporaryFile;
 use crate::model::{ArtifactId, RepoName};
-use crate::registry::Known;
+use crate::registry::Revision;
 
 /// The files of `.atlasfs` that are rendered when they are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,13 +44,13 @@ pub(super) enum Node {
         size: u64,
     },
     /// One content of an artifact.
-    Content(ArtifactId, Known),
+    Content(ArtifactId, Revision),
     /// An artifact that no target knows: it was only touched, or its first push has failed.
     Blank(ArtifactId),
     /// A writer's own view of an artifact.
-    Working(Arc<Working>),
+    StagedFile(Arc<StagedFile>),
     /// A scratch file, directory or symbolic link.
-    Scratch(Arc<Scratch>),
+    TemporaryFile(Arc<TemporaryFile>),
 }
 
 /// What tells inodes apart: two look-ups that mean the same thing get the same inode.
@@ -65,7 +65,7 @@ enum Key {
     Kept(u64),
     Damaged(Box<str>),
     Blank(Box<ArtifactId>),
-    Scratch(u64),
+    TemporaryFile(u64),
 }
 
 impl Node {
@@ -80,8 +80,8 @@ impl Node {
             Node::Kept { when, .. } => Key::Kept(*when),
             Node::Damaged { name, .. } => Key::Damaged(name.as_str().into()),
             Node::Blank(id) => Key::Blank(Box::new(id.clone())),
-            Node::Scratch(scratch) => Key::Scratch(scratch.number),
-            Node::Content(..) | Node::Working(_) => return None,
+            Node::TemporaryFile(temporary) => Key::TemporaryFile(temporary.number),
+            Node::Content(..) | Node::StagedFile(_) => return None,
         })
     }
 
@@ -89,13 +89,13 @@ impl Node {
     pub(super) fn is_directory(&self) -> bool {
         match self {
             Node::Root | Node::Repo(_) | Node::Plans(_) | Node::Control | Node::KeptDir(_) => true,
-            Node::Scratch(scratch) => scratch.is_directory(),
+            Node::TemporaryFile(temporary) => temporary.is_directory(),
             Node::Report(_)
             | Node::Kept { .. }
             | Node::Damaged { .. }
             | Node::Content(..)
             | Node::Blank(_)
-            | Node::Working(_) => false,
+            | Node::StagedFile(_) => false,
         }
     }
 
@@ -103,7 +103,7 @@ impl Node {
     pub(super) fn artifact(&self) -> Option<&ArtifactId> {
         match self {
             Node::Content(id, _) | Node::Blank(id) => Some(id),
-            Node::Working(working) => Some(working.id()),
+            Node::StagedFile(staged) => Some(staged.id()),
             _ => None,
         }
     }
@@ -119,7 +119,7 @@ struct Slot {
 /// Returns the number of a content's inode. It follows from the revision, which no two contents of
 /// a mount share, so it can be told before the kernel looks the content up. Everything else has
 /// odd numbers.
-pub(super) fn number_of_content(known: &Known) -> u64 {
+pub(super) fn number_of_content(known: &Revision) -> u64 {
     known.revision * 2
 }
 

@@ -10,7 +10,7 @@ const MAX_FILES: u64 = 10_000;
 
 /// What is left, and what was there in the beginning.
 #[derive(Debug)]
-pub(in crate::fs) struct Budget {
+pub(in crate::fs) struct Quota {
     limit: u64,
     used: Mutex<Used>,
 }
@@ -22,7 +22,7 @@ struct Used {
     files: u64,
 }
 
-impl Budget {
+impl Quota {
     /// Makes a budget of so many bytes.
     pub(in crate::fs) fn new(limit: u64) -> Self {
         Self {
@@ -66,14 +66,14 @@ impl Budget {
 
 /// What one file has taken of a budget. It is given back with it.
 #[derive(Debug)]
-pub(in crate::fs) struct Stake {
-    budget: Arc<Budget>,
+pub(in crate::fs) struct Reservation {
+    budget: Arc<Quota>,
     bytes: u64,
 }
 
-impl Stake {
+impl Reservation {
     /// Begins with nothing.
-    pub(in crate::fs) fn new(budget: &Arc<Budget>) -> Self {
+    pub(in crate::fs) fn new(budget: &Arc<Quota>) -> Self {
         Self {
             budget: Arc::clone(budget),
             bytes: 0,
@@ -95,7 +95,7 @@ impl Stake {
     }
 }
 
-impl Drop for Stake {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.give(self.bytes);
     }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn bytes_are_taken_up_to_the_limit_and_given_back() {
-        let budget = Budget::new(10);
+        let budget = Quota::new(10);
         assert_eq!(budget.take(11), Err(Error::NoSpace));
         assert_eq!(budget.take(10), Ok(()));
         assert_eq!(budget.take(1), Err(Error::NoSpace));
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn files_are_counted_too() {
-        let budget = Budget::new(0);
+        let budget = Quota::new(0);
         for _ in 0..MAX_FILES {
             assert_eq!(budget.take_file(), Ok(()));
         }
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn what_a_file_has_taken_is_given_back_with_it() {
-        let budget = Arc::new(Budget::new(10));
-        let mut first = Stake::new(&budget);
+        let budget = Arc::new(Quota::new(10));
+        let mut first = Reservation::new(&budget);
         assert_eq!(first.resize(8), Ok(()));
-        let mut second = Stake::new(&budget);
+        let mut second = Reservation::new(&budget);
         assert_eq!(second.resize(3), Err(Error::NoSpace));
         assert_eq!(first.resize(7), Ok(()));
         assert_eq!(second.resize(3), Ok(()));

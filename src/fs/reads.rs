@@ -12,7 +12,7 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use crate::model::ArtifactId;
-use crate::registry::Base;
+use crate::registry::BaseVersion;
 
 /// For how long a read counts. Ten minutes: longer than any tool works on a schema, and shorter
 /// than the kernel takes to give the same number to another process on most machines.
@@ -27,7 +27,7 @@ const MANY: NonZeroUsize = match NonZeroUsize::new(1_000) {
 /// Who has read what.
 #[derive(Debug)]
 pub(super) struct Reads {
-    last: LruCache<(u32, ArtifactId), (Base, Instant)>,
+    last: LruCache<(u32, ArtifactId), (BaseVersion, Instant)>,
 }
 
 impl Default for Reads {
@@ -41,7 +41,7 @@ impl Default for Reads {
 impl Reads {
     /// Takes note of what a thread knows the artifact to be. Threads of foreign pid namespaces all
     /// come as 0, and are not remembered.
-    pub(super) fn note(&mut self, pid: u32, id: &ArtifactId, base: Base) {
+    pub(super) fn note(&mut self, pid: u32, id: &ArtifactId, base: BaseVersion) {
         if pid != 0 {
             self.last.put((pid, id.clone()), (base, Instant::now()));
         }
@@ -53,7 +53,7 @@ impl Reads {
     }
 
     /// Returns what a thread has last read, if that is not too long ago.
-    pub(super) fn of(&self, pid: u32, id: &ArtifactId) -> Option<Base> {
+    pub(super) fn of(&self, pid: u32, id: &ArtifactId) -> Option<BaseVersion> {
         let (base, at) = self.last.peek(&(pid, id.clone()))?;
         (at.elapsed() < MEMORY).then_some(*base)
     }
@@ -74,9 +74,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_read_is_the_threads_own_and_counts_for_ten_minutes() {
         let mut reads = Reads::default();
-        reads.note(1, &id(), Base::default());
-        reads.note(0, &id(), Base::default());
-        assert_eq!(reads.of(1, &id()), Some(Base::default()));
+        reads.note(1, &id(), BaseVersion::default());
+        reads.note(0, &id(), BaseVersion::default());
+        assert_eq!(reads.of(1, &id()), Some(BaseVersion::default()));
         assert_eq!(reads.of(2, &id()), None);
         assert_eq!(reads.of(0, &id()), None);
         tokio::time::advance(MEMORY).await;
@@ -86,7 +86,7 @@ mod tests {
     #[tokio::test]
     async fn an_open_for_writing_makes_it_forgotten() {
         let mut reads = Reads::default();
-        reads.note(1, &id(), Base::default());
+        reads.note(1, &id(), BaseVersion::default());
         reads.forget(1, &id());
         assert_eq!(reads.of(1, &id()), None);
     }

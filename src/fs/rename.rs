@@ -7,12 +7,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::namespace::{Found, in_directory};
 use super::node::Node;
-use super::quota::Stake;
-use super::stale_retry::Wish;
-use super::temporary::{Kind, Place, Scratch};
+use super::quota::Reservation;
+use super::stale_retry::Intent;
+use super::temporary::{Kind, Place, TemporaryFile};
 use super::{Error, Fs, Result, lock};
 use crate::model::{ArtifactId, Format, Item};
-use crate::registry::{Base, Event, Level, Wait};
+use crate::registry::{BaseVersion, Event, Level, Wait};
 
 /// The kernel locks the directory until the rename is answered, and whoever looks up a name there
 /// that the kernel does not remember waits with it.
@@ -22,7 +22,7 @@ const WAIT: Wait = Wait::ForVerdict;
 struct From {
     place: Place,
     name: std::ffi::OsString,
-    scratch: Arc<Scratch>,
+    temporary: Arc<TemporaryFile>,
 }
 
 /// Where it goes, and who sends it there.
@@ -49,26 +49,26 @@ impl Fs {
     ) -> Result<()> {
         self.writable()?;
         let (parent, new_parent) = (self.node(parent)?, self.node(new_parent)?);
-        let Some(place) = Self::scratch_place(&parent, name)? else {
+        let Some(place) = Self::temporary_place(&parent, name)? else {
             return self
                 .rename_other((&parent, name), (&new_parent, new_name), no_replace)
                 .await;
         };
-        if Self::scratch_place(&new_parent, new_name)?.is_some() {
-            return self.rename_scratch((&place, name), (&new_parent, new_name), no_replace);
+        if Self::temporary_place(&new_parent, new_name)?.is_some() {
+            return self.rename_temporary((&place, name), (&new_parent, new_name), no_replace);
         }
-        let scratch = lock(&self.scratch).find(&place, name)?;
+        let temporary = lock(&self.temporary).find(&place, name)?;
         let (id, suffix) = match &new_parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(&new_parent, new_name)? {
                 Found::Artifact(id, suffix) => (id, suffix),
-                Found::Plans(_) if scratch.is_directory() => return Err(Error::NotEmpty),
+                Found::Plans(_) if temporary.is_directory() => return Err(Error::NotEmpty),
                 Found::Plans(_) => return Err(Error::IsDirectory),
                 Found::Foreign => return Err(self.refuse(new_name)),
             },
             _ => return Err(self.refuse(new_name)),
         };
         self.note_name(pid, &id, new_name);
-        match scratch.kind {
+        match temporary.kind {
             Kind::File => {}
             Kind::Directory if self.resolve(&id, suffix).await?.is_some() => {
                 return Err(Error::NotDirectory);
@@ -77,7 +77,7 @@ impl Fs {
                 return Err(self.refuse(new_name));
             }
         }
-        if lock(&self.bounces).take(pid, &id, Wish::Rename) {
+        if lock(&self.stale_retries).take(pid, &id, Intent::Rename) {
             // The kernel answers ESTALE by asking once more: it has been a conflict, and is one.
             return Err(Error::Stale);
         }
@@ -88,14 +88,14 @@ impl Fs {
         let from = From {
             place,
             name,
-            scratch,
+            temporary,
         };
         // In a task of its own: who waits may give up, and the push goes on to its own end.
         let to = To { id, suffix, pid };
         let fs = Arc::clone(&self);
         let push = tokio::spawn(async move {
             let _under_way = fs.pushes.begin();
-            fs.push_scratch(&from, &to).await
+            fs.push_temporary(&from, &to).await
         });
         push.await.unwrap_or(Err(Error::Io))
     }
@@ -105,13 +105,13 @@ impl Fs {
     }
 
     /// Pushes a scratch file, which then is no scratch file any more.
-    async fn push_scratch(&self, from: &From, to: &To) -> Result<()> {
+    async fn push_temporary(&self, from: &From, to: &To) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
-        let (scratch, id) = (&from.scratch, &to.id);
-        let turn = timeout_at(end, scratch.turn.lock()).await;
+        let (temporary, id) = (&from.temporary, &to.id);
+        let turn = timeout_at(end, temporary.turn.lock()).await;
         let _turn = turn.map_err(|_| Error::Io)?;
         let max_size = self.registry.settings().max_size;
-        let (writer, tried) = scratch.origin(id);
+        let (writer, tried) = temporary.origin(id);
         let read = {
             let reads = lock(&self.reads);
             reads.of(writer, id).or_else(|| reads.of(to.pid, id))
@@ -121,7 +121,7 @@ impl Fs {
             None => self.newest(id).await,
         };
         loop {
-            let snapshot = scratch.snapshot(max_size);
+            let snapshot = temporary.snapshot(max_size);
             let snapshot = snapshot.inspect_err(|error| self.tell_too_big(id, *error))?;
             let before = self.registry.newest(id);
             let push = self
@@ -131,21 +131,21 @@ impl Fs {
             self.outdate(id, before);
             if let Err(error) = pushed {
                 let error = Error::from(error);
-                scratch.has_failed(id, base);
+                temporary.has_failed(id, base);
                 if error == Error::Stale {
-                    self.send_back(to.pid, id, Wish::Rename);
+                    self.send_back(to.pid, id, Intent::Rename);
                 }
                 return Err(error);
             }
             lock(&self.local).untouch(id);
-            let stake = Stake::new(&self.staged);
-            if scratch.becomes(
+            let reservation = Reservation::new(&self.staged);
+            if temporary.becomes(
                 snapshot.change,
                 id.clone(),
                 to.suffix,
                 base,
                 max_size,
-                stake,
+                reservation,
             ) {
                 break;
             }
@@ -156,15 +156,18 @@ impl Fs {
             reads.note(pid, id, base);
         }
         drop(reads);
-        lock(&self.scratch).remove_if(&from.place, &from.name, scratch, self.now());
+        lock(&self.temporary).remove_if(&from.place, &from.name, temporary, self.now());
         Ok(())
     }
 
     /// Returns the newest content that the mount knows as what may be replaced. Where nobody can
     /// tell now, that is nothing: the push will hardly succeed, and its bytes are kept.
-    async fn newest(&self, id: &ArtifactId) -> Base {
+    async fn newest(&self, id: &ArtifactId) -> BaseVersion {
         let known = self.registry.stat(id, false).await;
-        known.map_or_else(|_| Base::default(), |known| Base::of(known.as_ref()))
+        known.map_or_else(
+            |_| BaseVersion::default(),
+            |known| BaseVersion::of(known.as_ref()),
+        )
     }
 
     fn tell_too_big(&self, id: &ArtifactId, error: Error) {

@@ -9,17 +9,17 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::quota::Stake;
+use super::quota::Reservation;
 use super::{Error, lock};
 use crate::model::{ArtifactId, Format};
-use crate::registry::{Base, Room};
+use crate::registry::{BaseVersion, Room};
 
 /// Files take whole blocks of a disk.
 pub(super) const BLOCK: u64 = 4096;
 
 /// The bytes that a writer is working on, and how much of them has been pushed.
 #[derive(Debug)]
-pub(super) struct Working {
+pub(super) struct StagedFile {
     id: ArtifactId,
     suffix: Option<Format>,
     max_size: u64,
@@ -35,10 +35,10 @@ pub(super) struct Working {
 struct State {
     staging: Option<File>,
     /// What the staging file takes of this machine.
-    stake: Stake,
+    reservation: Reservation,
     size: u64,
     time: SystemTime,
-    base: Base,
+    base: BaseVersion,
     handles: u32,
     /// Counts changes.
     change: u64,
@@ -67,7 +67,7 @@ pub(super) struct Snapshot {
     /// The bytes.
     pub(super) bytes: Bytes,
     /// What they may replace.
-    pub(super) base: Base,
+    pub(super) base: BaseVersion,
     /// Nothing has happened but the truncation by opening: a shell's redirection closes a
     /// duplicate before the program has written anything.
     pub(super) only_opened: bool,
@@ -90,13 +90,13 @@ pub(super) enum Left {
     Torn,
 }
 
-impl Working {
+impl StagedFile {
     /// Makes a view of an artifact that has not been opened yet.
     pub(super) fn new(
         id: ArtifactId,
         suffix: Option<Format>,
         max_size: u64,
-        stake: Stake,
+        reservation: Reservation,
         now: SystemTime,
         size: u64,
     ) -> Self {
@@ -107,10 +107,10 @@ impl Working {
             shown: None,
             state: Mutex::new(State {
                 staging: None,
-                stake,
+                reservation,
                 size,
                 time: now,
-                base: Base::default(),
+                base: BaseVersion::default(),
                 handles: 0,
                 change: 0,
                 pushed: 0,
@@ -167,7 +167,7 @@ impl Working {
         &self,
         staging_dir: &Path,
         room: &Room,
-        base: Base,
+        base: BaseVersion,
         content: &[u8],
         empty: bool,
         now: SystemTime,
@@ -176,7 +176,7 @@ impl Working {
         if state.staging.is_none() {
             // What is cut off at once takes nothing.
             let kept = if empty { 0 } else { content.len() as u64 };
-            state.stake.resize(kept)?;
+            state.reservation.resize(kept)?;
             let make = || in_staging(staging_dir, || tempfile::tempfile_in(staging_dir));
             let staging = room.find(BLOCK, make).map_err(|error| local(&error))?;
             write_in(room, &staging, content, 0)?;
@@ -188,7 +188,7 @@ impl Working {
             if let Some(staging) = &state.staging {
                 staging.set_len(0).map_err(|error| local(&error))?;
             }
-            state.stake.resize(0)?;
+            state.reservation.resize(0)?;
             state.size = 0;
             state.time = now;
             state.change += 1;
@@ -200,7 +200,13 @@ impl Working {
     }
 
     /// Takes over the bytes of a scratch file that has become the artifact, with its open handles.
-    pub(super) fn adopt(&self, staging: Option<File>, handles: u32, base: Base, is_pushed: bool) {
+    pub(super) fn adopt(
+        &self,
+        staging: Option<File>,
+        handles: u32,
+        base: BaseVersion,
+        is_pushed: bool,
+    ) {
         let mut state = lock(&self.state);
         state.staging = staging;
         state.handles = handles;
@@ -237,7 +243,7 @@ impl Working {
         if state.handles == 0 {
             state.staging = None;
             // To give back never fails.
-            let _ = state.stake.resize(0);
+            let _ = state.reservation.resize(0);
         }
     }
 
@@ -354,7 +360,7 @@ impl Working {
     }
 
     /// Takes note of how the push of a snapshot ended, and of what the next one may replace.
-    pub(super) fn note(&self, change: u64, base: Base, succeeded: bool) {
+    pub(super) fn note(&self, change: u64, base: BaseVersion, succeeded: bool) {
         let mut state = lock(&self.state);
         state.base = base;
         match succeeded {
@@ -386,7 +392,7 @@ impl State {
             .filter(|&end| end <= max_size)
             .ok_or(Error::TooBig)?;
         let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
-        self.stake.resize(self.size.max(end))?;
+        self.reservation.resize(self.size.max(end))?;
         write_in(room, staging, data, offset)?;
         self.size = self.size.max(end);
         Ok(())
@@ -397,7 +403,7 @@ impl State {
             return Err(Error::TooBig);
         }
         let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
-        self.stake.resize(size)?;
+        self.reservation.resize(size)?;
         staging.set_len(size).map_err(|error| local(&error))?;
         self.size = size;
         Ok(())

@@ -15,7 +15,7 @@ use crate::model::ArtifactId;
 
 /// What the one who was sent back wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Intent {
     /// To read the newest content.
     Read,
     /// To write: the look-up that follows makes an inode for it.
@@ -34,21 +34,21 @@ const MANY: usize = 1_000;
 
 /// A thread that was sent back.
 #[derive(Debug)]
-struct Waiting {
-    wish: Wish,
+struct PendingRetry {
+    wish: Intent,
     since: Instant,
 }
 
 /// Who was sent back, and why.
 #[derive(Debug, Default)]
-pub(super) struct Bounces {
-    waiting: HashMap<(u32, ArtifactId), Waiting>,
+pub(super) struct StaleRetries {
+    waiting: HashMap<(u32, ArtifactId), PendingRetry>,
 }
 
-impl Bounces {
+impl StaleRetries {
     /// Sends a thread back; `false` if it has just been sent back for the same wish, and is to be
     /// served as well as it can be.
-    pub(super) fn send_back(&mut self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
+    pub(super) fn send_back(&mut self, pid: u32, id: &ArtifactId, wish: Intent) -> bool {
         if self.take(pid, id, wish) {
             return false;
         }
@@ -57,13 +57,13 @@ impl Bounces {
                 .retain(|_, waiting| waiting.since.elapsed() < PATIENCE);
         }
         let since = Instant::now();
-        let waiting = Waiting { wish, since };
+        let waiting = PendingRetry { wish, since };
         self.waiting.insert((pid, id.clone()), waiting);
         true
     }
 
     /// Tells whether a thread was sent back for this wish and has not opened anything since.
-    pub(super) fn is_waiting(&self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
+    pub(super) fn is_waiting(&self, pid: u32, id: &ArtifactId, wish: Intent) -> bool {
         if self.waiting.is_empty() {
             return false;
         }
@@ -72,7 +72,7 @@ impl Bounces {
     }
 
     /// Tells whether a thread was sent back for this wish, and forgets it.
-    pub(super) fn take(&mut self, pid: u32, id: &ArtifactId, wish: Wish) -> bool {
+    pub(super) fn take(&mut self, pid: u32, id: &ArtifactId, wish: Intent) -> bool {
         let waits = self.is_waiting(pid, id, wish);
         if waits {
             self.waiting.remove(&(pid, id.clone()));
@@ -95,33 +95,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_thread_is_sent_back_once() {
-        let mut bounces = Bounces::default();
-        assert!(bounces.send_back(1, &id("a"), Wish::Write));
-        assert!(!bounces.send_back(1, &id("a"), Wish::Write));
-        assert!(bounces.send_back(1, &id("a"), Wish::Write));
+        let mut stale_retries = StaleRetries::default();
+        assert!(stale_retries.send_back(1, &id("a"), Intent::Write));
+        assert!(!stale_retries.send_back(1, &id("a"), Intent::Write));
+        assert!(stale_retries.send_back(1, &id("a"), Intent::Write));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_the_thread_that_was_sent_back_gets_what_it_wants() {
-        let mut bounces = Bounces::default();
-        bounces.send_back(1, &id("a"), Wish::Write);
-        assert!(!bounces.take(2, &id("a"), Wish::Write));
-        assert!(!bounces.take(1, &id("b"), Wish::Write));
-        assert!(!bounces.take(1, &id("a"), Wish::Read));
-        assert!(bounces.take(1, &id("a"), Wish::Write));
-        assert!(!bounces.take(1, &id("a"), Wish::Write));
+        let mut stale_retries = StaleRetries::default();
+        stale_retries.send_back(1, &id("a"), Intent::Write);
+        assert!(!stale_retries.take(2, &id("a"), Intent::Write));
+        assert!(!stale_retries.take(1, &id("b"), Intent::Write));
+        assert!(!stale_retries.take(1, &id("a"), Intent::Read));
+        assert!(stale_retries.take(1, &id("a"), Intent::Write));
+        assert!(!stale_retries.take(1, &id("a"), Intent::Write));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_thread_that_does_not_come_back_is_forgotten() {
-        let mut bounces = Bounces::default();
-        bounces.send_back(1, &id("a"), Wish::Write);
+        let mut stale_retries = StaleRetries::default();
+        stale_retries.send_back(1, &id("a"), Intent::Write);
         tokio::time::advance(PATIENCE).await;
-        assert!(!bounces.take(1, &id("a"), Wish::Write));
+        assert!(!stale_retries.take(1, &id("a"), Intent::Write));
         for pid in 0..3_000 {
-            bounces.send_back(pid, &id("a"), Wish::Read);
+            stale_retries.send_back(pid, &id("a"), Intent::Read);
             tokio::time::advance(PATIENCE / 500).await;
         }
-        assert!(bounces.waiting.len() <= MANY);
+        assert!(stale_retries.waiting.len() <= MANY);
     }
 }

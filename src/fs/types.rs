@@ -83,7 +83,7 @@ pub struct DirEntry<'a> {
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OpenHow {
+pub struct OpenMode {
     /// O_RDONLY or O_RDWR.
     pub read: bool,
     /// O_WRONLY or O_RDWR.
@@ -129,7 +129,7 @@ pub struct SetAttr {
 
 /// What a new file or directory is made with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Making {
+pub struct CreateAttrs {
     /// Permission bits, which scratch files alone keep.
     pub perm: u16,
     /// The thread that makes it.

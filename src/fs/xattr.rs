@@ -21,8 +21,8 @@ impl Fs {
     /// [`Error::NoAttribute`].
     pub async fn getxattr(self: Arc<Self>, ino: u64, name: &OsStr) -> Result<Bytes> {
         let node = self.node(ino)?;
-        if let Node::Scratch(scratch) = &node {
-            return scratch.xattr(name);
+        if let Node::TemporaryFile(temporary) = &node {
+            return temporary.xattr(name);
         }
         let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         let name = name.ok_or(Error::NoAttribute)?;
@@ -41,8 +41,8 @@ impl Fs {
     /// [`Error::Stale`] for an inode that is no more.
     pub async fn listxattr(self: Arc<Self>, ino: u64) -> Result<Vec<OsString>> {
         let node = self.node(ino)?;
-        if let Node::Scratch(scratch) = &node {
-            return Ok(scratch.xattrs());
+        if let Node::TemporaryFile(temporary) = &node {
+            return Ok(temporary.xattrs());
         }
         let attributes = self.xattrs(&node).await.into_iter();
         Ok(attributes
@@ -58,7 +58,7 @@ impl Fs {
     pub fn setxattr(&self, ino: u64, name: &OsStr, value: &[u8], flag: XattrFlag) -> Result<()> {
         self.writable()?;
         match self.node(ino)? {
-            Node::Scratch(scratch) => scratch.set_xattr(name, value, flag, self.now()),
+            Node::TemporaryFile(temporary) => temporary.set_xattr(name, value, flag, self.now()),
             _ => Err(Error::NotSupported),
         }
     }
@@ -71,7 +71,7 @@ impl Fs {
     pub fn removexattr(&self, ino: u64, name: &OsStr) -> Result<()> {
         self.writable()?;
         match self.node(ino)? {
-            Node::Scratch(scratch) => scratch.remove_xattr(name, self.now()),
+            Node::TemporaryFile(temporary) => temporary.remove_xattr(name, self.now()),
             _ => Err(Error::NotSupported),
         }
     }

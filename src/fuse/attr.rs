@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
 
-use crate::fs::{Attr, FileKind, Making, OpenHow, Opened, XattrFlag};
+use crate::fs::{Attr, CreateAttrs, FileKind, OpenMode, Opened, XattrFlag};
 
 /// What stat(2) calls the preferred block size: a page, the smallest piece the kernel reads.
 const BLOCK_SIZE: u32 = 4096;
@@ -87,8 +87,8 @@ pub(super) fn time(time: TimeOrNow) -> SystemTime {
 }
 
 /// Returns what a new file is made with.
-pub(super) fn making(req: &Request, mode: u32) -> Making {
-    Making {
+pub(super) fn attrs(req: &Request, mode: u32) -> CreateAttrs {
+    CreateAttrs {
         perm: perm(mode),
         pid: req.pid(),
         uid: Some(req.uid()),
@@ -106,9 +106,9 @@ pub(super) fn xattr_flag(flags: i32) -> XattrFlag {
 }
 
 /// Returns how a file is to be opened, from the flags of open(2).
-pub(super) fn open_how(flags: i32) -> OpenHow {
+pub(super) fn open_how(flags: i32) -> OpenMode {
     let mode = OpenFlags(flags).acc_mode();
-    OpenHow {
+    OpenMode {
         read: matches!(mode, OpenAccMode::O_RDONLY | OpenAccMode::O_RDWR),
         write: matches!(mode, OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR),
         append: flags & libc::O_APPEND != 0,

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::errno::errno;
-use crate::fs::{self, UnderWay};
+use crate::fs::{self, InFlight};
 
 /// How much longer than its class's deadline a request may take here: `fs` keeps the deadline
 /// itself, so this time-out only ever fires on a bug, and must not win a close race.
@@ -75,14 +75,14 @@ impl Default for Deadlines {
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
     runtime: Handle,
-    unanswered: UnderWay,
+    unanswered: InFlight,
 }
 
 impl Dispatcher {
     pub(super) fn new(runtime: Handle) -> Self {
         Self {
             runtime,
-            unanswered: UnderWay::default(),
+            unanswered: InFlight::default(),
         }
     }
 

@@ -17,7 +17,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use super::answer::{GENERATION, attr, done, entry, list, list_plus, sized};
-use super::attr::{Owner, file_kind, making, open_flags, open_how, perm, time, xattr_flag};
+use super::attr::{Owner, attrs, file_kind, open_flags, open_how, perm, time, xattr_flag};
 use super::dispatch::{Deadlines, Dispatcher};
 use crate::fs::{Entry, Fs, Opened, SetAttr, Statfs};
 
@@ -158,9 +158,9 @@ impl fuser::Filesystem for Bridge {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let (fs, name, making) = (self.fs.clone(), name.to_owned(), making(req, mode));
+        let (fs, name, attrs) = (self.fs.clone(), name.to_owned(), attrs(req, mode));
         let kind = file_kind(mode);
-        let future = async move { fs.mknod(parent.0, &name, kind, rdev, making).await };
+        let future = async move { fs.mknod(parent.0, &name, kind, rdev, attrs).await };
         let ok = entry(self.owner);
         self.dispatcher
             .run("mknod", self.deadlines.metadata, reply, future, ok);
@@ -175,8 +175,8 @@ impl fuser::Filesystem for Bridge {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let (fs, name, making) = (self.fs.clone(), name.to_owned(), making(req, mode));
-        let future = async move { fs.mkdir(parent.0, &name, making).await };
+        let (fs, name, attrs) = (self.fs.clone(), name.to_owned(), attrs(req, mode));
+        let future = async move { fs.mkdir(parent.0, &name, attrs).await };
         let ok = entry(self.owner);
         self.dispatcher
             .run("mkdir", self.deadlines.metadata, reply, future, ok);
@@ -205,8 +205,8 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyEntry,
     ) {
         let (fs, name, to) = (self.fs.clone(), name.to_owned(), target.as_os_str().into());
-        let making = making(req, 0);
-        let future = async move { fs.symlink(parent.0, &name, to, making).await };
+        let attrs = attrs(req, 0);
+        let future = async move { fs.symlink(parent.0, &name, to, attrs).await };
         let ok = entry(self.owner);
         self.dispatcher
             .run("symlink", self.deadlines.metadata, reply, future, ok);
@@ -280,8 +280,8 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyCreate,
     ) {
         let (fs, name, owner) = (self.fs.clone(), name.to_owned(), self.owner);
-        let making = making(req, mode);
-        let future = async move { fs.create(parent.0, &name, open_how(flags), making).await };
+        let attrs = attrs(req, mode);
+        let future = async move { fs.create(parent.0, &name, open_how(flags), attrs).await };
         let ok = move |reply: ReplyCreate, (entry, opened): (Entry, Opened)| {
             reply.created(
                 // The reply has one time for both, so the shorter one holds.

@@ -15,5 +15,5 @@ pub(crate) use hcl::plain;
 pub use name::{ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName};
 pub(crate) use stamp::nanos;
 pub use stamp::{Sha256, Stamp, StampClock, when_from_text, when_to_text};
-pub use temporary_name::{is_made_of, is_probe, is_scratch};
+pub use temporary_name::{is_made_of, is_probe, is_temporary};
 pub(crate) use text::decode;

@@ -9,7 +9,7 @@ const DOCUMENTS: [&[u8]; 2] = [b".hcl", b".sql"];
 /// The name alone must tell a writer whether closing the file is a push. So a document's suffix
 /// always means a document, and a plan whose name looks like a tool's has only its name with the
 /// suffix.
-pub fn is_scratch(name: &[u8]) -> bool {
+pub fn is_temporary(name: &[u8]) -> bool {
     // Dot files: .f.swp (vim), .f.XXXXXX (rsync), .~tmp~ (rsync --delay-updates), .#f (emacs'
     // lock), .goutputstream-XXXXXX (GLib, so gedit and GNOME's editor), .fXXXXXX (Go's renameio).
     if name.starts_with(b".") {
@@ -74,7 +74,7 @@ mod tests {
             ".p1.tmp.plan.hcl",
             "4913",
         ] {
-            assert!(is_scratch(scratch.as_bytes()), "{scratch}");
+            assert!(is_temporary(scratch.as_bytes()), "{scratch}");
         }
         for given in [
             "schema",
@@ -93,7 +93,7 @@ mod tests {
             "v2.tmp.plan.hcl",
             "sedAbC.hcl",
         ] {
-            assert!(!is_scratch(given.as_bytes()), "{given}");
+            assert!(!is_temporary(given.as_bytes()), "{given}");
         }
     }
 }

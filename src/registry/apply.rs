@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Registry;
 use super::journal::Record;
-use super::replica::Watched;
+use super::replica::Replica;
 use crate::model::{ArtifactId, Stamp, nanos};
 use crate::store::{Condition, Failure, Kind, Token};
 
@@ -18,16 +18,16 @@ impl Registry {
     /// # Errors
     ///
     /// What the target answered instead.
-    pub(super) async fn give_record(
+    pub(super) async fn apply_entry(
         &self,
         record: &Record,
-        target: &Watched,
+        target: &Replica,
         end: Instant,
     ) -> Result<Option<Token>, Failure> {
         let (id, stamp) = (&record.id, &record.stamp);
         if record.deletes {
             return self
-                .take_away(id, stamp.when, target, end)
+                .apply_deletion(id, stamp.when, target, end)
                 .await
                 .map(|()| None);
         }
@@ -57,7 +57,8 @@ impl Registry {
                 format!("can't read the journal: {error}"),
             )
         })?;
-        self.give(id, content, stamp, &condition, target, end).await
+        self.apply(id, content, stamp, &condition, target, end)
+            .await
     }
 
     /// Puts a content into a target that lacks it.
@@ -65,13 +66,13 @@ impl Registry {
     /// # Errors
     ///
     /// What the target answered instead.
-    pub(super) async fn give(
+    pub(super) async fn apply(
         &self,
         id: &ArtifactId,
         content: Bytes,
         stamp: &Stamp,
         condition: &Condition,
-        target: &Watched,
+        target: &Replica,
         end: Instant,
     ) -> Result<Option<Token>, Failure> {
         let put = target.ask(|target| target.put(id, content, stamp, condition, end));
@@ -86,11 +87,11 @@ impl Registry {
     /// # Errors
     ///
     /// What the target answered instead.
-    pub(super) async fn take_away(
+    pub(super) async fn apply_deletion(
         &self,
         id: &ArtifactId,
         when: u64,
-        target: &Watched,
+        target: &Replica,
         end: Instant,
     ) -> Result<(), Failure> {
         let there = target.ask(|target| target.head(id, end)).await;

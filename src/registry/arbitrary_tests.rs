@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::disk_files::DiskFiles;
-use super::index_file::CatalogueFile;
+use super::index_file::IndexFile;
 use super::journal::{Journal, Record};
 use crate::arbitrary::{bytes, config};
 use crate::model::{ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp};
@@ -101,10 +101,10 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalogue");
         fs::write(&path, &content).unwrap();
-        let recalled = CatalogueFile::new(path.clone()).recall().unwrap();
+        let recalled = IndexFile::new(path.clone()).recall().unwrap();
         prop_assert_eq!(recalled.damaged.is_some(), !path.exists());
         // What is believed is written as it was read.
-        let mut file = CatalogueFile::new(path.clone());
+        let mut file = IndexFile::new(path.clone());
         file.rewrite(recalled.notes.clone()).unwrap();
         let again = file.recall().unwrap();
         prop_assert_eq!(again.notes, recalled.notes);
@@ -145,7 +145,7 @@ fn catalogues() -> Vec<Vec<u8>> {
         line(r#"{"registry":"file:///r","repos":["app","b"]}"#),
         line(r#"{"registry":"file:///r","repo":"app","listed":"2024-09-10T17:37:44.000000001Z"}"#),
         line(&format!(
-            r#"{{"registry":"file:///r","repo":"app","artifact":"schema","current":"floor","floor":{stamp},"token":"t"}}"#
+            r#"{{"registry":"file:///r","repo":"app","artifact":"schema","current":"high_water","high_water":{stamp},"token":"t"}}"#
         )),
         line(
             r#"{"registry":"file:///r","repo":"app","artifact":"plans/p","current":{"size":3,"shown":"2024-09-10T17:37:44.000000001Z"}}"#,
@@ -153,7 +153,7 @@ fn catalogues() -> Vec<Vec<u8>> {
     ];
     // Lines whose checksum is right and whose text is not are what only a bug could write.
     let bugs = [
-        r#"{"registry":"file:///r","repo":"app","artifact":"schema","current":"floor"}"#,
+        r#"{"registry":"file:///r","repo":"app","artifact":"schema","current":"high_water"}"#,
         r#"{"registry":"","repos":[1]}"#,
         r#"[]"#,
         r#"{"registry":"r","repo":"app","artifact":"plans/p","current":{"size":18446744073709551615,"shown":"2554-07-21T23:34:33.709551615Z"}}"#,

@@ -3,7 +3,7 @@
 use tokio::task::JoinHandle;
 
 /// Does work on the disk on a thread of its own. It is done also when nobody waits for it.
-pub(super) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     #[cfg(test)]
     if let Some(time) = SIMULATED.get() {
         return simulated(time, work);
@@ -24,10 +24,10 @@ pub(super) fn compute<T: Send + 'static>(
 
 /// Does work on the disk that nobody waits for, after whatever is ready to go on by now: on a small
 /// machine it would take the processor that an answer is on its way out with.
-pub(super) fn afterwards(work: impl FnOnce() + Send + 'static) {
+pub(super) fn run_later(work: impl FnOnce() + Send + 'static) {
     drop(tokio::spawn(async move {
         tokio::task::yield_now().await;
-        let _ = apart(work).await;
+        let _ = run(work).await;
     }));
 }
 

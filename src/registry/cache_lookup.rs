@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
-use super::entry::{Known, Source};
+use super::entry::{Revision, Source};
 use super::pull::Pulled;
 use crate::model::{Sha256, Stamp};
 
@@ -20,7 +20,7 @@ const LAST: Duration = Duration::from_millis(25);
 
 impl Pulled {
     /// Makes what a pull from the cache gives.
-    pub(super) fn from_cache(bytes: Bytes, known: Known, stale: Option<Duration>) -> Self {
+    pub(super) fn from_cache(bytes: Bytes, known: Revision, stale: Option<Duration>) -> Self {
         Self {
             bytes,
             known,
@@ -32,21 +32,21 @@ impl Pulled {
 
 impl Registry {
     /// Keeps a content in the caches.
-    pub(super) fn put_at_hand(&self, hash: Sha256, content: &Bytes) {
+    pub(super) fn cache_insert(&self, hash: Sha256, content: &Bytes) {
         self.cache.insert(hash, content.clone());
         self.disk.insert(hash, content.clone());
     }
 
     /// Returns a content that is in memory, or in the journal on its way.
-    pub(super) fn at_hand(&self, stamp: &Stamp) -> Option<Bytes> {
+    pub(super) fn cache_lookup(&self, stamp: &Stamp) -> Option<Bytes> {
         if let Some(bytes) = self.cache.get(&stamp.sha256) {
             self.disk.touch(&stamp.sha256);
             return Some(bytes);
         }
-        let owed = self.journal.owed().into_iter();
-        let mut owed = owed.filter(|record| record.stamp == *stamp);
-        let bytes = self.journal.content(owed.next()?.stamp.when).ok()?;
-        self.put_at_hand(stamp.sha256, &bytes);
+        let pending = self.journal.pending().into_iter();
+        let mut pending = pending.filter(|record| record.stamp == *stamp);
+        let bytes = self.journal.content(pending.next()?.stamp.when).ok()?;
+        self.cache_insert(stamp.sha256, &bytes);
         Some(bytes)
     }
 

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::Registry;
 use super::entry::{Expectation, View};
-use super::push::{Base, MOVED_ON, Push};
+use super::push::{BaseVersion, MOVED_ON, Push};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::store::{Condition, Failure, Kind, Meta, Token};
@@ -25,11 +25,16 @@ pub(super) enum Commit {
 
 impl Registry {
     /// Pushes to the registry, unless it has moved on since the content that is to be replaced.
-    pub(super) async fn commit(&self, push: &Push<'_>, base: &Base, deadline: Instant) -> Commit {
-        let (id, registry) = (push.id, &push.route.registry);
+    pub(super) async fn commit(
+        &self,
+        push: &Push<'_>,
+        base: &BaseVersion,
+        deadline: Instant,
+    ) -> Commit {
+        let (id, registry) = (push.id, &push.replicas.registry);
         // A listing may have come in while the journal was written: what the mount knows by now
         // makes the condition, so it must still be what the handle was opened on.
-        let view = self.catalogue.peek(id, |record| {
+        let view = self.index.peek(id, |record| {
             let current = record.current().and_then(|known| known.stamp());
             let own = current.is_some() && current == push.attempt;
             (record.view(registry.id), own || base.is(record.current()))
@@ -90,7 +95,7 @@ impl Registry {
     ) -> Result<Option<Token>, Failure> {
         let content = push.content.clone();
         let (id, stamp) = (push.id, &push.stamp);
-        let registry = &push.route.registry;
+        let registry = &push.replicas.registry;
         self.check_condition(id, registry, condition, deadline)
             .await?;
         let put = registry.ask(|target| target.put(id, content, stamp, condition, deadline));
@@ -105,7 +110,7 @@ impl Registry {
         view: &View,
         deadline: Instant,
     ) -> Result<Condition, Commit> {
-        let (id, registry) = (push.id, &push.route.registry);
+        let (id, registry) = (push.id, &push.replicas.registry);
         let may_be_absent = view.may_be_absent || self.settings.fallback_on.not_found;
         let meta = match registry.ask(|target| target.head(id, deadline)).await {
             Ok(meta) => meta,
@@ -136,7 +141,7 @@ impl Registry {
         deadline: Instant,
     ) -> Result<Condition, Commit> {
         let (id, limit) = (push.id, self.settings.max_size);
-        let registry = &push.route.registry;
+        let registry = &push.replicas.registry;
         match registry.ask(|target| target.get(id, limit, deadline)).await {
             Err(failure) if failure.kind == Kind::Corrupt => Ok(unchanged(meta)),
             Ok(content) if content.stamp.sha256 == push.stamp.sha256 => Ok(unchanged(meta)),

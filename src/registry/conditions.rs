@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Registry;
 use super::events::{Event, Level};
-use super::replica::Watched;
+use super::replica::Replica;
 use crate::model::ArtifactId;
 use crate::store::{Condition, Failure, Kind};
 
@@ -28,11 +28,11 @@ impl Registry {
     /// Tries the registries, all at once, and waits for their answers until `end`; whoever can't
     /// be told by then is tried again in the background. Returns what they refuse of what pushes
     /// need.
-    pub async fn try_conditions(self: &Arc<Self>, end: Instant) -> Vec<(Arc<Watched>, Failure)> {
+    pub async fn try_conditions(self: &Arc<Self>, end: Instant) -> Vec<(Arc<Replica>, Failure)> {
         let routes = self.routes.open().iter();
-        let routes = routes.filter(|route| route.has_registry());
-        let tries = routes.map(|route| async move {
-            let registry = &route.registry;
+        let routes = routes.filter(|replicas| replicas.has_registry());
+        let tries = routes.map(|replicas| async move {
+            let registry = &replicas.registry;
             let refused = match self.try_one(registry, end).await {
                 Ok(refused) => refused,
                 Err(failure) => {
@@ -47,7 +47,7 @@ impl Registry {
     }
 
     /// Tries a registry, tells of it, and returns what it refuses though it can be written to.
-    async fn try_one(&self, registry: &Watched, end: Instant) -> Result<Option<Failure>, Failure> {
+    async fn try_one(&self, registry: &Replica, end: Instant) -> Result<Option<Failure>, Failure> {
         let url = registry.url();
         let trial = registry.try_conditions(end).await.inspect_err(|failure| {
             tracing::debug!("can't tell whether {url} honours conditions: {failure}");
@@ -67,7 +67,7 @@ impl Registry {
         Ok(trial.refused)
     }
 
-    fn tell_unknown(&self, registry: &Watched, failure: &Failure) {
+    fn tell_unknown(&self, registry: &Replica, failure: &Failure) {
         let message = "the store does not let itself be tried: whether it honours conditional \
                        writes is not known, and it is looked at before each push; let this mount \
                        write, read and delete below .atlasfs/probe";
@@ -80,7 +80,7 @@ impl Registry {
     }
 
     /// Tries a registry again when it answers, or after a while.
-    fn try_later(self: &Arc<Self>, registry: &Arc<Watched>, failure: &Failure) {
+    fn try_later(self: &Arc<Self>, registry: &Arc<Replica>, failure: &Failure) {
         let mut refused = !failure.is_outage();
         if refused {
             self.tell_unknown(registry, failure);
@@ -117,7 +117,7 @@ impl Registry {
     pub(super) async fn check_condition(
         &self,
         id: &ArtifactId,
-        registry: &Watched,
+        registry: &Replica,
         condition: &Condition,
         deadline: Instant,
     ) -> Result<(), Failure> {

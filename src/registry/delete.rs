@@ -13,7 +13,7 @@ use super::error::Error;
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
-use super::replica::{Route, share};
+use super::replica::{ReplicaSet, share};
 use super::tee::not_our_turn;
 use super::{Durability, Registry, blocking};
 use crate::model::{ArtifactId, Format, Stamp};
@@ -33,11 +33,11 @@ impl Registry {
     pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
         let turn = timeout_at(end, self.turns.take(id)).await;
         let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
-        let gifts = timeout_at(share(end, 3), self.gifts.take(id)).await;
-        let _gifts = gifts.map_err(|_| not_our_turn("delete", id))?;
-        let route = self.route(&id.repo)?;
+        let applies = timeout_at(share(end, 3), self.applies.take(id)).await;
+        let _gifts = applies.map_err(|_| not_our_turn("delete", id))?;
+        let replicas = self.replicas(&id.repo)?;
         let stamp = Stamp::new(self.stamps.next(self.wall.now()), b"", Format::Sql);
-        let _live = self.redo.hands_off(stamp.when);
+        let _live = self.replay.hold_back(stamp.when);
         let record = Record::new(id, &stamp, true);
         let last = end;
         let written = self.write_journal("delete", record, Bytes::new(), end);
@@ -48,8 +48,8 @@ impl Registry {
                 return Err(error);
             }
         };
-        let registry = &route.registry;
-        let deadline = registry_deadline(route, end);
+        let registry = &replicas.registry;
+        let deadline = registry_deadline(replicas, end);
         let when = stamp.when;
         let deletion = async {
             // The tombstone first: a replay must never find neither it nor the artifact.
@@ -64,12 +64,12 @@ impl Registry {
             return Err(self.not_deleted(id, &[(registry.url(), failure)]));
         }
         self.owe_nothing_older(id, stamp.when, last).await;
-        self.catalogue
+        self.index
             .change(id, |record| record.deleted(Instant::now()));
         let limit = Instant::now() + self.settings.verdict_budget();
         self.remember_failure(id, None, limit).await;
         let all = self.settings.durability == Durability::All;
-        let burials = self.bury(id, route, stamp.when, end);
+        let burials = self.bury(id, replicas, stamp.when, end);
         let failures = pressing(all.then_some(end), burials).await;
         if failures.is_empty() {
             self.drop_record(id, stamp.when, last).await;
@@ -84,7 +84,7 @@ impl Registry {
         let event = Event::new(Level::Warn, "delete-degraded", missing.reason.clone());
         self.tell(event.with("artifact", id.to_string()));
         // Where nobody has a tombstone, only this machine knows that it was deleted.
-        let is_known = failures.len() < route.targets().count();
+        let is_known = failures.len() < replicas.targets().count();
         match self.settings.durability {
             Durability::Any | Durability::Registry if is_known => Ok(()),
             _ => Err(missing),
@@ -95,17 +95,17 @@ impl Registry {
     async fn bury<'a>(
         &self,
         id: &ArtifactId,
-        route: &'a Route,
+        replicas: &'a ReplicaSet,
         when: u64,
         end: Instant,
     ) -> Vec<(&'a str, Failure)> {
-        let burials = route.targets().map(|target| async move {
-            let buried = match route.is_registry(target.id) {
+        let burials = replicas.targets().map(|target| async move {
+            let buried = match replicas.is_registry(target.id) {
                 true => {
                     let put = target.ask(|target| target.put_tombstone(id, when, end));
                     put.await
                 }
-                false => self.take_away(id, when, target, end).await,
+                false => self.apply_deletion(id, when, target, end).await,
             };
             if buried.is_ok() {
                 self.journal.got(when, target.url());
@@ -126,12 +126,12 @@ impl Registry {
         }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
         let limit = end + self.settings.verdict_budget() / 2;
-        let _ = timeout_at(limit, blocking::apart(move || journal.abandon(&id, when))).await;
+        let _ = timeout_at(limit, blocking::run(move || journal.abandon(&id, when))).await;
     }
 
     async fn drop_record(&self, id: &ArtifactId, when: u64, end: Instant) {
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
-        let _ = timeout_at(end, blocking::apart(move || journal.settle(&id, when))).await;
+        let _ = timeout_at(end, blocking::run(move || journal.settle(&id, when))).await;
     }
 
     /// Takes what is older than a deletion out of the journal: who has missed it is not given it
@@ -142,12 +142,12 @@ impl Registry {
             return;
         }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
-        let settling = blocking::apart(move || {
-            let owed = journal.select(|record| {
+        let settling = blocking::run(move || {
+            let pending = journal.select(|record| {
                 record.id == id && record.failed.is_none() && record.stamp.when < when
             });
-            let owed = owed.iter().map(|record| record.stamp.when);
-            owed.for_each(|when| journal.settle(&id, when));
+            let pending = pending.iter().map(|record| record.stamp.when);
+            pending.for_each(|when| journal.settle(&id, when));
         });
         let _ = timeout_at(end, settling).await;
     }

@@ -11,7 +11,7 @@ use crate::model::{ArtifactId, Item, RepoName};
 /// Names of what has changed. What they stand for is looked up when it is written, so that a
 /// hundred changes of one artifact are one line.
 #[derive(Debug, Default)]
-pub struct Unwritten {
+pub struct DirtySet {
     changes: Mutex<Changes>,
     wake: Arc<Notify>,
 }
@@ -34,7 +34,7 @@ impl Changes {
     }
 }
 
-impl Unwritten {
+impl DirtySet {
     /// Takes note of a changed artifact.
     pub fn artifact(&self, repo: &RepoName, item: &Item) {
         let (repo, item) = (repo.clone(), item.clone());

@@ -148,7 +148,7 @@ impl DiskCache {
         let (files, queue) = (Arc::clone(files), Arc::clone(&self.queue));
         let work = move || work_off(&files, &queue);
         match Handle::try_current() {
-            Ok(_) => blocking::afterwards(work),
+            Ok(_) => blocking::run_later(work),
             Err(_) => work(),
         }
     }

@@ -18,22 +18,22 @@ use crate::fault_injection::{Bug, injected};
 use crate::model::Stamp;
 use crate::store::{Content, Meta};
 
-use observed::{Seen, Sightings};
-use pending::Own;
+use observed::{ObservedState, ObservedStates};
+use pending::PendingState;
 use revision::unique_time;
-use shared_stamp::Kept;
+use shared_stamp::SharedStamp;
 
 pub use facts::{Facts, Shown};
-pub use revision::{Belief, Expectation, Known, Source, View};
+pub use revision::{Expectation, Freshness, Revision, Source, View};
 
 /// What the mount knows of one artifact. There is one for each that a listing holds, so what few of
 /// them have is kept elsewhere.
 #[derive(Debug, Clone, Default)]
-pub struct Record {
-    current: Option<Known>,
+pub struct Entry {
+    current: Option<Revision>,
     /// The newest stamp that this mount has served, shown or pushed.
-    floor: Kept,
-    seen: Sightings,
+    high_water: SharedStamp,
+    seen: ObservedStates,
     /// The registry lists a content that the mount has not identified yet.
     unidentified: bool,
     /// The registry has said that it is not there.
@@ -43,17 +43,17 @@ pub struct Record {
     looked_up: bool,
     /// Where the last pull was answered from.
     source: Option<Source>,
-    own: Option<Box<Own>>,
+    own: Option<Box<PendingState>>,
 }
 
-impl Record {
+impl Entry {
     /// Returns the newest content known, if the artifact exists.
-    pub fn current(&self) -> Option<&Known> {
+    pub fn current(&self) -> Option<&Revision> {
         self.current.as_ref()
     }
 
     /// Returns the newest content known, for showing it: its time is fixed from now on.
-    pub fn show(&mut self) -> Option<Known> {
+    pub fn show(&mut self) -> Option<Revision> {
         let current = self.current.as_mut()?;
         current.shown = true;
         Some(current.clone())
@@ -110,7 +110,7 @@ impl Record {
         self.unidentified |= self.unread(registry).is_some();
     }
 
-    fn unread(&self, registry: TargetId) -> Option<&Seen> {
+    fn unread(&self, registry: TargetId) -> Option<&ObservedState> {
         let seen = self.seen.get(&registry);
         seen.filter(|seen| seen.stamp.get().is_none())
     }
@@ -118,7 +118,7 @@ impl Record {
     /// Tells whether the record says nothing that could not be learned again.
     pub fn is_blank(&self) -> bool {
         self.current.is_none()
-            && self.floor.get().is_none()
+            && self.high_water.get().is_none()
             && !self.gone
             && self.error().is_none()
             && self.seen.is_empty()
@@ -149,12 +149,12 @@ impl Record {
         let before = self.seen.get(&from).filter(|seen| seen.is(listed));
         let unchanged = before.is_some();
         let stamp = listed.stamp.or(before.and_then(|seen| seen.stamp.get()));
-        let seen = Seen {
+        let seen = ObservedState {
             token: listed.token.clone(),
             size: listed.size,
             modified: Some(listed.modified),
             stamp: self.keep(stamp),
-            had: Kept::default(),
+            had: SharedStamp::default(),
         };
         self.saw(from, seen);
         if is_registry {
@@ -171,7 +171,7 @@ impl Record {
                 self.settle(from, &stamp, begun);
             }
             None if unchanged && self.current.is_some() => {}
-            None if self.floor.get().is_some() => {
+            None if self.high_water.get().is_some() => {
                 // A backup that holds something unknown is not asked for it: it may just be
                 // behind, and the registry or the cache has what is wanted.
                 self.unidentified |= is_registry;
@@ -208,7 +208,7 @@ impl Record {
     /// yet.
     pub fn absent(&mut self, registry: TargetId, begun: Instant) -> bool {
         let settled = self.own().settled.get(&registry);
-        if self.owed().contains(&registry)
+        if self.pending().contains(&registry)
             || settled.is_some_and(|settled| begun < *settled)
             || self.is_older_than_own_change(begun)
         {
@@ -217,7 +217,7 @@ impl Record {
         self.seen.clear();
         self.current = None;
         // What is put there after a deletion begins anew, be it an old copy that somebody restores.
-        self.floor = Kept::default();
+        self.high_water = SharedStamp::default();
         self.unidentified = false;
         self.gone = true;
         self.own_mut().changed = Some(begun);
@@ -239,9 +239,9 @@ impl Record {
         content: &Content,
         begun: Instant,
         revision: impl FnOnce() -> u64,
-    ) -> Belief {
+    ) -> Freshness {
         if self.is_older_than_own_change(begun) {
-            return Belief::Behind;
+            return Freshness::Behind;
         }
         let before = self.seen.get(&from).filter(|seen| match &seen.token {
             Some(_) => seen.token == content.token,
@@ -253,12 +253,12 @@ impl Record {
             true => content.stamp,
             false => self.stamp_by_hand(from, is_registry, &content.stamp),
         };
-        let seen = Seen {
+        let seen = ObservedState {
             token: content.token.clone(),
             size: stamp.size,
             modified,
             stamp: self.keep(Some(stamp)),
-            had: Kept::default(),
+            had: SharedStamp::default(),
         };
         self.saw(from, seen);
         if is_registry {
@@ -273,16 +273,16 @@ impl Record {
             });
         if is_current {
             self.identify(stamp);
-        } else if Some(stamp) >= self.floor.get() {
+        } else if Some(stamp) >= self.high_water.get() {
             self.accept(from, stamp, revision);
         } else {
-            return Belief::Behind;
+            return Freshness::Behind;
         }
         if is_registry {
             self.gone = false;
         }
         self.settle(from, &stamp, begun);
-        Belief::Believed
+        Freshness::Current
     }
 
     /// Returns the stamp of a content that was put into a store by hand, which has only the
@@ -294,11 +294,11 @@ impl Record {
             return known;
         }
         let had = self.seen.get(&from).and_then(|seen| seen.newest().get());
-        match self.floor.get() {
+        match self.high_water.get() {
             // An earlier mount has read these bytes there, and they are the newest ones known.
-            Some(floor) if is_registry && floor.sha256 == made.sha256 => floor,
-            Some(floor) if is_registry && had == Some(floor) => Stamp {
-                when: made.when.max(floor.when.saturating_add(1)),
+            Some(high_water) if is_registry && high_water.sha256 == made.sha256 => high_water,
+            Some(high_water) if is_registry && had == Some(high_water) => Stamp {
+                when: made.when.max(high_water.when.saturating_add(1)),
                 ..*made
             },
             _ => *made,
@@ -308,7 +308,7 @@ impl Record {
     /// Returns what is known of the registry when a push is to replace the current content.
     pub fn view(&self, registry: TargetId) -> View {
         let seen = self.seen.get(&registry);
-        let newest = self.current().and_then(Known::stamp);
+        let newest = self.current().and_then(Revision::stamp);
         let expectation = match (&self.current, seen) {
             (None, None) if !self.unidentified => Expectation::Absent,
             (Some(current), Some(seen)) if !self.unidentified => {
@@ -326,14 +326,14 @@ impl Record {
         View {
             expectation,
             newest,
-            may_be_absent: self.current.is_none() || self.owed().contains(&registry),
+            may_be_absent: self.current.is_none() || self.pending().contains(&registry),
         }
     }
 
-    fn saw(&mut self, target: TargetId, seen: Seen) {
+    fn saw(&mut self, target: TargetId, seen: ObservedState) {
         let before = self.seen.get(&target);
-        let had = before.map(Seen::newest).unwrap_or_default();
-        self.seen.insert(target, Seen { had, ..seen });
+        let had = before.map(ObservedState::newest).unwrap_or_default();
+        self.seen.insert(target, ObservedState { had, ..seen });
     }
 
     fn is_older_than_own_change(&self, begun: Instant) -> bool {
@@ -346,8 +346,8 @@ impl Record {
         if injected(Bug::OldStampBelieved) {
             return true;
         }
-        let current = self.current().and_then(Known::stamp);
-        Some(*stamp) >= self.floor.get() && Some(*stamp) >= current
+        let current = self.current().and_then(Revision::stamp);
+        Some(*stamp) >= self.high_water.get() && Some(*stamp) >= current
     }
 
     /// Learns the stamp of the newest content known.
@@ -360,7 +360,7 @@ impl Record {
                 known.time = stamp.time();
             }
         }
-        self.raise_floor(kept);
+        self.raise_high_water(kept);
     }
 
     /// Makes a stamped content the newest one known: there is no way back behind it.
@@ -371,7 +371,7 @@ impl Record {
             .as_ref()
             .is_none_or(|known| known.stamp != kept)
         {
-            self.current = Some(Known {
+            self.current = Some(Revision {
                 revision: revision(),
                 size: stamp.size,
                 time: stamp.time(),
@@ -380,19 +380,19 @@ impl Record {
                 shown: false,
             });
         }
-        self.raise_floor(kept);
+        self.raise_high_water(kept);
     }
 
-    fn raise_floor(&mut self, kept: Kept) {
-        self.floor = std::mem::take(&mut self.floor).max(kept);
+    fn raise_high_water(&mut self, kept: SharedStamp) {
+        self.high_water = std::mem::take(&mut self.high_water).max(kept);
     }
 
     fn set_unstamped(&mut self, from: TargetId, listed: &Meta, revision: impl FnOnce() -> u64) {
-        self.current = Some(Known {
+        self.current = Some(Revision {
             revision: revision(),
             size: listed.size,
             time: unique_time(listed),
-            stamp: Kept::default(),
+            stamp: SharedStamp::default(),
             from,
             shown: false,
         });

@@ -41,14 +41,14 @@ fn content(token_name: &str, stamp: Stamp, bytes: &'static [u8]) -> Content {
 
 /// A record, the time, and the numbers of contents.
 struct Story {
-    record: Record,
+    record: Entry,
     revision: u64,
 }
 
 impl Story {
     fn new() -> Self {
         Self {
-            record: Record::default(),
+            record: Entry::default(),
             revision: 0,
         }
     }
@@ -63,11 +63,11 @@ impl Story {
             .listed(from, from == REGISTRY, meta, begun, || next(revision));
     }
 
-    fn read(&mut self, from: TargetId, content: &Content) -> Belief {
+    fn read(&mut self, from: TargetId, content: &Content) -> Freshness {
         self.read_at(from, content, Instant::now())
     }
 
-    fn read_at(&mut self, from: TargetId, content: &Content, begun: Instant) -> Belief {
+    fn read_at(&mut self, from: TargetId, content: &Content, begun: Instant) -> Freshness {
         let revision = &mut self.revision;
         self.record
             .read(from, from == REGISTRY, content, begun, || next(revision))
@@ -125,7 +125,7 @@ async fn an_unchanged_object_stays_the_same_content() {
     assert!(story.record.must_be_read(false));
     assert_eq!(
         story.read(REGISTRY, &content("a", stamp(1, V1), V1)),
-        Belief::Believed
+        Freshness::Current
     );
     later().await;
     story.listed(REGISTRY, &meta("a", None, V1));
@@ -162,7 +162,7 @@ async fn what_was_served_or_shown_is_the_floor() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("b", Some(stamp(2, V2)), V2));
     let old = content("x", stamp(1, V1), V1);
-    assert_eq!(story.read(BACKUP, &old), Belief::Behind);
+    assert_eq!(story.read(BACKUP, &old), Freshness::Behind);
     story.listed(BACKUP, &meta("x", Some(stamp(1, V1)), V1));
     assert_eq!(story.current(), Some(stamp(2, V2)));
     story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
@@ -182,13 +182,13 @@ async fn a_read_begun_before_an_own_change_knows_nothing_of_it() {
     later().await;
     story.pushed(stamp(2, V2), &[(REGISTRY, "b")], &[]);
     let late = content("a", stamp(1, V1), V1);
-    assert_eq!(story.read_at(REGISTRY, &late, begun), Belief::Behind);
+    assert_eq!(story.read_at(REGISTRY, &late, begun), Freshness::Behind);
     assert_eq!(story.expectation(), Expectation::Token(Token("b".into())));
     let begun = Instant::now();
     later().await;
     story.record.deleted(Instant::now());
     let late = content("b", stamp(2, V2), V2);
-    assert_eq!(story.read_at(REGISTRY, &late, begun), Belief::Behind);
+    assert_eq!(story.read_at(REGISTRY, &late, begun), Freshness::Behind);
     assert!(story.record.current().is_none());
 }
 
@@ -223,7 +223,7 @@ async fn an_unknown_object_on_the_registry_is_read_before_it_is_believed() {
     assert_eq!(story.expectation(), Expectation::Ask);
     assert_eq!(
         story.read(REGISTRY, &content("old", stamp(1, V1), V1)),
-        Belief::Behind
+        Freshness::Behind
     );
     assert!(!story.record.is_unidentified());
     later().await;
@@ -251,9 +251,9 @@ async fn a_target_seen_with_the_newest_content_is_owed_nothing() {
     story.pushed(stamp(1, V1), &[(BACKUP, "x")], &[REGISTRY, OTHER]);
     later().await;
     story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
-    assert_eq!(story.record.owed().len(), 1);
+    assert_eq!(story.record.pending().len(), 1);
     story.read(OTHER, &content("y", stamp(1, V1), V1));
-    assert!(story.record.owed().is_empty());
+    assert!(story.record.pending().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,13 +282,13 @@ async fn content_put_into_the_registry_by_hand_is_newer_whatever_the_clocks_say(
         stamped: false,
         ..content("b", stamp(noon - 3_000_000_000, V2), V2)
     };
-    assert_eq!(story.read(REGISTRY, &by_hand), Belief::Believed);
+    assert_eq!(story.read(REGISTRY, &by_hand), Freshness::Current);
     let number = story.number();
-    assert_eq!(story.read(REGISTRY, &by_hand), Belief::Believed);
+    assert_eq!(story.read(REGISTRY, &by_hand), Freshness::Current);
     assert_eq!(story.number(), number, "it is the same one again");
     assert_eq!(
         story.read(BACKUP, &content("x", stamp(noon, V1), V1)),
-        Belief::Behind
+        Freshness::Behind
     );
     assert_eq!(story.expectation(), Expectation::Token(Token("b".into())));
 }
@@ -302,7 +302,7 @@ async fn what_was_in_the_registry_by_hand_before_a_push_that_it_missed_is_behind
         stamped: false,
         ..content("b", stamp(1_000, V2), V2)
     };
-    assert_eq!(story.read(REGISTRY, &by_hand), Belief::Behind);
+    assert_eq!(story.read(REGISTRY, &by_hand), Freshness::Behind);
     assert_eq!(story.current(), Some(stamp(2_000, V1)));
 }
 
@@ -315,7 +315,7 @@ async fn content_put_into_a_backup_by_hand_is_as_old_as_the_store_says() {
         stamped: false,
         ..content("b", stamp(1_000, V2), V2)
     };
-    assert_eq!(story.read(BACKUP, &by_hand), Belief::Behind);
+    assert_eq!(story.read(BACKUP, &by_hand), Freshness::Behind);
 }
 
 #[tokio::test(start_paused = true)]
@@ -345,7 +345,7 @@ fn a_stamp_is_in_memory_once_however_many_targets_have_it() {
     let record = &story.record;
     let current = record.current().unwrap();
     let seen = record.seen.iter().map(|seen| &seen.stamp);
-    for kept in seen.chain([&record.floor]) {
+    for kept in seen.chain([&record.high_water]) {
         assert!(kept.is(&current.stamp), "{record:?}");
     }
 }
@@ -354,9 +354,9 @@ fn a_stamp_is_in_memory_once_however_many_targets_have_it() {
 /// of its own.
 #[test]
 fn a_listed_artifact_takes_no_more_than_it_needs() {
-    assert!(size_of::<Record>() <= 120, "{}", size_of::<Record>());
-    assert!(size_of::<Known>() <= 56, "{}", size_of::<Known>());
-    let sighting = size_of::<(TargetId, Seen)>();
+    assert!(size_of::<Entry>() <= 120, "{}", size_of::<Entry>());
+    assert!(size_of::<Revision>() <= 56, "{}", size_of::<Revision>());
+    let sighting = size_of::<(TargetId, ObservedState)>();
     assert!(sighting <= 72, "{sighting}");
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("e1", None, V1));

@@ -214,7 +214,7 @@ impl Registry {
             None => self.failures.forget(id),
         };
         let (place, failures, id) = (place?, Arc::clone(&self.failures), id.clone());
-        Some(blocking::apart(move || {
+        Some(blocking::run(move || {
             if let Err(error) = failures.write(place) {
                 tracing::warn!(
                     "the next mount won't know how the last push of {id} ended: {error}"
@@ -226,15 +226,15 @@ impl Registry {
     /// Takes over the failures of earlier mounts. A push or deletion that the journal still owes and
     /// that came later has ended the failure.
     pub(super) fn recall_failures(&self) {
-        let owed = self.journal.owed();
+        let pending = self.journal.pending();
         for Failure { id, when, reason } in self.failures.all() {
-            let mut later = owed.iter().filter(|record| record.stamp.when > when);
+            let mut later = pending.iter().filter(|record| record.stamp.when > when);
             if later.any(|record| record.id == id) {
                 drop(self.begin_to_remember(&id, None));
-            } else if self.route(&id.repo).is_ok() {
+            } else if self.replicas(&id.repo).is_ok() {
                 // No registry may list the repository yet, and the failure is to be seen there.
-                lock(&self.redo.repos).insert(id.repo.clone());
-                self.catalogue.change(&id, |record| record.failed(reason));
+                lock(&self.replay.repos).insert(id.repo.clone());
+                self.index.change(&id, |record| record.failed(reason));
             }
         }
     }

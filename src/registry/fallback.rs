@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Registry;
 use super::breaker::pressing;
-use super::replica::{Route, Watched, share};
+use super::replica::{Replica, ReplicaSet, share};
 use crate::store::{Failure, Kind};
 
 /// For how long the other backups are waited for once one has answered, when the registry has an
@@ -19,13 +19,13 @@ use crate::store::{Failure, Kind};
 const GRACE: Duration = Duration::from_millis(250);
 
 /// What a target has replied.
-pub(super) type Reply<T> = (Arc<Watched>, Result<T, Failure>);
+pub(super) type Reply<T> = (Arc<Replica>, Result<T, Failure>);
 
 /// The answers that count, and the failures. Where the registry has not answered, its failure is
 /// the first.
 pub(super) struct Replies<T> {
-    pub(super) answers: Vec<(Arc<Watched>, T)>,
-    pub(super) failures: Vec<(Arc<Watched>, Failure)>,
+    pub(super) answers: Vec<(Arc<Replica>, T)>,
+    pub(super) failures: Vec<(Arc<Replica>, Failure)>,
 }
 
 impl<T> Replies<T> {
@@ -51,7 +51,7 @@ impl Registry {
     /// have failed, or take too long, those that are skipped are asked too.
     pub(super) async fn press<T, F>(
         &self,
-        route: &Route,
+        replicas: &ReplicaSet,
         end: Instant,
         serves: impl Fn(&T) -> bool,
         request: impl Fn() -> F,
@@ -59,12 +59,12 @@ impl Registry {
     where
         F: Future<Output = T>,
     {
-        if !route.is_any_skipped() {
+        if !replicas.is_any_skipped() {
             return request().await;
         }
         // A registry that is not skipped has the time that is the registry's.
         let hedge = self.settings.hedge;
-        let soon = match hedge.is_zero() || !route.registry.breaker.is_open() {
+        let soon = match hedge.is_zero() || !replicas.registry.breaker.is_open() {
             true => share(end, 2),
             false => end.min(Instant::now() + hedge),
         };
@@ -91,7 +91,7 @@ impl Registry {
     /// `serve`. Whatever is still on its way in the end is dropped.
     pub(super) async fn registry_first<R, B>(
         &self,
-        route: &Route,
+        replicas: &ReplicaSet,
         registry: impl Future<Output = R>,
         backups: impl Future<Output = B>,
         goes_on: impl Fn(&R) -> bool,
@@ -99,7 +99,7 @@ impl Registry {
     ) -> (Option<R>, Option<B>) {
         let (mut registry, backups) = (pin!(registry), pin!(backups));
         let hedge = self.settings.hedge;
-        let in_time = match hedge.is_zero() || route.backups.is_empty() {
+        let in_time = match hedge.is_zero() || replicas.backups.is_empty() {
             true => Some(registry.as_mut().await),
             false => timeout(hedge, registry.as_mut()).await.ok(),
         };
@@ -127,19 +127,19 @@ impl Registry {
     /// stand in for it. `is_pressing`: targets that are skipped are asked too, if nothing else helps.
     pub(super) async fn ask_route<T, F>(
         &self,
-        route: &Route,
+        replicas: &ReplicaSet,
         end: Instant,
         is_pressing: bool,
-        ask: impl Fn(Arc<Watched>, Instant) -> F,
+        ask: impl Fn(Arc<Replica>, Instant) -> F,
     ) -> Replies<T>
     where
         F: Future<Output = Reply<T>>,
     {
-        let request = || self.ask_route_once(route, end, &ask);
+        let request = || self.ask_route_once(replicas, end, &ask);
         match is_pressing {
             true => {
                 let serve = |replies: &Replies<T>| replies.serve(self);
-                self.press(route, end, serve, request).await
+                self.press(replicas, end, serve, request).await
             }
             false => request().await,
         }
@@ -147,15 +147,18 @@ impl Registry {
 
     async fn ask_route_once<T, F>(
         &self,
-        route: &Route,
+        replicas: &ReplicaSet,
         end: Instant,
-        ask: impl Fn(Arc<Watched>, Instant) -> F,
+        ask: impl Fn(Arc<Replica>, Instant) -> F,
     ) -> Replies<T>
     where
         F: Future<Output = Reply<T>>,
     {
-        let registry = ask(Arc::clone(&route.registry), registry_deadline(route, end));
-        let asked = route.backups.iter().map(|it| ask(Arc::clone(it), end));
+        let registry = ask(
+            Arc::clone(&replicas.registry),
+            registry_deadline(replicas, end),
+        );
+        let asked = replicas.backups.iter().map(|it| ask(Arc::clone(it), end));
         let mut backups = Gathering {
             questions: asked.collect(),
             answers: Vec::new(),
@@ -167,7 +170,7 @@ impl Registry {
         };
         let gathered = backups.gather(end);
         let (reply, _) = self
-            .registry_first(route, registry, gathered, goes_on, |&answered| answered)
+            .registry_first(replicas, registry, gathered, goes_on, |&answered| answered)
             .await;
         match reply {
             Some((registry, Ok(answer))) => {
@@ -186,7 +189,7 @@ impl Registry {
             }
             None => {
                 let slow = Failure::new(Kind::Unreachable, "a backup was faster");
-                let registry = Arc::clone(&route.registry);
+                let registry = Arc::clone(&replicas.registry);
                 backups.failures.insert(0, (registry, slow));
             }
         }
@@ -200,8 +203,8 @@ impl Registry {
 /// Questions to several backups on their way, and the replies so far.
 struct Gathering<T, F> {
     questions: FuturesUnordered<F>,
-    answers: Vec<(Arc<Watched>, T)>,
-    failures: Vec<(Arc<Watched>, Failure)>,
+    answers: Vec<(Arc<Replica>, T)>,
+    failures: Vec<(Arc<Replica>, Failure)>,
 }
 
 impl<T, F: Future<Output = Reply<T>>> Gathering<T, F> {
@@ -225,6 +228,6 @@ impl<T, F: Future<Output = Reply<T>>> Gathering<T, F> {
 }
 
 /// The registry's deadline: all of the time if there is nobody else to ask, half of it otherwise.
-pub(super) fn registry_deadline(route: &Route, end: Instant) -> Instant {
-    share(end, if route.backups.is_empty() { 1 } else { 2 })
+pub(super) fn registry_deadline(replicas: &ReplicaSet, end: Instant) -> Instant {
+    share(end, if replicas.backups.is_empty() { 1 } else { 2 })
 }

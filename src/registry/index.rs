@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dirty_set::Unwritten;
-use super::entry::{Facts, Known, Record};
+use super::dirty_set::DirtySet;
+use super::entry::{Entry, Facts, Revision};
 use super::error::Error;
 use super::lock;
 use super::replica::TargetId;
@@ -18,7 +18,7 @@ use crate::store::RepoListing;
 
 /// How fresh the knowledge of something is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Freshness {
+pub enum ListingState {
     /// A target has told of it within the TTL.
     Fresh,
     /// It is time to ask.
@@ -52,15 +52,15 @@ struct Failed {
 }
 
 impl Listing {
-    fn freshness(&self, ttl: Duration, pressing: bool) -> Freshness {
+    fn freshness(&self, ttl: Duration, pressing: bool) -> ListingState {
         let failed = self.failed.as_ref();
         let failed = failed.filter(|failed| failed.pressing || !pressing);
         match (failed, self.succeeded) {
             (Some(failed), _) if Instant::now() < failed.until => {
-                Freshness::Failed(failed.error.clone())
+                ListingState::Failed(failed.error.clone())
             }
-            (_, Some(at)) if at.elapsed() < ttl => Freshness::Fresh,
-            _ => Freshness::Due,
+            (_, Some(at)) if at.elapsed() < ttl => ListingState::Fresh,
+            _ => ListingState::Due,
         }
     }
 
@@ -122,22 +122,22 @@ pub struct From {
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct RepoIndex {
     listing: Listing,
     /// Boxed, for half of a B-tree's places are empty.
-    records: BTreeMap<Item, Box<Record>>,
+    records: BTreeMap<Item, Box<Entry>>,
 }
 
 /// The catalogue of one mount.
 #[derive(Debug)]
-pub struct Catalogue {
+pub struct Index {
     ttl: Duration,
-    shelves: Mutex<HashMap<RepoName, Shelf>>,
+    repos: Mutex<HashMap<RepoName, RepoIndex>>,
     roots: Mutex<Roots>,
     hidden: Mutex<HashSet<(TargetId, String)>>,
     revisions: AtomicU64,
     /// What the catalogue's file has not been told yet.
-    pub(super) unwritten: Unwritten,
+    pub(super) dirty: DirtySet,
 }
 
 /// The repositories that the registries list, each with the place of its registry's route.
@@ -155,16 +155,16 @@ const HIDDEN_REMEMBERED: usize = 10_000;
 /// as the registry is out, they keep the backups from bringing back what it has deleted.
 pub const DELETIONS: usize = 10_000;
 
-impl Catalogue {
+impl Index {
     /// Makes an empty catalogue whose knowledge is fresh for `ttl`.
     pub fn new(ttl: Duration) -> Self {
         Self {
             ttl,
-            shelves: Mutex::default(),
+            repos: Mutex::default(),
             roots: Mutex::default(),
             hidden: Mutex::default(),
             revisions: AtomicU64::new(1),
-            unwritten: Unwritten::default(),
+            dirty: DirtySet::default(),
         }
     }
 
@@ -175,82 +175,82 @@ impl Catalogue {
 
     /// Tells how fresh the listing of a repository is. A `pressing` request asks again where only
     /// targets that are not skipped have failed.
-    pub fn freshness(&self, repo: &RepoName, pressing: bool) -> Freshness {
-        let shelves = lock(&self.shelves);
-        let shelf = shelves.get(repo);
-        shelf.map_or(Freshness::Due, |shelf| {
-            shelf.listing.freshness(self.ttl, pressing)
+    pub fn freshness(&self, repo: &RepoName, pressing: bool) -> ListingState {
+        let repos = lock(&self.repos);
+        let repo_index = repos.get(repo);
+        repo_index.map_or(ListingState::Due, |repo_index| {
+            repo_index.listing.freshness(self.ttl, pressing)
         })
     }
 
     /// Has every listing that failed tried again: a target is back.
     pub fn forgive(&self) {
-        let mut shelves = lock(&self.shelves);
-        shelves
+        let mut repos = lock(&self.repos);
+        repos
             .values_mut()
-            .for_each(|shelf| shelf.listing.forgive());
-        drop(shelves);
+            .for_each(|repo_index| repo_index.listing.forgive());
+        drop(repos);
         lock(&self.roots).listing.forgive();
     }
 
     /// Tells whether the newest try to list a repository has failed, however long ago that was.
     pub fn is_failing(&self, repo: &RepoName) -> bool {
-        let shelves = lock(&self.shelves);
-        let shelf = shelves.get(repo);
-        shelf.is_some_and(|shelf| shelf.listing.failed.is_some())
+        let repos = lock(&self.repos);
+        let repo_index = repos.get(repo);
+        repo_index.is_some_and(|repo_index| repo_index.listing.failed.is_some())
     }
 
     /// Tells for how long no target has listed a repository, for this mount or an earlier one;
     /// `None` if none ever has.
     pub fn age(&self, repo: &RepoName) -> Option<Duration> {
-        lock(&self.shelves).get(repo)?.listing.age()
+        lock(&self.repos).get(repo)?.listing.age()
     }
 
     /// Takes note of whether backups have listed a repository in place of its registry.
     pub fn set_by_backups(&self, repo: &RepoName, by_backups: bool) {
-        if let Some(shelf) = lock(&self.shelves).get_mut(repo) {
-            shelf.listing.by_backups = by_backups;
+        if let Some(repo_index) = lock(&self.repos).get_mut(repo) {
+            repo_index.listing.by_backups = by_backups;
         }
     }
 
     /// Tells whether backups have listed a repository in place of its registry.
     pub fn is_by_backups(&self, repo: &RepoName) -> bool {
-        let shelves = lock(&self.shelves);
-        shelves
+        let repos = lock(&self.repos);
+        repos
             .get(repo)
-            .is_some_and(|shelf| shelf.listing.by_backups)
+            .is_some_and(|repo_index| repo_index.listing.by_backups)
     }
 
     /// Takes note of a target's listing of a repository, begun at `begun`.
     pub fn list(&self, repo: &RepoName, from: From, listing: &RepoListing, begun: Instant) {
-        let mut shelves = lock(&self.shelves);
-        let shelf = shelves.entry(repo.clone()).or_default();
-        shelf.listing.succeed();
-        if shelf.listing.is_to_be_written() {
-            self.unwritten.repo(repo);
+        let mut repos = lock(&self.repos);
+        let repo_index = repos.entry(repo.clone()).or_default();
+        repo_index.listing.succeed();
+        if repo_index.listing.is_to_be_written() {
+            self.dirty.repo(repo);
         }
         for (item, listed) in &listing.items {
-            let record = shelf.records.entry(item.clone()).or_default();
+            let record = repo_index.records.entry(item.clone()).or_default();
             let before = record.essence();
             record.listed(from.target, from.is_registry, listed, begun, || {
                 self.next_revision()
             });
             if record.essence() != before {
-                self.unwritten.artifact(repo, item);
+                self.dirty.artifact(repo, item);
             }
         }
-        for (item, record) in &mut shelf.records {
+        for (item, record) in &mut repo_index.records {
             if !listing.items.contains_key(item) {
                 let decides = from.is_registry && from.decides_absence;
                 let before = record.essence();
                 record.unlisted(from.target, decides, begun);
                 if record.essence() != before {
-                    self.unwritten.artifact(repo, item);
+                    self.dirty.artifact(repo, item);
                 }
             }
         }
         let mut deletions = DELETIONS;
-        shelf.records.retain(|_, record| {
+        repo_index.records.retain(|_, record| {
             let is_deletion = record.is_deletion();
             deletions = deletions.saturating_sub(usize::from(is_deletion));
             !(record.is_blank() || (is_deletion && deletions == 0))
@@ -259,44 +259,44 @@ impl Catalogue {
 
     /// Takes note that no target could list a repository.
     pub fn fail(&self, repo: &RepoName, error: Error, pressing: bool) {
-        let mut shelves = lock(&self.shelves);
-        let shelf = shelves.entry(repo.clone()).or_default();
-        shelf.listing.fail(error, pressing, self.ttl);
+        let mut repos = lock(&self.repos);
+        let repo_index = repos.entry(repo.clone()).or_default();
+        repo_index.listing.fail(error, pressing, self.ttl);
     }
 
     /// Looks at what is known of an artifact, if anything is.
-    pub fn peek<T>(&self, id: &ArtifactId, look: impl FnOnce(&Record) -> T) -> Option<T> {
-        let shelves = lock(&self.shelves);
-        let record = shelves.get(&id.repo)?.records.get(&id.item)?;
+    pub fn peek<T>(&self, id: &ArtifactId, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let repos = lock(&self.repos);
+        let record = repos.get(&id.repo)?.records.get(&id.item)?;
         Some(look(record))
     }
 
     /// Changes what is known of an artifact.
-    pub fn change<T>(&self, id: &ArtifactId, change: impl FnOnce(&mut Record) -> T) -> T {
-        let mut shelves = lock(&self.shelves);
-        let shelf = shelves.entry(id.repo.clone()).or_default();
-        let record = shelf.records.entry(id.item.clone()).or_default();
+    pub fn change<T>(&self, id: &ArtifactId, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let mut repos = lock(&self.repos);
+        let repo_index = repos.entry(id.repo.clone()).or_default();
+        let record = repo_index.records.entry(id.item.clone()).or_default();
         let before = record.essence();
         let changed = change(record);
         if record.essence() != before {
-            self.unwritten.artifact(&id.repo, &id.item);
+            self.dirty.artifact(&id.repo, &id.item);
         }
         changed
     }
 
     /// Takes over what an earlier mount knew of an artifact.
     pub fn recall(&self, id: &ArtifactId, facts: Facts, registry: TargetId) {
-        let mut shelves = lock(&self.shelves);
-        let shelf = shelves.entry(id.repo.clone()).or_default();
-        let record = shelf.records.entry(id.item.clone()).or_default();
+        let mut repos = lock(&self.repos);
+        let repo_index = repos.entry(id.repo.clone()).or_default();
+        let record = repo_index.records.entry(id.item.clone()).or_default();
         record.restore(facts, registry, || self.next_revision());
     }
 
     /// Takes over that an earlier mount has listed a repository so long ago.
     pub fn recall_listing(&self, repo: &RepoName, age: Duration) {
-        let mut shelves = lock(&self.shelves);
-        let shelf = shelves.entry(repo.clone()).or_default();
-        shelf.listing.recalled = Some((age, Instant::now()));
+        let mut repos = lock(&self.repos);
+        let repo_index = repos.entry(repo.clone()).or_default();
+        repo_index.listing.recalled = Some((age, Instant::now()));
     }
 
     /// Takes over the repositories that an earlier mount has found.
@@ -308,16 +308,16 @@ impl Catalogue {
 
     /// Returns the repositories of which anything is known.
     pub fn repos(&self) -> Vec<RepoName> {
-        lock(&self.shelves).keys().cloned().collect()
+        lock(&self.repos).keys().cloned().collect()
     }
 
     /// Shows every artifact of a repository.
-    pub fn show(&self, repo: &RepoName) -> Vec<(Item, Known)> {
-        let mut shelves = lock(&self.shelves);
-        let Some(shelf) = shelves.get_mut(repo) else {
+    pub fn show(&self, repo: &RepoName) -> Vec<(Item, Revision)> {
+        let mut repos = lock(&self.repos);
+        let Some(repo_index) = repos.get_mut(repo) else {
             return Vec::new();
         };
-        let shown = shelf.records.iter_mut();
+        let shown = repo_index.records.iter_mut();
         shown
             .filter_map(|(item, record)| Some((item.clone(), record.show()?)))
             .collect()
@@ -326,9 +326,9 @@ impl Catalogue {
     /// Returns a repository's artifacts of which something is known: those that the registry has
     /// said are `gone`, or the others.
     pub fn ids(&self, repo: &RepoName, gone: bool) -> Vec<ArtifactId> {
-        let shelves = lock(&self.shelves);
-        let records = shelves.get(repo).into_iter();
-        let records = records.flat_map(|shelf| &shelf.records);
+        let repos = lock(&self.repos);
+        let records = repos.get(repo).into_iter();
+        let records = records.flat_map(|repo_index| &repo_index.records);
         records
             .filter(|(_, record)| record.is_gone() == gone)
             .map(|(item, _)| ArtifactId {
@@ -339,9 +339,9 @@ impl Catalogue {
     }
 
     /// Visits every record.
-    pub fn visit(&self, mut visit: impl FnMut(ArtifactId, &Record)) {
-        for (repo, shelf) in lock(&self.shelves).iter() {
-            for (item, record) in &shelf.records {
+    pub fn visit(&self, mut visit: impl FnMut(ArtifactId, &Entry)) {
+        for (repo, repo_index) in lock(&self.repos).iter() {
+            for (item, record) in &repo_index.records {
                 let id = ArtifactId {
                     repo: repo.clone(),
                     item: item.clone(),
@@ -352,7 +352,7 @@ impl Catalogue {
     }
 
     /// Tells how fresh the list of repositories is.
-    pub fn roots_freshness(&self, pressing: bool) -> Freshness {
+    pub fn roots_freshness(&self, pressing: bool) -> ListingState {
         lock(&self.roots).listing.freshness(self.ttl, pressing)
     }
 
@@ -363,7 +363,7 @@ impl Catalogue {
         roots.listing.succeed();
         roots.found = found;
         if is_news {
-            self.unwritten.roots();
+            self.dirty.roots();
         }
     }
 
@@ -373,11 +373,11 @@ impl Catalogue {
     }
 
     /// Takes note of a repository that came into being by a push of this mount.
-    pub fn add_root(&self, repo: &RepoName, route: usize) {
+    pub fn add_root(&self, repo: &RepoName, replicas: usize) {
         let mut roots = lock(&self.roots);
         if !roots.found.contains_key(repo) {
-            roots.found.insert(repo.clone(), route);
-            self.unwritten.roots();
+            roots.found.insert(repo.clone(), replicas);
+            self.dirty.roots();
         }
     }
 

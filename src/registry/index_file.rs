@@ -68,7 +68,7 @@ pub struct Recalled {
 
 /// The file of one mount.
 #[derive(Debug)]
-pub struct CatalogueFile {
+pub struct IndexFile {
     path: PathBuf,
     /// The file, open for appending; `None` until it is written anew.
     file: Option<File>,
@@ -77,7 +77,7 @@ pub struct CatalogueFile {
     length: u64,
 }
 
-impl CatalogueFile {
+impl IndexFile {
     /// Names the file. Nothing is read or written yet.
     pub fn new(path: PathBuf) -> Self {
         Self {
@@ -229,11 +229,11 @@ fn to_line(note: &Note) -> String {
         Fact::Artifact(id, facts) => {
             put("repo", json!(id.repo.as_str()));
             put("artifact", json!(id.item.to_string()));
-            if let Some(floor) = &facts.floor {
-                put("floor", from_stamp(floor));
+            if let Some(high_water) = &facts.high_water {
+                put("floor", from_stamp(high_water));
             }
             match &facts.current {
-                Some(Shown::Stamped(stamp)) if Some(*stamp) == facts.floor => {
+                Some(Shown::Stamped(stamp)) if Some(*stamp) == facts.high_water => {
                     put("current", json!("floor"));
                 }
                 Some(Shown::Stamped(stamp)) => {
@@ -271,14 +271,14 @@ fn from_value(value: &Value) -> Option<Note> {
         return Some(Note { registry, fact });
     }
     let item = Item::from_key(text("artifact")?)?;
-    let floor = value.get("floor").map(to_stamp);
-    let floor = match floor {
+    let high_water = value.get("floor").map(to_stamp);
+    let high_water = match high_water {
         Some(None) => return None,
-        floor => floor.flatten(),
+        high_water => high_water.flatten(),
     };
     let current = match value.get("current") {
         None => None,
-        Some(Value::String(_)) => Some(Shown::Stamped(floor?)),
+        Some(Value::String(_)) => Some(Shown::Stamped(high_water?)),
         Some(current) => Some(match current.get("shown").and_then(Value::as_str) {
             Some(time) => Shown::Unread {
                 size: current.get("size")?.as_u64()?,
@@ -289,7 +289,7 @@ fn from_value(value: &Value) -> Option<Note> {
     };
     let facts = Facts {
         current,
-        floor,
+        high_water,
         token: text("token").map(|token| Token(token.to_owned())),
         gone: value.get("gone").and_then(Value::as_bool) == Some(true),
     };

@@ -31,7 +31,7 @@ fn notes() -> Vec<Note> {
             "schema",
             Facts {
                 current: Some(Shown::Stamped(stamp(7))),
-                floor: Some(stamp(7)),
+                high_water: Some(stamp(7)),
                 token: Some(Token("\"etag\"\n".into())),
                 gone: false,
             },
@@ -40,7 +40,7 @@ fn notes() -> Vec<Note> {
             "plans/p1",
             Facts {
                 current: Some(Shown::Stamped(stamp(7))),
-                floor: Some(stamp(9)),
+                high_water: Some(stamp(9)),
                 ..Facts::default()
             },
         ),
@@ -145,7 +145,7 @@ fn a_stamp_from_the_end_of_time_is_not_recalled() {
     let Fact::Artifact(_, facts) = &mut notes[3].fact else {
         panic!()
     };
-    facts.floor = Some(stamp(Stamp::END));
+    facts.high_water = Some(stamp(Stamp::END));
     assert_eq!(parse(to_line(&notes[3]).as_bytes()), (Vec::new(), false));
 }
 
@@ -153,14 +153,14 @@ fn a_stamp_from_the_end_of_time_is_not_recalled() {
 fn what_is_written_and_appended_is_recalled() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalogue");
-    let mut file = CatalogueFile::new(path.clone());
+    let mut file = IndexFile::new(path.clone());
     assert_eq!(file.recall().unwrap().notes, []);
     assert!(file.is_due());
     let notes = notes();
     file.rewrite(notes[..2].to_vec()).unwrap();
     assert!(!file.is_due());
     file.append(notes[2..].to_vec()).unwrap();
-    let recalled = CatalogueFile::new(path.clone()).recall().unwrap();
+    let recalled = IndexFile::new(path.clone()).recall().unwrap();
     assert_eq!((recalled.notes, recalled.damaged), (notes, None));
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(path).unwrap().permissions().mode();
@@ -174,7 +174,7 @@ fn a_damaged_file_is_set_aside_and_what_is_whole_of_it_is_used() {
     let mut bytes = text();
     bytes[30] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let recalled = CatalogueFile::new(path.clone()).recall().unwrap();
+    let recalled = IndexFile::new(path.clone()).recall().unwrap();
     assert_eq!(recalled.notes, notes()[1..]);
     let aside = recalled.damaged.unwrap();
     assert_eq!(fs::read(aside).unwrap(), bytes);
@@ -185,7 +185,7 @@ fn a_damaged_file_is_set_aside_and_what_is_whole_of_it_is_used() {
 fn the_file_is_bounded_however_often_something_changes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalogue");
-    let mut file = CatalogueFile::new(path.clone());
+    let mut file = IndexFile::new(path.clone());
     let notes = notes();
     let mut longest = 0;
     for _ in 0..10_000 {
@@ -203,7 +203,7 @@ fn the_file_is_bounded_however_often_something_changes() {
 fn a_write_that_fails_leaves_the_old_file_and_is_made_good_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalogue");
-    let mut file = CatalogueFile::new(path.clone());
+    let mut file = IndexFile::new(path.clone());
     let notes = notes();
     file.rewrite(notes[..1].to_vec()).unwrap();
     let in_the_way = path.with_extension("tmp");

@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::dirty_set::Changes;
-use super::index::{Catalogue, DELETIONS};
-use super::index_file::{CatalogueFile, Fact, Note, Recalled};
-use super::replica::{Route, Routes};
+use super::index::{DELETIONS, Index};
+use super::index_file::{Fact, IndexFile, Note, Recalled};
+use super::replica::{ReplicaSet, ReplicaSets};
 use super::{WallClock, lock};
 use crate::model::{ArtifactId, RepoName, StampClock, nanos};
 
@@ -24,15 +24,15 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// The catalogue's file, and what it is written from.
 #[derive(Debug)]
 pub struct IndexLog {
-    catalogue: Arc<Catalogue>,
-    routes: Arc<Routes>,
+    index: Arc<Index>,
+    routes: Arc<ReplicaSets>,
     wall: WallClock,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    file: CatalogueFile,
+    file: IndexFile,
     paused: Option<Instant>,
     told: bool,
 }
@@ -40,11 +40,11 @@ struct State {
 /// Returns the route of a repository: the configuration's, that of the registry which lists it, or
 /// the first for one that is to come.
 pub fn replicas_of<'a>(
-    routes: &'a Routes,
-    catalogue: &Catalogue,
+    routes: &'a ReplicaSets,
+    index: &Index,
     repo: &RepoName,
-) -> Option<&'a Route> {
-    let found = || catalogue.found_on(repo).unwrap_or(0);
+) -> Option<&'a ReplicaSet> {
+    let found = || index.found_on(repo).unwrap_or(0);
     routes.named(repo).or_else(|| routes.open().get(found()))
 }
 
@@ -52,16 +52,16 @@ impl IndexLog {
     /// Names the file.
     pub fn new(
         path: PathBuf,
-        catalogue: Arc<Catalogue>,
-        routes: Arc<Routes>,
+        index: Arc<Index>,
+        routes: Arc<ReplicaSets>,
         wall: WallClock,
     ) -> Self {
         Self {
-            catalogue,
+            index,
             routes,
             wall,
             state: Mutex::new(State {
-                file: CatalogueFile::new(path),
+                file: IndexFile::new(path),
                 paused: None,
                 told: false,
             }),
@@ -90,16 +90,16 @@ impl IndexLog {
         for (repo, (registry, when)) in listed {
             if self.trusted(&repo, &registry).is_some() {
                 let age = Duration::from_nanos(now.saturating_sub(when));
-                self.catalogue.recall_listing(&repo, age);
+                self.index.recall_listing(&repo, age);
             }
         }
         for (id, (registry, facts)) in artifacts {
-            if let Some(route) = self.trusted(&id.repo, &registry) {
+            if let Some(replicas) = self.trusted(&id.repo, &registry) {
                 facts
-                    .floor
+                    .high_water
                     .iter()
-                    .for_each(|floor| stamps.observe(floor.when));
-                self.catalogue.recall(&id, facts, route.registry.id);
+                    .for_each(|high_water| stamps.observe(high_water.when));
+                self.index.recall(&id, facts, replicas.registry.id);
             }
         }
         damaged.map(|path| format!("it is damaged, and set aside as {}", path.display()))
@@ -108,23 +108,23 @@ impl IndexLog {
     fn recall_roots(&self, roots: &BTreeMap<String, BTreeSet<RepoName>>) {
         let mut found = BTreeMap::new();
         let mut known = false;
-        for (place, route) in self.routes.open().iter().enumerate() {
-            let repos = roots.get(route.registry.url());
+        for (place, replicas) in self.routes.open().iter().enumerate() {
+            let repos = roots.get(replicas.registry.url());
             known |= repos.is_some();
             for repo in repos.into_iter().flatten() {
                 found.entry(repo.clone()).or_insert(place);
             }
         }
         if known {
-            self.catalogue.recall_roots(found);
+            self.index.recall_roots(found);
         }
     }
 
     /// Returns the route of a repository if `registry` still has the word on it.
-    fn trusted(&self, repo: &RepoName, registry: &str) -> Option<&Route> {
-        let is_there = self.routes.named(repo).is_some() || self.catalogue.found_on(repo).is_some();
-        let route = replicas_of(&self.routes, &self.catalogue, repo)?;
-        (is_there && route.registry.url() == registry).then_some(route)
+    fn trusted(&self, repo: &RepoName, registry: &str) -> Option<&ReplicaSet> {
+        let is_there = self.routes.named(repo).is_some() || self.index.found_on(repo).is_some();
+        let replicas = replicas_of(&self.routes, &self.index, repo)?;
+        (is_there && replicas.registry.url() == registry).then_some(replicas)
     }
 
     /// Has every change written in the background, for as long as this lives. The next write
@@ -133,7 +133,7 @@ impl IndexLog {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let wake = self.catalogue.unwritten.wake();
+        let wake = self.index.dirty.wake();
         let weak = Arc::downgrade(self);
         runtime.spawn(async move {
             loop {
@@ -152,7 +152,7 @@ impl IndexLog {
         if state.paused.is_some_and(|until| Instant::now() < until) {
             return;
         }
-        let changes = self.catalogue.unwritten.take();
+        let changes = self.index.dirty.take();
         if changes.is_empty() {
             return;
         }
@@ -175,7 +175,7 @@ impl IndexLog {
     /// Returns everything that the next mount should know; what matters most first, in case the
     /// file can't hold it all. What changes meanwhile is written by the next write.
     fn everything(&self) -> impl Iterator<Item = Note> {
-        let repos = self.catalogue.repos();
+        let repos = self.index.repos();
         let of_repos = Changes {
             artifacts: BTreeSet::new(),
             repos: repos.iter().cloned().collect(),
@@ -183,7 +183,7 @@ impl IndexLog {
         };
         let notes_of = move |gone| {
             let ids = repos.clone().into_iter();
-            let ids = ids.flat_map(move |repo| self.catalogue.ids(&repo, gone));
+            let ids = ids.flat_map(move |repo| self.index.ids(&repo, gone));
             ids.filter_map(|id| self.note(id))
         };
         let deletions = notes_of(true).take(DELETIONS);
@@ -198,7 +198,7 @@ impl IndexLog {
         };
         let now = self.wall.now();
         let listed = changes.repos.into_iter().filter_map(move |repo| {
-            let age = self.catalogue.age(&repo)?;
+            let age = self.index.age(&repo)?;
             let when = now.checked_sub(age).map(nanos)?;
             let registry = self.registry(&repo)?;
             let fact = Fact::Listed(repo, when);
@@ -210,27 +210,27 @@ impl IndexLog {
     }
 
     fn note(&self, id: ArtifactId) -> Option<Note> {
-        let route = replicas_of(&self.routes, &self.catalogue, &id.repo)?;
-        let registry = route.registry.id;
-        let facts = self.catalogue.peek(&id, |record| record.facts(registry));
+        let replicas = replicas_of(&self.routes, &self.index, &id.repo)?;
+        let registry = replicas.registry.id;
+        let facts = self.index.peek(&id, |record| record.facts(registry));
         Some(Note {
-            registry: route.registry.url().to_owned(),
+            registry: replicas.registry.url().to_owned(),
             fact: Fact::Artifact(id, facts??),
         })
     }
 
     fn registry(&self, repo: &RepoName) -> Option<String> {
-        let route = replicas_of(&self.routes, &self.catalogue, repo)?;
-        Some(route.registry.url().to_owned())
+        let replicas = replicas_of(&self.routes, &self.index, repo)?;
+        Some(replicas.registry.url().to_owned())
     }
 
     fn roots(&self) -> Vec<Note> {
-        let (found, ever) = self.catalogue.roots();
+        let (found, ever) = self.index.roots();
         let routes = self.routes.open().iter().enumerate();
-        let notes = routes.map(|(place, route)| {
+        let notes = routes.map(|(place, replicas)| {
             let repos = found.iter().filter(|(_, on)| **on == place);
             Note {
-                registry: route.registry.url().to_owned(),
+                registry: replicas.registry.url().to_owned(),
                 fact: Fact::Repos(repos.map(|(repo, _)| repo.clone()).collect()),
             }
         });
@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Format, Item, Stamp};
-    use crate::registry::replica::{TargetId, Watched};
+    use crate::registry::replica::{Replica, TargetId};
     use crate::store::{Memory, Role, Target};
 
     fn repo(name: &str) -> RepoName {
@@ -264,29 +264,29 @@ mod tests {
     /// A mount of one registry, whose configuration names some repositories.
     fn mount(dir: &Path, url: &str, named: &[&str]) -> IndexLog {
         let target = Target::new(Role::Registry, url, Arc::new(Memory::default()));
-        let route = Route {
-            registry: Arc::new(Watched::new(TargetId(3), target)),
+        let replicas = ReplicaSet {
+            registry: Arc::new(Replica::new(TargetId(3), target)),
             backups: Vec::new(),
         };
-        let named = named.iter().map(|name| (repo(name), route.clone()));
-        let routes = Routes::new(named.collect(), Some(route.clone()));
-        let catalogue = Catalogue::new(Duration::from_secs(1));
+        let named = named.iter().map(|name| (repo(name), replicas.clone()));
+        let routes = ReplicaSets::new(named.collect(), Some(replicas.clone()));
+        let index = Index::new(Duration::from_secs(1));
         IndexLog::new(
             dir.join("catalogue"),
-            Arc::new(catalogue),
+            Arc::new(index),
             Arc::new(routes),
             WallClock::default(),
         )
     }
 
     fn push(index_log: &IndexLog, name: &str, stamp: Stamp) {
-        index_log.catalogue.change(&schema(name), |record| {
+        index_log.index.change(&schema(name), |record| {
             record.pushed(stamp, &[], &[], Instant::now(), || 1);
         });
     }
 
     fn knows(index_log: &IndexLog, name: &str) -> Option<Stamp> {
-        let known = index_log.catalogue.peek(&schema(name), |record| {
+        let known = index_log.index.peek(&schema(name), |record| {
             record.current().and_then(|known| known.stamp())
         });
         known.flatten()
@@ -298,7 +298,7 @@ mod tests {
         let stamp = Stamp::new(5, b"x", Format::Hcl);
         let before = mount(dir.path(), "mem://a", &["app"]);
         push(&before, "app", stamp);
-        before.catalogue.add_root(&repo("found"), 0);
+        before.index.add_root(&repo("found"), 0);
         push(&before, "found", stamp);
         before.write();
         for (url, named, app, found) in [
@@ -348,13 +348,11 @@ mod tests {
     fn the_list_of_repositories_is_known_again() {
         let dir = tempfile::tempdir().unwrap();
         let before = mount(dir.path(), "mem://a", &[]);
-        before
-            .catalogue
-            .set_roots(BTreeMap::from([(repo("app"), 0)]));
+        before.index.set_roots(BTreeMap::from([(repo("app"), 0)]));
         before.write();
         let after = mount(dir.path(), "mem://a", &[]);
         after.recall(&StampClock::default());
-        let (found, ever) = after.catalogue.roots();
+        let (found, ever) = after.index.roots();
         assert!(ever && found.contains_key(&repo("app")));
     }
 }

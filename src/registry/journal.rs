@@ -185,7 +185,7 @@ impl Journal {
     }
 
     /// Returns the pushes that some target may not have got, oldest first.
-    pub fn owed(&self) -> Vec<Record> {
+    pub fn pending(&self) -> Vec<Record> {
         self.select(|record| record.failed.is_none())
     }
 

@@ -38,9 +38,9 @@ fn a_change_survives_a_restart_with_all_that_is_known_of_it() {
     let journal = open(dir.path());
     assert_eq!(journal.select(|_| true), before);
     assert_eq!(journal.content(5).unwrap(), "a\nb");
-    assert_eq!(journal.owed().len(), 2);
+    assert_eq!(journal.pending().len(), 2);
     assert_eq!(journal.failed().len(), 1);
-    assert!(journal.owed()[0].got.contains("s3://bucket"));
+    assert!(journal.pending()[0].got.contains("s3://bucket"));
 }
 
 #[test]
@@ -50,8 +50,8 @@ fn a_deletion_survives_a_restart() {
     journal.begin_deletion(&id(), &push(5, b"")).unwrap();
     journal.got(5, "s3://bucket");
     drop(journal);
-    let owed = open(dir.path()).owed();
-    assert!(owed[0].deletes && owed[0].got.contains("s3://bucket"));
+    let pending = open(dir.path()).pending();
+    assert!(pending[0].deletes && pending[0].got.contains("s3://bucket"));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_flipped_bit_is_found_and_the_record_set_aside() {
     let (journal, damaged) = Journal::open(dir.path().into(), 1_000).unwrap();
     assert_eq!(damaged.len(), 1);
     assert!(damaged[0].parent().unwrap().ends_with(opening::DAMAGED) && damaged[0].exists());
-    assert_eq!(journal.owed().len(), 1);
+    assert_eq!(journal.pending().len(), 1);
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
-use super::entry::Known;
+use super::entry::Revision;
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::fallback::Replies;
-use super::index::{Freshness, From};
-use super::replica::{Route, TargetId, Watched};
+use super::index::{From, ListingState};
+use super::replica::{Replica, ReplicaSet, TargetId};
 use super::singleflight::Overdue;
 use crate::model::{ArtifactId, Item, RepoName};
 use crate::store::{Failure, Kind};
@@ -30,9 +30,9 @@ impl Registry {
     ///
     /// [`Error`] if no target can say and none ever has.
     pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
-        let (_, ever) = self.catalogue.roots();
+        let (_, ever) = self.index.roots();
         let asked = self.refresh_roots(ever, self.patience()).await;
-        let (_, ever) = self.catalogue.roots();
+        let (_, ever) = self.index.roots();
         let unknown = match &asked {
             Err(error) => !ever || error.kind != ErrorKind::Outage,
             Ok(()) => false,
@@ -46,10 +46,10 @@ impl Registry {
 
     /// Returns the repositories known so far, without asking anybody.
     pub(super) fn known_repos(&self) -> Vec<RepoName> {
-        let (found, _) = self.catalogue.roots();
+        let (found, _) = self.index.roots();
         let names = self.routes.names().cloned();
         let mut repos: BTreeSet<RepoName> = names.chain(found.into_keys()).collect();
-        repos.extend(super::lock(&self.redo.repos).iter().cloned());
+        repos.extend(super::lock(&self.replay.repos).iter().cloned());
         repos.into_iter().collect()
     }
 
@@ -59,16 +59,16 @@ impl Registry {
     ///
     /// [`Error`] if no target can say and none ever has.
     pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, Error> {
-        if self.routes.named(repo).is_some() || super::lock(&self.redo.repos).contains(repo) {
+        if self.routes.named(repo).is_some() || super::lock(&self.replay.repos).contains(repo) {
             return Ok(true);
         }
-        let is_known = self.catalogue.found_on(repo).is_some();
+        let is_known = self.index.found_on(repo).is_some();
         // A path's next name has the repository itself listed, and waits for that as well.
         let glance = self.patience().map(|patience| patience.min(GLANCE));
         let asked = self.refresh_roots(is_known, glance).await;
-        match (self.catalogue.found_on(repo), asked) {
+        match (self.index.found_on(repo), asked) {
             (Some(_), _) => Ok(true),
-            (None, Err(error)) if error.kind != ErrorKind::Outage || !self.catalogue.roots().1 => {
+            (None, Err(error)) if error.kind != ErrorKind::Outage || !self.index.roots().1 => {
                 Err(error)
             }
             (None, _) => Ok(false),
@@ -80,13 +80,13 @@ impl Registry {
     /// # Errors
     ///
     /// [`Error`] if the registry refuses, or no target can say and none ever has.
-    pub async fn list(self: &Arc<Self>, repo: &RepoName) -> Result<Vec<(Item, Known)>, Error> {
-        let is_known = self.catalogue.age(repo).is_some();
+    pub async fn list(self: &Arc<Self>, repo: &RepoName) -> Result<Vec<(Item, Revision)>, Error> {
+        let is_known = self.index.age(repo).is_some();
         match self.refresh(repo, is_known).await {
-            Err(error) if error.kind != ErrorKind::Outage || self.catalogue.age(repo).is_none() => {
+            Err(error) if error.kind != ErrorKind::Outage || self.index.age(repo).is_none() => {
                 Err(error)
             }
-            _ => Ok(self.catalogue.show(repo)),
+            _ => Ok(self.index.show(repo)),
         }
     }
 
@@ -100,14 +100,14 @@ impl Registry {
         self: &Arc<Self>,
         id: &ArtifactId,
         stamp: bool,
-    ) -> Result<Option<Known>, Error> {
+    ) -> Result<Option<Revision>, Error> {
         let begun = Instant::now();
         let mut end = begun + self.settings.metadata;
         let asked = self.refresh(&id.repo, self.exists(id)).await;
-        let must_be_read = self.catalogue.peek(id, |record| record.must_be_read(stamp));
+        let must_be_read = self.index.peek(id, |record| record.must_be_read(stamp));
         if let Err(error) = asked {
             // What the journal still owes is known also where no target has ever been heard.
-            let is_known = self.catalogue.age(&id.repo).is_some() || self.exists(id);
+            let is_known = self.index.age(&id.repo).is_some() || self.exists(id);
             if error.kind != ErrorKind::Outage || !is_known {
                 return Err(error);
             }
@@ -117,13 +117,12 @@ impl Registry {
             // The listing says too little. A content that can't be read now is shown as listed.
             let looked_up = timeout_at(end, self.pull(id)).await;
             if let Ok(Ok(_)) = looked_up {
-                self.catalogue
-                    .change(id, super::entry::Record::was_looked_up);
+                self.index.change(id, super::entry::Entry::was_looked_up);
             }
         }
         Ok(match must_be_read {
             None => None,
-            Some(_) => self.catalogue.change(id, |record| record.show()),
+            Some(_) => self.index.change(id, |record| record.show()),
         })
     }
 
@@ -134,12 +133,12 @@ impl Registry {
         repo: &RepoName,
         is_known: bool,
     ) -> Result<(), Error> {
-        let skipped = self.route(repo).is_ok_and(Route::is_any_skipped);
+        let skipped = self.replicas(repo).is_ok_and(ReplicaSet::is_any_skipped);
         let pressing = skipped && !is_known;
-        match self.catalogue.freshness(repo, pressing) {
-            Freshness::Fresh => return Ok(()),
-            Freshness::Failed(error) => return Err(error),
-            Freshness::Due => {}
+        match self.index.freshness(repo, pressing) {
+            ListingState::Fresh => return Ok(()),
+            ListingState::Failed(error) => return Err(error),
+            ListingState::Due => {}
         }
         let registry = Arc::clone(self);
         let key = (repo.clone(), pressing);
@@ -147,7 +146,7 @@ impl Registry {
             let listed = registry.list_now(&key.0, pressing).await;
             if let Err(error) = &listed {
                 registry
-                    .catalogue
+                    .index
                     .fail(&key.0, error.clone(), pressing || !skipped);
             }
             listed
@@ -159,7 +158,7 @@ impl Registry {
                 Ok(listed) => listed,
                 Err(Overdue) => {
                     let error = overdue(format!("can't list {repo}"), patience);
-                    self.catalogue.fail(repo, error.clone(), false);
+                    self.index.fail(repo, error.clone(), false);
                     return Err(error);
                 }
             },
@@ -168,21 +167,21 @@ impl Registry {
     }
 
     async fn list_now(&self, repo: &RepoName, pressing: bool) -> Result<(), Error> {
-        let route = self.route(repo)?;
+        let replicas = self.replicas(repo)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
-        let note = |target: &Watched, listing: &crate::store::RepoListing| {
+        let note = |target: &Replica, listing: &crate::store::RepoListing| {
             let from = From {
                 target: target.id,
-                is_registry: route.is_registry(target.id),
+                is_registry: replicas.is_registry(target.id),
                 decides_absence: !self.settings.fallback_on.not_found,
             };
             let stamps = listing.items.values().filter_map(|meta| meta.stamp);
             stamps.for_each(|stamp| self.stamps.observe(stamp.when));
-            self.catalogue.list(repo, from, listing, begun);
+            self.index.list(repo, from, listing, begun);
             self.hide(target, listing.hidden.clone());
         };
-        let ask = |target: Arc<Watched>, deadline| {
+        let ask = |target: Arc<Replica>, deadline| {
             let repo = repo.clone();
             async move {
                 let reply = target.ask_by(deadline, |target| target.list(&repo, deadline));
@@ -190,15 +189,15 @@ impl Registry {
                 (target, reply)
             }
         };
-        let replies = self.ask_route(route, end, pressing, ask).await;
+        let replies = self.ask_route(replicas, end, pressing, ask).await;
         for (target, listing) in &replies.answers {
             note(target, listing);
         }
         let mut answers = replies.answers.iter();
-        let by_registry = answers.any(|(target, _)| route.is_registry(target.id));
+        let by_registry = answers.any(|(target, _)| replicas.is_registry(target.id));
         // Where there is no registry, nothing stands in for one.
-        let by_backups = route.has_registry() && !by_registry;
-        self.catalogue.set_by_backups(repo, by_backups);
+        let by_backups = replicas.has_registry() && !by_registry;
+        self.index.set_by_backups(repo, by_backups);
         match replies.answers.is_empty() {
             true => Err(self.of_listing(format!("can't list {repo}"), &replies.failures)),
             false => Ok(()),
@@ -212,19 +211,19 @@ impl Registry {
         is_known: bool,
         patience: Option<Duration>,
     ) -> Result<(), Error> {
-        let skipped = self.routes.open().iter().any(Route::is_any_skipped);
+        let skipped = self.routes.open().iter().any(ReplicaSet::is_any_skipped);
         let pressing = skipped && !is_known;
-        match self.catalogue.roots_freshness(pressing) {
-            Freshness::Fresh => return Ok(()),
-            Freshness::Failed(error) => return Err(error),
-            Freshness::Due => {}
+        match self.index.roots_freshness(pressing) {
+            ListingState::Fresh => return Ok(()),
+            ListingState::Failed(error) => return Err(error),
+            ListingState::Due => {}
         }
         let registry = Arc::clone(self);
         let start = || async move {
             let listed = registry.list_roots_now(pressing).await;
             if let Err(error) = &listed {
                 registry
-                    .catalogue
+                    .index
                     .fail_roots(error.clone(), pressing || !skipped);
             }
             listed
@@ -237,7 +236,7 @@ impl Registry {
                     let error = overdue("can't list the repositories".into(), patience);
                     // Whoever only glanced has not waited long enough to call it a failure.
                     if Some(patience) >= self.patience() {
-                        self.catalogue.fail_roots(error.clone(), false);
+                        self.index.fail_roots(error.clone(), false);
                     }
                     return Err(error);
                 }
@@ -250,17 +249,17 @@ impl Registry {
         let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
         // What a registry has not got yet is there all the same.
-        let owed = self.journal.owed().into_iter();
-        for owed in owed.filter(|owed| !owed.deletes) {
-            let place = self.catalogue.found_on(&owed.id.repo).unwrap_or(0);
-            found.insert(owed.id.repo, place);
+        let pending = self.journal.pending().into_iter();
+        for pending in pending.filter(|pending| !pending.deletes) {
+            let place = self.index.found_on(&pending.id.repo).unwrap_or(0);
+            found.insert(pending.id.repo, place);
         }
         let mut answered = false;
-        let mut failures: Vec<(Arc<Watched>, Failure)> = Vec::new();
+        let mut failures: Vec<(Arc<Replica>, Failure)> = Vec::new();
         let routes = self.routes.open();
         let listings = routes
             .iter()
-            .map(|route| self.list_route(route, end, pressing));
+            .map(|replicas| self.list_route(replicas, end, pressing));
         let replies = futures::future::join_all(listings).await.into_iter();
         for (place, replies) in replies.enumerate() {
             answered |= !replies.answers.is_empty();
@@ -277,22 +276,27 @@ impl Registry {
         }
         if !failures.is_empty() {
             // Without its registry a route's list may lack what a backup has missed.
-            let (before, _) = self.catalogue.roots();
+            let (before, _) = self.index.roots();
             for (repo, place) in before {
                 found.entry(repo).or_insert(place);
             }
         }
-        self.catalogue.set_roots(found);
+        self.index.set_roots(found);
         Ok(())
     }
 
-    async fn list_route(&self, route: &Route, end: Instant, pressing: bool) -> Replies<Roots> {
-        let ask = |target: Arc<Watched>, deadline| async move {
+    async fn list_route(
+        &self,
+        replicas: &ReplicaSet,
+        end: Instant,
+        pressing: bool,
+    ) -> Replies<Roots> {
+        let ask = |target: Arc<Replica>, deadline| async move {
             let reply = target.ask_by(deadline, |target| target.repos(deadline));
             let reply = reply.await;
             (target, reply)
         };
-        self.ask_route(route, end, pressing, ask).await
+        self.ask_route(replicas, end, pressing, ask).await
     }
 
     /// Tells whether a registry's failure sends a read on to the backups.
@@ -304,7 +308,7 @@ impl Registry {
 
     /// Makes the error of a listing that nobody could give. Only the registry's answer, which
     /// comes first, is one: what the backups answer is that they couldn't help.
-    fn of_listing(&self, what: String, failures: &[(Arc<Watched>, Failure)]) -> Error {
+    fn of_listing(&self, what: String, failures: &[(Arc<Replica>, Failure)]) -> Error {
         let answer = failures
             .first()
             .filter(|(_, failure)| !self.falls_back(failure));
@@ -318,8 +322,8 @@ impl Registry {
     }
 
     /// Hides names that are not of this contract: counted, and logged once.
-    fn hide(&self, target: &Watched, names: Vec<String>) {
-        let new = self.catalogue.hide(target.id, names);
+    fn hide(&self, target: &Replica, names: Vec<String>) {
+        let new = self.index.hide(target.id, names);
         if let Some(first) = new.first() {
             let event = Event::new(
                 Level::Warn,

@@ -1,8 +1,8 @@
 //! Push and pull: the three promises live here.
 //!
 //! [`Registry`] is what the file system sees: a repository's artifacts, wherever they lie.
-//! A push goes through `tee` to the targets of its [`Route`]; a pull goes through the
-//! `catalogue` (what is known, how fresh) and the `cache` to the first target that can answer.
+//! A push goes through `tee` to the targets of its [`ReplicaSet`]; a pull goes through the
+//! `index` (what is known, how fresh) and the `cache` to the first target that can answer.
 
 mod apply;
 #[cfg(test)]
@@ -62,16 +62,16 @@ use cache::Cache;
 use disk_cache::DiskCache;
 use events::Events;
 use failures::Failures;
-use index::Catalogue;
+use index::Index;
 use index_log::IndexLog;
 use journal::Journal;
 use keyed_lock::KeyedLock;
 use metrics::Metrics;
-use singleflight::Flights;
+use singleflight::SingleFlight;
 
 #[cfg(test)]
 pub(crate) use blocking::{simulate_computing, simulate_disk};
-pub use entry::{Known, Source};
+pub use entry::{Revision, Source};
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
 #[cfg(test)]
@@ -79,9 +79,9 @@ pub(crate) use journal::fail_reads;
 pub use journal::{Damaged, Record as Unpushed};
 pub use metrics::Counter;
 pub use pull::Pulled;
-pub use push::{Base, Wait};
+pub use push::{BaseVersion, Wait};
 pub use reconcile::{NotBegun, Order, UnknownOrder};
-pub use replica::{Route, Routes, State, TargetId, Watched};
+pub use replica::{Replica, ReplicaSet, ReplicaSets, State, TargetId};
 pub use room::Room;
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
@@ -125,8 +125,8 @@ impl fmt::Debug for WallClock {
 #[derive(Debug)]
 pub struct Registry {
     settings: Settings,
-    routes: Arc<Routes>,
-    catalogue: Arc<Catalogue>,
+    routes: Arc<ReplicaSets>,
+    index: Arc<Index>,
     index_log: Arc<IndexLog>,
     cache: Cache,
     disk: DiskCache,
@@ -135,8 +135,8 @@ pub struct Registry {
     metrics: Metrics,
     journal: Arc<Journal>,
     failures: Arc<Failures>,
-    redo: replay::Redo,
-    repair: reconcile::Repair,
+    replay: replay::Replay,
+    repair: reconcile::Reconcile,
     state: StateDir,
     stamps: StampClock,
     wall: WallClock,
@@ -144,12 +144,12 @@ pub struct Registry {
     /// The checks of documents that may run now.
     checks: Arc<Semaphore>,
     /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
-    gifts: KeyedLock<ArtifactId>,
+    applies: KeyedLock<ArtifactId>,
     /// By repository, and whether the listing is pressing.
-    lists: Flights<(RepoName, bool), Result<(), Error>>,
+    lists: SingleFlight<(RepoName, bool), Result<(), Error>>,
     /// By whether the listing is pressing.
-    roots: Flights<bool, Result<(), Error>>,
-    pulls: Flights<(ArtifactId, u64), Result<Pulled, Error>>,
+    roots: SingleFlight<bool, Result<(), Error>>,
+    pulls: SingleFlight<(ArtifactId, u64), Result<Pulled, Error>>,
 }
 
 impl Registry {
@@ -159,7 +159,7 @@ impl Registry {
     ///
     /// [`StateDirError`] if the bytes that earlier mounts have kept can't be read.
     pub fn open(
-        routes: Routes,
+        routes: ReplicaSets,
         settings: Settings,
         state: StateDir,
         wall: WallClock,
@@ -182,15 +182,15 @@ impl Registry {
         let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
         let failures = Failures::open(&state, room.clone());
         let routes = Arc::new(routes);
-        let catalogue = Arc::new(Catalogue::new(settings.ttl));
+        let index = Arc::new(Index::new(settings.ttl));
         let index_log = Arc::new(IndexLog::new(
-            state.catalogue(),
-            Arc::clone(&catalogue),
+            state.index(),
+            Arc::clone(&index),
             Arc::clone(&routes),
             wall.clone(),
         ));
         let registry = Self {
-            catalogue,
+            index,
             index_log,
             cache: Cache::new(settings.cache_bytes),
             disk,
@@ -200,16 +200,16 @@ impl Registry {
             stamps: StampClock::default(),
             turns: KeyedLock::default(),
             checks: Arc::new(Semaphore::new(check::AT_ONCE)),
-            gifts: KeyedLock::default(),
-            lists: Flights::default(),
-            roots: Flights::default(),
-            pulls: Flights::default(),
+            applies: KeyedLock::default(),
+            lists: SingleFlight::default(),
+            roots: SingleFlight::default(),
+            pulls: SingleFlight::default(),
             settings,
             routes,
             journal: Arc::new(journal),
             failures: Arc::new(failures),
-            redo: replay::Redo::default(),
-            repair: reconcile::Repair::default(),
+            replay: replay::Replay::default(),
+            repair: reconcile::Reconcile::default(),
             state,
             wall,
         };
@@ -266,8 +266,8 @@ impl Registry {
 
     /// Returns the route of a repository: the configuration's, that of the registry which lists
     /// it, or the first for one that is to come.
-    fn route(&self, repo: &RepoName) -> Result<&Route, Error> {
-        index_log::replicas_of(&self.routes, &self.catalogue, repo)
+    fn replicas(&self, repo: &RepoName) -> Result<&ReplicaSet, Error> {
+        index_log::replicas_of(&self.routes, &self.index, repo)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
     }
 }

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
-use super::entry::{Belief, Known, Record, Source};
+use super::entry::{Entry, Freshness, Revision, Source};
 use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
-use super::replica::{Route, Watched, share};
+use super::replica::{Replica, ReplicaSet, share};
 use crate::model::ArtifactId;
 use crate::store::{Content, Failure, Kind};
 
@@ -21,7 +21,7 @@ pub struct Pulled {
     /// The bytes.
     pub bytes: Bytes,
     /// What is known of them.
-    pub known: Known,
+    pub known: Revision,
     /// Who gave them.
     pub source: Source,
     /// For how long no target has answered, when it was served all the same.
@@ -42,13 +42,15 @@ impl Registry {
                 let counter = match (pulled.stale, pulled.source) {
                     (Some(_), _) => &self.metrics.pulls_stale,
                     (None, Source::Cache) => &self.metrics.pulls_cache,
-                    (None, Source::Target(target)) => match self.route(&id.repo) {
-                        Ok(route) if route.is_registry(target) => &self.metrics.pulls_registry,
+                    (None, Source::Target(target)) => match self.replicas(&id.repo) {
+                        Ok(replicas) if replicas.is_registry(target) => {
+                            &self.metrics.pulls_registry
+                        }
                         _ => &self.metrics.pulls_backup,
                     },
                 };
                 counter.increment();
-                self.catalogue
+                self.index
                     .change(id, |record| record.answered(pulled.source));
             }
             Err(error) if error.kind == ErrorKind::NotFound => {}
@@ -62,7 +64,7 @@ impl Registry {
     }
 
     /// Returns a content that is still in memory, newest or not, without asking anybody.
-    pub fn cached(&self, known: &Known) -> Option<Bytes> {
+    pub fn cached(&self, known: &Revision) -> Option<Bytes> {
         self.cache.get(&known.stamp()?.sha256)
     }
 
@@ -75,7 +77,7 @@ impl Registry {
         {
             return Err(error.clone());
         }
-        let current = self.catalogue.peek(id, |record| {
+        let current = self.index.peek(id, |record| {
             let cached = match record.is_unidentified() {
                 true => None,
                 false => record.current().and_then(|known| known.stamp()),
@@ -85,12 +87,12 @@ impl Registry {
         let (current, stamp) = current.unwrap_or_default();
         let Some(known) = current else {
             return Err(match fresh {
-                Err(error) if self.catalogue.age(&id.repo).is_none() => error,
+                Err(error) if self.index.age(&id.repo).is_none() => error,
                 _ => not_found(id),
             });
         };
         let stale = fresh.is_err().then(|| self.staleness(id));
-        if let Some(bytes) = stamp.and_then(|stamp| self.at_hand(&stamp)) {
+        if let Some(bytes) = stamp.and_then(|stamp| self.cache_lookup(&stamp)) {
             return Ok(Pulled::from_cache(bytes, known, stale));
         }
         // A caller that comes after a push must not be given what was asked for before it.
@@ -98,16 +100,16 @@ impl Registry {
         let registry = Arc::clone(self);
         let id = id.clone();
         let pulled = self.pulls.join(&flight, || async move {
-            let route = registry.route(&id.repo)?;
+            let replicas = registry.replicas(&id.repo)?;
             // While the registry is out, the backup that vouches for a content gives it as well:
             // a person who looks where it came from learns whether the backups can really serve.
-            let backups_vouch = stale.is_none() && registry.catalogue.is_by_backups(&id.repo);
+            let backups_vouch = stale.is_none() && registry.index.is_by_backups(&id.repo);
             let Some(bytes) = registry.on_disk(stamp.as_ref(), end).await else {
-                return registry.fetch(&id, route, end, true).await;
+                return registry.fetch(&id, replicas, end, true).await;
             };
             if backups_vouch {
                 let soon = begun + registry.patience().unwrap_or(registry.settings.read);
-                let fetched = timeout_at(soon, registry.fetch(&id, route, end, false)).await;
+                let fetched = timeout_at(soon, registry.fetch(&id, replicas, end, false)).await;
                 if let Ok(fetched) = fetched {
                     return fetched;
                 }
@@ -123,15 +125,15 @@ impl Registry {
     async fn fetch(
         &self,
         id: &ArtifactId,
-        route: &Route,
+        replicas: &ReplicaSet,
         end: Instant,
         is_pressing: bool,
     ) -> Result<Pulled, Error> {
-        let request = || self.fetch_once(id, route, end);
+        let request = || self.fetch_once(id, replicas, end);
         let fetched = match is_pressing {
             true => {
                 let serves = |fetched: &Fetched<'_>| fetched.is_ok();
-                self.press(route, end, serves, request).await
+                self.press(replicas, end, serves, request).await
             }
             false => request().await,
         };
@@ -142,25 +144,36 @@ impl Registry {
     }
 
     /// Asks the registry, and then, or meanwhile, the backups in order.
-    async fn fetch_once<'a>(&self, id: &ArtifactId, route: &'a Route, end: Instant) -> Fetched<'a> {
-        let registry = &route.registry;
-        let before = self.catalogue.peek(id, Record::revision).flatten();
-        let deadline = share(end, route.targets().count());
+    async fn fetch_once<'a>(
+        &self,
+        id: &ArtifactId,
+        replicas: &'a ReplicaSet,
+        end: Instant,
+    ) -> Fetched<'a> {
+        let registry = &replicas.registry;
+        let before = self.index.peek(id, Entry::revision).flatten();
+        let deadline = share(end, replicas.targets().count());
         let from_registry = async {
             let begun = Instant::now();
-            let reply = self.fetch_from(id, route, registry, deadline).await;
+            let reply = self.fetch_from(id, replicas, registry, deadline).await;
             let failure = reply.as_ref().err();
             let ends = failure.is_none_or(|failure| self.ends_here(id, registry, failure, begun));
             (reply, ends)
         };
-        let from_backups = self.fetch_from_backups(id, route, end);
+        let from_backups = self.fetch_from_backups(id, replicas, end);
         // A backup that has missed a push must not hide that the registry lists another content.
         let serve = |(pulled, _): &FromBackups<'_>| {
-            let another = |record: &Record| record.lists_another(registry.id, before);
-            pulled.is_some() && self.catalogue.peek(id, another) != Some(true)
+            let another = |record: &Entry| record.lists_another(registry.id, before);
+            pulled.is_some() && self.index.peek(id, another) != Some(true)
         };
         let (reply, backups) = self
-            .registry_first(route, from_registry, from_backups, |(_, ends)| !ends, serve)
+            .registry_first(
+                replicas,
+                from_registry,
+                from_backups,
+                |(_, ends)| !ends,
+                serve,
+            )
             .await;
         let mut failures: Vec<(&str, Failure)> = Vec::new();
         match reply {
@@ -174,13 +187,13 @@ impl Registry {
             }
             Some((Err(failure), false)) => failures.push((registry.url(), failure)),
             None => self
-                .catalogue
+                .index
                 .change(id, |record| record.unconfirmed(registry.id)),
         }
         let (pulled, failed) = backups.unwrap_or_default();
         if let Some((backup, pulled)) = pulled {
-            if route.has_registry() {
-                self.tell_fallback(id, route, backup, failures.first());
+            if replicas.has_registry() {
+                self.tell_fallback(id, replicas, backup, failures.first());
             }
             return Ok(Ok(pulled));
         }
@@ -191,13 +204,13 @@ impl Registry {
     async fn fetch_from_backups<'a>(
         &self,
         id: &ArtifactId,
-        route: &'a Route,
+        replicas: &'a ReplicaSet,
         end: Instant,
     ) -> FromBackups<'a> {
         let mut failures = Vec::new();
-        for (place, backup) in route.backups.iter().enumerate() {
-            let deadline = share(end, route.backups.len() - place);
-            match self.fetch_from(id, route, backup, deadline).await {
+        for (place, backup) in replicas.backups.iter().enumerate() {
+            let deadline = share(end, replicas.backups.len() - place);
+            match self.fetch_from(id, replicas, backup, deadline).await {
                 Ok(pulled) => return (Some((backup, pulled)), failures),
                 Err(failure) => failures.push((backup.url(), failure)),
             }
@@ -208,8 +221,8 @@ impl Registry {
     async fn fetch_from(
         &self,
         id: &ArtifactId,
-        route: &Route,
-        target: &Watched,
+        replicas: &ReplicaSet,
+        target: &Replica,
         deadline: Instant,
     ) -> Result<Pulled, Failure> {
         let begun = Instant::now();
@@ -220,7 +233,7 @@ impl Registry {
             _ => failure,
         })?;
         let behind = || Failure::new(Kind::Corrupt, "it is behind what was served before");
-        self.believe(id, route, target, &content, begun)
+        self.believe(id, replicas, target, &content, begun)
             .ok_or_else(behind)
     }
 
@@ -229,7 +242,7 @@ impl Registry {
     fn ends_here(
         &self,
         id: &ArtifactId,
-        registry: &Watched,
+        registry: &Replica,
         failure: &Failure,
         begun: Instant,
     ) -> bool {
@@ -238,11 +251,11 @@ impl Registry {
             Kind::NotFound => {
                 !self.settings.fallback_on.not_found
                     && self
-                        .catalogue
+                        .index
                         .change(id, |record| record.absent(registry.id, begun))
             }
             Kind::Corrupt | Kind::TooBig => {
-                self.catalogue.change(id, |record| record.unreadable());
+                self.index.change(id, |record| record.unreadable());
                 false
             }
             _ => !self.falls_back(failure),
@@ -253,18 +266,18 @@ impl Registry {
     fn believe(
         &self,
         id: &ArtifactId,
-        route: &Route,
-        target: &Watched,
+        replicas: &ReplicaSet,
+        target: &Replica,
         content: &Content,
         begun: Instant,
     ) -> Option<Pulled> {
         self.stamps.observe(content.stamp.when);
-        let known = self.catalogue.change(id, |record| {
-            let is_registry = route.is_registry(target.id);
-            let revision = || self.catalogue.next_revision();
+        let known = self.index.change(id, |record| {
+            let is_registry = replicas.is_registry(target.id);
+            let revision = || self.index.next_revision();
             match record.read(target.id, is_registry, content, begun, revision) {
-                Belief::Believed => record.current().cloned(),
-                Belief::Behind => None,
+                Freshness::Current => record.current().cloned(),
+                Freshness::Behind => None,
             }
         });
         let Some(known) = known else {
@@ -277,7 +290,7 @@ impl Registry {
             return None;
         };
         target.pulls.increment();
-        self.put_at_hand(content.stamp.sha256, &content.bytes);
+        self.cache_insert(content.stamp.sha256, &content.bytes);
         Some(Pulled {
             bytes: content.bytes.clone(),
             known,
@@ -289,8 +302,8 @@ impl Registry {
     fn tell_fallback(
         &self,
         id: &ArtifactId,
-        route: &Route,
-        target: &Watched,
+        replicas: &ReplicaSet,
+        target: &Replica,
         failure: Option<&(&str, Failure)>,
     ) {
         let reason = failure.map_or_else(|| "hedged".into(), |(_, failure)| failure.to_string());
@@ -303,7 +316,7 @@ impl Registry {
             event
                 .with("artifact", id.to_string())
                 .with("target", target.url())
-                .with("registry", route.registry.url())
+                .with("registry", replicas.registry.url())
                 .with("reason", reason),
         );
     }
@@ -315,11 +328,11 @@ impl Registry {
         failures: &[(&str, Failure)],
         end: Instant,
     ) -> Result<Pulled, Error> {
-        let known = self.catalogue.peek(id, |record| record.current().cloned());
+        let known = self.index.peek(id, |record| record.current().cloned());
         let Some(known) = known.flatten() else {
             return Err(not_found(id));
         };
-        let bytes = match known.stamp().and_then(|stamp| self.at_hand(&stamp)) {
+        let bytes = match known.stamp().and_then(|stamp| self.cache_lookup(&stamp)) {
             None => self.on_disk(known.stamp().as_ref(), end).await,
             bytes => bytes,
         };
@@ -339,7 +352,7 @@ impl Registry {
 
     /// Returns for how long no target has told anything of an artifact's repository.
     pub(super) fn staleness(&self, id: &ArtifactId) -> Duration {
-        self.catalogue.age(&id.repo).unwrap_or_default()
+        self.index.age(&id.repo).unwrap_or_default()
     }
 }
 
@@ -347,7 +360,7 @@ impl Registry {
 type Fetched<'a> = Result<Result<Pulled, Error>, Vec<(&'a str, Failure)>>;
 
 /// What the first backup gave that could, and why those before it couldn't.
-type FromBackups<'a> = (Option<(&'a Arc<Watched>, Pulled)>, Vec<(&'a str, Failure)>);
+type FromBackups<'a> = (Option<(&'a Arc<Replica>, Pulled)>, Vec<(&'a str, Failure)>);
 
 fn not_found(id: &ArtifactId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no {id}"))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::entry::Known;
-use super::replica::{Route, TargetId, Watched};
+use super::entry::Revision;
+use super::replica::{Replica, ReplicaSet, TargetId};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::model::{ArtifactId, Stamp};
@@ -16,16 +16,16 @@ pub(super) const MOVED_ON: &str = "it has been pushed, or deleted, since it was 
 
 /// What a handle was opened on: the content that its push may replace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Base {
+pub struct BaseVersion {
     /// The content's number; `None` if there was no such artifact.
     pub(super) revision: Option<u64>,
     /// The handle's own push that has failed, as far as anybody knows.
     pub(super) attempt: Option<Stamp>,
 }
 
-impl Base {
+impl BaseVersion {
     /// Returns the base that a handle has which is opened now.
-    pub fn of(known: Option<&Known>) -> Self {
+    pub fn of(known: Option<&Revision>) -> Self {
         Self {
             revision: known.map(|known| known.revision),
             attempt: None,
@@ -39,7 +39,7 @@ impl Base {
 
     /// Tells whether the base is still the newest content. A failed push of this very handle that
     /// a target has got all the same is nobody else's.
-    pub(super) fn is(&self, current: Option<&Known>) -> bool {
+    pub(super) fn is(&self, current: Option<&Revision>) -> bool {
         #[cfg(test)]
         if injected(Bug::BaseIgnored) {
             return true;
@@ -72,11 +72,11 @@ pub enum Wait {
 /// A document on its way, and how far it has come.
 pub(super) struct Push<'a> {
     pub(super) id: &'a ArtifactId,
-    pub(super) route: &'a Route,
+    pub(super) replicas: &'a ReplicaSet,
     pub(super) content: &'a Bytes,
     pub(super) stamp: Stamp,
     /// An earlier push of the same handle that has failed, as far as anybody knows.
     pub(super) attempt: Option<Stamp>,
     pub(super) got: Vec<(TargetId, Option<Token>)>,
-    pub(super) missing: Vec<(&'a Arc<Watched>, Failure)>,
+    pub(super) missing: Vec<(&'a Arc<Replica>, Failure)>,
 }

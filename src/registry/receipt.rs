@@ -2,28 +2,28 @@
 
 use serde_json::{Map, Value, json};
 
-use super::replica::{Route, Watched};
+use super::replica::{Replica, ReplicaSet};
 use crate::model::{ArtifactId, Item};
 
 /// Writes the receipt of a push; `missed` says why a target has not got it.
 pub(super) fn receipt(
     id: &ArtifactId,
-    route: &Route,
-    missed: impl Fn(&Watched) -> Option<String>,
+    replicas: &ReplicaSet,
+    missed: impl Fn(&Replica) -> Option<String>,
 ) -> Value {
-    let entry = |url: &str, target: &Watched| {
+    let entry = |url: &str, target: &Replica| {
         let mut entry = Map::from_iter([("URL".to_owned(), url.into())]);
         if let Some(error) = missed(target) {
             entry.insert("Error".into(), error.into());
         }
         entry
     };
-    let mut file = entry(&id.atlas_url(), &route.registry);
+    let mut file = entry(&id.atlas_url(), &replicas.registry);
     if matches!(id.item, Item::Plan(_)) && !file.contains_key("Error") {
         // Atlas's default when a plan is pushed; a schema state has no status.
         file.insert("Status".into(), "APPROVED".into());
     }
-    let backups = route.backups.iter();
+    let backups = replicas.backups.iter();
     let backups: Vec<_> = backups.map(|backup| entry(backup.url(), backup)).collect();
     json!({ "File": file, "Backups": backups })
 }

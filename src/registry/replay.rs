@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::events::{Event, Level};
 use super::journal::Record;
-use super::replica::{TargetId, Watched};
+use super::replica::{Replica, TargetId};
 use super::{Registry, blocking, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
@@ -32,7 +32,7 @@ const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the background work has to remember.
 #[derive(Debug, Default)]
-pub(super) struct Redo {
+pub(super) struct Replay {
     wake: Arc<Notify>,
     /// Pushes that are being made by their own close.
     live: Mutex<HashSet<u64>>,
@@ -49,23 +49,23 @@ struct Pause {
 
 /// Keeps the background's hands off a push for as long as its close is making it.
 #[derive(Debug)]
-pub(super) struct HandsOff<'a> {
-    redo: &'a Redo,
+pub(super) struct HeldBack<'a> {
+    replay: &'a Replay,
     when: u64,
 }
 
-impl Drop for HandsOff<'_> {
+impl Drop for HeldBack<'_> {
     fn drop(&mut self) {
-        lock(&self.redo.live).remove(&self.when);
+        lock(&self.replay.live).remove(&self.when);
         // The background may have looked at the journal while it had to keep its hands off.
-        self.redo.wake();
+        self.replay.wake();
     }
 }
 
-impl Redo {
-    pub(super) fn hands_off(&self, when: u64) -> HandsOff<'_> {
+impl Replay {
+    pub(super) fn hold_back(&self, when: u64) -> HeldBack<'_> {
         lock(&self.live).insert(when);
-        HandsOff { redo: self, when }
+        HeldBack { replay: self, when }
     }
 
     /// Has the background look at the journal.
@@ -111,13 +111,13 @@ impl Registry {
         self.watch_targets();
         self.keep_repaired();
         let weak = Arc::downgrade(self);
-        let wake = Arc::clone(&self.redo.wake);
+        let wake = Arc::clone(&self.replay.wake);
         tokio::spawn(async move {
             loop {
                 let Some(registry) = weak.upgrade() else {
                     return;
                 };
-                let next = AssertUnwindSafe(registry.redo_all()).catch_unwind().await;
+                let next = AssertUnwindSafe(registry.replay_all()).catch_unwind().await;
                 let next = next.unwrap_or_else(|_| {
                     registry.tell_bug("redo");
                     Some(Instant::now() + LONGEST_PAUSE)
@@ -147,12 +147,12 @@ impl Registry {
             .newest_unread()
             .iter()
             .for_each(|&when| self.stamps.observe(when));
-        self.take_up_these(self.journal.owed());
-        self.redo.wake();
+        self.take_up_these(self.journal.pending());
+        self.replay.wake();
     }
 
-    fn take_up_these(&self, owed: Vec<Record>) {
-        for record in owed {
+    fn take_up_these(&self, pending: Vec<Record>) {
+        for record in pending {
             self.stamps.observe(record.stamp.when);
             let missing: Vec<TargetId> = self
                 .missing(&record)
@@ -177,12 +177,12 @@ impl Registry {
             return None;
         }
         let journal = Arc::clone(&self.journal);
-        if let Ok((records, damaged)) = blocking::apart(move || journal.read_again()).await {
+        if let Ok((records, damaged)) = blocking::run(move || journal.read_again()).await {
             if !damaged.is_empty() {
                 self.tell_of_journal();
             }
-            let owed = records.into_iter().filter(|record| record.failed.is_none());
-            self.take_up_these(owed.collect());
+            let pending = records.into_iter().filter(|record| record.failed.is_none());
+            self.take_up_these(pending.collect());
             self.recall_failures();
         }
         let again = self.journal.is_to_be_read_again();
@@ -190,24 +190,24 @@ impl Registry {
     }
 
     fn take_up_push(&self, record: &Record, missing: &[TargetId]) {
-        lock(&self.redo.repos).insert(record.id.repo.clone());
-        let Ok(route) = self.route(&record.id.repo) else {
+        lock(&self.replay.repos).insert(record.id.repo.clone());
+        let Ok(replicas) = self.replicas(&record.id.repo) else {
             return;
         };
-        self.catalogue.change(&record.id, |known| {
-            let revision = || self.catalogue.next_revision();
-            let registry = route.registry.id;
+        self.index.change(&record.id, |known| {
+            let revision = || self.index.next_revision();
+            let registry = replicas.registry.id;
             known.take_up(record.stamp, missing, registry, Instant::now(), revision);
         });
-        self.catalogue.add_root(&record.id.repo, 0);
+        self.index.add_root(&record.id.repo, 0);
     }
 
     /// Returns the targets that have not got a record.
-    pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Watched>> {
-        let Ok(route) = self.route(&record.id.repo) else {
+    pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Replica>> {
+        let Ok(replicas) = self.replicas(&record.id.repo) else {
             return Vec::new();
         };
-        let targets = route.targets();
+        let targets = replicas.targets();
         #[cfg(test)]
         let targets = targets.take(if injected(Bug::ForgottenTarget) { 2 } else { 3 });
         targets
@@ -218,22 +218,24 @@ impl Registry {
 
     /// Gives every target what it is owed, as far as it is due; returns when to go on, if there
     /// is anything left to do.
-    async fn redo_all(self: &Arc<Self>) -> Option<Instant> {
+    async fn replay_all(self: &Arc<Self>) -> Option<Instant> {
         #[cfg(test)]
         assert!(!injected(Bug::BackgroundPanics), "planted");
         let again = self.read_again().await;
-        let owed = self.owed_and_not_live();
+        let pending = self.owed_and_not_live();
         let mut waiting = HashSet::new();
-        for record in &owed {
-            let _gifts = self.gifts.take(&record.id).await;
+        for record in &pending {
+            let _gifts = self.applies.take(&record.id).await;
             if !self.journal.owes(record.stamp.when) {
                 continue;
             }
             let missing = self.missing(record);
             waiting.extend(missing.iter().map(|target| target.id));
-            let due = missing.iter().filter(|target| self.redo.is_due(target.id));
-            let gifts = due.map(|target| self.try_to_give(record, target));
-            let given = futures::future::join_all(gifts).await;
+            let due = missing
+                .iter()
+                .filter(|target| self.replay.is_due(target.id));
+            let applies = due.map(|target| self.try_to_apply(record, target));
+            let given = futures::future::join_all(applies).await;
             if missing.is_empty() || (given.len() == missing.len() && given.iter().all(|&got| got))
             {
                 self.journal.settle(&record.id, record.stamp.when);
@@ -245,35 +247,35 @@ impl Registry {
                 self.tell(event.with("artifact", record.id.to_string()));
             }
         }
-        let next = self.redo.next(&waiting);
+        let next = self.replay.next(&waiting);
         next.into_iter().chain(again).min()
     }
 
     /// Returns the pushes that are owed, but for those that their own close is still making.
     fn owed_and_not_live(&self) -> Vec<Record> {
-        let mut owed = self.journal.owed();
-        let live = lock(&self.redo.live);
-        owed.retain(|record| !live.contains(&record.stamp.when));
-        owed
+        let mut pending = self.journal.pending();
+        let live = lock(&self.replay.live);
+        pending.retain(|record| !live.contains(&record.stamp.when));
+        pending
     }
 
     /// Gives one target one record; tells whether it has it now.
-    async fn try_to_give(&self, record: &Record, target: &Arc<Watched>) -> bool {
+    async fn try_to_apply(&self, record: &Record, target: &Arc<Replica>) -> bool {
         let end = Instant::now() + self.settings.push;
         let (id, when) = (&record.id, record.stamp.when);
-        match self.give_record(record, target, end).await {
+        match self.apply_entry(record, target, end).await {
             Ok(token) => {
                 self.journal.got(when, target.url());
-                self.redo.recovered(target.id);
+                self.replay.recovered(target.id);
                 if !record.deletes {
-                    self.catalogue.change(id, |known| {
+                    self.index.change(id, |known| {
                         known.given(target.id, &record.stamp, token, Instant::now())
                     });
                 }
                 true
             }
             Err(failure) => {
-                self.redo
+                self.replay
                     .pause(target.id, jitter(when ^ end.elapsed().as_nanos() as u64));
                 tracing::debug!("{} has still not got {id}: {failure}", target.url());
                 false
@@ -294,12 +296,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_nobody_waits_for_any_more_wakes_nobody() {
-        let redo = Redo::default();
-        redo.pause(TargetId(1), 1.0);
+        let replay = Replay::default();
+        replay.pause(TargetId(1), 1.0);
         tokio::time::advance(FIRST_PAUSE * 2).await;
-        assert_eq!(redo.next(&HashSet::new()), None);
-        redo.pause(TargetId(2), 1.0);
-        let next = redo.next(&HashSet::from([TargetId(2)])).unwrap();
+        assert_eq!(replay.next(&HashSet::new()), None);
+        replay.pause(TargetId(2), 1.0);
+        let next = replay.next(&HashSet::from([TargetId(2)])).unwrap();
         assert!(
             next > Instant::now(),
             "a pause that is over is not waited for again and again"

@@ -11,7 +11,7 @@ use super::breaker::{Breaker, pressing_by};
 use super::lock;
 use super::metrics::Counter;
 use crate::model::{RepoName, nanos, when_to_text};
-use crate::store::{Failure, Kind, Target, Trial};
+use crate::store::{Capabilities, Failure, Kind, Target};
 
 /// A target of this mount, by its place in the list of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +60,7 @@ pub struct Health {
 
 /// A target and what the mount has seen of its health.
 #[derive(Debug)]
-pub struct Watched {
+pub struct Replica {
     /// The target's place in the list.
     pub id: TargetId,
     target: Target,
@@ -79,7 +79,7 @@ pub struct Watched {
     answers: Counter,
 }
 
-impl Watched {
+impl Replica {
     /// Starts to watch a target.
     pub fn new(id: TargetId, target: Target) -> Self {
         Self {
@@ -158,7 +158,7 @@ impl Watched {
     /// # Errors
     ///
     /// Why that can't be told now.
-    pub(super) async fn try_conditions(&self, deadline: Instant) -> Result<Trial, Failure> {
+    pub(super) async fn try_conditions(&self, deadline: Instant) -> Result<Capabilities, Failure> {
         let trial = self.target.try_conditions(deadline).await;
         let refused = match &trial {
             Ok(trial) => {
@@ -262,16 +262,16 @@ impl Watched {
 
 /// The targets of a repository: its registry, and its backups in the order of the configuration.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub struct ReplicaSet {
     /// The primary store.
-    pub registry: Arc<Watched>,
+    pub registry: Arc<Replica>,
     /// The backups, first one first.
-    pub backups: Vec<Arc<Watched>>,
+    pub backups: Vec<Arc<Replica>>,
 }
 
-impl Route {
+impl ReplicaSet {
     /// Returns all targets, the registry first, unless this version has no backend for it.
-    pub fn targets(&self) -> impl Iterator<Item = &Arc<Watched>> {
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Replica>> {
         let registry = Some(&self.registry).filter(|_| self.has_registry());
         registry.into_iter().chain(&self.backups)
     }
@@ -294,31 +294,31 @@ impl Route {
 
 /// Which repository has which targets.
 #[derive(Debug)]
-pub struct Routes {
-    named: BTreeMap<RepoName, Route>,
+pub struct ReplicaSets {
+    named: BTreeMap<RepoName, ReplicaSet>,
     /// One for each registry, in the order of the configuration: a repository that the
     /// configuration doesn't name belongs to the first registry that lists it.
-    open: Vec<Route>,
-    targets: Vec<Arc<Watched>>,
+    open: Vec<ReplicaSet>,
+    targets: Vec<Arc<Replica>>,
 }
 
-impl Routes {
+impl ReplicaSets {
     /// Makes the routes of a mount: the repositories that the configuration names, each with its
     /// own targets, in the configuration's order. `others` is the route of a mount that was given
     /// its targets without naming repositories.
-    pub fn new(named: Vec<(RepoName, Route)>, others: Option<Route>) -> Self {
-        let mut open: Vec<Route> = Vec::new();
-        for route in named.iter().map(|(_, route)| route).chain(&others) {
+    pub fn new(named: Vec<(RepoName, ReplicaSet)>, others: Option<ReplicaSet>) -> Self {
+        let mut open: Vec<ReplicaSet> = Vec::new();
+        for replicas in named.iter().map(|(_, replicas)| replicas).chain(&others) {
             if !open
                 .iter()
-                .any(|known| known.registry.id == route.registry.id)
+                .any(|known| known.registry.id == replicas.registry.id)
             {
-                open.push(route.clone());
+                open.push(replicas.clone());
             }
         }
-        let mut targets: Vec<Arc<Watched>> = Vec::new();
-        for route in named.iter().map(|(_, route)| route).chain(&others) {
-            for target in route.targets() {
+        let mut targets: Vec<Arc<Replica>> = Vec::new();
+        for replicas in named.iter().map(|(_, replicas)| replicas).chain(&others) {
+            for target in replicas.targets() {
                 if !targets.iter().any(|known| known.id == target.id) {
                     targets.push(Arc::clone(target));
                 }
@@ -333,7 +333,7 @@ impl Routes {
     }
 
     /// Returns the targets of a repository that the configuration names.
-    pub fn named(&self, repo: &RepoName) -> Option<&Route> {
+    pub fn named(&self, repo: &RepoName) -> Option<&ReplicaSet> {
         self.named.get(repo)
     }
 
@@ -343,18 +343,18 @@ impl Routes {
     }
 
     /// Returns one route for each registry.
-    pub fn open(&self) -> &[Route] {
+    pub fn open(&self) -> &[ReplicaSet] {
         &self.open
     }
 
     /// Returns the registries that this version has no backend for.
-    pub fn unsupported(&self) -> impl Iterator<Item = &Arc<Watched>> {
-        let open = self.open.iter().filter(|route| !route.has_registry());
-        open.map(|route| &route.registry)
+    pub fn unsupported(&self) -> impl Iterator<Item = &Arc<Replica>> {
+        let open = self.open.iter().filter(|replicas| !replicas.has_registry());
+        open.map(|replicas| &replicas.registry)
     }
 
     /// Returns every target of the mount.
-    pub fn targets(&self) -> &[Arc<Watched>] {
+    pub fn targets(&self) -> &[Arc<Replica>] {
         &self.targets
     }
 
@@ -362,7 +362,7 @@ impl Routes {
     pub fn repos_of(&self, id: TargetId) -> Vec<&RepoName> {
         self.named
             .iter()
-            .filter(|(_, route)| route.targets().any(|target| target.id == id))
+            .filter(|(_, replicas)| replicas.targets().any(|target| target.id == id))
             .map(|(name, _)| name)
             .collect()
     }

@@ -18,18 +18,18 @@ type Shares<V> = Shared<BoxFuture<'static, Option<V>>>;
 type Running<V> = (Instant, Shares<V>);
 
 /// Work under way, by what it is for.
-pub struct Flights<K, V: Clone> {
+pub struct SingleFlight<K, V: Clone> {
     running: Arc<Mutex<HashMap<K, Running<V>>>>,
     joined: Counter,
 }
 
-impl<K, V: Clone> fmt::Debug for Flights<K, V> {
+impl<K, V: Clone> fmt::Debug for SingleFlight<K, V> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Flights({})", lock(&self.running).len())
     }
 }
 
-impl<K, V: Clone> Default for Flights<K, V> {
+impl<K, V: Clone> Default for SingleFlight<K, V> {
     fn default() -> Self {
         Self {
             running: Arc::default(),
@@ -38,14 +38,14 @@ impl<K, V: Clone> Default for Flights<K, V> {
     }
 }
 
-impl<K, V: Clone> Flights<K, V> {
+impl<K, V: Clone> SingleFlight<K, V> {
     /// Returns how many callers have been spared a request by another one's.
     pub fn joined(&self) -> u64 {
         self.joined.get()
     }
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
@@ -59,7 +59,7 @@ where
         self.shared(key, start).1.await
     }
 
-    /// Joins like [`Flights::join`], until the work has been under way for `patience`, however late
+    /// Joins like [`SingleFlight::join`], until the work has been under way for `patience`, however late
     /// the caller comes to it.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_callers_cost_one_run_and_the_next_caller_a_new_one() {
-        let flights = Flights::<u8, usize>::default();
+        let flights = SingleFlight::<u8, usize>::default();
         let runs = Arc::new(AtomicUsize::new(0));
         let run = || {
             let runs = Arc::clone(&runs);
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_gives_up_does_not_end_the_work() {
-        let flights = Flights::<u8, u8>::default();
+        let flights = SingleFlight::<u8, u8>::default();
         let work = || async {
             tokio::time::sleep(Duration::from_secs(2)).await;
             7
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_counts_from_the_beginning_of_the_work() {
-        let flights = Flights::<u8, u8>::default();
+        let flights = SingleFlight::<u8, u8>::default();
         let work = || async {
             tokio::time::sleep(Duration::from_secs(3)).await;
             7
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_reaches_nobody_as_a_panic_and_the_next_run_is_fresh() {
-        let flights = Flights::<u8, u8>::default();
+        let flights = SingleFlight::<u8, u8>::default();
         assert_eq!(flights.join(&1, || async { panic!("planted") }).await, None);
         assert_eq!(flights.join(&1, || async { 3 }).await, Some(3));
     }

@@ -217,7 +217,7 @@ impl StateDir {
     }
 
     /// Returns where the catalogue's file lies.
-    pub(super) fn catalogue(&self) -> PathBuf {
+    pub(super) fn index(&self) -> PathBuf {
         self.path.join(CATALOGUE)
     }
 

@@ -6,22 +6,22 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::entry::{Record, Source};
+use super::entry::{Entry, Source};
 use super::index::FAILED_FOR;
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
     DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HIDDEN, INODES, JOINED, PENDING,
     TARGET_BREAKER_OPEN, TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
 };
-use super::replica::{State, TargetId, Watched};
-use super::{Known, Registry};
+use super::replica::{Replica, State, TargetId};
+use super::{Registry, Revision};
 use crate::model::{ArtifactId, RepoName, nanos, when_to_text};
 
 /// What the extended attributes of an artifact tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// The newest content known.
-    pub known: Option<Known>,
+    pub known: Option<Revision>,
     /// Where the last pull was answered from: `cache`, `registry`, or the backup's URL.
     pub source: Option<String>,
     /// For how long no target has answered, if none does.
@@ -57,10 +57,10 @@ pub struct Open {
 impl Registry {
     /// Returns what the extended attributes of an artifact tell.
     pub fn about(&self, id: &ArtifactId) -> Option<About> {
-        let registry = self.route(&id.repo).ok()?.registry.id;
-        let failing = self.catalogue.is_failing(&id.repo);
+        let registry = self.replicas(&id.repo).ok()?.registry.id;
+        let failing = self.index.is_failing(&id.repo);
         let stale = failing.then(|| self.staleness(id));
-        self.catalogue.peek(id, |record| About {
+        self.index.peek(id, |record| About {
             known: record.current().cloned(),
             source: record.source().and_then(|source| match source {
                 Source::Cache => Some("cache".into()),
@@ -76,7 +76,7 @@ impl Registry {
 
     /// Tells whether the last push of an artifact has failed.
     pub fn has_error(&self, id: &ArtifactId) -> bool {
-        let error = self.catalogue.peek(id, |record| record.error().is_some());
+        let error = self.index.peek(id, |record| record.error().is_some());
         error.unwrap_or_default()
     }
 
@@ -84,37 +84,37 @@ impl Registry {
     pub async fn forget_error(&self, id: &ArtifactId) -> bool {
         let limit = Instant::now() + self.settings.verdict_budget();
         self.remember_failure(id, None, limit).await;
-        self.has_error(id) && self.catalogue.change(id, |record| record.forget_error())
+        self.has_error(id) && self.index.change(id, |record| record.forget_error())
     }
 
     /// Tells whether an artifact is known to have a content.
     pub fn exists(&self, id: &ArtifactId) -> bool {
-        let exists = self.catalogue.peek(id, |record| record.current().is_some());
+        let exists = self.index.peek(id, |record| record.current().is_some());
         exists.unwrap_or_default()
     }
 
     /// Returns the newest content of an artifact that the mount knows of, without asking anybody.
-    pub fn newest(&self, id: &ArtifactId) -> Option<Known> {
-        let newest = self.catalogue.peek(id, |record| record.current().cloned());
+    pub fn newest(&self, id: &ArtifactId) -> Option<Revision> {
+        let newest = self.index.peek(id, |record| record.current().cloned());
         newest.flatten()
     }
 
     /// Tells whether any target has ever listed a repository.
     pub fn was_listed(&self, repo: &RepoName) -> bool {
-        self.catalogue.age(repo).is_some()
+        self.index.age(repo).is_some()
     }
 
     /// Returns for how long what is known of a repository is still fresh.
     pub fn fresh_for(&self, repo: &RepoName) -> Duration {
-        let age = self.catalogue.age(repo).unwrap_or_default();
+        let age = self.index.age(repo).unwrap_or_default();
         // Stale knowledge is kept for as long as asking again would be of no use.
         Some(self.settings.ttl.saturating_sub(age))
             .filter(|left| !left.is_zero())
             .unwrap_or(self.settings.ttl.min(FAILED_FOR))
     }
 
-    fn pending_urls(&self, record: &Record) -> Vec<String> {
-        let urls = record.owed().iter().filter_map(|&id| self.url_of(id));
+    fn pending_urls(&self, record: &Entry) -> Vec<String> {
+        let urls = record.pending().iter().filter_map(|&id| self.url_of(id));
         urls.map(str::to_owned).collect()
     }
 
@@ -219,7 +219,7 @@ impl Registry {
             },
             "errors": errors,
             "repos": self.known_repos().len(),
-            "hidden_names": self.catalogue.hidden(),
+            "hidden_names": self.index.hidden(),
         })
     }
 
@@ -230,21 +230,22 @@ impl Registry {
 
     /// Returns the targets that some push is pending for.
     fn missing_somewhere(&self) -> HashSet<TargetId> {
-        let owed = self.journal.owed().into_iter();
-        owed.flat_map(|record| {
-            let missing = self.missing(&record);
-            missing.iter().map(|target| target.id).collect::<Vec<_>>()
-        })
-        .collect()
+        let pending = self.journal.pending().into_iter();
+        pending
+            .flat_map(|record| {
+                let missing = self.missing(&record);
+                missing.iter().map(|target| target.id).collect::<Vec<_>>()
+            })
+            .collect()
     }
 
-    fn target_status(&self, target: &Watched, is_missing: bool) -> Value {
+    fn target_status(&self, target: &Replica, is_missing: bool) -> Value {
         let health = target.health();
         let is_registry = self
             .routes
             .open()
             .iter()
-            .any(|route| route.is_registry(target.id));
+            .any(|replicas| replicas.is_registry(target.id));
         let named = self.routes.repos_of(target.id);
         let repos: Vec<&str> = match named.is_empty() || is_registry {
             true => vec!["*"],
@@ -287,8 +288,8 @@ impl Registry {
     }
 
     fn pending(&self) -> Vec<Value> {
-        let owed = self.journal.owed().into_iter();
-        owed.map(|record| {
+        let pending = self.journal.pending().into_iter();
+        pending.map(|record| {
             json!({
                 "artifact": record.id.to_string(),
                 "stamp": when_to_text(record.stamp.when),
@@ -300,7 +301,7 @@ impl Registry {
 
     fn errors(&self) -> Vec<Value> {
         let mut errors = Vec::new();
-        self.catalogue.visit(|id, record| {
+        self.index.visit(|id, record| {
             if let Some(error) = record.error() {
                 errors.push(json!({ "artifact": id.to_string(), "reason": error }));
             }
@@ -327,7 +328,7 @@ impl Registry {
         HANDLES.write(&mut text, [(none, open.handles)]);
         UNPUSHED.write(&mut text, [(none, self.journal.failed().len())]);
         PENDING.write(&mut text, [(none, self.pending().len())]);
-        HIDDEN.write(&mut text, [(none, self.catalogue.hidden())]);
+        HIDDEN.write(&mut text, [(none, self.index.hidden())]);
         let cache = self.cache.figures();
         CACHE_ENTRIES.write(&mut text, [(none, cache.entries)]);
         CACHE_BYTES.write(&mut text, [(none, cache.bytes)]);

@@ -1,7 +1,7 @@
 //! The tee: one push to every target.
 //!
 //! One push goes: turn → check → stamp → journal → registry → backups, all at once → verdict.
-//! Whatever fails, the journal keeps the bytes; whoever has missed a success is given it by `redo`.
+//! Whatever fails, the journal keeps the bytes; whoever has missed a success is given it by `replay`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use tokio::time::{Instant, timeout_at};
 use super::breaker::pressing;
 use super::check::Candidate;
 use super::commit::Commit;
-use super::entry::Known;
+use super::entry::Revision;
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
-use super::push::{Base, MOVED_ON, Push, Wait};
+use super::push::{BaseVersion, MOVED_ON, Push, Wait};
 use super::replica::share;
 use super::room::is_full;
 use super::{Durability, Registry, blocking};
@@ -44,7 +44,7 @@ impl Registry {
         self: &Arc<Self>,
         id: &ArtifactId,
         content: Bytes,
-        base: &mut Base,
+        base: &mut BaseVersion,
         suffix: Option<Format>,
         end: Instant,
         wait: Wait,
@@ -56,15 +56,17 @@ impl Registry {
             Err(_) => Err(not_our_turn("push", id)),
         };
         // Until the journal knows how it has ended: what is in doubt is what the background pushes.
-        let live = stamp.as_ref().map(|stamp| self.redo.hands_off(stamp.when));
+        let live = stamp
+            .as_ref()
+            .map(|stamp| self.replay.hold_back(stamp.when));
         let ready = stamp
             .clone()
-            .and_then(|stamp| Ok((stamp, self.route(&id.repo)?)));
+            .and_then(|stamp| Ok((stamp, self.replicas(&id.repo)?)));
         let mut pushed = match ready {
-            Ok((stamp, route)) => {
+            Ok((stamp, replicas)) => {
                 let push = Push {
                     id,
-                    route,
+                    replicas,
                     content: &content,
                     stamp,
                     attempt: earlier,
@@ -94,7 +96,7 @@ impl Registry {
         self: &Arc<Self>,
         id: &ArtifactId,
         content: &Bytes,
-        base: &mut Base,
+        base: &mut BaseVersion,
         suffix: Option<Format>,
         end: Instant,
     ) -> Result<Stamp, Error> {
@@ -128,7 +130,7 @@ impl Registry {
     async fn tee(
         self: &Arc<Self>,
         mut push: Push<'_>,
-        base: &mut Base,
+        base: &mut BaseVersion,
         end: Instant,
         wait: Wait,
     ) -> Result<(), Error> {
@@ -137,7 +139,7 @@ impl Registry {
         let end = self.journal_push(id, push.content, stamp, end).await?;
         // Where one target is enough, those that are skipped are asked only if no other has it.
         let any = self.settings.durability == Durability::Any;
-        let skipped = push.route.is_any_skipped();
+        let skipped = push.replicas.is_any_skipped();
         self.give_to_targets(&mut push, base, end, wait, !any)
             .await?;
         if any && skipped && push.got.is_empty() {
@@ -156,16 +158,16 @@ impl Registry {
     async fn give_to_targets(
         &self,
         push: &mut Push<'_>,
-        base: &Base,
+        base: &BaseVersion,
         end: Instant,
         wait: Wait,
         is_pressing: bool,
     ) -> Result<(), Error> {
-        let (id, route) = (push.id, push.route);
-        let registry = &route.registry;
+        let (id, replicas) = (push.id, push.replicas);
+        let registry = &replicas.registry;
         let until = |deadline: Instant| is_pressing.then_some(deadline);
-        let deadline = registry_deadline(route, end);
-        if route.has_registry() {
+        let deadline = registry_deadline(replicas, end);
+        if replicas.has_registry() {
             let claim = self.commit(push, base, deadline);
             match pressing(until(deadline), claim).await {
                 Commit::Got(token) => push.got.push((registry.id, token)),
@@ -186,7 +188,7 @@ impl Registry {
         let end = match wait {
             Wait::ForVerdict if is_decided => end.min(Instant::now() + self.settings.metadata),
             // If none of these has it, those that are skipped need time as well.
-            _ if push.got.is_empty() && !is_pressing && route.is_any_skipped() => share(end, 2),
+            _ if push.got.is_empty() && !is_pressing && replicas.is_any_skipped() => share(end, 2),
             _ => end,
         };
         pressing(until(end), put_to_backups(push, end)).await;
@@ -233,7 +235,7 @@ impl Registry {
         let written = match self.journal.admit(record, content) {
             Ok(()) => {
                 let journal = Arc::clone(&self.journal);
-                let mut writing = blocking::apart(move || journal.write(when));
+                let mut writing = blocking::run(move || journal.write(when));
                 match timeout_at(half, &mut writing).await {
                     Ok(Ok(written)) => written,
                     Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
@@ -261,8 +263,8 @@ impl Registry {
     }
 
     /// Returns the content that a push would replace, with its format if anybody can tell it.
-    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Known> {
-        let current = self.catalogue.peek(id, |record| record.current().cloned());
+    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Revision> {
+        let current = self.index.peek(id, |record| record.current().cloned());
         match current.flatten() {
             Some(known) if known.stamp().is_none() => {
                 let pulled = self.pull(id).await.map(|pulled| pulled.known);
@@ -308,7 +310,7 @@ impl Registry {
             _ => ("push-failed", &self.metrics.pushes_failed),
         };
         counter.increment();
-        self.catalogue
+        self.index
             .change(id, |record| record.failed(error.reason.clone()));
         let mut event = Event::new(Level::Error, kind, error.reason.clone())
             .with("artifact", id.to_string())
@@ -324,10 +326,10 @@ impl Registry {
 
 async fn put_to_backups(push: &mut Push<'_>, end: Instant) {
     let (id, stamp, content) = (push.id, &push.stamp, push.content);
-    let route = push.route;
+    let replicas = push.replicas;
     #[cfg(test)]
     let end = end + std::time::Duration::from_secs(if injected(Bug::NoDeadline) { 60 } else { 0 });
-    let puts = route.backups.iter().map(|backup| async move {
+    let puts = replicas.backups.iter().map(|backup| async move {
         let content = content.clone();
         let put = backup.ask(|target| target.put(id, content, stamp, &Condition::None, end));
         (backup, put.await)

@@ -186,7 +186,7 @@ impl Registry {
         is_new: bool,
     ) -> JoinHandle<io::Result<String>> {
         let (journal, when) = (Arc::clone(&self.journal), failed.stamp.when);
-        blocking::apart(move || {
+        blocking::run(move || {
             if is_new {
                 journal.write(when)?;
                 return journal.keep(when);
@@ -216,7 +216,7 @@ impl Registry {
             let event = Event::new(Level::Error, "not-kept", message);
             registry.tell(event.with("artifact", id.to_string()));
             let reason = registry
-                .catalogue
+                .index
                 .peek(&id, |record| record.error().map(str::to_owned));
             if let Some(reason) = reason.flatten() {
                 drop(registry.begin_to_remember(&id, Some(&reason)));

@@ -7,16 +7,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{Error, reasons};
 use super::events::{Event, Level};
-use super::push::{Base, Push};
+use super::push::{BaseVersion, Push};
 use super::receipt::receipt;
-use super::replica::{Route, TargetId, Watched};
+use super::replica::{Replica, ReplicaSet, TargetId};
 use super::{Durability, Registry, blocking};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::store::Failure;
 
 impl Push<'_> {
-    fn has(&self, target: &Watched) -> bool {
+    fn has(&self, target: &Replica) -> bool {
         self.got.iter().any(|(got, _)| *got == target.id)
     }
 
@@ -26,7 +26,7 @@ impl Push<'_> {
     }
 
     fn urls_of_got(&self) -> Vec<String> {
-        let targets = self.route.targets();
+        let targets = self.replicas.targets();
         let got = targets.filter(|target| self.has(target));
         got.map(|target| target.url().to_owned()).collect()
     }
@@ -35,16 +35,16 @@ impl Push<'_> {
 impl Registry {
     /// Takes a pushed content for the newest one, if any target has it: it can be read from there
     /// whatever the verdict is.
-    pub(super) fn take_in(&self, push: &Push<'_>, base: &mut Base) {
+    pub(super) fn take_in(&self, push: &Push<'_>, base: &mut BaseVersion) {
         if push.got.is_empty() {
             return;
         }
         let (id, stamp) = (push.id, push.stamp);
-        for target in push.route.targets().filter(|target| push.has(target)) {
+        for target in push.replicas.targets().filter(|target| push.has(target)) {
             target.pushes.increment();
         }
         let missing: Vec<TargetId> = push.missing.iter().map(|(target, _)| target.id).collect();
-        let missed = |target: &Watched| {
+        let missed = |target: &Replica| {
             let mut missing = push.missing.iter();
             let missed = missing.find(|(missing, _)| missing.id == target.id);
             let missed = missed.map(|(_, failure)| failure);
@@ -52,16 +52,16 @@ impl Registry {
                 .or_else(|| target.unsupported())
                 .map(Failure::to_string)
         };
-        let receipt = receipt(id, push.route, missed).to_string();
-        self.put_at_hand(stamp.sha256, push.content);
-        if let Some(place) = self.open_place(push.route) {
-            self.catalogue.add_root(&id.repo, place);
+        let receipt = receipt(id, push.replicas, missed).to_string();
+        self.cache_insert(stamp.sha256, push.content);
+        if let Some(place) = self.open_place(push.replicas) {
+            self.index.add_root(&id.repo, place);
         }
-        *base = self.catalogue.change(id, |record| {
-            let revision = || self.catalogue.next_revision();
+        *base = self.index.change(id, |record| {
+            let revision = || self.index.next_revision();
             record.pushed(stamp, &push.got, &missing, Instant::now(), revision);
             record.set_receipt(receipt);
-            Base::of(record.current())
+            BaseVersion::of(record.current())
         });
     }
 
@@ -69,7 +69,7 @@ impl Registry {
     pub(super) fn verdict(&self, push: &Push<'_>) -> Result<(), Error> {
         let done = match self.settings.durability {
             Durability::Any => !push.got.is_empty(),
-            Durability::Registry => push.has(&push.route.registry),
+            Durability::Registry => push.has(&push.replicas.registry),
             Durability::All => push.missing.is_empty(),
         };
         #[cfg(test)]
@@ -116,7 +116,7 @@ impl Registry {
         let (journal, index_log) = (Arc::clone(&self.journal), Arc::clone(&self.index_log));
         let (id, stamp, got) = (push.id.clone(), push.stamp, push.urls_of_got());
         let is_complete = push.missing.is_empty();
-        let settling = blocking::apart(move || {
+        let settling = blocking::run(move || {
             // Before the journal forgets the push: a crash must leave one of them that knows it.
             index_log.write();
             journal.supersede(&id, &stamp);
@@ -127,13 +127,13 @@ impl Registry {
         });
         let _ = timeout_at(end, settling).await;
         if !is_complete {
-            self.redo.wake();
+            self.replay.wake();
         }
     }
 
     /// Returns the place of a route among those of the registries.
-    fn open_place(&self, route: &Route) -> Option<usize> {
+    fn open_place(&self, replicas: &ReplicaSet) -> Option<usize> {
         let mut open = self.routes.open().iter();
-        open.position(|open| open.registry.id == route.registry.id)
+        open.position(|open| open.registry.id == replicas.registry.id)
     }
 }

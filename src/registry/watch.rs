@@ -11,7 +11,7 @@ use super::Registry;
 use super::breaker::{Limits, State};
 use super::events::{Event, Level};
 use super::replay::jitter;
-use super::replica::Watched;
+use super::replica::Replica;
 use crate::model::nanos;
 
 /// How long a target is left in peace before its first probe, and at most. One second: most
@@ -45,7 +45,7 @@ impl Registry {
 /// the registry nor the target alive, and ends with them.
 struct Watch {
     registry: Weak<Registry>,
-    target: Weak<Watched>,
+    target: Weak<Replica>,
     state: watch::Receiver<State>,
     pause: Duration,
 }
@@ -150,8 +150,8 @@ impl Watch {
         };
         let event = Event::new(Level::Info, "breaker-closed", "the target answers again");
         registry.tell(event.with("target", target.url()));
-        registry.catalogue.forgive();
-        registry.redo.recovered(target.id);
+        registry.index.forgive();
+        registry.replay.recovered(target.id);
         registry.repair_soon();
         true
     }

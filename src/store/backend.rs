@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Failure, Trial};
+use super::{Capabilities, Failure};
 use crate::model::Stamp;
 
 /// What a store uses to tell one content of a key from the next: an ETag, a generation, or what
@@ -62,7 +62,7 @@ pub struct Listed {
 /// Futures may be dropped at any await point: a write is then either not there or there whole.
 /// Drivers set no deadline of their own; the caller's `Target` does.
 #[async_trait]
-pub trait Driver: fmt::Debug + Send + Sync + 'static {
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Reads an object: its content, stamp and token. One of more than `limit` bytes is refused
     /// ([`Kind::TooBig`](super::Kind::TooBig)) and never read into memory.
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure>;
@@ -102,7 +102,7 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
 
     /// Tells whether the store honours [`Condition`]s, if the driver knows or has a way of its own to
     /// find out; `None` if that shows when it is written to.
-    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
+    async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
         Ok(None)
     }
 }

@@ -14,7 +14,7 @@ const PROBE: &str = ".atlasfs/probe";
 
 /// What a store has shown of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trial {
+pub struct Capabilities {
     /// Whether it honours conditions.
     pub honours_conditions: bool,
     /// What it refuses of the rest that a mount needs: to read what was written, or to delete it.
@@ -29,7 +29,7 @@ impl Target {
     /// # Errors
     ///
     /// What the target answered instead of taking the object.
-    pub async fn try_conditions(&self, deadline: Instant) -> Result<Trial, Failure> {
+    pub async fn try_conditions(&self, deadline: Instant) -> Result<Capabilities, Failure> {
         let attempt = "finding out whether conditions hold";
         let known = self.by(deadline, attempt, self.driver.try_conditions());
         if let Some(trial) = known.await? {
@@ -49,7 +49,7 @@ impl Target {
         // What is left of it when that fails is some bytes that nobody reads.
         let deleted = self.by(deadline, &attempt, self.driver.delete(&key)).await;
         let refused = read.err().or(deleted.err());
-        Ok(Trial {
+        Ok(Capabilities {
             honours_conditions: honoured?,
             refused: refused.filter(|failure| failure.kind == Kind::Denied),
         })
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::store::{Memory, Role};
 
-    async fn tried(memory: &Memory) -> Result<Trial, Failure> {
+    async fn tried(memory: &Memory) -> Result<Capabilities, Failure> {
         let target = Target::new(Role::Registry, "mem://r", Arc::new(memory.clone()));
         let end = Instant::now() + Duration::from_secs(1);
         target.try_conditions(end).await
@@ -134,7 +134,7 @@ mod tests {
             (Memory::default(), true),
             (Memory::ignoring_conditions(), false),
         ] {
-            let expected = Trial {
+            let expected = Capabilities {
                 honours_conditions: honours,
                 refused: None,
             };

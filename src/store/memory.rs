@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Condition, Driver, Failure, Kind, Listed, Stored, Token};
+use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
 /// What is wrong with the store.
@@ -162,7 +162,7 @@ fn listed(key: &str, object: &Object, with_stamp: bool) -> Listed {
 }
 
 #[async_trait]
-impl Driver for Memory {
+impl Backend for Memory {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
         self.request(format!("GET {key}")).await?;
         let state = self.0.lock().unwrap();

@@ -16,8 +16,8 @@ mod unavailable;
 mod verdict;
 mod waiting;
 
-pub use backend::{Condition, Driver, Listed, Stored, Token};
-pub use capability_probe::Trial;
+pub use backend::{Backend, Condition, Listed, Stored, Token};
+pub use capability_probe::Capabilities;
 pub use identity::Overlap;
 pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
 #[cfg(test)]

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::waiting::Waiting;
-use super::{Condition, Driver, Failure, Kind, Listed, Location, Token};
+use super::{Backend, Condition, Failure, Kind, Listed, Location, Token};
 use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
 
 /// What a target is to the mount.
@@ -91,12 +91,12 @@ const OWN: &str = ".atlasfs";
 pub struct Target {
     role: Role,
     url: Arc<str>,
-    pub(super) driver: Arc<dyn Driver>,
+    pub(super) driver: Arc<dyn Backend>,
 }
 
 impl Target {
     /// Makes a target of a driver; `url` is shown in messages.
-    pub fn new(role: Role, url: &str, driver: Arc<dyn Driver>) -> Self {
+    pub fn new(role: Role, url: &str, driver: Arc<dyn Backend>) -> Self {
         Self {
             role,
             url: url.into(),

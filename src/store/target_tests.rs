@@ -24,7 +24,7 @@ impl Fake {
 }
 
 #[async_trait::async_trait]
-impl Driver for Fake {
+impl Backend for Fake {
     async fn get(&self, _: &str, _: u64) -> Result<Stored, Failure> {
         let stored = self.stored.clone();
         self.answer(()).await?;

@@ -3,17 +3,17 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Condition, Driver, Failure, Kind, Listed, Stored, Token};
+use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
 /// The stand-in.
 #[derive(Debug)]
-pub(super) struct StandIn {
+pub(super) struct Unavailable {
     answer: Failure,
     is_supported: bool,
 }
 
-impl StandIn {
+impl Unavailable {
     /// Stands in for Atlas Cloud, the registry of a `repo` block without a `url`. How Ariga's own
     /// CLI pushes there is not public, so it is known by name alone, and never asked: a mount lives
     /// on its backups.
@@ -41,7 +41,7 @@ impl StandIn {
 }
 
 #[async_trait]
-impl Driver for StandIn {
+impl Backend for Unavailable {
     async fn get(&self, _key: &str, _limit: u64) -> Result<Stored, Failure> {
         self.answer()
     }

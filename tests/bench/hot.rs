@@ -18,10 +18,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use atlasfs::fs::{Fs, Making, OpenHow, ROOT};
+use atlasfs::fs::{CreateAttrs, Fs, OpenMode, ROOT};
 use atlasfs::model::{ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp, check_schema};
-use atlasfs::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
-use atlasfs::store::{Driver, Role, Target};
+use atlasfs::registry::{
+    self, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId, WallClock,
+};
+use atlasfs::store::{Backend, Role, Target};
 use divan::{Bencher, black_box};
 use tokio::runtime::Runtime;
 
@@ -35,14 +37,14 @@ fn main() {
 const PID: u32 = 4711;
 
 /// A registry and two backups in memory, and the file system above them.
-struct World {
+struct Fixture {
     runtime: Runtime,
     registry: Arc<Registry>,
     fs: Arc<Fs>,
     state: tempfile::TempDir,
 }
 
-impl World {
+impl Fixture {
     /// Makes one with so many plans in the repository `app`, and its schema.
     fn new(plans: usize) -> Self {
         let runtime = Runtime::new().unwrap();
@@ -57,12 +59,12 @@ impl World {
         let roles = [Role::Registry, Role::Backup(0), Role::Backup(1)];
         let targets = stores.into_iter().zip(roles).enumerate();
         let targets = targets.map(|(place, (store, role))| {
-            let driver: Arc<dyn Driver> = Arc::new(store);
+            let driver: Arc<dyn Backend> = Arc::new(store);
             let target = Target::new(role, &format!("memory://{place}"), driver);
-            Arc::new(Watched::new(TargetId(place), target))
+            Arc::new(Replica::new(TargetId(place), target))
         });
         let mut targets = targets.collect::<Vec<_>>().into_iter();
-        let route = Route {
+        let route = ReplicaSet {
             registry: targets.next().unwrap(),
             backups: targets.collect(),
         };
@@ -74,7 +76,7 @@ impl World {
             ..registry::Settings::default()
         };
         let registry = Registry::open(
-            Routes::new(Vec::new(), Some(route)),
+            ReplicaSets::new(Vec::new(), Some(route)),
             settings,
             StateDir::open(state.path(), "the benchmark").unwrap(),
             WallClock::default(),
@@ -89,7 +91,7 @@ impl World {
             read_only: false,
             allow_delete: false,
             max_writers: 512,
-            scratch_bytes: 1 << 20,
+            temporary_bytes: 1 << 20,
             staged_bytes: 1 << 30,
             mount,
         };
@@ -165,7 +167,7 @@ fn schema(mark: &str) -> Vec<u8> {
 /// One name among few and among many: its cost must not depend on that.
 #[divan::bench(args = [10, 1_000, 10_000])]
 fn lookup(bencher: Bencher, plans: usize) {
-    let world = World::new(plans);
+    let world = Fixture::new(plans);
     let (app, _) = world.find("schema");
     bencher.bench_local(|| {
         let found = world
@@ -177,7 +179,7 @@ fn lookup(bencher: Bencher, plans: usize) {
 
 #[divan::bench(args = [10, 10_000])]
 fn getattr(bencher: Bencher, plans: usize) {
-    let world = World::new(plans);
+    let world = Fixture::new(plans);
     let (_, schema) = world.find("schema");
     bencher.bench_local(|| {
         world
@@ -188,11 +190,11 @@ fn getattr(bencher: Bencher, plans: usize) {
 
 #[divan::bench(args = [10, 10_000])]
 fn open_read_release(bencher: Bencher, plans: usize) {
-    let world = World::new(plans);
+    let world = Fixture::new(plans);
     let (_, schema) = world.find("schema");
-    let how = OpenHow {
+    let how = OpenMode {
         read: true,
-        ..OpenHow::default()
+        ..OpenMode::default()
     };
     // The first one pulls.
     let first = world
@@ -220,7 +222,7 @@ const ROOM: usize = 190;
 /// A whole directory, as READDIRPLUS asks for it: its cost must be linear.
 #[divan::bench(args = [100, 1_000, 10_000])]
 fn readdirplus(bencher: Bencher, plans: usize) {
-    let world = World::new(plans);
+    let world = Fixture::new(plans);
     let (_, folder) = world.find("plans");
     bencher
         .counter(divan::counter::ItemsCount::new(plans))
@@ -257,22 +259,22 @@ fn readdirplus(bencher: Bencher, plans: usize) {
 /// Write and close, to three targets in memory and a journal on no disk.
 #[divan::bench(args = [10, 10_000])]
 fn push(bencher: Bencher, plans: usize) {
-    let world = World::new(plans);
+    let world = Fixture::new(plans);
     let number = AtomicU64::new(0);
     let (app, _) = world.find("schema");
-    let how = OpenHow {
+    let how = OpenMode {
         write: true,
         truncate: true,
-        ..OpenHow::default()
+        ..OpenMode::default()
     };
     bencher
         .with_inputs(|| schema(&number.fetch_add(1, Ordering::Relaxed).to_string()))
         .bench_local_values(|content| {
             world.runtime.block_on(async {
                 let (fs, name) = (&world.fs, OsStr::new("schema"));
-                let making = Making {
+                let making = CreateAttrs {
                     pid: PID,
-                    ..Making::default()
+                    ..CreateAttrs::default()
                 };
                 let (entry, opened) = fs.clone().create(app, name, how, making).await.unwrap();
                 fs.write(opened.fh, 0, &content, 0).unwrap();
@@ -287,7 +289,7 @@ fn push(bencher: Bencher, plans: usize) {
 /// The registry's part of an open.
 #[divan::bench]
 fn pull_from_the_cache(bencher: Bencher) {
-    let world = World::new(10);
+    let world = Fixture::new(10);
     let id = id(None);
     world.runtime.block_on(world.registry.pull(&id)).unwrap();
     bencher.bench_local(|| world.at_once(world.registry.pull(&id)).unwrap());
@@ -296,7 +298,7 @@ fn pull_from_the_cache(bencher: Bencher) {
 /// A LIST of all targets is what comes with it once a `--ttl`.
 #[divan::bench(args = [100, 10_000])]
 fn list_what_is_fresh(bencher: Bencher, plans: usize) {
-    let world = World::new(plans);
+    let world = Fixture::new(plans);
     let repo = RepoName::parse("app").unwrap();
     world.runtime.block_on(world.registry.list(&repo)).unwrap();
     bencher.bench_local(|| world.at_once(world.registry.list(&repo)).unwrap());

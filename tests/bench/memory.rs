@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use atlasfs::model::{Format, Stamp};
-use atlasfs::store::{Condition, Driver, Failure, Kind, Listed, Stored, Token, Trial};
+use atlasfs::store::{Backend, Capabilities, Condition, Failure, Kind, Listed, Stored, Token};
 use bytes::Bytes;
 
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ fn listed(key: &str, object: &Object) -> Listed {
 }
 
 #[async_trait]
-impl Driver for Memory {
+impl Backend for Memory {
     async fn get(&self, key: &str, _limit: u64) -> Result<Stored, Failure> {
         let object = self.objects().get(key).cloned().ok_or_else(missing)?;
         Ok(Stored {
@@ -125,8 +125,8 @@ impl Driver for Memory {
         Ok(())
     }
 
-    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
-        Ok(Some(Trial {
+    async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
+        Ok(Some(Capabilities {
             honours_conditions: true,
             refused: None,
         }))

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::home::Home;
 use super::mounted::{Mounted, signal, state};
-use super::network_namespace::Island;
+use super::network_namespace::NetworkNamespace;
 use super::program::{Running, run, start, until};
 use super::store::{Store, flags, schema};
 use super::support::server::{Kind, Server};
@@ -266,22 +266,22 @@ fn nothing_takes_longer_than_its_deadline_while_every_server_is_stopped() {
 #[test]
 fn nothing_takes_longer_than_its_deadline_while_every_packet_is_dropped() {
     let home = Home::new();
-    let island = Island::new(&home);
-    let urls: Vec<String> = (0..3).map(|number| island.bucket(number)).collect();
+    let namespace = NetworkNamespace::new(&home);
+    let urls: Vec<String> = (0..3).map(|number| namespace.bucket(number)).collect();
     let mount = |name: &str| {
-        let mut command = island.on_it(&home, &home.mounting(name, args(&urls)));
+        let mut command = namespace.on_it(&home, &home.mounting(name, args(&urls)));
         home.mount_by(name, &mut command).0
     };
     let warm = mount("warm");
     fill(&warm, CLIENTS);
     let cold = mount("cold");
-    island.drop_everything();
+    namespace.drop_everything();
     hunt(&home, &warm, "dropped, and all is known");
     hunt(&home, &cold, "dropped, and nothing is known");
-    island.drop_nothing();
+    namespace.drop_nothing();
     until("the mount heals", || {
         (warm.cp("app0/schema", schema("healed")).code == Some(0)).then_some(())
     });
-    kill_everybody(&home, &warm, || island.drop_everything());
-    island.drop_nothing();
+    kill_everybody(&home, &warm, || namespace.drop_everything());
+    namespace.drop_nothing();
 }

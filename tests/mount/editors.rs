@@ -1,6 +1,6 @@
 //! Editors in a terminal: one save is one push, and a save that fails is told.
 
-use super::saves::{Tool, Watched};
+use super::saves::{Replica, Tool};
 use super::store::{all_hold, schema};
 
 /// The start of every script: vim with its defaults, as outside of /tmp (its `backupskip`).
@@ -66,17 +66,17 @@ keys '\x13' wait 'Saved' keys '\x11' -- micro "$1""#,
 
 #[test]
 fn one_save_of_an_editor_is_one_push() {
-    Watched::new().one_save_is_one_push(&EDITORS, "schema");
+    Replica::new().one_save_is_one_push(&EDITORS, "schema");
 }
 
 #[test]
 fn one_save_of_an_editor_under_an_alias_is_one_push() {
-    Watched::new().one_save_is_one_push(&EDITORS, "schema.hcl");
+    Replica::new().one_save_is_one_push(&EDITORS, "schema.hcl");
 }
 
 #[test]
 fn two_saves_of_an_editor_are_two_pushes() {
-    let watched = Watched::new();
+    let watched = Replica::new();
     let before = watched
         .mounted
         .metric("atlasfs_pushes_total{verdict=\"complete\"}");
@@ -108,7 +108,7 @@ keys '\x0f' wait 'Write' keys '\x0b' keys "$2.kept\r" wait 'DIFFERENT' keys 'y' 
 
 #[test]
 fn an_editor_says_that_a_save_has_failed_and_the_text_is_not_lost() {
-    let watched = Watched::new();
+    let watched = Replica::new();
     watched.targets_are_there(false);
     for tool in FAILING {
         let ran = watched.run(tool, "schema", ["mark-0", "mark-1"]);

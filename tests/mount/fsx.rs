@@ -64,8 +64,8 @@ fn none_is_wrong(share: u64, first: u64, weights: &str, name: &str) {
         args.push("--no-validate".to_owned());
         let mounted = home.mount("mnt", args);
         std::fs::create_dir(mounted.path("app")).unwrap();
-        let is_scratch = name.contains("/.");
-        let sizes = if is_scratch { LARGE } else { SMALL };
+        let is_temporary = name.contains("/.");
+        let sizes = if is_temporary { LARGE } else { SMALL };
         let config = format!("nomsyncafterwrite = {}\n{sizes}{weights}", seed % 2 == 0);
         let config = home.file("fsx.toml", config);
         let file = mounted.path(name);
@@ -82,7 +82,7 @@ fn none_is_wrong(share: u64, first: u64, weights: &str, name: &str) {
         }
         assert!(right, "seed {seed} on {name}: {ran}");
         (done, emptied) = (done + 1, 0);
-        if !is_scratch {
+        if !is_temporary {
             // The end of fsx has closed the file, which was a push.
             let left = mounted.read(name);
             all_hold(&stores, name, &left);

@@ -9,7 +9,7 @@ use super::support::server::{ACCESS_KEY, Kind, SECRET_KEY, program};
 
 /// A network namespace; gone with its last process, which is gone when this is dropped.
 #[derive(Debug)]
-pub struct Island {
+pub struct NetworkNamespace {
     holder: Running,
     _server: Running,
 }
@@ -17,7 +17,7 @@ pub struct Island {
 /// Nobody else is there, so any port is free.
 const PORT: u16 = 9000;
 
-impl Island {
+impl NetworkNamespace {
     /// Makes a network with nothing but its loopback, and a server on it.
     pub fn new(home: &Home) -> Self {
         let script = "ip link set lo up; echo up; exec sleep 1000";
@@ -38,16 +38,16 @@ impl Island {
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(home.path("served"));
         let server = start(&mut serve);
-        let island = Self {
+        let namespace = Self {
             holder,
             _server: server,
         };
         until("the server answers", || {
-            let mut knock = enter(island.holder.pid(), "bash");
+            let mut knock = enter(namespace.holder.pid(), "bash");
             knock.args(["-c", &format!("exec 3<> /dev/tcp/127.0.0.1/{PORT}")]);
             (run(&mut knock).code == Some(0)).then_some(())
         });
-        island
+        namespace
     }
 
     /// Returns the URL of a bucket on its server.

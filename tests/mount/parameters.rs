@@ -10,12 +10,12 @@ use super::support::serve::{Answering, Request};
 
 /// A proxy that passes nothing on: it notes every request, and answers as an empty store does that
 /// takes no writes.
-struct World {
+struct Fixture {
     server: Answering,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-impl World {
+impl Fixture {
     fn start() -> Self {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let notes = Arc::clone(&seen);
@@ -318,7 +318,7 @@ fn every_parameter_does_what_it_says() {
     let config = "[profile p]\nregion = us-east-1\naws_access_key_id = IDOFTHEPROFILE\n\
                   aws_secret_access_key = x\n";
     home.file(".aws/config", config);
-    let world = World::start();
+    let world = Fixture::start();
     let proxy = format!("http://{}", world.server.addr());
     for (_, _, url, variables, shows) in &ROWS {
         world.seen.lock().unwrap().clear();

@@ -30,7 +30,7 @@ while not os.path.exists(stop):
 
 /// A mount with three folders as its targets, of which every change is seen.
 #[derive(Debug)]
-pub struct Watched {
+pub struct Replica {
     pub home: Home,
     pub mounted: Mounted,
     /// Another mount of the same targets, as another machine has it.
@@ -43,7 +43,7 @@ pub struct Watched {
 /// `$3` the mark of the old content and `$4` that of the new one.
 pub type Tool = (&'static str, &'static str);
 
-impl Watched {
+impl Replica {
     /// Mounts, and pushes a first schema.
     #[track_caller]
     pub fn new() -> Self {

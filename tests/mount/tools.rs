@@ -1,7 +1,7 @@
 //! Tools that save a file: one save is one push, and nobody sees anything in between.
 
 use super::program::{bash, run, until};
-use super::saves::{Tool, Watched};
+use super::saves::{Replica, Tool};
 use super::store::{all_hold, plan, schema};
 
 /// Tools that replace a file in one of the ways that tools have.
@@ -106,7 +106,7 @@ os.fsync(folder)' "$1" "$2""#,
 
 #[test]
 fn one_save_of_a_tool_is_one_push() {
-    Watched::new().one_save_is_one_push(&TOOLS, "schema");
+    Replica::new().one_save_is_one_push(&TOOLS, "schema");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn one_save_of_a_tool_under_an_alias_is_one_push() {
         })
         .copied();
     let tools: Vec<_> = tools.collect();
-    Watched::new().one_save_is_one_push(&tools, "schema.hcl");
+    Replica::new().one_save_is_one_push(&tools, "schema.hcl");
 }
 
 /// Tools that take the live file away first, or leave it under another name.
@@ -145,7 +145,7 @@ const REFUSED: [Tool; 9] = [
 
 #[test]
 fn a_tool_that_would_take_the_live_file_away_fails_and_changes_nothing() {
-    let watched = Watched::new();
+    let watched = Replica::new();
     for tool in REFUSED {
         let ran = watched.run(tool, "schema", ["mark-0", "mark-1"]);
         assert_ne!(ran.code, Some(0), "{}: {ran}", tool.0);
@@ -158,7 +158,7 @@ fn a_tool_that_would_take_the_live_file_away_fails_and_changes_nothing() {
 
 #[test]
 fn a_git_repository_in_the_mount_is_refused() {
-    let watched = Watched::new();
+    let watched = Replica::new();
     let tool = ("git init", "git init -q .");
     let ran = watched.run(tool, "schema", ["mark-0", "mark-1"]);
     ran.fails_with("Operation not permitted");
@@ -167,7 +167,7 @@ fn a_git_repository_in_the_mount_is_refused() {
 
 #[test]
 fn a_tool_says_that_nothing_could_be_pushed_and_the_live_file_stays() {
-    let watched = Watched::new();
+    let watched = Replica::new();
     watched.targets_are_there(false);
     for tool in TOOLS {
         // unzip doesn't look at how its last write ended, and git has nothing to commit twice.
@@ -202,7 +202,7 @@ fn a_tool_says_that_nothing_could_be_pushed_and_the_live_file_stays() {
 
 #[test]
 fn plans_are_saved_by_rename_as_well() {
-    let watched = Watched::new();
+    let watched = Replica::new();
     let plans = watched.mounted.path("app/plans");
     watched
         .mounted

@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use super::PREFIX;
 use super::state::{Content, State};
-use crate::fs::quota::{Budget, Stake};
-use crate::fs::staged_file::{Working, in_staging, local, read_at, write_in};
-use crate::fs::{Error, FileKind, Making, Result, SetAttr, lock};
+use crate::fs::quota::{Quota, Reservation};
+use crate::fs::staged_file::{StagedFile, in_staging, local, read_at, write_in};
+use crate::fs::{CreateAttrs, Error, FileKind, Result, SetAttr, lock};
 use crate::model::{ArtifactId, Format, PlanName, check_plan};
-use crate::registry::{Base, Room};
+use crate::registry::{BaseVersion, Room};
 
 /// What a name of the scratch files stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,13 +32,13 @@ pub(in crate::fs) enum Kind {
 
 /// One scratch file.
 #[derive(Debug)]
-pub(in crate::fs) struct Scratch {
+pub(in crate::fs) struct TemporaryFile {
     /// Tells it from all others of this mount.
     pub(in crate::fs) number: u64,
     pub(in crate::fs) kind: Kind,
     /// Held while a rename of it onto an artifact's name is under way.
     pub(in crate::fs) turn: tokio::sync::Mutex<()>,
-    pub(super) budget: Arc<Budget>,
+    pub(super) budget: Arc<Quota>,
     pub(super) state: Mutex<State>,
 }
 
@@ -63,13 +63,13 @@ pub(in crate::fs) struct Snapshot {
     pub(in crate::fs) bytes: Bytes,
 }
 
-impl Scratch {
+impl TemporaryFile {
     /// Makes one that has no name yet.
     pub(super) fn new(
         number: u64,
         kind: Kind,
-        making: Making,
-        budget: Arc<Budget>,
+        attrs: CreateAttrs,
+        budget: Arc<Quota>,
         staging: &Path,
         now: SystemTime,
     ) -> Result<Self> {
@@ -94,9 +94,9 @@ impl Scratch {
             writer: 0,
             plan: None,
             tried: None,
-            perm: making.perm,
-            uid: making.uid,
-            gid: making.gid,
+            perm: attrs.perm,
+            uid: attrs.uid,
+            gid: attrs.gid,
             accessed: now,
             modified: now,
             changed: now,
@@ -153,9 +153,9 @@ impl Scratch {
     }
 
     /// Returns the view of the artifact that it has become.
-    pub(in crate::fs) fn pushed(&self) -> Option<Arc<Working>> {
+    pub(in crate::fs) fn pushed(&self) -> Option<Arc<StagedFile>> {
         match &lock(&self.state).content {
-            Content::Pushed(working) => Some(Arc::clone(working)),
+            Content::Pushed(staged) => Some(Arc::clone(staged)),
             Content::None | Content::Stored { .. } => None,
         }
     }
@@ -165,7 +165,7 @@ impl Scratch {
         let state = lock(&self.state);
         let (size, modified) = match (&state.content, &self.kind) {
             (Content::Stored { size, .. }, _) => (*size, state.modified),
-            (Content::Pushed(working), _) => working.attributes(),
+            (Content::Pushed(staged), _) => staged.attributes(),
             (Content::None, Kind::Symlink(to)) => (to.len() as u64, state.modified),
             (Content::None, _) => (0, state.modified),
         };
@@ -311,14 +311,14 @@ impl Scratch {
 
     /// Returns the thread that has written it, and what an earlier rename onto this artifact's
     /// name was to replace.
-    pub(in crate::fs) fn origin(&self, id: &ArtifactId) -> (u32, Option<Base>) {
+    pub(in crate::fs) fn origin(&self, id: &ArtifactId) -> (u32, Option<BaseVersion>) {
         let state = lock(&self.state);
         let tried = state.tried.as_ref().filter(|(tried, _)| tried == id);
         (state.writer, tried.map(|(_, base)| *base))
     }
 
     /// Takes note that a push has failed, and of what the next try may replace.
-    pub(in crate::fs) fn has_failed(&self, id: &ArtifactId, base: Base) {
+    pub(in crate::fs) fn has_failed(&self, id: &ArtifactId, base: BaseVersion) {
         lock(&self.state).tried = Some((id.clone(), base));
     }
 
@@ -330,9 +330,9 @@ impl Scratch {
         change: u64,
         id: ArtifactId,
         suffix: Option<Format>,
-        base: Base,
+        base: BaseVersion,
         max_size: u64,
-        mut stake: Stake,
+        mut reservation: Reservation,
     ) -> bool {
         let mut state = lock(&self.state);
         let (handles, is_pushed) = (state.handles, state.change == change);
@@ -344,16 +344,16 @@ impl Scratch {
         };
         let (staging, size) = (open.take(), *size);
         // They are there already; the next write has to find room for all of them.
-        let _ = stake.resize(size);
+        let _ = reservation.resize(size);
         self.budget.give(size);
-        let working = Working::new(id, suffix, max_size, stake, state.modified, size);
-        working.adopt(staging, handles, base, is_pushed);
-        state.content = Content::Pushed(Arc::new(working));
+        let staged = StagedFile::new(id, suffix, max_size, reservation, state.modified, size);
+        staged.adopt(staging, handles, base, is_pushed);
+        state.content = Content::Pushed(Arc::new(staged));
         true
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let state = lock(&self.state);
         let size = match &state.content {

@@ -1,7 +1,7 @@
 //! Scratch files: what tools make for themselves, which lives in this mount alone.
 //!
-//! [`Tree`] has the names, [`Scratch`] what is behind one, `names` the operations on both, and
-//! the bounds are a [`Budget`]. The bytes lie in the staging directory.
+//! [`Tree`] has the names, [`TemporaryFile`] what is behind one, `names` the operations on both, and
+//! the bounds are a [`Quota`]. The bytes lie in the staging directory.
 
 mod file;
 mod names;
@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use super::quota::Budget;
-use super::{Error, Making, Result};
+use super::quota::Quota;
+use super::{CreateAttrs, Error, Result};
 use crate::model::RepoName;
 
-pub(super) use file::{Kind, Scratch};
+pub(super) use file::{Kind, TemporaryFile};
 
 /// What the names of the files in the staging directory begin with. Files without names would need
 /// a descriptor each, for as long as they exist.
@@ -37,11 +37,11 @@ pub(super) enum Place {
 /// The names of all scratch files.
 #[derive(Debug)]
 pub(super) struct Tree {
-    names: HashMap<Place, BTreeMap<OsString, Arc<Scratch>>>,
+    names: HashMap<Place, BTreeMap<OsString, Arc<TemporaryFile>>>,
     /// The directories that have a name, by number.
-    directories: HashMap<u64, Weak<Scratch>>,
+    directories: HashMap<u64, Weak<TemporaryFile>>,
     last: u64,
-    budget: Arc<Budget>,
+    budget: Arc<Quota>,
     staging: PathBuf,
 }
 
@@ -53,13 +53,13 @@ impl Tree {
             names: HashMap::new(),
             directories: HashMap::new(),
             last: 0,
-            budget: Arc::new(Budget::new(limit)),
+            budget: Arc::new(Quota::new(limit)),
             staging,
         }
     }
 
     /// Finds a name.
-    pub(super) fn find(&self, place: &Place, name: &OsStr) -> Result<Arc<Scratch>> {
+    pub(super) fn find(&self, place: &Place, name: &OsStr) -> Result<Arc<TemporaryFile>> {
         let found = self.names.get(place).and_then(|names| names.get(name));
         found.cloned().ok_or(Error::NotFound)
     }
@@ -68,12 +68,12 @@ impl Tree {
     pub(super) fn make(
         &mut self,
         kind: Kind,
-        making: Making,
+        attrs: CreateAttrs,
         now: SystemTime,
-    ) -> Result<Arc<Scratch>> {
+    ) -> Result<Arc<TemporaryFile>> {
         self.last += 1;
         let budget = Arc::clone(&self.budget);
-        let made = Scratch::new(self.last, kind, making, budget, &self.staging, now)?;
+        let made = TemporaryFile::new(self.last, kind, attrs, budget, &self.staging, now)?;
         Ok(Arc::new(made))
     }
 
@@ -82,18 +82,18 @@ impl Tree {
         &mut self,
         place: Place,
         name: OsString,
-        scratch: Arc<Scratch>,
+        temporary: Arc<TemporaryFile>,
         now: SystemTime,
     ) {
         // Fails only if there was nothing of that name.
         let _ = self.remove(&place, &name, now);
-        scratch.add_link(now);
-        self.has_changed(&place, i32::from(scratch.is_directory()), now);
-        if scratch.is_directory() {
-            let directory = Arc::downgrade(&scratch);
-            self.directories.insert(scratch.number, directory);
+        temporary.add_link(now);
+        self.has_changed(&place, i32::from(temporary.is_directory()), now);
+        if temporary.is_directory() {
+            let directory = Arc::downgrade(&temporary);
+            self.directories.insert(temporary.number, directory);
         }
-        self.names.entry(place).or_default().insert(name, scratch);
+        self.names.entry(place).or_default().insert(name, temporary);
     }
 
     /// Takes a name away from what it stands for.
@@ -102,7 +102,7 @@ impl Tree {
         place: &Place,
         name: &OsStr,
         now: SystemTime,
-    ) -> Result<Arc<Scratch>> {
+    ) -> Result<Arc<TemporaryFile>> {
         let names = self.names.get_mut(place).ok_or(Error::NotFound)?;
         let removed = names.remove(name).ok_or(Error::NotFound)?;
         if names.is_empty() {
@@ -129,10 +129,10 @@ impl Tree {
         &mut self,
         place: &Place,
         name: &OsStr,
-        scratch: &Arc<Scratch>,
+        temporary: &Arc<TemporaryFile>,
         now: SystemTime,
     ) {
-        let is = |found: Arc<Scratch>| Arc::ptr_eq(&found, scratch);
+        let is = |found: Arc<TemporaryFile>| Arc::ptr_eq(&found, temporary);
         if self.find(place, name).is_ok_and(is) {
             let _ = self.remove(place, name, now);
         }
@@ -142,7 +142,7 @@ impl Tree {
     pub(super) fn list(
         &self,
         place: &Place,
-    ) -> impl Iterator<Item = (&OsString, &Arc<Scratch>)> + use<'_> {
+    ) -> impl Iterator<Item = (&OsString, &Arc<TemporaryFile>)> + use<'_> {
         self.names.get(place).into_iter().flatten()
     }
 
@@ -194,12 +194,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
         let mut tree = Tree::new(10, dir.path().to_owned());
-        let file = tree.make(Kind::File, Making::default(), now).unwrap();
+        let file = tree.make(Kind::File, CreateAttrs::default(), now).unwrap();
         file.open(false, now).unwrap();
         file.write(0, b"0123456789", false, now, &Room::default())
             .unwrap();
         tree.insert(Place::Root, ".a".into(), Arc::clone(&file), now);
-        let other = tree.make(Kind::File, Making::default(), now).unwrap();
+        let other = tree.make(Kind::File, CreateAttrs::default(), now).unwrap();
         other.open(false, now).unwrap();
         assert_eq!(
             other.write(0, b"x", false, now, &Room::default()),

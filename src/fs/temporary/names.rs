@@ -3,27 +3,27 @@
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use super::{Kind, Place, Scratch};
+use super::{Kind, Place, TemporaryFile};
 use crate::fs::handle::Handle;
 use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, text, why_not};
 use crate::fs::node::Node;
 use crate::fs::process::Opener;
-use crate::fs::{Entry, Error, FileKind, Fs, Making, OpenHow, Opened, Result, lock};
+use crate::fs::{CreateAttrs, Entry, Error, FileKind, Fs, OpenMode, Opened, Result, lock};
 use crate::model::PlanName;
 use crate::registry::{Event, Level};
 
 impl Fs {
     /// Returns the directory of scratch files that a name in this directory belongs to, if what
     /// has such a name is a scratch file. Within a scratch directory everything is.
-    pub(in crate::fs) fn scratch_place(parent: &Node, name: &OsStr) -> Result<Option<Place>> {
-        let is_scratch = match parent {
-            Node::Root => in_root(name)? == InRoot::Scratch,
-            Node::Repo(_) => in_repo(name)? == InRepo::Scratch,
-            Node::Plans(_) => in_plans(name)? == InRepo::Scratch,
-            Node::Scratch(dir) if dir.is_directory() => text(name).map(|_| true)?,
+    pub(in crate::fs) fn temporary_place(parent: &Node, name: &OsStr) -> Result<Option<Place>> {
+        let is_temporary = match parent {
+            Node::Root => in_root(name)? == InRoot::TemporaryFile,
+            Node::Repo(_) => in_repo(name)? == InRepo::TemporaryFile,
+            Node::Plans(_) => in_plans(name)? == InRepo::TemporaryFile,
+            Node::TemporaryFile(dir) if dir.is_directory() => text(name).map(|_| true)?,
             _ => false,
         };
-        Ok(Self::place_of(parent).filter(|_| is_scratch))
+        Ok(Self::place_of(parent).filter(|_| is_temporary))
     }
 
     /// Returns the directory of scratch files that a directory of the mount has.
@@ -32,29 +32,31 @@ impl Fs {
             Node::Root => Place::Root,
             Node::Repo(repo) => Place::Repo(repo.clone()),
             Node::Plans(repo) => Place::Plans(repo.clone()),
-            Node::Scratch(dir) if dir.is_directory() => Place::Dir(dir.number),
+            Node::TemporaryFile(dir) if dir.is_directory() => Place::Dir(dir.number),
             _ => return None,
         })
     }
 
     /// Finds a scratch file.
-    pub(in crate::fs) fn find_scratch(&self, place: &Place, name: &OsStr) -> Result<Node> {
-        lock(&self.scratch).find(place, name).map(Node::Scratch)
+    pub(in crate::fs) fn find_temporary(&self, place: &Place, name: &OsStr) -> Result<Node> {
+        lock(&self.temporary)
+            .find(place, name)
+            .map(Node::TemporaryFile)
     }
 
     /// Lists the scratch files of a directory.
-    pub(in crate::fs) fn list_scratch(&self, dir: &Node) -> Vec<(OsString, Node)> {
-        let tree = lock(&self.scratch);
+    pub(in crate::fs) fn list_temporary(&self, dir: &Node) -> Vec<(OsString, Node)> {
+        let tree = lock(&self.temporary);
         let place = Self::place_of(dir);
         let files = place.iter().flat_map(|place| tree.list(place));
         files
-            .map(|(name, scratch)| (name.clone(), Node::Scratch(Arc::clone(scratch))))
+            .map(|(name, temporary)| (name.clone(), Node::TemporaryFile(Arc::clone(temporary))))
             .collect()
     }
 
     /// Refuses what must not be made, or only in a directory that is still there.
     fn may_make(&self, parent: &Node, name: &OsStr) -> Result<()> {
-        if let Node::Scratch(dir) = parent {
+        if let Node::TemporaryFile(dir) = parent {
             return dir.has_name().then_some(()).ok_or(Error::NotFound);
         }
         let Some(why) = why_not(name) else {
@@ -67,21 +69,21 @@ impl Fs {
     }
 
     /// Makes a scratch file, directory or symbolic link.
-    fn make_scratch(
+    fn make_temporary(
         &self,
         parent: &Node,
         name: &OsStr,
         kind: Kind,
-        making: Making,
-    ) -> Result<Arc<Scratch>> {
+        attrs: CreateAttrs,
+    ) -> Result<Arc<TemporaryFile>> {
         self.may_make(parent, name)?;
         let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
-        let mut tree = lock(&self.scratch);
+        let mut tree = lock(&self.temporary);
         if tree.find(&place, name).is_ok() {
             return Err(Error::Exists);
         }
         let now = self.now();
-        let made = tree.make(kind, making, now)?;
+        let made = tree.make(kind, attrs, now)?;
         if let Node::Plans(_) = parent {
             let plan = name.to_str().and_then(|name| PlanName::parse(name).ok());
             made.could_be(plan);
@@ -91,22 +93,22 @@ impl Fs {
     }
 
     /// Makes a scratch file and opens it, or opens the one that has been made in between.
-    pub(in crate::fs) fn create_scratch(
+    pub(in crate::fs) fn create_temporary(
         &self,
         parent: &Node,
         name: &OsStr,
-        how: OpenHow,
-        making: Making,
+        how: OpenMode,
+        attrs: CreateAttrs,
     ) -> Result<(Entry, Opened)> {
-        let scratch = match self.make_scratch(parent, name, Kind::File, making) {
+        let temporary = match self.make_temporary(parent, name, Kind::File, attrs) {
             Err(Error::Exists) if !how.exclusive => {
                 let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
-                lock(&self.scratch).find(&place, name)?
+                lock(&self.temporary).find(&place, name)?
             }
             made => made?,
         };
-        let entry = self.hand_out(Node::Scratch(Arc::clone(&scratch)));
-        match self.open_scratch(entry.attr.ino, &scratch, how, making.pid) {
+        let entry = self.hand_out(Node::TemporaryFile(Arc::clone(&temporary)));
+        match self.open_temporary(entry.attr.ino, &temporary, how, attrs.pid) {
             Ok(opened) => Ok((entry, opened)),
             Err(error) => {
                 self.forget(entry.attr.ino, 1);
@@ -116,14 +118,14 @@ impl Fs {
     }
 
     /// Opens a scratch file.
-    pub(in crate::fs) fn open_scratch(
+    pub(in crate::fs) fn open_temporary(
         &self,
         ino: u64,
-        scratch: &Arc<Scratch>,
-        how: OpenHow,
+        temporary: &Arc<TemporaryFile>,
+        how: OpenMode,
         pid: u32,
     ) -> Result<Opened> {
-        match scratch.kind {
+        match temporary.kind {
             Kind::File => {}
             Kind::Directory => return Err(Error::IsDirectory),
             Kind::Symlink(_) => return Err(Error::Invalid),
@@ -133,12 +135,12 @@ impl Fs {
         if lock(&self.handles).writers() >= self.settings.max_writers {
             return Err(Error::TooManyHandles);
         }
-        scratch.open(how.truncate, self.now())?;
+        temporary.open(how.truncate, self.now())?;
         if how.write || how.truncate {
-            scratch.written_by(pid);
+            temporary.written_by(pid);
         }
-        let handle = Handle::Scratch {
-            scratch: Arc::clone(scratch),
+        let handle = Handle::TemporaryFile {
+            temporary: Arc::clone(temporary),
             append: how.append,
             opener: how.write.then_some(Opener {
                 thread: pid,
@@ -156,14 +158,14 @@ impl Fs {
     }
 
     /// Makes a scratch directory.
-    pub(in crate::fs) fn mkdir_scratch(
+    pub(in crate::fs) fn mkdir_temporary(
         &self,
         parent: &Node,
         name: &OsStr,
-        making: Making,
+        attrs: CreateAttrs,
     ) -> Result<Entry> {
-        let made = self.make_scratch(parent, name, Kind::Directory, making)?;
-        Ok(self.hand_out(Node::Scratch(made)))
+        let made = self.make_temporary(parent, name, Kind::Directory, attrs)?;
+        Ok(self.hand_out(Node::TemporaryFile(made)))
     }
 
     /// Makes a symbolic link among the scratch files.
@@ -176,19 +178,19 @@ impl Fs {
         parent: u64,
         name: &OsStr,
         to: OsString,
-        making: Making,
+        attrs: CreateAttrs,
     ) -> Result<Entry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::scratch_place(&parent, name)?.is_none() {
+        if Self::temporary_place(&parent, name)?.is_none() {
             return Err(self.refuse(name));
         }
-        let making = Making {
+        let attrs = CreateAttrs {
             perm: 0o777,
-            ..making
+            ..attrs
         };
-        let made = self.make_scratch(&parent, name, Kind::Symlink(to), making)?;
-        Ok(self.hand_out(Node::Scratch(made)))
+        let made = self.make_temporary(&parent, name, Kind::Symlink(to), attrs)?;
+        Ok(self.hand_out(Node::TemporaryFile(made)))
     }
 
     /// Makes a file without opening it, a named pipe, a socket or a device among the scratch
@@ -203,11 +205,11 @@ impl Fs {
         name: &OsStr,
         kind: FileKind,
         device: u32,
-        making: Making,
+        attrs: CreateAttrs,
     ) -> Result<Entry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::scratch_place(&parent, name)?.is_none() {
+        if Self::temporary_place(&parent, name)?.is_none() {
             return Err(self.refuse(name));
         }
         let kind = match kind {
@@ -216,8 +218,8 @@ impl Fs {
             FileKind::CharDevice | FileKind::BlockDevice => Kind::Special { kind, device },
             FileKind::Directory | FileKind::Symlink => return Err(Error::Invalid),
         };
-        let made = self.make_scratch(&parent, name, kind, making)?;
-        Ok(self.hand_out(Node::Scratch(made)))
+        let made = self.make_temporary(&parent, name, kind, attrs)?;
+        Ok(self.hand_out(Node::TemporaryFile(made)))
     }
 
     /// Reads a symbolic link.
@@ -227,7 +229,7 @@ impl Fs {
     /// [`Error::Invalid`] for everything else.
     pub async fn readlink(self: Arc<Self>, ino: u64) -> Result<OsString> {
         match self.node(ino)? {
-            Node::Scratch(scratch) => match &scratch.kind {
+            Node::TemporaryFile(temporary) => match &temporary.kind {
                 Kind::Symlink(to) => Ok(to.clone()),
                 _ => Err(Error::Invalid),
             },
@@ -243,29 +245,29 @@ impl Fs {
     pub async fn link(self: Arc<Self>, ino: u64, parent: u64, name: &OsStr) -> Result<Entry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        let place = Self::scratch_place(&parent, name)?;
-        let (Node::Scratch(scratch), Some(place)) = (self.node(ino)?, place) else {
+        let place = Self::temporary_place(&parent, name)?;
+        let (Node::TemporaryFile(temporary), Some(place)) = (self.node(ino)?, place) else {
             return Err(self.refuse(name));
         };
-        if scratch.is_directory() {
+        if temporary.is_directory() {
             return Err(Error::NotPermitted);
         }
         self.may_make(&parent, name)?;
-        let mut tree = lock(&self.scratch);
+        let mut tree = lock(&self.temporary);
         if tree.find(&place, name).is_ok() {
             return Err(Error::Exists);
         }
-        if !scratch.has_name() {
+        if !temporary.has_name() {
             return Err(Error::NotFound);
         }
-        tree.insert(place, name.to_owned(), Arc::clone(&scratch), self.now());
+        tree.insert(place, name.to_owned(), Arc::clone(&temporary), self.now());
         drop(tree);
-        Ok(self.hand_out(Node::Scratch(scratch)))
+        Ok(self.hand_out(Node::TemporaryFile(temporary)))
     }
 
     /// Removes a scratch file's name. Who has it open keeps it.
-    pub(in crate::fs) fn unlink_scratch(&self, place: &Place, name: &OsStr) -> Result<()> {
-        let mut tree = lock(&self.scratch);
+    pub(in crate::fs) fn unlink_temporary(&self, place: &Place, name: &OsStr) -> Result<()> {
+        let mut tree = lock(&self.temporary);
         match tree.find(place, name)?.is_directory() {
             true => Err(Error::IsDirectory),
             false => tree.remove(place, name, self.now()).map(drop),
@@ -273,8 +275,8 @@ impl Fs {
     }
 
     /// Removes a scratch directory.
-    pub(in crate::fs) fn rmdir_scratch(&self, place: &Place, name: &OsStr) -> Result<()> {
-        let mut tree = lock(&self.scratch);
+    pub(in crate::fs) fn rmdir_temporary(&self, place: &Place, name: &OsStr) -> Result<()> {
+        let mut tree = lock(&self.temporary);
         let dir = tree.find(place, name)?;
         if !dir.is_directory() {
             return Err(Error::NotDirectory);
@@ -286,7 +288,7 @@ impl Fs {
     }
 
     /// Renames a scratch file to another name of a scratch file.
-    pub(in crate::fs) fn rename_scratch(
+    pub(in crate::fs) fn rename_temporary(
         &self,
         from: (&Place, &OsStr),
         (parent, to): (&Node, &OsStr),
@@ -294,17 +296,17 @@ impl Fs {
     ) -> Result<()> {
         self.may_make(parent, to)?;
         let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
-        let mut tree = lock(&self.scratch);
-        let scratch = tree.find(from.0, from.1)?;
+        let mut tree = lock(&self.temporary);
+        let temporary = tree.find(from.0, from.1)?;
         if let Ok(there) = tree.find(&place, to) {
             if no_replace {
                 return Err(Error::Exists);
             }
-            if Arc::ptr_eq(&there, &scratch) {
+            if Arc::ptr_eq(&there, &temporary) {
                 // Two names of one file: POSIX leaves both.
                 return Ok(());
             }
-            match (scratch.is_directory(), there.is_directory()) {
+            match (temporary.is_directory(), there.is_directory()) {
                 (true, false) => return Err(Error::NotDirectory),
                 (false, true) => return Err(Error::IsDirectory),
                 (true, true) if !tree.is_empty(&Place::Dir(there.number)) => {
@@ -314,8 +316,8 @@ impl Fs {
             }
         }
         let now = self.now();
-        let scratch = tree.remove(from.0, from.1, now)?;
-        tree.insert(place, to.to_owned(), scratch, now);
+        let temporary = tree.remove(from.0, from.1, now)?;
+        tree.insert(place, to.to_owned(), temporary, now);
         Ok(())
     }
 }

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tempfile::TempPath;
 
-use crate::fs::quota::Budget;
-use crate::fs::staged_file::{Working, local};
+use crate::fs::quota::Quota;
+use crate::fs::staged_file::{StagedFile, local};
 use crate::fs::{Error, Result};
 use crate::model::{ArtifactId, PlanName};
-use crate::registry::Base;
+use crate::registry::BaseVersion;
 
 /// What changes of a scratch file.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct State {
     /// The plan that it would be, if tools made no files of such names.
     pub(super) plan: Option<PlanName>,
     /// What a rename onto this artifact's name was to replace, and has failed to.
-    pub(super) tried: Option<(ArtifactId, Base)>,
+    pub(super) tried: Option<(ArtifactId, BaseVersion)>,
     pub(super) perm: u16,
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
@@ -52,7 +52,7 @@ pub(super) enum Content {
         size: u64,
     },
     /// They have become an artifact, and whoever still has the file open works on that.
-    Pushed(Arc<Working>),
+    Pushed(Arc<StagedFile>),
 }
 
 impl State {
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    pub(super) fn set_size(&mut self, to: u64, budget: &Budget, now: SystemTime) -> Result<()> {
+    pub(super) fn set_size(&mut self, to: u64, budget: &Quota, now: SystemTime) -> Result<()> {
         let Content::Stored {
             open: Some(file),
             size,

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::Scratch;
+use super::TemporaryFile;
 use crate::fs::{Error, Result, XattrFlag, lock};
 
 /// The longest value, in bytes: Linux's own bound (XATTR_SIZE_MAX).
 const MAX_VALUE: usize = 64 << 10;
 
-impl Scratch {
+impl TemporaryFile {
     /// Sets an extended attribute.
     pub(in crate::fs) fn set_xattr(
         &self,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::fixtures::world_with;
-use super::kernel::{File, READ, WRITE_ANEW, World};
+use super::kernel::{File, Fixture, READ, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::{Error, Processes, Result};
 
@@ -47,9 +47,9 @@ impl Processes for Machine {
 }
 
 impl Machine {
-    pub(super) fn of(world: &World) -> Arc<Self> {
+    pub(super) fn of(fixture: &Fixture) -> Arc<Self> {
         let machine = Arc::new(Self::default());
-        world.fs.ask(machine.clone());
+        fixture.fs.ask(machine.clone());
         machine
     }
 
@@ -72,203 +72,212 @@ impl Machine {
     }
 }
 
-pub(super) async fn write_anew<'a>(world: &'a World, machine: &Machine) -> File<'a> {
-    let opened = world.open_by("app/schema", WRITE_ANEW, true, OPENER).await;
+pub(super) async fn write_anew<'a>(fixture: &'a Fixture, machine: &Machine) -> File<'a> {
+    let opened = fixture
+        .open_by("app/schema", WRITE_ANEW, true, OPENER)
+        .await;
     machine.holds(OPENER, true);
     opened.unwrap()
 }
 
 pub(super) fn write(file: &File<'_>, content: &[u8], thread: u32) {
-    let fs = &file.world.fs;
-    let working = fs.handle(file.fh).unwrap().working().unwrap();
-    let end = working.attributes().0;
+    let fs = &file.fixture.fs;
+    let staged = fs.handle(file.fh).unwrap().staged().unwrap();
+    let end = staged.attributes().0;
     let written = fs.write(file.fh, end, content, thread);
     assert_eq!(written.unwrap() as usize, content.len());
 }
 
 pub(super) async fn close(file: &File<'_>, thread: u32) -> Result<()> {
-    file.world.fs.clone().flush(file.fh, thread).await
+    file.fixture.fs.clone().flush(file.fh, thread).await
 }
 
-pub(super) fn holds(world: &World, content: &[u8]) {
-    for store in world.all() {
+pub(super) fn holds(fixture: &Fixture, content: &[u8]) {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").as_deref(), Some(content));
     }
 }
 
-pub(super) async fn status(world: &World) -> Value {
-    world.json(".atlasfs/status").await
+pub(super) async fn status(fixture: &Fixture) -> Value {
+    fixture.json(".atlasfs/status").await
 }
 
-pub(super) async fn count(world: &World, event: &str) -> usize {
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+pub(super) async fn count(fixture: &Fixture, event: &str) -> usize {
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     let events = events.lines().map(serde_json::from_str);
     let events = events.map(|event: serde_json::Result<Value>| event.unwrap());
     events.filter(|told| told["event"] == event).count()
 }
 
 /// Demands that a document is pushed, and that nothing is wrong.
-pub(super) async fn is_saved(world: &World, content: &[u8]) {
-    holds(world, content);
-    assert_eq!(status(world).await["healthy"], true);
-    assert_eq!(count(world, "torn").await, 0);
-    assert_eq!(count(world, "unreported").await, 0);
+pub(super) async fn is_saved(fixture: &Fixture, content: &[u8]) {
+    holds(fixture, content);
+    assert_eq!(status(fixture).await["healthy"], true);
+    assert_eq!(count(fixture, "torn").await, 0);
+    assert_eq!(count(fixture, "unreported").await, 0);
 }
 
 #[tokio::test]
 async fn a_close_by_another_process_leaves_the_push_to_the_opener() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
     close(&file, CHILD).await.unwrap();
-    holds(&world, V1);
+    holds(&fixture, V1);
     write(&file, REST, CHILD + 100);
     close(&file, CHILD + 100).await.unwrap();
-    holds(&world, V1);
+    holds(&fixture, V1);
     machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
-    is_saved(&world, &[HALF, REST].concat()).await;
+    is_saved(&fixture, &[HALF, REST].concat()).await;
     file.release().await;
-    is_saved(&world, &[HALF, REST].concat()).await;
+    is_saved(&fixture, &[HALF, REST].concat()).await;
 }
 
 #[tokio::test]
 async fn every_thread_of_the_opener_closes_for_it() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     write(&file, V2, OPENER);
     machine.holds(OPENER, false);
     close(&file, THREAD).await.unwrap();
-    is_saved(&world, V2).await;
+    is_saved(&fixture, V2).await;
 }
 
 #[tokio::test]
 async fn the_opener_is_known_after_its_opening_thread_has_ended() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = world.open_by("app/schema", WRITE_ANEW, true, THREAD).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = fixture
+        .open_by("app/schema", WRITE_ANEW, true, THREAD)
+        .await;
     let file = file.unwrap();
     machine.holds(OPENER, true);
     machine.hide(THREAD);
     write(&file, HALF, OPENER);
     close(&file, CHILD).await.unwrap();
-    holds(&world, V1);
+    holds(&fixture, V1);
     machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
-    is_saved(&world, HALF).await;
+    is_saved(&fixture, HALF).await;
 }
 
 #[tokio::test]
 async fn an_opener_that_keeps_a_duplicate_has_not_saved() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
     close(&file, OPENER).await.unwrap();
     close(&file, THREAD).await.unwrap();
-    holds(&world, V1);
+    holds(&fixture, V1);
     write(&file, b"schema {", OPENER);
     machine.holds(OPENER, false);
     assert_eq!(close(&file, OPENER).await, Err(Error::Invalid));
-    holds(&world, V1);
+    holds(&fixture, V1);
 }
 
 #[tokio::test]
 async fn two_opens_by_one_process_are_two_saves() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
-    let other = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
+    let other = write_anew(&fixture, &machine).await;
     write(&file, V2, OPENER);
     // The descriptor that it still holds is the other file's, which shows the same inode.
     close(&file, OPENER).await.unwrap();
-    is_saved(&world, V2).await;
+    is_saved(&fixture, V2).await;
     machine.holds(OPENER, false);
     write(&other, HALF, OPENER);
     assert_eq!(close(&other, OPENER).await, Err(Error::Stale));
-    holds(&world, V2);
+    holds(&fixture, V2);
 }
 
 #[tokio::test]
 async fn fsync_by_any_process_pushes() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     write(&file, V2, CHILD);
-    world.fs.clone().fsync(file.fh).await.unwrap();
-    is_saved(&world, V2).await;
+    fixture.fs.clone().fsync(file.fh).await.unwrap();
+    is_saved(&fixture, V2).await;
 }
 
 #[tokio::test]
 async fn any_close_pushes_once_the_opener_lets_go() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     machine.holds(OPENER, false);
     assert_eq!(close(&file, OPENER).await, Err(Error::Invalid));
     write(&file, V2, CHILD);
     close(&file, CHILD).await.unwrap();
-    is_saved(&world, V2).await;
+    is_saved(&fixture, V2).await;
 }
 
 #[tokio::test]
 async fn a_close_says_what_the_push_answers_once_the_opener_lets_go() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     machine.holds(OPENER, false);
     write(&file, b"schema {", CHILD);
     assert_eq!(close(&file, CHILD).await, Err(Error::Invalid));
-    holds(&world, V1);
+    holds(&fixture, V1);
 }
 
 #[tokio::test]
 async fn processes_out_of_sight_push_at_every_close() {
     for hidden in [OPENER, CHILD] {
-        let world = world_with(V1).await;
-        let machine = Machine::of(&world);
+        let fixture = world_with(V1).await;
+        let machine = Machine::of(&fixture);
         machine.hide(hidden);
-        let file = write_anew(&world, &machine).await;
+        let file = write_anew(&fixture, &machine).await;
         write(&file, V2, CHILD);
         close(&file, CHILD).await.unwrap();
-        is_saved(&world, V2).await;
+        is_saved(&fixture, V2).await;
     }
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     write(&file, V2, CHILD);
     close(&file, 0).await.unwrap();
-    is_saved(&world, V2).await;
+    is_saved(&fixture, V2).await;
 }
 
 #[tokio::test]
 async fn bytes_that_no_close_has_saved_are_pushed_in_the_end() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     write(&file, V2, CHILD);
     close(&file, CHILD).await.unwrap();
     file.release().await;
-    holds(&world, V2);
-    assert_eq!(count(&world, "unreported").await, 1);
+    holds(&fixture, V2);
+    assert_eq!(count(&fixture, "unreported").await, 1);
 }
 
 #[tokio::test]
 async fn a_readers_close_pushes_nothing() {
-    let world = world_with(V1).await;
-    let machine = Machine::of(&world);
-    let file = write_anew(&world, &machine).await;
+    let fixture = world_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);
     // As through /proc/self/fd.
-    let reader = world.fs.clone().open(file.ino, READ, CHILD).await.unwrap();
+    let reader = fixture
+        .fs
+        .clone()
+        .open(file.ino, READ, CHILD)
+        .await
+        .unwrap();
     assert!(reader.no_flush);
-    world.fs.clone().flush(reader.fh, CHILD).await.unwrap();
-    holds(&world, V1);
-    world.fs.clone().release(reader.fh).await.unwrap();
-    holds(&world, V1);
+    fixture.fs.clone().flush(reader.fh, CHILD).await.unwrap();
+    holds(&fixture, V1);
+    fixture.fs.clone().release(reader.fh).await.unwrap();
+    holds(&fixture, V1);
     machine.holds(OPENER, false);
     close(&file, OPENER).await.unwrap();
-    is_saved(&world, HALF).await;
+    is_saved(&fixture, HALF).await;
 }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::fixtures::world_with;
-use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2};
-use crate::fs::{Error, Making};
+use crate::fs::{CreateAttrs, Error};
 use crate::store::{Fault, Memory};
 
 #[tokio::test(start_paused = true)]
 async fn a_push_answers_by_its_deadline_when_every_target_hangs() {
-    let world = world_with(V1).await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    for store in world.all() {
+    for store in fixture.all() {
         store.set_fault(Fault::Hang);
     }
     let begun = tokio::time::Instant::now();
@@ -23,12 +23,12 @@ async fn a_push_answers_by_its_deadline_when_every_target_hangs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_keeps_its_deadline_also_when_another_is_before_it() {
-    let world = world_with(V1).await;
-    let first = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
-    let second = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let first = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let second = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     first.write(0, V2).unwrap();
     second.write(0, V2).unwrap();
-    for store in world.all() {
+    for store in fixture.all() {
         store.set_fault(Fault::Hang);
     }
     let begun = tokio::time::Instant::now();
@@ -43,74 +43,74 @@ async fn a_push_keeps_its_deadline_also_when_another_is_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_registry_leaves_the_backups_their_time() {
-    let world = world_with(V1).await;
-    world.registry.set_fault(Fault::Hang);
-    for backup in &world.backups {
+    let fixture = world_with(V1).await;
+    fixture.registry.set_fault(Fault::Hang);
+    for backup in &fixture.backups {
         backup.set_fault(Fault::Slow(Duration::from_secs(1)));
     }
-    world.wait().await;
+    fixture.wait().await;
     let begun = tokio::time::Instant::now();
-    world.cp("app/schema", V2).await.unwrap();
+    fixture.cp("app/schema", V2).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(15));
-    for backup in &world.backups {
+    for backup in &fixture.backups {
         assert_eq!(backup.content("app/schema").unwrap(), V2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn backups_are_pushed_to_at_once() {
-    let world = world_with(V1).await;
-    for backup in &world.backups {
+    let fixture = world_with(V1).await;
+    for backup in &fixture.backups {
         backup.set_fault(Fault::Slow(Duration::from_secs(1)));
     }
     let begun = tokio::time::Instant::now();
-    world.cp("app/schema", V2).await.unwrap();
+    fixture.cp("app/schema", V2).await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 1);
 }
 
 #[tokio::test]
 async fn the_number_of_writers_is_bounded() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         max_writers: Some(2),
         ..Choice::default()
     });
-    let _a = world.open("app/plans/a", WRITE, true).await.unwrap();
-    let b = world.open("app/plans/b", WRITE, true).await.unwrap();
-    let third = world.open("app/plans/c", WRITE, true).await;
+    let _a = fixture.open("app/plans/a", WRITE, true).await.unwrap();
+    let b = fixture.open("app/plans/b", WRITE, true).await.unwrap();
+    let third = fixture.open("app/plans/c", WRITE, true).await;
     assert_eq!(third.err(), Some(Error::TooManyHandles));
     b.close().await.unwrap();
-    world.open("app/plans/c", WRITE, true).await.unwrap();
+    fixture.open("app/plans/c", WRITE, true).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn shutting_down_waits_for_the_pushes_under_way() {
-    let world = world_with(V1).await;
-    world
+    let fixture = world_with(V1).await;
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_secs(3)));
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    let fs = world.fs.clone();
+    let fs = fixture.fs.clone();
     let fh = file.fh;
     let close = tokio::spawn(async move { fs.flush(fh, 0).await });
     tokio::task::yield_now().await;
-    assert_eq!(world.fs.shut_down(Duration::from_secs(1)).await, 1);
-    assert_eq!(world.fs.shut_down(Duration::from_secs(9)).await, 0);
+    assert_eq!(fixture.fs.shut_down(Duration::from_secs(1)).await, 1);
+    assert_eq!(fixture.fs.shut_down(Duration::from_secs(9)).await, 0);
     assert_eq!(close.await.unwrap(), Ok(()));
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
 }
 
 #[tokio::test]
 async fn what_is_being_written_is_bounded_in_bytes_and_beyond_them_there_is_no_space() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         staged_bytes: Some(30),
         ..Choice::default()
     });
-    let first = world.open("app/schema", WRITE, true).await.unwrap();
+    let first = fixture.open("app/schema", WRITE, true).await.unwrap();
     first.write(0, V1).unwrap();
-    let second = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    let second = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     assert_eq!(second.write(0, &[b'x'; 20]), Err(Error::NoSpace));
     assert_eq!(
         second.close().await,
@@ -118,54 +118,57 @@ async fn what_is_being_written_is_bounded_in_bytes_and_beyond_them_there_is_no_s
         "and close says so"
     );
     assert_eq!(first.close().await, Ok(()));
-    let third = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    let third = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     assert_eq!(third.write(0, &[b'x'; 20]), Ok(()), "it is given back");
     assert_eq!(third.close().await, Err(Error::Invalid));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handle_whose_end_takes_too_long_is_given_back_all_the_same() {
-    let world = world_with(V1).await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    world
+    fixture
         .all()
         .iter()
         .for_each(|store| store.set_fault(Fault::Hang));
     let (ino, fh) = (file.ino, file.fh);
-    world.fs.forget(ino, 100);
-    let release = world.fs.clone().release(fh);
+    fixture.fs.forget(ino, 100);
+    let release = fixture.fs.clone().release(fh);
     assert!(
         tokio::time::timeout(Duration::from_secs(1), release)
             .await
             .is_err()
     );
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.fs.clone().getattr(ino, None).await, Err(Error::Stale));
+    assert_eq!(
+        fixture.fs.clone().getattr(ino, None).await,
+        Err(Error::Stale)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn look_ups_and_opens_keep_their_deadlines_with_a_hung_registry() {
     for all in [false, true] {
-        let world = World::with(Choice {
+        let fixture = Fixture::with(Choice {
             stores: Some(std::array::from_fn(|_| Memory::without_listed_stamps())),
             named: vec!["app"],
             ..Choice::default()
         });
-        let other = world.another();
+        let other = fixture.another();
         other.mkdir("app").await.unwrap();
         other.cp("app/schema.hcl", V1).await.unwrap();
-        world.registry.set_fault(Fault::Hang);
+        fixture.registry.set_fault(Fault::Hang);
         if all {
-            world
+            fixture
                 .all()
                 .iter()
                 .for_each(|store| store.set_fault(Fault::Hang));
         }
-        let app = world.stat("app").await.unwrap().ino;
+        let app = fixture.stat("app").await.unwrap().ino;
         let name = std::ffi::OsStr::new("schema.hcl");
         let begun = tokio::time::Instant::now();
-        let looked = world.fs.clone().lookup(app, name, 1).await;
+        let looked = fixture.fs.clone().lookup(app, name, 1).await;
         // Where no target tells of the repository, the name can be saved to, and not be read.
         assert!(looked.is_ok());
         assert!(
@@ -173,12 +176,12 @@ async fn look_ups_and_opens_keep_their_deadlines_with_a_hung_registry() {
             "{:?}",
             begun.elapsed()
         );
-        assert_eq!(world.cat("app/schema.hcl").await.is_ok(), !all);
+        assert_eq!(fixture.cat("app/schema.hcl").await.is_ok(), !all);
         let begun = tokio::time::Instant::now();
-        let created = world
+        let created = fixture
             .fs
             .clone()
-            .create(app, name, WRITE, Making::default())
+            .create(app, name, WRITE, CreateAttrs::default())
             .await;
         assert_eq!(
             created.is_ok(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
@@ -31,10 +31,10 @@ fn with(settings: Settings) -> Choice {
     }
 }
 
-async fn world_with(choice: Choice) -> World {
-    let world = World::with(choice);
-    world.cp("app/schema", V1).await.unwrap();
-    world
+async fn world_with(choice: Choice) -> Fixture {
+    let fixture = Fixture::with(choice);
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture
 }
 
 /// The keys of the tombstones that a store holds.
@@ -50,119 +50,119 @@ fn is_deleted(store: &Memory) -> bool {
 
 #[tokio::test]
 async fn deleting_is_refused_unless_the_mount_allows_it() {
-    let world = world_with(Choice {
+    let fixture = world_with(Choice {
         allow_delete: false,
         ..choice()
     })
     .await;
     for name in ["app/schema", "app/schema.hcl"] {
-        assert_eq!(world.rm(name).await, Err(Error::NotPermitted));
+        assert_eq!(fixture.rm(name).await, Err(Error::NotPermitted));
     }
-    assert_eq!(world.rm("app/none").await, Err(Error::NotFound));
-    assert_eq!(world.rm("app/plans").await, Err(Error::IsDirectory));
-    for store in world.all() {
+    assert_eq!(fixture.rm("app/none").await, Err(Error::NotFound));
+    assert_eq!(fixture.rm("app/plans").await, Err(Error::IsDirectory));
+    for store in fixture.all() {
         assert!(store.content("app/schema").is_some());
     }
 }
 
 #[tokio::test]
 async fn a_deletion_removes_from_every_target() {
-    let world = world_with(choice()).await;
-    world.rm("app/schema.hcl").await.unwrap();
-    for store in world.all() {
+    let fixture = world_with(choice()).await;
+    fixture.rm("app/schema.hcl").await.unwrap();
+    for store in fixture.all() {
         assert!(is_deleted(store));
     }
-    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
-    world.cp("app/schema", V1).await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
+    fixture.cp("app/schema", V1).await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_misses_a_deletion_is_told_of_it_when_it_is_back() {
     for restarts in [false, true] {
-        let world = world_with(with_redo()).await;
-        world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
-        assert_eq!(world.rm("app/schema").await, Ok(()));
-        assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
-        let status = world.json(".atlasfs/status").await;
+        let fixture = world_with(with_redo()).await;
+        fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+        assert_eq!(fixture.rm("app/schema").await, Ok(()));
+        assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
+        let status = fixture.json(".atlasfs/status").await;
         assert_eq!(status["pending"][0]["targets"][0], "mem://backup-2");
-        let world = match restarts {
-            true => world.restart(with_redo()),
-            false => world,
+        let fixture = match restarts {
+            true => fixture.restart(with_redo()),
+            false => fixture,
         };
-        assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
-        assert_eq!(world.backups[1].content("app/schema").unwrap(), V1);
-        world.backups[1].set_fault(None);
+        assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
+        assert_eq!(fixture.backups[1].content("app/schema").unwrap(), V1);
+        fixture.backups[1].set_fault(None);
         tokio::time::sleep(Duration::from_secs(100)).await;
-        assert!(world.all().into_iter().all(is_deleted));
-        let status = world.json(".atlasfs/status").await;
+        assert!(fixture.all().into_iter().all(is_deleted));
+        let status = fixture.json(".atlasfs/status").await;
         assert_eq!(status["pending"].as_array().unwrap().len(), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_that_is_owed_takes_nothing_away_that_was_pushed_later() {
-    let world = world_with(with_redo()).await;
-    world.backups[1].set_fault(Fault::FailWrites(Kind::Unreachable));
-    world.rm("app/schema").await.unwrap();
-    let other = world.another();
+    let fixture = world_with(with_redo()).await;
+    fixture.backups[1].set_fault(Fault::FailWrites(Kind::Unreachable));
+    fixture.rm("app/schema").await.unwrap();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
-    world.wait().await;
-    world.backups[1].set_fault(None);
+    fixture.wait().await;
+    fixture.backups[1].set_fault(None);
     other.cp("app/schema", V2).await.unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_owed_push_does_not_bring_back_what_another_mount_has_deleted() {
-    let world = World::with(with_redo());
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V1).await.unwrap();
-    let other = World::with(Choice {
-        stores: Some(world.all().map(Clone::clone)),
+    let fixture = Fixture::with(with_redo());
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V1).await.unwrap();
+    let other = Fixture::with(Choice {
+        stores: Some(fixture.all().map(Clone::clone)),
         ..choice()
     });
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
-    world.registry.set_fault(None);
+    fixture.registry.set_fault(None);
     // Before the first mount knows that the registry is back.
     other.rm("app/schema").await.unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert!(world.all().into_iter().all(is_deleted));
-    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
+    assert!(fixture.all().into_iter().all(is_deleted));
+    assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_amid_a_deletion_is_rolled_forward() {
-    let world = world_with(choice()).await;
-    world.registry.set_fault(Fault::Hang);
-    let app = world.stat("app").await.unwrap().ino;
-    let fs = world.fs.clone();
+    let fixture = world_with(choice()).await;
+    fixture.registry.set_fault(Fault::Hang);
+    let app = fixture.stat("app").await.unwrap().ino;
+    let fs = fixture.fs.clone();
     let removal = tokio::spawn(fs.unlink(app, std::ffi::OsStr::new("schema"), 0));
     tokio::time::sleep(Duration::from_secs(1)).await;
     // What is on disk now is what a crash would leave.
     let left = Arc::new(tempfile::tempdir().unwrap());
     let journal = |dir: &tempfile::TempDir| dir.path().join("journal");
     std::fs::create_dir(journal(&left)).unwrap();
-    for entry in std::fs::read_dir(journal(&world.state_dir)).unwrap() {
+    for entry in std::fs::read_dir(journal(&fixture.state_dir)).unwrap() {
         let entry = entry.unwrap();
         if entry.path().is_file() {
             std::fs::copy(entry.path(), journal(&left).join(entry.file_name())).unwrap();
         }
     }
     removal.abort();
-    let stores = Some(world.all().map(Clone::clone));
-    let world = World::with(Choice {
+    let stores = Some(fixture.all().map(Clone::clone));
+    let fixture = Fixture::with(Choice {
         stores,
         state_dir: Some(left),
         ..with_redo()
     });
-    world.registry.set_fault(None);
+    fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert!(world.all().into_iter().all(is_deleted));
-    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
+    assert!(fixture.all().into_iter().all(is_deleted));
+    assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,110 +171,113 @@ async fn with_durability_all_a_deletion_says_that_a_backup_has_missed_it() {
         durability: Durability::All,
         ..Settings::default()
     };
-    let world = world_with(with(settings)).await;
-    world.backups[0].set_fault(Fault::Fail(Kind::Denied));
-    assert_eq!(world.rm("app/schema").await, Err(Error::Denied));
-    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
+    let fixture = world_with(with(settings)).await;
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Denied));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Denied));
+    assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_that_the_registry_refuses_changes_nothing_later_either() {
-    let world = world_with(with_redo()).await;
-    world.registry.set_fault(Fault::FailWrites(Kind::Denied));
-    assert_eq!(world.rm("app/schema").await, Err(Error::Denied));
-    world.registry.set_fault(None);
+    let fixture = world_with(with_redo()).await;
+    fixture.registry.set_fault(Fault::FailWrites(Kind::Denied));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Denied));
+    fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
 }
 
 #[tokio::test]
 async fn nothing_is_deleted_anywhere_while_the_registry_is_out() {
-    let world = world_with(choice()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    assert_eq!(world.rm("app/schema").await, Err(Error::Io));
-    for store in world.all() {
+    let fixture = world_with(choice()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Io));
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_deleted_is_not_given_to_a_backup_that_had_missed_it() {
-    let world = world_with(with_redo()).await;
-    world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    world.backups[1].set_fault(None);
-    world.rm("app/schema").await.unwrap();
+    let fixture = world_with(with_redo()).await;
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.backups[1].set_fault(None);
+    fixture.rm("app/schema").await.unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema"), None);
     }
-    assert_eq!(world.json(".atlasfs/status").await["journal"]["bytes"], 0);
+    assert_eq!(fixture.json(".atlasfs/status").await["journal"]["bytes"], 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_deleted_is_not_given_to_the_registry_that_had_missed_it() {
-    let world = world_with(with_redo()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    world.registry.set_fault(None);
-    assert_eq!(world.rm("app/schema").await, Ok(()));
+    let fixture = world_with(with_redo()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(None);
+    assert_eq!(fixture.rm("app/schema").await, Ok(()));
     tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema"), None);
     }
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
-    let world = world_with(choice()).await;
-    world.backups[0].set_fault(Fault::Hang);
-    world
+    let fixture = world_with(choice()).await;
+    fixture.backups[0].set_fault(Fault::Hang);
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(900)));
-    world.wait().await;
-    let app = world.stat("app").await.unwrap().ino;
+    fixture.wait().await;
+    let app = fixture.stat("app").await.unwrap().ino;
     let begun = tokio::time::Instant::now();
     let name = std::ffi::OsStr::new("schema");
-    assert_eq!(world.fs.clone().unlink(app, name, 0).await, Ok(()));
+    assert_eq!(fixture.fs.clone().unlink(app, name, 0).await, Ok(()));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
     // Not at all, while a push before it takes all of the time.
-    let world = world_with(choice()).await;
-    let app = world.stat("app").await.unwrap().ino;
-    let stores = world.all();
+    let fixture = world_with(choice()).await;
+    let app = fixture.stat("app").await.unwrap().ino;
+    let stores = fixture.all();
     stores.iter().for_each(|store| store.set_fault(Fault::Hang));
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    let push = tokio::spawn(world.fs.clone().flush(file.fh, 0));
-    world.wait().await;
+    let push = tokio::spawn(fixture.fs.clone().flush(file.fh, 0));
+    fixture.wait().await;
     let begun = tokio::time::Instant::now();
-    assert_eq!(world.fs.clone().unlink(app, name, 0).await, Err(Error::Io));
+    assert_eq!(
+        fixture.fs.clone().unlink(app, name, 0).await,
+        Err(Error::Io)
+    );
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
     assert_eq!(push.await.unwrap(), Err(Error::Io));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_deleted_does_not_stay_as_an_empty_file() {
-    let world = World::with(choice());
-    let touched = world.open("app/schema", WRITE, true).await.unwrap();
+    let fixture = Fixture::with(choice());
+    let touched = fixture.open("app/schema", WRITE, true).await.unwrap();
     touched.close().await.unwrap();
-    let other = world.another();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.rm("app/schema").await, Ok(()));
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.rm("app/schema").await, Ok(()));
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
 }
 
 #[tokio::test]
 async fn the_tombstone_is_there_before_the_artifact_goes() {
-    let world = world_with(choice()).await;
-    world.registry.requests();
-    world.rm("app/schema").await.unwrap();
-    let requests = world.registry.requests().into_iter();
+    let fixture = world_with(choice()).await;
+    fixture.registry.requests();
+    fixture.rm("app/schema").await.unwrap();
+    let requests = fixture.registry.requests().into_iter();
     let changes = requests.filter(|it| it.starts_with("PUT") || it.starts_with("DELETE"));
     let changes: Vec<String> = changes.collect();
     assert!(

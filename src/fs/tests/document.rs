@@ -1,33 +1,33 @@
 //! What is no document, and is refused before any target sees it.
 
 use super::fixtures::{plan, with, world_with};
-use super::kernel::{Choice, WRITE, WRITE_ANEW, World};
+use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2};
-use crate::fs::{Error, OpenHow};
+use crate::fs::{Error, OpenMode};
 use crate::registry::{Settings, simulate_computing, simulate_disk};
 
 const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
 
 #[tokio::test]
 async fn an_empty_document_is_refused_and_nothing_changes() {
-    let world = world_with(V1).await;
-    assert_eq!(world.cp("app/schema", b"").await, Err(Error::Invalid));
-    assert_eq!(world.cp("app/schema", b" \n").await, Err(Error::Invalid));
-    let file = world.open("app/schema", WRITE, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    assert_eq!(fixture.cp("app/schema", b"").await, Err(Error::Invalid));
+    assert_eq!(fixture.cp("app/schema", b" \n").await, Err(Error::Invalid));
+    let file = fixture.open("app/schema", WRITE, false).await.unwrap();
     file.truncate(0).await.unwrap();
     assert_eq!(file.close().await, Err(Error::Invalid));
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(error.contains("drop everything"), "{error}");
 }
 
 #[tokio::test]
 async fn the_empty_close_of_a_shells_redirection_leaves_no_trace() {
-    let world = world_with(V1).await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     assert_eq!(
         file.flush().await,
         Err(Error::Invalid),
@@ -35,117 +35,117 @@ async fn the_empty_close_of_a_shells_redirection_leaves_no_trace() {
     );
     file.write(0, V2).unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.xattr("app/schema", "error").await, None);
-    let status = world.json(".atlasfs/status").await;
+    assert_eq!(fixture.xattr("app/schema", "error").await, None);
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pushes"]["refused"], 0);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
 }
 
 #[tokio::test]
 async fn a_new_file_that_was_only_touched_stays_local_and_empty() {
-    let world = world_with(V1).await;
-    let file = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.flush().await.unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
-    assert_eq!(world.cat("app/plans/p1").await.unwrap(), b"");
-    assert_eq!(world.registry.content("app/plans/p1"), None);
-    world.cp("app/plans/p1", &plan("p1")).await.unwrap();
-    assert_eq!(world.cat("app/plans/p1").await.unwrap(), plan("p1"));
-    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), ["p1"]);
+    assert_eq!(fixture.cat("app/plans/p1").await.unwrap(), b"");
+    assert_eq!(fixture.registry.content("app/plans/p1"), None);
+    fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
+    assert_eq!(fixture.cat("app/plans/p1").await.unwrap(), plan("p1"));
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), ["p1"]);
 }
 
 #[tokio::test]
 async fn an_empty_document_under_a_new_name_is_refused() {
-    let world = world_with(V1).await;
-    let exclusive = OpenHow {
+    let fixture = world_with(V1).await;
+    let exclusive = OpenMode {
         exclusive: true,
         ..WRITE
     };
     for (n, how) in [WRITE_ANEW, exclusive].into_iter().enumerate() {
         let path = format!("app/plans/p{n}");
-        let file = world.open(&path, how, true).await.unwrap();
+        let file = fixture.open(&path, how, true).await.unwrap();
         assert_eq!(file.close().await, Err(Error::Invalid), "{how:?}");
-        assert_eq!(world.cat(&path).await, Err(Error::Io), "{how:?}");
-        let error = world.xattr(&path, "error").await.unwrap();
+        assert_eq!(fixture.cat(&path).await, Err(Error::Io), "{how:?}");
+        let error = fixture.xattr(&path, "error").await.unwrap();
         assert!(error.contains("drop everything"), "{error}");
     }
     // truncate(1) makes it as touch(1) does, and then says that it is to be empty.
-    let file = world.open("app/plans/p2", WRITE, true).await.unwrap();
+    let file = fixture.open("app/plans/p2", WRITE, true).await.unwrap();
     file.truncate(0).await.unwrap();
     assert_eq!(file.close().await, Err(Error::Invalid));
     // A file that was touched before is no excuse.
-    let file = world.open("app/plans/p3", WRITE, true).await.unwrap();
+    let file = fixture.open("app/plans/p3", WRITE, true).await.unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.cp("app/plans/p3", b"").await, Err(Error::Invalid));
-    world.cp("app/plans/p3", &plan("p3")).await.unwrap();
+    assert_eq!(fixture.cp("app/plans/p3", b"").await, Err(Error::Invalid));
+    fixture.cp("app/plans/p3", &plan("p3")).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_empty_close_of_a_redirection_to_a_new_name_leaves_no_trace() {
-    let world = world_with(V1).await;
-    let touched = world.open("app/plans/p2", WRITE, true).await.unwrap();
+    let fixture = world_with(V1).await;
+    let touched = fixture.open("app/plans/p2", WRITE, true).await.unwrap();
     touched.close().await.unwrap();
     for name in ["p1", "p2"] {
         let path = format!("app/plans/{name}");
-        let file = world.open(&path, WRITE_ANEW, true).await.unwrap();
+        let file = fixture.open(&path, WRITE_ANEW, true).await.unwrap();
         // The shell closes its own descriptor first, and doesn't look.
         assert_eq!(file.flush().await, Err(Error::Invalid));
         file.write(0, &plan(name)).unwrap();
         file.close().await.unwrap();
-        assert_eq!(world.cat(&path).await.unwrap(), plan(name));
-        assert_eq!(world.xattr(&path, "error").await, None);
+        assert_eq!(fixture.cat(&path).await.unwrap(), plan(name));
+        assert_eq!(fixture.xattr(&path, "error").await, None);
     }
-    let status = world.json(".atlasfs/status").await;
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pushes"]["refused"], 0);
 }
 
 #[tokio::test]
 async fn the_mode_tells_a_touched_file_from_an_artifact() {
-    let world = world_with(V1).await;
-    let file = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.stat("app/plans/p1").await.unwrap().perm, 0o600);
-    world.cp("app/plans/p1", &plan("p1")).await.unwrap();
-    assert_eq!(world.stat("app/plans/p1").await.unwrap().perm, 0o644);
+    assert_eq!(fixture.stat("app/plans/p1").await.unwrap().perm, 0o600);
+    fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
+    assert_eq!(fixture.stat("app/plans/p1").await.unwrap().perm, 0o644);
 }
 
 #[tokio::test]
 async fn a_touched_file_can_be_removed_without_allow_delete() {
-    let world = world_with(V1).await;
-    let file = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.close().await.unwrap();
-    world.rm("app/plans/p1").await.unwrap();
-    assert!(world.ls("app/plans").await.unwrap().is_empty());
+    fixture.rm("app/plans/p1").await.unwrap();
+    assert!(fixture.ls("app/plans").await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn what_is_over_the_limit_is_refused_where_it_is_written() {
-    let world = with(Settings {
+    let fixture = with(Settings {
         max_size: 100,
         validate: false,
         ..Settings::default()
     });
-    let file = world.open("app/schema", WRITE, true).await.unwrap();
+    let file = fixture.open("app/schema", WRITE, true).await.unwrap();
     file.write(99, b"a").unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.registry.content("app/schema").unwrap().len(), 100);
-    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(fixture.registry.content("app/schema").unwrap().len(), 100);
+    let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
     assert_eq!(file.write(99, b"ab"), Err(Error::TooBig));
-    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
     assert_eq!(file.write(u64::MAX, b"ab"), Err(Error::TooBig));
-    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
     assert_eq!(file.truncate(101).await, Err(Error::TooBig));
 }
 
 #[tokio::test]
 async fn half_a_document_is_not_pushed() {
-    let world = with(Settings {
+    let fixture = with(Settings {
         max_size: 100,
         ..Settings::default()
     });
-    world.cp("app/schema.sql", SQL).await.unwrap();
-    let file = world
+    fixture.cp("app/schema.sql", SQL).await.unwrap();
+    let file = fixture
         .open("app/schema.sql", WRITE_ANEW, false)
         .await
         .unwrap();
@@ -153,17 +153,17 @@ async fn half_a_document_is_not_pushed() {
     assert_eq!(file.write(100, b"y"), Err(Error::TooBig));
     assert_eq!(file.flush().await, Err(Error::TooBig));
     assert_eq!(file.close().await, Err(Error::TooBig));
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), SQL);
     }
-    let error = world.xattr("app/schema", "error").await.unwrap();
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(error.contains("half a document"), "{error}");
-    assert_eq!(world.json(".atlasfs/status").await["healthy"], false);
+    assert_eq!(fixture.json(".atlasfs/status").await["healthy"], false);
 }
 
 #[tokio::test]
 async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
-    let world = world_with(V1).await;
+    let fixture = world_with(V1).await;
     for (path, content) in [
         ("app/schema.hcl", SQL),
         ("app/schema", SQL),
@@ -171,11 +171,15 @@ async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
         ("app/plans/p1", b"plan \"p2\" {}"),
         ("app/plans/p1", SQL),
     ] {
-        assert_eq!(world.cp(path, content).await, Err(Error::Invalid), "{path}");
-        let error = world.xattr(path, "error").await.unwrap();
+        assert_eq!(
+            fixture.cp(path, content).await,
+            Err(Error::Invalid),
+            "{path}"
+        );
+        let error = fixture.xattr(path, "error").await.unwrap();
         assert!(error.starts_with("can't push app/"), "{error}");
     }
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
         assert_eq!(store.content("app/plans/p1"), None);
     }
@@ -184,66 +188,66 @@ async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
 #[tokio::test(start_paused = true)]
 async fn an_hcl_state_that_was_only_listed_is_not_turned_into_sql_by_accident() {
     let stores = std::array::from_fn(|_| crate::store::Memory::without_listed_stamps());
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         stores: Some(stores),
         ..Choice::default()
     });
-    let other = world.another();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema.hcl", V1).await.unwrap();
-    world.ls("app").await.unwrap();
-    assert_eq!(world.cp("app/schema", SQL).await, Err(Error::Invalid));
-    assert_eq!(world.registry.content("app/schema").unwrap(), V1);
+    fixture.ls("app").await.unwrap();
+    assert_eq!(fixture.cp("app/schema", SQL).await, Err(Error::Invalid));
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
 }
 
 #[tokio::test]
 async fn schema_sql_turns_the_state_into_sql_on_purpose() {
-    let world = world_with(V1).await;
-    assert_eq!(world.stat("app/schema.sql").await, Err(Error::NotFound));
-    world.cp("app/schema.sql", SQL).await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), SQL);
-    assert_eq!(world.cat("app/schema.sql").await.unwrap(), SQL);
-    assert_eq!(world.stat("app/schema.hcl").await, Err(Error::NotFound));
-    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+    let fixture = world_with(V1).await;
+    assert_eq!(fixture.stat("app/schema.sql").await, Err(Error::NotFound));
+    fixture.cp("app/schema.sql", SQL).await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), SQL);
+    assert_eq!(fixture.cat("app/schema.sql").await.unwrap(), SQL);
+    assert_eq!(fixture.stat("app/schema.hcl").await, Err(Error::NotFound));
+    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
 }
 
 #[tokio::test]
 async fn without_validation_the_bytes_are_pushed_as_they_are() {
-    let world = with(Settings {
+    let fixture = with(Settings {
         validate: false,
         ..Settings::default()
     });
-    world
+    fixture
         .cp("app/plans/p1", b"\0\xff not a plan")
         .await
         .unwrap();
     assert_eq!(
-        world.cat("app/plans/p1").await.unwrap(),
+        fixture.cat("app/plans/p1").await.unwrap(),
         b"\0\xff not a plan"
     );
-    assert_eq!(world.cp("app/plans/p1", b"").await, Err(Error::Invalid));
+    assert_eq!(fixture.cp("app/plans/p1", b"").await, Err(Error::Invalid));
 }
 
 #[tokio::test(start_paused = true)]
 async fn white_space_is_empty_also_where_nothing_is_checked() {
-    let world = with(Settings {
+    let fixture = with(Settings {
         validate: false,
         ..Settings::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    assert_eq!(world.cp("app/schema", b" \n").await, Err(Error::Invalid));
+    fixture.cp("app/schema", V1).await.unwrap();
+    assert_eq!(fixture.cp("app/schema", b" \n").await, Err(Error::Invalid));
 }
 
 #[tokio::test(start_paused = true)]
 async fn content_that_declares_nothing_is_never_pushed() {
     for validate in [true, false] {
-        let world = with(Settings {
+        let fixture = with(Settings {
             validate,
             ..Settings::default()
         });
-        world.cp("app/schema", V1).await.unwrap();
-        world.cp("app/plans/p1", &plan("p1")).await.unwrap();
+        fixture.cp("app/schema", V1).await.unwrap();
+        fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
         for nothing in [
             &b"\xef\xbb\xbf"[..],
             b"\xff\xfe \0\n\0",
@@ -254,11 +258,11 @@ async fn content_that_declares_nothing_is_never_pushed() {
             "\u{a0}".as_bytes(),
         ] {
             for path in ["app/schema", "app/schema.sql", "app/plans/p1"] {
-                let pushed = world.cp(path, nothing).await;
+                let pushed = fixture.cp(path, nothing).await;
                 assert_eq!(pushed, Err(Error::Invalid), "{path} {nothing:?}");
             }
         }
-        for store in world.all() {
+        for store in fixture.all() {
             assert_eq!(store.content("app/schema").unwrap(), V1);
             assert_eq!(store.content("app/plans/p1").unwrap(), plan("p1"));
         }
@@ -267,39 +271,39 @@ async fn content_that_declares_nothing_is_never_pushed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_order_mark_stays_in_the_stored_bytes() {
-    let world = world_with(V1).await;
+    let fixture = world_with(V1).await;
     let marked = [b"\xef\xbb\xbf", V2].concat();
-    world.cp("app/schema", &marked).await.unwrap();
-    assert_eq!(world.cat("app/schema.hcl").await.unwrap(), marked);
-    for store in world.all() {
+    fixture.cp("app/schema", &marked).await.unwrap();
+    assert_eq!(fixture.cat("app/schema.hcl").await.unwrap(), marked);
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), marked);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_outlasts_the_push_fails_it_by_name() {
-    let world = world_with(V1).await;
-    let stalled = world.fs.registry.stall_checks();
-    let (pushed, read) = tokio::join!(world.cp("app/schema", V2), world.cat("app/schema"));
+    let fixture = world_with(V1).await;
+    let stalled = fixture.fs.registry.stall_checks();
+    let (pushed, read) = tokio::join!(fixture.cp("app/schema", V2), fixture.cat("app/schema"));
     assert_eq!((pushed, read), (Err(Error::Io), Ok(V1.to_vec())));
-    let error = world.xattr("app/schema", "error").await.unwrap();
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(
         error.contains("the check of the document did not end in time"),
         "{error}"
     );
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
-    let kept = world.ls(".atlasfs/unpushed/app").await.unwrap();
+    let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
     assert_eq!(kept.len(), 1, "{kept:?}");
     drop(stalled);
-    world.cp("app/schema", V2).await.unwrap();
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+    fixture.cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_documents_at_most_are_checked_at_once() {
-    let world = world_with(V1).await;
+    let fixture = world_with(V1).await;
     // A refused push computes twice, 1 s before the work and 1 s after it: its check, and the hash of
     // the bytes to be kept.
     simulate_disk(std::time::Duration::ZERO);
@@ -307,9 +311,9 @@ async fn two_documents_at_most_are_checked_at_once() {
     let begun = tokio::time::Instant::now();
     let [one, two, three] = ["app/plans/p1", "app/plans/p2", "app/plans/p3"];
     let pushed = tokio::join!(
-        world.cp(one, b"plan {"),
-        world.cp(two, b"plan {"),
-        world.cp(three, b"plan {"),
+        fixture.cp(one, b"plan {"),
+        fixture.cp(two, b"plan {"),
+        fixture.cp(three, b"plan {"),
     );
     simulate_computing(std::time::Duration::ZERO);
     let refused = Err(Error::Invalid);

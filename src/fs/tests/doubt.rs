@@ -14,16 +14,16 @@ use crate::store::{Fault, Kind};
 #[tokio::test(start_paused = true)]
 async fn a_save_after_one_whose_reply_was_lost_is_no_conflict() {
     for stores in [None, unstamped_lists()] {
-        let world = world_of(Choice { stores, ..choice() }, V1).await;
-        let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+        let fixture = world_of(Choice { stores, ..choice() }, V1).await;
+        let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
         file.write(0, V2).unwrap();
-        world.registry.set_fault(Fault::LoseReplies);
+        fixture.registry.set_fault(Fault::LoseReplies);
         assert_eq!(file.flush().await, Ok(()), "the backups have it");
-        world.registry.set_fault(None);
+        fixture.registry.set_fault(None);
         file.truncate(0).await.unwrap();
         file.write(0, V3).unwrap();
         assert_eq!(file.close().await, Ok(()));
-        for store in world.all() {
+        for store in fixture.all() {
             assert_eq!(store.content("app/schema").unwrap(), V3);
         }
     }
@@ -34,7 +34,7 @@ async fn who_looks_meanwhile_makes_no_conflict_of_a_push_that_is_tried_again() {
     for stores in [false, true] {
         for look in ["nobody", "ls", "cat"] {
             for again in [V2, V3] {
-                let world = world_of(
+                let fixture = world_of(
                     Choice {
                         stores: stores.then(unstamped_lists).flatten(),
                         ..choice_of(Settings {
@@ -45,21 +45,21 @@ async fn who_looks_meanwhile_makes_no_conflict_of_a_push_that_is_tried_again() {
                     V1,
                 )
                 .await;
-                let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+                let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
                 file.write(0, V2).unwrap();
-                world.registry.set_fault(Fault::LoseReplies);
+                fixture.registry.set_fault(Fault::LoseReplies);
                 assert_eq!(file.flush().await, Err(Error::Io));
-                world.registry.set_fault(None);
-                world.wait().await;
+                fixture.registry.set_fault(None);
+                fixture.wait().await;
                 match look {
-                    "ls" => drop(world.ls("app").await.unwrap()),
-                    "cat" => assert_eq!(world.cat("app/schema").await.unwrap(), V2),
+                    "ls" => drop(fixture.ls("app").await.unwrap()),
+                    "cat" => assert_eq!(fixture.cat("app/schema").await.unwrap(), V2),
                     _ => {}
                 }
                 file.truncate(0).await.unwrap();
                 file.write(0, again).unwrap();
                 assert_eq!(file.close().await, Ok(()), "{look}");
-                assert_eq!(world.registry.content("app/schema").unwrap(), again);
+                assert_eq!(fixture.registry.content("app/schema").unwrap(), again);
             }
         }
     }
@@ -67,63 +67,63 @@ async fn who_looks_meanwhile_makes_no_conflict_of_a_push_that_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_nobody_can_explain_gives_no_backup_anything() {
-    let world = world_of(choice(), V1).await;
-    let other = world.another();
+    let fixture = world_of(choice(), V1).await;
+    let other = fixture.another();
     other.cp("app/schema", V2).await.unwrap();
-    world.registry.set_fault(Fault::FailHeads(Kind::Busy));
-    assert_eq!(world.cp("app/schema", V3).await, Err(Error::Io));
-    for store in world.all() {
+    fixture.registry.set_fault(Fault::FailHeads(Kind::Busy));
+    assert_eq!(fixture.cp("app/schema", V3).await, Err(Error::Io));
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_push_makes_no_other_name() {
-    let world = world_of(choice(), V1).await;
+    let fixture = world_of(choice(), V1).await;
     assert_eq!(
-        world.cp("app/schema.hcl", b"broken {").await,
+        fixture.cp("app/schema.hcl", b"broken {").await,
         Err(Error::Invalid)
     );
-    assert_eq!(world.stat("app/schema.sql").await, Err(Error::NotFound));
+    assert_eq!(fixture.stat("app/schema.sql").await, Err(Error::NotFound));
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_removes_the_kept_bytes_has_seen_the_error() {
-    let world = world_of(choice(), V1).await;
+    let fixture = world_of(choice(), V1).await;
     assert_eq!(
-        world.cp("app/schema", b"broken {").await,
+        fixture.cp("app/schema", b"broken {").await,
         Err(Error::Invalid)
     );
-    let status = world.json(".atlasfs/status").await;
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["healthy"], false);
     let path = status["unpushed"][0]["path"].as_str().unwrap();
-    world.rm(path).await.unwrap();
-    assert_eq!(world.json(".atlasfs/status").await["healthy"], true);
+    fixture.rm(path).await.unwrap();
+    assert_eq!(fixture.json(".atlasfs/status").await["healthy"], true);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_listed_while_the_journal_is_written_is_not_replaced_unseen() {
     crate::registry::simulate_disk(Duration::from_millis(100));
-    let world = world_of(choice(), V1).await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_of(choice(), V1).await;
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
-    world.another().cp("app/schema", V2).await.unwrap();
-    world.wait().await;
+    fixture.another().cp("app/schema", V2).await.unwrap();
+    fixture.wait().await;
     let (looked, closed) = tokio::join!(
         async {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            world.stat("app/schema").await
+            fixture.stat("app/schema").await
         },
         file.close(),
     );
     assert_eq!(looked.unwrap().size, V2.len() as u64);
     assert_eq!(closed, Err(Error::Stale));
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
-    let world = world_of(
+    let fixture = world_of(
         choice_of(Settings {
             breaker: 0,
             ..Settings::default()
@@ -131,27 +131,27 @@ async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
         V1,
     )
     .await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    set_all(&world, Fault::Fail(Kind::Unreachable));
-    world.backups[1].set_fault(Fault::LoseReplies);
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    fixture.backups[1].set_fault(Fault::LoseReplies);
     assert_eq!(file.flush().await, Err(Error::Io));
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     file.truncate(0).await.unwrap();
     file.write(0, V3).unwrap();
     assert_eq!(file.flush().await, Err(Error::Io));
     assert_eq!(file.flush().await, Err(Error::Io));
-    set_all(&world, None);
+    set_all(&fixture, None);
     assert_eq!(file.close().await, Ok(()));
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V3);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_background_gives_meanwhile_makes_no_conflict() {
-    let world = world_of(
+    let fixture = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -159,43 +159,43 @@ async fn what_the_background_gives_meanwhile_makes_no_conflict() {
         V1,
     )
     .await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
     // The close asks what the registry holds, and the background gives it V2 before its push.
-    world
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(1_100)));
     assert_eq!(file.close().await, Ok(()));
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V3);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn content_put_there_by_hand_is_seen_and_not_overwritten_unread() {
-    let world = world_of(choice(), V1).await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_of(choice(), V1).await;
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
-    world.registry.place("app/schema", V2, None);
+    fixture.registry.place("app/schema", V2, None);
     assert_eq!(file.close().await, Err(Error::Stale));
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    assert_eq!(world.cp("app/schema", V3).await, Ok(()));
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.cp("app/schema", V3).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_can_read_can_be_replaced() {
     for stores in [None, unstamped_lists()] {
-        let world = world_of(Choice { stores, ..choice() }, V1).await;
+        let fixture = world_of(Choice { stores, ..choice() }, V1).await;
         let stamp = Stamp::new(1, V2, Format::Hcl);
-        for store in world.all() {
+        for store in fixture.all() {
             store.place("app/schema", b"rotten", Some(stamp));
         }
-        world.wait().await;
-        assert_eq!(world.cp("app/schema", V3).await, Ok(()));
-        assert_eq!(world.cat("app/schema").await.unwrap(), V3);
+        fixture.wait().await;
+        assert_eq!(fixture.cp("app/schema", V3).await, Ok(()));
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V3);
     }
 }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::kernel::{Choice, World};
-use super::resilience::{LONGEST_PAUSE, asked, forget_requests, world};
+use super::kernel::{Choice, Fixture};
+use super::resilience::{LONGEST_PAUSE, asked, fixture, forget_requests};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::Settings;
 use crate::store::{Fault, Kind, Memory};
 
 /// A mount of `app` without background work, whose store's content another mount has pushed.
-async fn hedged(settings: Settings) -> World {
-    let world = World::with(Choice {
+async fn hedged(settings: Settings) -> Fixture {
+    let fixture = Fixture::with(Choice {
         registry: Settings {
             cache_bytes: 0,
             ..settings
@@ -21,11 +21,11 @@ async fn hedged(settings: Settings) -> World {
         named: vec!["app"],
         ..Choice::default()
     });
-    let other = world.another();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
-    forget_requests(&world);
-    world
+    forget_requests(&fixture);
+    fixture
 }
 
 fn millis(begun: Instant) -> u64 {
@@ -34,69 +34,69 @@ fn millis(begun: Instant) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_is_hedged_when_the_registry_hangs() {
-    let world = hedged(Settings::default()).await;
-    world.ls("app").await.unwrap();
-    world.registry.set_fault(Fault::Hang);
+    let fixture = hedged(Settings::default()).await;
+    fixture.ls("app").await.unwrap();
+    fixture.registry.set_fault(Fault::Hang);
     let begun = Instant::now();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert!((250..=260).contains(&millis(begun)), "{}", millis(begun));
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "mem://backup-1"
     );
-    assert!(world.metric("atlasfs_hedges_total 1").await);
+    assert!(fixture.metric("atlasfs_hedges_total 1").await);
     assert!(
-        world
+        fixture
             .metric("atlasfs_pulls_total{source=\"backup\"} 1")
             .await
     );
-    let fallbacks = world.events("fallback").await;
+    let fallbacks = fixture.events("fallback").await;
     assert_eq!(fallbacks[0]["reason"], "hedged");
-    assert_eq!(world.backups[1].requests(), [""; 0]);
+    assert_eq!(fixture.backups[1].requests(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_is_hedged_too() {
-    let world = hedged(Settings::default()).await;
-    world.registry.set_fault(Fault::Hang);
+    let fixture = hedged(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Hang);
     let begun = Instant::now();
-    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
     assert!((250..=260).contains(&millis(begun)), "{}", millis(begun));
     let begun = Instant::now();
-    assert_eq!(world.ls("").await.unwrap(), ["app"]);
+    assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
     assert!((250..=260).contains(&millis(begun)), "{}", millis(begun));
-    assert!(world.metric("atlasfs_hedges_total 2").await);
-    assert_eq!(world.xattr("app/schema", "stale").await, None);
+    assert!(fixture.metric("atlasfs_hedges_total 2").await);
+    assert_eq!(fixture.xattr("app/schema", "stale").await, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fast_registry_leaves_the_backups_in_peace() {
-    let world = hedged(Settings::default()).await;
-    world
+    let fixture = hedged(Settings::default()).await;
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(200)));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.ls("").await.unwrap(), ["app"]);
-    for backup in &world.backups {
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
+    for backup in &fixture.backups {
         assert_eq!(backup.requests(), [""; 0]);
     }
-    assert!(world.metric("atlasfs_hedges_total 0").await);
+    assert!(fixture.metric("atlasfs_hedges_total 0").await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_registry_is_preferred_when_both_answer() {
-    let world = hedged(Settings::default()).await;
-    world.ls("app").await.unwrap();
+    let fixture = hedged(Settings::default()).await;
+    fixture.ls("app").await.unwrap();
     let slow = |millis| Fault::Slow(Duration::from_millis(millis));
     // Asked after 250 ms, the backup answers in the same moment, and later.
     for (registry, backup) in [(500, 250), (400, 200)] {
-        world.registry.set_fault(slow(registry));
-        world.backups[0].set_fault(slow(backup));
+        fixture.registry.set_fault(slow(registry));
+        fixture.backups[0].set_fault(slow(backup));
         let begun = Instant::now();
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
         assert!((registry..=registry + 10).contains(&millis(begun)));
         assert_eq!(
-            world.xattr("app/schema", "source").await.unwrap(),
+            fixture.xattr("app/schema", "source").await.unwrap(),
             "registry"
         );
     }
@@ -105,40 +105,40 @@ async fn the_registry_is_preferred_when_both_answer() {
 #[tokio::test(start_paused = true)]
 async fn what_the_registry_answers_ends_a_hedged_read() {
     for (denied, error) in [(false, Error::NotFound), (true, Error::Denied)] {
-        let world = hedged(Settings {
+        let fixture = hedged(Settings {
             ttl: Duration::from_secs(60),
             ..Settings::default()
         })
         .await;
-        world.ls("app").await.unwrap();
-        world.registry.remove("app/schema");
-        world.registry.set_fault(match denied {
+        fixture.ls("app").await.unwrap();
+        fixture.registry.remove("app/schema");
+        fixture.registry.set_fault(match denied {
             true => Fault::FailLate(Duration::from_millis(400), Kind::Denied),
             false => Fault::Slow(Duration::from_millis(400)),
         });
-        world.backups[0].set_fault(Fault::Slow(Duration::from_millis(200)));
-        assert_eq!(world.cat("app/schema").await, Err(error));
-        assert_eq!(asked(&world.backups[0]), ["GET app/schema"]);
+        fixture.backups[0].set_fault(Fault::Slow(Duration::from_millis(200)));
+        assert_eq!(fixture.cat("app/schema").await, Err(error));
+        assert_eq!(asked(&fixture.backups[0]), ["GET app/schema"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_brings_nothing_back_that_the_registry_says_is_deleted() {
-    let world = hedged(Settings::default()).await;
-    world.ls("app").await.unwrap();
-    world.wait().await;
-    world.registry.remove("app/schema");
-    world
+    let fixture = hedged(Settings::default()).await;
+    fixture.ls("app").await.unwrap();
+    fixture.wait().await;
+    fixture.registry.remove("app/schema");
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(400)));
-    for backup in &world.backups {
+    for backup in &fixture.backups {
         backup.set_fault(Fault::Slow(Duration::from_millis(200)));
     }
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
-    world.wait().await;
-    world.registry.set_fault(Fault::Hang);
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
-    assert_eq!(world.ls("app").await.unwrap(), ["plans"]);
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
+    fixture.wait().await;
+    fixture.registry.set_fault(Fault::Hang);
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
+    assert_eq!(fixture.ls("app").await.unwrap(), ["plans"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +147,7 @@ async fn a_backup_that_is_behind_is_not_served_by_a_hedge() {
         None,
         Some(std::array::from_fn(|_| Memory::without_listed_stamps())),
     ] {
-        let world = World::with(Choice {
+        let fixture = Fixture::with(Choice {
             registry: Settings {
                 cache_bytes: 0,
                 ..Settings::default()
@@ -156,23 +156,23 @@ async fn a_backup_that_is_behind_is_not_served_by_a_hedge() {
             stores,
             ..Choice::default()
         });
-        world.cp("app/schema", V1).await.unwrap();
-        let other = world.another();
+        fixture.cp("app/schema", V1).await.unwrap();
+        let other = fixture.another();
         other.wait().await;
-        for backup in &world.backups {
+        for backup in &fixture.backups {
             backup.set_fault(Fault::Fail(Kind::Busy));
         }
         other.cp("app/schema", V2).await.unwrap();
-        for backup in &world.backups {
+        for backup in &fixture.backups {
             backup.set_fault(None);
         }
-        world.ls("app").await.unwrap();
-        world
+        fixture.ls("app").await.unwrap();
+        fixture
             .registry
             .set_fault(Fault::Slow(Duration::from_millis(400)));
-        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
         assert_eq!(
-            world.xattr("app/schema", "source").await.unwrap(),
+            fixture.xattr("app/schema", "source").await.unwrap(),
             "registry"
         );
     }
@@ -183,116 +183,116 @@ async fn a_new_mount_is_not_left_with_what_a_backup_that_is_behind_gave_it() {
     // Of the same size: a listing without stamps doesn't tell them apart.
     let newer: &[u8] = b"schema \"pablic\" {}\n";
     let stores = std::array::from_fn(|_| Memory::without_listed_stamps());
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         stores: Some(stores),
         ..Choice::default()
     });
-    let other = world.another();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
-    for backup in &world.backups {
+    for backup in &fixture.backups {
         backup.set_fault(Fault::Fail(Kind::Busy));
     }
     other.cp("app/schema", newer).await.unwrap();
-    for backup in &world.backups {
+    for backup in &fixture.backups {
         backup.set_fault(None);
     }
-    world.ls("app").await.unwrap();
-    world
+    fixture.ls("app").await.unwrap();
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(400)));
-    let _ = world.cat("app/schema").await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), newer);
+    let _ = fixture.cat("app/schema").await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), newer);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_goes_on_to_the_next_backup_and_back_to_the_registry() {
-    let world = hedged(Settings::default()).await;
-    world.ls("app").await.unwrap();
-    world.registry.set_fault(Fault::Hang);
-    world.backups[0].set_fault(Fault::Fail(Kind::Busy));
+    let fixture = hedged(Settings::default()).await;
+    fixture.ls("app").await.unwrap();
+    fixture.registry.set_fault(Fault::Hang);
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Busy));
     let begun = Instant::now();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert!(millis(begun) <= 260);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "mem://backup-2"
     );
-    world.backups[1].set_fault(Fault::Fail(Kind::Busy));
-    world
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Busy));
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(600)));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "registry"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_hedge_the_registry_has_its_whole_time() {
-    let world = hedged(Settings {
+    let fixture = hedged(Settings {
         hedge: Duration::ZERO,
         ..Settings::default()
     })
     .await;
-    world
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(900)));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    for backup in &world.backups {
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    for backup in &fixture.backups {
         assert_eq!(backup.requests(), [""; 0]);
     }
-    assert!(world.metric("atlasfs_hedges_total 0").await);
+    assert!(fixture.metric("atlasfs_hedges_total 0").await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn hedged_or_not_a_read_with_every_target_hung_keeps_its_deadline() {
     for hedge in [0, 1, 250, 60_000] {
-        let world = hedged(Settings {
+        let fixture = hedged(Settings {
             hedge: Duration::from_millis(hedge),
             ttl: Duration::from_secs(60),
             ..Settings::default()
         })
         .await;
-        world.ls("app").await.unwrap();
-        for store in world.all() {
+        fixture.ls("app").await.unwrap();
+        for store in fixture.all() {
             store.set_fault(Fault::Hang);
         }
         let begun = Instant::now();
-        assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+        assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
         assert!(millis(begun) <= 5_010, "{}", millis(begun));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_registry_whose_reads_are_all_hedged_is_skipped_in_the_end() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Hang);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Hang);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     tokio::time::sleep(Duration::from_secs(7)).await;
-    assert_eq!(world.breaker(0).await, "open");
+    assert_eq!(fixture.breaker(0).await, "open");
     let begun = Instant::now();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert!(millis(begun) < 10);
-    world.registry.set_fault(None);
+    fixture.registry.set_fault(None);
     tokio::time::sleep(LONGEST_PAUSE).await;
-    assert_eq!(world.breaker(0).await, "closed");
+    assert_eq!(fixture.breaker(0).await, "closed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_registry_is_hedged_and_never_skipped() {
-    let world = world(Settings::default()).await;
-    world
+    let fixture = fixture(Settings::default()).await;
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(400)));
     for _ in 0..20 {
-        world.wait().await;
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-        assert_eq!(world.breaker(0).await, "closed");
+        fixture.wait().await;
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(fixture.breaker(0).await, "closed");
     }
-    let probes = world.registry.requests().into_iter();
+    let probes = fixture.registry.requests().into_iter();
     let probes = probes.filter(|request| request == "PROBE").count();
     assert!(probes <= 40, "{probes}");
 }

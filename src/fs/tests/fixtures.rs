@@ -1,6 +1,6 @@
 //! Worlds that tests begin in.
 
-use super::kernel::{Choice, World};
+use super::kernel::{Choice, Fixture};
 use crate::registry::Settings;
 use crate::store::{Fault, Memory};
 
@@ -11,16 +11,16 @@ pub fn plan(name: &str) -> Vec<u8> {
 }
 
 /// Makes a mount with a schema.
-pub async fn world_with(content: &[u8]) -> World {
-    let world = World::new();
-    world.mkdir("app").await.unwrap();
-    world.cp("app/schema.hcl", content).await.unwrap();
-    world
+pub async fn world_with(content: &[u8]) -> Fixture {
+    let fixture = Fixture::new();
+    fixture.mkdir("app").await.unwrap();
+    fixture.cp("app/schema.hcl", content).await.unwrap();
+    fixture
 }
 
 /// Makes a mount of one repository, with these settings.
-pub fn with(settings: Settings) -> World {
-    World::with(Choice {
+pub fn with(settings: Settings) -> Fixture {
+    Fixture::with(Choice {
         registry: settings,
         named: vec!["app"],
         ..Choice::default()
@@ -49,13 +49,16 @@ pub fn unstamped_lists() -> Option<[Memory; 3]> {
 }
 
 /// Makes a mount with a schema, as it was chosen.
-pub async fn world_of(choice: Choice, content: &[u8]) -> World {
-    let world = World::with(choice);
-    world.cp("app/schema", content).await.unwrap();
-    world
+pub async fn world_of(choice: Choice, content: &[u8]) -> Fixture {
+    let fixture = Fixture::with(choice);
+    fixture.cp("app/schema", content).await.unwrap();
+    fixture
 }
 
 /// Sets a fault of every target.
-pub fn set_all(world: &World, fault: impl Into<Option<Fault>> + Copy) {
-    world.all().iter().for_each(|store| store.set_fault(fault));
+pub fn set_all(fixture: &Fixture, fault: impl Into<Option<Fault>> + Copy) {
+    fixture
+        .all()
+        .iter()
+        .for_each(|store| store.set_fault(fault));
 }

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::fs::{Attr, Error, FileKind, Fs, Making, OpenHow, ROOT, Result, SetAttr, Settings};
+use crate::fs::{
+    Attr, CreateAttrs, Error, FileKind, Fs, OpenMode, ROOT, Result, SetAttr, Settings,
+};
 use crate::model::RepoName;
-use crate::registry::{self, Registry, Route, Routes, StateDir, TargetId, WallClock, Watched};
-use crate::store::{Driver, Memory, Role, Target};
+use crate::registry::{
+    self, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId, WallClock,
+};
+use crate::store::{Backend, Memory, Role, Target};
 
 /// The deadlines, and what a machine may take beyond them.
 const METADATA: Duration = Duration::from_millis(2_010);
@@ -16,7 +20,7 @@ const READING: Duration = Duration::from_millis(5_010);
 const PUSH: Duration = Duration::from_millis(15_010);
 
 /// Two backups and a registry in memory, mounted as far as one can without a mount.
-pub(super) struct World {
+pub(super) struct Fixture {
     pub(super) fs: Arc<Fs>,
     pub(super) registry: Memory,
     pub(super) backups: [Memory; 2],
@@ -33,10 +37,10 @@ pub(super) struct Choice {
     pub(super) named: Vec<&'static str>,
     pub(super) stores: Option<[Memory; 3]>,
     /// Stores of another kind, which the targets lie in instead.
-    pub(super) drivers: Option<[Arc<dyn Driver>; 3]>,
+    pub(super) drivers: Option<[Arc<dyn Backend>; 3]>,
     pub(super) wall: WallClock,
     pub(super) max_writers: Option<usize>,
-    pub(super) scratch_bytes: Option<u64>,
+    pub(super) temporary_bytes: Option<u64>,
     pub(super) staged_bytes: Option<u64>,
     /// Whether the background work runs.
     pub(super) redo: bool,
@@ -45,7 +49,7 @@ pub(super) struct Choice {
     pub(super) untried: bool,
 }
 
-impl World {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self::with(Choice::default())
     }
@@ -54,9 +58,9 @@ impl World {
         let stores = choice.stores.unwrap_or_default();
         let drivers = choice.drivers.unwrap_or_else(|| {
             let stores = stores.clone();
-            stores.map(|store| -> Arc<dyn Driver> { Arc::new(store) })
+            stores.map(|store| -> Arc<dyn Backend> { Arc::new(store) })
         });
-        let watched: Vec<Arc<Watched>> = drivers
+        let watched: Vec<Arc<Replica>> = drivers
             .into_iter()
             .zip(["mem://registry", "mem://backup-1", "mem://backup-2"])
             .enumerate()
@@ -66,20 +70,20 @@ impl World {
                     n => Role::Backup(n - 1),
                 };
                 let target = Target::new(role, url, driver);
-                let watched = Watched::new(TargetId(place), target);
+                let watched = Replica::new(TargetId(place), target);
                 if !choice.untried {
                     watched.presume_conditions(true);
                 }
                 Arc::new(watched)
             })
             .collect();
-        let route = Route {
+        let route = ReplicaSet {
             registry: Arc::clone(&watched[0]),
             backups: watched[1..].to_vec(),
         };
         let named = choice.named.iter();
         let named = named.map(|name| (RepoName::parse(name).unwrap(), route.clone()));
-        let routes = Routes::new(named.collect(), Some(route.clone()));
+        let routes = ReplicaSets::new(named.collect(), Some(route.clone()));
         let state_dir = choice
             .state_dir
             .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
@@ -89,7 +93,7 @@ impl World {
             read_only: choice.read_only,
             allow_delete: choice.allow_delete,
             max_writers: choice.max_writers.unwrap_or(100),
-            scratch_bytes: choice.scratch_bytes.unwrap_or(1 << 20),
+            temporary_bytes: choice.temporary_bytes.unwrap_or(1 << 20),
             staged_bytes: choice.staged_bytes.unwrap_or(1 << 30),
             mount: registry::Mount {
                 dir: "/mnt".into(),
@@ -183,7 +187,7 @@ impl World {
     }
 
     /// open(2): with O_CREAT where `create` says so, and once more after ESTALE.
-    pub(super) async fn open(&self, path: &str, how: OpenHow, create: bool) -> Result<File<'_>> {
+    pub(super) async fn open(&self, path: &str, how: OpenMode, create: bool) -> Result<File<'_>> {
         self.open_by(path, how, create, self.pid()).await
     }
 
@@ -191,7 +195,7 @@ impl World {
     pub(super) async fn open_by(
         &self,
         path: &str,
-        how: OpenHow,
+        how: OpenMode,
         create: bool,
         pid: u32,
     ) -> Result<File<'_>> {
@@ -211,7 +215,7 @@ impl World {
     async fn open_once(
         &self,
         path: &str,
-        how: OpenHow,
+        how: OpenMode,
         create: bool,
         pid: u32,
     ) -> Result<File<'_>> {
@@ -230,10 +234,10 @@ impl World {
                     parent,
                     OsStr::new(name),
                     how,
-                    Making {
+                    CreateAttrs {
                         perm: 0o644,
                         pid,
-                        ..Making::default()
+                        ..CreateAttrs::default()
                     },
                 );
                 let (entry, opened) = self.in_time("create", READING, created).await?;
@@ -242,7 +246,7 @@ impl World {
             Err(error) => return Err(error),
         };
         Ok(File {
-            world: self,
+            fixture: self,
             ino,
             fh: opened.fh,
         })
@@ -300,7 +304,7 @@ impl World {
         let made = self
             .fs
             .clone()
-            .mkdir(parent, OsStr::new(name), Making::default());
+            .mkdir(parent, OsStr::new(name), CreateAttrs::default());
         self.in_time("mkdir", METADATA, made).await?;
         Ok(())
     }
@@ -359,10 +363,10 @@ impl World {
 
     pub(super) async fn symlink(&self, to: &str, path: &str) -> Result<()> {
         let (parent, name) = self.parent(path).await?;
-        let made = self
-            .fs
-            .clone()
-            .symlink(parent, OsStr::new(name), to.into(), Making::default());
+        let made =
+            self.fs
+                .clone()
+                .symlink(parent, OsStr::new(name), to.into(), CreateAttrs::default());
         made.await.map(drop)
     }
 
@@ -406,38 +410,38 @@ impl World {
     }
 }
 
-pub(super) const READ: OpenHow = OpenHow {
+pub(super) const READ: OpenMode = OpenMode {
     read: true,
     write: false,
     append: false,
     truncate: false,
     exclusive: false,
 };
-pub(super) const WRITE: OpenHow = OpenHow {
+pub(super) const WRITE: OpenMode = OpenMode {
     read: false,
     write: true,
     ..READ
 };
-pub(super) const READ_WRITE: OpenHow = OpenHow {
+pub(super) const READ_WRITE: OpenMode = OpenMode {
     read: true,
     write: true,
     ..READ
 };
-pub(super) const WRITE_ANEW: OpenHow = OpenHow {
+pub(super) const WRITE_ANEW: OpenMode = OpenMode {
     truncate: true,
     ..WRITE
 };
 
 /// An open file description.
 pub(super) struct File<'a> {
-    pub(super) world: &'a World,
+    pub(super) fixture: &'a Fixture,
     pub(super) ino: u64,
     pub(super) fh: u64,
 }
 
 impl File<'_> {
     pub(super) fn write(&self, offset: u64, content: &[u8]) -> Result<()> {
-        let written = self.world.fs.write(self.fh, offset, content, 0)?;
+        let written = self.fixture.fs.write(self.fh, offset, content, 0)?;
         assert_eq!(written as usize, content.len());
         Ok(())
     }
@@ -445,7 +449,7 @@ impl File<'_> {
     pub(super) async fn read_all(&self) -> Result<Vec<u8>> {
         let mut content = Vec::new();
         loop {
-            let read = self.world.fs.clone();
+            let read = self.fixture.fs.clone();
             let read = read.read(self.fh, content.len() as u64, 7).await?;
             if read.is_empty() {
                 return Ok(content);
@@ -459,31 +463,31 @@ impl File<'_> {
             size: Some(size),
             ..SetAttr::default()
         };
-        let fs = self.world.fs.clone();
+        let fs = self.fixture.fs.clone();
         fs.setattr(self.ino, Some(self.fh), set, 0).await?;
         Ok(())
     }
 
     pub(super) async fn size(&self) -> u64 {
-        let fs = self.world.fs.clone();
+        let fs = self.fixture.fs.clone();
         fs.getattr(self.ino, None).await.unwrap().0.size
     }
 
     /// close(2) of one of several descriptors.
     pub(super) async fn flush(&self) -> Result<()> {
-        let flushed = self.world.fs.clone().flush(self.fh, 0);
-        self.world.in_time("flush", PUSH, flushed).await
+        let flushed = self.fixture.fs.clone().flush(self.fh, 0);
+        self.fixture.in_time("flush", PUSH, flushed).await
     }
 
     /// close(2) of the last descriptor.
     pub(super) async fn close(self) -> Result<()> {
         let flushed = self.flush().await;
-        self.world.fs.clone().release(self.fh).await?;
+        self.fixture.fs.clone().release(self.fh).await?;
         flushed
     }
 
     /// The end of a process that was killed: no FLUSH reaches anybody who waits for it.
     pub(super) async fn release(self) {
-        self.world.fs.clone().release(self.fh).await.unwrap();
+        self.fixture.fs.clone().release(self.fh).await.unwrap();
     }
 }

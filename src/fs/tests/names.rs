@@ -1,72 +1,72 @@
 //! Names: what is there, what may be made, and what is refused.
 
 use super::V1;
-use super::kernel::{Choice, READ, WRITE, World};
-use crate::fs::{Error, FileKind, Making, OpenHow, ROOT};
+use super::kernel::{Choice, Fixture, READ, WRITE};
+use crate::fs::{CreateAttrs, Error, FileKind, OpenMode, ROOT};
 use crate::registry::Settings;
 use crate::store::{Fault, Kind};
 
 const PLAN: &[u8] = b"plan \"p1\" {\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}\n";
 
-async fn world() -> World {
-    let world = World::with(Choice {
+async fn fixture() -> Fixture {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    world.cp("app/plans/p1.plan.hcl", PLAN).await.unwrap();
-    world
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.cp("app/plans/p1.plan.hcl", PLAN).await.unwrap();
+    fixture
 }
 
 #[tokio::test]
 async fn each_artifact_is_listed_once_and_has_its_aliases() {
-    let world = world().await;
-    assert_eq!(world.ls("").await.unwrap(), ["app"]);
-    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
-    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
-    let schema = world.stat("app/schema").await.unwrap();
-    assert_eq!(world.stat("app/schema.hcl").await.unwrap(), schema);
-    let plan = world.stat("app/plans/p1").await.unwrap();
-    assert_eq!(world.stat("app/plans/p1.plan.hcl").await.unwrap(), plan);
+    let fixture = fixture().await;
+    assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
+    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), ["p1"]);
+    let schema = fixture.stat("app/schema").await.unwrap();
+    assert_eq!(fixture.stat("app/schema.hcl").await.unwrap(), schema);
+    let plan = fixture.stat("app/plans/p1").await.unwrap();
+    assert_eq!(fixture.stat("app/plans/p1.plan.hcl").await.unwrap(), plan);
     assert_eq!(plan.size, PLAN.len() as u64);
 }
 
 #[tokio::test]
 async fn the_control_files_are_there_and_not_listed() {
-    let world = world().await;
+    let fixture = fixture().await;
     assert_eq!(
-        world.stat(".atlasfs").await.unwrap().kind,
+        fixture.stat(".atlasfs").await.unwrap().kind,
         FileKind::Directory
     );
-    let names = world.ls(".atlasfs").await.unwrap();
+    let names = fixture.ls(".atlasfs").await.unwrap();
     assert_eq!(names, ["status", "metrics", "events", "jobs", "unpushed"]);
-    assert_eq!(world.json(".atlasfs/status").await["mount"], "/mnt");
-    let denied = world.open(".atlasfs/status", WRITE, false).await;
+    assert_eq!(fixture.json(".atlasfs/status").await["mount"], "/mnt");
+    let denied = fixture.open(".atlasfs/status", WRITE, false).await;
     assert_eq!(denied.err(), Some(Error::NotPermitted));
 }
 
 #[tokio::test]
 async fn repositories_of_the_configuration_are_always_there() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app", "billing"],
         ..Choice::default()
     });
-    assert_eq!(world.ls("").await.unwrap(), ["app", "billing"]);
-    assert_eq!(world.ls("app").await.unwrap(), ["plans"]);
-    assert_eq!(world.rmdir("app").await, Err(Error::NotPermitted));
-    for store in world.all() {
+    assert_eq!(fixture.ls("").await.unwrap(), ["app", "billing"]);
+    assert_eq!(fixture.ls("app").await.unwrap(), ["plans"]);
+    assert_eq!(fixture.rmdir("app").await, Err(Error::NotPermitted));
+    for store in fixture.all() {
         store.set_fault(Fault::Fail(Kind::Unreachable));
     }
-    assert!(world.stat("billing/plans").await.is_ok());
+    assert!(fixture.stat("billing/plans").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn repositories_found_in_the_registry_appear_too() {
-    let world = world().await;
-    let other = world.another();
+    let fixture = fixture().await;
+    let other = fixture.another();
     assert_eq!(other.ls("").await.unwrap(), ["app"]);
-    world.mkdir("billing").await.unwrap();
-    world.cp("billing/schema", V1).await.unwrap();
+    fixture.mkdir("billing").await.unwrap();
+    fixture.cp("billing/schema", V1).await.unwrap();
     other.wait().await;
     assert_eq!(other.ls("").await.unwrap(), ["app", "billing"]);
     assert_eq!(other.cat("billing/schema").await.unwrap(), V1);
@@ -74,38 +74,38 @@ async fn repositories_found_in_the_registry_appear_too() {
 
 #[tokio::test]
 async fn an_empty_repository_is_local_until_its_first_push() {
-    let world = world().await;
-    world.mkdir("new").await.unwrap();
-    assert_eq!(world.mkdir("new").await, Err(Error::Exists));
-    assert_eq!(world.mkdir("app").await, Err(Error::Exists));
-    assert_eq!(world.ls("").await.unwrap(), ["app", "new"]);
-    assert_eq!(world.another().ls("").await.unwrap(), ["app"]);
-    assert_eq!(world.ls("new").await.unwrap(), ["plans"]);
-    world.rmdir("new").await.unwrap();
-    assert_eq!(world.stat("new").await, Err(Error::NotFound));
-    assert_eq!(world.rmdir("new").await, Err(Error::NotFound));
+    let fixture = fixture().await;
+    fixture.mkdir("new").await.unwrap();
+    assert_eq!(fixture.mkdir("new").await, Err(Error::Exists));
+    assert_eq!(fixture.mkdir("app").await, Err(Error::Exists));
+    assert_eq!(fixture.ls("").await.unwrap(), ["app", "new"]);
+    assert_eq!(fixture.another().ls("").await.unwrap(), ["app"]);
+    assert_eq!(fixture.ls("new").await.unwrap(), ["plans"]);
+    fixture.rmdir("new").await.unwrap();
+    assert_eq!(fixture.stat("new").await, Err(Error::NotFound));
+    assert_eq!(fixture.rmdir("new").await, Err(Error::NotFound));
 }
 
 #[tokio::test]
 async fn a_repository_that_holds_something_is_not_removed() {
-    let world = world().await;
-    assert_eq!(world.rmdir("app").await, Err(Error::NotEmpty));
-    world.mkdir("new").await.unwrap();
-    let touched = world.open("new/schema", WRITE, true).await.unwrap();
+    let fixture = fixture().await;
+    assert_eq!(fixture.rmdir("app").await, Err(Error::NotEmpty));
+    fixture.mkdir("new").await.unwrap();
+    let touched = fixture.open("new/schema", WRITE, true).await.unwrap();
     touched.close().await.unwrap();
-    assert_eq!(world.rmdir("new").await, Err(Error::NotEmpty));
+    assert_eq!(fixture.rmdir("new").await, Err(Error::NotEmpty));
 }
 
 #[tokio::test]
 async fn plans_is_always_there() {
-    let world = world().await;
-    assert_eq!(world.mkdir("app/plans").await, Err(Error::Exists));
-    assert_eq!(world.rmdir("app/plans").await, Err(Error::NotPermitted));
+    let fixture = fixture().await;
+    assert_eq!(fixture.mkdir("app/plans").await, Err(Error::Exists));
+    assert_eq!(fixture.rmdir("app/plans").await, Err(Error::NotPermitted));
 }
 
 #[tokio::test]
 async fn what_is_not_of_the_contract_is_refused() {
-    let world = world().await;
+    let fixture = fixture().await;
     for path in [
         "file",
         "app/README.md",
@@ -122,20 +122,24 @@ async fn what_is_not_of_the_contract_is_refused() {
         ".atlasfs/new",
         ".atlasfs/unpushed/x",
     ] {
-        let created = world.open(path, WRITE, true).await;
+        let created = fixture.open(path, WRITE, true).await;
         assert_eq!(created.err(), Some(Error::NotPermitted), "{path}");
     }
     for path in [".git", "-x", "app/dir", "app/plans/dir", ".atlasfs/dir"] {
-        assert_eq!(world.mkdir(path).await, Err(Error::NotPermitted), "{path}");
+        assert_eq!(
+            fixture.mkdir(path).await,
+            Err(Error::NotPermitted),
+            "{path}"
+        );
     }
-    for store in world.all() {
+    for store in fixture.all() {
         let writes = store
             .requests()
             .into_iter()
             .filter(|request| !is_read(request));
         assert_eq!(writes.count(), 2, "the two of the set-up");
     }
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("not a name of this mount"));
 }
 
@@ -147,23 +151,23 @@ fn is_read(request: &str) -> bool {
 
 #[tokio::test]
 async fn names_of_256_bytes_are_too_long_and_of_255_are_not() {
-    let world = world().await;
+    let fixture = fixture().await;
     let long = format!("app/plans/{}", "a".repeat(256));
-    assert_eq!(world.stat(&long).await, Err(Error::NameTooLong));
+    assert_eq!(fixture.stat(&long).await, Err(Error::NameTooLong));
     let long = format!("app/plans/{}", "a".repeat(255));
-    assert_eq!(world.stat(&long).await, Err(Error::NotFound));
+    assert_eq!(fixture.stat(&long).await, Err(Error::NotFound));
 }
 
 #[tokio::test]
 async fn a_read_only_mount_changes_nothing() {
-    let world = world().await;
-    let reader = World::with(Choice {
+    let fixture = fixture().await;
+    let reader = Fixture::with(Choice {
         read_only: true,
         allow_delete: true,
         stores: Some([
-            world.registry.clone(),
-            world.backups[0].clone(),
-            world.backups[1].clone(),
+            fixture.registry.clone(),
+            fixture.backups[0].clone(),
+            fixture.backups[1].clone(),
         ]),
         ..Choice::default()
     });
@@ -178,54 +182,58 @@ async fn a_read_only_mount_changes_nothing() {
 
 #[tokio::test]
 async fn exclusive_creation_fails_where_something_is() {
-    let world = world().await;
-    let exclusive = OpenHow {
+    let fixture = fixture().await;
+    let exclusive = OpenMode {
         exclusive: true,
         ..WRITE
     };
-    let root = world.stat("app").await.unwrap().ino;
+    let root = fixture.stat("app").await.unwrap().ino;
     let name = std::ffi::OsStr::new("schema");
-    let created = world
+    let created = fixture
         .fs
         .clone()
-        .create(root, name, exclusive, Making::default())
+        .create(root, name, exclusive, CreateAttrs::default())
         .await;
     assert_eq!(created.err(), Some(Error::Exists));
 }
 
 #[tokio::test]
 async fn the_extended_attributes_are_those_of_the_contract() {
-    let world = world().await;
-    world.cat("app/plans/p1").await.unwrap();
-    let ino = world.stat("app/plans/p1").await.unwrap().ino;
-    let names = world.fs.clone().listxattr(ino).await.unwrap();
+    let fixture = fixture().await;
+    fixture.cat("app/plans/p1").await.unwrap();
+    let ino = fixture.stat("app/plans/p1").await.unwrap().ino;
+    let names = fixture.fs.clone().listxattr(ino).await.unwrap();
     let expected = ["url", "version", "sha256", "source", "push"]
         .map(|name| format!("user.atlas.{name}").into());
     let expected: [std::ffi::OsString; 5] = expected;
     assert_eq!(names, expected);
     assert_eq!(
-        world.xattr("app/plans/p1", "url").await.unwrap(),
+        fixture.xattr("app/plans/p1", "url").await.unwrap(),
         "atlas://app/plans/p1"
     );
     assert_eq!(
-        world.xattr("app/schema", "url").await.unwrap(),
+        fixture.xattr("app/schema", "url").await.unwrap(),
         "atlas://app"
     );
     assert_eq!(
-        world.xattr("app/plans/p1", "version").await.unwrap().len(),
+        fixture
+            .xattr("app/plans/p1", "version")
+            .await
+            .unwrap()
+            .len(),
         14
     );
     assert_eq!(
-        world.xattr("app/plans/p1", "source").await.unwrap(),
+        fixture.xattr("app/plans/p1", "source").await.unwrap(),
         "cache"
     );
-    assert_eq!(world.xattr("app/plans/p1", "nonsense").await, None);
-    assert!(world.fs.clone().listxattr(ROOT).await.unwrap().is_empty());
+    assert_eq!(fixture.xattr("app/plans/p1", "nonsense").await, None);
+    assert!(fixture.fs.clone().listxattr(ROOT).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_store_with_foreign_names_shows_only_what_is_of_the_contract() {
-    let world = world().await;
+    let fixture = fixture().await;
     let foreign = [
         "app/../etc",
         "app//x",
@@ -240,9 +248,9 @@ async fn a_store_with_foreign_names_shows_only_what_is_of_the_contract() {
         "app/plans/\u{1}",
     ];
     for key in foreign {
-        world.registry.place(key, b"foreign", None);
+        fixture.registry.place(key, b"foreign", None);
     }
-    let other = world.another();
+    let other = fixture.another();
     assert_eq!(other.ls("").await.unwrap(), ["app"]);
     assert_eq!(other.ls("app").await.unwrap(), ["schema", "plans"]);
     assert_eq!(other.ls("app/plans").await.unwrap(), ["p1"]);
@@ -259,60 +267,60 @@ async fn a_store_with_foreign_names_shows_only_what_is_of_the_contract() {
 
 #[tokio::test]
 async fn what_is_known_to_be_there_is_read_from_where_it_is() {
-    let world = world().await;
-    let reader = world.open("app/schema", READ, false).await.unwrap();
+    let fixture = fixture().await;
+    let reader = fixture.open("app/schema", READ, false).await.unwrap();
     assert_eq!(reader.size().await, V1.len() as u64);
 }
 
 #[tokio::test]
 async fn forgotten_inodes_are_freed() {
-    let world = world().await;
+    let fixture = fixture().await;
     for _ in 0..50 {
-        world.cat("app/schema").await.unwrap();
-        world.ls("app/plans").await.unwrap();
+        fixture.cat("app/schema").await.unwrap();
+        fixture.ls("app/plans").await.unwrap();
     }
-    let counted = crate::fs::lock(&world.fs.nodes).len();
+    let counted = crate::fs::lock(&fixture.fs.nodes).len();
     for ino in 2..1_000 {
-        world.fs.forget(ino, 1_000_000);
+        fixture.fs.forget(ino, 1_000_000);
     }
     assert!(
         counted < 20,
         "the same names have the same inodes: {counted}"
     );
-    assert_eq!(crate::fs::lock(&world.fs.nodes).len(), 1, "the root");
+    assert_eq!(crate::fs::lock(&fixture.fs.nodes).len(), 1, "the root");
 }
 
 #[tokio::test]
 async fn a_listing_goes_on_where_it_was_left_and_begins_anew_at_zero() {
-    let (world, fh) = five_plans().await;
-    let all = names_from(&world, fh, 0, usize::MAX).await;
+    let (fixture, fh) = five_plans().await;
+    let all = names_from(&fixture, fh, 0, usize::MAX).await;
     assert_eq!(all.len(), 7);
-    world.cp("app/plans/p9", b"x").await.unwrap();
+    fixture.cp("app/plans/p9", b"x").await.unwrap();
     for (at, (offset, _)) in all.iter().enumerate() {
         assert_eq!(
-            names_from(&world, fh, *offset, usize::MAX).await,
+            names_from(&fixture, fh, *offset, usize::MAX).await,
             all[at + 1..]
         );
     }
-    assert_eq!(names_from(&world, fh, 0, usize::MAX).await.len(), 8);
-    world.fs.releasedir(fh);
+    assert_eq!(names_from(&fixture, fh, 0, usize::MAX).await.len(), 8);
+    fixture.fs.releasedir(fh);
 }
 
 #[tokio::test]
 async fn an_entry_that_finds_no_room_in_a_reply_is_not_held() {
-    let (world, fh) = five_plans().await;
-    let before = crate::fs::lock(&world.fs.nodes).len();
-    let taken = names_from(&world, fh, 0, 4).await;
+    let (fixture, fh) = five_plans().await;
+    let before = crate::fs::lock(&fixture.fs.nodes).len();
+    let taken = names_from(&fixture, fh, 0, 4).await;
     assert_eq!(taken.len(), 4, "`.`, `..` and two plans");
-    assert_eq!(crate::fs::lock(&world.fs.nodes).len(), before + 2);
+    assert_eq!(crate::fs::lock(&fixture.fs.nodes).len(), before + 2);
     let (next, _) = taken[3];
-    assert_eq!(names_from(&world, fh, next, 1).await[0].1, "p2");
-    world.fs.releasedir(fh);
+    assert_eq!(names_from(&fixture, fh, next, 1).await[0].1, "p2");
+    fixture.fs.releasedir(fh);
 }
 
 /// Makes five plans, and opens the directory that they are in.
-async fn five_plans() -> (World, u64) {
-    let world = World::with(Choice {
+async fn five_plans() -> (Fixture, u64) {
+    let fixture = Fixture::with(Choice {
         registry: Settings {
             validate: false,
             ..Settings::default()
@@ -321,19 +329,19 @@ async fn five_plans() -> (World, u64) {
         ..Choice::default()
     });
     for n in 0..5 {
-        world.cp(&format!("app/plans/p{n}"), b"x").await.unwrap();
+        fixture.cp(&format!("app/plans/p{n}"), b"x").await.unwrap();
     }
-    let ino = world.stat("app/plans").await.unwrap().ino;
-    let fh = world.fs.clone().opendir(ino, 0).await.unwrap();
-    (world, fh)
+    let ino = fixture.stat("app/plans").await.unwrap().ino;
+    let fh = fixture.fs.clone().opendir(ino, 0).await.unwrap();
+    (fixture, fh)
 }
 
 /// Lists into a reply that has room for so many entries; returns where each one goes on, and its
 /// name.
-async fn names_from(world: &World, fh: u64, offset: u64, room: usize) -> Vec<(u64, String)> {
-    let listing = world.fs.clone().readdir(fh, offset).await.unwrap();
+async fn names_from(fixture: &Fixture, fh: u64, offset: u64, room: usize) -> Vec<(u64, String)> {
+    let listing = fixture.fs.clone().readdir(fh, offset).await.unwrap();
     let mut taken = Vec::new();
-    world.fs.hand_on(&listing, offset, true, |listed| {
+    fixture.fs.hand_on(&listing, offset, true, |listed| {
         if taken.len() < room {
             taken.push((listed.offset, listed.name.to_str().unwrap().to_owned()));
             return true;
@@ -345,28 +353,28 @@ async fn names_from(world: &World, fh: u64, offset: u64, room: usize) -> Vec<(u6
 
 #[tokio::test]
 async fn what_somebody_has_pushed_since_is_not_a_touched_file_under_its_other_name() {
-    let world = World::new();
-    world.mkdir("app").await.unwrap();
-    let touched = world.open("app/schema.sql", WRITE, true).await.unwrap();
-    world.cp("app/schema.hcl", V1).await.unwrap();
+    let fixture = Fixture::new();
+    fixture.mkdir("app").await.unwrap();
+    let touched = fixture.open("app/schema.sql", WRITE, true).await.unwrap();
+    fixture.cp("app/schema.hcl", V1).await.unwrap();
     touched.close().await.unwrap();
-    assert_eq!(world.stat("app/schema.sql").await, Err(Error::NotFound));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.stat("app/schema.sql").await, Err(Error::NotFound));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     // Touched first, and pushed by another mount.
-    world.mkdir("new").await.unwrap();
-    let touched = world.open("new/schema.sql", WRITE, true).await.unwrap();
+    fixture.mkdir("new").await.unwrap();
+    let touched = fixture.open("new/schema.sql", WRITE, true).await.unwrap();
     touched.close().await.unwrap();
-    world.stat("new/schema.sql").await.unwrap();
-    let other = world.another();
+    fixture.stat("new/schema.sql").await.unwrap();
+    let other = fixture.another();
     other.mkdir("new").await.unwrap();
     other.cp("new/schema.hcl", V1).await.unwrap();
-    world.wait().await;
-    assert_eq!(world.stat("new/schema.sql").await, Err(Error::NotFound));
-    assert_eq!(world.cat("new/schema").await.unwrap(), V1);
-    let exclusive = OpenHow {
+    fixture.wait().await;
+    assert_eq!(fixture.stat("new/schema.sql").await, Err(Error::NotFound));
+    assert_eq!(fixture.cat("new/schema").await.unwrap(), V1);
+    let exclusive = OpenMode {
         exclusive: true,
         ..WRITE
     };
-    let made = world.open("new/schema.sql", exclusive, true).await;
+    let made = fixture.open("new/schema.sql", exclusive, true).await;
     made.map(drop).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::kernel::{Choice, READ_WRITE, WRITE, WRITE_ANEW, World};
+use super::kernel::{Choice, Fixture, READ_WRITE, WRITE, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::model::{Format, Stamp};
@@ -26,47 +26,53 @@ fn unstamped_lists() -> Option<[Memory; 3]> {
 }
 
 /// A mount that has read everything that another one has pushed.
-async fn world_with(choice: Choice) -> World {
-    let world = World::with(choice);
-    let other = world.another();
+async fn world_with(choice: Choice) -> Fixture {
+    let fixture = Fixture::with(choice);
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema.hcl", V1).await.unwrap();
     other.cp("app/plans/p", PLAN).await.unwrap();
     for path in ["app/schema", "app/plans/p"] {
-        world.cat(path).await.unwrap();
+        fixture.cat(path).await.unwrap();
     }
-    world
+    fixture
 }
 
-fn set_all(world: &World, fault: impl Into<Option<Fault>> + Copy) {
-    world.all().iter().for_each(|store| store.set_fault(fault));
+fn set_all(fixture: &Fixture, fault: impl Into<Option<Fault>> + Copy) {
+    fixture
+        .all()
+        .iter()
+        .for_each(|store| store.set_fault(fault));
 }
 
 /// Ends the mount, and starts it again while every target is out.
-async fn restart_offline(world: World, choice: Choice) -> World {
-    world.settle().await;
-    set_all(&world, Fault::Fail(Kind::Unreachable));
-    world.restart(choice)
+async fn restart_offline(fixture: Fixture, choice: Choice) -> Fixture {
+    fixture.settle().await;
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    fixture.restart(choice)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_mount_that_starts_while_all_targets_are_out_serves_all_it_holds_labelled() {
     for stores in [None, unstamped_lists()] {
-        let world = world_with(Choice { stores, ..choice() }).await;
-        let before = world.stat("app/schema").await.unwrap();
-        let world = restart_offline(world, choice()).await;
-        assert_eq!(world.ls("").await.unwrap(), ["app"]);
-        assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
-        assert_eq!(world.ls("app/plans").await.unwrap(), ["p"]);
-        let after = world.stat("app/schema.hcl").await.unwrap();
+        let fixture = world_with(Choice { stores, ..choice() }).await;
+        let before = fixture.stat("app/schema").await.unwrap();
+        let fixture = restart_offline(fixture, choice()).await;
+        assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
+        assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+        assert_eq!(fixture.ls("app/plans").await.unwrap(), ["p"]);
+        let after = fixture.stat("app/schema.hcl").await.unwrap();
         assert_eq!((after.size, after.time), (before.size, before.time));
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-        assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
-        assert_eq!(world.xattr("app/schema", "source").await.unwrap(), "cache");
-        assert!(world.xattr("app/schema", "stale").await.is_some());
-        assert_eq!(world.stat("app/plans/q").await, Err(Error::NotFound));
-        assert_eq!(world.stat("app/schema.sql").await, Err(Error::NotFound));
-        let status = world.json(".atlasfs/status").await;
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(fixture.cat("app/plans/p").await.unwrap(), PLAN);
+        assert_eq!(
+            fixture.xattr("app/schema", "source").await.unwrap(),
+            "cache"
+        );
+        assert!(fixture.xattr("app/schema", "stale").await.is_some());
+        assert_eq!(fixture.stat("app/plans/q").await, Err(Error::NotFound));
+        assert_eq!(fixture.stat("app/schema.sql").await, Err(Error::NotFound));
+        let status = fixture.json(".atlasfs/status").await;
         assert_eq!(status["disk_cache"]["hits"], 2);
         assert_eq!(status["disk_cache"]["entries"], 2);
         assert_eq!(status["disk_cache"]["error"], serde_json::json!(null));
@@ -75,12 +81,12 @@ async fn a_mount_that_starts_while_all_targets_are_out_serves_all_it_holds_label
 
 #[tokio::test(start_paused = true)]
 async fn hung_targets_cost_a_mount_that_starts_its_deadlines_and_nothing_more() {
-    let world = world_with(choice()).await;
-    world.settle().await;
-    set_all(&world, Fault::Hang);
-    let world = world.restart(choice());
+    let fixture = world_with(choice()).await;
+    fixture.settle().await;
+    set_all(&fixture, Fault::Hang);
+    let fixture = fixture.restart(choice());
     let begun = tokio::time::Instant::now();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert!(
         begun.elapsed() <= Duration::from_secs(5),
         "{:?}",
@@ -90,15 +96,15 @@ async fn hung_targets_cost_a_mount_that_starts_its_deadlines_and_nothing_more() 
 
 #[tokio::test(start_paused = true)]
 async fn stale_is_the_time_since_a_target_told_of_it_restarts_included() {
-    let world = world_with(choice()).await;
+    let fixture = world_with(choice()).await;
     let an_hour_later = SystemTime::now() + Duration::from_secs(3600);
     let later = Choice {
         wall: WallClock::new(move || an_hour_later),
         ..choice()
     };
-    let world = restart_offline(world, later).await;
+    let fixture = restart_offline(fixture, later).await;
     tokio::time::sleep(Duration::from_secs(100)).await;
-    let stale: u64 = world
+    let stale: u64 = fixture
         .xattr("app/schema", "stale")
         .await
         .unwrap()
@@ -106,173 +112,173 @@ async fn stale_is_the_time_since_a_target_told_of_it_restarts_included() {
         .unwrap();
     // The simulated clock stands while the real one goes on a little.
     assert!((3_690..3_720).contains(&stale), "{stale}");
-    world.settle().await;
-    let world = world.restart(choice());
-    set_all(&world, None::<Fault>);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.xattr("app/schema", "stale").await, None);
+    fixture.settle().await;
+    let fixture = fixture.restart(choice());
+    set_all(&fixture, None::<Fault>);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.xattr("app/schema", "stale").await, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_content_that_was_never_read_is_an_error_and_its_name_is_there() {
-    let world = world_with(choice()).await;
-    world.another().cp("app/schema", V2).await.unwrap();
-    world.wait().await;
+    let fixture = world_with(choice()).await;
+    fixture.another().cp("app/schema", V2).await.unwrap();
+    fixture.wait().await;
     assert_eq!(
-        world.stat("app/schema").await.unwrap().size,
+        fixture.stat("app/schema").await.unwrap().size,
         V2.len() as u64
     );
-    let world = restart_offline(world, choice()).await;
+    let fixture = restart_offline(fixture, choice()).await;
     assert_eq!(
-        world.stat("app/schema").await.unwrap().size,
+        fixture.stat("app/schema").await.unwrap().size,
         V2.len() as u64
     );
-    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
-    assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.cat("app/plans/p").await.unwrap(), PLAN);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_never_listed_is_an_error_to_read() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app", "never"],
         ..choice()
     });
-    world.cp("app/schema", V1).await.unwrap();
+    fixture.cp("app/schema", V1).await.unwrap();
     let named = Choice {
         named: vec!["app", "never"],
         ..choice()
     };
-    let world = restart_offline(world, named).await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let fixture = restart_offline(fixture, named).await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     for name in ["never/schema", "never/schema.hcl", "never/plans/p"] {
-        assert_eq!(world.cat(name).await, Err(Error::Io), "{name}");
+        assert_eq!(fixture.cat(name).await, Err(Error::Io), "{name}");
     }
-    assert_eq!(world.ls("never").await, Err(Error::Io));
+    assert_eq!(fixture.ls("never").await, Err(Error::Io));
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_restart_leads_back_in_time() {
     for stores in [None, unstamped_lists()] {
-        let world = world_with(Choice { stores, ..choice() }).await;
-        let old = world.registry.object("app/schema").unwrap();
-        world.cp("app/schema", V2).await.unwrap();
-        world.settle().await;
+        let fixture = world_with(Choice { stores, ..choice() }).await;
+        let old = fixture.registry.object("app/schema").unwrap();
+        fixture.cp("app/schema", V2).await.unwrap();
+        fixture.settle().await;
         // Every target comes back from yesterday's snapshot.
-        for store in world.all() {
+        for store in fixture.all() {
             store.place("app/schema", V1, old.stamp);
         }
-        let world = world.restart(choice());
-        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+        let fixture = fixture.restart(choice());
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
         assert_eq!(
-            world.stat("app/schema").await.unwrap().size,
+            fixture.stat("app/schema").await.unwrap().size,
             V2.len() as u64
         );
         // Without a copy of its own, it serves none rather than the old one.
-        world.settle().await;
-        std::fs::remove_dir_all(world.state_dir.path().join("cache")).unwrap();
-        let world = world.restart(choice());
-        assert_eq!(world.cat("app/schema").await, Err(Error::Io));
-        set_all(&world, Fault::Fail(Kind::Unreachable));
-        world.wait().await;
-        assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+        fixture.settle().await;
+        std::fs::remove_dir_all(fixture.state_dir.path().join("cache")).unwrap();
+        let fixture = fixture.restart(choice());
+        assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
+        set_all(&fixture, Fault::Fail(Kind::Unreachable));
+        fixture.wait().await;
+        assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_acknowledged_push_is_served_after_a_kill_at_once() {
-    let world = world_with(choice()).await;
-    world.cp("app/schema", V2).await.unwrap();
-    set_all(&world, Fault::Fail(Kind::Unreachable));
+    let fixture = world_with(choice()).await;
+    fixture.cp("app/schema", V2).await.unwrap();
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
     // Nobody waits for the background here.
-    let world = world.restart(choice());
-    let read = world.cat("app/schema").await;
+    let fixture = fixture.restart(choice());
+    let read = fixture.cat("app/schema").await;
     assert_ne!(read.as_deref(), Ok(V1), "never an older one");
     assert_eq!(
-        world.stat("app/schema").await.unwrap().size,
+        fixture.stat("app/schema").await.unwrap().size,
         V2.len() as u64
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_deleted_meanwhile_vanishes_when_the_targets_are_back() {
-    let world = world_with(choice()).await;
-    let world = restart_offline(world, choice()).await;
-    assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
-    world.registry.remove("app/plans/p");
-    set_all(&world, None::<Fault>);
-    world.wait().await;
-    assert_eq!(world.cat("app/plans/p").await, Err(Error::NotFound));
-    assert!(world.ls("app/plans").await.unwrap().is_empty());
+    let fixture = world_with(choice()).await;
+    let fixture = restart_offline(fixture, choice()).await;
+    assert_eq!(fixture.cat("app/plans/p").await.unwrap(), PLAN);
+    fixture.registry.remove("app/plans/p");
+    set_all(&fixture, None::<Fault>);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/plans/p").await, Err(Error::NotFound));
+    assert!(fixture.ls("app/plans").await.unwrap().is_empty());
     // The backups still hold it; also the next mount doesn't bring it back from there.
-    world.settle().await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    let world = world.restart(choice());
-    assert_eq!(world.cat("app/plans/p").await, Err(Error::NotFound));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    fixture.settle().await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    let fixture = fixture.restart(choice());
+    assert_eq!(fixture.cat("app/plans/p").await, Err(Error::NotFound));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_pushed_meanwhile_is_seen_at_once_when_targets_are_up() {
     for stores in [None, unstamped_lists()] {
-        let world = world_with(Choice { stores, ..choice() }).await;
-        world.settle().await;
-        let other = world.another();
+        let fixture = world_with(Choice { stores, ..choice() }).await;
+        fixture.settle().await;
+        let other = fixture.another();
         other.cp("app/schema", V2).await.unwrap();
-        let world = world.restart(choice());
-        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-        let requests = world.registry.requests();
+        let fixture = fixture.restart(choice());
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+        let requests = fixture.registry.requests();
         assert!(requests.contains(&"GET app/schema".into()), "{requests:?}");
-        assert_eq!(world.xattr("app/schema", "stale").await, None);
+        assert_eq!(fixture.xattr("app/schema", "stale").await, None);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_reads_nothing_again_that_has_not_changed() {
     for stores in [None, unstamped_lists()] {
-        let world = world_with(Choice { stores, ..choice() }).await;
-        let before = world.stat("app/schema").await.unwrap();
-        world.settle().await;
-        world.registry.requests();
-        let world = world.restart(choice());
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-        assert_eq!(world.stat("app/schema").await.unwrap().time, before.time);
-        assert_eq!(world.registry.requests(), ["LIST /", "LIST app"]);
+        let fixture = world_with(Choice { stores, ..choice() }).await;
+        let before = fixture.stat("app/schema").await.unwrap();
+        fixture.settle().await;
+        fixture.registry.requests();
+        let fixture = fixture.restart(choice());
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(fixture.stat("app/schema").await.unwrap().time, before.time);
+        assert_eq!(fixture.registry.requests(), ["LIST /", "LIST app"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn content_put_there_by_hand_keeps_its_time_through_a_restart() {
-    let world = world_with(choice()).await;
-    world.registry.place("app/schema", V2, None);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    let before = world.xattr("app/schema", "version").await;
-    world.settle().await;
-    let world = world.restart(choice());
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    assert_eq!(world.xattr("app/schema", "version").await, before);
+    let fixture = world_with(choice()).await;
+    fixture.registry.place("app/schema", V2, None);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    let before = fixture.xattr("app/schema", "version").await;
+    fixture.settle().await;
+    let fixture = fixture.restart(choice());
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.xattr("app/schema", "version").await, before);
     // Put there once more, it is the same content.
-    world.registry.place("app/schema", V2, None);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    assert_eq!(world.xattr("app/schema", "version").await, before);
-    world.registry.place("app/schema", V1, None);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    fixture.registry.place("app/schema", V2, None);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.xattr("app/schema", "version").await, before);
+    fixture.registry.place("app/schema", V1, None);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_while_all_targets_are_out_fails_and_its_bytes_are_kept() {
-    let world = world_with(choice()).await;
-    let world = restart_offline(world, choice()).await;
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
-    let status = world.json(".atlasfs/status").await;
+    let fixture = world_with(choice()).await;
+    let fixture = restart_offline(fixture, choice()).await;
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
+    let status = fixture.json(".atlasfs/status").await;
     let path = status["unpushed"][0]["path"].as_str().unwrap();
-    assert_eq!(world.cat(path).await.unwrap(), V2);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    set_all(&world, None::<Fault>);
-    world.wait().await;
-    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
+    assert_eq!(fixture.cat(path).await.unwrap(), V2);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    set_all(&fixture, None::<Fault>);
+    fixture.wait().await;
+    assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,28 +291,31 @@ async fn a_mount_without_a_cache_in_memory_has_the_one_on_disk() {
         },
         ..Choice::default()
     };
-    let world = world_with(settings()).await;
-    world.settle().await;
-    world.registry.requests();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.xattr("app/schema", "source").await.unwrap(), "cache");
+    let fixture = world_with(settings()).await;
+    fixture.settle().await;
+    fixture.registry.requests();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(
+        fixture.xattr("app/schema", "source").await.unwrap(),
+        "cache"
+    );
     assert!(
-        world
+        fixture
             .registry
             .requests()
             .iter()
             .all(|request| !request.starts_with("GET"))
     );
-    let world = restart_offline(world, settings()).await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let fixture = restart_offline(fixture, settings()).await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_mount_without_a_cache_on_disk_still_knows_the_names() {
-    let world = world_with(Choice::default()).await;
-    let world = restart_offline(world, Choice::default()).await;
-    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
-    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    let fixture = world_with(Choice::default()).await;
+    let fixture = restart_offline(fixture, Choice::default()).await;
+    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,7 +323,7 @@ async fn a_cache_that_can_not_be_written_is_no_error_of_a_read_or_a_push() {
     let dir = tempfile::tempdir().unwrap();
     let in_the_way = dir.path().join("file");
     std::fs::write(&in_the_way, "").unwrap();
-    let world = world_with(Choice {
+    let fixture = world_with(Choice {
         registry: Settings {
             disk_cache_bytes: 1 << 20,
             cache_dir: Some(in_the_way),
@@ -323,10 +332,10 @@ async fn a_cache_that_can_not_be_written_is_no_error_of_a_read_or_a_push() {
         ..Choice::default()
     })
     .await;
-    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    world.settle().await;
-    let status = world.json(".atlasfs/status").await;
+    assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    fixture.settle().await;
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["disk_cache"]["entries"], 0);
     assert!(
         status["disk_cache"]["error"]
@@ -338,40 +347,40 @@ async fn a_cache_that_can_not_be_written_is_no_error_of_a_read_or_a_push() {
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_cache_and_catalogue_stop_no_start() {
-    let world = world_with(choice()).await;
-    world.settle().await;
-    let dir = std::sync::Arc::clone(&world.state_dir);
-    let catalogue = dir.path().join("catalogue");
-    let mut bytes = std::fs::read(&catalogue).unwrap();
+    let fixture = world_with(choice()).await;
+    fixture.settle().await;
+    let dir = std::sync::Arc::clone(&fixture.state_dir);
+    let index = dir.path().join("catalogue");
+    let mut bytes = std::fs::read(&index).unwrap();
     bytes[20] ^= 1;
-    std::fs::write(&catalogue, bytes).unwrap();
+    std::fs::write(&index, bytes).unwrap();
     for fan in std::fs::read_dir(dir.path().join("cache/sha256")).unwrap() {
         for file in std::fs::read_dir(fan.unwrap().path()).unwrap() {
             std::fs::write(file.unwrap().path(), "garbage").unwrap();
         }
     }
-    let world = world.restart(choice());
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.cat("app/plans/p").await.unwrap(), PLAN);
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    let fixture = fixture.restart(choice());
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/plans/p").await.unwrap(), PLAN);
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("catalogue-damaged"), "{events}");
-    assert!(catalogue.with_extension("damaged").exists());
+    assert!(index.with_extension("damaged").exists());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_repository_that_is_not_found_any_more_is_forgotten() {
-    let world = world_with(choice()).await;
-    let world = restart_offline(world, choice()).await;
-    assert_eq!(world.ls("").await.unwrap(), ["app"]);
+    let fixture = world_with(choice()).await;
+    let fixture = restart_offline(fixture, choice()).await;
+    assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
     for key in ["app/schema", "app/plans/p"] {
-        world.all().iter().for_each(|store| store.remove(key));
+        fixture.all().iter().for_each(|store| store.remove(key));
     }
-    set_all(&world, None::<Fault>);
-    world.wait().await;
-    assert!(world.ls("").await.unwrap().is_empty());
-    let world = restart_offline(world, choice()).await;
-    assert!(world.ls("").await.unwrap().is_empty());
-    assert_eq!(world.stat("app").await, Err(Error::NotFound));
+    set_all(&fixture, None::<Fault>);
+    fixture.wait().await;
+    assert!(fixture.ls("").await.unwrap().is_empty());
+    let fixture = restart_offline(fixture, choice()).await;
+    assert!(fixture.ls("").await.unwrap().is_empty());
+    assert_eq!(fixture.stat("app").await, Err(Error::NotFound));
 }
 
 #[tokio::test(start_paused = true)]
@@ -380,11 +389,11 @@ async fn what_the_journal_owes_does_not_undo_what_was_heard_later() {
         named: vec!["app"],
         ..choice()
     };
-    let world = World::with(named());
-    world.cp("app/schema", V1).await.unwrap();
-    world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V1).await.unwrap();
-    let when = world
+    let fixture = Fixture::with(named());
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V1).await.unwrap();
+    let when = fixture
         .registry
         .object("app/schema")
         .unwrap()
@@ -392,140 +401,140 @@ async fn what_the_journal_owes_does_not_undo_what_was_heard_later() {
         .unwrap()
         .when;
     let newer = Stamp::new(when + 1_000, V2, Format::Hcl);
-    world.registry.place("app/schema", V2, Some(newer));
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    let world = restart_offline(world, named()).await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    fixture.registry.place("app/schema", V2, Some(newer));
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    let fixture = restart_offline(fixture, named()).await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
 }
 
 /// Makes a mount that knows nothing, while every target is out.
-fn in_the_dark() -> World {
-    let world = World::new();
-    set_all(&world, Fault::Fail(Kind::Unreachable));
-    world
+fn in_the_dark() -> Fixture {
+    let fixture = Fixture::new();
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    fixture
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_from_the_start_stops_no_mkdir() {
-    let world = in_the_dark();
-    world.mkdir("app").await.unwrap();
-    assert_eq!(world.mkdir("app").await, Err(Error::Exists));
-    assert_eq!(world.ls("app").await.unwrap(), ["plans"]);
-    assert_eq!(world.ls("app/plans").await.unwrap(), [""; 0]);
-    assert_eq!(world.stat("app/schema").await, Err(Error::NotFound));
-    assert_eq!(world.stat("other").await, Err(Error::NotFound));
-    assert_eq!(world.ls("").await, Err(Error::Io));
-    world.rmdir("app").await.unwrap();
+    let fixture = in_the_dark();
+    fixture.mkdir("app").await.unwrap();
+    assert_eq!(fixture.mkdir("app").await, Err(Error::Exists));
+    assert_eq!(fixture.ls("app").await.unwrap(), ["plans"]);
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), [""; 0]);
+    assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
+    assert_eq!(fixture.stat("other").await, Err(Error::NotFound));
+    assert_eq!(fixture.ls("").await, Err(Error::Io));
+    fixture.rmdir("app").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_from_the_start_keeps_the_bytes_of_every_save() {
-    let world = in_the_dark();
-    world.mkdir("app").await.unwrap();
-    assert_eq!(world.cp("app/schema.hcl", V1).await, Err(Error::Io));
-    world.cp("app/.new", V2).await.unwrap();
-    assert_eq!(world.mv("app/.new", "app/schema").await, Err(Error::Io));
-    let kept = world.ls(".atlasfs/unpushed/app").await.unwrap();
+    let fixture = in_the_dark();
+    fixture.mkdir("app").await.unwrap();
+    assert_eq!(fixture.cp("app/schema.hcl", V1).await, Err(Error::Io));
+    fixture.cp("app/.new", V2).await.unwrap();
+    assert_eq!(fixture.mv("app/.new", "app/schema").await, Err(Error::Io));
+    let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
     assert_eq!(kept.len(), 2, "{kept:?}");
     for (name, content) in kept.iter().zip([V1, V2]) {
         let path = format!(".atlasfs/unpushed/app/{name}");
-        assert_eq!(world.cat(&path).await.unwrap(), content);
+        assert_eq!(fixture.cat(&path).await.unwrap(), content);
     }
-    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
     // The targets are back, and hold nothing.
-    set_all(&world, None::<Fault>);
-    world.wait().await;
-    world.cp("app/schema.hcl", V2).await.unwrap();
-    for store in world.all() {
+    set_all(&fixture, None::<Fault>);
+    fixture.wait().await;
+    fixture.cp("app/schema.hcl", V2).await.unwrap();
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_configured_repository_in_the_dark_keeps_every_save() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    set_all(&world, Fault::Fail(Kind::Unreachable));
-    assert_eq!(world.cp("app/schema.hcl", V1).await, Err(Error::Io));
-    assert_eq!(world.cp("app/plans/p", PLAN).await, Err(Error::Io));
-    world.cp("app/.new", V2).await.unwrap();
-    assert_eq!(world.mv("app/.new", "app/schema").await, Err(Error::Io));
-    assert_eq!(world.ls(".atlasfs/unpushed/app").await.unwrap().len(), 3);
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    assert_eq!(fixture.cp("app/schema.hcl", V1).await, Err(Error::Io));
+    assert_eq!(fixture.cp("app/plans/p", PLAN).await, Err(Error::Io));
+    fixture.cp("app/.new", V2).await.unwrap();
+    assert_eq!(fixture.mv("app/.new", "app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.ls(".atlasfs/unpushed/app").await.unwrap().len(), 3);
     for name in ["app/schema", "app/schema.hcl", "app/plans/p", "app/plans/q"] {
-        assert_eq!(world.cat(name).await, Err(Error::Io), "{name}");
+        assert_eq!(fixture.cat(name).await, Err(Error::Io), "{name}");
     }
-    set_all(&world, None::<Fault>);
-    world.wait().await;
-    world.settle().await;
-    for store in world.all() {
+    set_all(&fixture, None::<Fault>);
+    fixture.wait().await;
+    fixture.settle().await;
+    for store in fixture.all() {
         assert_eq!(
             store.content("app/schema"),
             None,
             "a failed push is not made"
         );
     }
-    assert_eq!(world.stat("app/plans/q").await, Err(Error::NotFound));
-    world.cp("app/schema.hcl", V2).await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.stat("app/plans/q").await, Err(Error::NotFound));
+    fixture.cp("app/schema.hcl", V2).await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_no_target_tells_of_is_never_extended() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    set_all(&world, Fault::Fail(Kind::Unreachable));
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
     for how in [WRITE, READ_WRITE] {
-        let opened = world.open("app/schema", how, false).await;
+        let opened = fixture.open("app/schema", how, false).await;
         assert_eq!(opened.map(|_| ()).unwrap_err(), Error::Io, "{how:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_configured_repository_in_the_dark_replaces_nothing() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    let other = world.another();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
-    set_all(&world, Fault::Fail(Kind::Unreachable));
-    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
     file.write(0, V2).unwrap();
-    set_all(&world, None::<Fault>);
-    world.wait().await;
+    set_all(&fixture, None::<Fault>);
+    fixture.wait().await;
     assert_eq!(file.flush().await, Err(Error::Stale));
     file.close().await.unwrap_err();
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_save_begun_in_the_dark_replaces_nothing() {
-    let world = in_the_dark();
-    world.mkdir("app").await.unwrap();
-    let file = world.open("app/schema", WRITE_ANEW, true).await.unwrap();
+    let fixture = in_the_dark();
+    fixture.mkdir("app").await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
     file.write(0, V2).unwrap();
-    let other = world.another();
-    set_all(&world, None::<Fault>);
+    let other = fixture.another();
+    set_all(&fixture, None::<Fault>);
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
     for down in [false, true] {
         // Also while the registry is out again, and only the backups can tell.
         let fault = down.then_some(Fault::Fail(Kind::Unreachable));
-        world.registry.set_fault(fault);
-        world.wait().await;
+        fixture.registry.set_fault(fault);
+        fixture.wait().await;
         assert_eq!(file.flush().await, Err(Error::Stale), "{down}");
     }
     file.close().await.unwrap_err();
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
 }

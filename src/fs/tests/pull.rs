@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::kernel::{Choice, READ, World};
+use super::kernel::{Choice, Fixture, READ};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::model::{Format, Stamp};
@@ -10,7 +10,7 @@ use crate::registry::{FallbackOn, Settings};
 use crate::store::{Fault, Kind, Memory};
 
 /// Another mount's pushes, read by one that has no cache: every read asks a target.
-async fn uncached(content: &[u8]) -> World {
+async fn uncached(content: &[u8]) -> Fixture {
     with(
         content,
         Settings {
@@ -21,17 +21,17 @@ async fn uncached(content: &[u8]) -> World {
     .await
 }
 
-async fn with(content: &[u8], settings: Settings) -> World {
-    let world = World::with(Choice {
+async fn with(content: &[u8], settings: Settings) -> Fixture {
+    let fixture = Fixture::with(Choice {
         registry: settings,
         named: vec!["app"],
         ..Choice::default()
     });
-    world.another().push_first(content).await;
-    world
+    fixture.another().push_first(content).await;
+    fixture
 }
 
-impl World {
+impl Fixture {
     async fn push_first(&self, content: &[u8]) {
         self.mkdir("app").await.unwrap();
         self.cp("app/schema", content).await.unwrap();
@@ -40,13 +40,13 @@ impl World {
 
 #[tokio::test]
 async fn a_read_comes_from_the_registry_first() {
-    let world = uncached(V1).await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let fixture = uncached(V1).await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "registry"
     );
-    for backup in &world.backups {
+    for backup in &fixture.backups {
         let reads = backup.requests();
         assert!(
             reads.iter().all(|request| !request.starts_with("GET")),
@@ -63,18 +63,18 @@ async fn an_outage_of_the_registry_falls_back_to_the_backups_in_order() {
         Fault::Fail(Kind::StoreMissing),
         Fault::Corrupt,
     ] {
-        let world = uncached(V1).await;
-        world.registry.set_fault(fault);
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1, "{fault:?}");
+        let fixture = uncached(V1).await;
+        fixture.registry.set_fault(fault);
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1, "{fault:?}");
         assert_eq!(
-            world.xattr("app/schema", "source").await.unwrap(),
+            fixture.xattr("app/schema", "source").await.unwrap(),
             "mem://backup-1"
         );
-        world.backups[0].set_fault(fault);
-        world.backups[0].requests();
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1, "{fault:?}");
+        fixture.backups[0].set_fault(fault);
+        fixture.backups[0].requests();
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1, "{fault:?}");
         assert_eq!(
-            world.xattr("app/schema", "source").await.unwrap(),
+            fixture.xattr("app/schema", "source").await.unwrap(),
             "mem://backup-2"
         );
     }
@@ -82,15 +82,15 @@ async fn an_outage_of_the_registry_falls_back_to_the_backups_in_order() {
 
 #[tokio::test]
 async fn a_fallback_is_told() {
-    let world = uncached(V1).await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    world.cat("app/schema").await.unwrap();
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    let fixture = uncached(V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.cat("app/schema").await.unwrap();
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     let fallback = events
         .lines()
         .find(|line| line.contains("\"event\":\"fallback\""));
     assert!(fallback.unwrap().contains("mem://backup-1"));
-    let metrics = String::from_utf8(world.cat(".atlasfs/metrics").await.unwrap()).unwrap();
+    let metrics = String::from_utf8(fixture.cat(".atlasfs/metrics").await.unwrap()).unwrap();
     assert!(
         metrics.contains("atlasfs_pulls_total{source=\"backup\"} 1\n"),
         "{metrics}"
@@ -107,22 +107,22 @@ async fn a_refusal_is_no_outage() {
         (Kind::Denied, Error::Denied),
         (Kind::Invalid, Error::Invalid),
     ] {
-        let world = uncached(V1).await;
-        world.registry.set_fault(Fault::Fail(kind));
-        assert_eq!(world.cat("app/schema").await, Err(error));
+        let fixture = uncached(V1).await;
+        fixture.registry.set_fault(Fault::Fail(kind));
+        assert_eq!(fixture.cat("app/schema").await, Err(error));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_deleted_from_the_registry_does_not_come_back_from_a_backup() {
-    let world = uncached(V1).await;
-    world.cat("app/schema").await.unwrap();
-    world.registry.remove("app/schema");
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await, Err(Error::NotFound));
+    let fixture = uncached(V1).await;
+    fixture.cat("app/schema").await.unwrap();
+    fixture.registry.remove("app/schema");
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_site_may_fall_back_on_refusals_too() {
         not_found: true,
         denied: true,
     };
-    let world = with(
+    let fixture = with(
         V1,
         Settings {
             fallback_on,
@@ -139,9 +139,9 @@ async fn a_site_may_fall_back_on_refusals_too() {
         },
     )
     .await;
-    world.registry.remove("app/schema");
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    let world = with(
+    fixture.registry.remove("app/schema");
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    let fixture = with(
         V1,
         Settings {
             fallback_on,
@@ -149,17 +149,17 @@ async fn a_site_may_fall_back_on_refusals_too() {
         },
     )
     .await;
-    world.registry.set_fault(Fault::Fail(Kind::Denied));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    fixture.registry.set_fault(Fault::Fail(Kind::Denied));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn hung_targets_leave_time_for_the_next_one() {
-    let world = uncached(V1).await;
-    world.registry.set_fault(Fault::Hang);
-    world.backups[0].set_fault(Fault::Hang);
+    let fixture = uncached(V1).await;
+    fixture.registry.set_fault(Fault::Hang);
+    fixture.backups[0].set_fault(Fault::Hang);
     let begun = tokio::time::Instant::now();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     // A LIST and a GET, each within its own deadline.
     assert!(
         begun.elapsed() <= Duration::from_secs(7),
@@ -170,14 +170,14 @@ async fn hung_targets_leave_time_for_the_next_one() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_keeps_its_deadline_also_when_it_has_to_list_first() {
-    let world = uncached(V1).await;
-    let ino = world.stat("app/schema").await.unwrap().ino;
-    world.wait().await;
-    for store in world.all() {
+    let fixture = uncached(V1).await;
+    let ino = fixture.stat("app/schema").await.unwrap().ino;
+    fixture.wait().await;
+    for store in fixture.all() {
         store.set_fault(Fault::Hang);
     }
     let begun = tokio::time::Instant::now();
-    let opened = world.fs.clone().open(ino, READ, 1).await;
+    let opened = fixture.fs.clone().open(ino, READ, 1).await;
     assert_eq!(opened.unwrap_err(), Error::Io);
     assert!(
         begun.elapsed() <= Duration::from_millis(5_010),
@@ -188,15 +188,15 @@ async fn an_open_keeps_its_deadline_also_when_it_has_to_list_first() {
 
 #[tokio::test(start_paused = true)]
 async fn with_every_target_hung_each_operation_ends_by_its_deadline() {
-    let world = uncached(V1).await;
-    for store in world.all() {
+    let fixture = uncached(V1).await;
+    for store in fixture.all() {
         store.set_fault(Fault::Hang);
     }
     let begun = tokio::time::Instant::now();
-    world.stat("app/schema").await.unwrap();
+    fixture.stat("app/schema").await.unwrap();
     assert!(begun.elapsed() <= Duration::from_millis(2_010));
     let begun = tokio::time::Instant::now();
-    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
     assert!(
         begun.elapsed() <= Duration::from_millis(10),
         "it has just been tried"
@@ -205,72 +205,75 @@ async fn with_every_target_hung_each_operation_ends_by_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_cached_is_served_labelled_when_no_target_answers() {
-    let world = with(V1, Settings::default()).await;
-    world.cat("app/schema").await.unwrap();
-    assert_eq!(world.xattr("app/schema", "stale").await, None);
-    for store in world.all() {
+    let fixture = with(V1, Settings::default()).await;
+    fixture.cat("app/schema").await.unwrap();
+    assert_eq!(fixture.xattr("app/schema", "stale").await, None);
+    for store in fixture.all() {
         store.set_fault(Fault::Fail(Kind::Unreachable));
     }
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.xattr("app/schema", "stale").await.unwrap(), "10");
-    assert_eq!(world.xattr("app/schema", "source").await.unwrap(), "cache");
-    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.xattr("app/schema", "stale").await.unwrap(), "10");
+    assert_eq!(
+        fixture.xattr("app/schema", "source").await.unwrap(),
+        "cache"
+    );
+    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_pushed_from_stale_knowledge_without_an_error() {
-    let world = with(V1, Settings::default()).await;
-    world.cat("app/schema").await.unwrap();
-    for store in world.all() {
+    let fixture = with(V1, Settings::default()).await;
+    fixture.cat("app/schema").await.unwrap();
+    for store in fixture.all() {
         store.set_fault(Fault::Fail(Kind::Unreachable));
     }
-    world.wait().await;
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
-    assert_eq!(world.cp("app/plans/new", V2).await, Err(Error::Invalid));
+    fixture.wait().await;
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(fixture.cp("app/plans/new", V2).await, Err(Error::Invalid));
 }
 
 #[tokio::test(start_paused = true)]
 async fn names_and_sizes_cost_one_list_a_repository_within_the_ttl() {
-    let world = with(V1, Settings::default()).await;
-    world.registry.requests();
+    let fixture = with(V1, Settings::default()).await;
+    fixture.registry.requests();
     for _ in 0..100 {
         assert_eq!(
-            world.stat("app/schema").await.unwrap().size,
+            fixture.stat("app/schema").await.unwrap().size,
             V1.len() as u64
         );
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-        assert_eq!(world.stat("app/plans/none").await, Err(Error::NotFound));
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(fixture.stat("app/plans/none").await, Err(Error::NotFound));
     }
-    assert_eq!(world.registry.requests(), ["LIST app", "GET app/schema"]);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.registry.requests(), ["LIST app"]);
+    assert_eq!(fixture.registry.requests(), ["LIST app", "GET app/schema"]);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.registry.requests(), ["LIST app"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_readers_of_one_cold_file_cost_one_request() {
-    let world = with(V1, Settings::default()).await;
-    world.registry.requests();
-    world
+    let fixture = with(V1, Settings::default()).await;
+    fixture.registry.requests();
+    fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(50)));
-    let readers = (0..100).map(|_| world.cat("app/schema"));
+    let readers = (0..100).map(|_| fixture.cat("app/schema"));
     for content in futures::future::join_all(readers).await {
         assert_eq!(content.unwrap(), V1);
     }
-    assert_eq!(world.registry.requests(), ["LIST app", "GET app/schema"]);
+    assert_eq!(fixture.registry.requests(), ["LIST app", "GET app/schema"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_mounts_push_is_seen_after_the_ttl_and_open_files_keep_theirs() {
-    let world = with(V1, Settings::default()).await;
-    let before = world.stat("app/schema").await.unwrap();
-    let reader = world.open("app/schema", READ, false).await.unwrap();
-    world.another().cp("app/schema", V2).await.unwrap();
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    let after = world.stat("app/schema").await.unwrap();
+    let fixture = with(V1, Settings::default()).await;
+    let before = fixture.stat("app/schema").await.unwrap();
+    let reader = fixture.open("app/schema", READ, false).await.unwrap();
+    fixture.another().cp("app/schema", V2).await.unwrap();
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    let after = fixture.stat("app/schema").await.unwrap();
     assert_eq!(reader.read_all().await.unwrap(), V1);
     assert_ne!(after.ino, before.ino);
     assert!(after.time > before.time);
@@ -278,15 +281,15 @@ async fn another_mounts_push_is_seen_after_the_ttl_and_open_files_keep_theirs() 
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_on_an_old_inode_is_sent_to_the_newest_content() {
-    let world = with(V1, Settings::default()).await;
-    world.cat("app/schema").await.unwrap();
-    let pid = world.pid();
-    let old = world.walk("app/schema", pid).await.unwrap().ino;
-    world.cp("app/schema", V2).await.unwrap();
-    let opened = world.fs.clone().open(old, READ, pid).await;
+    let fixture = with(V1, Settings::default()).await;
+    fixture.cat("app/schema").await.unwrap();
+    let pid = fixture.pid();
+    let old = fixture.walk("app/schema", pid).await.unwrap().ino;
+    fixture.cp("app/schema", V2).await.unwrap();
+    let opened = fixture.fs.clone().open(old, READ, pid).await;
     assert_eq!(opened.unwrap_err(), Error::Stale);
-    let opened = world.fs.clone().open(old, READ, pid).await.unwrap();
-    let read = world.fs.clone().read(opened.fh, 0, 1_000).await.unwrap();
+    let opened = fixture.fs.clone().open(old, READ, pid).await.unwrap();
+    let read = fixture.fs.clone().read(opened.fh, 0, 1_000).await.unwrap();
     assert_eq!(
         read, V1,
         "sent back once, it gets what its inode stands for"
@@ -295,35 +298,35 @@ async fn a_reader_on_an_old_inode_is_sent_to_the_newest_content() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_who_is_overtaken_twice_gets_a_whole_content_or_the_newest_uncached() {
-    let world = uncached(V1).await;
-    let pid = world.pid();
-    let old = world.walk("app/schema", pid).await.unwrap().ino;
-    world.cp("app/schema", V2).await.unwrap();
-    let opened = world.fs.clone().open(old, READ, pid).await;
+    let fixture = uncached(V1).await;
+    let pid = fixture.pid();
+    let old = fixture.walk("app/schema", pid).await.unwrap().ino;
+    fixture.cp("app/schema", V2).await.unwrap();
+    let opened = fixture.fs.clone().open(old, READ, pid).await;
     assert_eq!(opened.unwrap_err(), Error::Stale);
-    let opened = world.fs.clone().open(old, READ, pid).await.unwrap();
+    let opened = fixture.fs.clone().open(old, READ, pid).await.unwrap();
     assert!(opened.direct_io, "these pages are another inode's");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_mount_never_goes_back_in_time() {
-    let world = uncached(V1).await;
-    let old = world.registry.object("app/schema").unwrap();
-    world.cp("app/schema", V2).await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    let fixture = uncached(V1).await;
+    let old = fixture.registry.object("app/schema").unwrap();
+    fixture.cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     // The registry comes back from yesterday's snapshot, and so does the first backup.
-    for store in [&world.registry, &world.backups[0]] {
+    for store in [&fixture.registry, &fixture.backups[0]] {
         store.place("app/schema", V1, old.stamp);
     }
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "mem://backup-2"
     );
-    world.backups[1].set_fault(Fault::Fail(Kind::Busy));
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Busy));
     assert_eq!(
-        world.cat("app/schema").await,
+        fixture.cat("app/schema").await,
         Err(Error::Io),
         "rather none than an old one"
     );
@@ -332,7 +335,7 @@ async fn a_mount_never_goes_back_in_time() {
 #[tokio::test(start_paused = true)]
 async fn what_the_registry_has_not_got_yet_is_served_from_the_backups() {
     for stores in [None, Some(listing_no_stamps())] {
-        let world = World::with(Choice {
+        let fixture = Fixture::with(Choice {
             registry: Settings {
                 cache_bytes: 0,
                 ..Settings::default()
@@ -341,27 +344,27 @@ async fn what_the_registry_has_not_got_yet_is_served_from_the_backups() {
             stores,
             ..Choice::default()
         });
-        world.cp("app/schema", V1).await.unwrap();
-        world.registry.set_fault(Fault::Fail(Kind::Busy));
-        world.cp("app/schema", V2).await.unwrap();
-        world
+        fixture.cp("app/schema", V1).await.unwrap();
+        fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+        fixture.cp("app/schema", V2).await.unwrap();
+        fixture
             .cp(
                 "app/plans/p",
                 b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n",
             )
             .await
             .unwrap();
-        world.registry.set_fault(None);
-        world.wait().await;
-        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-        assert!(world.cat("app/plans/p").await.is_ok());
+        fixture.registry.set_fault(None);
+        fixture.wait().await;
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+        assert!(fixture.cat("app/plans/p").await.is_ok());
         assert_eq!(
-            world.stat("app/schema").await.unwrap().size,
+            fixture.stat("app/schema").await.unwrap().size,
             V2.len() as u64
         );
-        world.cp("app/schema", V1).await.unwrap();
-        assert_eq!(world.registry.content("app/schema").unwrap(), V1);
-        assert_eq!(world.xattr("app/schema", "pending").await, None);
+        fixture.cp("app/schema", V1).await.unwrap();
+        assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
+        assert_eq!(fixture.xattr("app/schema", "pending").await, None);
     }
 }
 
@@ -371,93 +374,98 @@ fn listing_no_stamps() -> [Memory; 3] {
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_without_stamps_costs_one_get_an_artifact_that_is_looked_at() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         stores: Some(listing_no_stamps()),
         ..Choice::default()
     });
-    world.another().cp("app/schema", V1).await.unwrap_err();
-    let other = world.another();
+    fixture.another().cp("app/schema", V1).await.unwrap_err();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
-    world.registry.requests();
-    let stamp = world.registry.object("app/schema").unwrap().stamp.unwrap();
-    assert_eq!(world.stat("app/schema").await.unwrap().time, stamp.time());
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    fixture.registry.requests();
+    let stamp = fixture
+        .registry
+        .object("app/schema")
+        .unwrap()
+        .stamp
+        .unwrap();
+    assert_eq!(fixture.stat("app/schema").await.unwrap().time, stamp.time());
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.stat("app/schema.hcl").await.unwrap().size,
+        fixture.stat("app/schema.hcl").await.unwrap().size,
         V1.len() as u64
     );
-    assert_eq!(world.registry.requests(), ["LIST app", "GET app/schema"]);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.registry.requests(), ["LIST app"]);
+    assert_eq!(fixture.registry.requests(), ["LIST app", "GET app/schema"]);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.registry.requests(), ["LIST app"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_content_does_not_change_while_one_looks() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         stores: Some(listing_no_stamps()),
         ..Choice::default()
     });
-    let other = world.another();
+    let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
-    world.ls("app").await.unwrap();
-    let shown = world.stat("app/schema").await.unwrap();
-    world.cat("app/schema").await.unwrap();
-    assert_eq!(world.stat("app/schema").await.unwrap(), shown);
-    world.wait().await;
-    assert_eq!(world.stat("app/schema").await.unwrap(), shown);
+    fixture.ls("app").await.unwrap();
+    let shown = fixture.stat("app/schema").await.unwrap();
+    fixture.cat("app/schema").await.unwrap();
+    assert_eq!(fixture.stat("app/schema").await.unwrap(), shown);
+    fixture.wait().await;
+    assert_eq!(fixture.stat("app/schema").await.unwrap(), shown);
 }
 
 #[tokio::test]
 async fn content_put_there_by_hand_is_served_with_the_stores_own_time() {
-    let world = uncached(V1).await;
-    world.registry.place("app/schema", V2, None);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    let age = SystemTime::now().duration_since(world.stat("app/schema").await.unwrap().time);
+    let fixture = uncached(V1).await;
+    fixture.registry.place("app/schema", V2, None);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    let age = SystemTime::now().duration_since(fixture.stat("app/schema").await.unwrap().time);
     assert!(age.unwrap() < Duration::from_secs(60));
 }
 
 #[tokio::test]
 async fn a_stamp_that_is_not_of_the_bytes_is_an_outage_of_that_target() {
-    let world = uncached(V1).await;
-    let stamp = world.registry.object("app/schema").unwrap().stamp;
-    world.registry.place("app/schema", V2, stamp);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let fixture = uncached(V1).await;
+    let stamp = fixture.registry.object("app/schema").unwrap().stamp;
+    fixture.registry.place("app/schema", V2, stamp);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "mem://backup-1"
     );
 }
 
 #[tokio::test]
 async fn a_stamp_from_the_end_of_time_is_not_believed() {
-    let world = uncached(V1).await;
+    let fixture = uncached(V1).await;
     let stamp = Stamp::new(u64::MAX, V2, Format::Hcl);
-    world.registry.place("app/schema", V2, Some(stamp));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    fixture.registry.place("app/schema", V2, Some(stamp));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_missed_a_push_does_not_hide_it() {
-    let world = uncached(V1).await;
-    world.backups[0].remove("app/schema");
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    let fixture = uncached(V1).await;
+    fixture.backups[0].remove("app/schema");
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "mem://backup-2"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_over_max_size_on_the_registry_falls_back() {
-    let world = with(
+    let fixture = with(
         V1,
         Settings {
             cache_bytes: 0,
@@ -466,21 +474,21 @@ async fn an_object_over_max_size_on_the_registry_falls_back() {
         },
     )
     .await;
-    world.registry.place("app/schema", &[b'x'; 65], None);
+    fixture.registry.place("app/schema", &[b'x'; 65], None);
     for _ in 0..9 {
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-        world.wait().await;
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+        fixture.wait().await;
     }
-    let fallback = world.events("fallback").await.pop().unwrap();
+    let fallback = fixture.events("fallback").await.pop().unwrap();
     assert_eq!(fallback["target"], "mem://backup-1");
     let reason = fallback["reason"].as_str().unwrap();
     assert!(reason.contains("--max-size"), "{reason}");
-    assert_eq!(world.breaker(0).await, "closed");
+    assert_eq!(fixture.breaker(0).await, "closed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_over_max_size_on_every_target_names_the_flag() {
-    let world = with(
+    let fixture = with(
         V1,
         Settings {
             max_size: 64,
@@ -488,11 +496,11 @@ async fn an_object_over_max_size_on_every_target_names_the_flag() {
         },
     )
     .await;
-    for store in world.all() {
+    for store in fixture.all() {
         store.place("app/schema", &[b'x'; 65], None);
     }
-    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
-    let failed = world.events("pull-failed").await.pop().unwrap();
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
+    let failed = fixture.events("pull-failed").await.pop().unwrap();
     let reason = failed["message"].as_str().unwrap();
     assert_eq!(reason.matches("--max-size").count(), 3, "{reason}");
 }

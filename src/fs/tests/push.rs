@@ -3,29 +3,29 @@
 use super::fixtures::{plan, with, world_with};
 use super::kernel::{READ, READ_WRITE, WRITE, WRITE_ANEW};
 use super::{V1, V2};
-use crate::fs::{Error, OpenHow};
+use crate::fs::{Error, OpenMode};
 use crate::registry::{Durability, Settings};
 use crate::store::{Fault, Kind};
 
 #[tokio::test]
 async fn a_close_pushes_the_same_bytes_to_every_target() {
-    let world = world_with(V1).await;
-    world
+    let fixture = world_with(V1).await;
+    fixture
         .cp("app/plans/p1.plan.hcl", &plan("p1"))
         .await
         .unwrap();
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
         assert_eq!(store.content("app/plans/p1").unwrap(), plan("p1"));
     }
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.cat("app/plans/p1").await.unwrap(), plan("p1"));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/plans/p1").await.unwrap(), plan("p1"));
 }
 
 #[tokio::test]
 async fn one_save_is_one_put_on_each_target() {
-    let world = world_with(V1).await;
-    for store in world.all() {
+    let fixture = world_with(V1).await;
+    for store in fixture.all() {
         let puts = store
             .requests()
             .into_iter()
@@ -36,33 +36,33 @@ async fn one_save_is_one_put_on_each_target() {
 
 #[tokio::test]
 async fn fsync_and_close_in_a_row_are_one_push() {
-    let world = world_with(V1).await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    world.fs.clone().fsync(file.fh).await.unwrap();
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
-    world.registry.requests();
+    fixture.fs.clone().fsync(file.fh).await.unwrap();
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
+    fixture.registry.requests();
     file.flush().await.unwrap();
     file.close().await.unwrap();
-    assert!(world.registry.requests().is_empty());
+    assert!(fixture.registry.requests().is_empty());
 }
 
 #[tokio::test]
 async fn no_reader_sees_what_is_being_written() {
-    let world = world_with(V1).await;
-    let reader = world.open("app/schema", READ, false).await.unwrap();
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let reader = fixture.open("app/schema", READ, false).await.unwrap();
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, b"half").unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.stat("app/schema").await.unwrap().size,
+        fixture.stat("app/schema").await.unwrap().size,
         V1.len() as u64
     );
     assert_eq!(reader.read_all().await.unwrap(), V1);
     file.truncate(0).await.unwrap();
     file.write(0, V2).unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     assert_eq!(
         reader.read_all().await.unwrap(),
         V1,
@@ -72,8 +72,8 @@ async fn no_reader_sees_what_is_being_written() {
 
 #[tokio::test]
 async fn a_writer_sees_what_it_has_written() {
-    let world = world_with(V1).await;
-    let file = world.open("app/schema", READ_WRITE, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/schema", READ_WRITE, false).await.unwrap();
     assert_eq!(file.read_all().await.unwrap(), V1);
     file.write(V1.len() as u64, b"# more\n").unwrap();
     assert_eq!(file.size().await, V1.len() as u64 + 7);
@@ -83,70 +83,75 @@ async fn a_writer_sees_what_it_has_written() {
 
 #[tokio::test]
 async fn a_new_file_is_not_there_before_its_close() {
-    let world = world_with(V1).await;
-    let file = world.open("app/plans/p1", WRITE, true).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.write(0, &plan("p1")).unwrap();
-    assert_eq!(world.stat("app/plans/p1").await, Err(Error::NotFound));
-    assert!(world.ls("app/plans").await.unwrap().is_empty());
+    assert_eq!(fixture.stat("app/plans/p1").await, Err(Error::NotFound));
+    assert!(fixture.ls("app/plans").await.unwrap().is_empty());
     file.close().await.unwrap();
-    assert_eq!(world.ls("app/plans").await.unwrap(), ["p1"]);
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), ["p1"]);
 }
 
 #[tokio::test]
 async fn appending_goes_to_the_end_of_what_is_there() {
-    let world = world_with(V1).await;
-    let append = OpenHow {
+    let fixture = world_with(V1).await;
+    let append = OpenMode {
         append: true,
         ..WRITE
     };
-    let file = world.open("app/schema", append, false).await.unwrap();
+    let file = fixture.open("app/schema", append, false).await.unwrap();
     file.write(0, b"schema \"a\" {}\n").unwrap();
     file.write(3, b"schema \"b\" {}\n").unwrap();
     file.close().await.unwrap();
     let expected = [V1, b"schema \"a\" {}\nschema \"b\" {}\n"].concat();
-    assert_eq!(world.cat("app/schema").await.unwrap(), expected);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), expected);
 }
 
 #[tokio::test]
 async fn odd_offsets_and_sizes_give_the_right_bytes() {
-    let world = with(Settings {
+    let fixture = with(Settings {
         validate: false,
         ..Settings::default()
     });
-    let file = world.open("app/schema", WRITE, true).await.unwrap();
+    let file = fixture.open("app/schema", WRITE, true).await.unwrap();
     file.write(5, b"world").unwrap();
     file.write(0, b"hello").unwrap();
     file.truncate(12).await.unwrap();
     file.truncate(9).await.unwrap();
     file.write(11, b"!").unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), b"helloworl\0\0!");
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), b"helloworl\0\0!");
 }
 
 #[tokio::test]
 async fn truncate_by_path_is_a_push() {
-    let world = world_with(V2).await;
-    let pid = world.pid();
+    let fixture = world_with(V2).await;
+    let pid = fixture.pid();
     let set = crate::fs::SetAttr {
         size: Some(V1.len() as u64),
         ..crate::fs::SetAttr::default()
     };
-    let ino = world.walk("app/schema", pid).await.unwrap().ino;
-    let bounced = world.fs.clone().setattr(ino, None, set, pid).await;
+    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
+    let bounced = fixture.fs.clone().setattr(ino, None, set, pid).await;
     assert_eq!(bounced.unwrap_err(), Error::Stale);
-    let ino = world.walk("app/schema", pid).await.unwrap().ino;
-    world.fs.clone().setattr(ino, None, set, pid).await.unwrap();
-    assert_eq!(world.registry.content("app/schema").unwrap(), V1);
+    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
+    fixture
+        .fs
+        .clone()
+        .setattr(ino, None, set, pid)
+        .await
+        .unwrap();
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
 }
 
 #[tokio::test]
 async fn what_was_opened_and_not_changed_is_not_pushed() {
-    let world = world_with(V1).await;
-    world.registry.requests();
-    let file = world.open("app/schema", WRITE, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    fixture.registry.requests();
+    let file = fixture.open("app/schema", WRITE, false).await.unwrap();
     file.close().await.unwrap();
     assert!(
-        world
+        fixture
             .registry
             .requests()
             .iter()
@@ -156,18 +161,18 @@ async fn what_was_opened_and_not_changed_is_not_pushed() {
 
 #[tokio::test]
 async fn any_succeeds_when_one_target_has_it_and_says_who_is_missing() {
-    let world = world_with(V1).await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    assert_eq!(world.registry.content("app/schema").unwrap(), V1);
-    assert_eq!(world.backups[1].content("app/schema").unwrap(), V2);
-    let pending = world.xattr("app/schema", "pending").await.unwrap();
+    let fixture = world_with(V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
+    assert_eq!(fixture.backups[1].content("app/schema").unwrap(), V2);
+    let pending = fixture.xattr("app/schema", "pending").await.unwrap();
     assert_eq!(pending, "mem://registry mem://backup-1");
-    let status = world.json(".atlasfs/status").await;
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pending"][0]["artifact"], "app/schema");
     assert_eq!(status["pushes"]["degraded"], 1);
-    let receipt = world.xattr("app/schema", "push").await.unwrap();
+    let receipt = fixture.xattr("app/schema", "push").await.unwrap();
     let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
     assert_eq!(receipt["File"]["URL"], "atlas://app");
     assert!(receipt["File"]["Error"].is_string());
@@ -180,9 +185,9 @@ async fn any_succeeds_when_one_target_has_it_and_says_who_is_missing() {
 
 #[tokio::test]
 async fn the_receipt_of_a_plan_is_atlas_own() {
-    let world = world_with(V1).await;
-    world.cp("app/plans/plan1", &plan("plan1")).await.unwrap();
-    let receipt = world.xattr("app/plans/plan1", "push").await.unwrap();
+    let fixture = world_with(V1).await;
+    fixture.cp("app/plans/plan1", &plan("plan1")).await.unwrap();
+    let receipt = fixture.xattr("app/plans/plan1", "push").await.unwrap();
     let expected = serde_json::json!({
         "File": {"URL": "atlas://app/plans/plan1", "Status": "APPROVED"},
         "Backups": [{"URL": "mem://backup-1"}, {"URL": "mem://backup-2"}],
@@ -195,26 +200,26 @@ async fn the_receipt_of_a_plan_is_atlas_own() {
 
 #[tokio::test]
 async fn registry_needs_the_registry_and_gives_no_backup_what_has_failed() {
-    let world = with(Settings {
+    let fixture = with(Settings {
         durability: Durability::Registry,
         ..Settings::default()
     });
-    world.backups[0].set_fault(Fault::Fail(Kind::Busy));
-    world.cp("app/schema", V1).await.unwrap();
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
-    assert_eq!(world.backups[1].content("app/schema").unwrap(), V1);
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Busy));
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(fixture.backups[1].content("app/schema").unwrap(), V1);
 }
 
 #[tokio::test]
 async fn all_needs_every_target() {
-    let world = with(Settings {
+    let fixture = with(Settings {
         durability: Durability::All,
         ..Settings::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    world.backups[1].set_fault(Fault::Fail(Kind::NoSpace));
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.backups[1].set_fault(Fault::Fail(Kind::NoSpace));
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
     assert_eq!(file.flush().await, Err(Error::NoSpace));
     assert_eq!(
@@ -222,14 +227,14 @@ async fn all_needs_every_target() {
         Err(Error::NoSpace),
         "the next close says it again"
     );
-    world.backups[1].set_fault(None);
+    fixture.backups[1].set_fault(None);
     assert_eq!(
         file.flush().await,
         Ok(()),
         "and is right when it can be done"
     );
     file.close().await.unwrap();
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
 }
@@ -245,136 +250,147 @@ async fn the_errno_is_that_of_the_answer_and_eio_when_all_are_out() {
         (Kind::NoSpace, Error::NoSpace),
         (Kind::Conflict, Error::Stale),
     ] {
-        let world = world_with(V1).await;
-        for store in world.all() {
+        let fixture = world_with(V1).await;
+        for store in fixture.all() {
             store.set_fault(Fault::FailWrites(kind));
         }
-        assert_eq!(world.cp("app/schema", V2).await, Err(error), "{kind:?}");
+        assert_eq!(fixture.cp("app/schema", V2).await, Err(error), "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn a_failed_push_is_visible_everywhere_and_its_bytes_are_kept() {
-    let world = world_with(V1).await;
-    for store in world.all() {
+    let fixture = world_with(V1).await;
+    for store in fixture.all() {
         store.set_fault(Fault::FailWrites(Kind::Unreachable));
     }
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(error.contains("mem://backup-2"), "{error}");
-    let status = world.json(".atlasfs/status").await;
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["healthy"], false);
     let path = status["unpushed"][0]["path"].as_str().unwrap();
-    assert_eq!(world.cat(path).await.unwrap(), V2);
-    let events = world.cat(".atlasfs/events").await.unwrap();
+    assert_eq!(fixture.cat(path).await.unwrap(), V2);
+    let events = fixture.cat(".atlasfs/events").await.unwrap();
     assert!(
         String::from_utf8(events)
             .unwrap()
             .contains("\"event\":\"push-failed\"")
     );
-    let metrics = String::from_utf8(world.cat(".atlasfs/metrics").await.unwrap()).unwrap();
+    let metrics = String::from_utf8(fixture.cat(".atlasfs/metrics").await.unwrap()).unwrap();
     assert!(metrics.contains("atlasfs_pushes_total{verdict=\"failed\"} 1\n"));
     assert!(metrics.contains("atlasfs_unpushed 1\n"));
 
-    for store in world.all() {
+    for store in fixture.all() {
         store.set_fault(None);
     }
-    world.cp("app/schema", V2).await.unwrap();
-    assert_eq!(world.xattr("app/schema", "error").await, None);
+    fixture.cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.xattr("app/schema", "error").await, None);
     assert!(
-        world.ls(".atlasfs/unpushed").await.unwrap().is_empty(),
+        fixture.ls(".atlasfs/unpushed").await.unwrap().is_empty(),
         "pushed by now"
     );
 }
 
 #[tokio::test]
 async fn kept_bytes_can_be_removed() {
-    let world = world_with(V1).await;
-    for store in world.all() {
+    let fixture = world_with(V1).await;
+    for store in fixture.all() {
         store.set_fault(Fault::FailWrites(Kind::Busy));
     }
-    assert_eq!(world.cp("app/plans/p1", &plan("p1")).await, Err(Error::Io));
-    assert_eq!(world.ls(".atlasfs/unpushed").await.unwrap(), ["app"]);
-    assert_eq!(world.ls(".atlasfs/unpushed/app").await.unwrap(), ["plans"]);
-    let kept = world.ls(".atlasfs/unpushed/app/plans").await.unwrap();
+    assert_eq!(
+        fixture.cp("app/plans/p1", &plan("p1")).await,
+        Err(Error::Io)
+    );
+    assert_eq!(fixture.ls(".atlasfs/unpushed").await.unwrap(), ["app"]);
+    assert_eq!(
+        fixture.ls(".atlasfs/unpushed/app").await.unwrap(),
+        ["plans"]
+    );
+    let kept = fixture.ls(".atlasfs/unpushed/app/plans").await.unwrap();
     let path = format!(".atlasfs/unpushed/app/plans/{}", kept[0]);
     assert!(kept[0].starts_with("p1@"));
-    world.rm(&path).await.unwrap();
-    assert!(world.ls(".atlasfs/unpushed").await.unwrap().is_empty());
+    fixture.rm(&path).await.unwrap();
+    assert!(fixture.ls(".atlasfs/unpushed").await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_first_push_that_failed_is_not_read_as_empty() {
-    let world = world_with(V1).await;
-    for store in world.all() {
+    let fixture = world_with(V1).await;
+    for store in fixture.all() {
         store.set_fault(Fault::FailWrites(Kind::Busy));
     }
-    assert_eq!(world.cp("app/plans/p1", &plan("p1")).await, Err(Error::Io));
-    assert_eq!(world.cat("app/plans/p1").await, Err(Error::Io));
-    assert!(world.xattr("app/plans/p1", "error").await.is_some());
-    assert!(world.ls("app/plans").await.unwrap().is_empty());
-    world.rm("app/plans/p1").await.unwrap();
-    assert_eq!(world.stat("app/plans/p1").await, Err(Error::NotFound));
+    assert_eq!(
+        fixture.cp("app/plans/p1", &plan("p1")).await,
+        Err(Error::Io)
+    );
+    assert_eq!(fixture.cat("app/plans/p1").await, Err(Error::Io));
+    assert!(fixture.xattr("app/plans/p1", "error").await.is_some());
+    assert!(fixture.ls("app/plans").await.unwrap().is_empty());
+    fixture.rm("app/plans/p1").await.unwrap();
+    assert_eq!(fixture.stat("app/plans/p1").await, Err(Error::NotFound));
 }
 
 #[tokio::test]
 async fn a_handle_that_nobody_closed_is_pushed_as_a_last_resort_and_counted() {
-    let world = world_with(V1).await;
-    let file = world.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
     file.release().await;
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
-    let status = world.json(".atlasfs/status").await;
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pushes"]["unreported"], 1);
 }
 
 #[tokio::test]
 async fn a_failure_that_a_close_has_reported_is_not_tried_again_by_release() {
-    let world = world_with(V1).await;
-    world.registry.set_fault(Fault::FailWrites(Kind::Conflict));
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Stale));
-    let status = world.json(".atlasfs/status").await;
+    let fixture = world_with(V1).await;
+    fixture
+        .registry
+        .set_fault(Fault::FailWrites(Kind::Conflict));
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Stale));
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pushes"]["unreported"], 0);
     assert_eq!(status["pushes"]["conflict"], 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_writer_is_told_the_number_of_the_file_that_it_has_looked_up() {
-    let world = world_with(V1).await;
-    let seen = world.stat("app/schema").await.unwrap();
-    let file = world.open("app/schema", WRITE, false).await.unwrap();
+    let fixture = world_with(V1).await;
+    let seen = fixture.stat("app/schema").await.unwrap();
+    let file = fixture.open("app/schema", WRITE, false).await.unwrap();
     assert_ne!(file.ino, seen.ino, "it has an inode of its own");
-    let shown = |fh| world.fs.clone().getattr(file.ino, fh);
+    let shown = |fh| fixture.fs.clone().getattr(file.ino, fh);
     assert_eq!(shown(None).await.unwrap().0.shown, seen.ino);
     assert_eq!(shown(Some(file.fh)).await.unwrap().0.shown, seen.ino);
     file.close().await.unwrap();
     // Somebody else has pushed in between: vim is right not to write then.
-    let pid = world.pid();
-    let seen = world.walk("app/schema", pid).await.unwrap();
-    world.another().cp("app/schema", V2).await.unwrap();
-    let sent_back = world.fs.clone().open(seen.ino, WRITE, pid).await;
+    let pid = fixture.pid();
+    let seen = fixture.walk("app/schema", pid).await.unwrap();
+    fixture.another().cp("app/schema", V2).await.unwrap();
+    let sent_back = fixture.fs.clone().open(seen.ino, WRITE, pid).await;
     assert_eq!(sent_back.err(), Some(Error::Stale));
-    world.wait().await;
-    let writer = world.walk("app/schema", pid).await.unwrap();
+    fixture.wait().await;
+    let writer = fixture.walk("app/schema", pid).await.unwrap();
     assert_ne!(writer.shown, seen.ino);
 }
 
 #[tokio::test(start_paused = true)]
 async fn threads_that_can_not_be_told_apart_are_served_at_once() {
-    let world = world_with(V1).await;
-    let ino = world.walk("app/schema", 0).await.unwrap().ino;
-    let how = OpenHow {
+    let fixture = world_with(V1).await;
+    let ino = fixture.walk("app/schema", 0).await.unwrap().ino;
+    let how = OpenMode {
         truncate: true,
         ..WRITE
     };
-    let opened = world.fs.clone().open(ino, how, 0).await.unwrap();
+    let opened = fixture.fs.clone().open(ino, how, 0).await.unwrap();
     assert!(opened.direct_io);
-    world.fs.write(opened.fh, 0, V2, 0).unwrap();
-    world.fs.clone().flush(opened.fh, 0).await.unwrap();
-    world.fs.clone().release(opened.fh).await.unwrap();
-    let opened = world.fs.clone().open(ino, READ, 0).await.unwrap();
+    fixture.fs.write(opened.fh, 0, V2, 0).unwrap();
+    fixture.fs.clone().flush(opened.fh, 0).await.unwrap();
+    fixture.fs.clone().release(opened.fh).await.unwrap();
+    let opened = fixture.fs.clone().open(ino, READ, 0).await.unwrap();
     assert!(opened.direct_io, "the inode is of the old content");
-    let read = world.fs.clone().read(opened.fh, 0, 1_000).await.unwrap();
+    let read = fixture.fs.clone().read(opened.fh, 0, 1_000).await.unwrap();
     assert_eq!(read, V2);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fixtures::{choice, choice_of, world_of};
-use super::kernel::{Choice, WRITE, World};
+use super::kernel::{Choice, Fixture, WRITE};
 use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::registry::{FallbackOn, Settings};
@@ -11,19 +11,19 @@ use crate::store::{Fault, Kind};
 
 #[tokio::test(start_paused = true)]
 async fn what_was_shown_while_the_registry_was_out_does_not_go_back_with_it() {
-    let world = world_of(choice(), V1).await;
-    let other = world.another();
+    let fixture = world_of(choice(), V1).await;
+    let other = fixture.another();
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    world.backups[1].set_fault(Fault::Fail(Kind::Busy));
-    world.cp("app/schema", V2).await.unwrap();
-    world.backups[1].set_fault(None);
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Busy));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.backups[1].set_fault(None);
     other.wait().await;
     assert_eq!(
         other.stat("app/schema").await.unwrap().size,
         V2.len() as u64
     );
-    world.registry.set_fault(None);
+    fixture.registry.set_fault(None);
     other.wait().await;
     assert_eq!(
         other.stat("app/schema").await.unwrap().size,
@@ -34,16 +34,16 @@ async fn what_was_shown_while_the_registry_was_out_does_not_go_back_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_targets_last_failure_goes_when_it_is_over() {
-    let world = world_of(choice(), V1).await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    world.cp("app/schema", V2).await.unwrap();
-    let status = world.json(".atlasfs/status").await;
+    let fixture = world_of(choice(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.cp("app/schema", V2).await.unwrap();
+    let status = fixture.json(".atlasfs/status").await;
     let failure = &status["targets"][0]["last_failure"];
     assert_eq!(failure["kind"], Kind::Busy.as_str(), "{status:#}");
-    world.registry.set_fault(None);
-    world.wait().await;
-    world.cp("app/schema", V3).await.unwrap();
-    let status = world.json(".atlasfs/status").await;
+    fixture.registry.set_fault(None);
+    fixture.wait().await;
+    fixture.cp("app/schema", V3).await.unwrap();
+    let status = fixture.json(".atlasfs/status").await;
     let target = &status["targets"][0];
     assert_eq!(
         target["last_failure"],
@@ -63,31 +63,31 @@ async fn what_a_site_reads_from_backups_it_can_also_write() {
         fallback_on,
         ..Settings::default()
     };
-    let world = world_of(choice_of(settings()), V1).await;
-    world.registry.remove("app/schema");
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+    let fixture = world_of(choice_of(settings()), V1).await;
+    fixture.registry.remove("app/schema");
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_refuses_takes_nothing_away_in_an_outage() {
-    let world = world_of(choice(), V1).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.backups[0].set_fault(Fault::Fail(Kind::Denied));
-    world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
-    world.wait().await;
+    let fixture = world_of(choice(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Denied));
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.wait().await;
     assert_eq!(
-        world.stat("app/schema").await.unwrap().size,
+        fixture.stat("app/schema").await.unwrap().size,
         V1.len() as u64
     );
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
-    let world = world_of(
+    let fixture = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -95,52 +95,52 @@ async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
         V1,
     )
     .await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.backups[0].set_fault(Fault::Hang);
-    world.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.backups[0].set_fault(Fault::Hang);
+    fixture.cp("app/schema", V2).await.unwrap();
     assert_eq!(
-        world.json(".atlasfs/status").await["pending"][0]["artifact"],
+        fixture.json(".atlasfs/status").await["pending"][0]["artifact"],
         "app/schema"
     );
-    world.registry.set_fault(None);
-    world.backups[0].set_fault(None);
+    fixture.registry.set_fault(None);
+    fixture.backups[0].set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
-    assert_eq!(world.xattr("app/schema", "pending").await, None);
-    let status = world.json(".atlasfs/status").await;
+    assert_eq!(fixture.xattr("app/schema", "pending").await, None);
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pending"], serde_json::json!([]));
     assert_eq!(status["journal"]["bytes"], 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_given_late_never_overwrites_a_newer_one() {
-    let world = world_of(choice(), V1).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    world.registry.set_fault(None);
-    let other = world.another();
+    let fixture = world_of(choice(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(None);
+    let other = fixture.another();
     other.wait().await;
     other.cp("app/schema", V3).await.unwrap();
-    let world = world.restart(Choice {
+    let fixture = fixture.restart(Choice {
         redo: true,
         ..choice()
     });
     tokio::time::sleep(Duration::from_secs(100)).await;
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V3);
     }
-    assert_eq!(world.cat("app/schema").await.unwrap(), V3);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V3);
     assert_eq!(
-        world.json(".atlasfs/status").await["pending"],
+        fixture.json(".atlasfs/status").await["pending"],
         serde_json::json!([])
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
-    let world = world_of(
+    let fixture = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -148,22 +148,22 @@ async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
         V1,
     )
     .await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    world.registry.set_fault(None);
-    world.cp("app/schema", V3).await.unwrap();
-    world.backups[0].set_fault(Fault::Hang);
-    world.cp("app/schema", V1).await.unwrap();
-    world.backups[0].requests();
+    fixture.registry.set_fault(None);
+    fixture.cp("app/schema", V3).await.unwrap();
+    fixture.backups[0].set_fault(Fault::Hang);
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.backups[0].requests();
     tokio::time::sleep(Duration::from_secs(600)).await;
-    let asked = world.backups[0].requests().len();
+    let asked = fixture.backups[0].requests().len();
     assert!((5..40).contains(&asked), "{asked}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
-    let world = world_of(
+    let fixture = world_of(
         Choice {
             redo: true,
             ..choice_of(Settings {
@@ -174,34 +174,34 @@ async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
         V1,
     )
     .await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
-    world.backups[0].set_fault(None);
-    world.cp("app/schema", V3).await.unwrap();
+    fixture.backups[0].set_fault(None);
+    fixture.cp("app/schema", V3).await.unwrap();
     // With nobody at rest, time would stand still here.
     tokio::time::sleep(Duration::from_secs(600)).await;
-    world.registry.set_fault(None);
+    fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(world.registry.content("app/schema").unwrap(), V3);
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V3);
 }
 
 #[tokio::test]
 async fn a_push_that_lost_is_not_made_by_the_background() {
     for _ in 0..50 {
-        let world = World::with(Choice {
+        let fixture = Fixture::with(Choice {
             redo: true,
             ..choice()
         });
-        let other = world.another();
+        let other = fixture.another();
         other.mkdir("app").await.unwrap();
-        let loser = world.open("app/schema", WRITE, true).await.unwrap();
+        let loser = fixture.open("app/schema", WRITE, true).await.unwrap();
         other.cp("app/schema", V1).await.unwrap();
         loser.write(0, V2).unwrap();
         assert_eq!(loser.close().await, Err(Error::Stale));
         tokio::time::sleep(Duration::from_millis(2)).await;
-        for store in world.all() {
+        for store in fixture.all() {
             assert_eq!(store.content("app/schema").unwrap(), V1);
         }
     }
@@ -209,7 +209,7 @@ async fn a_push_that_lost_is_not_made_by_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
-    let world = world_of(
+    let fixture = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -217,19 +217,19 @@ async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
         V1,
     )
     .await;
-    world.registry.set_fault(Fault::Panic);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.cp("app/schema", V2).await, Ok(()));
-    world.registry.set_fault(None);
+    fixture.registry.set_fault(Fault::Panic);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
+    fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_background_goes_on_after_it_has_met_a_bug() {
     use crate::fault_injection::{Bug, inject};
-    let world = world_of(
+    let fixture = world_of(
         Choice {
             redo: true,
             ..choice()
@@ -238,15 +238,15 @@ async fn the_background_goes_on_after_it_has_met_a_bug() {
     )
     .await;
     inject(Some(Bug::BackgroundPanics));
-    world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    world.cp(".atlasfs/jobs", b"verify").await.unwrap();
-    world.wait().await;
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.cp(".atlasfs/jobs", b"verify").await.unwrap();
+    fixture.wait().await;
     inject(None);
-    world.backups[0].set_fault(None);
-    assert_eq!(world.json(".atlasfs/jobs").await["state"], "stopped");
+    fixture.backups[0].set_fault(None);
+    assert_eq!(fixture.json(".atlasfs/jobs").await["state"], "stopped");
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(world.backups[0].content("app/schema").unwrap(), V2);
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V2);
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("met a bug"), "{events}");
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::kernel::{Choice, READ, READ_WRITE, WRITE, World};
-use crate::fs::{Error, OpenHow};
+use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE};
+use crate::fs::{Error, OpenMode};
 use crate::registry::{Durability, Settings};
 use crate::store::{Fault, Kind};
 
@@ -15,24 +15,24 @@ fn plan(name: &str) -> Vec<u8> {
     format!("plan \"{name}\" {{\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}}\n").into()
 }
 
-async fn world() -> World {
-    let world = World::with(Choice {
+async fn fixture() -> Fixture {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    world
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture
 }
 
-fn all_hold(world: &World, key: &str, content: &[u8]) {
-    for store in world.all() {
+fn all_hold(fixture: &Fixture, key: &str, content: &[u8]) {
+    for store in fixture.all() {
         assert_eq!(store.content(key).unwrap(), content, "{key}");
     }
 }
 
 /// Counts the writes that each target was asked for since the last time.
-fn writes(world: &World) -> [usize; 3] {
-    world.all().map(|store| {
+fn writes(fixture: &Fixture) -> [usize; 3] {
+    fixture.all().map(|store| {
         let requests = store.requests();
         let writes = requests.iter().filter(|request| {
             let reads = ["GET", "HEAD", "LIST", "PROBE"];
@@ -44,8 +44,8 @@ fn writes(world: &World) -> [usize; 3] {
 
 #[tokio::test]
 async fn a_rename_onto_an_artifact_is_one_push_to_every_target() {
-    let world = world().await;
-    assert_eq!(writes(&world), [1; 3]);
+    let fixture = fixture().await;
+    assert_eq!(writes(&fixture), [1; 3]);
     for (n, (from, to)) in [
         ("app/sedAbC123", "app/schema"),
         ("app/.schema.hcl.AbC123", "app/schema.hcl"),
@@ -56,70 +56,76 @@ async fn a_rename_onto_an_artifact_is_one_push_to_every_target() {
     .enumerate()
     {
         let content = format!("schema \"public\" {{ comment = \"{n}\" }}\n");
-        world.cp(from, content.as_bytes()).await.unwrap();
-        world.mv(from, to).await.unwrap();
-        all_hold(&world, "app/schema", content.as_bytes());
-        assert_eq!(writes(&world), [1; 3], "one push");
-        assert_eq!(world.cat("app/schema").await.unwrap(), content.as_bytes());
-        assert_eq!(world.stat(from).await, Err(Error::NotFound));
-        assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+        fixture.cp(from, content.as_bytes()).await.unwrap();
+        fixture.mv(from, to).await.unwrap();
+        all_hold(&fixture, "app/schema", content.as_bytes());
+        assert_eq!(writes(&fixture), [1; 3], "one push");
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), content.as_bytes());
+        assert_eq!(fixture.stat(from).await, Err(Error::NotFound));
+        assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
     }
-    assert_eq!(world.xattr("app/schema", "error").await, None);
+    assert_eq!(fixture.xattr("app/schema", "error").await, None);
 }
 
 #[tokio::test]
 async fn a_rename_makes_an_artifact_that_was_not_there() {
-    let world = world().await;
-    world.cp("app/plans/.p1.x", &plan("p1")).await.unwrap();
-    world
+    let fixture = fixture().await;
+    fixture.cp("app/plans/.p1.x", &plan("p1")).await.unwrap();
+    fixture
         .mv("app/plans/.p1.x", "app/plans/p1.plan.hcl")
         .await
         .unwrap();
-    all_hold(&world, "app/plans/p1", &plan("p1"));
-    world.mkdir("new").await.unwrap();
-    world.cp("new/.s", b"SELECT 1;\n").await.unwrap();
-    let pid = world.pid();
-    world
+    all_hold(&fixture, "app/plans/p1", &plan("p1"));
+    fixture.mkdir("new").await.unwrap();
+    fixture.cp("new/.s", b"SELECT 1;\n").await.unwrap();
+    let pid = fixture.pid();
+    fixture
         .rename("new/.s", "new/schema.sql", true, pid)
         .await
         .unwrap();
-    all_hold(&world, "new/schema", b"SELECT 1;\n");
+    all_hold(&fixture, "new/schema", b"SELECT 1;\n");
     // From a directory that rsync makes for what it delays.
-    world.mkdir("app/plans/.~tmp~").await.unwrap();
-    world.cp("app/plans/.~tmp~/p2", &plan("p2")).await.unwrap();
-    world
+    fixture.mkdir("app/plans/.~tmp~").await.unwrap();
+    fixture
+        .cp("app/plans/.~tmp~/p2", &plan("p2"))
+        .await
+        .unwrap();
+    fixture
         .mv("app/plans/.~tmp~/p2", "app/plans/p2")
         .await
         .unwrap();
-    all_hold(&world, "app/plans/p2", &plan("p2"));
-    world.rmdir("app/plans/.~tmp~").await.unwrap();
+    all_hold(&fixture, "app/plans/p2", &plan("p2"));
+    fixture.rmdir("app/plans/.~tmp~").await.unwrap();
 }
 
 #[tokio::test]
 async fn a_rename_is_checked_as_a_close_is() {
-    let world = world().await;
-    world.cp("app/.s", b"not { hcl").await.unwrap();
+    let fixture = fixture().await;
+    fixture.cp("app/.s", b"not { hcl").await.unwrap();
     assert_eq!(
-        world.mv("app/.s", "app/schema.hcl").await,
+        fixture.mv("app/.s", "app/schema.hcl").await,
         Err(Error::Invalid)
     );
-    assert_eq!(world.cat("app/.s").await.unwrap(), b"not { hcl");
-    world.cp("app/.s", b"").await.unwrap();
-    assert_eq!(world.mv("app/.s", "app/schema").await, Err(Error::Invalid));
-    world.cp("app/plans/.p", &plan("other")).await.unwrap();
+    assert_eq!(fixture.cat("app/.s").await.unwrap(), b"not { hcl");
+    fixture.cp("app/.s", b"").await.unwrap();
     assert_eq!(
-        world.mv("app/plans/.p", "app/plans/p1").await,
+        fixture.mv("app/.s", "app/schema").await,
         Err(Error::Invalid)
     );
-    all_hold(&world, "app/schema", V1);
-    assert_eq!(writes(&world), [1; 3]);
-    let error = world.xattr("app/schema", "error").await.unwrap();
+    fixture.cp("app/plans/.p", &plan("other")).await.unwrap();
+    assert_eq!(
+        fixture.mv("app/plans/.p", "app/plans/p1").await,
+        Err(Error::Invalid)
+    );
+    all_hold(&fixture, "app/schema", V1);
+    assert_eq!(writes(&fixture), [1; 3]);
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(error.contains("empty"), "{error}");
 }
 
 #[tokio::test]
 async fn what_is_larger_than_an_artifact_may_be_is_not_pushed() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         registry: Settings {
             max_size: 30,
@@ -127,75 +133,81 @@ async fn what_is_larger_than_an_artifact_may_be_is_not_pushed() {
         },
         ..Choice::default()
     });
-    world.cp("app/.s", V3).await.unwrap();
-    assert_eq!(world.mv("app/.s", "app/schema").await, Err(Error::TooBig));
-    assert_eq!(world.cat("app/.s").await.unwrap(), V3);
+    fixture.cp("app/.s", V3).await.unwrap();
+    assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::TooBig));
+    assert_eq!(fixture.cat("app/.s").await.unwrap(), V3);
 }
 
 #[tokio::test]
 async fn an_empty_file_does_not_get_a_new_artifacts_name() {
-    let world = world().await;
-    world.cp("app/plans/.p", b"").await.unwrap();
-    let moved = world.mv("app/plans/.p", "app/plans/p1").await;
+    let fixture = fixture().await;
+    fixture.cp("app/plans/.p", b"").await.unwrap();
+    let moved = fixture.mv("app/plans/.p", "app/plans/p1").await;
     assert_eq!(moved, Err(Error::Invalid));
-    assert_eq!(world.cat("app/plans/.p").await.unwrap(), b"");
-    assert_eq!(world.cat("app/plans/p1").await, Err(Error::Io));
-    let error = world.xattr("app/plans/p1", "error").await.unwrap();
+    assert_eq!(fixture.cat("app/plans/.p").await.unwrap(), b"");
+    assert_eq!(fixture.cat("app/plans/p1").await, Err(Error::Io));
+    let error = fixture.xattr("app/plans/p1", "error").await.unwrap();
     assert!(error.contains("drop everything"), "{error}");
-    assert_eq!(writes(&world), [1; 3]);
+    assert_eq!(writes(&fixture), [1; 3]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_that_fails_leaves_both_files_and_keeps_the_bytes() {
-    let world = world().await;
-    world.cp("app/.s", V2).await.unwrap();
-    for store in world.all() {
+    let fixture = fixture().await;
+    fixture.cp("app/.s", V2).await.unwrap();
+    for store in fixture.all() {
         store.set_fault(Fault::Fail(Kind::Unreachable));
     }
-    assert_eq!(world.mv("app/.s", "app/schema").await, Err(Error::Io));
-    assert_eq!(world.cat("app/.s").await.unwrap(), V2);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    let kept = world.ls(".atlasfs/unpushed/app").await.unwrap();
+    assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.cat("app/.s").await.unwrap(), V2);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
     assert_eq!(kept.len(), 1);
     let path = format!(".atlasfs/unpushed/app/{}", kept[0]);
-    assert_eq!(world.cat(&path).await.unwrap(), V2);
+    assert_eq!(fixture.cat(&path).await.unwrap(), V2);
     // mv(1) then copies, and removes what was kept.
-    assert_eq!(world.mv(&path, "app/schema").await, Err(Error::CrossDevice));
-    for store in world.all() {
+    assert_eq!(
+        fixture.mv(&path, "app/schema").await,
+        Err(Error::CrossDevice)
+    );
+    for store in fixture.all() {
         store.set_fault(None);
     }
-    world.mv("app/.s", "app/schema").await.unwrap();
-    all_hold(&world, "app/schema", V2);
-    assert_eq!(world.ls(".atlasfs/unpushed").await.unwrap(), [""; 0]);
+    fixture.mv("app/.s", "app/schema").await.unwrap();
+    all_hold(&fixture, "app/schema", V2);
+    assert_eq!(fixture.ls(".atlasfs/unpushed").await.unwrap(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_while_nobody_can_tell_what_is_there_keeps_its_bytes_too() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    world.cp("app/.s", V2).await.unwrap();
-    let pid = world.pid();
-    let app = world.stat("app").await.unwrap().ino;
-    for store in world.all() {
+    fixture.cp("app/.s", V2).await.unwrap();
+    let pid = fixture.pid();
+    let app = fixture.stat("app").await.unwrap().ino;
+    for store in fixture.all() {
         store.set_fault(Fault::Fail(Kind::Unreachable));
     }
     let (from, to) = (std::ffi::OsStr::new(".s"), std::ffi::OsStr::new("schema"));
-    let renamed = world.fs.clone().rename((app, from), (app, to), false, pid);
+    let renamed = fixture
+        .fs
+        .clone()
+        .rename((app, from), (app, to), false, pid);
     assert_eq!(renamed.await, Err(Error::Io));
-    assert_eq!(world.ls(".atlasfs/unpushed/app").await.unwrap().len(), 1);
+    assert_eq!(fixture.ls(".atlasfs/unpushed/app").await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_degraded_rename_succeeds_as_a_degraded_close_does() {
-    let world = world().await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/.s", V2).await.unwrap();
-    world.mv("app/.s", "app/schema").await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    assert_eq!(world.stat("app/.s").await, Err(Error::NotFound));
-    let world = World::with(Choice {
+    let fixture = fixture().await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/.s", V2).await.unwrap();
+    fixture.mv("app/.s", "app/schema").await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.stat("app/.s").await, Err(Error::NotFound));
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         registry: Settings {
             durability: Durability::All,
@@ -203,106 +215,106 @@ async fn a_degraded_rename_succeeds_as_a_degraded_close_does() {
         },
         ..Choice::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    world.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/.s", V2).await.unwrap();
-    assert_eq!(world.mv("app/.s", "app/schema").await, Err(Error::Io));
-    assert_eq!(world.cat("app/.s").await.unwrap(), V2);
-    world.backups[1].set_fault(None);
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/.s", V2).await.unwrap();
+    assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.cat("app/.s").await.unwrap(), V2);
+    fixture.backups[1].set_fault(None);
     // The second try is the same push: what the first has left is no conflict.
-    world.mv("app/.s", "app/schema").await.unwrap();
-    all_hold(&world, "app/schema", V2);
+    fixture.mv("app/.s", "app/schema").await.unwrap();
+    all_hold(&fixture, "app/schema", V2);
 }
 
 #[tokio::test]
 async fn rename_noreplace_replaces_nothing() {
-    let world = world().await;
-    world.cp("app/.s", V2).await.unwrap();
-    let pid = world.pid();
+    let fixture = fixture().await;
+    fixture.cp("app/.s", V2).await.unwrap();
+    let pid = fixture.pid();
     for name in ["app/schema", "app/schema.hcl"] {
-        let kept = world.rename("app/.s", name, true, pid).await;
+        let kept = fixture.rename("app/.s", name, true, pid).await;
         assert_eq!(kept, Err(Error::Exists), "{name}");
     }
-    assert_eq!(world.cat("app/.s").await.unwrap(), V2);
-    assert_eq!(writes(&world), [1; 3]);
+    assert_eq!(fixture.cat("app/.s").await.unwrap(), V2);
+    assert_eq!(writes(&fixture), [1; 3]);
 }
 
 /// What a program does that reads an artifact, and then renames a new version over it.
-async fn read(world: &World, pid: u32) {
-    let ino = world.walk("app/schema", pid).await.unwrap().ino;
-    let opened = world.fs.clone().open(ino, READ, pid).await.unwrap();
-    world.fs.clone().release(opened.fh).await.unwrap();
+async fn read(fixture: &Fixture, pid: u32) {
+    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
+    let opened = fixture.fs.clone().open(ino, READ, pid).await.unwrap();
+    fixture.fs.clone().release(opened.fh).await.unwrap();
 }
 
-async fn write(world: &World, path: &str, content: &[u8], pid: u32) {
-    let how = OpenHow {
+async fn write(fixture: &Fixture, path: &str, content: &[u8], pid: u32) {
+    let how = OpenMode {
         truncate: true,
         ..WRITE
     };
-    let parent = world.stat("app").await.unwrap().ino;
+    let parent = fixture.stat("app").await.unwrap().ino;
     let name = std::ffi::OsStr::new(path.strip_prefix("app/").unwrap());
-    let making = crate::fs::Making {
+    let attrs = crate::fs::CreateAttrs {
         perm: 0o600,
         pid,
         ..Default::default()
     };
-    let created = world.fs.clone().create(parent, name, how, making);
+    let created = fixture.fs.clone().create(parent, name, how, attrs);
     let (_, opened) = created.await.unwrap();
-    world.fs.write(opened.fh, 0, content, 0).unwrap();
-    world.fs.clone().flush(opened.fh, 0).await.unwrap();
-    world.fs.clone().release(opened.fh).await.unwrap();
+    fixture.fs.write(opened.fh, 0, content, 0).unwrap();
+    fixture.fs.clone().flush(opened.fh, 0).await.unwrap();
+    fixture.fs.clone().release(opened.fh).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_replaces_only_what_its_program_has_read() {
-    let world = world().await;
-    let pid = world.pid();
-    read(&world, pid).await;
-    world.another().cp("app/schema", V2).await.unwrap();
+    let fixture = fixture().await;
+    let pid = fixture.pid();
+    read(&fixture, pid).await;
+    fixture.another().cp("app/schema", V2).await.unwrap();
     // The mount learns of it in between; the program doesn't.
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    write(&world, "app/.s", V3, pid).await;
-    let renamed = world.rename("app/.s", "app/schema", false, pid).await;
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    write(&fixture, "app/.s", V3, pid).await;
+    let renamed = fixture.rename("app/.s", "app/schema", false, pid).await;
     assert_eq!(renamed, Err(Error::Stale));
-    all_hold(&world, "app/schema", V2);
-    assert_eq!(world.cat("app/.s").await.unwrap(), V3);
-    let kept = world.ls(".atlasfs/unpushed/app").await.unwrap();
+    all_hold(&fixture, "app/schema", V2);
+    assert_eq!(fixture.cat("app/.s").await.unwrap(), V3);
+    let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
     assert_eq!(kept.len(), 1, "kept once, though the kernel asks twice");
     // Somebody else's mv of what the program has written is no different.
-    assert_eq!(world.mv("app/.s", "app/schema").await, Err(Error::Stale));
-    all_hold(&world, "app/schema", V2);
+    assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Stale));
+    all_hold(&fixture, "app/schema", V2);
     // Who has read what is there now may replace it.
-    world.rm("app/.s").await.unwrap();
-    read(&world, pid).await;
-    write(&world, "app/.s", V3, pid).await;
-    world
+    fixture.rm("app/.s").await.unwrap();
+    read(&fixture, pid).await;
+    write(&fixture, "app/.s", V3, pid).await;
+    fixture
         .rename("app/.s", "app/schema", false, pid)
         .await
         .unwrap();
-    all_hold(&world, "app/schema", V3);
+    all_hold(&fixture, "app/schema", V3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_program_that_has_read_nothing_replaces_what_is_there() {
-    let world = world().await;
-    world.cp("app/.s", V3).await.unwrap();
-    world.another().cp("app/schema", V2).await.unwrap();
-    world.wait().await;
-    world.mv("app/.s", "app/schema").await.unwrap();
-    all_hold(&world, "app/schema", V3);
+    let fixture = fixture().await;
+    fixture.cp("app/.s", V3).await.unwrap();
+    fixture.another().cp("app/schema", V2).await.unwrap();
+    fixture.wait().await;
+    fixture.mv("app/.s", "app/schema").await.unwrap();
+    all_hold(&fixture, "app/schema", V3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_that_the_registry_finds_overtaken_is_a_conflict() {
-    let world = world().await;
-    world.cp("app/.s", V3).await.unwrap();
-    world.stat("app/schema").await.unwrap();
+    let fixture = fixture().await;
+    fixture.cp("app/.s", V3).await.unwrap();
+    fixture.stat("app/schema").await.unwrap();
     // Within the TTL: the mount does not know yet.
-    world.another().cp("app/schema", V2).await.unwrap();
-    assert_eq!(world.mv("app/.s", "app/schema").await, Err(Error::Stale));
-    all_hold(&world, "app/schema", V2);
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    fixture.another().cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Stale));
+    all_hold(&fixture, "app/schema", V2);
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     let conflicts = events.matches("\"event\":\"conflict\"").count();
     assert_eq!(
         conflicts, 1,
@@ -312,81 +324,81 @@ async fn a_rename_that_the_registry_finds_overtaken_is_a_conflict() {
 
 #[tokio::test]
 async fn a_program_may_save_again_and_again_without_reading_what_it_has_saved() {
-    let world = world().await;
-    let pid = world.pid();
-    read(&world, pid).await;
+    let fixture = fixture().await;
+    let pid = fixture.pid();
+    read(&fixture, pid).await;
     for content in [V2, V3, V2] {
-        write(&world, "app/.s", content, pid).await;
-        world
+        write(&fixture, "app/.s", content, pid).await;
+        fixture
             .rename("app/.s", "app/schema", false, pid)
             .await
             .unwrap();
-        all_hold(&world, "app/schema", content);
+        all_hold(&fixture, "app/schema", content);
     }
     // In place, in between: the handle knows what it has pushed.
-    let how = OpenHow {
+    let how = OpenMode {
         truncate: true,
         ..WRITE
     };
-    let ino = world.walk("app/schema", pid).await.unwrap().ino;
-    let sent_back = world.fs.clone().open(ino, how, pid).await;
+    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
+    let sent_back = fixture.fs.clone().open(ino, how, pid).await;
     assert_eq!(sent_back.err(), Some(Error::Stale));
-    let ino = world.walk("app/schema", pid).await.unwrap().ino;
-    let opened = world.fs.clone().open(ino, how, pid).await.unwrap();
-    world.fs.write(opened.fh, 0, V1, 0).unwrap();
-    world.fs.clone().flush(opened.fh, 0).await.unwrap();
-    write(&world, "app/.s", V3, pid).await;
-    world
+    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
+    let opened = fixture.fs.clone().open(ino, how, pid).await.unwrap();
+    fixture.fs.write(opened.fh, 0, V1, 0).unwrap();
+    fixture.fs.clone().flush(opened.fh, 0).await.unwrap();
+    write(&fixture, "app/.s", V3, pid).await;
+    fixture
         .rename("app/.s", "app/schema", false, pid)
         .await
         .unwrap();
-    all_hold(&world, "app/schema", V3);
+    all_hold(&fixture, "app/schema", V3);
 }
 
 #[tokio::test]
 async fn who_has_the_file_open_that_was_renamed_writes_to_the_artifact() {
-    let world = world().await;
-    let file = world.open("app/.s", READ_WRITE, true).await.unwrap();
+    let fixture = fixture().await;
+    let file = fixture.open("app/.s", READ_WRITE, true).await.unwrap();
     file.write(0, V2).unwrap();
     file.flush().await.unwrap();
-    world.mv("app/.s", "app/schema").await.unwrap();
-    all_hold(&world, "app/schema", V2);
+    fixture.mv("app/.s", "app/schema").await.unwrap();
+    all_hold(&fixture, "app/schema", V2);
     assert_eq!(file.read_all().await.unwrap(), V2);
     assert_eq!(file.size().await, V2.len() as u64);
     file.flush().await.unwrap();
-    assert_eq!(writes(&world), [2; 3], "nothing has changed since");
+    assert_eq!(writes(&fixture), [2; 3], "nothing has changed since");
     file.write(0, V3).unwrap();
     assert_eq!(
-        world.cat("app/schema").await.unwrap(),
+        fixture.cat("app/schema").await.unwrap(),
         V2,
         "not before a close"
     );
     file.flush().await.unwrap();
-    all_hold(&world, "app/schema", V3);
+    all_hold(&fixture, "app/schema", V3);
     // And nobody else's content is overwritten.
-    world.cp("app/schema", V1).await.unwrap();
+    fixture.cp("app/schema", V1).await.unwrap();
     file.write(0, V3).unwrap();
     assert_eq!(file.close().await, Err(Error::Stale));
-    all_hold(&world, "app/schema", V1);
+    all_hold(&fixture, "app/schema", V1);
 }
 
 #[tokio::test]
 async fn who_is_killed_with_the_renamed_file_open_has_it_pushed_at_last() {
-    let world = world().await;
-    let file = world.open("app/.s", WRITE, true).await.unwrap();
+    let fixture = fixture().await;
+    let file = fixture.open("app/.s", WRITE, true).await.unwrap();
     file.write(0, V2).unwrap();
-    world.mv("app/.s", "app/schema").await.unwrap();
+    fixture.mv("app/.s", "app/schema").await.unwrap();
     file.write(0, V3).unwrap();
     file.release().await;
-    all_hold(&world, "app/schema", V3);
+    all_hold(&fixture, "app/schema", V3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_written_while_a_rename_is_under_way_is_pushed_too() {
-    let world = world().await;
-    let file = world.open("app/.s", WRITE, true).await.unwrap();
+    let fixture = fixture().await;
+    let file = fixture.open("app/.s", WRITE, true).await.unwrap();
     file.write(0, V2).unwrap();
-    world
+    fixture
         .registry
         .set_fault(Fault::Slow(std::time::Duration::from_secs(1)));
     let late = async {
@@ -394,44 +406,44 @@ async fn what_is_written_while_a_rename_is_under_way_is_pushed_too() {
         file.write(0, V3).unwrap();
         file.close().await
     };
-    let (renamed, closed) = tokio::join!(world.mv("app/.s", "app/schema"), late);
+    let (renamed, closed) = tokio::join!(fixture.mv("app/.s", "app/schema"), late);
     renamed.unwrap();
     closed.unwrap();
-    all_hold(&world, "app/schema", V3);
-    assert_eq!(world.stat("app/.s").await, Err(Error::NotFound));
+    all_hold(&fixture, "app/schema", V3);
+    assert_eq!(fixture.stat("app/.s").await, Err(Error::NotFound));
 }
 
 #[tokio::test]
 async fn who_reads_the_old_content_keeps_it_through_a_rename() {
-    let world = world().await;
-    let reader = world.open("app/schema", READ, false).await.unwrap();
-    world.cp("app/.s", V2).await.unwrap();
-    world.mv("app/.s", "app/schema").await.unwrap();
+    let fixture = fixture().await;
+    let reader = fixture.open("app/schema", READ, false).await.unwrap();
+    fixture.cp("app/.s", V2).await.unwrap();
+    fixture.mv("app/.s", "app/schema").await.unwrap();
     assert_eq!(reader.read_all().await.unwrap(), V1);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     reader.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn the_bytes_of_what_was_renamed_are_scratch_no_more() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
-        scratch_bytes: Some(V3.len() as u64),
+        temporary_bytes: Some(V3.len() as u64),
         ..Choice::default()
     });
     for content in [V3, V2, V3, V2] {
-        world.cp("app/.s", content).await.unwrap();
-        world.mv("app/.s", "app/schema").await.unwrap();
+        fixture.cp("app/.s", content).await.unwrap();
+        fixture.mv("app/.s", "app/schema").await.unwrap();
     }
-    let staging = world.state_dir.path().join("staging");
+    let staging = fixture.state_dir.path().join("staging");
     assert_eq!(std::fs::read_dir(staging).unwrap().count(), 0);
 }
 
 #[tokio::test]
 async fn an_artifact_never_leaves_its_name() {
-    let world = world().await;
-    world.cp("app/plans/p1", &plan("p1")).await.unwrap();
-    world.mkdir("new").await.unwrap();
+    let fixture = fixture().await;
+    fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
+    fixture.mkdir("new").await.unwrap();
     for (from, to) in [
         ("app/schema", "app/schema~"),
         ("app/schema", "app/schema___jb_old___"),
@@ -444,72 +456,75 @@ async fn an_artifact_never_leaves_its_name() {
         ("new", ".new"),
     ] {
         assert_eq!(
-            world.mv(from, to).await,
+            fixture.mv(from, to).await,
             Err(Error::NotPermitted),
             "{from} to {to}"
         );
     }
     assert_eq!(
-        world.mv("app/plans/p1", "app/plans/p2").await,
+        fixture.mv("app/plans/p1", "app/plans/p2").await,
         Err(Error::Invalid)
     );
     assert_eq!(
-        world.mv("app/plans/none", "app/plans/p2").await,
+        fixture.mv("app/plans/none", "app/plans/p2").await,
         Err(Error::NotFound)
     );
-    all_hold(&world, "app/schema", V1);
-    all_hold(&world, "app/plans/p1", &plan("p1"));
+    all_hold(&fixture, "app/schema", V1);
+    all_hold(&fixture, "app/plans/p1", &plan("p1"));
 }
 
 #[tokio::test]
 async fn a_rename_of_an_artifact_onto_itself_does_nothing() {
-    let world = world().await;
-    world.mv("app/schema", "app/schema").await.unwrap();
-    world.mv("app/schema", "app/schema.hcl").await.unwrap();
-    assert_eq!(writes(&world), [1; 3]);
+    let fixture = fixture().await;
+    fixture.mv("app/schema", "app/schema").await.unwrap();
+    fixture.mv("app/schema", "app/schema.hcl").await.unwrap();
+    assert_eq!(writes(&fixture), [1; 3]);
 }
 
 #[tokio::test]
 async fn only_a_file_can_become_an_artifact() {
-    let world = world().await;
-    world.symlink("x", "app/.l").await.unwrap();
+    let fixture = fixture().await;
+    fixture.symlink("x", "app/.l").await.unwrap();
     assert_eq!(
-        world.mv("app/.l", "app/schema").await,
+        fixture.mv("app/.l", "app/schema").await,
         Err(Error::NotPermitted)
     );
-    world.mkdir("app/.d").await.unwrap();
+    fixture.mkdir("app/.d").await.unwrap();
     assert_eq!(
-        world.mv("app/.d", "app/schema").await,
+        fixture.mv("app/.d", "app/schema").await,
         Err(Error::NotDirectory)
     );
-    assert_eq!(world.mv("app/.d", "app/plans").await, Err(Error::NotEmpty));
-    world.cp("app/.f", b"x").await.unwrap();
     assert_eq!(
-        world.mv("app/.f", "app/plans").await,
+        fixture.mv("app/.d", "app/plans").await,
+        Err(Error::NotEmpty)
+    );
+    fixture.cp("app/.f", b"x").await.unwrap();
+    assert_eq!(
+        fixture.mv("app/.f", "app/plans").await,
         Err(Error::IsDirectory)
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_does_not_wait_for_a_hung_backup_once_it_is_decided() {
-    let world = world().await;
-    world.cp("app/.s", V2).await.unwrap();
-    world.backups[0].set_fault(Fault::Hang);
+    let fixture = fixture().await;
+    fixture.cp("app/.s", V2).await.unwrap();
+    fixture.backups[0].set_fault(Fault::Hang);
     let begun = tokio::time::Instant::now();
-    world.mv("app/.s", "app/schema").await.unwrap();
+    fixture.mv("app/.s", "app/schema").await.unwrap();
     let waited = begun.elapsed();
-    let most = world.fs.registry.settings().metadata + Duration::from_millis(10);
+    let most = fixture.fs.registry.settings().metadata + Duration::from_millis(10);
     assert!(waited <= most, "{waited:?}");
-    for store in [&world.registry, &world.backups[1]] {
+    for store in [&fixture.registry, &fixture.backups[1]] {
         assert_eq!(store.content("app/schema").unwrap(), V2);
     }
-    let pending = world.xattr("app/schema", "pending").await;
+    let pending = fixture.xattr("app/schema", "pending").await;
     assert_eq!(pending.as_deref(), Some("mem://backup-1"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_waits_for_a_slow_backup_that_decides() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         registry: Settings {
             durability: Durability::All,
@@ -517,8 +532,8 @@ async fn a_rename_waits_for_a_slow_backup_that_decides() {
         },
         ..Choice::default()
     });
-    world.cp("app/.s", V2).await.unwrap();
-    world.backups[0].set_fault(Fault::Slow(Duration::from_secs(5)));
-    world.mv("app/.s", "app/schema").await.unwrap();
-    assert_eq!(world.backups[0].content("app/schema").unwrap(), V2);
+    fixture.cp("app/.s", V2).await.unwrap();
+    fixture.backups[0].set_fault(Fault::Slow(Duration::from_secs(5)));
+    fixture.mv("app/.s", "app/schema").await.unwrap();
+    assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V2);
 }

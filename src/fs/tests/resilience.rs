@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::kernel::{Choice, World};
+use super::kernel::{Choice, Fixture};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::Settings;
@@ -14,8 +14,8 @@ use crate::store::{Fault, Kind, Memory};
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(45);
 
 /// A mount as it is in real life, background work included, that has nothing in its cache.
-pub(super) async fn world(settings: Settings) -> World {
-    let world = World::with(Choice {
+pub(super) async fn fixture(settings: Settings) -> Fixture {
+    let fixture = Fixture::with(Choice {
         registry: Settings {
             cache_bytes: 0,
             ..settings
@@ -24,14 +24,17 @@ pub(super) async fn world(settings: Settings) -> World {
         redo: true,
         ..Choice::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    world.wait().await;
-    forget_requests(&world);
-    world
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.wait().await;
+    forget_requests(&fixture);
+    fixture
 }
 
-pub(super) fn forget_requests(world: &World) {
-    world.all().iter().for_each(|store| drop(store.requests()));
+pub(super) fn forget_requests(fixture: &Fixture) {
+    fixture
+        .all()
+        .iter()
+        .for_each(|store| drop(store.requests()));
 }
 
 /// The requests so far that were made for a user.
@@ -40,7 +43,7 @@ pub(super) fn asked(store: &Memory) -> Vec<String> {
     requests.filter(|request| request != "PROBE").collect()
 }
 
-impl World {
+impl Fixture {
     pub(super) async fn breaker(&self, target: usize) -> String {
         let status = self.json(".atlasfs/status").await;
         status["targets"][target]["breaker"]
@@ -80,25 +83,25 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_is_skipped_after_some_outages_in_a_row() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     for outages in 1..=3 {
-        assert_eq!(world.breaker(0).await, "closed", "{outages}");
-        world.wait().await;
-        world.ls("app").await.unwrap();
+        assert_eq!(fixture.breaker(0).await, "closed", "{outages}");
+        fixture.wait().await;
+        fixture.ls("app").await.unwrap();
     }
-    assert_eq!(world.breaker(0).await, "open");
-    forget_requests(&world);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.breaker(0).await, "open");
+    forget_requests(&fixture);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "mem://backup-1"
     );
-    assert!(asked(&world.registry).is_empty());
-    assert_eq!(world.breaker(1).await, "closed");
+    assert!(asked(&fixture.registry).is_empty());
+    assert_eq!(fixture.breaker(1).await, "closed");
     let line = "atlasfs_target_breaker_open{target=\"mem://registry\"} 1";
-    assert!(world.metric(line).await);
-    let opened = world.events("breaker-open").await;
+    assert!(fixture.metric(line).await);
+    let opened = fixture.events("breaker-open").await;
     assert_eq!(opened.len(), 1);
     assert_eq!(opened[0]["target"], "mem://registry");
     assert!(opened[0]["reason"].as_str().unwrap().contains("planted"));
@@ -106,192 +109,192 @@ async fn a_target_is_skipped_after_some_outages_in_a_row() {
 
 #[tokio::test(start_paused = true)]
 async fn a_skipped_target_delays_neither_reads_nor_pushes() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Hang);
-    world.open_breaker().await;
-    world.wait().await;
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Hang);
+    fixture.open_breaker().await;
+    fixture.wait().await;
     let begun = Instant::now();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    world.cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    fixture.cp("app/schema", V2).await.unwrap();
     assert!(begun.elapsed() < Duration::from_millis(10));
-    for backup in &world.backups {
+    for backup in &fixture.backups {
         assert_eq!(backup.content("app/schema").unwrap(), V2);
     }
     assert!(
-        asked(&world.registry)
+        asked(&fixture.registry)
             .iter()
             .all(|request| !request.starts_with("PUT"))
     );
-    let receipt = world.xattr("app/schema", "push").await.unwrap();
+    let receipt = fixture.xattr("app/schema", "push").await.unwrap();
     assert!(receipt.contains("skipped: out since "), "{receipt}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_takes_a_target_back_without_any_user_and_what_it_is_owed_follows_at_once() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.open_breaker().await;
-    world.cp("app/schema", V2).await.unwrap();
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.open_breaker().await;
+    fixture.cp("app/schema", V2).await.unwrap();
     // By now the background work leaves the registry in peace for a minute each time.
     tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!(world.registry.content("app/schema").unwrap(), V1);
-    forget_requests(&world);
-    world.registry.set_fault(None);
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
+    forget_requests(&fixture);
+    fixture.registry.set_fault(None);
     let healed = Instant::now();
-    while world.breaker(0).await == "open" {
+    while fixture.breaker(0).await == "open" {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(healed.elapsed() <= LONGEST_PAUSE);
     tokio::time::sleep(Duration::from_millis(10)).await;
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
-    assert_eq!(world.events("breaker-closed").await.len(), 1);
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
+    assert_eq!(fixture.events("breaker-closed").await.len(), 1);
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "registry"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn probes_come_after_a_second_and_then_more_and_more_rarely() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.open_breaker().await;
-    forget_requests(&world);
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.open_breaker().await;
+    forget_requests(&fixture);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(world.registry.requests().first().unwrap(), "PROBE");
+    assert_eq!(fixture.registry.requests().first().unwrap(), "PROBE");
     tokio::time::sleep(Duration::from_secs(120)).await;
-    world.registry.requests();
+    fixture.registry.requests();
     tokio::time::sleep(Duration::from_secs(300)).await;
-    let probes = world.registry.requests().len();
+    let probes = fixture.registry.requests().len();
     assert!((6..=20).contains(&probes), "{probes} in 300 s");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_target_does_not_hang_its_probe() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Hang);
-    world.open_breaker().await;
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Hang);
+    fixture.open_breaker().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    world.registry.set_fault(None);
+    fixture.registry.set_fault(None);
     tokio::time::sleep(LONGEST_PAUSE + Duration::from_secs(2)).await;
-    assert_eq!(world.breaker(0).await, "closed");
+    assert_eq!(fixture.breaker(0).await, "closed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn outages_count_from_zero_when_a_target_is_back() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    world.open_breaker().await;
-    world.registry.set_fault(None);
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.open_breaker().await;
+    fixture.registry.set_fault(None);
     tokio::time::sleep(LONGEST_PAUSE).await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     for _ in 0..2 {
-        world.wait().await;
-        world.ls("app").await.unwrap();
-        assert_eq!(world.breaker(0).await, "closed");
+        fixture.wait().await;
+        fixture.ls("app").await.unwrap();
+        assert_eq!(fixture.breaker(0).await, "closed");
     }
-    world.wait().await;
-    world.ls("app").await.unwrap();
-    assert_eq!(world.breaker(0).await, "open");
+    fixture.wait().await;
+    fixture.ls("app").await.unwrap();
+    assert_eq!(fixture.breaker(0).await, "open");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_refuses_is_asked_each_time() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Denied));
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Denied));
     for _ in 0..9 {
-        world.wait().await;
-        assert_eq!(world.ls("app").await, Err(Error::Denied));
+        fixture.wait().await;
+        assert_eq!(fixture.ls("app").await, Err(Error::Denied));
     }
-    assert_eq!(world.breaker(0).await, "closed");
+    assert_eq!(fixture.breaker(0).await, "closed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_object_does_not_have_its_store_skipped() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Corrupt);
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Corrupt);
     for _ in 0..9 {
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     }
-    assert_eq!(world.breaker(0).await, "closed");
+    assert_eq!(fixture.breaker(0).await, "closed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_every_target_skipped_all_ends_in_time_and_heals_at_once() {
-    let world = world(Settings::default()).await;
-    for store in world.all() {
+    let fixture = fixture(Settings::default()).await;
+    for store in fixture.all() {
         store.set_fault(Fault::Hang);
     }
     for _ in 0..12 {
-        world.wait().await;
-        let _ = world.ls("app").await;
+        fixture.wait().await;
+        let _ = fixture.ls("app").await;
     }
     for target in 0..3 {
-        assert_eq!(world.breaker(target).await, "open");
+        assert_eq!(fixture.breaker(target).await, "open");
     }
-    world.wait().await;
+    fixture.wait().await;
     let begun = Instant::now();
-    assert_eq!(world.cat("app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
     assert!(begun.elapsed() <= Duration::from_millis(5_010));
     let begun = Instant::now();
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
-    for store in world.all() {
+    for store in fixture.all() {
         store.set_fault(None);
     }
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.cp("app/plans/p", PLAN).await, Ok(()));
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cp("app/plans/p", PLAN).await, Ok(()));
 }
 
 const PLAN: &[u8] = b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n";
 
 #[tokio::test(start_paused = true)]
 async fn with_every_target_skipped_what_is_cached_is_served_at_once() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         redo: true,
         ..Choice::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    for store in world.all() {
+    fixture.cp("app/schema", V1).await.unwrap();
+    for store in fixture.all() {
         store.set_fault(Fault::Hang);
     }
     for _ in 0..4 {
-        world.wait().await;
-        let _ = world.ls("app").await;
+        fixture.wait().await;
+        let _ = fixture.ls("app").await;
     }
-    world.wait().await;
+    fixture.wait().await;
     let begun = Instant::now();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert!(begun.elapsed() < Duration::from_millis(10));
-    assert!(world.xattr("app/schema", "stale").await.is_some());
+    assert!(fixture.xattr("app/schema", "stale").await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_breaker_every_target_is_asked_each_time() {
-    let world = world(Settings {
+    let fixture = fixture(Settings {
         breaker: 0,
         ..Settings::default()
     })
     .await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     for _ in 0..9 {
-        world.wait().await;
-        world.ls("app").await.unwrap();
+        fixture.wait().await;
+        fixture.ls("app").await.unwrap();
     }
-    assert_eq!(world.breaker(0).await, "closed");
-    assert_eq!(world.registry.requests(), ["LIST app"; 9]);
+    assert_eq!(fixture.breaker(0).await, "closed");
+    assert_eq!(fixture.registry.requests(), ["LIST app"; 9]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nobody_probes_for_a_mount_that_has_ended() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Busy));
-    world.open_breaker().await;
-    let store = world.registry.clone();
-    drop(world);
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
+    fixture.open_breaker().await;
+    let store = fixture.registry.clone();
+    drop(fixture);
     store.requests();
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(store.requests().is_empty());

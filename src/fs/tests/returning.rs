@@ -5,31 +5,31 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fixtures::{plan, set_all};
-use super::kernel::{Choice, World};
-use super::resilience::{asked, forget_requests, world};
+use super::kernel::{Choice, Fixture};
+use super::resilience::{asked, fixture, forget_requests};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
 use crate::store::{Fault, Kind};
 
 /// Lists until every target is skipped.
-async fn skip_all(world: &World) {
-    set_all(world, Fault::Fail(Kind::Unreachable));
+async fn skip_all(fixture: &Fixture) {
+    set_all(fixture, Fault::Fail(Kind::Unreachable));
     for _ in 0..4 {
-        world.wait().await;
-        let _ = world.ls("app").await;
+        fixture.wait().await;
+        let _ = fixture.ls("app").await;
     }
     for target in 0..3 {
-        assert_eq!(world.breaker(target).await, "open");
+        assert_eq!(fixture.breaker(target).await, "open");
     }
 }
 
 /// A mount without a cache whose targets are all skipped, and have come back since.
-async fn returned(settings: Settings) -> World {
-    let world = world(settings).await;
-    skip_all(&world).await;
-    set_all(&world, None);
-    world
+async fn returned(settings: Settings) -> Fixture {
+    let fixture = fixture(settings).await;
+    skip_all(&fixture).await;
+    set_all(&fixture, None);
+    fixture
 }
 
 /// Asserts that a request takes no time: it does not wait for a probe.
@@ -42,50 +42,50 @@ async fn at_once<T>(request: impl Future<Output = T>) -> T {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_nothing_else_can_serve_is_the_probe() {
-    let world = returned(Settings::default()).await;
-    assert_eq!(at_once(world.cat("app/schema")).await.unwrap(), V1);
-    assert_eq!(world.breaker(0).await, "closed");
-    assert_eq!(world.events("breaker-closed").await.len(), 1);
+    let fixture = returned(Settings::default()).await;
+    assert_eq!(at_once(fixture.cat("app/schema")).await.unwrap(), V1);
+    assert_eq!(fixture.breaker(0).await, "closed");
+    assert_eq!(fixture.events("breaker-closed").await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_that_would_fail_is_the_probe() {
     for durability in [Durability::Any, Durability::Registry, Durability::All] {
-        let world = returned(Settings {
+        let fixture = returned(Settings {
             durability,
             ..Settings::default()
         })
         .await;
-        assert_eq!(at_once(world.cp("app/schema", V2)).await, Ok(()));
-        for store in world.all() {
+        assert_eq!(at_once(fixture.cp("app/schema", V2)).await, Ok(()));
+        for store in fixture.all() {
             let content = store.content("app/schema").unwrap();
             let degraded = durability == Durability::Registry;
             assert!(content == V2 || degraded, "{durability}");
         }
-        assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+        assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_to_a_new_name_is_the_probe() {
-    let world = returned(Settings::default()).await;
-    assert_eq!(at_once(world.cp("app/plans/p", &plan("p"))).await, Ok(()));
-    assert_eq!(world.breaker(0).await, "closed");
+    let fixture = returned(Settings::default()).await;
+    assert_eq!(at_once(fixture.cp("app/plans/p", &plan("p"))).await, Ok(()));
+    assert_eq!(fixture.breaker(0).await, "closed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_reaches_the_one_backup_that_is_back() {
-    let world = world(Settings::default()).await;
-    skip_all(&world).await;
-    world.backups[1].set_fault(None);
-    assert_eq!(at_once(world.cp("app/schema", V2)).await, Ok(()));
-    assert_eq!(world.backups[1].content("app/schema").unwrap(), V2);
+    let fixture = fixture(Settings::default()).await;
+    skip_all(&fixture).await;
+    fixture.backups[1].set_fault(None);
+    assert_eq!(at_once(fixture.cp("app/schema", V2)).await, Ok(()));
+    assert_eq!(fixture.backups[1].content("app/schema").unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_is_the_probe() {
     for durability in [Durability::Any, Durability::All] {
-        let world = World::with(Choice {
+        let fixture = Fixture::with(Choice {
             registry: Settings {
                 durability,
                 ..Settings::default()
@@ -95,103 +95,103 @@ async fn a_deletion_is_the_probe() {
             redo: true,
             ..Choice::default()
         });
-        world.cp("app/schema", V1).await.unwrap();
-        skip_all(&world).await;
-        set_all(&world, None);
-        assert_eq!(at_once(world.rm("app/schema")).await, Ok(()));
-        assert_eq!(world.registry.content("app/schema"), None);
+        fixture.cp("app/schema", V1).await.unwrap();
+        skip_all(&fixture).await;
+        set_all(&fixture, None);
+        assert_eq!(at_once(fixture.rm("app/schema")).await, Ok(()));
+        assert_eq!(fixture.registry.content("app/schema"), None);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn look_ups_of_unknown_names_are_the_probe() {
-    let world = world(Settings::default()).await;
-    skip_all(&world).await;
-    set_all(&world, None);
-    let other = world.another();
+    let fixture = fixture(Settings::default()).await;
+    skip_all(&fixture).await;
+    set_all(&fixture, None);
+    let other = fixture.another();
     other.cp("app/plans/new", &plan("new")).await.unwrap();
     other.mkdir("second").await.unwrap();
     other.cp("second/schema", V2).await.unwrap();
-    assert!(at_once(world.stat("app/plans/new")).await.is_ok());
+    assert!(at_once(fixture.stat("app/plans/new")).await.is_ok());
 
-    skip_all(&world).await;
-    set_all(&world, None);
+    skip_all(&fixture).await;
+    set_all(&fixture, None);
     assert_eq!(
-        at_once(world.ls("second")).await.unwrap(),
+        at_once(fixture.ls("second")).await.unwrap(),
         ["schema", "plans"]
     );
 
-    skip_all(&world).await;
-    set_all(&world, None);
-    assert_eq!(at_once(world.mkdir("third")).await, Ok(()));
+    skip_all(&fixture).await;
+    set_all(&fixture, None);
+    assert_eq!(at_once(fixture.mkdir("third")).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_hangs_keeps_nothing_from_the_registry_that_is_back() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     for _ in 0..3 {
-        world.wait().await;
-        world.ls("app").await.unwrap();
+        fixture.wait().await;
+        fixture.ls("app").await.unwrap();
     }
-    assert_eq!(world.breaker(0).await, "open");
-    world.registry.set_fault(None);
-    for backup in &world.backups {
+    assert_eq!(fixture.breaker(0).await, "open");
+    fixture.registry.set_fault(None);
+    for backup in &fixture.backups {
         backup.set_fault(Fault::Hang);
     }
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     assert_eq!(
-        world.xattr("app/schema", "source").await.unwrap(),
+        fixture.xattr("app/schema", "source").await.unwrap(),
         "registry"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_leaves_time_for_the_registry_that_is_back() {
-    let world = world(Settings::default()).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    let fixture = fixture(Settings::default()).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     for _ in 0..3 {
-        world.wait().await;
-        world.ls("app").await.unwrap();
+        fixture.wait().await;
+        fixture.ls("app").await.unwrap();
     }
-    assert_eq!(world.breaker(0).await, "open");
-    for backup in &world.backups {
+    assert_eq!(fixture.breaker(0).await, "open");
+    for backup in &fixture.backups {
         backup.set_fault(Fault::Hang);
     }
     // It comes back while the push waits for the backups, and no probe has seen it yet.
     let push = async {
-        assert_eq!(world.cp("app/schema", V2).await, Ok(()));
+        assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
     };
     let back = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        world.registry.set_fault(None);
+        fixture.registry.set_fault(None);
     };
     tokio::join!(push, back);
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_request_at_a_time_is_on_trial_and_the_rest_wait_for_it() {
-    let world = world(Settings::default()).await;
+    let fixture = fixture(Settings::default()).await;
     for number in 0..20 {
         let name = format!("p{number}");
         let path = format!("app/plans/{name}");
-        world.cp(&path, &plan(&name)).await.unwrap();
+        fixture.cp(&path, &plan(&name)).await.unwrap();
     }
-    skip_all(&world).await;
-    set_all(&world, Fault::Hang);
-    forget_requests(&world);
+    skip_all(&fixture).await;
+    set_all(&fixture, Fault::Hang);
+    forget_requests(&fixture);
     let reads = (0..20).map(|number| {
-        let world = &world;
-        async move { world.cat(&format!("app/plans/p{number}")).await }
+        let fixture = &fixture;
+        async move { fixture.cat(&format!("app/plans/p{number}")).await }
     });
     let watch = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        for store in world.all() {
+        for store in fixture.all() {
             let requests = store.requests();
             assert!(requests.len() <= 2, "one on trial, one probe: {requests:?}");
         }
-        set_all(&world, None);
+        set_all(&fixture, None);
     };
     let (reads, ()) = tokio::join!(futures::future::join_all(reads), watch);
     assert!(reads.iter().all(Result::is_ok), "{reads:?}");
@@ -200,36 +200,36 @@ async fn one_request_at_a_time_is_on_trial_and_the_rest_wait_for_it() {
 #[tokio::test(start_paused = true)]
 async fn with_a_backup_that_serves_use_takes_the_registry_back_within_a_second() {
     for (idle, pause) in [(0, 970), (600, 50), (7, 130)] {
-        let world = world(Settings::default()).await;
-        world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+        let fixture = fixture(Settings::default()).await;
+        fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
         for _ in 0..3 {
-            world.wait().await;
-            world.ls("app").await.unwrap();
+            fixture.wait().await;
+            fixture.ls("app").await.unwrap();
         }
-        assert_eq!(world.breaker(0).await, "open");
+        assert_eq!(fixture.breaker(0).await, "open");
         tokio::time::sleep(Duration::from_secs(idle)).await;
-        forget_requests(&world);
+        forget_requests(&fixture);
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+            assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
         }
-        let requests = world.registry.requests();
-        assert!(asked(&world.registry).is_empty(), "nobody waits for it");
+        let requests = fixture.registry.requests();
+        assert!(asked(&fixture.registry).is_empty(), "nobody waits for it");
         assert!((8..=12).contains(&requests.len()), "{requests:?}");
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        world.registry.set_fault(None);
+        fixture.registry.set_fault(None);
         let back = Instant::now();
-        while world.xattr("app/schema", "source").await.unwrap() != "registry" {
+        while fixture.xattr("app/schema", "source").await.unwrap() != "registry" {
             assert!(back.elapsed() <= Duration::from_millis(1_050));
             tokio::time::sleep(Duration::from_millis(50)).await;
-            assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+            assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_listing_counts_for_a_second_whatever_the_ttl() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         registry: Settings {
             ttl: Duration::from_secs(600),
             ..Settings::default()
@@ -238,30 +238,30 @@ async fn a_failed_listing_counts_for_a_second_whatever_the_ttl() {
         redo: true,
         ..Choice::default()
     });
-    set_all(&world, Fault::Fail(Kind::Unreachable));
-    assert_eq!(world.ls("app").await, Err(Error::Io));
-    set_all(&world, None);
-    world.wait().await;
-    assert_eq!(world.ls("app").await.unwrap(), ["plans"]);
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    assert_eq!(fixture.ls("app").await, Err(Error::Io));
+    set_all(&fixture, None);
+    fixture.wait().await;
+    assert_eq!(fixture.ls("app").await.unwrap(), ["plans"]);
 }
 
 /// Twice the hedge and 0.1 s.
 const SOON: Duration = Duration::from_millis(600);
 
 /// A mount with a schema in its cache, in memory or on disk alone.
-async fn cached(settings: Settings) -> World {
-    let world = World::with(Choice {
+async fn cached(settings: Settings) -> Fixture {
+    let fixture = Fixture::with(Choice {
         registry: settings,
         named: vec!["app"],
         redo: true,
         ..Choice::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    world.ls("").await.unwrap();
-    world.settle().await;
-    world.wait().await;
-    world
+    fixture.cp("app/schema", V1).await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    fixture.ls("").await.unwrap();
+    fixture.settle().await;
+    fixture.wait().await;
+    fixture
 }
 
 fn caches() -> [Settings; 4] {
@@ -286,57 +286,57 @@ fn caches() -> [Settings; 4] {
 }
 
 /// Asserts that a program sees what is known, soon, with the breakers closed and open.
-async fn soon<T>(world: &World, program: impl AsyncFn() -> T) {
+async fn soon<T>(fixture: &Fixture, program: impl AsyncFn() -> T) {
     for pause in [0, 100, 700, 1_100, 2_500, 5_000, 20_000, 60_000] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let begun = Instant::now();
         program().await;
         assert!(begun.elapsed() <= SOON, "{pause}: {:?}", begun.elapsed());
     }
-    assert_eq!(world.breaker(0).await, "open");
+    assert_eq!(fixture.breaker(0).await, "open");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cached_file_is_read_soon_while_every_target_hangs() {
     for settings in caches() {
-        let world = cached(settings).await;
-        set_all(&world, Fault::Hang);
-        soon(&world, async || {
-            assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        let fixture = cached(settings).await;
+        set_all(&fixture, Fault::Hang);
+        soon(&fixture, async || {
+            assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
         })
         .await;
-        assert!(world.xattr("app/schema", "stale").await.is_some());
-        set_all(&world, None);
-        world.another().cp("app/schema", V2).await.unwrap();
+        assert!(fixture.xattr("app/schema", "stale").await.is_some());
+        set_all(&fixture, None);
+        fixture.another().cp("app/schema", V2).await.unwrap();
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let _ = world.cat("app/schema").await;
-        world.wait().await;
-        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
+        let _ = fixture.cat("app/schema").await;
+        fixture.wait().await;
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cached_file_of_a_repository_found_is_read_soon_too() {
     for registry in caches() {
-        let world = World::with(Choice {
+        let fixture = Fixture::with(Choice {
             registry,
             redo: true,
             ..Choice::default()
         });
-        let other = world.another();
+        let other = fixture.another();
         other.mkdir("app").await.unwrap();
         other.cp("app/schema", V1).await.unwrap();
-        assert_eq!(world.ls("").await.unwrap(), ["app"]);
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-        world.settle().await;
-        world.wait().await;
-        set_all(&world, Fault::Hang);
-        soon(&world, async || {
-            assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+        assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+        fixture.settle().await;
+        fixture.wait().await;
+        set_all(&fixture, Fault::Hang);
+        soon(&fixture, async || {
+            assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
         })
         .await;
-        soon(&world, async || {
-            assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+        soon(&fixture, async || {
+            assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
         })
         .await;
     }
@@ -344,38 +344,38 @@ async fn a_cached_file_of_a_repository_found_is_read_soon_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_list_of_repositories_hides_no_new_one() {
-    let world = World::new();
-    world.mkdir("app").await.unwrap();
-    world.cp("app/schema", V1).await.unwrap();
-    let world = world.restart(Choice::default());
-    assert_eq!(world.ls("").await.unwrap(), ["app"]);
-    let other = world.another();
+    let fixture = Fixture::new();
+    fixture.mkdir("app").await.unwrap();
+    fixture.cp("app/schema", V1).await.unwrap();
+    let fixture = fixture.restart(Choice::default());
+    assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
+    let other = fixture.another();
     other.mkdir("new").await.unwrap();
     other.cp("new/schema", V1).await.unwrap();
-    world.wait().await;
-    set_all(&world, Fault::Slow(Duration::from_millis(100)));
-    world.stat("app").await.unwrap();
-    assert_eq!(world.cat("new/schema").await.unwrap(), V1);
+    fixture.wait().await;
+    set_all(&fixture, Fault::Slow(Duration::from_millis(100)));
+    fixture.stat("app").await.unwrap();
+    assert_eq!(fixture.cat("new/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn known_names_are_shown_soon_while_every_target_hangs() {
     for settings in caches() {
-        let world = cached(settings).await;
-        set_all(&world, Fault::Hang);
-        soon(&world, async || {
-            assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
+        let fixture = cached(settings).await;
+        set_all(&fixture, Fault::Hang);
+        soon(&fixture, async || {
+            assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
         })
         .await;
         let size = V1.len() as u64;
         for path in ["app/schema", "app/schema.hcl"] {
-            soon(&world, async || {
-                assert_eq!(world.stat(path).await.unwrap().size, size);
+            soon(&fixture, async || {
+                assert_eq!(fixture.stat(path).await.unwrap().size, size);
             })
             .await;
         }
-        soon(&world, async || {
-            assert_eq!(world.ls("").await.unwrap(), ["app"]);
+        soon(&fixture, async || {
+            assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
         })
         .await;
     }
@@ -383,20 +383,20 @@ async fn known_names_are_shown_soon_while_every_target_hangs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_on_disk_is_read_soon_after_its_backups_hang_too() {
-    let world = cached(Settings {
+    let fixture = cached(Settings {
         cache_bytes: 0,
         disk_cache_bytes: 1 << 20,
         ttl: Duration::from_secs(60),
         ..Settings::default()
     })
     .await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     tokio::time::sleep(Duration::from_secs(61)).await;
     // The listing is fresh, and the backups' own.
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    set_all(&world, Fault::Hang);
-    soon(&world, async || {
-        assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    set_all(&fixture, Fault::Hang);
+    soon(&fixture, async || {
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     })
     .await;
 }

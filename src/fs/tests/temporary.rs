@@ -4,23 +4,23 @@ use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::fixtures::plan;
-use super::kernel::{Choice, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
+use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE, WRITE_ANEW};
 use super::{V1, V2};
-use crate::fs::{Error, FileKind, Making, OpenHow, SetAttr, XattrFlag};
+use crate::fs::{CreateAttrs, Error, FileKind, OpenMode, SetAttr, XattrFlag};
 use crate::store::Fault;
 
-async fn world() -> World {
-    let world = World::with(Choice {
+async fn fixture() -> Fixture {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    world.cp("app/schema", V1).await.unwrap();
-    world
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture
 }
 
 /// No target has heard of anything but of the schema that the set-up has pushed.
-fn nothing_else_was_pushed(world: &World) {
-    for store in world.all() {
+fn nothing_else_was_pushed(fixture: &Fixture) {
+    for store in fixture.all() {
         let requests = store.requests();
         let writes = requests.iter().filter(|request| {
             let reads = ["GET", "HEAD", "LIST", "PROBE"];
@@ -31,8 +31,8 @@ fn nothing_else_was_pushed(world: &World) {
 }
 
 #[tokio::test]
-async fn scratch_files_are_kept_in_every_directory_and_pushed_nowhere() {
-    let world = world().await;
+async fn temporary_files_are_kept_in_every_directory_and_pushed_nowhere() {
+    let fixture = fixture().await;
     for path in [
         ".f",
         "f~",
@@ -49,69 +49,69 @@ async fn scratch_files_are_kept_in_every_directory_and_pushed_nowhere() {
         "app/plans/p1.tmp",
         "app/plans/sedAbC123",
     ] {
-        world.cp(path, b"mine").await.unwrap();
-        assert_eq!(world.cat(path).await.unwrap(), b"mine", "{path}");
-        world.cp(path, b"other").await.unwrap();
-        assert_eq!(world.cat(path).await.unwrap(), b"other", "{path}");
-        let file = world.open(path, READ_WRITE, false).await.unwrap();
+        fixture.cp(path, b"mine").await.unwrap();
+        assert_eq!(fixture.cat(path).await.unwrap(), b"mine", "{path}");
+        fixture.cp(path, b"other").await.unwrap();
+        assert_eq!(fixture.cat(path).await.unwrap(), b"other", "{path}");
+        let file = fixture.open(path, READ_WRITE, false).await.unwrap();
         file.write(2, b"HERS").unwrap();
         assert_eq!(file.read_all().await.unwrap(), b"otHERS", "{path}");
-        world.fs.clone().fsync(file.fh).await.unwrap();
+        fixture.fs.clone().fsync(file.fh).await.unwrap();
         file.truncate(3).await.unwrap();
         assert_eq!(file.size().await, 3);
         file.close().await.unwrap();
-        assert_eq!(world.cat(path).await.unwrap(), b"otH", "{path}");
-        world.rm(path).await.unwrap();
-        assert_eq!(world.stat(path).await, Err(Error::NotFound), "{path}");
+        assert_eq!(fixture.cat(path).await.unwrap(), b"otH", "{path}");
+        fixture.rm(path).await.unwrap();
+        assert_eq!(fixture.stat(path).await, Err(Error::NotFound), "{path}");
     }
-    nothing_else_was_pushed(&world);
+    nothing_else_was_pushed(&fixture);
 }
 
 #[tokio::test]
-async fn scratch_files_need_no_target() {
-    let world = world().await;
-    for store in world.all() {
+async fn temporary_files_need_no_target() {
+    let fixture = fixture().await;
+    for store in fixture.all() {
         store.set_fault(Fault::Hang);
     }
-    world.cp("app/.schema.swp", b"swap").await.unwrap();
-    world.mv("app/.schema.swp", "app/schema~").await.unwrap();
-    assert_eq!(world.cat("app/schema~").await.unwrap(), b"swap");
-    world.rm("app/schema~").await.unwrap();
+    fixture.cp("app/.schema.swp", b"swap").await.unwrap();
+    fixture.mv("app/.schema.swp", "app/schema~").await.unwrap();
+    assert_eq!(fixture.cat("app/schema~").await.unwrap(), b"swap");
+    fixture.rm("app/schema~").await.unwrap();
 }
 
 #[tokio::test]
-async fn scratch_files_are_listed_and_gone_with_the_mount() {
-    let world = world().await;
-    world.cp("app/.schema.swp", b"swap").await.unwrap();
-    world.cp("app/plans/p~", b"old").await.unwrap();
-    world.cp(".x", b"x").await.unwrap();
-    world.symlink("me@here.1", "app/.#schema").await.unwrap();
-    let listed = world.ls("app").await.unwrap();
+async fn temporary_files_are_listed_and_gone_with_the_mount() {
+    let fixture = fixture().await;
+    fixture.cp("app/.schema.swp", b"swap").await.unwrap();
+    fixture.cp("app/plans/p~", b"old").await.unwrap();
+    fixture.cp(".x", b"x").await.unwrap();
+    fixture.symlink("me@here.1", "app/.#schema").await.unwrap();
+    let listed = fixture.ls("app").await.unwrap();
     assert_eq!(listed, ["schema", "plans", ".#schema", ".schema.swp"]);
-    assert_eq!(world.ls("app/plans").await.unwrap(), ["p~"]);
-    assert_eq!(world.ls("").await.unwrap(), ["app", ".x"]);
-    let other = world.another();
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), ["p~"]);
+    assert_eq!(fixture.ls("").await.unwrap(), ["app", ".x"]);
+    let other = fixture.another();
     assert_eq!(other.ls("app").await.unwrap(), ["schema", "plans"]);
-    let world = world.restart(Choice {
+    let fixture = fixture.restart(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
-    assert_eq!(world.ls("app").await.unwrap(), ["schema", "plans"]);
-    let staging = world.state_dir.path().join("staging");
+    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+    let staging = fixture.state_dir.path().join("staging");
     assert_eq!(std::fs::read_dir(staging).unwrap().count(), 0);
 }
 
 #[tokio::test]
 async fn the_bytes_of_scratch_files_are_bounded_all_together() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
-        scratch_bytes: Some(10),
+        temporary_bytes: Some(10),
         ..Choice::default()
     });
-    world.cp("app/.a", b"123456").await.unwrap();
-    assert_eq!(world.cp("app/.b", b"12345").await, Err(Error::NoSpace));
-    world.cp("app/.b", b"1234").await.unwrap();
-    let file = world.open("app/.a", WRITE, false).await.unwrap();
+    fixture.cp("app/.a", b"123456").await.unwrap();
+    assert_eq!(fixture.cp("app/.b", b"12345").await, Err(Error::NoSpace));
+    fixture.cp("app/.b", b"1234").await.unwrap();
+    let file = fixture.open("app/.a", WRITE, false).await.unwrap();
     assert_eq!(file.write(6, b"7"), Err(Error::NoSpace));
     assert_eq!(file.truncate(7).await, Err(Error::NoSpace));
     // Writing over what is there takes nothing.
@@ -119,175 +119,184 @@ async fn the_bytes_of_scratch_files_are_bounded_all_together() {
     file.truncate(5).await.unwrap();
     file.write(5, b"x").unwrap();
     file.close().await.unwrap();
-    let ino = world.stat("app/.a").await.unwrap().ino;
+    let ino = fixture.stat("app/.a").await.unwrap().ino;
     let name = OsStr::new("user.x");
-    let set = world.fs.setxattr(ino, name, b"", XattrFlag::Any);
+    let set = fixture.fs.setxattr(ino, name, b"", XattrFlag::Any);
     assert_eq!(set, Err(Error::NoSpace));
     // An artifact is not one of them.
-    world.cp("app/schema", V1).await.unwrap();
-    world.rm("app/.a").await.unwrap();
-    world.fs.forget(ino, 100);
-    world.cp("app/.c", b"123456").await.unwrap();
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.rm("app/.a").await.unwrap();
+    fixture.fs.forget(ino, 100);
+    fixture.cp("app/.c", b"123456").await.unwrap();
 }
 
 #[tokio::test]
 async fn a_scratch_file_that_is_open_can_be_removed_and_still_be_used() {
-    let world = world().await;
-    let file = world.open("app/.f", READ_WRITE, true).await.unwrap();
+    let fixture = fixture().await;
+    let file = fixture.open("app/.f", READ_WRITE, true).await.unwrap();
     file.write(0, b"here").unwrap();
-    world.rm("app/.f").await.unwrap();
-    assert_eq!(world.stat("app/.f").await, Err(Error::NotFound));
+    fixture.rm("app/.f").await.unwrap();
+    assert_eq!(fixture.stat("app/.f").await, Err(Error::NotFound));
     assert_eq!(file.read_all().await.unwrap(), b"here");
     file.write(4, b" still").unwrap();
     assert_eq!(file.read_all().await.unwrap(), b"here still");
-    let (attr, _) = world.fs.clone().getattr(file.ino, None).await.unwrap();
+    let (attr, _) = fixture.fs.clone().getattr(file.ino, None).await.unwrap();
     assert_eq!((attr.links, attr.size), (0, 10));
-    world.cp("app/.f", b"another").await.unwrap();
+    fixture.cp("app/.f", b"another").await.unwrap();
     assert_eq!(file.read_all().await.unwrap(), b"here still");
     file.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn scratch_files_are_renamed_among_themselves() {
-    let world = world().await;
-    world.cp("app/.a", b"a").await.unwrap();
-    world.cp("app/plans/b~", b"b").await.unwrap();
-    world.mv("app/.a", "app/plans/b~").await.unwrap();
-    assert_eq!(world.cat("app/plans/b~").await.unwrap(), b"a");
-    assert_eq!(world.stat("app/.a").await, Err(Error::NotFound));
-    world.cp("app/.a", b"new").await.unwrap();
-    let pid = world.pid();
-    let kept = world.rename("app/.a", "app/plans/b~", true, pid).await;
+async fn temporary_files_are_renamed_among_themselves() {
+    let fixture = fixture().await;
+    fixture.cp("app/.a", b"a").await.unwrap();
+    fixture.cp("app/plans/b~", b"b").await.unwrap();
+    fixture.mv("app/.a", "app/plans/b~").await.unwrap();
+    assert_eq!(fixture.cat("app/plans/b~").await.unwrap(), b"a");
+    assert_eq!(fixture.stat("app/.a").await, Err(Error::NotFound));
+    fixture.cp("app/.a", b"new").await.unwrap();
+    let pid = fixture.pid();
+    let kept = fixture.rename("app/.a", "app/plans/b~", true, pid).await;
     assert_eq!(kept, Err(Error::Exists));
-    world.rename("app/.a", ".root", true, pid).await.unwrap();
-    assert_eq!(world.cat(".root").await.unwrap(), b"new");
-    assert_eq!(world.mv("app/.a", ".x").await, Err(Error::NotFound));
+    fixture.rename("app/.a", ".root", true, pid).await.unwrap();
+    assert_eq!(fixture.cat(".root").await.unwrap(), b"new");
+    assert_eq!(fixture.mv("app/.a", ".x").await, Err(Error::NotFound));
     // Never to where vim would then take it for a directory that can be written to.
     assert_eq!(
-        world.mv(".root", "app/4913").await,
+        fixture.mv(".root", "app/4913").await,
         Err(Error::NotPermitted)
     );
     assert_eq!(
-        world.mv(".root", "app/README").await,
+        fixture.mv(".root", "app/README").await,
         Err(Error::NotPermitted)
     );
-    assert_eq!(world.mv(".root", "new").await, Err(Error::NotPermitted));
+    assert_eq!(fixture.mv(".root", "new").await, Err(Error::NotPermitted));
     assert_eq!(
-        world.mv(".root", ".atlasfs/x").await,
+        fixture.mv(".root", ".atlasfs/x").await,
         Err(Error::NotPermitted)
     );
-    nothing_else_was_pushed(&world);
+    nothing_else_was_pushed(&fixture);
 }
 
 #[tokio::test]
 async fn the_probe_of_vim_and_a_git_repository_are_refused() {
-    let world = world().await;
+    let fixture = fixture().await;
     for path in ["app/4913", "app/plans/4913", "app/.git", ".git"] {
-        let made = world.open(path, WRITE, true).await;
+        let made = fixture.open(path, WRITE, true).await;
         assert_eq!(made.err(), Some(Error::NotPermitted), "{path}");
     }
-    assert_eq!(world.mkdir("app/.git").await, Err(Error::NotPermitted));
-    world.cp("app/.gitignore", b"*~\n").await.unwrap();
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert_eq!(fixture.mkdir("app/.git").await, Err(Error::NotPermitted));
+    fixture.cp("app/.gitignore", b"*~\n").await.unwrap();
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("would be gone with the mount"), "{events}");
 }
 
 #[tokio::test]
 async fn a_symbolic_link_among_scratch_files_leads_where_it_was_told() {
-    let world = world().await;
+    let fixture = fixture().await;
     let to = "me@here.4711:1732000000";
-    world.symlink(to, "app/.#schema").await.unwrap();
-    assert_eq!(world.symlink("x", "app/.#schema").await, Err(Error::Exists));
-    assert_eq!(world.readlink("app/.#schema").await.unwrap(), to);
-    let attr = world.stat("app/.#schema").await.unwrap();
+    fixture.symlink(to, "app/.#schema").await.unwrap();
+    assert_eq!(
+        fixture.symlink("x", "app/.#schema").await,
+        Err(Error::Exists)
+    );
+    assert_eq!(fixture.readlink("app/.#schema").await.unwrap(), to);
+    let attr = fixture.stat("app/.#schema").await.unwrap();
     assert_eq!((attr.kind, attr.size), (FileKind::Symlink, to.len() as u64));
-    world.rm("app/.#schema").await.unwrap();
+    fixture.rm("app/.#schema").await.unwrap();
     for path in ["app/schema.sql", "app/plans/p2", "app/README", "link"] {
         assert_eq!(
-            world.symlink("x", path).await,
+            fixture.symlink("x", path).await,
             Err(Error::NotPermitted),
             "{path}"
         );
     }
-    assert_eq!(world.readlink("app/schema").await, Err(Error::Invalid));
+    assert_eq!(fixture.readlink("app/schema").await, Err(Error::Invalid));
 }
 
 #[tokio::test]
 async fn a_hard_link_is_one_file_under_two_scratch_names() {
-    let world = world().await;
-    world.cp("app/.a", b"one").await.unwrap();
-    world.ln("app/.a", "app/plans/.b").await.unwrap();
-    assert_eq!(world.stat("app/.a").await.unwrap().links, 2);
-    world.cp("app/plans/.b", b"both").await.unwrap();
-    assert_eq!(world.cat("app/.a").await.unwrap(), b"both");
-    assert_eq!(world.ln("app/.a", "app/plans/.b").await, Err(Error::Exists));
-    world.mv("app/.a", "app/plans/.b").await.unwrap();
+    let fixture = fixture().await;
+    fixture.cp("app/.a", b"one").await.unwrap();
+    fixture.ln("app/.a", "app/plans/.b").await.unwrap();
+    assert_eq!(fixture.stat("app/.a").await.unwrap().links, 2);
+    fixture.cp("app/plans/.b", b"both").await.unwrap();
+    assert_eq!(fixture.cat("app/.a").await.unwrap(), b"both");
     assert_eq!(
-        world.cat("app/.a").await.unwrap(),
+        fixture.ln("app/.a", "app/plans/.b").await,
+        Err(Error::Exists)
+    );
+    fixture.mv("app/.a", "app/plans/.b").await.unwrap();
+    assert_eq!(
+        fixture.cat("app/.a").await.unwrap(),
         b"both",
         "two names of one file stay"
     );
-    world.rm("app/.a").await.unwrap();
-    assert_eq!(world.stat("app/plans/.b").await.unwrap().links, 1);
-    assert_eq!(world.cat("app/plans/.b").await.unwrap(), b"both");
+    fixture.rm("app/.a").await.unwrap();
+    assert_eq!(fixture.stat("app/plans/.b").await.unwrap().links, 1);
+    assert_eq!(fixture.cat("app/plans/.b").await.unwrap(), b"both");
     // Tools then copy.
     assert_eq!(
-        world.ln("app/schema", "app/schema~").await,
+        fixture.ln("app/schema", "app/schema~").await,
         Err(Error::NotPermitted)
     );
     assert_eq!(
-        world.ln("app/plans/.b", "app/schema.sql").await,
+        fixture.ln("app/plans/.b", "app/schema.sql").await,
         Err(Error::NotPermitted)
     );
 }
 
 #[tokio::test]
-async fn scratch_directories_hold_whatever_a_tool_puts_there() {
-    let world = world().await;
-    world.mkdir("app/.~tmp~").await.unwrap();
-    assert_eq!(world.mkdir("app/.~tmp~").await, Err(Error::Exists));
-    world.cp("app/.~tmp~/schema", b"on its way").await.unwrap();
-    world.mkdir("app/.~tmp~/deep").await.unwrap();
-    world.cp("app/.~tmp~/deep/any name", b"x").await.unwrap();
-    assert_eq!(world.ls("app/.~tmp~").await.unwrap(), ["deep", "schema"]);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(world.rmdir("app/.~tmp~").await, Err(Error::NotEmpty));
-    assert_eq!(world.rm("app/.~tmp~").await, Err(Error::IsDirectory));
+async fn temporary_directories_hold_whatever_a_tool_puts_there() {
+    let fixture = fixture().await;
+    fixture.mkdir("app/.~tmp~").await.unwrap();
+    assert_eq!(fixture.mkdir("app/.~tmp~").await, Err(Error::Exists));
+    fixture
+        .cp("app/.~tmp~/schema", b"on its way")
+        .await
+        .unwrap();
+    fixture.mkdir("app/.~tmp~/deep").await.unwrap();
+    fixture.cp("app/.~tmp~/deep/any name", b"x").await.unwrap();
+    assert_eq!(fixture.ls("app/.~tmp~").await.unwrap(), ["deep", "schema"]);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.rmdir("app/.~tmp~").await, Err(Error::NotEmpty));
+    assert_eq!(fixture.rm("app/.~tmp~").await, Err(Error::IsDirectory));
     assert_eq!(
-        world.rmdir("app/.~tmp~/schema").await,
+        fixture.rmdir("app/.~tmp~/schema").await,
         Err(Error::NotDirectory)
     );
-    world.mv("app/.~tmp~", "app/plans/.moved").await.unwrap();
+    fixture.mv("app/.~tmp~", "app/plans/.moved").await.unwrap();
     assert_eq!(
-        world.cat("app/plans/.moved/deep/any name").await.unwrap(),
+        fixture.cat("app/plans/.moved/deep/any name").await.unwrap(),
         b"x"
     );
-    let refused = world.mv("app/plans/.moved/deep", "app/plans/p1").await;
+    let refused = fixture.mv("app/plans/.moved/deep", "app/plans/p1").await;
     assert_eq!(refused, Err(Error::NotPermitted));
-    let refused = world.mv("app/plans/.moved/deep", "app/schema").await;
+    let refused = fixture.mv("app/plans/.moved/deep", "app/schema").await;
     assert_eq!(refused, Err(Error::NotDirectory));
-    let held = world.stat("app/plans/.moved/deep").await.unwrap().ino;
-    world.rm("app/plans/.moved/deep/any name").await.unwrap();
-    world.rmdir("app/plans/.moved/deep").await.unwrap();
-    let made = world
+    let held = fixture.stat("app/plans/.moved/deep").await.unwrap().ino;
+    fixture.rm("app/plans/.moved/deep/any name").await.unwrap();
+    fixture.rmdir("app/plans/.moved/deep").await.unwrap();
+    let made = fixture
         .fs
         .clone()
-        .create(held, OsStr::new("x"), WRITE, Making::default());
+        .create(held, OsStr::new("x"), WRITE, CreateAttrs::default());
     assert_eq!(
         made.await.err(),
         Some(Error::NotFound),
         "the directory is gone"
     );
-    world.rm("app/plans/.moved/schema").await.unwrap();
-    world.rmdir("app/plans/.moved").await.unwrap();
-    nothing_else_was_pushed(&world);
+    fixture.rm("app/plans/.moved/schema").await.unwrap();
+    fixture.rmdir("app/plans/.moved").await.unwrap();
+    nothing_else_was_pushed(&fixture);
 }
 
 #[tokio::test]
 async fn modes_owners_times_and_extended_attributes_of_scratch_files_are_kept() {
-    let world = world().await;
-    world.cp("app/.f", b"x").await.unwrap();
-    let ino = world.stat("app/.f").await.unwrap().ino;
+    let fixture = fixture().await;
+    fixture.cp("app/.f", b"x").await.unwrap();
+    let ino = fixture.stat("app/.f").await.unwrap().ino;
     let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1, 2);
     let set = SetAttr {
         perm: Some(0o600),
@@ -296,13 +305,13 @@ async fn modes_owners_times_and_extended_attributes_of_scratch_files_are_kept() 
         modified: Some(long_ago),
         ..SetAttr::default()
     };
-    world.fs.clone().setattr(ino, None, set, 0).await.unwrap();
-    let attr = world.stat("app/.f").await.unwrap();
+    fixture.fs.clone().setattr(ino, None, set, 0).await.unwrap();
+    let attr = fixture.stat("app/.f").await.unwrap();
     assert_eq!((attr.perm, attr.uid, attr.gid), (0o600, Some(7), None));
     assert_eq!((attr.accessed, attr.time), (long_ago, long_ago));
     assert!(attr.changed > long_ago);
 
-    let (fs, name) = (&world.fs, OsStr::new("user.mine"));
+    let (fs, name) = (&fixture.fs, OsStr::new("user.mine"));
     assert_eq!(
         fs.setxattr(ino, name, b"1", XattrFlag::Replace),
         Err(Error::NoAttribute)
@@ -319,114 +328,124 @@ async fn modes_owners_times_and_extended_attributes_of_scratch_files_are_kept() 
     assert_eq!(fs.removexattr(ino, name), Err(Error::NoAttribute));
     let trusted = fs.setxattr(ino, OsStr::new("trusted.x"), b"", XattrFlag::Any);
     assert_eq!(trusted, Err(Error::NotSupported));
-    let schema = world.stat("app/schema").await.unwrap().ino;
+    let schema = fixture.stat("app/schema").await.unwrap().ino;
     let on_artifact = fs.setxattr(schema, name, b"", XattrFlag::Any);
     assert_eq!(on_artifact, Err(Error::NotSupported));
 }
 
 #[tokio::test]
 async fn a_scratch_file_is_created_once_with_o_excl_and_written_at_its_end_with_o_append() {
-    let world = world().await;
-    let exclusive = OpenHow {
+    let fixture = fixture().await;
+    let exclusive = OpenMode {
         exclusive: true,
         ..WRITE
     };
-    let file = world.open("app/.lock", exclusive, true).await.unwrap();
-    let again = world.open("app/.lock", exclusive, true).await;
+    let file = fixture.open("app/.lock", exclusive, true).await.unwrap();
+    let again = fixture.open("app/.lock", exclusive, true).await;
     assert_eq!(again.err(), Some(Error::Exists));
     file.write(0, b"one ").unwrap();
-    let append = OpenHow {
+    let append = OpenMode {
         append: true,
         ..WRITE
     };
-    let other = world.open("app/.lock", append, false).await.unwrap();
+    let other = fixture.open("app/.lock", append, false).await.unwrap();
     other.write(0, b"two").unwrap();
     assert_eq!(file.size().await, 7);
     other.close().await.unwrap();
     file.write(9, b"!").unwrap();
     file.close().await.unwrap();
-    assert_eq!(world.cat("app/.lock").await.unwrap(), b"one two\0\0!");
-    let file = world.open("app/.lock", WRITE_ANEW, true).await.unwrap();
+    assert_eq!(fixture.cat("app/.lock").await.unwrap(), b"one two\0\0!");
+    let file = fixture.open("app/.lock", WRITE_ANEW, true).await.unwrap();
     assert_eq!(file.size().await, 0);
     file.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_read_only_mount_has_no_scratch_files() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         read_only: true,
         ..Choice::default()
     });
-    let made = world.open("app/.f", WRITE, true).await;
+    let made = fixture.open("app/.f", WRITE, true).await;
     assert_eq!(made.err(), Some(Error::ReadOnly));
-    assert_eq!(world.mkdir("app/.d").await, Err(Error::ReadOnly));
-    assert_eq!(world.symlink("x", "app/.l").await, Err(Error::ReadOnly));
+    assert_eq!(fixture.mkdir("app/.d").await, Err(Error::ReadOnly));
+    assert_eq!(fixture.symlink("x", "app/.l").await, Err(Error::ReadOnly));
 }
 
 #[tokio::test]
 async fn a_plan_named_like_a_temporary_file_is_listed_by_its_file_name() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
     });
     for name in ["p1.tmp", "sedAbC123"] {
         let key = format!("app/plans/{name}");
-        world.registry.place(&key, b"x", None);
-        assert_eq!(world.stat(&key).await, Err(Error::NotFound), "{name}");
+        fixture.registry.place(&key, b"x", None);
+        assert_eq!(fixture.stat(&key).await, Err(Error::NotFound), "{name}");
     }
     let files = ["p1.tmp.plan.hcl", "sedAbC123.plan.hcl"];
-    assert_eq!(world.ls("app/plans").await.unwrap(), files);
-    assert_eq!(world.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(), b"x");
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), files);
+    assert_eq!(
+        fixture.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(),
+        b"x"
+    );
     // Its bare name is a temporary file's, before and after.
-    world.cp("app/plans/p1.tmp", b"mine").await.unwrap();
-    assert_eq!(world.cat("app/plans/p1.tmp").await.unwrap(), b"mine");
-    assert_eq!(world.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(), b"x");
+    fixture.cp("app/plans/p1.tmp", b"mine").await.unwrap();
+    assert_eq!(fixture.cat("app/plans/p1.tmp").await.unwrap(), b"mine");
+    assert_eq!(
+        fixture.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(),
+        b"x"
+    );
 }
 
 #[tokio::test]
 async fn a_plan_named_like_a_temporary_file_is_pushed_by_its_file_name() {
-    let world = world().await;
+    let fixture = fixture().await;
     for name in ["v2.tmp", "v2.tmp.1", "XXAbC123"] {
         let (file, key) = (
             format!("app/plans/{name}.plan.hcl"),
             format!("app/plans/{name}"),
         );
-        world.cp(&file, &plan(name)).await.unwrap();
-        for store in world.all() {
+        fixture.cp(&file, &plan(name)).await.unwrap();
+        for store in fixture.all() {
             assert_eq!(store.content(&key).unwrap(), plan(name), "{name}");
         }
-        assert_eq!(world.cat(&file).await.unwrap(), plan(name));
-        let listed = world.ls("app/plans").await.unwrap();
+        assert_eq!(fixture.cat(&file).await.unwrap(), plan(name));
+        let listed = fixture.ls("app/plans").await.unwrap();
         assert!(listed.contains(&format!("{name}.plan.hcl")), "{listed:?}");
     }
     for path in ["app/x.tmp.sql", "app/schema.tmp.hcl"] {
-        assert_eq!(world.cp(path, V2).await, Err(Error::NotPermitted), "{path}");
+        assert_eq!(
+            fixture.cp(path, V2).await,
+            Err(Error::NotPermitted),
+            "{path}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_repository_with_scratch_files_in_it_is_not_empty() {
-    let world = World::new();
-    world.mkdir("new").await.unwrap();
-    world.cp("new/plans/.f", b"x").await.unwrap();
-    assert_eq!(world.rmdir("new").await, Err(Error::NotEmpty));
-    world.rm("new/plans/.f").await.unwrap();
-    world.rmdir("new").await.unwrap();
+    let fixture = Fixture::new();
+    fixture.mkdir("new").await.unwrap();
+    fixture.cp("new/plans/.f", b"x").await.unwrap();
+    assert_eq!(fixture.rmdir("new").await, Err(Error::NotEmpty));
+    fixture.rm("new/plans/.f").await.unwrap();
+    fixture.rmdir("new").await.unwrap();
 }
 
 #[tokio::test]
 async fn open_scratch_files_count_against_the_bound_of_open_files() {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         max_writers: Some(1),
         ..Choice::default()
     });
-    let file = world.open("app/.a", WRITE, true).await.unwrap();
-    let second = world.open("app/.b", WRITE, true).await;
+    let file = fixture.open("app/.a", WRITE, true).await.unwrap();
+    let second = fixture.open("app/.b", WRITE, true).await;
     assert_eq!(second.err(), Some(Error::TooManyHandles));
     file.close().await.unwrap();
-    world
+    fixture
         .open("app/.a", READ, false)
         .await
         .unwrap()
@@ -437,18 +456,18 @@ async fn open_scratch_files_count_against_the_bound_of_open_files() {
 
 #[tokio::test]
 async fn a_plan_whose_own_name_is_a_scratch_files_is_refused_by_its_close() {
-    let world = world().await;
+    let fixture = fixture().await;
     let plan = |label: &str| {
         format!("plan \"{label}\" {{\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}}\n")
     };
     for name in ["seditions", "p1.tmp"] {
         let path = format!("app/plans/{name}");
-        let pushed = world.cp(&path, plan(name).as_bytes()).await;
+        let pushed = fixture.cp(&path, plan(name).as_bytes()).await;
         assert_eq!(pushed, Err(Error::NotPermitted), "{name}");
         // On its way to the name of its label it is what it seems to be.
-        world.cp(&path, plan("p1").as_bytes()).await.unwrap();
+        fixture.cp(&path, plan("p1").as_bytes()).await.unwrap();
     }
-    nothing_else_was_pushed(&world);
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    nothing_else_was_pushed(&fixture);
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("\"plan\":\"p1.tmp\""), "{events}");
 }

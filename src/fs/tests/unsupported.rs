@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::plan;
-use super::kernel::{Choice, World};
+use super::kernel::{Choice, Fixture};
 use super::resilience::forget_requests;
 use super::{V1, V2};
 use crate::fs::Error;
@@ -27,8 +27,8 @@ fn choice(stores: [Memory; 3]) -> Choice {
     }
 }
 
-fn island() -> World {
-    World::with(choice([
+fn island() -> Fixture {
+    Fixture::with(choice([
         Memory::unsupported(),
         Memory::default(),
         Memory::default(),
@@ -37,18 +37,18 @@ fn island() -> World {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_is_complete_on_the_backups() {
-    let world = island();
-    world.cp("app/schema", V1).await.unwrap();
-    world.cp("app/plans/p", &plan("p")).await.unwrap();
-    for backup in &world.backups {
+    let fixture = island();
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture.cp("app/plans/p", &plan("p")).await.unwrap();
+    for backup in &fixture.backups {
         assert_eq!(backup.content("app/schema").unwrap(), V1);
     }
-    assert_eq!(world.xattr("app/schema", "pending").await, None);
-    assert_eq!(world.events("push").await.len(), 2);
-    let status = world.json(".atlasfs/status").await;
+    assert_eq!(fixture.xattr("app/schema", "pending").await, None);
+    assert_eq!(fixture.events("push").await.len(), 2);
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pending"], serde_json::json!([]));
     assert_eq!(status["journal"]["bytes"], 0);
-    let receipt = world.xattr("app/plans/p", "push").await.unwrap();
+    let receipt = fixture.xattr("app/plans/p", "push").await.unwrap();
     let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
     assert_eq!(receipt["File"]["Status"], serde_json::Value::Null);
     let error = receipt["File"]["Error"].as_str().unwrap();
@@ -58,33 +58,33 @@ async fn a_push_is_complete_on_the_backups() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_asks_or_waits_for_the_registry() {
-    let world = island();
+    let fixture = island();
     for _ in 0..9 {
-        world.cp("app/schema", V1).await.unwrap();
-        world.cp("app/schema", V2).await.unwrap();
-        world.wait().await;
-        assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-        assert_eq!(world.ls("").await.unwrap(), ["app"]);
-        assert_eq!(world.stat("app/plans/q").await, Err(Error::NotFound));
+        fixture.cp("app/schema", V1).await.unwrap();
+        fixture.cp("app/schema", V2).await.unwrap();
+        fixture.wait().await;
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+        assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
+        assert_eq!(fixture.stat("app/plans/q").await, Err(Error::NotFound));
     }
-    assert_eq!(world.rm("app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Io));
     tokio::time::sleep(Duration::from_secs(300)).await;
-    assert!(world.registry.requests().is_empty());
+    assert!(fixture.registry.requests().is_empty());
     for event in [
         "breaker-open",
         "breaker-closed",
         "fallback",
         "push-degraded",
     ] {
-        assert!(world.events(event).await.is_empty(), "{event}");
+        assert!(fixture.events(event).await.is_empty(), "{event}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_status_tells_it_apart_from_an_outage() {
-    let world = island();
-    world.cp("app/schema", V1).await.unwrap();
-    let status = world.json(".atlasfs/status").await;
+    let fixture = island();
+    fixture.cp("app/schema", V1).await.unwrap();
+    let status = fixture.json(".atlasfs/status").await;
     let registry = &status["targets"][0];
     assert_eq!(registry["role"], "registry");
     assert_eq!(registry["state"], "unsupported");
@@ -106,12 +106,12 @@ async fn the_status_tells_it_apart_from_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn the_background_leaves_the_backups_in_peace() {
-    let world = island();
-    world.cp("app/schema", V1).await.unwrap();
+    let fixture = island();
+    fixture.cp("app/schema", V1).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    forget_requests(&world);
+    forget_requests(&fixture);
     tokio::time::sleep(Duration::from_secs(120)).await;
-    for backup in &world.backups {
+    for backup in &fixture.backups {
         // A round each half a minute: the repositories, and of one its artifacts and tombstones.
         let requests = backup.requests();
         assert!(requests.len() <= 9 * 3, "{requests:?}");
@@ -121,63 +121,63 @@ async fn the_background_leaves_the_backups_in_peace() {
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_waits_for_the_registry_drains() {
     let stores: [Memory; 3] = Default::default();
-    let world = World::with(choice(stores.clone()));
+    let fixture = Fixture::with(choice(stores.clone()));
     stores[0].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V1).await.unwrap();
-    let status = world.json(".atlasfs/status").await;
+    fixture.cp("app/schema", V1).await.unwrap();
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pending"][0]["targets"][0], "mem://registry");
-    let state_dir = Some(Arc::clone(&world.state_dir));
-    drop(world);
+    let state_dir = Some(Arc::clone(&fixture.state_dir));
+    drop(fixture);
     let [_, first, second] = stores;
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         state_dir,
         ..choice([Memory::unsupported(), first, second])
     });
-    let status = world.json(".atlasfs/status").await;
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["pending"], serde_json::json!([]));
     assert_eq!(status["journal"]["bytes"], 0);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_is_out_is_all_that_a_push_is_pending_for() {
-    let world = island();
-    world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V1).await.unwrap();
-    let pending = world.xattr("app/schema", "pending").await.unwrap();
+    let fixture = island();
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V1).await.unwrap();
+    let pending = fixture.xattr("app/schema", "pending").await.unwrap();
     assert_eq!(pending.trim(), "mem://backup-1");
-    world.backups[0].set_fault(None);
+    fixture.backups[0].set_fault(None);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.backups[0].content("app/schema").unwrap(), V1);
-    assert_eq!(world.xattr("app/schema", "pending").await, None);
+    assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V1);
+    assert_eq!(fixture.xattr("app/schema", "pending").await, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_backups_are_read_in_order_and_the_cache_before_them() {
-    let world = island();
-    let other = World::with(choice([
+    let fixture = island();
+    let other = Fixture::with(choice([
         Memory::unsupported(),
-        world.backups[0].clone(),
-        world.backups[1].clone(),
+        fixture.backups[0].clone(),
+        fixture.backups[1].clone(),
     ]));
     other.cp("app/schema", V1).await.unwrap();
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    let source = world.xattr("app/schema", "source").await.unwrap();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    let source = fixture.xattr("app/schema", "source").await.unwrap();
     assert_eq!(source, "mem://backup-1");
-    world.wait().await;
-    forget_requests(&world);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V1);
-    for backup in &world.backups {
+    fixture.wait().await;
+    forget_requests(&fixture);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    for backup in &fixture.backups {
         let requests = backup.requests();
         assert!(
             requests.iter().all(|request| !request.starts_with("GET")),
             "{requests:?}"
         );
     }
-    world.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
     other.cp("app/schema", V2).await.unwrap();
-    world.wait().await;
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    let source = world.xattr("app/schema", "source").await.unwrap();
+    fixture.wait().await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    let source = fixture.xattr("app/schema", "source").await.unwrap();
     assert_eq!(source, "mem://backup-2");
 }

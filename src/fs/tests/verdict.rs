@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fixtures::{choice, world_of};
-use super::kernel::{Choice, World};
+use super::kernel::{Choice, Fixture};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::registry::{fail_reads, simulate_disk};
@@ -20,101 +20,101 @@ fn in_background() -> Choice {
     }
 }
 
-async fn kept(world: &World) -> Vec<Vec<u8>> {
+async fn kept(fixture: &Fixture) -> Vec<Vec<u8>> {
     let mut kept = Vec::new();
-    for push in world.fs.registry.unpushed() {
+    for push in fixture.fs.registry.unpushed() {
         let path = format!(".atlasfs/unpushed/{}", push.path());
-        kept.push(world.cat(&path).await.unwrap());
+        kept.push(fixture.cat(&path).await.unwrap());
     }
     kept
 }
 
-async fn pending(world: &World) -> usize {
-    let status = world.json(".atlasfs/status").await;
+async fn pending(fixture: &Fixture) -> usize {
+    let status = fixture.json(".atlasfs/status").await;
     status["pending"].as_array().unwrap().len()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_that_outlasts_the_journal_is_kept_and_never_made() {
-    let world = world_of(in_background(), V1).await;
+    let fixture = world_of(in_background(), V1).await;
     simulate_disk(HUNG);
     let begun = tokio::time::Instant::now();
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
-    assert_eq!(kept(&world).await, [V2], "as soon as close has answered");
-    let error = world.xattr("app/schema", "error").await.unwrap();
+    assert_eq!(kept(&fixture).await, [V2], "as soon as close has answered");
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(error.contains("disk has not answered"), "{error}");
     tokio::time::sleep(10 * HUNG).await;
     simulate_disk(None);
     tokio::time::sleep(10 * HUNG).await;
-    assert_eq!(kept(&world).await, [V2]);
-    assert_eq!(pending(&world).await, 0);
-    let world = world.restart(in_background());
+    assert_eq!(kept(&fixture).await, [V2]);
+    assert_eq!(pending(&fixture).await, 0);
+    let fixture = fixture.restart(in_background());
     tokio::time::sleep(10 * HUNG).await;
-    assert_eq!(kept(&world).await, [V2]);
-    for store in world.all() {
+    assert_eq!(kept(&fixture).await, [V2]);
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn bytes_lost_after_the_close_are_told_after_a_restart() {
-    let world = world_of(in_background(), V1).await;
+    let fixture = world_of(in_background(), V1).await;
     simulate_disk(HUNG);
-    assert_eq!(world.cp("app/schema", V2).await, Err(Error::Io));
-    assert_eq!(kept(&world).await, [V2]);
-    let error = world.xattr("app/schema", "error").await;
-    let journal = world.state_dir.path().join("journal");
+    assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
+    assert_eq!(kept(&fixture).await, [V2]);
+    let error = fixture.xattr("app/schema", "error").await;
+    let journal = fixture.state_dir.path().join("journal");
     std::fs::remove_dir_all(&journal).unwrap();
     std::fs::write(&journal, "in the way").unwrap();
     tokio::time::sleep(10 * HUNG).await;
     simulate_disk(None);
-    assert!(kept(&world).await.is_empty());
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(kept(&fixture).await.is_empty());
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("not-kept"), "{events}");
     std::fs::remove_file(&journal).unwrap();
-    let world = world.restart(in_background());
+    let fixture = fixture.restart(in_background());
     assert!(error.is_some());
-    assert_eq!(world.xattr("app/schema", "error").await, error);
-    assert_eq!(world.json(".atlasfs/status").await["healthy"], false);
+    assert_eq!(fixture.xattr("app/schema", "error").await, error);
+    assert_eq!(fixture.json(".atlasfs/status").await["healthy"], false);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_that_outlasts_the_journal_is_never_made() {
-    let world = world_of(in_background(), V1).await;
+    let fixture = world_of(in_background(), V1).await;
     simulate_disk(HUNG);
-    assert_eq!(world.rm("app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Io));
     tokio::time::sleep(10 * HUNG).await;
     simulate_disk(None);
-    assert_eq!(pending(&world).await, 0);
-    assert!(kept(&world).await.is_empty());
-    let world = world.restart(in_background());
+    assert_eq!(pending(&fixture).await, 0);
+    assert!(kept(&fixture).await.is_empty());
+    let fixture = fixture.restart(in_background());
     tokio::time::sleep(10 * HUNG).await;
-    for store in world.all() {
+    for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_the_registry_refuses_ends_in_time_on_a_slow_disk() {
-    let world = world_of(in_background(), V1).await;
-    world.registry.set_fault(Fault::Fail(Kind::Denied));
+    let fixture = world_of(in_background(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Denied));
     simulate_disk(Duration::from_secs(3));
     let begun = tokio::time::Instant::now();
-    assert_eq!(world.rm("app/schema").await, Err(Error::Denied));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Denied));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
     simulate_disk(None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_journal_file_that_can_not_be_read_is_pushed_later() {
-    let world = world_of(choice(), V1).await;
-    world.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    world.cp("app/schema", V2).await.unwrap();
-    world.registry.set_fault(None);
+    let fixture = world_of(choice(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(None);
     fail_reads(3);
-    let world = world.restart(choice());
-    let status = world.json(".atlasfs/status").await;
+    let fixture = fixture.restart(choice());
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["healthy"], false);
     assert_eq!(status["pending"], serde_json::json!([]));
     let unread = &status["journal"]["unread"][0];
@@ -124,35 +124,38 @@ async fn a_journal_file_that_can_not_be_read_is_pushed_later() {
             .unwrap()
             .contains("the disk fails")
     );
-    let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("journal-unread"), "{events}");
-    world.fs.registry.start();
+    fixture.fs.registry.start();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(world.registry.content("app/schema").unwrap(), V2);
-    assert_eq!(world.cat("app/schema").await.unwrap(), V2);
-    let status = world.json(".atlasfs/status").await;
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+    let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["journal"]["unread"], serde_json::json!([]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn damage_is_told_by_every_mount_until_a_person_removes_it() {
-    let world = world_of(choice(), V1).await;
+    let fixture = world_of(choice(), V1).await;
     let name = format!("{:020}", 7);
-    let journal = world.state_dir.path().join("journal");
+    let journal = fixture.state_dir.path().join("journal");
     std::fs::write(journal.join(&name), b"damaged").unwrap();
-    let mut world = world;
+    let mut fixture = fixture;
     for _ in 0..2 {
-        world = world.restart(choice());
-        let status = world.json(".atlasfs/status").await;
+        fixture = fixture.restart(choice());
+        let status = fixture.json(".atlasfs/status").await;
         assert_eq!(status["healthy"], false);
-        let events = String::from_utf8(world.cat(".atlasfs/events").await.unwrap()).unwrap();
+        let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
         assert!(events.contains("journal-damaged") && events.contains(&name));
     }
     let path = format!(".atlasfs/unpushed/damaged/{name}");
-    assert_eq!(world.cat(&path).await.unwrap(), b"damaged");
-    assert_eq!(world.ls(".atlasfs/unpushed/damaged").await.unwrap(), [name]);
-    world.rm(&path).await.unwrap();
-    assert_eq!(world.json(".atlasfs/status").await["healthy"], true);
-    let world = world.restart(choice());
-    assert_eq!(world.json(".atlasfs/status").await["healthy"], true);
+    assert_eq!(fixture.cat(&path).await.unwrap(), b"damaged");
+    assert_eq!(
+        fixture.ls(".atlasfs/unpushed/damaged").await.unwrap(),
+        [name]
+    );
+    fixture.rm(&path).await.unwrap();
+    assert_eq!(fixture.json(".atlasfs/status").await["healthy"], true);
+    let fixture = fixture.restart(choice());
+    assert_eq!(fixture.json(".atlasfs/status").await["healthy"], true);
 }

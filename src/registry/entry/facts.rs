@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{Kept, Known, Record, Seen};
+use super::{Entry, ObservedState, Revision, SharedStamp};
 use crate::model::Stamp;
 use crate::registry::replica::TargetId;
 use crate::store::Token;
@@ -16,7 +16,7 @@ pub struct Facts {
     pub current: Option<Shown>,
     /// The newest stamp that was served, shown or pushed: there is no way back behind it, also not
     /// by a restart.
-    pub floor: Option<Stamp>,
+    pub high_water: Option<Stamp>,
     /// The registry's token of the newest content, which saves reading it again to identify it.
     pub token: Option<Token>,
     /// The registry has said that it is not there.
@@ -41,17 +41,17 @@ pub enum Shown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Essence {
     current: Option<(u64, Option<Stamp>)>,
-    floor: Option<Stamp>,
+    high_water: Option<Stamp>,
     gone: bool,
 }
 
-impl Record {
+impl Entry {
     /// Returns what tells whether the facts have changed.
     pub fn essence(&self) -> Essence {
         let current = self.current.as_ref();
         Essence {
             current: current.map(|known| (known.revision, known.stamp())),
-            floor: self.floor.get(),
+            high_water: self.high_water.get(),
             gone: self.gone,
         }
     }
@@ -71,7 +71,7 @@ impl Record {
         });
         let facts = Facts {
             current,
-            floor: self.floor.get(),
+            high_water: self.high_water.get(),
             token: seen.and_then(|seen| seen.token.clone()),
             gone: self.gone,
         };
@@ -82,7 +82,7 @@ impl Record {
     pub fn restore(&mut self, facts: Facts, registry: TargetId, revision: impl FnOnce() -> u64) {
         let Facts {
             current,
-            floor,
+            high_water,
             token,
             gone,
         } = facts;
@@ -90,14 +90,14 @@ impl Record {
             Some(Shown::Stamped(stamp)) => Some(*stamp),
             _ => None,
         };
-        self.floor = self.keep(floor.max(stamp));
+        self.high_water = self.keep(high_water.max(stamp));
         let kept = self.keep(stamp);
         self.current = current.map(|current| {
             let (size, time) = match current {
                 Shown::Stamped(stamp) => (stamp.size, stamp.time()),
                 Shown::Unread { size, time } => (size, time),
             };
-            Known {
+            Revision {
                 revision: revision(),
                 size,
                 time,
@@ -108,12 +108,12 @@ impl Record {
         });
         self.gone = gone;
         if let (Some(stamp), Some(token)) = (stamp, token) {
-            let seen = Seen {
+            let seen = ObservedState {
                 token: Some(token),
                 size: stamp.size,
                 modified: None,
                 stamp: self.keep(Some(stamp)),
-                had: Kept::default(),
+                had: SharedStamp::default(),
             };
             self.saw(registry, seen);
         }
@@ -130,7 +130,7 @@ impl Record {
         revision: impl FnOnce() -> u64,
     ) {
         let deleted = self.gone && !missing.contains(&registry);
-        if !deleted && self.floor.get() <= Some(stamp) {
+        if !deleted && self.high_water.get() <= Some(stamp) {
             self.pushed(stamp, &[], missing, at, revision);
         }
     }

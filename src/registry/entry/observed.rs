@@ -2,24 +2,24 @@
 
 use std::time::SystemTime;
 
-use super::shared_stamp::Kept;
+use super::shared_stamp::SharedStamp;
 use crate::registry::replica::TargetId;
 use crate::store::{Meta, Token};
 
 /// What a target was last seen to hold.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct ObservedState {
     pub(super) token: Option<Token>,
     pub(super) size: u64,
     pub(super) modified: Option<SystemTime>,
-    pub(super) stamp: Kept,
+    pub(super) stamp: SharedStamp,
     /// The stamp of what it was seen to hold before.
-    pub(super) had: Kept,
+    pub(super) had: SharedStamp,
 }
 
-impl Seen {
+impl ObservedState {
     /// Returns the newest stamp that it was ever seen to hold.
-    pub(super) fn newest(&self) -> Kept {
+    pub(super) fn newest(&self) -> SharedStamp {
         self.stamp.clone().max(self.had.clone())
     }
 
@@ -34,19 +34,19 @@ impl Seen {
 /// What all targets were last seen to hold: a map for one to five keys. There is one for each
 /// artifact, so it takes no more room than its entries.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sightings(Vec<(TargetId, Seen)>);
+pub(super) struct ObservedStates(Vec<(TargetId, ObservedState)>);
 
-impl Sightings {
-    pub(super) fn get(&self, target: &TargetId) -> Option<&Seen> {
+impl ObservedStates {
+    pub(super) fn get(&self, target: &TargetId) -> Option<&ObservedState> {
         let mut all = self.0.iter();
         all.find(|(id, _)| id == target).map(|(_, seen)| seen)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Seen> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ObservedState> {
         self.0.iter().map(|(_, seen)| seen)
     }
 
-    pub(super) fn insert(&mut self, target: TargetId, seen: Seen) {
+    pub(super) fn insert(&mut self, target: TargetId, seen: ObservedState) {
         match self.0.iter_mut().find(|(id, _)| *id == target) {
             Some((_, before)) => *before = seen,
             None => {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::observed::Seen;
-use super::revision::Known;
-use super::{Kept, Record};
+use super::observed::ObservedState;
+use super::revision::Revision;
+use super::{Entry, SharedStamp};
 use crate::model::Stamp;
 use crate::registry::replica::TargetId;
 use crate::store::Token;
@@ -14,9 +14,9 @@ use crate::store::Token;
 /// What this mount's own pushes and deletions, and the registry's word that it isn't there, have
 /// left of an artifact.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Own {
+pub(super) struct PendingState {
     /// The targets that have not got the newest push of this mount.
-    pub(super) owed: BTreeSet<TargetId>,
+    pub(super) pending: BTreeSet<TargetId>,
     /// Since when each target has got what it was owed: what was asked earlier knows nothing of it.
     pub(super) settled: BTreeMap<TargetId, Instant>,
     /// When this mount's own last push or deletion ended: a listing that was begun earlier knows
@@ -29,18 +29,18 @@ pub(super) struct Own {
 }
 
 /// What nearly every artifact has.
-static NOTHING: Own = Own {
-    owed: BTreeSet::new(),
+static NOTHING: PendingState = PendingState {
+    pending: BTreeSet::new(),
     settled: BTreeMap::new(),
     changed: None,
     error: None,
     receipt: None,
 };
 
-impl Record {
+impl Entry {
     /// Returns the targets that have not got the newest push of this mount.
-    pub fn owed(&self) -> &BTreeSet<TargetId> {
-        &self.own().owed
+    pub fn pending(&self) -> &BTreeSet<TargetId> {
+        &self.own().pending
     }
 
     /// Returns why the last push failed, unless one has succeeded since.
@@ -79,12 +79,12 @@ impl Record {
         revision: impl FnOnce() -> u64,
     ) {
         for (target, token) in got {
-            let seen = Seen {
+            let seen = ObservedState {
                 token: token.clone(),
                 size: stamp.size,
                 modified: None,
                 stamp: self.keep(Some(stamp)),
-                had: Kept::default(),
+                had: SharedStamp::default(),
             };
             self.saw(*target, seen);
         }
@@ -95,7 +95,7 @@ impl Record {
         self.gone = false;
         self.unidentified = false;
         let own = self.own_mut();
-        own.owed = missing.iter().copied().collect();
+        own.pending = missing.iter().copied().collect();
         own.changed = Some(at);
         own.error = None;
     }
@@ -103,12 +103,12 @@ impl Record {
     /// Takes note that a target has been given a push that it was owed.
     pub fn given(&mut self, target: TargetId, stamp: &Stamp, token: Option<Token>, at: Instant) {
         if let Some(token) = token {
-            let seen = Seen {
+            let seen = ObservedState {
                 token: Some(token),
                 size: stamp.size,
                 modified: None,
                 stamp: self.keep(Some(*stamp)),
-                had: Kept::default(),
+                had: SharedStamp::default(),
             };
             self.saw(target, seen);
         }
@@ -118,12 +118,12 @@ impl Record {
     /// Takes note of this mount's own deletion.
     pub fn deleted(&mut self, at: Instant) {
         self.current = None;
-        self.floor = Kept::default();
+        self.high_water = SharedStamp::default();
         self.seen.clear();
         self.unidentified = false;
         self.gone = true;
         let own = self.own_mut();
-        own.owed.clear();
+        own.pending.clear();
         own.changed = Some(at);
         own.error = None;
         own.receipt = None;
@@ -131,20 +131,20 @@ impl Record {
 
     /// A target that holds a stamp at least as new as the current one is owed nothing.
     pub(super) fn settle(&mut self, target: TargetId, stamp: &Stamp, at: Instant) {
-        let newest = self.current().and_then(Known::stamp);
+        let newest = self.current().and_then(Revision::stamp);
         if newest.is_none_or(|newest| *stamp >= newest)
             && let Some(own) = &mut self.own
-            && own.owed.remove(&target)
+            && own.pending.remove(&target)
         {
             own.settled.insert(target, at);
         }
     }
 
-    pub(super) fn own(&self) -> &Own {
+    pub(super) fn own(&self) -> &PendingState {
         self.own.as_deref().unwrap_or(&NOTHING)
     }
 
-    pub(super) fn own_mut(&mut self) -> &mut Own {
+    pub(super) fn own_mut(&mut self) -> &mut PendingState {
         self.own.get_or_insert_default()
     }
 }

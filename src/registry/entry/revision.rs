@@ -2,28 +2,28 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::shared_stamp::Kept;
+use super::shared_stamp::SharedStamp;
 use crate::model::{Sha256, Stamp};
 use crate::registry::replica::TargetId;
 use crate::store::{Meta, Token};
 
 /// The newest content of an artifact that the mount knows of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct Revision {
     /// Tells one content of an artifact from the next, within this mount. Grows.
     pub revision: u64,
     /// The size in bytes.
     pub size: u64,
     /// The time that the file system shows. It stays the same for as long as the revision does.
     pub time: SystemTime,
-    pub(super) stamp: Kept,
+    pub(super) stamp: SharedStamp,
     /// The target that told of it.
     pub(super) from: TargetId,
     /// Whether anybody has seen `time`.
     pub(super) shown: bool,
 }
 
-impl Known {
+impl Revision {
     /// Returns the stamp; `None` until the content has been read from a store whose listing
     /// carries none.
     pub fn stamp(&self) -> Option<Stamp> {
@@ -55,9 +55,9 @@ pub struct View {
 
 /// Whether a content that a target gave is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Belief {
+pub enum Freshness {
     /// It is the newest content known.
-    Believed,
+    Current,
     /// It is older than what this mount has served or pushed: the target is behind.
     Behind,
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Record;
+use super::Entry;
 use crate::model::Stamp;
 
 /// A stamp, or none, in the room of a pointer. The places of a record, and the inodes of its
 /// contents, mostly keep the same one: it is in memory once for all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kept(Option<Arc<Stamp>>);
+pub(super) struct SharedStamp(Option<Arc<Stamp>>);
 
-impl Kept {
+impl SharedStamp {
     pub(super) fn new(stamp: Option<Stamp>) -> Self {
         Self(stamp.map(Arc::new))
     }
@@ -27,15 +27,15 @@ impl Kept {
     }
 }
 
-impl Record {
+impl Entry {
     /// Makes what keeps a stamp: if the record keeps it already, that, for it is mostly the same
     /// one in every place.
-    pub(super) fn keep(&self, stamp: Option<Stamp>) -> Kept {
+    pub(super) fn keep(&self, stamp: Option<Stamp>) -> SharedStamp {
         let current = self.current.iter().map(|known| &known.stamp);
         let seen = self.seen.iter().map(|seen| &seen.stamp);
-        let mut kept = current.chain([&self.floor]).chain(seen);
+        let mut kept = current.chain([&self.high_water]).chain(seen);
         kept.find(|kept| kept.get() == stamp)
             .cloned()
-            .unwrap_or_else(|| Kept::new(stamp))
+            .unwrap_or_else(|| SharedStamp::new(stamp))
     }
 }

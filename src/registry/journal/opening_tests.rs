@@ -28,7 +28,7 @@ fn one_error_of_the_disk_is_none() {
     journal_of_two(dir.path());
     fail_reads(1);
     let (journal, damaged) = Journal::open(dir.path().into(), 1_000).unwrap();
-    assert_eq!(journal.owed().len(), 2);
+    assert_eq!(journal.pending().len(), 2);
     assert!(damaged.is_empty() && journal.unread().is_empty());
 }
 
@@ -39,7 +39,7 @@ fn what_can_not_be_read_stays_and_is_read_later() {
     fail_reads(3);
     let (journal, damaged) = Journal::open(dir.path().into(), 1_000).unwrap();
     assert!(damaged.is_empty() && journal.damaged().is_empty());
-    assert_eq!(journal.owed().len(), 1);
+    assert_eq!(journal.pending().len(), 1);
     let unread = journal.unread();
     assert_eq!(unread[0].file, journal.path(5));
     assert!(unread[0].reason.contains("the disk fails"));
@@ -48,7 +48,7 @@ fn what_can_not_be_read_stays_and_is_read_later() {
     let (records, damaged) = journal.read_again();
     assert_eq!(records.len(), 1);
     assert!(damaged.is_empty() && journal.unread().is_empty());
-    assert_eq!(journal.owed().len(), 2);
+    assert_eq!(journal.pending().len(), 2);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn what_takes_the_place_of_a_record_is_told() {
             let (journal, damaged) = Journal::open(dir.path().into(), 1_000).unwrap();
             assert!(damaged.is_empty());
             assert_eq!(journal.unread()[0].file, file);
-            assert_eq!(journal.owed().len(), 1);
+            assert_eq!(journal.pending().len(), 1);
         }
         let (journal, _) = Journal::open(dir.path().into(), 1_000).unwrap();
         fs::rename(&file, dir.path().join("away")).unwrap();
@@ -128,7 +128,7 @@ fn damage_that_can_not_be_moved_is_told_where_it_is() {
     assert!(damaged.contains(&journal.path(5)) && journal.path(5).exists());
     let mut told = journal.damaged().into_iter();
     assert!(told.any(|damaged| damaged.file == journal.path(5)));
-    assert_eq!(journal.owed().len(), 1);
+    assert_eq!(journal.pending().len(), 1);
 }
 
 #[test]

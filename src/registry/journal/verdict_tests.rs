@@ -34,7 +34,7 @@ fn admit(journal: &Journal, when: u64, content: &'static [u8], deletes: bool) {
 
 /// Demands that a push is one that has failed, and that its bytes are kept.
 fn keeps(journal: &Journal, when: u64, content: &[u8], reason: &str) {
-    assert!(journal.owed().is_empty() && !journal.owes(when));
+    assert!(journal.pending().is_empty() && !journal.owes(when));
     let failed = journal.failed();
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert_eq!(failed[0].failed.as_deref(), Some(reason));
@@ -76,7 +76,7 @@ fn a_failure_after_the_rename_holds_through_a_kill() {
     admit(&journal, 5, b"x", false);
     // The directory's sync hangs, and the record is none of the journal's yet.
     let file = journal.write_file(5).unwrap();
-    assert!(journal.owed().is_empty());
+    assert!(journal.pending().is_empty());
     assert!(journal.decide(5, "too late"));
     journal.mark(5).unwrap();
     keeps(&open(dir.path()), 5, b"x", "too late");
@@ -99,7 +99,7 @@ fn a_failure_before_the_rename_keeps_the_bytes_through_a_kill() {
         fs::rename(journal.path(5), &staging).unwrap();
         let after = open(dir.path());
         assert_eq!(after.failed().len(), usize::from(kept));
-        assert!(after.owed().is_empty() && !staging.exists());
+        assert!(after.pending().is_empty() && !staging.exists());
         assert_eq!(after.path(5).exists(), kept);
     }
 }
@@ -173,7 +173,7 @@ fn records_of_earlier_versions_are_read() {
         fs::write(path(when), text).unwrap();
     }
     let journal = open(dir.path());
-    assert!(journal.owed()[0].got.contains("s3://b"));
+    assert!(journal.pending()[0].got.contains("s3://b"));
     assert_eq!(journal.failed()[0].failed.as_deref(), Some("out"));
     for when in [5, 6] {
         assert_eq!(journal.content(when).unwrap(), "a\nb");

@@ -88,7 +88,7 @@ pub enum Finding {
 
 /// Compares what the targets hold, the registry first. `registry` is the one whose word on
 /// deletions holds; `deleted` is the newest tombstone.
-pub fn compare(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> Finding {
+pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> Finding {
     let contents = holdings.iter().filter_map(|holding| match &holding.held {
         Held::Content { stamp, stamped, .. } => Some((holding.target, *stamp, *stamped)),
         Held::Nothing | Held::Corrupt(_) => None,
@@ -105,7 +105,7 @@ pub fn compare(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -
         false => newest,
     };
     let Some((_, found, stamped)) = newest else {
-        let lost: Vec<_> = lacking(holdings, |_| None);
+        let lost: Vec<_> = missing(holdings, |_| None);
         return match lost.iter().any(|(_, problem)| *problem == Problem::Corrupt) {
             true => Finding::Lost(lost),
             false => Finding::Agreed {
@@ -136,7 +136,7 @@ pub fn compare(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -
     let same = |stamp: &Stamp, is_stamped: bool| {
         *stamp == found || (!(stamped && is_stamped) && stamp.sha256 == found.sha256)
     };
-    let to = lacking(holdings, |held| match held {
+    let to = missing(holdings, |held| match held {
         Held::Content { stamp, stamped, .. } => Some(same(stamp, *stamped)),
         Held::Nothing | Held::Corrupt(_) => None,
     });
@@ -154,8 +154,8 @@ pub fn compare(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -
     }
 }
 
-fn lacking(holdings: &[Holding], has: impl Fn(&Held) -> Option<bool>) -> Vec<(Holding, Problem)> {
-    let lacking = holdings.iter().filter_map(|holding| {
+fn missing(holdings: &[Holding], has: impl Fn(&Held) -> Option<bool>) -> Vec<(Holding, Problem)> {
+    let missing = holdings.iter().filter_map(|holding| {
         let problem = match (&holding.held, has(&holding.held)) {
             (_, Some(true)) => return None,
             (Held::Nothing, _) => Problem::Missing,
@@ -164,7 +164,7 @@ fn lacking(holdings: &[Holding], has: impl Fn(&Held) -> Option<bool>) -> Vec<(Ho
         };
         Some((holding.clone(), problem))
     });
-    lacking.collect()
+    missing.collect()
 }
 
 fn rounded_up(stamp: &Stamp, stamped: bool) -> u64 {

@@ -62,20 +62,20 @@ fn given(finding: &Finding) -> Option<Given> {
 fn targets_that_hold_the_same_are_left_alone() {
     let holdings = [pushed(0, 5), pushed(1, 5)];
     let agreed = Finding::Agreed { deleted: false };
-    assert_eq!(compare(REGISTRY, &holdings, None), agreed);
-    assert_eq!(compare(REGISTRY, &[nothing(0), nothing(1)], None), agreed);
+    assert_eq!(diff(REGISTRY, &holdings, None), agreed);
+    assert_eq!(diff(REGISTRY, &[nothing(0), nothing(1)], None), agreed);
 }
 
 #[test]
 fn the_newest_stamp_wins_wherever_it_lies() {
-    let finding = compare(REGISTRY, &[pushed(0, 5), pushed(1, 7), nothing(2)], None);
+    let finding = diff(REGISTRY, &[pushed(0, 5), pushed(1, 7), nothing(2)], None);
     let expected = (
         7,
         vec![1],
         vec![(0, Problem::Behind), (2, Problem::Missing)],
     );
     assert_eq!(given(&finding), Some(expected));
-    let finding = compare(REGISTRY, &[nothing(0), pushed(1, 7)], None);
+    let finding = diff(REGISTRY, &[nothing(0), pushed(1, 7)], None);
     let expected = (7, vec![1], vec![(0, Problem::Missing)]);
     assert_eq!(
         given(&finding),
@@ -86,39 +86,39 @@ fn the_newest_stamp_wins_wherever_it_lies() {
 
 #[test]
 fn bytes_that_are_not_their_stamps_are_replaced_by_whole_ones() {
-    let finding = compare(REGISTRY, &[corrupt(0), pushed(1, 7)], None);
+    let finding = diff(REGISTRY, &[corrupt(0), pushed(1, 7)], None);
     let expected = (7, vec![1], vec![(0, Problem::Corrupt)]);
     assert_eq!(given(&finding), Some(expected));
-    let finding = compare(REGISTRY, &[corrupt(0), nothing(1)], None);
+    let finding = diff(REGISTRY, &[corrupt(0), nothing(1)], None);
     assert!(matches!(finding, Finding::Lost(to) if to.len() == 2));
 }
 
 #[test]
 fn what_a_tombstone_is_newer_than_is_deleted_from_who_has_missed_it() {
-    let finding = compare(REGISTRY, &[nothing(0), pushed(1, 5)], Some(6));
+    let finding = diff(REGISTRY, &[nothing(0), pushed(1, 5)], Some(6));
     assert_eq!(finding, Finding::Undeleted(vec![TargetId(1)]));
     let agreed = Finding::Agreed { deleted: true };
-    let finding = compare(REGISTRY, &[nothing(0), nothing(1)], Some(6));
+    let finding = diff(REGISTRY, &[nothing(0), nothing(1)], Some(6));
     assert_eq!(finding, agreed);
 }
 
 #[test]
 fn what_was_pushed_after_a_deletion_is_alive() {
-    let finding = compare(REGISTRY, &[nothing(0), pushed(1, 7)], Some(6));
+    let finding = diff(REGISTRY, &[nothing(0), pushed(1, 7)], Some(6));
     assert_eq!(given(&finding).unwrap().0, 7);
 }
 
 #[test]
 fn what_the_registry_holds_is_alive_whatever_the_clocks_said() {
-    let finding = compare(REGISTRY, &[pushed(0, 5), nothing(1)], Some(6));
+    let finding = diff(REGISTRY, &[pushed(0, 5), nothing(1)], Some(6));
     assert_eq!(given(&finding).unwrap().2, [(1, Problem::Missing)]);
 }
 
 #[test]
 fn nothing_is_deleted_and_nothing_brought_back_while_the_registry_is_out() {
-    let finding = compare(REGISTRY, &[pushed(1, 5), nothing(2)], Some(6));
+    let finding = diff(REGISTRY, &[pushed(1, 5), nothing(2)], Some(6));
     assert_eq!(finding, Finding::Unsure);
-    let finding = compare(REGISTRY, &[pushed(1, 5), nothing(2)], None);
+    let finding = diff(REGISTRY, &[pushed(1, 5), nothing(2)], None);
     assert_eq!(given(&finding).unwrap().2, [(2, Problem::Missing)]);
 }
 
@@ -126,7 +126,7 @@ fn nothing_is_deleted_and_nothing_brought_back_while_the_registry_is_out() {
 fn what_was_put_there_by_hand_gets_a_stamp_that_is_newer_than_what_it_replaces() {
     // The store's time is cut to the second, and the push before it was in that second.
     let by_hand = content(0, stamp(5 * SECOND, b"by hand"), false);
-    let finding = compare(REGISTRY, &[by_hand, pushed(1, 5 * SECOND + 7)], None);
+    let finding = diff(REGISTRY, &[by_hand, pushed(1, 5 * SECOND + 7)], None);
     let expected = (5 * SECOND + 8, vec![0], vec![(1, Problem::Behind)]);
     assert_eq!(given(&finding), Some(expected));
 }
@@ -134,7 +134,7 @@ fn what_was_put_there_by_hand_gets_a_stamp_that_is_newer_than_what_it_replaces()
 #[test]
 fn what_was_put_there_by_hand_before_a_push_is_behind_it() {
     let by_hand = content(0, stamp(3 * SECOND, b"by hand"), false);
-    let finding = compare(REGISTRY, &[by_hand, pushed(1, 5 * SECOND)], None);
+    let finding = diff(REGISTRY, &[by_hand, pushed(1, 5 * SECOND)], None);
     let expected = (5 * SECOND, vec![1], vec![(0, Problem::Behind)]);
     assert_eq!(given(&finding), Some(expected));
 }
@@ -144,16 +144,16 @@ fn the_same_bytes_need_no_stamp_to_be_the_same() {
     let by_hand = content(0, stamp(3 * SECOND, b"same"), false);
     let with_stamp = content(1, stamp(4 * SECOND + 1, b"same"), true);
     let agreed = Finding::Agreed { deleted: false };
-    assert_eq!(compare(REGISTRY, &[by_hand, with_stamp], None), agreed);
+    assert_eq!(diff(REGISTRY, &[by_hand, with_stamp], None), agreed);
 }
 
 #[test]
 fn an_old_copy_that_was_restored_into_a_backup_by_hand_does_not_win() {
     let restored = content(1, stamp(90 * SECOND, b"old"), false);
-    let finding = compare(REGISTRY, &[pushed(0, 5), restored.clone()], None);
+    let finding = diff(REGISTRY, &[pushed(0, 5), restored.clone()], None);
     let expected = (5, vec![0], vec![(1, Problem::Behind)]);
     assert_eq!(given(&finding), Some(expected));
-    let finding = compare(REGISTRY, &[nothing(0), restored], None);
+    let finding = diff(REGISTRY, &[nothing(0), restored], None);
     let to = given(&finding).unwrap().2;
     assert_eq!(to, [(0, Problem::Missing)], "but it is better than nothing");
 }

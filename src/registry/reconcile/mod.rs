@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::replica::{Route, TargetId};
+use super::replica::{ReplicaSet, TargetId};
 use super::{Registry, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
@@ -41,7 +41,7 @@ const REMEMBERED: usize = 65_536;
 
 /// What repair has to remember.
 #[derive(Debug)]
-pub(super) struct Repair {
+pub(super) struct Reconcile {
     /// The newest job that somebody has asked for.
     asked: Mutex<Option<Arc<Job>>>,
     /// The newest round of the background.
@@ -58,7 +58,7 @@ struct Remembered {
     stamped: bool,
 }
 
-impl Default for Repair {
+impl Default for Reconcile {
     fn default() -> Self {
         Self {
             asked: Mutex::default(),
@@ -139,17 +139,21 @@ impl Registry {
     async fn compare_all(&self, job: &Job) {
         #[cfg(test)]
         assert!(!injected(Bug::BackgroundPanics), "planted");
-        for (repo, route) in self.repos_to_compare(job).await {
-            self.compare_repo(job, &repo, route).await;
+        for (repo, replicas) in self.repos_to_compare(job).await {
+            self.compare_repo(job, &repo, replicas).await;
         }
     }
 
     /// Returns every repository that any target holds, with its route.
-    async fn repos_to_compare(&self, job: &Job) -> BTreeMap<RepoName, &Route> {
+    async fn repos_to_compare(&self, job: &Job) -> BTreeMap<RepoName, &ReplicaSet> {
         let end = Instant::now() + self.settings.push;
-        let mut repos: BTreeMap<RepoName, &Route> = BTreeMap::new();
+        let mut repos: BTreeMap<RepoName, &ReplicaSet> = BTreeMap::new();
         for name in self.routes.names() {
-            repos.extend(self.routes.named(name).map(|route| (name.clone(), route)));
+            repos.extend(
+                self.routes
+                    .named(name)
+                    .map(|replicas| (name.clone(), replicas)),
+            );
         }
         let asked = self.routes.targets().iter().map(|target| async move {
             let held = target.ask(|target| target.repos(end)).await;
@@ -165,11 +169,11 @@ impl Registry {
                 }
             };
             let mut open = self.routes.open().iter();
-            match open.find(|route| route.is_registry(target.id)) {
-                Some(route) => {
+            match open.find(|replicas| replicas.is_registry(target.id)) {
+                Some(replicas) => {
                     let new = held.into_iter().filter(|repo| self.is_free(repo));
                     for repo in new {
-                        repos.entry(repo).or_insert(route);
+                        repos.entry(repo).or_insert(replicas);
                     }
                 }
                 None => in_backups.extend(held),
@@ -177,10 +181,10 @@ impl Registry {
         }
         // What only backups hold, of a repository that no registry has got yet. With several
         // registries nobody can tell whose it is.
-        if let [route] = self.routes.open() {
+        if let [replicas] = self.routes.open() {
             for repo in in_backups {
                 if self.is_free(&repo) {
-                    repos.entry(repo).or_insert(route);
+                    repos.entry(repo).or_insert(replicas);
                 }
             }
         }
@@ -191,8 +195,8 @@ impl Registry {
         self.routes.named(repo).is_none()
     }
 
-    async fn compare_repo(&self, job: &Job, repo: &RepoName, route: &Route) {
-        let view = self.look_at(job, repo, route).await;
+    async fn compare_repo(&self, job: &Job, repo: &RepoName, replicas: &ReplicaSet) {
+        let view = self.scan(job, repo, replicas).await;
         let items = view.items();
         job.expect(items.len());
         let (view, repo) = (&view, repo);

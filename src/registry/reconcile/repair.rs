@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::diff::{Finding, Held, Holding, Problem, compare};
+use super::diff::{Finding, Held, Holding, Problem, diff};
 use super::job::{Difference, Job};
 use super::scan::View;
 use crate::model::{ArtifactId, Stamp, nanos};
 use crate::registry::Registry;
 use crate::registry::events::{Event, Level};
-use crate::registry::replica::{TargetId, Watched};
+use crate::registry::replica::{Replica, TargetId};
 use crate::store::{Condition, Failure, Kind};
 
 /// For how long a tombstone is kept, in nanoseconds: 90 days. A backup that was out for longer
@@ -22,15 +22,15 @@ const OWN: TargetId = TargetId(usize::MAX);
 impl Registry {
     /// Compares what the targets hold of one artifact, and mends it if that is the task.
     pub(super) async fn compare_artifact(&self, job: &Job, view: &View<'_>, id: &ArtifactId) {
-        let registry = view.route.registry.id;
+        let registry = view.replicas.registry.id;
         let deleted = view.last_deleted(&id.item);
-        let is_decided = view.route.registry.conditions() != Some(false);
+        let is_decided = view.replicas.registry.conditions() != Some(false);
         if job.order.quick && is_decided && deleted.is_none() && view.lists_the_same(&id.item) {
             return;
         }
         let mut listed = self.holdings(job, view, id).await;
         self.add_own(view, id, &mut listed);
-        let is_quiet = match compare(registry, &listed, deleted) {
+        let is_quiet = match diff(registry, &listed, deleted) {
             Finding::Agreed { deleted: false } => deleted.is_none(),
             Finding::Agreed { deleted: true } => self.tombstones_agree(view, id, deleted),
             _ => false,
@@ -40,10 +40,10 @@ impl Registry {
         }
         // Listings are not taken at one instant. What looks different is looked at again, by
         // itself, while nobody gives anything to anybody.
-        let _gifts = self.gifts.take(id).await;
-        let (mut holdings, last) = self.look_again(job, view, id).await;
+        let _gifts = self.applies.take(id).await;
+        let (mut holdings, last) = self.scan_again(job, view, id).await;
         self.add_own(view, id, &mut holdings);
-        match compare(registry, &holdings, last.max(deleted)) {
+        match diff(registry, &holdings, last.max(deleted)) {
             Finding::Agreed { deleted: true } if job.repairs() => {
                 self.settle_tombstones(job, view, id, deleted).await;
             }
@@ -77,7 +77,9 @@ impl Registry {
                 };
                 for (holding, problem) in to {
                     let mended = match &content {
-                        Ok(Some(content)) => self.mend(view, id, content, &newest, &holding).await,
+                        Ok(Some(content)) => {
+                            self.repair(view, id, content, &newest, &holding).await
+                        }
                         Ok(None) => Err(None),
                         Err(why) => Err(Some(why.clone())),
                     };
@@ -91,18 +93,18 @@ impl Registry {
     /// push at the same moment to a registry without conditions, the older push may have replaced
     /// the newer one everywhere, and nobody but the mount that has made it knows of it.
     fn add_own(&self, view: &View<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
-        if view.route.registry.conditions() != Some(false) {
+        if view.replicas.registry.conditions() != Some(false) {
             return;
         }
         let there = holdings.iter().filter_map(|holding| match &holding.held {
             Held::Content { stamp, .. } => Some(*stamp),
             Held::Nothing | Held::Corrupt(_) => None,
         });
-        let known = self.catalogue.peek(id, |record| record.current().cloned());
+        let known = self.index.peek(id, |record| record.current().cloned());
         let own = known.flatten().and_then(|known| known.stamp());
         if let (Some(stamp), Some(newest)) = (own, there.max())
             && stamp > newest
-            && self.at_hand(&stamp).is_some()
+            && self.cache_lookup(&stamp).is_some()
         {
             holdings.push(Holding {
                 target: OWN,
@@ -116,7 +118,7 @@ impl Registry {
     }
 
     /// Asks every target again for one artifact.
-    async fn look_again(
+    async fn scan_again(
         &self,
         job: &Job,
         view: &View<'_>,
@@ -155,7 +157,7 @@ impl Registry {
         found: &Stamp,
         from: &[TargetId],
     ) -> Result<Bytes, String> {
-        if let Some(bytes) = self.at_hand(found) {
+        if let Some(bytes) = self.cache_lookup(found) {
             return Ok(bytes);
         }
         let (limit, end) = (self.settings.max_size, Instant::now() + self.settings.push);
@@ -172,7 +174,7 @@ impl Registry {
     }
 
     /// Gives a target the newest content, in place of what it was seen to hold.
-    async fn mend(
+    async fn repair(
         &self,
         view: &View<'_>,
         id: &ArtifactId,
@@ -188,9 +190,9 @@ impl Registry {
         };
         let target = target(view, holding.target).ok_or(None)?;
         let end = Instant::now() + self.settings.push;
-        let given = self.give(id, content.clone(), newest, &condition, target, end);
+        let given = self.apply(id, content.clone(), newest, &condition, target, end);
         given.await.map_err(|failure| Some(why(failure)))?;
-        self.redo.recovered(target.id);
+        self.replay.recovered(target.id);
         Ok(())
     }
 
@@ -204,7 +206,7 @@ impl Registry {
     ) -> Result<(), Option<String>> {
         let target = target(view, from).filter(|_| job.repairs()).ok_or(None)?;
         let end = Instant::now() + self.settings.push;
-        let taken = self.take_away(id, when, target, end).await;
+        let taken = self.apply_deletion(id, when, target, end).await;
         taken.map_err(|failure| Some(why(failure)))
     }
 
@@ -301,8 +303,8 @@ impl Registry {
     }
 }
 
-fn target<'a>(view: &View<'a>, id: TargetId) -> Option<&'a Watched> {
-    let mut targets = view.route.targets();
+fn target<'a>(view: &View<'a>, id: TargetId) -> Option<&'a Replica> {
+    let mut targets = view.replicas.targets();
     targets
         .find(|target| target.id == id)
         .map(|target| &**target)

@@ -9,20 +9,20 @@ use super::diff::{Held, Holding};
 use super::job::Job;
 use super::{REMEMBERED, Remembered};
 use crate::model::{ArtifactId, Item, RepoName, Stamp};
-use crate::registry::replica::{Route, Watched};
+use crate::registry::replica::{Replica, ReplicaSet};
 use crate::registry::{Registry, lock};
 use crate::store::{Failure, Kind, Meta, RepoListing, Token};
 
 /// What every target of a repository that could be heard holds.
 pub(super) struct View<'a> {
-    pub(super) route: &'a Route,
+    pub(super) replicas: &'a ReplicaSet,
     /// The registry first.
     pub(super) targets: Vec<Seen<'a>>,
 }
 
 /// What one target lists.
 pub(super) struct Seen<'a> {
-    pub(super) target: &'a Arc<Watched>,
+    pub(super) target: &'a Arc<Replica>,
     listing: RepoListing,
     /// When each item was deleted, as far as there are tombstones.
     pub(super) deleted: BTreeMap<Item, BTreeSet<u64>>,
@@ -60,20 +60,20 @@ impl View<'_> {
 
     /// Tells whether every target of the route is in the picture.
     pub(super) fn is_whole(&self) -> bool {
-        self.targets.len() == self.route.targets().count()
+        self.targets.len() == self.replicas.targets().count()
     }
 }
 
 impl Registry {
     /// Lists what every target holds of a repository, all at once.
-    pub(super) async fn look_at<'a>(
+    pub(super) async fn scan<'a>(
         &self,
         job: &Job,
         repo: &RepoName,
-        route: &'a Route,
+        replicas: &'a ReplicaSet,
     ) -> View<'a> {
         let end = Instant::now() + self.settings.push;
-        let looks = route.targets().map(|target| async move {
+        let looks = replicas.targets().map(|target| async move {
             // The tombstones last: whoever is listed and has none, was not yet deleted.
             let listing = target.ask(|target| target.list(repo, end)).await?;
             let tombstones = target.ask(|target| target.tombstones(repo, end)).await?;
@@ -90,13 +90,13 @@ impl Registry {
         });
         let looks = futures::future::join_all(looks).await;
         let mut targets = Vec::new();
-        for (target, look) in route.targets().zip(looks) {
+        for (target, look) in replicas.targets().zip(looks) {
             match look {
                 Ok(seen) => targets.push(seen),
                 Err(failure) => job.unheard(target.url(), &failure.reason),
             }
         }
-        View { route, targets }
+        View { replicas, targets }
     }
 
     /// Returns what each target holds of an artifact; a target whose answer says nothing is left
@@ -127,7 +127,7 @@ impl Registry {
     async fn held(
         &self,
         job: &Job,
-        target: &Watched,
+        target: &Replica,
         id: &ArtifactId,
         listed: Option<&Meta>,
     ) -> Result<Held, Failure> {
@@ -147,7 +147,7 @@ impl Registry {
     pub(super) async fn held_now(
         &self,
         job: &Job,
-        target: &Watched,
+        target: &Replica,
         id: &ArtifactId,
         end: Instant,
     ) -> Result<Held, Failure> {
@@ -177,7 +177,7 @@ impl Registry {
     }
 
     /// Returns what a target holds as far as its listing tells, or told with the same token.
-    fn held_as_listed(&self, target: &Watched, id: &ArtifactId, listed: &Meta) -> Option<Held> {
+    fn held_as_listed(&self, target: &Replica, id: &ArtifactId, listed: &Meta) -> Option<Held> {
         let token = listed.token.clone();
         if let Some(stamp) = listed.stamp {
             return Some(Held::Content {
@@ -197,7 +197,7 @@ impl Registry {
 
     fn remember(
         &self,
-        target: &Watched,
+        target: &Replica,
         id: &ArtifactId,
         stamp: Stamp,
         stamped: bool,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use object_store::aws::AwsCredential;
 
 use super::aws_profile::{Files, Profile};
-use super::credential_cache::{Lacking, Lasting, Source};
+use super::credential_cache::{CredentialError, Lasting, Source};
 use super::opening::fit;
 use crate::store::Kind;
 
@@ -25,7 +25,7 @@ pub(super) struct SharedKeys {
 }
 
 impl SharedKeys {
-    fn read(&self) -> Result<AwsCredential, Lacking> {
+    fn read(&self) -> Result<AwsCredential, CredentialError> {
         let Self { files, name } = self;
         let keys = files.read().and_then(|shared| match shared.profile(name) {
             Some(profile) => keys_of(&profile).map_err(|why| format!("it {why}")),
@@ -33,18 +33,18 @@ impl SharedKeys {
         });
         keys.map_err(|why| {
             let why = format!(" from the profile {name:?}: {why}");
-            Lacking::new(Kind::Denied, why)
+            CredentialError::new(Kind::Denied, why)
         })
     }
 }
 
 #[async_trait]
 impl Source<Arc<AwsCredential>> for SharedKeys {
-    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
         let keys = self.clone();
         // A home may lie on a server that hangs.
         let read = tokio::task::spawn_blocking(move || keys.read()).await;
-        let stopped = |_| Lacking::new(Kind::Unreachable, ": none were read");
+        let stopped = |_| CredentialError::new(Kind::Unreachable, ": none were read");
         Ok(Lasting {
             credential: Arc::new(read.map_err(stopped).flatten()?),
             fresh: LOOK,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential};
 use url::Url;
 
-use super::credential_cache::{Lacking, Lasting, Source};
+use super::credential_cache::{CredentialError, Lasting, Source};
 use super::middleware::{Exchange, innermost};
 use super::opening::{Env, Refusal, invalid, is_loopback, refuse, set, unbuilt};
 use crate::store::Kind;
@@ -89,16 +89,18 @@ impl Machine {
 
 #[async_trait]
 impl Source<Arc<AwsCredential>> for Machine {
-    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
-        let lacking = |kind, why: &str| Lacking::new(kind, format!(" from {}: {why}", self.place));
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+        let credential_error =
+            |kind, why: &str| CredentialError::new(kind, format!(" from {}: {why}", self.place));
         // Made anew each time, for object_store's own keeps keys to their end, whatever the store
         // says of them.
         let store = self.builder.clone().build();
-        let store = store.map_err(|error| lacking(Kind::Unreachable, &innermost(&error)))?;
+        let store =
+            store.map_err(|error| credential_error(Kind::Unreachable, &innermost(&error)))?;
         let (got, exchange) = Exchange::of(false, store.credentials().get_credential()).await;
         let credential = got.map_err(|error| {
             let (kind, why, fix) = exchange.outcome().of_credentials(&innermost(&error));
-            lacking(kind, &why).with_fix(fix)
+            credential_error(kind, &why).with_fix(fix)
         })?;
         Ok(Lasting {
             credential,

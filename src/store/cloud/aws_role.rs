@@ -10,7 +10,7 @@ use object_store::client::{HttpClient, HttpConnector, HttpRequest};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use url::{Url, form_urlencoded};
 
-use super::credential_cache::{Lacking, Lasting, Source};
+use super::credential_cache::{CredentialError, Lasting, Source};
 use super::middleware::{Connector, End, Exchange, Outcome, bounded, innermost};
 use super::opening::{Refusal, denied, invalid, is_loopback, is_word, options, unbuilt};
 use super::xml;
@@ -120,9 +120,9 @@ impl Role {
     }
 
     /// Tells of a failure what was attempted and where.
-    fn lacking(&self, kind: Kind, why: &str) -> Lacking {
+    fn credential_error(&self, kind: Kind, why: &str) -> CredentialError {
         let Self { arn, service, .. } = self;
-        Lacking::new(
+        CredentialError::new(
             kind,
             format!(
                 ": cannot assume {arn} at {}: {why}",
@@ -131,7 +131,7 @@ impl Role {
         )
     }
 
-    async fn request(&self) -> Result<HttpRequest, Lacking> {
+    async fn request(&self) -> Result<HttpRequest, CredentialError> {
         let (action, credential, token) = match &self.by {
             By::Keys(keys) => ("AssumeRole", Some(self.keys(keys).await?), None),
             By::Token(path) => {
@@ -156,34 +156,38 @@ impl Role {
         let mut request = HttpRequest::new(form.finish().into());
         *request.method_mut() = reqwest::Method::POST;
         let uri = self.service.url.as_str().parse();
-        *request.uri_mut() = uri.map_err(|_| self.lacking(Kind::Invalid, "that is no url"))?;
+        *request.uri_mut() =
+            uri.map_err(|_| self.credential_error(Kind::Invalid, "that is no url"))?;
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, kind);
         if let Some(credential) = credential {
             AwsAuthorizer::new(&credential, "sts", &self.service.region)
                 .try_authorize(&mut request, None)
-                .map_err(|_| self.lacking(Kind::Unreachable, "it can't be signed"))?;
+                .map_err(|_| self.credential_error(Kind::Unreachable, "it can't be signed"))?;
         }
         Ok(request)
     }
 
     /// Returns the credentials that open the role.
-    async fn keys(&self, keys: &AwsCredentialProvider) -> Result<Arc<AwsCredential>, Lacking> {
+    async fn keys(
+        &self,
+        keys: &AwsCredentialProvider,
+    ) -> Result<Arc<AwsCredential>, CredentialError> {
         let got = keys.get_credential().await;
-        got.map_err(|error| match Lacking::of(&error) {
-            Some(lacking) => lacking.clone(),
-            None => self.lacking(Kind::Unreachable, "its source has none"),
+        got.map_err(|error| match CredentialError::of(&error) {
+            Some(credential_error) => credential_error.clone(),
+            None => self.credential_error(Kind::Unreachable, "its source has none"),
         })
     }
 
-    async fn token(&self, path: &Path) -> Result<String, Lacking> {
+    async fn token(&self, path: &Path) -> Result<String, CredentialError> {
         let read = tokio::task::spawn_blocking({
             let path = path.to_owned();
             move || std::fs::read_to_string(path)
         });
         let told = |why: &str| {
             let why = format!("the token file {} {why}", path.display());
-            self.lacking(Kind::Denied, &why)
+            self.credential_error(Kind::Denied, &why)
         };
         let text = match read.await {
             Ok(Ok(text)) => text,
@@ -196,7 +200,7 @@ impl Role {
         }
     }
 
-    async fn once(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
+    async fn once(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
         let request = self.request().await?;
         let client = &self.service.client;
         let answer = async {
@@ -218,17 +222,20 @@ impl Role {
                 let broken = other.err().map(|error| innermost(&error));
                 let broken = broken.as_deref().unwrap_or("its answer was cut off");
                 let (kind, why, fix) = outcome.of_credentials(broken);
-                return Err(self.lacking(kind, &why).with_fix(fix));
+                return Err(self.credential_error(kind, &why).with_fix(fix));
             }
         };
-        let strange = || self.lacking(Kind::Unreachable, "its answer holds no credentials");
+        let strange =
+            || self.credential_error(Kind::Unreachable, "its answer holds no credentials");
         let given = xml::credentials(&document).ok_or_else(strange)?;
         let now = SystemTime::now();
         let Ok(left) = given.ends.duration_since(now) else {
             let skewed = "the credentials that it gives are over already (is this machine's clock \
                           right?)";
             let fix = "set this machine's clock right".to_owned();
-            return Err(self.lacking(Kind::Denied, skewed).with_fix(Some(fix)));
+            return Err(self
+                .credential_error(Kind::Denied, skewed)
+                .with_fix(Some(fix)));
         };
         let credential = AwsCredential {
             key_id: given.id,
@@ -242,9 +249,11 @@ impl Role {
 
 #[async_trait]
 impl Source<Arc<AwsCredential>> for Role {
-    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, Lacking> {
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
         match self.once().await {
-            Err(lacking) if matches!(lacking.kind, Kind::Unreachable | Kind::Busy) => {
+            Err(credential_error)
+                if matches!(credential_error.kind, Kind::Unreachable | Kind::Busy) =>
+            {
                 // As for the store: one quick retry, for one bad moment.
                 tokio::time::sleep(PAUSE).await;
                 self.once().await

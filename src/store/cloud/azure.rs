@@ -13,8 +13,8 @@ use super::opening::{
     Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
 use super::permission::Provider;
-use super::quirks::Dialect;
-use super::{CloudDriver, retries};
+use super::quirks::Quirks;
+use super::{CloudBackend, retries};
 use crate::store::{AzureLocation, Failure};
 
 /// Azure's own cloud.
@@ -26,7 +26,7 @@ const EMULATOR: &str = "127.0.0.1:10000";
 pub(in crate::store) fn open(
     location: &AzureLocation,
     env: Env<'_>,
-) -> Result<CloudDriver, Failure> {
+) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
         let found = find(location, env)?;
@@ -55,7 +55,7 @@ pub(in crate::store) fn open(
             url: container,
         });
         let (prefix, url) = (&location.prefix, &location.url);
-        let mut driver = CloudDriver::new(store, Dialect::Azure, prefix, url);
+        let mut driver = CloudBackend::new(store, Quirks::Azure, prefix, url);
         driver.lister = Arc::clone(&own) as _;
         driver.remover = own;
         Ok(driver)

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ListResult};
 use url::Url;
 
-use super::credential_cache::Lacking;
+use super::credential_cache::CredentialError;
 use super::remove::Remove;
 
 /// As long as object_store waits before it tries again.
@@ -78,7 +78,7 @@ impl Container {
         match self.send(method, url).await {
             Ok(status) if status == 429 || status >= 500 => {}
             Ok(status) => return done(status),
-            Err(error) if Lacking::of(&error).is_some() => return Err(error),
+            Err(error) if CredentialError::of(&error).is_some() => return Err(error),
             Err(_) => {}
         }
         tokio::time::sleep(PAUSE).await;

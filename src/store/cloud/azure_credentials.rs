@@ -192,10 +192,10 @@ fn of_sas(sas: &str, name: &str) -> Result<Credentials, Refusal> {
         )));
     }
     // A policy of the container's may say what it is good for, and until when.
-    let lacking = ["sp", "se"].into_iter().find(|part| !has(part));
-    match lacking.filter(|_| !has("si")) {
-        Some(lacking) => Err(invalid(format!(
-            "{name} has no {lacking}, and so a part of it is lost: copy it whole, in quotes, for \
+    let credential_error = ["sp", "se"].into_iter().find(|part| !has(part));
+    match credential_error.filter(|_| !has("si")) {
+        Some(credential_error) => Err(invalid(format!(
+            "{name} has no {credential_error}, and so a part of it is lost: copy it whole, in quotes, for \
              it holds &"
         ))),
         None => Ok(Credentials::Text(Key::SasKey, sas.into())),
@@ -367,13 +367,15 @@ impl Connection {
     }
 
     /// Says what a connection string lacks, and what it has instead; nothing if there is none.
-    fn strange(&self, lacking: &str) -> String {
+    fn strange(&self, credential_error: &str) -> String {
         let unknown = self.unknown.as_ref();
         let unknown = unknown.map_or_else(String::new, |name| {
             format!(", and {name:?} is no part of one: is it misspelt?")
         });
         match self.given {
-            true => format!(" (AZURE_STORAGE_CONNECTION_STRING has no {lacking}{unknown})"),
+            true => {
+                format!(" (AZURE_STORAGE_CONNECTION_STRING has no {credential_error}{unknown})")
+            }
             false => String::new(),
         }
     }

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// Why there are no credentials: a failure that is not the store's. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
-pub(super) struct Lacking {
+pub(super) struct CredentialError {
     /// What that means for the operation that wants some.
     pub(super) kind: Kind,
     /// Who was asked, and what came of it.
@@ -40,7 +40,7 @@ pub(super) struct Lacking {
     pub(super) fix: Option<String>,
 }
 
-impl Lacking {
+impl CredentialError {
     /// Makes it of what comes after "no credentials to be had".
     pub(super) fn new(kind: Kind, why: impl fmt::Display) -> Self {
         Self {
@@ -60,8 +60,8 @@ impl Lacking {
     pub(super) fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         let mut inner = Some(error);
         while let Some(error) = inner {
-            if let Some(lacking) = error.downcast_ref() {
-                return Some(lacking);
+            if let Some(credential_error) = error.downcast_ref() {
+                return Some(credential_error);
             }
             inner = error.source();
         }
@@ -69,11 +69,11 @@ impl Lacking {
     }
 }
 
-impl From<Lacking> for StoreError {
-    fn from(lacking: Lacking) -> Self {
+impl From<CredentialError> for StoreError {
+    fn from(credential_error: CredentialError) -> Self {
         StoreError::Generic {
             store: "credentials",
-            source: Box::new(lacking),
+            source: Box::new(credential_error),
         }
     }
 }
@@ -122,7 +122,7 @@ impl<C> Lasting<C> {
 #[async_trait]
 pub(super) trait Source<C>: Send + Sync {
     /// Fetches one.
-    async fn fetch(&self) -> Result<Lasting<C>, Lacking>;
+    async fn fetch(&self) -> Result<Lasting<C>, CredentialError>;
     /// Returns who gives them out, for messages.
     fn place(&self) -> String;
 }
@@ -149,7 +149,7 @@ struct Held<C> {
 }
 
 /// A fetch that is under way, for all who wait for it.
-type Fetching<C> = Shared<BoxFuture<'static, Result<C, Lacking>>>;
+type Fetching<C> = Shared<BoxFuture<'static, Result<C, CredentialError>>>;
 
 impl<C: Credential> Kept<C> {
     /// Makes them of their source. Nothing is fetched.
@@ -166,7 +166,7 @@ impl<C: Credential> Kept<C> {
 
     /// Returns a credential, fetching one if there is none that is good. While the old one serves
     /// nobody waits.
-    pub(super) async fn get(self: &Arc<Self>) -> Result<C, Lacking> {
+    pub(super) async fn get(self: &Arc<Self>) -> Result<C, CredentialError> {
         let fetching = {
             let mut state = self.lock();
             let now = Instant::now();
@@ -196,7 +196,10 @@ impl<C: Credential> Kept<C> {
 
     /// Returns a credential in place of one that the store has refused, if there may be a better
     /// one: for one that was good, and is over or has been revoked.
-    pub(super) async fn instead_of(self: &Arc<Self>, refused: &str) -> Result<Option<C>, Lacking> {
+    pub(super) async fn instead_of(
+        self: &Arc<Self>,
+        refused: &str,
+    ) -> Result<Option<C>, CredentialError> {
         let fetching = {
             let mut state = self.lock();
             match &state.held {
@@ -213,7 +216,7 @@ impl<C: Credential> Kept<C> {
     }
 
     /// Waits for a fetch; the deadline that may end that tells of it.
-    async fn wait(&self, fetching: Fetching<C>) -> Result<C, Lacking> {
+    async fn wait(&self, fetching: Fetching<C>) -> Result<C, CredentialError> {
         waits_for(Some(format!("{} does not answer", self.source.place())));
         let fetched = fetching.await;
         waits_for(None);
@@ -245,7 +248,7 @@ impl<C: Credential> Kept<C> {
         fetching
     }
 
-    fn settle(&self, fetched: Result<Lasting<C>, Lacking>) -> Result<C, Lacking> {
+    fn settle(&self, fetched: Result<Lasting<C>, CredentialError>) -> Result<C, CredentialError> {
         let mut state = self.lock();
         state.fetching = None;
         state.rests_until = fetched.is_err().then(|| Instant::now() + PAUSE);
@@ -259,9 +262,9 @@ impl<C: Credential> Kept<C> {
         Ok(credential)
     }
 
-    fn failed(&self, why: &str) -> Lacking {
+    fn failed(&self, why: &str) -> CredentialError {
         let why = format!(": {} {why}", self.source.place());
-        Lacking::new(Kind::Unreachable, why)
+        CredentialError::new(Kind::Unreachable, why)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {

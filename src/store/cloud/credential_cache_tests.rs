@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{advance, sleep};
 
-use super::credential_cache::{Kept, Lacking, Lasting, Source};
+use super::credential_cache::{CredentialError, Kept, Lasting, Source};
 use crate::store::Kind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,12 +26,15 @@ struct Counting {
 
 #[async_trait]
 impl Source<String> for Counting {
-    async fn fetch(&self) -> Result<Lasting<String>, Lacking> {
+    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         sleep(self.takes).await;
         assert!(!self.panics || number > 1, "a bug");
         if self.fails_from > 0 && number >= self.fails_from {
-            return Err(Lacking::new(Kind::Busy, format!(": failure {number}")));
+            return Err(CredentialError::new(
+                Kind::Busy,
+                format!(": failure {number}"),
+            ));
         }
         Ok(Lasting::new(format!("token-{number}"), self.lasts))
     }
@@ -185,11 +188,11 @@ async fn what_is_over_is_fetched_anew_and_who_waits_is_told_why_there_is_none() 
     assert_eq!(tokens.get().await.unwrap(), "token-1");
     assert_eq!(tokens.get().await.unwrap(), "token-2");
     let none = futures::future::join_all((0..10).map(|_| tokens.get())).await;
-    let lacking = Lacking::new(Kind::Busy, ": failure 3");
+    let credential_error = CredentialError::new(Kind::Busy, ": failure 3");
     assert!(
-        none.iter().all(|got| *got == Err(lacking.clone())),
+        none.iter().all(|got| *got == Err(credential_error.clone())),
         "{none:?}"
     );
-    let error = object_store::Error::from(lacking.clone());
-    assert_eq!(Lacking::of(&error), Some(&lacking));
+    let error = object_store::Error::from(credential_error.clone());
+    assert_eq!(CredentialError::of(&error), Some(&credential_error));
 }

@@ -2,8 +2,8 @@
 
 use object_store::Error as StoreError;
 
-use super::CloudDriver;
-use super::credential_cache::Lacking;
+use super::CloudBackend;
+use super::credential_cache::CredentialError;
 use super::middleware::{Outcome, Seen, innermost};
 use super::permission::Provider;
 use crate::store::verdict::{Asked, Reply};
@@ -37,7 +37,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-impl CloudDriver {
+impl CloudBackend {
     /// Makes the failure of an attempt from what was seen of it.
     pub(super) fn failure(
         &self,
@@ -63,9 +63,10 @@ pub(super) fn failure(
     error: &StoreError,
     better: Option<String>,
 ) -> Failure {
-    if let Some(lacking) = Lacking::of(error) {
-        let failure = refusal(url, lacking.kind, attempt, &lacking.why).before_asking();
-        return failure.with_fix(lacking.fix.clone());
+    if let Some(credential_error) = CredentialError::of(error) {
+        let failure =
+            refusal(url, credential_error.kind, attempt, &credential_error.why).before_asking();
+        return failure.with_fix(credential_error.fix.clone());
     }
     let (kind, answer, fix) = match outcome {
         Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),

@@ -12,16 +12,16 @@ use super::opening::{
     Env, Refusal, connector, denied, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
 use super::permission::Provider;
-use super::quirks::Dialect;
+use super::quirks::Quirks;
 use super::renewal::Renewal;
-use super::{CloudDriver, retries};
+use super::{CloudBackend, retries};
 use crate::store::{Failure, GsLocation};
 
 /// Opens the driver of a bucket. Nothing is sent.
 ///
 /// `access_id` chooses whose name stands in signed URLs. None are made here, so any value does what
 /// it says.
-pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudDriver, Failure> {
+pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
         let found = find(location, env)?;
@@ -46,7 +46,7 @@ pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<Clou
         };
         let store = builder.build().map_err(unbuilt)?;
         let (prefix, url) = (&location.prefix, &location.url);
-        Ok(CloudDriver::new(store, Dialect::Gcs, prefix, url))
+        Ok(CloudBackend::new(store, Quirks::Gcs, prefix, url))
     })
 }
 

@@ -98,7 +98,9 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
     let text_of = |field: &str| json.get(field).and_then(Value::as_str);
     let has = |fields: &[&str]| match fields.iter().find(|field| text_of(field).is_none()) {
         None => Ok(()),
-        Some(lacking) => Err(denied(format!("{name} ({shown}) has no {lacking}"))),
+        Some(credential_error) => Err(denied(format!(
+            "{name} ({shown}) has no {credential_error}"
+        ))),
     };
     let universe = text_of("universe_domain").unwrap_or(UNIVERSE).to_owned();
     let tokens = match text_of("type") {

@@ -2,13 +2,13 @@
 
 use object_store::list::PaginatedListOptions;
 
-use super::CloudDriver;
+use super::CloudBackend;
 use super::failure::{Attempt, no_store};
 use super::middleware::{Exchange, Outcome};
 use super::xml::Page;
 use crate::store::{Failure, Kind};
 
-impl CloudDriver {
+impl CloudBackend {
     /// Asks for one page of a listing of what starts with `<prefix>/<within>`.
     pub(super) async fn page(
         &self,

@@ -74,10 +74,10 @@ use object_store::{
 
 use self::failure::{Attempt, Uncertain};
 use self::middleware::{Exchange, Outcome};
-use self::quirks::Dialect;
+use self::quirks::Quirks;
 use self::remove::Remove;
 use super::verdict::Asked;
-use super::{Condition, Driver, Failure, Kind, Listed, Stored, Token};
+use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
 /// One quick retry, for the connection that was dropped while idle and the 503 of one bad moment.
@@ -95,24 +95,24 @@ fn retries() -> RetryConfig {
 }
 
 /// A cloud store: a bucket, and the prefix in it.
-pub(super) struct CloudDriver {
+pub(super) struct CloudBackend {
     store: Arc<dyn ObjectStore>,
     lister: Arc<dyn PaginatedListStore>,
     remover: Arc<dyn Remove>,
-    dialect: Dialect,
+    dialect: Quirks,
     /// Without slashes at its ends; empty for the whole bucket.
     prefix: String,
     url: String,
 }
 
-impl fmt::Debug for CloudDriver {
+impl fmt::Debug for CloudBackend {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "CloudDriver({})", self.url)
     }
 }
 
-impl CloudDriver {
-    fn new<S>(store: S, dialect: Dialect, prefix: &str, url: &str) -> Self
+impl CloudBackend {
+    fn new<S>(store: S, dialect: Quirks, prefix: &str, url: &str) -> Self
     where
         S: ObjectStore + PaginatedListStore,
     {
@@ -155,7 +155,7 @@ impl CloudDriver {
         result.map_err(|error| {
             let outcome = exchange.outcome();
             Uncertain {
-                hides: self.dialect == Dialect::S3 && permission::is_lacking(&outcome),
+                hides: self.dialect == Quirks::S3 && permission::is_lacking(&outcome),
                 failure: self.failure(attempt, &outcome, &error),
                 coded: matches!(&outcome, Outcome::Reply(seen) if seen.error.is_exact()),
                 refused: exchange.is_refused(),
@@ -222,7 +222,7 @@ impl CloudDriver {
 }
 
 #[async_trait]
-impl Driver for CloudDriver {
+impl Backend for CloudBackend {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
         let path = self.path(key)?;
         let attempt = Attempt::new("read", key, Asked::Read);

@@ -32,7 +32,9 @@ use super::permission::Provider;
 use crate::model::Stamp;
 use crate::store::verdict::Asked;
 use crate::store::waiting::waits_for;
-use crate::store::{Condition, Driver, Failure, Kind, Listed, OciLocation, Stored, Token, Trial};
+use crate::store::{
+    Backend, Capabilities, Condition, Failure, Kind, Listed, OciLocation, Stored, Token,
+};
 
 /// As many manifests are asked for at once. A listing has a second or two, and a registry on the
 /// internet takes 50 ms for each; twice as many would be a burst that registries turn down.
@@ -41,7 +43,7 @@ const AT_ONCE: usize = 16;
 const HUB: &str = "registry-1.docker.io";
 
 /// An OCI registry's repository.
-pub(in crate::store) struct OciDriver {
+pub(in crate::store) struct OciBackend {
     pub(super) client: Arc<Client>,
     /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
     pub(super) claims: OnceLock<(bool, Option<Failure>)>,
@@ -50,14 +52,14 @@ pub(in crate::store) struct OciDriver {
     pub(super) url: String,
 }
 
-impl fmt::Debug for OciDriver {
+impl fmt::Debug for OciBackend {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "OciDriver({})", self.url)
     }
 }
 
 /// Opens the driver of a repository. Nothing is sent.
-pub(in crate::store) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciDriver, Failure> {
+pub(in crate::store) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, Failure> {
     let build = || {
         let OciLocation {
             host, repository, ..
@@ -74,7 +76,7 @@ pub(in crate::store) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oci
         }
         let connector = connector(&base, Provider::Oci);
         let http = connector.connect(&options(&base)).map_err(unbuilt)?;
-        Ok(OciDriver {
+        Ok(OciBackend {
             client: Arc::new(Client::new(http, base, Auth::find(location, env)?)),
             claims: OnceLock::new(),
             known: Known::default(),
@@ -86,7 +88,7 @@ pub(in crate::store) fn open(location: &OciLocation, env: Env<'_>) -> Result<Oci
     })
 }
 
-impl OciDriver {
+impl OciBackend {
     fn tag(&self, attempt: Attempt<'_>) -> Result<String, Failure> {
         let why = "the name is too long for a tag, which has 128 characters";
         tag_of(attempt.key).ok_or_else(|| refusal(&self.url, Kind::Invalid, attempt, why))
@@ -181,7 +183,7 @@ impl OciDriver {
 }
 
 #[async_trait]
-impl Driver for OciDriver {
+impl Backend for OciBackend {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
         let attempt = Attempt::new("read", key, Asked::Read);
         let (token, manifest) = self.manifest(attempt).await?;
@@ -325,9 +327,9 @@ impl Driver for OciDriver {
         self.tags(attempt, self.client.try_tags()).await
     }
 
-    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
+    async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
         let (honours_conditions, refused) = self.keeps_claims().await?;
-        Ok(Some(Trial {
+        Ok(Some(Capabilities {
             honours_conditions,
             refused,
         }))

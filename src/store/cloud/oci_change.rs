@@ -3,14 +3,14 @@
 
 use super::failure::{Attempt, refusal};
 use super::middleware::Exchange;
-use super::oci::OciDriver;
+use super::oci::OciBackend;
 use super::oci_client::NO_DELETIONS;
 use super::oci_lease::Lease;
 use super::oci_manifest::digest;
 use crate::store::verdict::Asked;
 use crate::store::{Condition, Failure, Kind, Token};
 
-impl OciDriver {
+impl OciBackend {
     /// Finds out whether claims can be kept there, and what is refused of what they need. What may
     /// be otherwise by the next time is asked again then: a login, a right.
     pub(super) async fn keeps_claims(&self) -> Result<(bool, Option<Failure>), Failure> {

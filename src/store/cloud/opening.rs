@@ -3,7 +3,7 @@
 use object_store::{ClientOptions, Error as StoreError};
 use url::{Host, Url};
 
-use super::CloudDriver;
+use super::CloudBackend;
 use super::middleware::{CLIENT, Connector, PROXY, innermost};
 use super::permission::Provider;
 use crate::store::{Failure, Kind};
@@ -16,9 +16,9 @@ pub(super) type Refusal = (Kind, String);
 /// Opens a store, or says in one line why it can't be opened.
 pub(super) fn opened(
     url: &str,
-    build: impl FnOnce() -> Result<CloudDriver, Refusal>,
-) -> Result<CloudDriver, Failure> {
-    let possible = |driver: CloudDriver| {
+    build: impl FnOnce() -> Result<CloudBackend, Refusal>,
+) -> Result<CloudBackend, Failure> {
+    let possible = |driver: CloudBackend| {
         driver
             .path("app/schema")
             .map(|_| driver)

@@ -2,7 +2,7 @@
 //! "access denied", and the user wants to know what to allow.
 
 use super::middleware::{Outcome, Seen};
-use super::quirks::Dialect;
+use super::quirks::Quirks;
 use crate::store::verdict::Asked;
 use crate::store::{Failure, Kind};
 
@@ -15,12 +15,12 @@ pub(super) enum Provider {
     Oci,
 }
 
-impl From<Dialect> for Provider {
-    fn from(dialect: Dialect) -> Self {
+impl From<Quirks> for Provider {
+    fn from(dialect: Quirks) -> Self {
         match dialect {
-            Dialect::S3 => Self::S3,
-            Dialect::Azure => Self::Azure,
-            Dialect::Gcs => Self::Gcs,
+            Quirks::S3 => Self::S3,
+            Quirks::Azure => Self::Azure,
+            Quirks::Gcs => Self::Gcs,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::store::{Stored, Token};
 
 /// A provider's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(super) enum Quirks {
     /// Conditions by ETag.
     S3,
     /// Conditions by ETag; metadata names are identifiers; no name ends with a dot.
@@ -24,17 +24,17 @@ pub(super) struct Names {
     pub(super) format: &'static str,
 }
 
-impl Dialect {
+impl Quirks {
     /// Returns the names of the stamp's parts.
     pub(super) fn names(self) -> Names {
         match self {
-            Dialect::S3 | Dialect::Gcs => Names {
+            Quirks::S3 | Quirks::Gcs => Names {
                 when: "atlas-stamp",
                 sha256: "atlas-sha256",
                 format: "atlas-format",
             },
             // Azure takes C#'s identifiers, and nothing with a hyphen.
-            Dialect::Azure => Names {
+            Quirks::Azure => Names {
                 when: "atlas_stamp",
                 sha256: "atlas_sha256",
                 format: "atlas_format",
@@ -45,8 +45,8 @@ impl Dialect {
     /// Makes a token of what a store tells of a content.
     pub(super) fn token(self, e_tag: Option<&str>, generation: Option<&str>) -> Option<Token> {
         match self {
-            Dialect::S3 | Dialect::Azure => e_tag.and_then(of_e_tag),
-            Dialect::Gcs => generation.and_then(of_generation),
+            Quirks::S3 | Quirks::Azure => e_tag.and_then(of_e_tag),
+            Quirks::Gcs => generation.and_then(of_generation),
         }
     }
 
@@ -54,12 +54,12 @@ impl Dialect {
     /// then it must not get into a request's header.
     pub(super) fn version(self, token: &Token) -> Option<UpdateVersion> {
         let known = match self {
-            Dialect::S3 | Dialect::Azure => of_e_tag(&token.0),
-            Dialect::Gcs => of_generation(&token.0),
+            Quirks::S3 | Quirks::Azure => of_e_tag(&token.0),
+            Quirks::Gcs => of_generation(&token.0),
         };
         let (e_tag, version) = match self {
-            Dialect::S3 | Dialect::Azure => (known?.0.into(), None),
-            Dialect::Gcs => (None, known?.0.into()),
+            Quirks::S3 | Quirks::Azure => (known?.0.into(), None),
+            Quirks::Gcs => (None, known?.0.into()),
         };
         Some(UpdateVersion { e_tag, version })
     }
@@ -72,14 +72,14 @@ impl Dialect {
             let digits = digits.iter().map(|byte| format!("{byte:02x}"));
             of_e_tag(&digits.collect::<String>())
         };
-        self != Dialect::S3 || stored.stamp.is_some() || stored.token == md5()
+        self != Quirks::S3 || stored.stamp.is_some() || stored.token == md5()
     }
 
     /// Tells whether the store keeps a key apart from all others.
     pub(super) fn keeps(self, key: &str) -> bool {
         // Azure's documents warn of a dot at the end of a segment: it may get lost, and the key
         // would then be another one's.
-        self != Dialect::Azure || !key.split('/').any(|segment| segment.ends_with('.'))
+        self != Quirks::Azure || !key.split('/').any(|segment| segment.ends_with('.'))
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_e_tag_is_one_token_with_and_without_its_quotes() {
-        for dialect in [Dialect::S3, Dialect::Azure] {
+        for dialect in [Quirks::S3, Quirks::Azure] {
             let token = dialect.token(Some("0x8D1"), Some("7"));
             assert_eq!(token, Some(Token("\"0x8D1\"".into())));
             assert_eq!(token, dialect.token(Some("\"0x8D1\""), None));
@@ -119,16 +119,16 @@ mod tests {
 
     #[test]
     fn a_generation_is_a_number_and_never_the_one_that_means_absent() {
-        let token = Dialect::Gcs.token(Some("\"etag\""), Some("1726"));
+        let token = Quirks::Gcs.token(Some("\"etag\""), Some("1726"));
         assert_eq!(token, Some(Token("1726".into())));
-        let version = Dialect::Gcs.version(&token.unwrap()).unwrap();
+        let version = Quirks::Gcs.version(&token.unwrap()).unwrap();
         assert_eq!(
             (version.e_tag, version.version),
             (None, Some("1726".into()))
         );
         for foreign in ["0", "00", "", "-1", "\"etag\"", "1\r\n2"] {
-            assert_eq!(Dialect::Gcs.token(None, Some(foreign)), None, "{foreign:?}");
-            assert!(Dialect::Gcs.version(&Token(foreign.into())).is_none());
+            assert_eq!(Quirks::Gcs.token(None, Some(foreign)), None, "{foreign:?}");
+            assert!(Quirks::Gcs.version(&Token(foreign.into())).is_none());
         }
     }
 
@@ -136,11 +136,11 @@ mod tests {
     fn bytes_without_a_stamp_that_the_e_tag_of_s3_may_not_be_of_are_not_vouched_for() {
         let (hello, other) = ("5d41402abc4b2a76b9719d911017c592", "5d41402a-2");
         for (dialect, stamped, e_tag, vouched) in [
-            (Dialect::S3, false, hello, true),
-            (Dialect::S3, false, other, false),
-            (Dialect::S3, true, other, true),
-            (Dialect::Azure, false, other, true),
-            (Dialect::Gcs, false, other, true),
+            (Quirks::S3, false, hello, true),
+            (Quirks::S3, false, other, false),
+            (Quirks::S3, true, other, true),
+            (Quirks::Azure, false, other, true),
+            (Quirks::Gcs, false, other, true),
         ] {
             let stored = Stored {
                 content: "hello".into(),
@@ -159,8 +159,8 @@ mod tests {
             ("app/plans/a.", false),
             ("a./b", false),
         ] {
-            assert_eq!(Dialect::Azure.keeps(key), kept, "{key}");
-            assert!(Dialect::S3.keeps(key) && Dialect::Gcs.keeps(key));
+            assert_eq!(Quirks::Azure.keeps(key), kept, "{key}");
+            assert!(Quirks::S3.keeps(key) && Quirks::Gcs.keeps(key));
         }
     }
 }

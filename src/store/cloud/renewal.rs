@@ -6,7 +6,7 @@ use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::HttpRequest;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 
-use super::credential_cache::{Kept, Lacking};
+use super::credential_cache::{CredentialError, Kept};
 use super::middleware::Seen;
 
 const DIGEST: &str = "x-amz-content-sha256";
@@ -69,7 +69,7 @@ impl Renewal {
         &self,
         request: &mut HttpRequest,
         refused: &str,
-    ) -> Result<bool, Lacking> {
+    ) -> Result<bool, CredentialError> {
         match self {
             Renewal::Bearer(tokens) => {
                 let fresh = tokens.instead_of(refused).await?;

@@ -11,8 +11,8 @@ use super::opening::{
     Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
 };
 use super::permission::Provider;
-use super::quirks::Dialect;
-use super::{CloudDriver, retries};
+use super::quirks::Quirks;
+use super::{CloudBackend, retries};
 use crate::store::{Failure, S3Location};
 
 /// Where a bucket answers.
@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
 }
 
 /// Opens the driver of a bucket. Nothing is sent.
-pub(in crate::store) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudDriver, Failure> {
+pub(in crate::store) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         let known = known(location, env)?;
         let endpoint = endpoint(location, env, known.profile())?;
@@ -51,7 +51,7 @@ pub(in crate::store) fn open(location: &S3Location, env: Env<'_>) -> Result<Clou
             .build()
             .map_err(unbuilt)?;
         let (prefix, url) = (&location.prefix, &location.url);
-        Ok(CloudDriver::new(store, Dialect::S3, prefix, url))
+        Ok(CloudBackend::new(store, Quirks::S3, prefix, url))
     })
 }
 

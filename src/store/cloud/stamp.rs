@@ -81,14 +81,14 @@ fn read<'m>(
 mod tests {
     use super::*;
     use crate::model::Format;
-    use crate::store::cloud::quirks::Dialect;
+    use crate::store::cloud::quirks::Quirks;
 
-    const ALL: [Dialect; 3] = [Dialect::S3, Dialect::Azure, Dialect::Gcs];
+    const ALL: [Quirks; 3] = [Quirks::S3, Quirks::Azure, Quirks::Gcs];
 
     #[test]
     fn a_stamp_survives_as_metadata() {
         let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Sql);
-        for names in ALL.map(Dialect::names) {
+        for names in ALL.map(Quirks::names) {
             let attributes = to_attributes(&stamp, b"x", names);
             assert_eq!(from_attributes(&attributes, 1, names), Ok(Some(stamp)));
             assert_eq!(from_attributes(&Attributes::new(), 1, names), Ok(None));
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_listing_shows_a_stamp_that_is_whole_whatever_the_case_of_its_names() {
-        let names = Dialect::Azure.names();
+        let names = Quirks::Azure.names();
         let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Hcl);
         let pair = |name: &str, value: String| (name.to_owned(), value);
         let object = Object {
@@ -110,10 +110,10 @@ mod tests {
             ..Object::default()
         };
         assert_eq!(from_listing(&object, names), Some(stamp));
-        for lacking in 0..3 {
+        for credential_error in 0..3 {
             let mut object = object.clone();
-            object.metadata.remove(lacking);
-            assert_eq!(from_listing(&object, names), None, "{lacking}");
+            object.metadata.remove(credential_error);
+            assert_eq!(from_listing(&object, names), None, "{credential_error}");
         }
         assert_eq!(from_listing(&Object::default(), names), None);
     }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_hash_with_an_unreadable_stamp_is_an_error_and_a_stamp_without_a_hash_is_none() {
         let stamp = Stamp::new(7, b"x", Format::Sql);
-        for names in ALL.map(Dialect::names) {
+        for names in ALL.map(Quirks::names) {
             for name in [names.when, names.sha256, names.format] {
                 let mut attributes = to_attributes(&stamp, b"x", names);
                 attributes.insert(Attribute::Metadata(name.into()), "nonsense".into());

@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::credential_cache::{Lacking, Lasting, Source};
+use super::credential_cache::{CredentialError, Lasting, Source};
 use super::error_document;
 use super::middleware;
 use super::opening::{Refusal, denied, is_loopback, is_of_client, unbuilt};
@@ -76,11 +76,11 @@ impl Service {
         })
     }
 
-    async fn ask(&self) -> Result<Lasting<String>, Lacking> {
-        let none = |kind, why: String| self.lacking(kind, &why);
+    async fn ask(&self) -> Result<Lasting<String>, CredentialError> {
+        let none = |kind, why: String| self.credential_error(kind, &why);
         let broken = |error: reqwest::Error| {
             let (why, fix) = self.way.broken(&error, error.is_connect());
-            self.lacking(Kind::Unreachable, &why).with_fix(fix)
+            self.credential_error(Kind::Unreachable, &why).with_fix(fix)
         };
         let request = self.request()?;
         let mut response = self.client.execute(request).await.map_err(broken)?;
@@ -107,11 +107,11 @@ impl Service {
         ))
     }
 
-    fn lacking(&self, kind: Kind, why: &str) -> Lacking {
-        Lacking::new(kind, format!(" from {}: {why}", self.place))
+    fn credential_error(&self, kind: Kind, why: &str) -> CredentialError {
+        CredentialError::new(kind, format!(" from {}: {why}", self.place))
     }
 
-    fn request(&self) -> Result<reqwest::Request, Lacking> {
+    fn request(&self) -> Result<reqwest::Request, CredentialError> {
         let (method, headers) = match &self.ask {
             Ask::Get(headers) => (Method::GET, headers.clone()),
             Ask::Form(_) => (
@@ -121,7 +121,8 @@ impl Service {
         };
         let mut request = reqwest::Request::new(method, self.url.clone());
         for (name, value) in headers {
-            let unsent = |_| self.lacking(Kind::Denied, &format!("{name} can't be sent as it is"));
+            let unsent =
+                |_| self.credential_error(Kind::Denied, &format!("{name} can't be sent as it is"));
             let value = value.parse().map_err(unsent)?;
             request.headers_mut().insert(name, value);
         }
@@ -137,7 +138,7 @@ impl Service {
 }
 
 impl Field {
-    fn text(&self) -> Result<String, Lacking> {
+    fn text(&self) -> Result<String, CredentialError> {
         match self {
             Field::Text(text) => Ok(text.clone()),
             Field::File(path) => match std::fs::read_to_string(path) {
@@ -146,7 +147,7 @@ impl Field {
                 Err(error) => {
                     let path = path.display();
                     let why = format!(" from the token file {path}, which can't be read: {error}");
-                    Err(Lacking::new(Kind::Unreachable, why))
+                    Err(CredentialError::new(Kind::Unreachable, why))
                 }
             },
         }
@@ -155,7 +156,7 @@ impl Field {
 
 #[async_trait]
 impl Source<String> for Service {
-    async fn fetch(&self) -> Result<Lasting<String>, Lacking> {
+    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
         match self.ask().await {
             Err(none) if none.kind != Kind::Denied => {}
             settled => return settled,
@@ -246,9 +247,9 @@ impl SelfSigned {
 
 #[async_trait]
 impl Source<String> for SelfSigned {
-    async fn fetch(&self) -> Result<Lasting<String>, Lacking> {
+    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
         let why = ": the private_key of the credentials file can't sign";
-        let none = |_| Lacking::new(Kind::Denied, why);
+        let none = |_| CredentialError::new(Kind::Denied, why);
         let credential = self.provider().map_err(none)?.get_credential().await;
         let bearer = credential.map_err(none)?.bearer.clone();
         Ok(Lasting::new(bearer, SIGNED))

@@ -32,8 +32,8 @@ impl Scene {
         Self { temp, dir }
     }
 
-    fn open(&self) -> (FileDriver, Result<(), Failure>) {
-        FileDriver::open(&FileLocation {
+    fn open(&self) -> (FileBackend, Result<(), Failure>) {
+        FileBackend::open(&FileLocation {
             url: format!("file://{}", self.dir.display()),
             dir: self.dir.clone(),
             create_dir: false,
@@ -56,7 +56,7 @@ impl Scene {
     }
 }
 
-async fn put(driver: &FileDriver, content: &'static [u8], when: u64) -> Result<(), Failure> {
+async fn put(driver: &FileBackend, content: &'static [u8], when: u64) -> Result<(), Failure> {
     let stamp = Stamp::new(when, content, Format::Hcl);
     let content = Bytes::from_static(content);
     let put = driver.put("app/schema", content, &stamp, &Condition::None);
@@ -124,7 +124,7 @@ async fn the_folder_itself_may_be_behind_a_link() {
     let scene = Scene::new();
     let link = scene.temp.path().join("link");
     symlink(&scene.dir, &link).unwrap();
-    let (driver, found) = FileDriver::open(&FileLocation {
+    let (driver, found) = FileBackend::open(&FileLocation {
         url: format!("file://{}", link.display()),
         dir: link,
         create_dir: false,

@@ -31,7 +31,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use self::folder::Folder;
 use super::waiting::{Waiting, waits_for};
-use super::{Condition, Driver, Failure, FileLocation, Kind, Listed, Stored, Token, Trial};
+use super::{Backend, Capabilities, Condition, Failure, FileLocation, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
 /// How many operations of one folder may be under way at once. A hung disk keeps their threads;
@@ -48,7 +48,7 @@ const OPENING: Duration = Duration::from_secs(2);
 /// to temporary files, syncs them, and renames the stamps, then the content into place, syncing
 /// the directories; the stamps' file describes the old and the new content until the next put.
 #[derive(Debug)]
-pub struct FileDriver {
+pub struct FileBackend {
     folder: Arc<Folder>,
     /// Writers of this process queue here, in order and able to give up; the folder's lock file
     /// is for other processes.
@@ -56,7 +56,7 @@ pub struct FileDriver {
     threads: Arc<Semaphore>,
 }
 
-impl FileDriver {
+impl FileBackend {
     /// Makes the driver and looks for the folder, making it if the location says so. The driver
     /// works as soon as the folder is there, whatever was found now.
     pub(super) fn open(location: &FileLocation) -> (Self, Result<(), Failure>) {
@@ -117,7 +117,7 @@ impl FileDriver {
 }
 
 #[async_trait]
-impl Driver for FileDriver {
+impl Backend for FileBackend {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
         let key = key.to_owned();
         self.run(false, move |folder| folder.get(&key, limit)).await
@@ -160,9 +160,9 @@ impl Driver for FileDriver {
         self.run(false, Folder::probe).await
     }
 
-    async fn try_conditions(&self) -> Result<Option<Trial>, Failure> {
+    async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
         // Compared under the folder's own lock.
-        Ok(Some(Trial {
+        Ok(Some(Capabilities {
             honours_conditions: true,
             refused: None,
         }))

@@ -19,7 +19,7 @@ fn location(dir: &Path, create_dir: bool) -> FileLocation {
 }
 
 struct Fixture {
-    driver: FileDriver,
+    driver: FileBackend,
     dir: PathBuf,
     _temp: tempfile::TempDir,
 }
@@ -27,7 +27,7 @@ struct Fixture {
 fn fixture() -> Fixture {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("store");
-    let (driver, found) = FileDriver::open(&location(&dir, true));
+    let (driver, found) = FileBackend::open(&location(&dir, true));
     found.unwrap();
     Fixture {
         driver,
@@ -36,7 +36,7 @@ fn fixture() -> Fixture {
     }
 }
 
-async fn put(driver: &FileDriver, key: &str, content: &'static [u8], when: u64) -> Stamp {
+async fn put(driver: &FileBackend, key: &str, content: &'static [u8], when: u64) -> Stamp {
     let stamp = Stamp::new(when, content, Format::Hcl);
     let content = Bytes::from_static(content);
     let put = driver.put(key, content, &stamp, &Condition::None);
@@ -68,7 +68,7 @@ async fn the_folder_holds_plain_bytes_under_the_keys_of_the_layout() {
 async fn a_missing_folder_is_missing_until_it_is_there_and_never_made_by_an_operation() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("store");
-    let (driver, found) = FileDriver::open(&location(&dir, false));
+    let (driver, found) = FileBackend::open(&location(&dir, false));
     let failure = found.unwrap_err();
     assert_eq!(failure.kind, Kind::StoreMissing);
     assert!(failure.reason.contains("?create_dir=true"), "{failure}");
@@ -225,10 +225,10 @@ async fn what_a_crash_left_is_swept_at_open_unless_someone_is_writing() {
     fs::write(&left, "half").unwrap();
     fs::write(dir.join(".atlasfs/stamps/app/orphan"), "").unwrap();
     let lock = hold(&dir);
-    FileDriver::open(&location(&dir, false)).1.unwrap();
+    FileBackend::open(&location(&dir, false)).1.unwrap();
     assert!(left.exists());
     drop(lock);
-    FileDriver::open(&location(&dir, false)).1.unwrap();
+    FileBackend::open(&location(&dir, false)).1.unwrap();
     assert!(!left.exists());
     assert!(!dir.join(".atlasfs/stamps/app/orphan").exists());
     assert!(dir.join(".atlasfs/stamps/app/schema").exists());
@@ -270,7 +270,7 @@ async fn bookkeeping_objects_have_a_place_and_the_drivers_own_files_are_no_objec
 async fn conditions_hold_over_processes() {
     // Two drivers share nothing but the folder, as two processes do.
     let Fixture { driver, dir, _temp } = fixture();
-    let (other, _) = FileDriver::open(&location(&dir, false));
+    let (other, _) = FileBackend::open(&location(&dir, false));
     for round in 1..100_u64 {
         let token = driver
             .head("app/schema")
@@ -300,7 +300,7 @@ async fn conditions_hold_over_processes() {
 async fn a_reader_amid_many_writers_always_sees_a_content_with_its_own_stamp() {
     let Fixture { driver, dir, _temp } = fixture();
     let driver = Arc::new(driver);
-    let (other, _) = FileDriver::open(&location(&dir, false));
+    let (other, _) = FileBackend::open(&location(&dir, false));
     put(&driver, "app/schema", b"0", 1).await;
     let writer = {
         let driver = Arc::clone(&driver);
@@ -352,7 +352,7 @@ async fn a_folder_that_may_only_be_read_is_read() {
     put(&driver, "app/schema", b"x", 1).await;
     fs::remove_dir_all(dir.join(".atlasfs")).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
-    let (reader, found) = FileDriver::open(&location(&dir, false));
+    let (reader, found) = FileBackend::open(&location(&dir, false));
     found.unwrap();
     assert_eq!(&*reader.get("app/schema", MAX).await.unwrap().content, b"x");
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -383,12 +383,12 @@ async fn nothing_is_made_where_a_known_folder_is_missing() {
         let failure = found.unwrap_err();
         assert_eq!(failure.kind, Kind::StoreMissing, "{failure}");
     };
-    let (driver, found) = FileDriver::open(&known);
+    let (driver, found) = FileBackend::open(&known);
     missing(found);
     assert!(!dir.exists());
     // The mount point of the disk, which is not mounted yet.
     fs::create_dir(&dir).unwrap();
-    missing(FileDriver::open(&known).1);
+    missing(FileBackend::open(&known).1);
     missing(driver.probe().await);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     // The disk is back.

@@ -1,29 +1,29 @@
 //! What each operation on names must answer, and change.
 
-use super::staged_file::Working;
-use super::truth::{Found, Handle, Name, Open, Scratch, Truth, name};
-use crate::fs::{Error, OpenHow, Result};
+use super::staged_file::StagedFile;
+use super::truth::{Found, Handle, Name, Open, TemporaryFile, Truth, name};
+use crate::fs::{Error, OpenMode, Result};
 use crate::model::{ArtifactId, Format};
 
 impl Truth {
-    pub(super) fn open(&mut self, path: &str, how: OpenHow, create: bool) -> Result<Open> {
+    pub(super) fn open(&mut self, path: &str, how: OpenMode, create: bool) -> Result<Open> {
         let handle = match self.find(path) {
             Ok(_) if create && how.exclusive => return Err(Error::Exists),
             Ok(Found::Directory) => return Err(Error::IsDirectory),
-            Ok(Found::Scratch(at)) if self.file(at).is_directory => {
+            Ok(Found::TemporaryFile(at)) if self.file(at).is_directory => {
                 return Err(Error::IsDirectory);
             }
-            Ok(Found::Scratch(at)) => self.open_scratch(at, how),
+            Ok(Found::TemporaryFile(at)) => self.open_temporary(at, how),
             Ok(Found::Content(bytes)) if !how.write => Handle::Bytes(bytes),
             Ok(Found::Blank(true)) if !how.write => return Err(Error::Io),
             Ok(Found::Blank(_)) if !how.write => Handle::Bytes(Vec::new()),
             Ok(found) => match (name(path), found) {
                 (Name::Artifact(id, suffix), Found::Content(bytes)) => {
                     let bytes = if how.truncate { Vec::new() } else { bytes };
-                    self.open_working(id, suffix, bytes, how.truncate)
+                    self.open_staged(id, suffix, bytes, how.truncate)
                 }
                 (Name::Artifact(id, suffix), _) => {
-                    self.open_working(id, suffix, Vec::new(), how.truncate)
+                    self.open_staged(id, suffix, Vec::new(), how.truncate)
                 }
                 other => panic!("{other:?}"),
             },
@@ -32,13 +32,13 @@ impl Truth {
                 match name(path) {
                     // Another name of what is there, as `schema.sql` is of a state in HCL, or new.
                     Name::Artifact(id, suffix) => {
-                        let handle = self.open_working(id, suffix, Vec::new(), true);
-                        self.working(self.last).is_touched = !how.truncate && !how.exclusive;
+                        let handle = self.open_staged(id, suffix, Vec::new(), true);
+                        self.staged(self.last).is_touched = !how.truncate && !how.exclusive;
                         handle
                     }
-                    Name::Scratch => {
+                    Name::TemporaryFile => {
                         let at = self.make(path, false);
-                        self.open_scratch(at, how)
+                        self.open_temporary(at, how)
                     }
                     _ => return Err(Error::NotPermitted),
                 }
@@ -48,14 +48,14 @@ impl Truth {
         Ok(Open { handle, how })
     }
 
-    fn open_scratch(&mut self, at: u64, how: OpenHow) -> Handle {
+    fn open_temporary(&mut self, at: u64, how: OpenMode) -> Handle {
         if how.truncate {
             self.file(at).bytes.clear();
         }
-        Handle::Scratch(at)
+        Handle::TemporaryFile(at)
     }
 
-    fn open_working(
+    fn open_staged(
         &mut self,
         id: ArtifactId,
         suffix: Option<Format>,
@@ -63,24 +63,24 @@ impl Truth {
         is_dirty: bool,
     ) -> Handle {
         self.last += 1;
-        let working = Working {
+        let staged = StagedFile {
             bytes,
             base: self.artifacts.get(&id).map(|content| content.revision),
             is_dirty,
             handles: 1,
-            ..Working::default()
+            ..StagedFile::default()
         };
-        self.workings.insert(self.last, working);
-        Handle::Working(id, suffix, self.last)
+        self.workings.insert(self.last, staged);
+        Handle::StagedFile(id, suffix, self.last)
     }
 
     fn make(&mut self, path: &str, is_directory: bool) -> u64 {
         self.last += 1;
-        let made = Scratch {
+        let made = TemporaryFile {
             is_directory,
-            ..Scratch::default()
+            ..TemporaryFile::default()
         };
-        self.scratch.insert(self.last, made);
+        self.temporary.insert(self.last, made);
         self.names.insert(path.into(), self.last);
         self.last
     }
@@ -99,9 +99,9 @@ impl Truth {
     }
 
     pub(super) fn truncate(&mut self, path: &str, size: u64) -> Result<()> {
-        let how = OpenHow {
+        let how = OpenMode {
             write: true,
-            ..OpenHow::default()
+            ..OpenMode::default()
         };
         let open = self.open(path, how, false)?;
         self.change(&open, |bytes| bytes.resize(size as usize, 0));
@@ -111,8 +111,8 @@ impl Truth {
     pub(super) fn unlink(&mut self, path: &str) -> Result<()> {
         match (self.find(path)?, name(path)) {
             (Found::Directory, _) => Err(Error::IsDirectory),
-            (Found::Scratch(at), _) if self.file(at).is_directory => Err(Error::IsDirectory),
-            (Found::Scratch(_), _) => {
+            (Found::TemporaryFile(at), _) if self.file(at).is_directory => Err(Error::IsDirectory),
+            (Found::TemporaryFile(_), _) => {
                 self.names.remove(path);
                 Ok(())
             }
@@ -137,7 +137,7 @@ impl Truth {
             Name::Repo(repo) => {
                 self.repos.insert(repo);
             }
-            Name::Scratch => {
+            Name::TemporaryFile => {
                 self.make(path, true);
             }
             _ => return Err(Error::NotPermitted),
@@ -147,19 +147,19 @@ impl Truth {
 
     pub(super) fn rmdir(&mut self, path: &str) -> Result<()> {
         let below = format!("{path}/");
-        let holds_scratch = self.names.keys().any(|name| name.starts_with(&below));
+        let holds_temporary = self.names.keys().any(|name| name.starts_with(&below));
         match (self.find(path)?, name(path)) {
             (Found::Directory, Name::Repo(repo)) => {
                 let mut ids = self.artifacts.keys().chain(self.touched.keys());
-                if holds_scratch || ids.any(|id| id.repo.as_str() == repo) {
+                if holds_temporary || ids.any(|id| id.repo.as_str() == repo) {
                     return Err(Error::NotEmpty);
                 }
                 let made_here = self.repos.remove(&repo);
                 made_here.then_some(()).ok_or(Error::NotPermitted)
             }
             (Found::Directory, _) => Err(Error::NotPermitted),
-            (Found::Scratch(at), _) if self.file(at).is_directory => {
-                if holds_scratch {
+            (Found::TemporaryFile(at), _) if self.file(at).is_directory => {
+                if holds_temporary {
                     return Err(Error::NotEmpty);
                 }
                 self.names.remove(path);
@@ -174,10 +174,12 @@ impl Truth {
         self.parent(to)?;
         let source = self.find(from)?;
         match (source, name(from), name(to)) {
-            (Found::Scratch(at), _, Name::Scratch | Name::Refused) => {
-                self.rename_scratch((from, at), to, no_replace)
+            (Found::TemporaryFile(at), _, Name::TemporaryFile | Name::Refused) => {
+                self.rename_temporary((from, at), to, no_replace)
             }
-            (Found::Scratch(at), _, Name::Artifact(id, suffix)) if self.file(at).is_directory => {
+            (Found::TemporaryFile(at), _, Name::Artifact(id, suffix))
+                if self.file(at).is_directory =>
+            {
                 let content = self
                     .find(to)
                     .is_ok_and(|found| matches!(found, Found::Content(_)));
@@ -188,12 +190,12 @@ impl Truth {
                     Error::NotPermitted
                 })
             }
-            (Found::Scratch(_), _, Name::Artifact(id, suffix))
+            (Found::TemporaryFile(_), _, Name::Artifact(id, suffix))
                 if no_replace && self.is_there(&id, suffix) =>
             {
                 Err(Error::Exists)
             }
-            (Found::Scratch(at), _, Name::Artifact(id, suffix)) => {
+            (Found::TemporaryFile(at), _, Name::Artifact(id, suffix)) => {
                 self.rename_is_push((from, at), id, suffix)
             }
             (_, Name::Artifact(id, suffix), _) if !self.is_there(&id, suffix) => {
@@ -221,7 +223,7 @@ impl Truth {
         }
     }
 
-    fn rename_scratch(
+    fn rename_temporary(
         &mut self,
         (from, at): (&str, u64),
         to: &str,
@@ -277,16 +279,17 @@ impl Truth {
             }
         }
         let slots = self.slots.iter().flatten();
-        let handles = slots.filter(|open| matches!(open.handle, Handle::Scratch(n) if n == at));
+        let handles =
+            slots.filter(|open| matches!(open.handle, Handle::TemporaryFile(n) if n == at));
         let handles = handles.count() as u32;
         self.last += 1;
-        let working = Working {
+        let staged = StagedFile {
             bytes: file.bytes,
             base,
             handles,
-            ..Working::default()
+            ..StagedFile::default()
         };
-        self.workings.insert(self.last, working);
+        self.workings.insert(self.last, staged);
         self.file(at).pushed = Some((id, suffix, self.last));
         self.names.remove(from);
         Ok(())

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::fs::OpenHow;
+use crate::fs::OpenMode;
 
 /// The names: of artifacts and their aliases, of scratch files in every kind of directory, and of
 /// what is refused.
@@ -54,7 +54,7 @@ pub(super) const SLOTS: usize = 3;
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
     /// open(2), if the slot is free.
-    Open(usize, &'static str, OpenHow, bool),
+    Open(usize, &'static str, OpenMode, bool),
     /// pwrite(2), or write(2) with O_APPEND; the offset is cut to the file's size and two more.
     Write(usize, u64, &'static str),
     /// ftruncate(2).
@@ -84,11 +84,11 @@ fn path() -> impl Strategy<Value = &'static str> {
     prop_oneof![select(&PATHS[..10]), select(&PATHS[..])]
 }
 
-fn how() -> impl Strategy<Value = OpenHow> {
+fn how() -> impl Strategy<Value = OpenMode> {
     let flags = (any::<[bool; 2]>(), any::<bool>(), 0..8_u8);
     flags.prop_map(|([read, append], truncate, exclusive)| {
         let write = !read || append || truncate;
-        OpenHow {
+        OpenMode {
             read,
             write,
             append: append && write,

@@ -2,12 +2,12 @@
 
 use super::operation::{Operation, PATHS, SLOTS};
 use super::truth::{Found, Name, Truth, name};
-use crate::fs::tests::kernel::{Choice, File, World};
+use crate::fs::tests::kernel::{Choice, File, Fixture};
 use crate::fs::{Error, FileKind, Result, SetAttr};
 
 /// Plays a sequence.
 pub(super) async fn play(allow_delete: bool, operations: &[Operation]) {
-    let world = World::with(Choice {
+    let fixture = Fixture::with(Choice {
         named: vec!["app"],
         allow_delete,
         ..Choice::default()
@@ -18,11 +18,11 @@ pub(super) async fn play(allow_delete: bool, operations: &[Operation]) {
     };
     let mut files: [Option<File<'_>>; SLOTS] = [const { None }; SLOTS];
     for (n, operation) in operations.iter().enumerate() {
-        if let Some((is, must_be)) = step(&world, &mut truth, &mut files, operation).await {
+        if let Some((is, must_be)) = step(&fixture, &mut truth, &mut files, operation).await {
             assert_eq!(is, must_be, "{operation:?}, number {n}");
         }
         compare(
-            &world,
+            &fixture,
             &truth,
             &files,
             &format!("after {operation:?}, number {n}"),
@@ -33,7 +33,7 @@ pub(super) async fn play(allow_delete: bool, operations: &[Operation]) {
 
 /// Does one thing; answers what came of it, and what must have.
 async fn step<'a>(
-    world: &'a World,
+    fixture: &'a Fixture,
     truth: &mut Truth,
     files: &mut [Option<File<'a>>; SLOTS],
     operation: &Operation,
@@ -43,7 +43,7 @@ async fn step<'a>(
             if files[slot].is_some() {
                 return None;
             }
-            let is = world.open(path, how, create).await;
+            let is = fixture.open(path, how, create).await;
             let must_be = truth.open(path, how, create);
             let both = (
                 is.as_ref().map(drop).map_err(|e| *e),
@@ -101,32 +101,32 @@ async fn step<'a>(
                 truth.change(&open, |bytes| *bytes = content.into());
                 truth.close(&open, true)
             });
-            (world.cp(path, content.as_bytes()).await, must_be)
+            (fixture.cp(path, content.as_bytes()).await, must_be)
         }
         Operation::TruncatePath(path, size) => (
-            truncate(world, path, size).await,
+            truncate(fixture, path, size).await,
             truth.truncate(path, size),
         ),
         Operation::Unlink(path) => {
-            let is = match world.stat(path).await {
+            let is = match fixture.stat(path).await {
                 Ok(attr) if attr.kind == FileKind::Directory => Err(Error::IsDirectory),
-                Ok(_) => world.rm(path).await,
+                Ok(_) => fixture.rm(path).await,
                 Err(error) => Err(error),
             };
             (is, truth.unlink(path))
         }
         Operation::Mkdir(path) => {
-            let is = match world.stat(path).await {
+            let is = match fixture.stat(path).await {
                 Ok(_) => Err(Error::Exists),
-                Err(Error::NotFound) => world.mkdir(path).await,
+                Err(Error::NotFound) => fixture.mkdir(path).await,
                 Err(error) => Err(error),
             };
             (is, truth.mkdir(path))
         }
         Operation::Rmdir(path) => {
-            let is = match world.stat(path).await {
+            let is = match fixture.stat(path).await {
                 Ok(attr) if attr.kind != FileKind::Directory => Err(Error::NotDirectory),
-                Ok(_) => world.rmdir(path).await,
+                Ok(_) => fixture.rmdir(path).await,
                 Err(error) => Err(error),
             };
             (is, truth.rmdir(path))
@@ -137,33 +137,33 @@ async fn step<'a>(
             if !asks || matches!(name(to), Name::Repo(_) | Name::Plans) {
                 return None;
             }
-            let is = world.rename(from, to, no_replace, world.pid()).await;
+            let is = fixture.rename(from, to, no_replace, fixture.pid()).await;
             (is, truth.rename(from, to, no_replace))
         }
     })
 }
 
 /// truncate(2): once more after ESTALE, as the kernel does.
-async fn truncate(world: &World, path: &str, size: u64) -> Result<()> {
+async fn truncate(fixture: &Fixture, path: &str, size: u64) -> Result<()> {
     let (pid, set) = (
-        world.pid(),
+        fixture.pid(),
         SetAttr {
             size: Some(size),
             ..SetAttr::default()
         },
     );
     let once = async || {
-        let attr = world.walk(path, pid).await?;
+        let attr = fixture.walk(path, pid).await?;
         if attr.kind == FileKind::Directory {
             return Err(Error::IsDirectory);
         }
-        let set = world.fs.clone().setattr(attr.ino, None, set, pid).await;
+        let set = fixture.fs.clone().setattr(attr.ino, None, set, pid).await;
         set.map(drop)
     };
     match once().await {
         Err(Error::Stale) => {
             // The old entry is found invalid by a look-up of its own.
-            let _ = world.walk(path, pid).await;
+            let _ = fixture.walk(path, pid).await;
             once().await
         }
         done => done,
@@ -171,9 +171,9 @@ async fn truncate(world: &World, path: &str, size: u64) -> Result<()> {
 }
 
 /// Compares names, kinds, sizes and contents, and what is open, with what must be.
-async fn compare(world: &World, truth: &Truth, files: &[Option<File<'_>>; SLOTS], when: &str) {
+async fn compare(fixture: &Fixture, truth: &Truth, files: &[Option<File<'_>>; SLOTS], when: &str) {
     for path in PATHS {
-        let is = world.stat(path).await.map(|attr| (attr.kind, attr.size));
+        let is = fixture.stat(path).await.map(|attr| (attr.kind, attr.size));
         let found = truth.find(path);
         let must_be = found
             .as_ref()
@@ -182,7 +182,7 @@ async fn compare(world: &World, truth: &Truth, files: &[Option<File<'_>>; SLOTS]
                 Found::Directory => (FileKind::Directory, 0),
                 Found::Content(bytes) => (FileKind::File, bytes.len() as u64),
                 Found::Blank(_) => (FileKind::File, 0),
-                Found::Scratch(at) => match &truth.scratch[at] {
+                Found::TemporaryFile(at) => match &truth.temporary[at] {
                     file if file.is_directory => (FileKind::Directory, 0),
                     file => (FileKind::File, file.bytes.len() as u64),
                 },
@@ -192,12 +192,12 @@ async fn compare(world: &World, truth: &Truth, files: &[Option<File<'_>>; SLOTS]
             Ok(Found::Content(bytes)) => Ok(bytes),
             Ok(Found::Blank(true)) => Err(Error::Io),
             Ok(Found::Blank(false)) => Ok(Vec::new()),
-            Ok(Found::Scratch(at)) if !truth.scratch[&at].is_directory => {
-                Ok(truth.scratch[&at].bytes.clone())
+            Ok(Found::TemporaryFile(at)) if !truth.temporary[&at].is_directory => {
+                Ok(truth.temporary[&at].bytes.clone())
             }
             _ => continue,
         };
-        assert_eq!(world.cat(path).await, content, "{path} {when}");
+        assert_eq!(fixture.cat(path).await, content, "{path} {when}");
     }
     for dir in [
         "",
@@ -208,12 +208,12 @@ async fn compare(world: &World, truth: &Truth, files: &[Option<File<'_>>; SLOTS]
         "new",
         "new/plans",
     ] {
-        let is_directory = world
+        let is_directory = fixture
             .stat(dir)
             .await
             .is_ok_and(|attr| attr.kind == FileKind::Directory);
         if is_directory {
-            let mut names = world.ls(dir).await.unwrap();
+            let mut names = fixture.ls(dir).await.unwrap();
             names.sort();
             assert_eq!(names, truth.list(dir), "in {dir:?} {when}");
         }
@@ -226,7 +226,7 @@ async fn compare(world: &World, truth: &Truth, files: &[Option<File<'_>>; SLOTS]
     }
     // What the targets hold is what has been pushed.
     for (id, content) in &truth.artifacts {
-        for store in world.all() {
+        for store in fixture.all() {
             let held = store.content(&id.to_string());
             assert_eq!(held.as_deref(), Some(&*content.bytes), "{id} {when}");
         }

@@ -6,7 +6,7 @@ use crate::model::{ArtifactId, Format, Item, check_plan, check_schema};
 
 /// What a writer of an artifact has before it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Working {
+pub(super) struct StagedFile {
     pub(super) bytes: Vec<u8>,
     /// The content that it was opened on, by number.
     pub(super) base: Option<u64>,
@@ -21,7 +21,7 @@ pub(super) struct Working {
     pub(super) handles: u32,
 }
 
-impl Working {
+impl StagedFile {
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
         change(&mut self.bytes);
         self.is_dirty = true;
@@ -33,41 +33,41 @@ impl Working {
 impl Truth {
     /// Close of one descriptor, or fsync.
     pub(super) fn flush(&mut self, id: &ArtifactId, suffix: Option<Format>, at: u64) -> Result<()> {
-        let Some(working) = self.workings.get(&at).cloned() else {
+        let Some(staged) = self.workings.get(&at).cloned() else {
             panic!("no file {at}");
         };
-        if !working.is_dirty {
+        if !staged.is_dirty {
             return Ok(());
         }
-        let unwritten = !working.is_written && working.bytes.is_empty();
-        if unwritten && working.is_touched && working.base.is_none() {
+        let unwritten = !staged.is_written && staged.bytes.is_empty();
+        if unwritten && staged.is_touched && staged.base.is_none() {
             // It stays local and empty, unless somebody else has pushed it.
             if !self.artifacts.contains_key(id) {
                 self.touched.insert(id.clone(), suffix);
             }
-            self.working(at).is_dirty = false;
+            self.staged(at).is_dirty = false;
             return Ok(());
         }
         if unwritten {
             return Err(Error::Invalid);
         }
-        let pushed = self.push(id, suffix, &working.bytes, working.base);
-        let working = self.working(at);
+        let pushed = self.push(id, suffix, &staged.bytes, staged.base);
+        let staged = self.staged(at);
         match pushed {
             Ok(revision) => {
-                working.base = Some(revision);
-                working.is_dirty = false;
+                staged.base = Some(revision);
+                staged.is_dirty = false;
             }
-            Err(_) => working.was_refused = true,
+            Err(_) => staged.was_refused = true,
         }
         pushed.map(drop)
     }
 
     /// The end of the last handle: what no close has tried to push is pushed, and told to nobody.
     pub(super) fn release(&mut self, id: &ArtifactId, suffix: Option<Format>, at: u64) {
-        let working = self.working(at);
-        let left = working.clone();
-        working.handles -= 1;
+        let staged = self.staged(at);
+        let left = staged.clone();
+        staged.handles -= 1;
         if left.handles > 1 {
             return;
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::operation::SLOTS;
-use super::staged_file::Working;
-use crate::fs::{Error, OpenHow, Result};
+use super::staged_file::StagedFile;
+use crate::fs::{Error, OpenMode, Result};
 use crate::model::{ArtifactId, Format, Item, PlanName, RepoName};
 
 /// The newest content of an artifact.
@@ -17,7 +17,7 @@ pub(super) struct Content {
 
 /// A scratch file or directory.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Scratch {
+pub(super) struct TemporaryFile {
     pub(super) is_directory: bool,
     pub(super) bytes: Vec<u8>,
     /// The artifact that a rename has failed to make of it, and what that was to replace.
@@ -31,15 +31,15 @@ pub(super) struct Scratch {
 pub(super) enum Handle {
     /// A reader's: what it has opened.
     Bytes(Vec<u8>),
-    Working(ArtifactId, Option<Format>, u64),
-    Scratch(u64),
+    StagedFile(ArtifactId, Option<Format>, u64),
+    TemporaryFile(u64),
 }
 
 /// An open file, and how it was opened.
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     pub(super) handle: Handle,
-    pub(super) how: OpenHow,
+    pub(super) how: OpenMode,
 }
 
 /// What a name is for, whether it is there or not.
@@ -48,7 +48,7 @@ pub(super) enum Name {
     Repo(String),
     Plans,
     Artifact(ArtifactId, Option<Format>),
-    Scratch,
+    TemporaryFile,
     /// A scratch file's name that must not be made.
     Refused,
     Foreign,
@@ -61,7 +61,7 @@ pub(super) enum Found {
     Content(Vec<u8>),
     /// Without any content; whether a push of it has failed.
     Blank(bool),
-    Scratch(u64),
+    TemporaryFile(u64),
 }
 
 /// All that there is.
@@ -75,8 +75,8 @@ pub(super) struct Truth {
     /// Artifacts whose last push has failed.
     pub(super) failed: BTreeSet<ArtifactId>,
     pub(super) names: BTreeMap<String, u64>,
-    pub(super) scratch: BTreeMap<u64, Scratch>,
-    pub(super) workings: BTreeMap<u64, Working>,
+    pub(super) temporary: BTreeMap<u64, TemporaryFile>,
+    pub(super) workings: BTreeMap<u64, StagedFile>,
     pub(super) slots: [Option<Open>; SLOTS],
     /// The last number given to anything.
     pub(super) last: u64,
@@ -107,19 +107,19 @@ pub(super) fn name(path: &str) -> Name {
             Name::Artifact(artifact(repo, Item::Plan(plan)), None)
         }
         [_, ".git" | "4913"] => Name::Refused,
-        [_, ".d", ..] => Name::Scratch,
-        [.., last] if last.starts_with('.') || last.ends_with('~') => Name::Scratch,
+        [_, ".d", ..] => Name::TemporaryFile,
+        [.., last] if last.starts_with('.') || last.ends_with('~') => Name::TemporaryFile,
         _ => Name::Foreign,
     }
 }
 
 impl Truth {
-    pub(super) fn working(&mut self, at: u64) -> &mut Working {
+    pub(super) fn staged(&mut self, at: u64) -> &mut StagedFile {
         self.workings.get_mut(&at).expect("an open file")
     }
 
-    pub(super) fn file(&mut self, number: u64) -> &mut Scratch {
-        self.scratch.get_mut(&number).expect("a scratch file")
+    pub(super) fn file(&mut self, number: u64) -> &mut TemporaryFile {
+        self.temporary.get_mut(&number).expect("a scratch file")
     }
 
     /// Finds the directory that a path is in.
@@ -128,7 +128,7 @@ impl Truth {
             "" => Ok(()),
             parent => match self.find(parent)? {
                 Found::Directory => Ok(()),
-                Found::Scratch(at) if self.scratch[&at].is_directory => Ok(()),
+                Found::TemporaryFile(at) if self.temporary[&at].is_directory => Ok(()),
                 _ => Err(Error::NotDirectory),
             },
         }
@@ -141,7 +141,9 @@ impl Truth {
             Name::Repo(repo) => self.has(&repo).then_some(Found::Directory),
             Name::Plans => Some(Found::Directory),
             Name::Artifact(id, suffix) => self.find_artifact(&id, suffix),
-            Name::Scratch | Name::Refused => self.names.get(path).copied().map(Found::Scratch),
+            Name::TemporaryFile | Name::Refused => {
+                self.names.get(path).copied().map(Found::TemporaryFile)
+            }
             Name::Foreign => None,
         };
         found.ok_or(Error::NotFound)
@@ -195,9 +197,9 @@ impl Truth {
     pub(super) fn read(&self, open: &Open) -> Vec<u8> {
         match &open.handle {
             Handle::Bytes(bytes) => bytes.clone(),
-            Handle::Working(.., at) => self.workings[at].bytes.clone(),
-            Handle::Scratch(number) => match &self.scratch[number] {
-                Scratch {
+            Handle::StagedFile(.., at) => self.workings[at].bytes.clone(),
+            Handle::TemporaryFile(number) => match &self.temporary[number] {
+                TemporaryFile {
                     pushed: Some((.., at)),
                     ..
                 } => self.workings[at].bytes.clone(),
@@ -210,15 +212,15 @@ impl Truth {
     pub(super) fn view(&self, open: &Open) -> Option<(ArtifactId, Option<Format>, u64)> {
         match &open.handle {
             Handle::Bytes(_) => None,
-            Handle::Working(id, suffix, at) => Some((id.clone(), *suffix, *at)),
-            Handle::Scratch(number) => self.scratch[number].pushed.clone(),
+            Handle::StagedFile(id, suffix, at) => Some((id.clone(), *suffix, *at)),
+            Handle::TemporaryFile(number) => self.temporary[number].pushed.clone(),
         }
     }
 
     pub(super) fn change(&mut self, open: &Open, change: impl FnOnce(&mut Vec<u8>)) {
         match (self.view(open), &open.handle) {
-            (Some((.., at)), _) => self.working(at).change(change),
-            (None, Handle::Scratch(number)) => change(&mut self.file(*number).bytes),
+            (Some((.., at)), _) => self.staged(at).change(change),
+            (None, Handle::TemporaryFile(number)) => change(&mut self.file(*number).bytes),
             (None, _) => panic!("a reader writes"),
         }
     }

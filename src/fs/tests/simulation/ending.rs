@@ -54,7 +54,7 @@ impl Truth {
     fn must_be_alike(&mut self, artifact: usize, repaired: bool) {
         let contents: Vec<_> = (0..3)
             .map(|place| {
-                let object = self.shelves[place].objects.get(KEYS[artifact]);
+                let object = self.stores[place].objects.get(KEYS[artifact]);
                 object.map(|object| object.content.clone())
             })
             .collect();

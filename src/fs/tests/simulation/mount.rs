@@ -10,16 +10,16 @@ use super::pushing::Told;
 use super::schedule::{Act, OnHandle, Schedule};
 use super::store::Way;
 use super::truth::{KEYS, Sim, State, Truth, time_of};
-use crate::fs::tests::kernel::{Choice, File, READ, READ_WRITE, WRITE, WRITE_ANEW, World};
-use crate::fs::{Error, OpenHow};
+use crate::fs::tests::kernel::{Choice, File, Fixture, READ, READ_WRITE, WRITE, WRITE_ANEW};
+use crate::fs::{Error, OpenMode};
 use crate::model::Sha256;
 use crate::registry::{Settings, WallClock};
-use crate::store::Driver;
+use crate::store::Backend;
 
 /// A mount for as long as its process lives.
 pub(super) struct Mount {
     pub(super) number: usize,
-    pub(super) world: World,
+    pub(super) fixture: Fixture,
     pub(super) sim: Arc<Sim>,
     pub(super) cut: Arc<AtomicBool>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Held {
     artifact: usize,
     /// What a reader has read, or nothing.
     content: Option<Bytes>,
-    pen: Option<usize>,
+    writer: Option<usize>,
     pub(super) busy: Arc<AtomicBool>,
 }
 
@@ -45,7 +45,7 @@ impl Mount {
         dir: tempfile::TempDir,
     ) -> Arc<Self> {
         let cut = Arc::new(AtomicBool::new(false));
-        let drivers = std::array::from_fn(|place| -> Arc<dyn Driver> {
+        let drivers = std::array::from_fn(|place| -> Arc<dyn Backend> {
             let (sim, cut) = (Arc::clone(sim), Arc::clone(&cut));
             Arc::new(Way {
                 sim,
@@ -55,7 +55,7 @@ impl Mount {
             })
         });
         let clock = Arc::clone(sim);
-        let world = World::with(Choice {
+        let fixture = Fixture::with(Choice {
             registry: Settings {
                 durability: schedule.durability,
                 repair: Duration::from_secs(if schedule.repairs { 30 } else { 0 }),
@@ -77,7 +77,7 @@ impl Mount {
         let sim = Arc::clone(sim);
         Arc::new(Self {
             number,
-            world,
+            fixture,
             sim,
             cut,
         })
@@ -88,15 +88,23 @@ impl Mount {
     }
 
     pub(super) fn owes(&self, artifact: usize) -> bool {
-        let pending =
-            self.world.fs.registry.status(&self.world.fs.settings.mount)["pending"].take();
+        let pending = self
+            .fixture
+            .fs
+            .registry
+            .status(&self.fixture.fs.settings.mount)["pending"]
+            .take();
         let mut pending = pending.as_array().unwrap().iter();
         pending.any(|push| push["artifact"] == KEYS[artifact])
     }
 
     /// Whether it skips any target.
     fn skips(&self) -> bool {
-        let mut status = self.world.fs.registry.status(&self.world.fs.settings.mount);
+        let mut status = self
+            .fixture
+            .fs
+            .registry
+            .status(&self.fixture.fs.settings.mount);
         let targets = status["targets"].take();
         let mut targets = targets.as_array().unwrap().iter();
         targets.any(|target| target["breaker"] == "open")
@@ -104,9 +112,9 @@ impl Mount {
 
     pub(super) fn keeps(&self, content: &Bytes) -> bool {
         let hash = Sha256::of(content);
-        let mut kept = self.world.fs.registry.unpushed().into_iter();
+        let mut kept = self.fixture.fs.registry.unpushed().into_iter();
         let found = kept.find(|kept| kept.stamp.sha256 == hash);
-        let bytes = found.map(|kept| self.world.fs.registry.read_unpushed(kept.stamp.when));
+        let bytes = found.map(|kept| self.fixture.fs.registry.read_unpushed(kept.stamp.when));
         bytes.is_some_and(|bytes| bytes.is_ok_and(|bytes| bytes == *content))
     }
 
@@ -123,7 +131,7 @@ impl Mount {
             Act::Append => {
                 self.write(
                     artifact,
-                    OpenHow {
+                    OpenMode {
                         append: true,
                         ..READ_WRITE
                     },
@@ -143,21 +151,21 @@ impl Mount {
             Act::Cat => drop(self.cat(artifact).await),
             Act::HoldReader => self.hold_reader(artifact, &held).await,
             Act::Stat => {
-                let glance = self.truth().glance(self.number, artifact);
-                let seen = self.world.stat(path).await;
-                self.truth().seen(&glance, seen != Err(Error::NotFound));
+                let begun = self.truth().begin_read(self.number, artifact);
+                let seen = self.fixture.stat(path).await;
+                self.truth().seen(&begun, seen != Err(Error::NotFound));
             }
             Act::Ls => {
-                let glance = self.truth().glance(self.number, artifact);
+                let begun = self.truth().begin_read(self.number, artifact);
                 let (dir, name) = path.rsplit_once('/').unwrap();
-                if let Ok(names) = self.world.ls(dir).await {
+                if let Ok(names) = self.fixture.ls(dir).await {
                     self.truth()
-                        .seen(&glance, names.iter().any(|other| other == name));
+                        .seen(&begun, names.iter().any(|other| other == name));
                 }
             }
-            Act::Mkdir => drop(self.world.mkdir("app").await),
+            Act::Mkdir => drop(self.fixture.mkdir("app").await),
             Act::Touch => {
-                if let Ok(file) = self.world.open(path, WRITE, true).await {
+                if let Ok(file) = self.fixture.open(path, WRITE, true).await {
                     self.truth().views[self.number].touched[artifact] = true;
                     let closed = file.close().await;
                     self.truth().views[self.number].touched[artifact] = true;
@@ -172,33 +180,33 @@ impl Mount {
                     truth.deleting(self.number, artifact);
                     truth.now()
                 };
-                let removed = self.world.rm(path).await;
+                let removed = self.fixture.rm(path).await;
                 self.truth().deleted(self.number, artifact, begun, removed);
             }
         }
     }
 
     pub(super) async fn cat(&self, artifact: usize) -> Result<Bytes, Error> {
-        let glance = self.truth().glance(self.number, artifact);
-        let read = self.world.cat(KEYS[artifact]).await.map(Bytes::from);
+        let begun = self.truth().begin_read(self.number, artifact);
+        let read = self.fixture.cat(KEYS[artifact]).await.map(Bytes::from);
         let owes = self.owes(artifact);
-        self.truth().read(&glance, &read, owes);
+        self.truth().end_read(&begun, &read, owes);
         read
     }
 
     async fn hold_reader(self: &Arc<Self>, artifact: usize, held: &std::sync::Mutex<Vec<Held>>) {
-        let glance = self.truth().glance(self.number, artifact);
-        let opened = self.world.open(KEYS[artifact], READ, false).await;
+        let begun = self.truth().begin_read(self.number, artifact);
+        let opened = self.fixture.open(KEYS[artifact], READ, false).await;
         let owes = self.owes(artifact);
         match opened {
             Ok(file) => {
                 let content = Bytes::from(file.read_all().await.unwrap());
-                self.truth().read(&glance, &Ok(content.clone()), owes);
+                self.truth().end_read(&begun, &Ok(content.clone()), owes);
                 held.lock()
                     .unwrap()
                     .push(self.hold(&file, artifact, Some(content), None));
             }
-            Err(error) => self.truth().read(&glance, &Err(error), owes),
+            Err(error) => self.truth().end_read(&begun, &Err(error), owes),
         }
     }
 
@@ -207,7 +215,7 @@ impl Mount {
         file: &File<'_>,
         artifact: usize,
         content: Option<Bytes>,
-        pen: Option<usize>,
+        writer: Option<usize>,
     ) -> Held {
         let (ino, fh, mount, busy) = (file.ino, file.fh, Arc::clone(self), Arc::default());
         Held {
@@ -216,21 +224,25 @@ impl Mount {
             fh,
             artifact,
             content,
-            pen,
+            writer,
             busy,
         }
     }
 
     /// Opens for writing; what it reads there is the base.
-    async fn open(&self, artifact: usize, how: OpenHow) -> Option<(File<'_>, usize, Bytes)> {
-        let mut glance = self.truth().glance(self.number, artifact);
+    async fn open(&self, artifact: usize, how: OpenMode) -> Option<(File<'_>, usize, Bytes)> {
+        let mut begun = self.truth().begin_read(self.number, artifact);
         // A name that only a failed push knows is begun anew by a writer.
-        glance.touched |= self.truth().views[self.number].erred[artifact];
-        let pen = self.truth().opening(self.number, artifact);
-        let file = self.world.open(KEYS[artifact], how, how.truncate).await;
+        begun.touched |= self.truth().views[self.number].erred[artifact];
+        let writer = self.truth().opening(self.number, artifact);
+        let file = self.fixture.open(KEYS[artifact], how, how.truncate).await;
         let number = self.number;
-        self.truth()
-            .log(|| format!("mount {number} opens pen {pen}: {:?}", file.as_ref().err()));
+        self.truth().log(|| {
+            format!(
+                "mount {number} opens pen {writer}: {:?}",
+                file.as_ref().err()
+            )
+        });
         let file = file.ok()?;
         let before = match how.read {
             true => Bytes::from(file.read_all().await.unwrap()),
@@ -238,25 +250,25 @@ impl Mount {
         };
         let mut truth = self.truth();
         if how.read {
-            glance.touched |= truth.views[number].erred[artifact];
+            begun.touched |= truth.views[number].erred[artifact];
             let touched = before.is_empty();
-            truth.opened(pen, (!touched).then(|| before.clone()));
+            truth.opened(writer, (!touched).then(|| before.clone()));
             drop(truth);
             let owes = self.owes(artifact);
-            self.truth().read(&glance, &Ok(before.clone()), owes);
+            self.truth().end_read(&begun, &Ok(before.clone()), owes);
         } else {
-            truth.opened(pen, None);
+            truth.opened(writer, None);
         }
-        Some((file, pen, before))
+        Some((file, writer, before))
     }
 
     async fn write(
         self: &Arc<Self>,
         artifact: usize,
-        how: OpenHow,
+        how: OpenMode,
         _held: &std::sync::Mutex<Vec<Held>>,
     ) {
-        let Some((file, pen, before)) = self.open(artifact, how).await else {
+        let Some((file, writer, before)) = self.open(artifact, how).await else {
             return;
         };
         let first = before
@@ -274,33 +286,33 @@ impl Mount {
         }
         file.write(kept.len() as u64, &content[kept.len()..])
             .unwrap();
-        self.flush(&file, pen, content).await;
+        self.flush(&file, writer, content).await;
         file.release().await;
     }
 
-    async fn flush(&self, file: &File<'_>, pen: usize, content: Bytes) {
-        self.truth().closing(pen, &content);
+    async fn flush(&self, file: &File<'_>, writer: usize, content: Bytes) {
+        self.truth().closing(writer, &content);
         let skips = self.skips();
         let closed = file.flush().await;
         let told = Told {
             result: closed,
             kept: self.keeps(&content),
             skips: skips || self.skips(),
-            durability: self.world.fs.registry.settings().durability,
+            durability: self.fixture.fs.registry.settings().durability,
         };
-        self.truth().closed(pen, &content, told);
+        self.truth().closed(writer, &content, told);
     }
 
     async fn write_slowly(
         self: &Arc<Self>,
         artifact: usize,
-        how: OpenHow,
+        how: OpenMode,
         held: &std::sync::Mutex<Vec<Held>>,
     ) {
-        if let Some((file, pen, _)) = self.open(artifact, how).await {
+        if let Some((file, writer, _)) = self.open(artifact, how).await {
             held.lock()
                 .unwrap()
-                .push(self.hold(&file, artifact, None, Some(pen)));
+                .push(self.hold(&file, artifact, None, Some(writer)));
         }
     }
 }
@@ -308,23 +320,23 @@ impl Mount {
 impl Held {
     pub(super) async fn act(self, what: OnHandle) {
         let file = File {
-            world: &self.mount.world,
+            fixture: &self.mount.fixture,
             ino: self.ino,
             fh: self.fh,
         };
-        match (self.pen, &self.content) {
-            (Some(pen), _) => {
+        match (self.writer, &self.content) {
+            (Some(writer), _) => {
                 let content = self.mount.truth().fresh(self.artifact, b"");
                 let anew = match file.truncate(0).await {
                     Ok(()) => file.write(0, &content),
                     Err(error) => Err(error),
                 };
                 anew.unwrap();
-                self.mount.flush(&file, pen, content.clone()).await;
+                self.mount.flush(&file, writer, content.clone()).await;
                 let failed = self.mount.truth().texts[&content].state == State::Failed;
                 if failed && what == OnHandle::Read {
                     // The same once more, as a program does that is told of a failure.
-                    self.mount.flush(&file, pen, content).await;
+                    self.mount.flush(&file, writer, content).await;
                 }
             }
             (None, Some(first)) => {

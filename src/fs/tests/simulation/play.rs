@@ -154,11 +154,11 @@ impl Play {
         // What the old process goes on writing is none of the new one's business.
         let dir = state_dir();
         let (from, to) = (
-            mount.world.state_dir.path().join("journal"),
+            mount.fixture.state_dir.path().join("journal"),
             dir.path().join("journal"),
         );
         std::fs::create_dir(&to).unwrap();
-        let durable = mount.world.fs.registry.journal_after_power_cut();
+        let durable = mount.fixture.fs.registry.journal_after_power_cut();
         let power_cut = self.sim.lock().network.percent(50);
         for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
             let name = entry.file_name().into_string().unwrap();

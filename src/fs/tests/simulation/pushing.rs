@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::truth::{Actor, Deletion, KEYS, Object, Pen, SECOND, State, Text, Time, Truth, View};
+use super::truth::{Actor, Deletion, KEYS, Object, SECOND, State, Text, Time, Truth, View, Writer};
 use crate::fs::Error;
 use crate::model::Stamp;
 use crate::registry::Durability;
@@ -21,34 +21,34 @@ impl Truth {
     /// A handle for writing is being opened.
     pub(super) fn opening(&mut self, mount: usize, artifact: usize) -> usize {
         let now = self.now();
-        self.pens.push(Pen {
+        self.writers.push(Writer {
             mount,
             artifact,
             opened: (now, now),
-            floor: self.views[mount].floor[artifact],
+            high_water: self.views[mount].high_water[artifact],
             base: None,
         });
-        self.pens.len() - 1
+        self.writers.len() - 1
     }
 
     /// It is open; `base` is what it has read.
-    pub(super) fn opened(&mut self, pen: usize, base: Option<Bytes>) {
-        self.pens[pen].opened.1 = self.now();
-        self.pens[pen].base = base;
+    pub(super) fn opened(&mut self, writer: usize, base: Option<Bytes>) {
+        self.writers[writer].opened.1 = self.now();
+        self.writers[writer].base = base;
     }
 
     /// A close begins.
-    pub(super) fn closing(&mut self, pen: usize, content: &Bytes) {
+    pub(super) fn closing(&mut self, writer: usize, content: &Bytes) {
         let now = self.now();
-        let Pen {
+        let Writer {
             mount,
             artifact,
             ref base,
             ..
-        } = self.pens[pen];
+        } = self.writers[writer];
         let text = Text {
             artifact,
-            actor: Actor::Pen(pen),
+            actor: Actor::Writer(writer),
             mount: Some(mount),
             order: (now, Time::MAX),
             landed: [None; 3],
@@ -57,13 +57,13 @@ impl Truth {
             state: State::Closing,
             ended: None,
         };
-        self.log(|| format!("mount {mount} closes pen {pen}: {content:?}"));
+        self.log(|| format!("mount {mount} closes pen {writer}: {content:?}"));
         self.texts.entry(content.clone()).or_insert(text).state = State::Closing;
         self.pushing[artifact] += 1;
     }
 
     /// A close is answered.
-    pub(super) fn closed(&mut self, pen: usize, content: &Bytes, told: Told) {
+    pub(super) fn closed(&mut self, writer: usize, content: &Bytes, told: Told) {
         let Told {
             result,
             kept,
@@ -71,13 +71,13 @@ impl Truth {
             durability,
         } = told;
         let now = self.now();
-        let Pen {
+        let Writer {
             mount,
             artifact,
             opened,
             ..
-        } = self.pens[pen];
-        self.log(|| format!("mount {mount} has closed pen {pen}: {result:?} {content:?}"));
+        } = self.writers[writer];
+        self.log(|| format!("mount {mount} has closed pen {writer}: {result:?} {content:?}"));
         self.pushing[artifact] -= 1;
         let begun = self.texts[content].order.0;
         match result {
@@ -86,7 +86,7 @@ impl Truth {
                 self.must(kept, || {
                     format!("the bytes of a failed close ({error:?}) are kept")
                 });
-                self.check_failure(pen, content, error, skips);
+                self.check_failure(writer, content, error, skips);
             }
         }
         let deleted = self.deleted[artifact];
@@ -106,13 +106,13 @@ impl Truth {
         view.touched[artifact] = false;
         view.erred[artifact] = false;
         if order > deleted && !is_deleting {
-            view.floor[artifact] = view.floor[artifact].max(order);
+            view.high_water[artifact] = view.high_water[artifact].max(order);
             view.present[artifact] = true;
         }
-        let pen = &mut self.pens[pen];
-        pen.opened = (opened.0.max(begun.min(now)), now);
-        pen.floor = order;
-        pen.base = Some(content.clone());
+        let writer = &mut self.writers[writer];
+        writer.opened = (opened.0.max(begun.min(now)), now);
+        writer.high_water = order;
+        writer.base = Some(content.clone());
     }
 
     /// Close never lies: the bytes are where `--durability` says, or were and something newer is.
@@ -135,19 +135,19 @@ impl Truth {
         });
     }
 
-    fn check_failure(&mut self, pen: usize, content: &Bytes, error: Error, skips: bool) {
-        let Pen {
+    fn check_failure(&mut self, writer: usize, content: &Bytes, error: Error, skips: bool) {
+        let Writer {
             mount,
             artifact,
             opened,
-            floor,
+            high_water,
             ..
-        } = self.pens[pen];
-        let all_well = self.shelves.iter().all(|shelf| shelf.fault.is_none());
+        } = self.writers[writer];
+        let all_well = self.stores.iter().all(|store| store.fault.is_none());
         let since = self
-            .shelves
+            .stores
             .iter()
-            .map(|shelf| shelf.since)
+            .map(|store| store.since)
             .max()
             .unwrap_or(0);
         let calm = all_well && !skips && !self.slow_disk && since + 2 * SECOND < opened.0;
@@ -160,11 +160,11 @@ impl Truth {
         // A store that calls what is there not there, or changed, makes conflicts of its own.
         let lied = self.lied.is_some_and(|at| at + 6 * SECOND >= opened.0) || self.is_lied_to();
         let at = self.deleted[artifact];
-        let deleted = at >= opened.0 || at > floor || self.is_deleting(artifact);
+        let deleted = at >= opened.0 || at > high_water || self.is_deleting(artifact);
         // Nor is a handle told in time of what its own mount has not been told: what landed before
         // it was opened and was neither served nor acknowledged here. A push that has failed, as
         // far as its close could tell, is one of these.
-        let there = self.shelves[0].objects.get(KEYS[artifact]);
+        let there = self.stores[0].objects.get(KEYS[artifact]);
         let there = there.map(|object| &object.content);
         let somebody = self.texts.iter().any(|(content, text)| {
             // Put there by hand in an outage, and not to be replaced unread.
@@ -180,9 +180,9 @@ impl Truth {
                         || (text.landed[0].is_none() && text.landed_first().is_some())
                 }
             };
-            let untold = text.landed_first().is_some() && text.order.1 > floor;
+            let untold = text.landed_first().is_some() && text.order.1 > high_water;
             text.artifact == artifact
-                && text.actor != Actor::Pen(pen)
+                && text.actor != Actor::Writer(writer)
                 && (since || untold || by_hand)
         });
         let by_hand = self.hand_lost[artifact] >= opened.0;
@@ -243,10 +243,10 @@ impl Truth {
         if place != 0 || is_retried || old.actor == text.actor {
             return;
         }
-        let Actor::Pen(pen) = text.actor else {
+        let Actor::Writer(writer) = text.actor else {
             return;
         };
-        let opened = self.pens[pen].opened.1;
+        let opened = self.writers[writer].opened.1;
         // What a killed mount was pushing is what its journal knows to be the newest.
         let known = own && old.ended.is_some_and(|ended| ended < opened);
         let unseen = !known && old.landed_first().is_some_and(|landed| landed > opened);
@@ -315,7 +315,7 @@ impl Truth {
             let text = self.texts.get(&object.content);
             text.is_some_and(|text| text.landed.iter().flatten().any(|landed| *landed >= begun))
         };
-        let left = self.shelves[0].objects.get(KEYS[artifact]);
+        let left = self.stores[0].objects.get(KEYS[artifact]);
         let gone = left.is_none_or(newer);
         self.must(gone, || {
             format!(

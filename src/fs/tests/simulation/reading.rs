@@ -11,11 +11,11 @@ const TTL: Time = SECOND * 6 / 5;
 
 /// What was true when a read began.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Glance {
+pub(super) struct BegunRead {
     pub(super) mount: usize,
     pub(super) artifact: usize,
     begun: Time,
-    floor: Time,
+    high_water: Time,
     present: bool,
     pub(super) touched: bool,
     epoch: u64,
@@ -23,13 +23,13 @@ pub(super) struct Glance {
 }
 
 impl Truth {
-    pub(super) fn glance(&self, mount: usize, artifact: usize) -> Glance {
+    pub(super) fn begin_read(&self, mount: usize, artifact: usize) -> BegunRead {
         let view = &self.views[mount];
-        Glance {
+        BegunRead {
             mount,
             artifact,
             begun: self.now(),
-            floor: view.floor[artifact],
+            high_water: view.high_water[artifact],
             present: view.present[artifact],
             touched: view.touched[artifact],
             epoch: self.epochs[artifact],
@@ -39,7 +39,7 @@ impl Truth {
 
     /// Nobody is pushing or deleting, nobody lies, and no fault has come or gone lately.
     pub(super) fn is_quiet(&self, artifact: usize) -> bool {
-        let since = self.shelves.iter().map(|shelf| shelf.since).max();
+        let since = self.stores.iter().map(|store| store.since).max();
         self.pushing[artifact] == 0
             && !self.is_deleting(artifact)
             && !self.is_lied_to()
@@ -47,23 +47,28 @@ impl Truth {
     }
 
     /// Whether nothing has happened meanwhile that makes what the mount knew void.
-    fn holds_still(&self, glance: &Glance) -> bool {
-        let artifact = glance.artifact;
-        glance.epoch == self.epochs[artifact] && !self.is_deleting(artifact) && !self.is_lied_to()
+    fn holds_still(&self, begun: &BegunRead) -> bool {
+        let artifact = begun.artifact;
+        begun.epoch == self.epochs[artifact] && !self.is_deleting(artifact) && !self.is_lied_to()
     }
 
     /// A read has ended. `owes`: this mount's journal holds a push of the artifact.
-    pub(super) fn read(&mut self, glance: &Glance, result: &Result<Bytes, Error>, owes: bool) {
-        let Glance {
+    pub(super) fn end_read(
+        &mut self,
+        begun: &BegunRead,
+        result: &Result<Bytes, Error>,
+        owes: bool,
+    ) {
+        let BegunRead {
             mount, artifact, ..
-        } = *glance;
-        let still = self.holds_still(glance);
+        } = *begun;
+        let still = self.holds_still(begun);
         let shown = result.as_ref().map(|content| self.show(content));
         self.log(|| format!("mount {mount} reads {}: {shown:?}", KEYS[artifact]));
         match result {
-            Ok(content) => self.read_content(glance, content, still),
+            Ok(content) => self.read_content(begun, content, still),
             Err(Error::NotFound) if still => {
-                self.must(!glance.present, || {
+                self.must(!begun.present, || {
                     format!(
                         "what mount {mount} has acknowledged or served is never lost: no {}",
                         KEYS[artifact]
@@ -71,7 +76,7 @@ impl Truth {
                 });
                 let view = &mut self.views[mount];
                 if !view.present[artifact] {
-                    view.floor[artifact] = 0;
+                    view.high_water[artifact] = 0;
                 }
             }
             Err(Error::NotFound) => {}
@@ -79,23 +84,23 @@ impl Truth {
                 self.must(*error != Error::Stale || !still, || {
                     "a read is never stale".into()
                 });
-                if glance.quiet && still {
-                    self.should_have_succeeded(glance, *error);
+                if begun.quiet && still {
+                    self.should_have_succeeded(begun, *error);
                 }
             }
         }
-        if glance.quiet && self.is_quiet(artifact) && still {
-            self.check_answers(glance, result, owes);
+        if begun.quiet && self.is_quiet(artifact) && still {
+            self.check_answers(begun, result, owes);
         }
     }
 
-    fn read_content(&mut self, glance: &Glance, content: &Bytes, still: bool) {
-        let Glance {
+    fn read_content(&mut self, begun: &BegunRead, content: &Bytes, still: bool) {
+        let BegunRead {
             mount, artifact, ..
-        } = *glance;
-        let touched = glance.touched || self.views[mount].touched[artifact];
+        } = *begun;
+        let touched = begun.touched || self.views[mount].touched[artifact];
         if content.is_empty() && touched {
-            self.must(!still || !glance.present, || {
+            self.must(!still || !begun.present, || {
                 "what is there is never read as empty".into()
             });
             return;
@@ -114,14 +119,14 @@ impl Truth {
         if !still {
             return;
         }
-        self.must(text.order.1 >= glance.floor, || {
+        self.must(text.order.1 >= begun.high_water, || {
             format!(
                 "mount {mount} never goes back in time: it reads {content:?} after something newer"
             )
         });
         let settled = text.landed[0].is_some() && text.order.0 > self.deleted[artifact];
         let view = &mut self.views[mount];
-        view.floor[artifact] = view.floor[artifact].max(text.order.0);
+        view.high_water[artifact] = view.high_water[artifact].max(text.order.0);
         // What only a backup has, and another mount's journal, is deleted for all that the
         // registry says.
         view.present[artifact] |= settled;
@@ -134,7 +139,7 @@ impl Truth {
 
     /// Whether a store answers, and soon.
     fn is_well(&self, place: usize) -> bool {
-        match self.shelves[place].fault {
+        match self.stores[place].fault {
             None | Some(Fault::FailWrites(_) | Fault::LoseReplies | Fault::FailHeads(_)) => true,
             Some(Fault::Slow(time)) => time.as_millis() <= 100,
             _ => false,
@@ -143,11 +148,11 @@ impl Truth {
 
     /// A read succeeds if any target that has the newest content can answer, and the registry
     /// doesn't refuse.
-    fn should_have_succeeded(&mut self, glance: &Glance, error: Error) {
-        let Glance {
+    fn should_have_succeeded(&mut self, begun: &BegunRead, error: Error) {
+        let BegunRead {
             mount, artifact, ..
-        } = *glance;
-        let is_outage = match self.shelves[0].fault {
+        } = *begun;
+        let is_outage = match self.stores[0].fault {
             Some(Fault::Fail(kind)) => {
                 matches!(kind, Kind::StoreMissing | Kind::Unreachable | Kind::Busy)
             }
@@ -162,7 +167,7 @@ impl Truth {
         });
         let allowed = self.is_well(0) || is_outage;
         // A name that only a failed push knows has its error.
-        let blank = self.views[mount].erred[artifact] && !glance.present;
+        let blank = self.views[mount].erred[artifact] && !begun.present;
         // Content that the registry has not got may be a deletion that a backup has missed.
         let there = self.order_at(0, artifact).is_some();
         let holds = !(can && allowed && there && self.is_quiet(artifact) && !blank);
@@ -174,13 +179,13 @@ impl Truth {
     }
 
     /// What the registry answers, it answers: no backup is asked.
-    fn check_answers(&mut self, glance: &Glance, result: &Result<Bytes, Error>, owes: bool) {
-        let Glance {
+    fn check_answers(&mut self, begun: &BegunRead, result: &Result<Bytes, Error>, owes: bool) {
+        let BegunRead {
             mount, artifact, ..
-        } = *glance;
+        } = *begun;
         let has_content = result.as_ref().is_ok_and(|content| !content.is_empty());
         if let Some(Fault::Fail(kind @ (Kind::Denied | Kind::Invalid | Kind::NoSpace))) =
-            self.shelves[0].fault
+            self.stores[0].fault
         {
             self.must(!has_content || owes, || {
                 format!(
@@ -189,8 +194,8 @@ impl Truth {
                 )
             });
         }
-        let absent = !self.shelves[0].objects.contains_key(KEYS[artifact])
-            && self.absent_since[artifact].saturating_add(TTL) <= glance.begun;
+        let absent = !self.stores[0].objects.contains_key(KEYS[artifact])
+            && self.absent_since[artifact].saturating_add(TTL) <= begun.begun;
         if absent && self.is_well(0) && !owes {
             self.must(!has_content, || {
                 format!("what the registry has not got is not there, and mount {mount} reads it")
@@ -206,9 +211,9 @@ impl Truth {
     }
 
     /// A name has been looked up, or looked for.
-    pub(super) fn seen(&mut self, glance: &Glance, there: bool) {
-        let (mount, artifact) = (glance.mount, glance.artifact);
-        let holds = there || !self.holds_still(glance) || !glance.present;
+    pub(super) fn seen(&mut self, begun: &BegunRead, there: bool) {
+        let (mount, artifact) = (begun.mount, begun.artifact);
+        let holds = there || !self.holds_still(begun) || !begun.present;
         self.must(holds, || {
             format!(
                 "the name of what mount {mount} has acknowledged or served stays: {}",
@@ -254,10 +259,10 @@ impl Truth {
                     && text.order.0 > self.deleted[artifact]
                     && (0..3).any(missed)
             });
-            let floor = owed.map(|text| text.order.0).max();
-            let present = floor.is_some() && !self.is_lied_to();
+            let high_water = owed.map(|text| text.order.0).max();
+            let present = high_water.is_some() && !self.is_lied_to();
             let view = &mut self.views[mount];
-            view.floor[artifact] = floor.unwrap_or(0);
+            view.high_water[artifact] = high_water.unwrap_or(0);
             view.present[artifact] = present;
         }
     }

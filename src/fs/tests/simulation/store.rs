@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::truth::{Object, Sim, time_of};
 use crate::model::Stamp;
-use crate::store::{Condition, Driver, Failure, Fault, Kind, Listed, Stored, Token};
+use crate::store::{Backend, Condition, Failure, Fault, Kind, Listed, Stored, Token};
 
 /// One mount's way to one store.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Way {
     }
 
     fn fault(&self) -> Option<Fault> {
-        self.sim.lock().shelves[self.place].fault
+        self.sim.lock().stores[self.place].fault
     }
 
     fn coin(&self) -> bool {
@@ -102,7 +102,7 @@ impl Way {
 
     fn find(&self, key: &str) -> Result<Object, Failure> {
         let truth = self.sim.lock();
-        let object = truth.shelves[self.place].objects.get(key).cloned();
+        let object = truth.stores[self.place].objects.get(key).cloned();
         object.ok_or_else(|| Failure::new(Kind::NotFound, format!("no {key}")))
     }
 
@@ -127,7 +127,7 @@ fn listed(key: &str, object: &Object, with_stamp: bool) -> Listed {
 }
 
 #[async_trait]
-impl Driver for Way {
+impl Backend for Way {
     async fn get(&self, key: &str, _limit: u64) -> Result<Stored, Failure> {
         self.request(Asked::Get).await?;
         let mut object = self.find(key)?;
@@ -162,7 +162,7 @@ impl Driver for Way {
         self.request(Asked::Write).await?;
         let token = {
             let mut truth = self.sim.lock();
-            let there = truth.shelves[self.place].objects.get(key);
+            let there = truth.stores[self.place].objects.get(key);
             let there = there.map(|object| object.token.to_string());
             let met = match condition {
                 Condition::None => true,
@@ -189,11 +189,11 @@ impl Driver for Way {
         let below = format!("{prefix}/");
         let listing = {
             let truth = self.sim.lock();
-            let shelf = &truth.shelves[self.place];
-            let objects = shelf.objects.iter();
+            let store = &truth.stores[self.place];
+            let objects = store.objects.iter();
             objects
                 .filter(|(key, _)| key.starts_with(&below))
-                .map(|(key, object)| listed(key, object, shelf.lists_stamps))
+                .map(|(key, object)| listed(key, object, store.lists_stamps))
                 .collect()
         };
         self.reply(Asked::List).await?;
@@ -204,7 +204,7 @@ impl Driver for Way {
         self.request(Asked::List).await?;
         let mut prefixes: Vec<String> = {
             let truth = self.sim.lock();
-            let keys = truth.shelves[self.place].objects.keys();
+            let keys = truth.stores[self.place].objects.keys();
             keys.filter_map(|key| Some(key.split_once('/')?.0.to_owned()))
                 .collect()
         };

@@ -75,7 +75,7 @@ impl Shelf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Actor {
     /// A handle.
-    Pen(usize),
+    Writer(usize),
     /// Somebody with the provider's own tools.
     Hand,
 }
@@ -122,13 +122,13 @@ impl Text {
 
 /// An open handle for writing.
 #[derive(Debug, Clone)]
-pub(super) struct Pen {
+pub(super) struct Writer {
     pub(super) mount: usize,
     pub(super) artifact: usize,
     /// When its opening began and ended; later, when its last successful close did.
     pub(super) opened: (Time, Time),
     /// What the mount was known to know when it began.
-    pub(super) floor: Time,
+    pub(super) high_water: Time,
     pub(super) base: Option<Bytes>,
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Pen {
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
     /// The order of the newest content that it has served or acknowledged, or still owes.
-    pub(super) floor: [Time; 2],
+    pub(super) high_water: [Time; 2],
     /// It can't say that there is no such artifact.
     pub(super) present: [bool; 2],
     pub(super) touched: [bool; 2],
@@ -156,9 +156,9 @@ pub(super) struct Deletion {
 pub(super) struct Truth {
     begun: Instant,
     pub(super) network: Random,
-    pub(super) shelves: [Shelf; 3],
+    pub(super) stores: [Shelf; 3],
     pub(super) texts: BTreeMap<Bytes, Text>,
-    pub(super) pens: Vec<Pen>,
+    pub(super) writers: Vec<Writer>,
     pub(super) views: Vec<View>,
     pub(super) deletions: Vec<Deletion>,
     /// Counts what makes everybody's knowledge of an artifact void.
@@ -190,12 +190,12 @@ impl Sim {
         Self(Mutex::new(Truth {
             begun: Instant::now(),
             network: Random::new(seed ^ 0xdead_beef),
-            shelves: lists_stamps.map(|lists_stamps| Shelf {
+            stores: lists_stamps.map(|lists_stamps| Shelf {
                 lists_stamps,
                 ..Shelf::default()
             }),
             texts: BTreeMap::new(),
-            pens: Vec::new(),
+            writers: Vec::new(),
             views: vec![View::default(); mounts],
             deletions: Vec::new(),
             epochs: [0; 2],
@@ -282,9 +282,9 @@ impl Truth {
     ) -> u64 {
         let now = self.now();
         let Some(artifact) = KEYS.iter().position(|known| *known == key) else {
-            return self.shelves[place].put(key, content, stamp, now);
+            return self.stores[place].put(key, content, stamp, now);
         };
-        let replaced = self.shelves[place].objects.get(key).cloned();
+        let replaced = self.stores[place].objects.get(key).cloned();
         self.log(|| format!("  store {place} takes {content:?} of mount {mount:?}"));
         self.check_put(place, artifact, &content, replaced.as_ref(), mount);
         let by_hand = |object: &Object| self.texts[&object.content].actor == Actor::Hand;
@@ -297,18 +297,18 @@ impl Truth {
         if place == 0 {
             self.absent_since[artifact] = Time::MAX;
         }
-        self.shelves[place].put(key, content, stamp, now)
+        self.stores[place].put(key, content, stamp, now)
     }
 
     /// A content leaves a store.
     pub(super) fn delete(&mut self, place: usize, key: &str, mount: Option<usize>) {
         let now = self.now();
         let Some(artifact) = KEYS.iter().position(|known| *known == key) else {
-            self.shelves[place].objects.remove(key);
+            self.stores[place].objects.remove(key);
             return;
         };
         self.log(|| format!("  store {place} deletes {key} for mount {mount:?}"));
-        let removed = self.shelves[place].objects.remove(key);
+        let removed = self.stores[place].objects.remove(key);
         self.deleted[artifact] = now;
         if place == 0 && removed.is_some() {
             self.absent_since[artifact] = now;
@@ -320,17 +320,17 @@ impl Truth {
     pub(super) fn forget(&mut self, artifact: usize) {
         self.epochs[artifact] += 1;
         for view in &mut self.views {
-            view.floor[artifact] = 0;
+            view.high_water[artifact] = 0;
             view.present[artifact] = false;
         }
     }
 
     pub(super) fn set_fault(&mut self, place: usize, fault: Option<Fault>) {
         let now = self.now();
-        let before = self.shelves[place].fault;
-        self.shelves[place].fault = fault;
+        let before = self.stores[place].fault;
+        self.stores[place].fault = fault;
         if before != fault {
-            self.shelves[place].since = now;
+            self.stores[place].since = now;
         }
         if lies(before) || lies(fault) {
             self.lied = Some(now);
@@ -342,7 +342,7 @@ impl Truth {
     /// to what it makes of that.
     pub(super) fn is_lied_to(&self) -> bool {
         let lately = self.lied.is_some_and(|at| self.now() < at + 6 * SECOND);
-        lately || self.shelves.iter().any(|shelf| lies(shelf.fault))
+        lately || self.stores.iter().any(|store| lies(store.fault))
     }
 
     pub(super) fn is_deleting(&self, artifact: usize) -> bool {
@@ -351,7 +351,7 @@ impl Truth {
 
     /// The order of what a store holds.
     pub(super) fn order_at(&self, place: usize, artifact: usize) -> Option<(Time, Time)> {
-        let object = self.shelves[place].objects.get(KEYS[artifact])?;
+        let object = self.stores[place].objects.get(KEYS[artifact])?;
         Some(
             self.texts
                 .get(&object.content)
