@@ -1,7 +1,7 @@
 //! Push and pull: the three promises live here.
 //!
 //! [`Registry`] is what the file system sees: a repository's artifacts, wherever they lie.
-//! A push goes through `tee` to the targets of its [`ReplicaSet`]; a pull goes through the
+//! A push (`push`) goes to the targets of its [`ReplicaSet`]; a pull goes through the
 //! `index` (what is known, how fresh) and the `cache` to the first target that can answer.
 
 mod apply;
@@ -42,9 +42,7 @@ mod settings;
 mod singleflight;
 mod state_dir;
 mod status;
-mod tee;
 mod unpushed;
-mod verdict;
 mod watch;
 
 use std::fmt;
@@ -140,10 +138,11 @@ pub struct Registry {
     state: StateDir,
     stamps: StampClock,
     wall: WallClock,
-    turns: KeyedLock<ArtifactId>,
+    /// One push or deletion of an artifact at a time.
+    pushes: KeyedLock<ArtifactId>,
     /// The checks of documents that may run now.
     checks: Arc<Semaphore>,
-    /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
+    /// Held while replay or reconcile writes an artifact to a target, or a deletion goes on.
     applies: KeyedLock<ArtifactId>,
     /// By repository, and whether the listing is pressing.
     lists: SingleFlight<(RepoName, bool), Result<(), Error>>,
@@ -198,7 +197,7 @@ impl Registry {
             events: Events::default(),
             metrics: Metrics::default(),
             stamps: StampClock::default(),
-            turns: KeyedLock::default(),
+            pushes: KeyedLock::default(),
             checks: Arc::new(Semaphore::new(check::AT_ONCE)),
             applies: KeyedLock::default(),
             lists: SingleFlight::default(),

@@ -225,7 +225,7 @@ impl Registry {
         let pending = self.owed_and_not_live();
         let mut waiting = HashSet::new();
         for record in &pending {
-            let _gifts = self.applies.take(&record.id).await;
+            let _gifts = self.applies.lock(&record.id).await;
             if !self.journal.owes(record.stamp.when) {
                 continue;
             }

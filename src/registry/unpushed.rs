@@ -11,7 +11,7 @@ use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
 use super::{Registry, Unpushed, blocking};
-use crate::model::{ArtifactId, Format, Stamp};
+use crate::model::{ArtifactId, Format, Rejection, Stamp};
 
 impl Registry {
     /// Returns the failed pushes whose bytes are kept, oldest first.
@@ -90,8 +90,30 @@ impl Registry {
 
     /// Keeps the bytes of a push that was not even begun, and tells of the failure.
     pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
-        let mut error = super::tee::not_our_turn("push", id);
+        let mut error = super::push::still_busy("push", id);
         self.keep(id, content, None, &mut error, end).await;
+    }
+
+    /// Tells that an artifact was truncated and closed, which pushes nothing.
+    pub async fn refuse_empty(&self, id: &ArtifactId) {
+        self.refuse_nothing(id, format!("can't push {id}: {}", Rejection::Empty))
+            .await;
+    }
+
+    /// Tells that a write has failed, and that what it has left of a document is not pushed.
+    pub async fn refuse_broken(&self, id: &ArtifactId) {
+        let reason = format!(
+            "can't push {id}: writing it has failed (over --max-size, or this machine's disk), and \
+             half a document is not pushed"
+        );
+        self.refuse_nothing(id, reason).await;
+    }
+
+    async fn refuse_nothing(&self, id: &ArtifactId, reason: String) {
+        let error = Error::new(ErrorKind::Invalid, reason);
+        let limit = Instant::now() + self.settings.verdict_budget();
+        self.remember_failure(id, Some(&error.reason), limit).await;
+        self.tell_failed(id, 0, &error, None);
     }
 
     /// Keeps what a killed writer has left of a document, and tells of it; nothing of it is pushed.
@@ -222,6 +244,33 @@ impl Registry {
                 drop(registry.begin_to_remember(&id, Some(&reason)));
             }
         });
+    }
+
+    fn tell_failed(
+        &self,
+        id: &ArtifactId,
+        size: usize,
+        error: &Error,
+        kept: Option<std::io::Result<String>>,
+    ) {
+        let (kind, counter) = match error.kind {
+            ErrorKind::Conflict => ("conflict", &self.metrics.pushes_conflict),
+            ErrorKind::Invalid => ("push-refused", &self.metrics.pushes_refused),
+            ErrorKind::Torn => ("torn", &self.metrics.pushes_failed),
+            _ => ("push-failed", &self.metrics.pushes_failed),
+        };
+        counter.increment();
+        self.index
+            .change(id, |record| record.failed(error.reason.clone()));
+        let mut event = Event::new(Level::Error, kind, error.reason.clone())
+            .with("artifact", id.to_string())
+            .with("size", size);
+        event = match kept {
+            Some(Ok(path)) => event.with("kept", format!(".atlasfs/unpushed/{path}")),
+            Some(Err(error)) => event.with("not_kept", error.to_string()),
+            None => event,
+        };
+        self.tell(event);
     }
 }
 
