@@ -8,7 +8,6 @@ mod facts;
 mod observed;
 mod pending;
 mod revision;
-mod shared_stamp;
 
 use tokio::time::Instant;
 
@@ -18,10 +17,9 @@ use crate::fault_injection::{Bug, injected};
 use crate::model::Stamp;
 use crate::store::{Content, Meta};
 
-use observed::{ObservedState, ObservedStates};
+use observed::{ObservedState, ObservedStates, SharedStamp};
 use pending::PendingState;
 use revision::unique_time;
-use shared_stamp::SharedStamp;
 
 pub use facts::{Facts, Shown};
 pub use revision::{Expectation, Freshness, Revision, Source, View};

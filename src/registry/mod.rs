@@ -7,10 +7,10 @@
 mod apply;
 #[cfg(test)]
 mod arbitrary_tests;
+mod base;
 mod blocking;
 mod breaker;
 mod cache;
-mod cache_lookup;
 mod check;
 mod commit;
 mod conditions;
@@ -67,6 +67,7 @@ use keyed_lock::KeyedLock;
 use metrics::Metrics;
 use singleflight::SingleFlight;
 
+pub use base::BaseVersion;
 #[cfg(test)]
 pub(crate) use blocking::{simulate_computing, simulate_disk};
 pub use entry::{Revision, Source};
@@ -77,7 +78,7 @@ pub(crate) use journal::fail_reads;
 pub use journal::{Damaged, Record as Unpushed};
 pub use metrics::Counter;
 pub use pull::Pulled;
-pub use push::{BaseVersion, Wait};
+pub use push::Wait;
 pub use reconcile::{NotBegun, Order, UnknownOrder};
 pub use replica::{Replica, ReplicaSet, ReplicaSets, State, TargetId};
 pub use room::Room;

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
+use super::base::{BaseVersion, MOVED_ON};
 use super::breaker::pressing;
 use super::check::Candidate;
 use super::commit::Commit;
@@ -21,60 +22,11 @@ use super::fallback::registry_deadline;
 use super::journal::Record;
 use super::receipt::receipt;
 use super::replica::{Replica, ReplicaSet, TargetId, share};
-use super::room::is_full;
 use super::{Durability, Registry, blocking};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::model::{ArtifactId, Format, Stamp};
 use crate::store::{Condition, Failure, Token};
-
-/// Why a push is a conflict, where the mount knows it without asking the registry.
-pub(super) const MOVED_ON: &str = "it has been pushed, or deleted, since it was opened";
-
-/// The content that a handle was opened on, which its push may replace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BaseVersion {
-    /// The content's number; `None` if there was no such artifact.
-    pub(super) revision: Option<u64>,
-    /// The handle's own push that seems to have failed.
-    pub(super) attempt: Option<Stamp>,
-}
-
-impl BaseVersion {
-    /// Returns the base of a handle that is opened now.
-    pub fn of(known: Option<&Revision>) -> Self {
-        Self {
-            revision: known.map(|known| known.revision),
-            attempt: None,
-        }
-    }
-
-    /// Tells whether there was no such artifact.
-    pub fn is_absent(&self) -> bool {
-        self.revision.is_none()
-    }
-
-    /// Tells whether the base is still the newest content. A failed push of this very handle may
-    /// have reached a target all the same: that is no conflict.
-    pub(super) fn is(&self, current: Option<&Revision>) -> bool {
-        #[cfg(test)]
-        if injected(Bug::BaseIgnored) {
-            return true;
-        }
-        let own = current.and_then(|known| known.stamp());
-        self.revision == current.map(|known| known.revision)
-            || (own.is_some() && own == self.attempt)
-    }
-
-    /// Returns the stamp for a push. A close that tries the same content again keeps the stamp: it
-    /// is the same push, and some target may have it already.
-    pub(super) fn attempt(&mut self, fresh: Stamp) -> Stamp {
-        let again = self
-            .attempt
-            .filter(|attempt| attempt.sha256 == fresh.sha256 && attempt.format == fresh.format);
-        *self.attempt.insert(again.unwrap_or(fresh))
-    }
-}
 
 /// How long a push waits for backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,48 +153,6 @@ impl Registry {
             size: content.len() as u64,
             format,
         }))
-    }
-
-    /// Makes a push or deletion durable in the journal; no target may see it before. Returns the
-    /// targets' deadline: to mark a failure takes the disk as long again, and must be done before
-    /// the failure is reported. For the same reason the journal has half of the time.
-    pub(super) async fn write_journal(
-        self: &Arc<Self>,
-        what: &str,
-        record: Record,
-        content: Bytes,
-        end: Instant,
-    ) -> Result<Instant, Error> {
-        let (begun, half) = (Instant::now(), share(end, 2));
-        let (id, when, deletes) = (record.id.clone(), record.stamp.when, record.deletes);
-        let written = match self.journal.admit(record, content) {
-            Ok(()) => {
-                let journal = Arc::clone(&self.journal);
-                let mut writing = blocking::run(move || journal.write(when));
-                match timeout_at(half, &mut writing).await {
-                    Ok(Ok(written)) => written,
-                    Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
-                    Err(_) => {
-                        if !deletes {
-                            self.watch_keeping(&id, writing);
-                        }
-                        let slow =
-                            "this machine's disk has not answered within half of --push-timeout";
-                        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, slow))
-                    }
-                }
-            }
-            Err(error) => Err(error),
-        };
-        let took = begun.elapsed();
-        written.map(|()| end - took).map_err(|error| {
-            let kind = match is_full(&error) {
-                true => ErrorKind::NoSpace,
-                false => ErrorKind::Outage,
-            };
-            let message = format!("can't {what} {id}: the journal can't be written: {error}");
-            Error::new(kind, message)
-        })
     }
 
     /// Returns the content that a push would replace, with its format if anybody can tell it.

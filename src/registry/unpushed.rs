@@ -1,4 +1,4 @@
-//! The bytes of failed pushes, and the files of the journal that a person has to decide about.
+//! The journal's side of a push: it is made durable first, and its bytes are kept if it fails.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
+use super::replica::share;
+use super::room::is_full;
 use super::{Registry, Unpushed, blocking};
 use crate::model::{ArtifactId, Format, Rejection, Stamp};
 
@@ -92,6 +94,48 @@ impl Registry {
     pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
         let mut error = super::push::still_busy("push", id);
         self.keep(id, content, None, &mut error, end).await;
+    }
+
+    /// Makes a push or deletion durable in the journal; no target may see it before. Returns the
+    /// targets' deadline: to mark a failure takes the disk as long again, and must be done before
+    /// the failure is reported. For the same reason the journal has half of the time.
+    pub(super) async fn write_journal(
+        self: &Arc<Self>,
+        what: &str,
+        record: Record,
+        content: Bytes,
+        end: Instant,
+    ) -> Result<Instant, Error> {
+        let (begun, half) = (Instant::now(), share(end, 2));
+        let (id, when, deletes) = (record.id.clone(), record.stamp.when, record.deletes);
+        let written = match self.journal.admit(record, content) {
+            Ok(()) => {
+                let journal = Arc::clone(&self.journal);
+                let mut writing = blocking::run(move || journal.write(when));
+                match timeout_at(half, &mut writing).await {
+                    Ok(Ok(written)) => written,
+                    Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
+                    Err(_) => {
+                        if !deletes {
+                            self.watch_keeping(&id, writing);
+                        }
+                        let slow =
+                            "this machine's disk has not answered within half of --push-timeout";
+                        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, slow))
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        };
+        let took = begun.elapsed();
+        written.map(|()| end - took).map_err(|error| {
+            let kind = match is_full(&error) {
+                true => ErrorKind::NoSpace,
+                false => ErrorKind::Outage,
+            };
+            let message = format!("can't {what} {id}: the journal can't be written: {error}");
+            Error::new(kind, message)
+        })
     }
 
     /// Tells that an artifact was truncated and closed, which pushes nothing.
