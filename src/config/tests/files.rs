@@ -82,11 +82,18 @@ fn a_file_is_read_as_hashicorps_parser_reads_it() {
     let text = repo("name = \"a\"") + "x = [\n1,\n2]\ny = <<SQL\nSQL x\n";
     let message = refusal(&text);
     assert!(message.contains("this heredoc has no end"), "{message}");
-    // Legal, and beyond hcl-rs.
-    let message = refusal("x = [\n1]\ny = { a = 1,\n a = 2 }\n");
-    let expected = "atlas.hcl:4:2: HCL that atlasfs can't read: ";
-    assert!(message.starts_with(expected), "{message}");
     assert!(refusal("x = y.0.1\n").starts_with("atlas.hcl:1:7: not valid HCL: "));
+}
+
+#[test]
+fn the_last_of_an_objects_equal_keys_counts() {
+    let text =
+        "locals {\n x = {\n  é = \"b\", name = \"b\"\n  name = \"c\" # c\n  name : \"a\",\n }\n}\n";
+    let text = text.to_string() + &repo("name = local.x.name");
+    assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "]);
+    // Blanks in the place of an item move nothing.
+    let message = refusal("x = { é = <<E\nx\nE\n é = 1, é = 2 }\ny = { z = 1, z = 2 ]\n");
+    assert!(message.starts_with("atlas.hcl:5:20: "), "{message}");
 }
 
 #[test]
