@@ -97,6 +97,32 @@ fn the_last_of_an_objects_equal_keys_counts() {
 }
 
 #[test]
+fn hcl_beyond_the_parser_is_refused_with_advice() {
+    for (text, expected) in [
+        (
+            format!("x = [\n1]\ny = {}1{}\n", "(".repeat(65), ")".repeat(65)),
+            "3:70: HCL that atlasfs can't read: more than 64 levels are nested here: move an inner \
+             part to a local",
+        ),
+        (
+            format!("x = 1\n\ny = 1{}\n", " + 1".repeat(129)),
+            "3:519: HCL that atlasfs can't read: more than 128 operators are chained here: move a \
+             part of the expression to a local",
+        ),
+        (
+            "x = {\n (1) = 1\n ( 1 ) = 2\n}\n".into(),
+            "3:2: HCL that atlasfs can't read: this object has the key already, in another \
+             spelling: remove one of them",
+        ),
+    ] {
+        assert_eq!(refusal(&text), format!("atlas.hcl:{expected}"));
+    }
+    let text = format!("x = {}1{}\n", "(".repeat(64), ")".repeat(64));
+    let text = text + &format!("y = 1{}\n", " + 1".repeat(128)) + &repo("name = \"a\"");
+    assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "]);
+}
+
+#[test]
 fn utf_16_is_refused_by_name() {
     let bytes = b"\xff\xfea\0=\0b\0".to_vec();
     let parsed = File::parse("f".into(), PathBuf::new(), bytes);
