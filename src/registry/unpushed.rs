@@ -322,3 +322,33 @@ impl Registry {
 pub(super) fn kept(damaged: &Damaged) -> String {
     format!(".atlasfs/unpushed/damaged/{}", damaged.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{BaseVersion, ReplicaSets, Settings, StateDir, Wait, WallClock};
+    use super::*;
+    use crate::model::{Item, RepoName};
+
+    #[tokio::test]
+    async fn a_push_without_a_registry_keeps_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path(), "a test").unwrap();
+        let replicas = ReplicaSets::new(Vec::new(), None);
+        let registry = Registry::open(replicas, Settings::default(), state, WallClock::default());
+        let registry = registry.unwrap();
+        let id = ArtifactId {
+            repo: RepoName::parse("app").unwrap(),
+            item: Item::Schema,
+        };
+        let content = Bytes::from_static(b"schema \"main\" {}\n");
+        let mut base = BaseVersion::default();
+        let end = Instant::now() + Duration::from_secs(60);
+        let pushed = registry.push(&id, content.clone(), &mut base, None, end, Wait::ForAll);
+        assert_eq!(pushed.await.unwrap_err().kind, ErrorKind::NotFound);
+        let kept: Vec<u64> = registry.unpushed().iter().map(|it| it.stamp.when).collect();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(registry.read_unpushed(kept[0]).unwrap(), content);
+    }
+}
