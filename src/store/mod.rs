@@ -5,10 +5,12 @@ mod backend;
 mod capability_probe;
 mod cloud;
 mod file;
+mod http;
 mod identity;
 mod location;
 #[cfg(test)]
 mod memory;
+mod oci;
 mod open;
 mod target;
 mod tombstone;

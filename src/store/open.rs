@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::cloud::{open_azure, open_gcs, open_oci, open_s3};
+use super::cloud::{open_azure, open_gcs, open_s3};
 use super::file::FileBackend;
+use super::oci::open as open_oci;
 use super::unavailable::Unavailable;
 use super::{Backend, Failure, Kind, Location};
 

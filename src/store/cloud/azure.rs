@@ -7,14 +7,15 @@ use object_store::client::HttpConnector;
 use url::Url;
 
 use super::azure_container::Container;
-use super::azure_credentials::{Found, find};
-use super::middleware::Connector;
-use super::opening::{
-    Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
-};
-use super::permission::Provider;
+use super::listing::opened;
 use super::quirks::Quirks;
 use super::{CloudBackend, retries};
+use crate::store::cloud::credentials::azure::{Found, find};
+use crate::store::http::middleware::Connector;
+use crate::store::http::opening::{
+    Env, Refusal, connector, invalid, is_word, options, refuse, set, unbuilt,
+};
+use crate::store::http::permission::Provider;
 use crate::store::{AzureLocation, Failure};
 
 /// Azure's own cloud.
@@ -23,10 +24,7 @@ const DOMAIN: &str = "blob.core.windows.net";
 const EMULATOR: &str = "127.0.0.1:10000";
 
 /// Opens the driver of a container. Nothing is sent.
-pub(in crate::store) fn open(
-    location: &AzureLocation,
-    env: Env<'_>,
-) -> Result<CloudBackend, Failure> {
+pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
         let found = find(location, env)?;
@@ -63,7 +61,7 @@ pub(in crate::store) fn open(
 }
 
 /// Returns the account's service, whichever way it is spelled.
-pub(in crate::store) fn place(location: &AzureLocation, env: Env<'_>) -> String {
+pub(crate) fn place(location: &AzureLocation, env: Env<'_>) -> String {
     let found = find(location, env).and_then(|found| service(location, &found, env));
     found.map_or_else(
         // Without credentials there may be no account yet; who names the same is the same.

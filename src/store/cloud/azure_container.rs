@@ -11,8 +11,8 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ListResult};
 use url::Url;
 
-use super::credential_cache::CredentialError;
 use super::remove::Remove;
+use crate::store::http::credential_cache::CredentialError;
 
 /// As long as object_store waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);

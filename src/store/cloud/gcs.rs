@@ -6,22 +6,23 @@ use object_store::StaticCredentialProvider;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use url::Url;
 
-use super::credential_cache::GcsProvider;
-use super::gcs_credentials::{Found, UNIVERSE, find};
-use super::opening::{
-    Env, Refusal, connector, denied, invalid, is_word, opened, options, refuse, set, unbuilt,
-};
-use super::permission::Provider;
+use super::listing::opened;
 use super::quirks::Quirks;
-use super::renewal::Renewal;
 use super::{CloudBackend, retries};
+use crate::store::cloud::credentials::gcs::{Found, UNIVERSE, find};
+use crate::store::http::credential_cache::GcsProvider;
+use crate::store::http::opening::{
+    Env, Refusal, connector, denied, invalid, is_word, options, refuse, set, unbuilt,
+};
+use crate::store::http::permission::Provider;
+use crate::store::http::renewal::Renewal;
 use crate::store::{Failure, GsLocation};
 
 /// Opens the driver of a bucket. Nothing is sent.
 ///
 /// `access_id` chooses whose name stands in signed URLs. None are made here, so any value does what
 /// it says.
-pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
+pub(crate) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
         let found = find(location, env)?;
@@ -51,7 +52,7 @@ pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<Clou
 }
 
 /// Returns the service that has the bucket, whichever way it is spelled.
-pub(in crate::store) fn place(location: &GsLocation, env: Env<'_>) -> String {
+pub(crate) fn place(location: &GsLocation, env: Env<'_>) -> String {
     let base = base(location, &Found::default(), env);
     base.map_or_else(|(_, why)| why, |url| crate::store::identity::service(&url))
 }

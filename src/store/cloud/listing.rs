@@ -1,11 +1,14 @@
 //! The listing of a cloud store, page by page.
 
+use object_store::Error as StoreError;
 use object_store::list::PaginatedListOptions;
 
 use super::CloudBackend;
-use super::failure::{Attempt, no_store};
-use super::middleware::{Exchange, Outcome};
-use super::xml::Page;
+use crate::store::http::failure::{Attempt, failure, no_store, refusal};
+use crate::store::http::middleware::{Exchange, Outcome};
+use crate::store::http::opening::{Refusal, invalid};
+use crate::store::http::permission::Provider;
+use crate::store::http::xml::Page;
 use crate::store::{Failure, Kind};
 
 impl CloudBackend {
@@ -82,4 +85,39 @@ impl CloudBackend {
                 .unwrap_or(key),
         }
     }
+}
+
+impl CloudBackend {
+    /// Makes the failure of an attempt from what was seen of it.
+    pub(super) fn failure(
+        &self,
+        attempt: Attempt<'_>,
+        outcome: &Outcome,
+        error: &StoreError,
+    ) -> Failure {
+        let failure = failure(&self.url, attempt, outcome, error, None);
+        Provider::from(self.dialect).explained(failure, attempt.asked, outcome)
+    }
+
+    pub(super) fn refusal(&self, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {
+        refusal(&self.url, kind, attempt, why)
+    }
+}
+
+/// Opens a store, or says in one line why it can't be opened.
+pub(super) fn opened(
+    url: &str,
+    build: impl FnOnce() -> Result<CloudBackend, Refusal>,
+) -> Result<CloudBackend, Failure> {
+    let possible = |driver: CloudBackend| {
+        driver
+            .path("app/schema")
+            .map(|_| driver)
+            .map_err(|_| invalid("the prefix can't be part of a key"))
+    };
+    build().and_then(possible).map_err(|(kind, why)| Failure {
+        // What is refused here is refused with what to do.
+        fix: Some(why.clone()),
+        ..Failure::new(kind, format!("cannot open {url}: {why}")).before_asking()
+    })
 }

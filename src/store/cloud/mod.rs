@@ -1,53 +1,18 @@
 //! The drivers of cloud stores: one driver over object_store, opened in as many ways as there
 //! are providers.
 
-mod aws_credentials;
-mod aws_keys;
-mod aws_machine;
-mod aws_profile;
-mod aws_role;
 mod azure;
 mod azure_container;
-mod azure_credentials;
-mod credential_cache;
-mod error_document;
-mod failure;
+mod credentials;
 mod gcs;
-mod gcs_credentials;
 mod listing;
-mod middleware;
-mod oci;
-mod oci_auth;
-mod oci_change;
-mod oci_client;
-mod oci_docker;
-mod oci_error;
-mod oci_helper;
-mod oci_known;
-mod oci_lease;
-mod oci_login;
-mod oci_manifest;
-mod oci_name;
-mod oci_tags;
-mod opening;
-mod permission;
-mod proxy;
 mod quirks;
 mod remove;
-mod renewal;
 mod s3;
 mod stamp;
-mod success;
-mod token_source;
-mod transport;
-mod xml;
 
 #[cfg(test)]
-mod aws_tests;
-#[cfg(test)]
 mod azure_tests;
-#[cfg(test)]
-mod credential_cache_tests;
 #[cfg(test)]
 mod gcs_tests;
 #[cfg(test)]
@@ -55,7 +20,6 @@ mod s3_tests;
 
 pub(super) use azure::{open as open_azure, place as azure_service};
 pub(super) use gcs::{open as open_gcs, place as gcs_service};
-pub(super) use oci::open as open_oci;
 pub(super) use s3::{open as open_s3, place as s3_service};
 
 use std::fmt;
@@ -72,10 +36,11 @@ use object_store::{
     PutOptions, RetryConfig,
 };
 
-use self::failure::{Attempt, Uncertain};
-use self::middleware::{Exchange, Outcome};
 use self::quirks::Quirks;
 use self::remove::Remove;
+use super::http::failure::{Attempt, Uncertain};
+use super::http::middleware::{Exchange, Outcome};
+use super::http::permission;
 use super::verdict::Asked;
 use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 use crate::model::Stamp;

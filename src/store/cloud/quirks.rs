@@ -3,6 +3,7 @@
 use md5::{Digest, Md5};
 use object_store::UpdateVersion;
 
+use crate::store::http::permission::Provider;
 use crate::store::{Stored, Token};
 
 /// A provider's way.
@@ -14,6 +15,16 @@ pub(super) enum Quirks {
     Azure,
     /// Conditions by generation.
     Gcs,
+}
+
+impl From<Quirks> for Provider {
+    fn from(dialect: Quirks) -> Self {
+        match dialect {
+            Quirks::S3 => Self::S3,
+            Quirks::Azure => Self::Azure,
+            Quirks::Gcs => Self::Gcs,
+        }
+    }
 }
 
 /// The names of the stamp's parts in an object's metadata.

@@ -3,16 +3,17 @@
 use object_store::aws::AmazonS3Builder;
 use url::{Host, Url};
 
-use super::aws_credentials::known;
-use super::aws_profile::Profile;
-use super::aws_role::domain;
-use super::middleware::Connector;
-use super::opening::{
-    Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
-};
-use super::permission::Provider;
+use super::listing::opened;
 use super::quirks::Quirks;
 use super::{CloudBackend, retries};
+use crate::store::cloud::credentials::aws::known;
+use crate::store::cloud::credentials::aws_profile::Profile;
+use crate::store::cloud::credentials::aws_role::domain;
+use crate::store::http::middleware::Connector;
+use crate::store::http::opening::{
+    Env, Refusal, connector, invalid, is_word, options, refuse, set, unbuilt,
+};
+use crate::store::http::permission::Provider;
 use crate::store::{Failure, S3Location};
 
 /// Where a bucket answers.
@@ -25,7 +26,7 @@ pub(super) struct Endpoint {
 }
 
 /// Opens the driver of a bucket. Nothing is sent.
-pub(in crate::store) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, Failure> {
+pub(crate) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         let known = known(location, env)?;
         let endpoint = endpoint(location, env, known.profile())?;
@@ -56,7 +57,7 @@ pub(in crate::store) fn open(location: &S3Location, env: Env<'_>) -> Result<Clou
 }
 
 /// Returns the service that has the bucket, whichever way it is spelled.
-pub(in crate::store) fn place(location: &S3Location, env: Env<'_>) -> String {
+pub(crate) fn place(location: &S3Location, env: Env<'_>) -> String {
     let find = |location: &S3Location, env: Env<'_>| {
         let known = known(location, env)?;
         let unnamed = location.region.is_none() && !known.names_region();

@@ -3,8 +3,8 @@
 use object_store::{Attribute, AttributeValue, Attributes};
 
 use super::quirks::Names;
-use super::xml::Object;
 use crate::model::{Stamp, when_from_text, when_to_text};
+use crate::store::http::xml::Object;
 
 /// An object has a hash of ours with it, and a stamp that can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
