@@ -6,16 +6,15 @@ use object_store::StaticCredentialProvider;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use url::Url;
 
-use super::listing::opened;
+use super::backend::{CloudBackend, opened};
+use super::credentials::gcs::{Found, GcsProvider, UNIVERSE, find};
 use super::quirks::Quirks;
-use super::{CloudBackend, retries};
-use crate::store::cloud::credentials::gcs::{Found, UNIVERSE, find};
-use crate::store::http::credential_cache::GcsProvider;
+use crate::store::http::credential_cache::Renewal;
 use crate::store::http::opening::{
     Env, Refusal, connector, denied, invalid, is_word, options, refuse, set, unbuilt,
 };
-use crate::store::http::permission::Provider;
-use crate::store::http::renewal::Renewal;
+use crate::store::http::reply::Provider;
+use crate::store::http::retries;
 use crate::store::{Failure, GsLocation};
 
 /// Opens the driver of a bucket. Nothing is sent.
@@ -52,9 +51,12 @@ pub(crate) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, 
 }
 
 /// Returns the service that has the bucket, whichever way it is spelled.
-pub(crate) fn place(location: &GsLocation, env: Env<'_>) -> String {
+pub(crate) fn service_name(location: &GsLocation, env: Env<'_>) -> String {
     let base = base(location, &Found::default(), env);
-    base.map_or_else(|(_, why)| why, |url| crate::store::identity::service(&url))
+    base.map_or_else(
+        |(_, why)| why,
+        |url| crate::store::http::opening::service_name(&url),
+    )
 }
 
 /// Refuses what Google would refuse later.

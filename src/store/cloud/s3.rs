@@ -3,17 +3,17 @@
 use object_store::aws::AmazonS3Builder;
 use url::{Host, Url};
 
-use super::listing::opened;
+use super::backend::{CloudBackend, opened};
+use super::credentials::aws::known;
+use super::credentials::aws_profile::Profile;
+use super::credentials::aws_services::domain;
 use super::quirks::Quirks;
-use super::{CloudBackend, retries};
-use crate::store::cloud::credentials::aws::known;
-use crate::store::cloud::credentials::aws_profile::Profile;
-use crate::store::cloud::credentials::aws_role::domain;
 use crate::store::http::middleware::Connector;
 use crate::store::http::opening::{
     Env, Refusal, connector, invalid, is_word, options, refuse, set, unbuilt,
 };
-use crate::store::http::permission::Provider;
+use crate::store::http::reply::Provider;
+use crate::store::http::retries;
 use crate::store::{Failure, S3Location};
 
 /// Where a bucket answers.
@@ -57,7 +57,7 @@ pub(crate) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, 
 }
 
 /// Returns the service that has the bucket, whichever way it is spelled.
-pub(crate) fn place(location: &S3Location, env: Env<'_>) -> String {
+pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
     let find = |location: &S3Location, env: Env<'_>| {
         let known = known(location, env)?;
         let unnamed = location.region.is_none() && !known.names_region();
@@ -87,8 +87,9 @@ pub(crate) fn place(location: &S3Location, env: Env<'_>) -> String {
         // It can't be opened either.
         return location.endpoint.clone().unwrap_or_default();
     };
-    let service =
-        Url::parse(&found.url).map_or(found.url, |url| crate::store::identity::service(&url));
+    let service = Url::parse(&found.url).map_or(found.url, |url| {
+        crate::store::http::opening::service_name(&url)
+    });
     let region = &found.region;
     // A bucket's name is taken once in each part of AWS, and all its regions answer for it.
     match service.strip_suffix(domain(region)) {

@@ -4,13 +4,10 @@
 //! guessed from text, so the client notes them for the operation that is running. A listing is
 //! read here as well: object_store fails a whole one for a single key that it finds strange.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use http_body_util::BodyExt;
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
     HttpResponse, HttpResponseBody, HttpService,
@@ -19,13 +16,13 @@ use object_store::{ClientOptions, Error as StoreError};
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 
-use super::error_document::{self, ErrorDocument};
-use super::permission::Provider;
-use super::proxy::{Proxies, Shown};
-use super::renewal::Renewal;
-use super::success::Asked;
-use super::transport::{self, Way};
+use super::connection::{Proxies, Way, wants_https};
+use super::credential_cache::Renewal;
+use super::reply::{
+    Asked, ERROR_BYTES, End, ErrorDocument, Outcome, Provider, Seen, bounded, shown_word,
+};
 use super::xml::{self, Page};
+use http_body_util::BodyExt;
 
 /// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
 /// and the caller's deadline may leave room for a second address.
@@ -35,8 +32,7 @@ const CONNECTING: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(15);
 /// As many idle connections as a burst of reads leaves behind.
 const IDLE_CONNECTIONS: usize = 8;
-/// The longest error document that is read.
-pub(crate) const ERROR_BYTES: usize = 64 << 10;
+
 /// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
 /// with every byte escaped.
 const PAGE_BYTES: usize = 16 << 20;
@@ -51,42 +47,6 @@ const NOTHING: &[u8] = b"<Page><Blobs></Blobs></Page>";
 
 tokio::task_local! {
     static CURRENT: Arc<Exchange>;
-}
-
-/// A reply, as far as the verdict needs it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
-    pub(crate) status: u16,
-    pub(crate) error: ErrorDocument,
-    /// Whether the store sent it, and not the service that gives out credentials.
-    pub(crate) from_store: bool,
-    /// How far this machine's clock is ahead of the sender's, in seconds; negative if behind.
-    pub(crate) ahead: Option<i64>,
-    /// Whether it came by https.
-    pub(crate) secure: bool,
-    /// Whether it is a page for people.
-    pub(crate) is_page: bool,
-    /// Why a 2xx is no success of what was asked.
-    pub(crate) unfit: Option<String>,
-    /// The proxy that it came through.
-    pub(crate) through: Option<Shown>,
-}
-
-/// How the last request of an operation ended.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Outcome {
-    /// None was sent.
-    #[default]
-    Unsent,
-    /// A reply came.
-    Reply(Seen),
-    /// None came.
-    Broken {
-        /// Why.
-        why: String,
-        /// What to do, where that is known.
-        fix: Option<String>,
-    },
 }
 
 /// What the client notes of one operation.
@@ -294,7 +254,7 @@ impl Observer {
             through: way.through.clone(),
         };
         let header = |name: &str| response.headers().get(name)?.to_str().ok();
-        let word = |name: &str| header(name).and_then(error_document::code);
+        let word = |name: &str| header(name).and_then(shown_word);
         seen.ahead = header("date").and_then(ahead);
         seen.is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         seen.error.region = word("x-amz-bucket-region");
@@ -310,8 +270,8 @@ impl Observer {
             // Kept from object_store, which would put it into its messages: error documents hold
             // key ids and the string to sign.
             let (document, end) = bounded(body, ERROR_BYTES).await;
-            let https = plain && transport::wants_https(&document);
-            let mut document = error_document::error(&document);
+            let https = plain && wants_https(&document);
+            let mut document = ErrorDocument::parse(&document);
             if https {
                 document.hint = Some("https is spoken there, not http");
             }
@@ -364,7 +324,7 @@ impl Observer {
         };
         let page = xml::page(&document);
         if page.is_none() {
-            seen.error = error_document::error(&document);
+            seen.error = ErrorDocument::parse(&document);
         }
         *lock(&exchange.page) = page;
         exchange.note(Outcome::Reply(seen));
@@ -399,30 +359,6 @@ fn convert(mut response: reqwest::Response) -> HttpResponse {
     response
 }
 
-/// Why no more of a body was read.
-pub(crate) enum End {
-    Whole,
-    TooLong,
-    CutOff(HttpError),
-}
-
-/// Reads a body up to a bound.
-pub(crate) async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, End) {
-    let mut stream = body.bytes_stream();
-    let mut read = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        match chunk {
-            Ok(chunk) => read.extend_from_slice(&chunk),
-            Err(error) => return (read, End::CutOff(error)),
-        }
-        if read.len() > bound {
-            read.truncate(bound);
-            return (read, End::TooLong);
-        }
-    }
-    (read, End::Whole)
-}
-
 /// Classifies a transport error by whether the request may have reached the store.
 fn broken(error: reqwest::Error) -> HttpError {
     let kind = if error.is_connect() {
@@ -436,15 +372,4 @@ fn broken(error: reqwest::Error) -> HttpError {
         HttpErrorKind::Interrupted
     };
     HttpError::new(kind, error.without_url())
-}
-
-/// Returns the innermost reason of an error: what went wrong, without the layers that it went
-/// through and the URLs that they add.
-pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    let text: String = inner.to_string().chars().take(200).collect();
-    text.to_lowercase()
 }

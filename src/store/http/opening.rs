@@ -3,8 +3,9 @@
 use object_store::{ClientOptions, Error as StoreError};
 use url::{Host, Url};
 
-use super::middleware::{CLIENT, Connector, PROXY, innermost};
-use super::permission::Provider;
+use super::connection::innermost;
+use super::middleware::{CLIENT, Connector, PROXY};
+use super::reply::Provider;
 use crate::store::Kind;
 
 /// Looks up environment variables.
@@ -101,6 +102,21 @@ pub(crate) fn options(url: &Url) -> ClientOptions {
         .with_allow_http(url.scheme() == "http")
         // The caller's deadline ends a request, not a default of the library's.
         .with_timeout_disabled()
+}
+
+/// Returns the service that answers at a URL: the host as one writes it, without the port of its
+/// scheme. This machine has one name.
+pub(crate) fn service_name(url: &Url) -> String {
+    let host = match url.host() {
+        Some(Host::Ipv4(address)) if address.is_loopback() => "localhost".into(),
+        Some(Host::Ipv6(address)) if address.is_loopback() => "localhost".into(),
+        Some(Host::Domain(name)) => name.trim_end_matches('.').to_ascii_lowercase(),
+        Some(address) => address.to_string(),
+        None => String::new(),
+    };
+    let port = url.port().filter(|port| !matches!(port, 80 | 443));
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    format!("{host}{port}{}", url.path().trim_end_matches('/'))
 }
 
 /// Makes an environment for a test.

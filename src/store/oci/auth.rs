@@ -6,15 +6,12 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use object_store::Error as StoreError;
 use serde_json::Value;
 use url::Url;
 
-use super::docker::{Credentials, DockerFile, Kept};
-use super::error::told;
-use super::helper::Helper;
+use super::docker::{Credentials, DockerFile, Helper, Kept};
+use crate::store::backend::waits_for;
 use crate::store::http::opening::{Env, Refusal, denied, is_loopback};
-use crate::store::waiting::waits_for;
 use crate::store::{Kind, OciLocation};
 
 /// How long a token is good that doesn't say how long: by the specification, 60 s.
@@ -111,7 +108,7 @@ impl Auth {
     }
 
     /// Returns the credentials as they are now: `docker login` may have been run since.
-    pub(super) async fn credentials(&self) -> Result<Credentials, StoreError> {
+    pub(super) async fn credentials(&self) -> Result<Credentials, Refusal> {
         let (credentials, origin) = match &self.given {
             Given::Nothing => (Credentials::None, Origin::Nowhere),
             Given::Url(credentials) => (credentials.clone(), Origin::Url),
@@ -125,15 +122,15 @@ impl Auth {
         Ok(credentials)
     }
 
-    async fn docker_has(&self, file: DockerFile) -> Result<(Credentials, Origin), StoreError> {
+    async fn docker_has(&self, file: DockerFile) -> Result<(Credentials, Origin), Refusal> {
         let host = self.host.clone();
         // A home may lie on a disk that hangs.
         let read = tokio::task::spawn_blocking(move || file.read(&host)).await;
         let kept = read.unwrap_or_else(|_| Err("docker's file was not read to its end".into()));
-        match kept.map_err(|why| told(Kind::Unreachable, why))? {
+        match kept.map_err(|why| (Kind::Unreachable, why))? {
             Kept::Here(credentials) => Ok((credentials, Origin::File)),
             Kept::Helper(helper, here) => {
-                let helper = helper.map_err(|why| told(Kind::Denied, why))?;
+                let helper = helper.map_err(denied)?;
                 let helper = self.same_or(helper);
                 let name = helper.name();
                 waits_for(Some(format!("{name} has not answered")));
@@ -141,7 +138,7 @@ impl Auth {
                 waits_for(None);
                 match answer {
                     // The store has not spoken.
-                    Err(why) => Err(told(Kind::Unreachable, &*why)),
+                    Err(why) => Err((Kind::Unreachable, why.to_string())),
                     Ok(had) if *had == Credentials::None => Ok((here, Origin::File)),
                     Ok(had) => Ok(((*had).clone(), Origin::Helper(name.into()))),
                 }

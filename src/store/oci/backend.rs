@@ -7,31 +7,26 @@
 //! request each.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use object_store::Error as StoreError;
 use object_store::client::HttpConnector;
 use serde_json::Value;
 use url::Url;
 
+use super::artifact::{EMPTY_CONTENT, digest, key_of, write};
 use super::auth::Auth;
 use super::client::Client;
 use super::docker::is_hub;
-use super::error::failed;
-use super::known::Known;
-use super::manifest::{EMPTY_CONTENT, Manifest, digest, read, write};
-use super::name::{key_of, tag_of};
+use super::repository::{Known, OciBackend, listed};
 use crate::model::Stamp;
+use crate::store::backend::waits_for;
 use crate::store::http::failure::{Attempt, refusal};
-use crate::store::http::middleware::{Exchange, Outcome};
 use crate::store::http::opening::{Env, connector, invalid, is_loopback, options, unbuilt};
-use crate::store::http::permission::Provider;
-use crate::store::verdict::Asked;
-use crate::store::waiting::waits_for;
+use crate::store::http::reply::Provider;
+use crate::store::http::verdict::Asked;
 use crate::store::{
     Backend, Capabilities, Condition, Failure, Kind, Listed, OciLocation, Stored, Token,
 };
@@ -41,22 +36,6 @@ use crate::store::{
 const AT_ONCE: usize = 16;
 /// Where the hub really answers.
 const HUB: &str = "registry-1.docker.io";
-
-/// An OCI registry's repository.
-pub(crate) struct OciBackend {
-    pub(super) client: Arc<Client>,
-    /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
-    pub(super) claims: OnceLock<(bool, Option<Failure>)>,
-    /// What is known of the tags, by the digest of what lies under them.
-    known: Known,
-    pub(super) url: String,
-}
-
-impl fmt::Debug for OciBackend {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "OciDriver({})", self.url)
-    }
-}
 
 /// Opens the driver of a repository. Nothing is sent.
 pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, Failure> {
@@ -86,100 +65,6 @@ pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, F
     build().map_err(|(kind, why)| {
         Failure::new(kind, format!("cannot open {}: {why}", location.url)).before_asking()
     })
-}
-
-impl OciBackend {
-    fn tag(&self, attempt: Attempt<'_>) -> Result<String, Failure> {
-        let why = "the name is too long for a tag, which has 128 characters";
-        tag_of(attempt.key).ok_or_else(|| refusal(&self.url, Kind::Invalid, attempt, why))
-    }
-
-    /// Runs an operation and turns its failure into ours.
-    pub(super) async fn run<T>(
-        &self,
-        attempt: Attempt<'_>,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, Failure> {
-        self.seen(attempt, operation).await.0
-    }
-
-    /// Runs an operation, and returns what was seen of it, too.
-    pub(super) async fn seen<T>(
-        &self,
-        attempt: Attempt<'_>,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> (Result<T, Failure>, Arc<Exchange>) {
-        let (result, exchange) = Exchange::of(false, operation).await;
-        let outcome = exchange.outcome();
-        let result = result.map_err(|error| {
-            let hint = |outcome: &Outcome| match outcome {
-                Outcome::Reply(seen) if seen.status == 401 => Some(self.client.hint()),
-                Outcome::Reply(seen) if seen.status == 404 && attempt.asked == Asked::List => {
-                    Some("that is not said as an oci registry says it: correct the host".into())
-                }
-                Outcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
-                    Some("http is spoken to loopback addresses: does it want https?".into())
-                }
-                // What rustls says of an answer that is none of TLS.
-                Outcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
-                    "it speaks no https, and http is spoken to loopback addresses alone".into(),
-                ),
-                _ => None,
-            };
-            let failure = failed(&self.url, attempt, &outcome, &error, hint);
-            Provider::Oci.explained(failure, attempt.asked, &outcome)
-        });
-        (result, exchange)
-    }
-
-    /// Asks for tags. None are there before the first push; who says "not found" in another way
-    /// than a registry does is none.
-    async fn tags<T: Default>(
-        &self,
-        attempt: Attempt<'_>,
-        ask: impl Future<Output = Result<Option<T>, StoreError>>,
-    ) -> Result<T, Failure> {
-        let (tags, exchange) = self.seen(attempt, ask).await;
-        match (tags?, exchange.outcome()) {
-            (Some(tags), _) => Ok(tags),
-            (None, Outcome::Reply(seen)) if seen.error.code.is_some() => Ok(T::default()),
-            (None, _) => {
-                let why = "404, and not as an oci registry says it: correct the host";
-                Err(refusal(&self.url, Kind::StoreMissing, attempt, why))
-            }
-        }
-    }
-
-    /// Reads what lies under a tag, and demands that something does.
-    async fn manifest(&self, attempt: Attempt<'_>) -> Result<(Token, Manifest), Failure> {
-        let tag = self.tag(attempt)?;
-        let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
-            // Of the whole repository, or of a portal: the list of tags tells.
-            self.probe().await?;
-            return Err(refusal(&self.url, Kind::NotFound, attempt, "404"));
-        };
-        let manifest = read(&tagged.document)
-            .map_err(|why| refusal(&self.url, Kind::Corrupt, attempt, why))?;
-        self.known.learn(tag, &tagged.digest, &manifest);
-        Ok((Token(tagged.digest), manifest))
-    }
-
-    /// Reads what is known of a key; `None` if it is gone by now, or is no artifact.
-    async fn look_up(&self, tag: String, key: String) -> Result<Option<Listed>, StoreError> {
-        if let Some((digest, manifest)) = self.known.of(&tag)
-            && self.client.digest_of(&tag).await?.as_ref() == Some(&digest)
-        {
-            return Ok(Some(listed(key, Token(digest), &manifest)));
-        }
-        let Some(tagged) = self.client.tagged(&tag).await? else {
-            return Ok(None);
-        };
-        let Ok(manifest) = read(&tagged.document) else {
-            return Ok(None);
-        };
-        self.known.learn(tag, &tagged.digest, &manifest);
-        Ok(Some(listed(key, Token(tagged.digest), &manifest)))
-    }
 }
 
 #[async_trait]
@@ -255,7 +140,7 @@ impl Backend for OciBackend {
         let tag = self.tag(attempt)?;
         let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
             // Of a registry, or of a portal.
-            return self.probe().await;
+            return self.try_listing().await;
         };
         if serde_json::from_slice::<Value>(&tagged.document).is_err() {
             // A portal says yes to everything, to a deletion too.
@@ -323,8 +208,7 @@ impl Backend for OciBackend {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        let attempt = Attempt::new("list", "the store", Asked::List);
-        self.tags(attempt, self.client.try_tags()).await
+        self.try_listing().await
     }
 
     async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
@@ -333,15 +217,5 @@ impl Backend for OciBackend {
             honours_conditions,
             refused,
         }))
-    }
-}
-
-fn listed(key: String, token: Token, manifest: &Manifest) -> Listed {
-    Listed {
-        key,
-        size: manifest.size,
-        stamp: manifest.stamp,
-        token: Some(token),
-        modified: manifest.modified,
     }
 }

@@ -1,7 +1,6 @@
-//! What is asked of an OCI registry, by the distribution specification.
+//! The client of an OCI registry: it sends requests, and logs in when the registry demands it.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,33 +9,13 @@ use object_store::client::{HttpClient, HttpRequest, HttpResponse};
 use tokio::time::Instant;
 use url::Url;
 
-use super::auth::{Auth, Right};
-use super::error::{error, header, succeeded, told};
-use super::manifest::{MANIFEST, digest};
+use super::auth::{Auth, Challenge, Right};
+use super::docker::Credentials;
 use crate::store::Kind;
+use crate::store::http::RETRY_PAUSE;
 
 /// A longer manifest is none of an artifact's.
 pub(super) const MANIFEST_BYTES: u64 = 1 << 20;
-/// Registries send readers on to where the blobs are; more often than this is a circle.
-const REDIRECTS: usize = 3;
-
-/// The header that says what a manifest's digest is.
-const DIGEST: &str = "docker-content-digest";
-
-/// What a registry means by a 405.
-pub(super) const NO_DELETIONS: &str =
-    "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
-
-/// As long as object_store waits before it tries again.
-const PAUSE: Duration = Duration::from_millis(50);
-/// docker-registry answers with a 400 to all but one who upload the same blob at once, and every
-/// artifact has the same configuration. Then it is there.
-const UPLOAD_PAUSES: [Duration; 4] = [
-    Duration::from_millis(20),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-];
 
 /// Asks a registry about one repository.
 pub(super) struct Client {
@@ -45,24 +24,9 @@ pub(super) struct Client {
     pub(super) base: Url,
     pub(super) auth: Auth,
     /// Held while a blob is uploaded that every artifact has.
-    common: tokio::sync::Mutex<()>,
+    pub(super) common: tokio::sync::Mutex<()>,
     /// What time the registry said last that it is, and when it was asked.
     clock: Mutex<Option<(Instant, u64)>>,
-}
-
-/// What became of a manifest that was to be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Removed {
-    /// It was there.
-    Now,
-    /// It was not there.
-    Before,
-}
-
-/// What lies under a tag.
-pub(super) struct Tagged {
-    pub(super) digest: String,
-    pub(super) document: Bytes,
 }
 
 impl Client {
@@ -105,7 +69,7 @@ impl Client {
 
     /// Follows a reference that the registry gives. One to itself keeps TLS, of which a registry
     /// behind a front need not know.
-    fn follow(&self, from: &Url, to: &str) -> Option<Url> {
+    pub(super) fn follow(&self, from: &Url, to: &str) -> Option<Url> {
         let mut url = from.join(to).ok()?;
         if self.base.scheme() == "https" && url.authority() == self.base.authority() {
             url.set_scheme("https").ok()?;
@@ -114,7 +78,7 @@ impl Client {
     }
 
     /// Tells whether a URL is the registry's own, and not of one that it has sent us to.
-    fn is_own(&self, url: &Url) -> bool {
+    pub(super) fn is_own(&self, url: &Url) -> bool {
         url.authority() == self.base.authority() && url.scheme() == self.base.scheme()
     }
 
@@ -170,7 +134,7 @@ impl Client {
             };
             if bad {
                 again = false;
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
@@ -191,158 +155,85 @@ impl Client {
         self.auth.hint()
     }
 
-    /// Reads what lies under a tag; `None` if nothing does.
-    pub(super) async fn tagged(&self, tag: &str) -> Result<Option<Tagged>, StoreError> {
-        let url = self.at(&format!("manifests/{tag}"))?;
-        let response = self.ask("GET", &url, &[("accept", MANIFEST)], Bytes::new());
-        let response = response.await?;
-        if response.status().as_u16() == 404 {
+    /// Answers a registry's demand, or uses what another one has been given meanwhile; `None` if
+    /// there is nothing to answer it with. Tells whether it is new.
+    pub(super) async fn log_in(
+        &self,
+        right: Right,
+        response: &HttpResponse,
+        refused: Option<&str>,
+    ) -> Result<Option<(Arc<str>, bool)>, StoreError> {
+        let demands = response.headers().get_all("www-authenticate").iter();
+        let demands = demands.filter_map(|demand| demand.to_str().ok());
+        let demands = demands.filter_map(|demand| Challenge::read(demand, &self.base));
+        // A token says what it is for, and a password opens everything.
+        let demand = demands.max_by_key(|demand| matches!(demand, Challenge::Bearer(_)));
+        let Some(demand) = demand else {
             return Ok(None);
+        };
+        let _turn = self.auth.turn.lock().await;
+        if let Some(header) = self.auth.header(right).filter(|h| Some(&**h) != refused) {
+            return Ok(Some((header, false)));
         }
-        let response = succeeded(response)?;
-        let said = header(&response, DIGEST).map(str::to_owned);
+        let credentials = self.auth.credentials().await;
+        let credentials = credentials.map_err(|(kind, why)| told(kind, why))?;
+        let header = match demand {
+            Challenge::Basic => self.auth.answer_basic(right, &credentials),
+            Challenge::Bearer(realm) => Some(self.token(right, realm, &credentials).await?),
+        };
+        Ok(header.map(|header| (header, true)))
+    }
+
+    /// Has a token service make a token.
+    async fn token(
+        &self,
+        right: Right,
+        realm: Url,
+        credentials: &Credentials,
+    ) -> Result<Arc<str>, StoreError> {
+        let response = match credentials {
+            Credentials::None => self.send("GET", &realm, &[], Bytes::new()).await?,
+            Credentials::Basic(pair) => {
+                let basic = format!("Basic {pair}");
+                let headers = [("authorization", &*basic)];
+                self.send("GET", &realm, &headers, Bytes::new()).await?
+            }
+            Credentials::Identity(token) => {
+                let body = Bytes::from(refresh(&realm, token));
+                let mut place = realm.clone();
+                place.set_query(None);
+                let headers = [("content-type", "application/x-www-form-urlencoded")];
+                self.send("POST", &place, &headers, body).await?
+            }
+        };
+        // Who gives tokens speaks for the registry, but a 404 of theirs is about no artifact.
+        let status = response.status().as_u16();
+        let host = realm.host_str().unwrap_or_default();
+        if !response.status().is_success() {
+            let mut why = format!("{host} gives no token: {status}");
+            let kind = Kind::of_credentials(status);
+            if kind == Kind::Denied {
+                why = format!("{why}: {}", self.auth.hint());
+            }
+            return Err(told(kind, why));
+        }
         let document = body(response, MANIFEST_BYTES).await?;
-        let digest = digest(&document);
-        match said {
-            Some(said) if said.starts_with("sha256:") && said != digest => {
-                let why = "its manifest is not the one that the registry says it is";
-                Err(told(Kind::Corrupt, why))
-            }
-            _ => Ok(Some(Tagged { digest, document })),
-        }
+        let header = self.auth.answer_bearer(right, &document);
+        header.ok_or_else(|| {
+            let why = format!("{host} gives no token: its answer has none");
+            told(Kind::Unreachable, why)
+        })
     }
+}
 
-    /// Asks for the digest of what lies under a tag; `None` if nothing does or the registry doesn't
-    /// say. Hubs that count how often one pulls don't count this.
-    pub(super) async fn digest_of(&self, tag: &str) -> Result<Option<String>, StoreError> {
-        let url = self.at(&format!("manifests/{tag}"))?;
-        let response = self.ask("HEAD", &url, &[("accept", MANIFEST)], Bytes::new());
-        let response = response.await?;
-        if response.status().as_u16() == 404 {
-            return Ok(None);
-        }
-        let response = succeeded(response)?;
-        Ok(header(&response, DIGEST).map(str::to_owned))
-    }
-
-    /// Uploads a blob, unless it is there.
-    pub(super) async fn upload(&self, content: &Bytes) -> Result<(), StoreError> {
-        let mut lost = false;
-        for pause in UPLOAD_PAUSES {
-            match self.upload_once(content).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(done)) if done.status().as_u16() != 400 => {
-                    return succeeded(done).map(drop);
-                }
-                Ok(Some(_)) => {}
-                // Only the reply may be lost: then it is there.
-                Err(_) if !lost => lost = true,
-                Err(error) => return Err(error),
-            }
-            tokio::time::sleep(pause).await;
-        }
-        match self.upload_once(content).await? {
-            None => Ok(()),
-            Some(done) => succeeded(done).map(drop),
-        }
-    }
-
-    /// Uploads a blob that every artifact has, one after the other.
-    pub(super) async fn upload_common(&self, content: &Bytes) -> Result<(), StoreError> {
-        let _one = self.common.lock().await;
-        self.upload(content).await
-    }
-
-    /// Uploads a blob and returns the reply; `None` if it is there.
-    async fn upload_once(&self, content: &Bytes) -> Result<Option<HttpResponse>, StoreError> {
-        let digest = digest(content);
-        let there = self.at(&format!("blobs/{digest}"))?;
-        let there = self.ask("HEAD", &there, &[], Bytes::new()).await?;
-        match there.status().as_u16() {
-            // Readers are sent on to what is there.
-            200..=399 => return Ok(None),
-            429 | 500..=599 => return Ok(Some(there)),
-            _ => {}
-        }
-        let begin = self.at("blobs/uploads/")?;
-        let begun = self.ask("POST", &begin, &[], Bytes::new()).await?;
-        if !begun.status().is_success() {
-            return Ok(Some(begun));
-        }
-        let place = header(&begun, "location").and_then(|place| self.follow(&begin, place));
-        let mut place = place.ok_or_else(|| error("no place to upload to"))?;
-        place.query_pairs_mut().append_pair("digest", &digest);
-        let headers = [("content-type", "application/octet-stream")];
-        self.ask("PUT", &place, &headers, content.clone())
-            .await
-            .map(Some)
-    }
-
-    /// Reads a blob, or as much of it as shows that it is longer than it should be.
-    pub(super) async fn download(&self, digest: &str, limit: u64) -> Result<Bytes, StoreError> {
-        let mut url = self.at(&format!("blobs/{digest}"))?;
-        for _ in 0..=REDIRECTS {
-            let response = self.ask("GET", &url, &[], Bytes::new()).await?;
-            let status = response.status().as_u16();
-            if matches!(status, 301 | 302 | 303 | 307 | 308) {
-                let next = header(&response, "location").and_then(|next| self.follow(&url, next));
-                // Never from https to http.
-                let next = next.filter(|n| n.scheme() == "https" || n.scheme() == url.scheme());
-                let nowhere = "the registry sends readers on to where no content can be";
-                url = next.ok_or_else(|| told(Kind::Unreachable, nowhere))?;
-                continue;
-            }
-            if !response.status().is_success() && !self.is_own(&url) {
-                // The registry has not denied anything: its own storage has.
-                let host = url.host_str().unwrap_or_default();
-                let why = format!("{status} from {host}, where the registry sends readers on to");
-                let kind = match status {
-                    404 | 410 => Kind::Corrupt,
-                    408 | 429 | 500..=599 => Kind::Busy,
-                    _ => Kind::Unreachable,
-                };
-                return Err(told(kind, why));
-            }
-            return body(succeeded(response)?, limit).await;
-        }
-        let why = "the registry sends readers round in circles";
-        Err(told(Kind::Unreachable, why))
-    }
-
-    /// Puts a manifest under a tag.
-    pub(super) async fn tag(&self, tag: &str, manifest: String) -> Result<(), StoreError> {
-        let url = self.at(&format!("manifests/{tag}"))?;
-        let headers = [("content-type", MANIFEST)];
-        let body = Bytes::from(manifest);
-        let put = succeeded(self.ask("PUT", &url, &headers, body).await?)?;
-        match header(&put, "location").or(header(&put, DIGEST)) {
-            Some(_) => Ok(()),
-            // A portal or proxy that answers 200 to everything.
-            None => Err(error("the answer is not a registry's")),
-        }
-    }
-
-    /// Deletes a manifest, and with it the tags that are on it.
-    pub(super) async fn remove(&self, digest: &str) -> Result<Removed, StoreError> {
-        let url = self.at(&format!("manifests/{digest}"))?;
-        let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
-        match deleted.status().as_u16() {
-            404 => Ok(Removed::Before),
-            405 => Err(told(Kind::Denied, NO_DELETIONS)),
-            _ => succeeded(deleted).map(|_| Removed::Now),
-        }
-    }
-
-    /// Tries whether anybody may delete, with a manifest that nobody has.
-    pub(super) async fn try_removal(&self) -> Result<bool, StoreError> {
-        let url = self.at(&format!("manifests/{}", digest(b"nothing")))?;
-        let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
-        match deleted.status().as_u16() {
-            404 => Ok(true),
-            405 => Ok(false),
-            _ => succeeded(deleted).map(|_| true),
-        }
-    }
+/// Returns the form that asks for a token with an identity token.
+fn refresh(realm: &Url, token: &str) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(realm.query_pairs())
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("client_id", "atlasfs")
+        .append_pair("refresh_token", token)
+        .finish()
 }
 
 /// Returns what time a reply says that it is, in seconds since 1970.
@@ -366,4 +257,42 @@ pub(super) async fn body(response: HttpResponse, limit: u64) -> Result<Bytes, St
         }
     }
     Ok(read.into())
+}
+
+/// What the verdict and the message are, whatever the last reply was.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct Told {
+    pub(super) kind: Kind,
+    pub(super) why: String,
+}
+
+/// Makes an error whose verdict comes from the last reply.
+pub(super) fn error(why: &str) -> StoreError {
+    StoreError::Generic {
+        store: "oci",
+        source: why.into(),
+    }
+}
+
+/// Makes an error that says itself what it is. The words are shown: they hold no secret.
+pub(super) fn told(kind: Kind, why: impl Into<String>) -> StoreError {
+    let why = why.into();
+    StoreError::Generic {
+        store: "oci",
+        source: Box::new(Told { kind, why }),
+    }
+}
+
+/// Demands success of a reply.
+pub(super) fn succeeded(response: HttpResponse) -> Result<HttpResponse, StoreError> {
+    match response.status().is_success() {
+        true => Ok(response),
+        false => Err(error("refused")),
+    }
+}
+
+/// Returns a header's text.
+pub(super) fn header<'r>(response: &'r HttpResponse, name: &str) -> Option<&'r str> {
+    response.headers().get(name)?.to_str().ok()
 }

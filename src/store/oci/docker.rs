@@ -1,12 +1,20 @@
-//! What `docker login` has kept of a host, in Docker's `config.json` or with a helper.
+//! The credentials that `docker login` has kept: in Docker's `config.json`, or with a helper, a
+//! program `docker-credential-<name>`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use tokio::time::{Instant, timeout};
 
-use super::helper::Helper;
 use crate::store::http::opening::{Env, set};
 
 /// What Docker calls its own hub.
@@ -126,6 +134,134 @@ fn of_host<'v>(entries: &'v Value, host: &str) -> Option<&'v Value> {
     };
     let exact = entries.get(host);
     exact.or_else(|| Some(entries.iter().find(|(name, _)| is_its(name))?.1))
+}
+
+/// A helper that makes a token asks its cloud for it, some seconds at most; one that takes longer
+/// waits for somebody to type a password.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What it says is good for so long: it is asked once for a burst of requests, and soon again
+/// after it has failed.
+const KEPT: Duration = Duration::from_secs(10);
+/// A longer answer is none.
+const ANSWER_BYTES: u64 = 64 << 10;
+/// The user of a secret that is no password but an identity token.
+const TOKEN_USER: &str = "<token>";
+/// What every helper says when it keeps nothing for a host.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+
+type Answer = Result<Arc<Credentials>, Arc<str>>;
+type Asked = Shared<BoxFuture<'static, Answer>>;
+
+/// A helper, and the host that it is asked about.
+pub(super) struct Helper {
+    name: String,
+    program: PathBuf,
+    host: String,
+    last: Mutex<Option<(Asked, Instant)>>,
+}
+
+impl Helper {
+    /// Finds a helper among the folders of a `PATH`; the error says what to do.
+    pub(super) fn find(name: &str, host: &str, path: Option<&str>) -> Result<Self, String> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_word) {
+            return Err("names a helper that is no program's name: correct it".into());
+        }
+        let name = format!("docker-credential-{name}");
+        let found = path.into_iter().flat_map(std::env::split_paths);
+        let mut found = found.map(|folder| folder.join(&name));
+        match found.find(|program| program.is_absolute() && program.is_file()) {
+            Some(program) => Ok(Self {
+                name,
+                program,
+                host: host.into(),
+                last: Mutex::default(),
+            }),
+            None => Err(format!(
+                "keeps what opens {host} with {name}, which is not in PATH: install it, or put \
+                 user:token@ into the url by a variable"
+            )),
+        }
+    }
+
+    /// Returns the program's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks it. An operation that is given up does not end it: the next one waits for the same.
+    pub(super) async fn ask(&self) -> Answer {
+        let asked = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*last {
+                Some((asked, until)) if asked.peek().is_none() || Instant::now() < *until => {
+                    asked.clone()
+                }
+                _ => {
+                    let (name, program) = (self.name.clone(), self.program.clone());
+                    let host = self.host.clone();
+                    let run = tokio::spawn(async move { run(&name, &program, &host).await });
+                    let asked = run.map(|ended| match ended {
+                        Ok(Ok(credentials)) => Ok(Arc::new(credentials)),
+                        Ok(Err(why)) => Err(why.into()),
+                        Err(_) => Err("the helper was not run to its end".into()),
+                    });
+                    let asked = asked.boxed().shared();
+                    *last = Some((asked.clone(), Instant::now() + KEPT));
+                    asked
+                }
+            }
+        };
+        asked.await
+    }
+}
+
+async fn run(name: &str, program: &Path, host: &str) -> Result<Credentials, String> {
+    let by_hand = format!("ask it by hand: echo {host} | {name} get");
+    match timeout(PATIENCE, converse(program, host)).await {
+        Err(_) => Err(format!(
+            "{name} has not answered within {} s: {by_hand}",
+            PATIENCE.as_secs()
+        )),
+        Ok(Err(error)) => Err(format!("{name} can't be run: {error}")),
+        Ok(Ok((_, answer))) if answer.trim_ascii() == NOT_FOUND.as_bytes() => Ok(Credentials::None),
+        Ok(Ok((false, _))) => Err(format!("{name} has failed: {by_hand}")),
+        Ok(Ok((true, answer))) => {
+            read(&answer).ok_or_else(|| format!("{name} gives no user and secret: {by_hand}"))
+        }
+    }
+}
+
+/// Runs it; returns whether it succeeded, and what it said.
+async fn converse(program: &Path, host: &str) -> std::io::Result<(bool, Vec<u8>)> {
+    let mut child = Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has no use for it may have gone already.
+        let _ = stdin.write_all(host.as_bytes()).await;
+    }
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
+    }
+    Ok((child.wait().await?.success(), answer))
+}
+
+/// Reads `{"Username": …, "Secret": …}`.
+fn read(answer: &[u8]) -> Option<Credentials> {
+    let json: Value = serde_json::from_slice(answer).ok()?;
+    let text = |name: &str| json.get(name).and_then(Value::as_str);
+    let (user, secret) = (text("Username")?, text("Secret")?);
+    Some(match user {
+        _ if secret.is_empty() => Credentials::None,
+        TOKEN_USER => Credentials::Identity(secret.into()),
+        _ => Credentials::Basic(STANDARD.encode(format!("{user}:{secret}"))),
+    })
 }
 
 #[cfg(test)]

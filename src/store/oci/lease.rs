@@ -17,12 +17,12 @@ use object_store::Error as StoreError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::client::{Client, Removed};
-use super::error::told;
-use super::manifest::{EMPTY_CONTENT, digest, write_claim};
+use super::artifact::{EMPTY_CONTENT, digest, write_claim};
+use super::client::{Client, told};
+use super::requests::Removed;
 use crate::model::Sha256;
+use crate::store::backend::waits_for;
 use crate::store::http::middleware::Exchange;
-use crate::store::waiting::waits_for;
 use crate::store::{Failure, Kind};
 
 /// How long a claim holds. 30 s: twice the usual deadline of a push.

@@ -1,17 +1,12 @@
 //! The driver of OCI registries.
 
+mod artifact;
 mod auth;
 mod backend;
-mod change;
 mod client;
 mod docker;
-mod error;
-mod helper;
-mod known;
 mod lease;
-mod login;
-mod manifest;
-mod name;
-mod tags;
+mod repository;
+mod requests;
 
 pub(super) use backend::open;

@@ -4,17 +4,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
+use object_store::client::CredentialProvider;
 
-use super::aws_keys::{SharedKeys, keys_of};
-use super::aws_machine::Machine;
-use super::aws_profile::{DEFAULT, Files, Profile, Shared};
-use super::aws_role::{By, Role, Service};
+use super::aws_profile::{DEFAULT, Files, Profile, Shared, SharedKeys, keys_of};
+use super::aws_services::{By, Machine, Role, Service};
 use crate::store::S3Location;
-use crate::store::http::credential_cache::{AwsProvider, Kept, Source};
+use crate::store::http::credential_cache::{Kept, Renewal, Source};
 use crate::store::http::opening::{Env, Refusal, denied, refuse, secret, set};
-use crate::store::http::renewal::Renewal;
 
 /// How the sessions of roles are called if nobody says otherwise.
 const SESSION: &str = "atlasfs";
@@ -358,5 +357,18 @@ impl Search<'_> {
             by,
             service: Service::open(endpoint.as_deref(), self.region)?,
         })
+    }
+}
+
+/// Gives keys to object_store's client of S3.
+#[derive(Debug)]
+pub(crate) struct AwsProvider(pub(crate) Arc<Kept<Arc<AwsCredential>>>);
+
+#[async_trait]
+impl CredentialProvider for AwsProvider {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        Ok(self.0.get().await?)
     }
 }

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use object_store::azure::{
-    AzureAccessKey, AzureConfigKey as Key, MicrosoftAzureBuilder, split_sas,
+    AzureAccessKey, AzureConfigKey as Key, AzureCredential, MicrosoftAzureBuilder, split_sas,
 };
+use object_store::client::CredentialProvider;
 use url::Url;
 
 use super::token_service::{Ask, Field, Service, is_safe};
 use crate::store::AzureLocation;
-use crate::store::http::credential_cache::{AzureProvider, Kept};
+use crate::store::http::credential_cache::{Kept, Renewal};
 use crate::store::http::opening::{Env, Refusal, denied, invalid, is_word, refuse, secret, set};
-use crate::store::http::renewal::Renewal;
 
 /// The account and the key that every emulator has; they are public.
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
@@ -391,4 +392,18 @@ fn account_of(endpoint: &Url) -> Option<String> {
     account
         .filter(|account| is_word(account, "-"))
         .map(String::from)
+}
+
+/// Gives tokens to object_store's client of Azure.
+#[derive(Debug)]
+pub(crate) struct AzureProvider(pub(crate) Arc<Kept<String>>);
+
+#[async_trait]
+impl CredentialProvider for AzureProvider {
+    type Credential = AzureCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AzureCredential>> {
+        let bearer = self.0.get().await?;
+        Ok(Arc::new(AzureCredential::BearerToken(bearer)))
+    }
 }

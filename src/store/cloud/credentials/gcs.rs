@@ -4,6 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use object_store::client::CredentialProvider;
+use object_store::gcp::GcpCredential;
 use serde_json::Value;
 use url::Url;
 
@@ -142,4 +145,18 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
         tokens: Some(tokens),
         universe: Some(universe),
     })
+}
+
+/// Gives tokens to object_store's client of Google.
+#[derive(Debug)]
+pub(crate) struct GcsProvider(pub(crate) Arc<Kept<String>>);
+
+#[async_trait]
+impl CredentialProvider for GcsProvider {
+    type Credential = GcpCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<GcpCredential>> {
+        let bearer = self.0.get().await?;
+        Ok(Arc::new(GcpCredential { bearer }))
+    }
 }

@@ -12,11 +12,12 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::store::Kind;
+use crate::store::http::connection::Way;
 use crate::store::http::credential_cache::{CredentialError, Lasting, Source};
-use crate::store::http::error_document;
 use crate::store::http::middleware;
 use crate::store::http::opening::{Refusal, denied, is_loopback, is_of_client, unbuilt};
-use crate::store::http::transport::Way;
+use crate::store::http::reply::{shown_message, shown_word};
+use crate::store::http::retry_once;
 
 /// The longest reply that is read; tokens have some kilobytes.
 const REPLY_BYTES: usize = 64 << 10;
@@ -24,8 +25,6 @@ const REPLY_BYTES: usize = 64 << 10;
 const UNTOLD: Duration = Duration::from_secs(300);
 /// How long a token is good for that a key has signed: the most that Google takes.
 const SIGNED: Duration = Duration::from_secs(3600);
-/// As long as object_store waits before it tries again.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// A field of a form.
 pub(crate) enum Field {
@@ -157,13 +156,14 @@ impl Field {
 #[async_trait]
 impl Source<String> for Service {
     async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
-        match self.ask().await {
-            Err(none) if none.kind != Kind::Denied => {}
-            settled => return settled,
-        }
-        // One bad moment, as with everything else.
-        tokio::time::sleep(PAUSE).await;
-        self.ask().await
+        retry_once(
+            || self.ask(),
+            |asked| match asked {
+                Err(error) => error.kind != Kind::Denied,
+                Ok(_) => false,
+            },
+        )
+        .await
     }
 
     fn place(&self) -> String {
@@ -205,8 +205,8 @@ fn said(body: &[u8]) -> String {
     let message = text("/error_description").or_else(|| text("/error/message"));
     let mut said = String::new();
     for (separator, more) in [
-        (" ", code.and_then(error_document::code)),
-        (": ", message.and_then(error_document::message)),
+        (" ", code.and_then(shown_word)),
+        (": ", message.and_then(shown_message)),
     ] {
         said.extend(more.map(|more| format!("{separator}{more}")));
     }
