@@ -6,20 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Condition, Failure, Kind, Target};
+use super::{Capabilities, Condition, Failure, Kind, Target};
 use crate::model::{Format, Stamp};
 
 /// Where the object lies that is written for the test, and deleted again.
 const PROBE: &str = ".atlasfs/probe";
-
-/// What a store has shown of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Whether it honours conditions.
-    pub honours_conditions: bool,
-    /// What it refuses of the rest that a mount needs: to read what was written, or to delete it.
-    pub refused: Option<Failure>,
-}
 
 impl Target {
     /// Tells whether the store honours conditions, by writing an object of its own: twice as a new

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use url::{Host, Url};
+use url::Url;
 
-use super::cloud::{azure_service, gcs_service, s3_service};
+use super::cloud::{azure_service_name, gcs_service_name, s3_service_name};
+use super::http::opening::service_name;
 use super::{Location, OciLocation};
 
 /// How long a disk is waited for: as long as when it is opened.
@@ -65,9 +66,9 @@ impl Location {
         };
         match self {
             Location::File(at) => Some(of_folder(at.dir.clone())),
-            Location::S3(at) => place(s3_service(at, env), &at.bucket, &at.prefix),
-            Location::Gs(at) => place(gcs_service(at, env), &at.bucket, &at.prefix),
-            Location::Azure(at) => place(azure_service(at, env), &at.container, &at.prefix),
+            Location::S3(at) => place(s3_service_name(at, env), &at.bucket, &at.prefix),
+            Location::Gs(at) => place(gcs_service_name(at, env), &at.bucket, &at.prefix),
+            Location::Azure(at) => place(azure_service_name(at, env), &at.container, &at.prefix),
             // A repository has no folders: one whose name begins like another's is another one.
             Location::Oci(at) => place(registry(at), &at.repository, ""),
             Location::AtlasCloud => None,
@@ -75,25 +76,10 @@ impl Location {
     }
 }
 
-/// Returns the service that answers at a URL: the host as one writes it, without the port of its
-/// scheme. This machine has one name.
-pub(super) fn service(url: &Url) -> String {
-    let host = match url.host() {
-        Some(Host::Ipv4(address)) if address.is_loopback() => "localhost".into(),
-        Some(Host::Ipv6(address)) if address.is_loopback() => "localhost".into(),
-        Some(Host::Domain(name)) => name.trim_end_matches('.').to_ascii_lowercase(),
-        Some(address) => address.to_string(),
-        None => String::new(),
-    };
-    let port = url.port().filter(|port| !matches!(port, 80 | 443));
-    let port = port.map_or(String::new(), |port| format!(":{port}"));
-    format!("{host}{port}{}", url.path().trim_end_matches('/'))
-}
-
 fn registry(at: &OciLocation) -> String {
     let host = at.host.to_ascii_lowercase();
     let parsed = Url::parse(&format!("https://{host}"));
-    let host = parsed.map_or(host, |url| service(&url));
+    let host = parsed.map_or(host, |url| service_name(&url));
     match &*host {
         // The names of one registry.
         "docker.io" | "index.docker.io" => "registry-1.docker.io".into(),

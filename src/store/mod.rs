@@ -4,20 +4,20 @@
 mod backend;
 mod capability_probe;
 mod cloud;
+mod failure;
 mod file;
+mod http;
 mod identity;
 mod location;
 #[cfg(test)]
 mod memory;
+mod oci;
 mod open;
 mod target;
 mod tombstone;
-mod unavailable;
-mod verdict;
-mod waiting;
 
-pub use backend::{Backend, Condition, Listed, Stored, Token};
-pub use capability_probe::Capabilities;
+pub use backend::{Backend, Capabilities, Condition, Listed, Stored, Token};
+pub use failure::{Failure, Kind, Verdict};
 pub use identity::Overlap;
 pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
 #[cfg(test)]
@@ -25,4 +25,3 @@ pub(crate) use memory::{Fault, Memory};
 pub use open::open;
 pub use target::{Content, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;
-pub use verdict::{Failure, Kind, Verdict};

@@ -1,11 +1,15 @@
-//! Opening: from a location to the driver of its store.
+//! Opening: from a location to the driver of its store, or to a stand-in where there can be none.
 
 use std::sync::Arc;
 
-use super::cloud::{open_azure, open_gcs, open_oci, open_s3};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::cloud::{open_azure, open_gcs, open_s3};
 use super::file::FileBackend;
-use super::unavailable::Unavailable;
-use super::{Backend, Failure, Kind, Location};
+use super::oci::open as open_oci;
+use super::{Backend, Condition, Failure, Kind, Listed, Location, Stored, Token};
+use crate::model::Stamp;
 
 /// A driver, and what it found when it first looked at its store.
 pub(super) type Opened = (Arc<dyn Backend>, Result<(), Failure>);
@@ -52,5 +56,80 @@ fn cloud(opened: Result<impl Backend, Failure>) -> Result<Opened, Failure> {
             Ok((Arc::new(Unavailable::denied(failure)), found))
         }
         Err(failure) => Err(failure),
+    }
+}
+
+/// The stand-in.
+#[derive(Debug)]
+pub(super) struct Unavailable {
+    answer: Failure,
+    is_supported: bool,
+}
+
+impl Unavailable {
+    /// Stands in for Atlas Cloud, the registry of a `repo` block without a `url`. How Ariga's own
+    /// CLI pushes there is not public, so it is known by name alone, and never asked: a mount lives
+    /// on its backups.
+    pub(super) fn for_atlas_cloud() -> Self {
+        let why = "atlas cloud can't be reached by this version, for its protocol is not public";
+        let fix = "set schema.repo.url, or --registry, to a store of your own";
+        let answer = Failure::new(Kind::Unreachable, why).before_asking();
+        Self {
+            answer: answer.with_fix(Some(fix.into())),
+            is_supported: false,
+        }
+    }
+
+    /// Stands in for a store that there are no credentials for: the other targets still serve.
+    pub(super) fn denied(failure: Failure) -> Self {
+        Self {
+            answer: failure,
+            is_supported: true,
+        }
+    }
+
+    fn answer<T>(&self) -> Result<T, Failure> {
+        Err(self.answer.clone())
+    }
+}
+
+#[async_trait]
+impl Backend for Unavailable {
+    async fn get(&self, _key: &str, _limit: u64) -> Result<Stored, Failure> {
+        self.answer()
+    }
+
+    async fn head(&self, _key: &str) -> Result<Listed, Failure> {
+        self.answer()
+    }
+
+    async fn put(
+        &self,
+        _key: &str,
+        _content: Bytes,
+        _stamp: &Stamp,
+        _condition: &Condition,
+    ) -> Result<Option<Token>, Failure> {
+        self.answer()
+    }
+
+    async fn delete(&self, _key: &str) -> Result<(), Failure> {
+        self.answer()
+    }
+
+    async fn list(&self, _prefix: &str) -> Result<Vec<Listed>, Failure> {
+        self.answer()
+    }
+
+    async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
+        self.answer()
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        self.answer()
+    }
+
+    fn unsupported(&self) -> Option<&Failure> {
+        (!self.is_supported).then_some(&self.answer)
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::waiting::Waiting;
+use super::backend::Waiting;
 use super::{Backend, Condition, Failure, Kind, Listed, Location, Token};
 use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
 

@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::client::HttpConnector;
+use async_trait::async_trait;
+use object_store::azure::{AzureAuthorizer, AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody};
+use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ListResult};
 use url::Url;
 
-use super::azure_container::Container;
-use super::azure_credentials::{Found, find};
-use super::middleware::Connector;
-use super::opening::{
-    Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
-};
-use super::permission::Provider;
+use super::backend::{CloudBackend, Remove, opened};
+use super::credentials::azure::{Found, find};
 use super::quirks::Quirks;
-use super::{CloudBackend, retries};
+use crate::store::http::credential_cache::CredentialError;
+use crate::store::http::middleware::Connector;
+use crate::store::http::opening::{
+    Env, Refusal, connector, invalid, is_word, options, refuse, set, unbuilt,
+};
+use crate::store::http::reply::Provider;
+use crate::store::http::{retries, retry_once};
 use crate::store::{AzureLocation, Failure};
 
 /// Azure's own cloud.
@@ -23,10 +28,7 @@ const DOMAIN: &str = "blob.core.windows.net";
 const EMULATOR: &str = "127.0.0.1:10000";
 
 /// Opens the driver of a container. Nothing is sent.
-pub(in crate::store) fn open(
-    location: &AzureLocation,
-    env: Env<'_>,
-) -> Result<CloudBackend, Failure> {
+pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
         let found = find(location, env)?;
@@ -63,7 +65,7 @@ pub(in crate::store) fn open(
 }
 
 /// Returns the account's service, whichever way it is spelled.
-pub(in crate::store) fn place(location: &AzureLocation, env: Env<'_>) -> String {
+pub(crate) fn service_name(location: &AzureLocation, env: Env<'_>) -> String {
     let found = find(location, env).and_then(|found| service(location, &found, env));
     found.map_or_else(
         // Without credentials there may be no account yet; who names the same is the same.
@@ -73,7 +75,7 @@ pub(in crate::store) fn place(location: &AzureLocation, env: Env<'_>) -> String 
             let domain = location.domain.as_deref().unwrap_or(DOMAIN);
             format!("{}.{domain}", account.unwrap_or_default())
         },
-        |url| crate::store::identity::service(&url),
+        |url| crate::store::http::opening::service_name(&url),
     )
 }
 
@@ -158,4 +160,90 @@ pub(super) fn service(
         format!("{protocol}://{account}.{domain}")
     };
     Url::parse(&url).map_err(|_| invalid("domain is no host name"))
+}
+
+/// A container, and what opens it.
+pub(super) struct Container {
+    pub(super) client: HttpClient,
+    pub(super) credentials: AzureCredentialProvider,
+    pub(super) account: String,
+    /// The container's URL.
+    pub(super) url: Url,
+}
+
+/// object_store has only Azure's batch: its reply is a 202 whatever becomes of the blob, and many
+/// a SAS and many a gateway doesn't allow it.
+#[async_trait]
+impl Remove for Container {
+    async fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path.parts());
+        }
+        self.ask("DELETE", &url).await
+    }
+}
+
+/// object_store doesn't ask for the metadata, and so a listing would have no stamps.
+#[async_trait]
+impl PaginatedListStore for Container {
+    async fn list_paginated(
+        &self,
+        prefix: Option<&str>,
+        options: PaginatedListOptions,
+    ) -> Result<PaginatedListResult, StoreError> {
+        let mut url = self.url.clone();
+        let most = options.max_keys.map(|most| most.to_string());
+        url.query_pairs_mut()
+            .extend_pairs([
+                ("restype", "container"),
+                ("comp", "list"),
+                ("include", "metadata"),
+            ])
+            .extend_pairs(prefix.map(|prefix| ("prefix", prefix)))
+            .extend_pairs(options.delimiter.map(|delimiter| ("delimiter", delimiter)))
+            .extend_pairs(options.page_token.map(|token| ("marker", token)))
+            .extend_pairs(most.map(|most| ("maxresults", most)));
+        self.ask("GET", &url).await?;
+        // The page itself is read within the exchange.
+        Ok(PaginatedListResult {
+            result: ListResult {
+                common_prefixes: Vec::new(),
+                objects: Vec::new(),
+                extensions: Default::default(),
+            },
+            page_token: None,
+        })
+    }
+}
+
+impl Container {
+    /// Sends a request, as often as everything else is tried: once more.
+    async fn ask(&self, method: &str, url: &Url) -> Result<(), StoreError> {
+        let is_transient = |sent: &Result<u16, StoreError>| match sent {
+            Ok(status) => *status == 429 || *status >= 500,
+            Err(error) => CredentialError::of(error).is_none(),
+        };
+        match retry_once(|| self.send(method, url), is_transient).await? {
+            200..=299 => Ok(()),
+            refused => Err(generic(format!("status {refused}"))),
+        }
+    }
+
+    async fn send(&self, method: &str, url: &Url) -> Result<u16, StoreError> {
+        let credential = self.credentials.get_credential().await?;
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.method_mut() = method.parse().map_err(generic)?;
+        *request.uri_mut() = url.as_str().parse().map_err(generic)?;
+        AzureAuthorizer::new(&credential, &self.account).try_authorize(&mut request)?;
+        let response = self.client.execute(request).await.map_err(generic)?;
+        Ok(response.status().as_u16())
+    }
+}
+
+fn generic(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Generic {
+        store: "MicrosoftAzure",
+        source: source.into(),
+    }
 }

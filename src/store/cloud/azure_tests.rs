@@ -4,9 +4,9 @@
 use proptest::prelude::*;
 
 use super::azure::{open, service};
-use super::azure_credentials::find;
-use super::opening::env_of as env;
 use crate::arbitrary::{config, text};
+use crate::store::cloud::credentials::azure::find;
+use crate::store::http::opening::env_of as env;
 use crate::store::{AzureLocation, Failure, Kind};
 
 const ACCOUNT: (&str, &str) = ("AZURE_STORAGE_ACCOUNT", "acme");

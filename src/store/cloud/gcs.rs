@@ -6,22 +6,22 @@ use object_store::StaticCredentialProvider;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use url::Url;
 
-use super::credential_cache::GcsProvider;
-use super::gcs_credentials::{Found, UNIVERSE, find};
-use super::opening::{
-    Env, Refusal, connector, denied, invalid, is_word, opened, options, refuse, set, unbuilt,
-};
-use super::permission::Provider;
+use super::backend::{CloudBackend, opened};
+use super::credentials::gcs::{Found, GcsProvider, UNIVERSE, find};
 use super::quirks::Quirks;
-use super::renewal::Renewal;
-use super::{CloudBackend, retries};
+use crate::store::http::credential_cache::Renewal;
+use crate::store::http::opening::{
+    Env, Refusal, connector, denied, invalid, is_word, options, refuse, set, unbuilt,
+};
+use crate::store::http::reply::Provider;
+use crate::store::http::retries;
 use crate::store::{Failure, GsLocation};
 
 /// Opens the driver of a bucket. Nothing is sent.
 ///
 /// `access_id` chooses whose name stands in signed URLs. None are made here, so any value does what
 /// it says.
-pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
+pub(crate) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
         let found = find(location, env)?;
@@ -51,9 +51,12 @@ pub(in crate::store) fn open(location: &GsLocation, env: Env<'_>) -> Result<Clou
 }
 
 /// Returns the service that has the bucket, whichever way it is spelled.
-pub(in crate::store) fn place(location: &GsLocation, env: Env<'_>) -> String {
+pub(crate) fn service_name(location: &GsLocation, env: Env<'_>) -> String {
     let base = base(location, &Found::default(), env);
-    base.map_or_else(|(_, why)| why, |url| crate::store::identity::service(&url))
+    base.map_or_else(
+        |(_, why)| why,
+        |url| crate::store::http::opening::service_name(&url),
+    )
 }
 
 /// Refuses what Google would refuse later.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::gcs::open;
-use super::opening::env_of as env;
+use crate::store::http::opening::env_of as env;
 use crate::store::{Failure, GsLocation, Kind};
 
 const EMULATOR: (&str, &str) = ("STORAGE_EMULATOR_HOST", "127.0.0.1:9");

@@ -3,16 +3,17 @@
 use object_store::aws::AmazonS3Builder;
 use url::{Host, Url};
 
-use super::aws_credentials::known;
-use super::aws_profile::Profile;
-use super::aws_role::domain;
-use super::middleware::Connector;
-use super::opening::{
-    Env, Refusal, connector, invalid, is_word, opened, options, refuse, set, unbuilt,
-};
-use super::permission::Provider;
+use super::backend::{CloudBackend, opened};
+use super::credentials::aws::known;
+use super::credentials::aws_profile::Profile;
+use super::credentials::aws_services::domain;
 use super::quirks::Quirks;
-use super::{CloudBackend, retries};
+use crate::store::http::middleware::Connector;
+use crate::store::http::opening::{
+    Env, Refusal, connector, invalid, is_word, options, refuse, set, unbuilt,
+};
+use crate::store::http::reply::Provider;
+use crate::store::http::retries;
 use crate::store::{Failure, S3Location};
 
 /// Where a bucket answers.
@@ -25,7 +26,7 @@ pub(super) struct Endpoint {
 }
 
 /// Opens the driver of a bucket. Nothing is sent.
-pub(in crate::store) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, Failure> {
+pub(crate) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         let known = known(location, env)?;
         let endpoint = endpoint(location, env, known.profile())?;
@@ -56,7 +57,7 @@ pub(in crate::store) fn open(location: &S3Location, env: Env<'_>) -> Result<Clou
 }
 
 /// Returns the service that has the bucket, whichever way it is spelled.
-pub(in crate::store) fn place(location: &S3Location, env: Env<'_>) -> String {
+pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
     let find = |location: &S3Location, env: Env<'_>| {
         let known = known(location, env)?;
         let unnamed = location.region.is_none() && !known.names_region();
@@ -86,8 +87,9 @@ pub(in crate::store) fn place(location: &S3Location, env: Env<'_>) -> String {
         // It can't be opened either.
         return location.endpoint.clone().unwrap_or_default();
     };
-    let service =
-        Url::parse(&found.url).map_or(found.url, |url| crate::store::identity::service(&url));
+    let service = Url::parse(&found.url).map_or(found.url, |url| {
+        crate::store::http::opening::service_name(&url)
+    });
     let region = &found.region;
     // A bucket's name is taken once in each part of AWS, and all its regions answer for it.
     match service.strip_suffix(domain(region)) {

@@ -1,8 +1,8 @@
 //! Tests of what opening a bucket accepts, refuses, and reads from the environment. Nothing here
 //! sends a request.
 
-use super::opening::env_of as env;
 use super::s3::{Endpoint, endpoint, open};
+use crate::store::http::opening::env_of as env;
 use crate::store::{Failure, Kind, S3Location};
 
 const KEYS: [(&str, &str); 2] = [

@@ -1,12 +1,15 @@
-//! The lock: one writer at a time in a folder, over all processes of the host.
+//! The lock: one writer at a time in a folder, over all processes of the host; and who holds it, for
+//! a stopped or hung process that keeps every writer away must be found.
 
-use std::fs::{File, TryLockError};
-use std::io;
+use std::fs::{File, TryLockError, read_dir, read_to_string};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::stat::{major, minor};
+
 use super::disk::mode;
-use super::holder::holder;
 use crate::dir::Dir;
 
 /// The lock's file. It is never written to.
@@ -98,4 +101,117 @@ fn try_mode(root: &Dir, how: Mode) -> io::Result<Tried> {
         Ok(there) if there == ours => Tried::Taken(Lock { _file: file }),
         _ => Tried::Moved,
     })
+}
+
+/// As much as is read of the kernel's list of locks. 1 MiB: some 15,000 locks.
+const LOCKS: u64 = 1 << 20;
+
+/// Says which process holds a lock on a file, as far as this machine's kernel knows.
+pub(super) fn holder(file: &File) -> String {
+    let pid = file.metadata().ok().and_then(|meta| {
+        let (device, inode) = (meta.dev(), meta.ino());
+        let taken_by = find(&read(Path::new("/proc/locks")), device, inode);
+        let lives = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
+        // A process that has ended may have left the descriptor to another one.
+        let descriptor = || by_descriptor(device, inode);
+        taken_by.filter(lives).or_else(descriptor)
+    });
+    pid.map_or_else(|| "another process holds its lock".into(), describe)
+}
+
+fn read(path: &Path) -> String {
+    let mut text = String::new();
+    // What can't be read is another user's.
+    let _ = File::open(path).and_then(|file| file.take(LOCKS).read_to_string(&mut text));
+    text
+}
+
+/// Finds the process with an flock on a file: `1: FLOCK  ADVISORY  WRITE 708 fe:00:13107 0 EOF`.
+fn find(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    let device = format!("{:02x}:{:02x}", major(device), minor(device));
+    let held = locks.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        // A line with an arrow is a process that waits.
+        let flock = words.next()? == "FLOCK";
+        let pid = words.nth(2)?.parse().ok()?;
+        let (on, number) = words.next()?.rsplit_once(':')?;
+        (flock && number.parse() == Ok(inode)).then_some((pid, on == device))
+    });
+    let held: Vec<(u32, bool)> = held.collect();
+    let exact = held.iter().find(|(_, exact)| *exact);
+    // Some file systems have another device in that list than in stat.
+    let only = held.first().filter(|_| held.len() == 1);
+    exact.or(only).map(|(pid, _)| *pid).filter(|pid| *pid != 0)
+}
+
+/// Finds a process with a descriptor that has an flock on a file.
+fn by_descriptor(device: u64, inode: u64) -> Option<u32> {
+    let names = |path: PathBuf| read_dir(path).into_iter().flatten().flatten();
+    names("/proc".into()).find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        names(process.path().join("fdinfo"))
+            .any(|descriptor| {
+                let text = read(&descriptor.path());
+                let mut locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
+                locks.any(|lock| find(lock, device, inode).is_some())
+            })
+            .then_some(pid)
+    })
+}
+
+fn describe(pid: u32) -> String {
+    let comm = read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let stat = read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    // A command can name itself as it likes.
+    let name: String = comm.trim_end().escape_debug().collect();
+    match state {
+        Some('T' | 't') => format!(
+            "process {pid} ({name}) holds its lock and is stopped: kill -CONT {pid}, or end it"
+        ),
+        _ => format!("process {pid} ({name}) holds its lock: end it if it hangs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "\
+        1: POSIX  ADVISORY  WRITE 11 fe:00:77 0 EOF\n\
+        2: FLOCK  ADVISORY  WRITE 22 fe:00:77 0 EOF\n\
+        2: -> FLOCK  ADVISORY  WRITE 33 fe:00:77 0 EOF\n\
+        3: FLOCK  ADVISORY  READ  44 00:2f:77 0 EOF\n\
+        4: FLOCK  ADVISORY  WRITE 55 00:30:99 0 EOF\n\
+        5: FLOCK  ADVISORY  WRITE 0 00:30:98 0 EOF\n\
+        garbage\n\n";
+
+    #[test]
+    fn the_holder_is_found_by_device_and_inode() {
+        let device = nix::sys::stat::makedev(0xfe, 0);
+        assert_eq!(find(LIST, device, 77), Some(22));
+        assert_eq!(find(LIST, nix::sys::stat::makedev(0, 0x2f), 77), Some(44));
+        assert_eq!(find(LIST, device, 1), None);
+        assert_eq!(find(LIST, device, 99), Some(55), "the only one");
+        assert_eq!(find(LIST, device, 98), None, "of another container");
+    }
+
+    #[test]
+    fn a_lock_is_found_by_the_descriptor_too() {
+        let file = tempfile::tempfile().unwrap();
+        file.lock().unwrap();
+        let meta = file.metadata().unwrap();
+        let found = by_descriptor(meta.dev(), meta.ino());
+        assert_eq!(found, Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_lock_of_this_process_names_it() {
+        let file = tempfile::tempfile().unwrap();
+        file.lock().unwrap();
+        let told = holder(&file);
+        assert!(told.contains(&std::process::id().to_string()), "{told}");
+    }
 }

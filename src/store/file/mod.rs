@@ -4,14 +4,11 @@
 //! conditional update, follows symbolic links and can't put content and stamp in place as one:
 //! after a crash the two would differ without anybody knowing.
 
-mod case;
 mod disk;
 mod folder;
-mod holder;
 mod lock;
 mod read;
 mod sidecar;
-mod tree;
 mod write;
 
 #[cfg(test)]
@@ -30,7 +27,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 
 use self::folder::Folder;
-use super::waiting::{Waiting, waits_for};
+use super::backend::{Waiting, waits_for};
 use super::{Backend, Capabilities, Condition, Failure, FileLocation, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 

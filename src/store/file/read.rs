@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use super::disk::{has_file, walk};
 use super::folder::{Folder, Found, OWN, modified, nanos, reserved, token};
 use super::lock::Mode;
 use super::sidecar::{Entry, Unreadable};
-use super::tree::{has_file, walk};
 use crate::dir::Dir;
 use crate::model::Sha256;
 use crate::store::{Failure, Kind, Listed, Stored};

@@ -1,0 +1,374 @@
+//! Finding the credentials of a bucket, in the order of the AWS SDKs and of Go CDK, and never by
+//! asking an address that nobody has named.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::StaticCredentialProvider;
+use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
+use object_store::client::CredentialProvider;
+
+use super::aws_profile::{DEFAULT, Files, Profile, Shared, SharedKeys, keys_of};
+use super::aws_services::{By, Machine, Role, Service};
+use crate::store::S3Location;
+use crate::store::http::credential_cache::{Kept, Renewal, Source};
+use crate::store::http::opening::{Env, Refusal, denied, refuse, secret, set};
+
+/// How the sessions of roles are called if nobody says otherwise.
+const SESSION: &str = "atlasfs";
+/// The longest chain of profiles, each with a role that the next one assumes.
+const CHAIN: usize = 8;
+
+const NONE: &str = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+                    AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, or name a profile of the shared \
+                    files with profile=… in the url or AWS_PROFILE; on EC2 \
+                    AWS_EC2_METADATA_DISABLED=false; for a public bucket add anonymous=true to the \
+                    url";
+
+/// What is known before anything is asked for: the environment, and the shared files.
+pub(crate) struct Known<'a> {
+    env: Env<'a>,
+    files: Files,
+    shared: Shared,
+    /// Why the files can't be read; it matters only if they are needed.
+    unread: Option<String>,
+    /// The profile that counts.
+    name: String,
+}
+
+/// Reads the shared files and chooses the profile.
+///
+/// # Errors
+///
+/// A profile that is named and isn't there, as it is with the AWS tools.
+pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<Known<'a>, Refusal> {
+    let named = location
+        .profile
+        .clone()
+        .or_else(|| set(env, "AWS_PROFILE"))
+        // What the tools took before they had the other one, and Go's still do.
+        .or_else(|| set(env, "AWS_DEFAULT_PROFILE"));
+    let files = Files::find(env);
+    let (shared, unread) = match files.read() {
+        Ok(shared) => (shared, None),
+        Err(why) => (Shared::default(), Some(why)),
+    };
+    if let Some(name) = &named
+        && shared.profile(name).is_none()
+    {
+        return Err(denied(match &unread {
+            Some(why) => format!("the profile {name:?} is needed, and {why}"),
+            None => format!(
+                "there is no profile {name:?} in {files}: write it there, or correct its name"
+            ),
+        }));
+    }
+    Ok(Known {
+        env,
+        files,
+        shared,
+        unread,
+        name: named.unwrap_or_else(|| DEFAULT.into()),
+    })
+}
+
+impl Known<'_> {
+    /// Returns the profile that counts, if there is one.
+    pub(crate) fn profile(&self) -> Option<Profile<'_>> {
+        self.shared.profile(&self.name)
+    }
+
+    /// Tells whether somebody says which region it is.
+    pub(crate) fn names_region(&self) -> bool {
+        let variables = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+        let of_profile = self.profile().and_then(|profile| profile.get("region"));
+        of_profile.is_some() || variables.iter().any(|name| set(self.env, name).is_some())
+    }
+
+    /// Gives a builder its credentials, and returns how they are renewed, if they can be.
+    pub(crate) fn give(
+        &self,
+        builder: AmazonS3Builder,
+        location: &S3Location,
+        region: &str,
+    ) -> Result<(AmazonS3Builder, Option<Renewal>), Refusal> {
+        if location.anonymous {
+            // The keys are never used; without any, object_store would turn to the metadata address.
+            let builder = builder
+                .with_skip_signature(true)
+                .with_access_key_id("anonymous")
+                .with_secret_access_key("anonymous");
+            return Ok((builder, None));
+        }
+        let search = Search {
+            known: self,
+            builder: &builder,
+            region,
+        };
+        // Go's SDK: a profile that is named by the program, as Go CDK does it for profile=…, comes
+        // before the environment (config/resolve_credentials.go).
+        let found = match &location.profile {
+            Some(name) => search.of_profile(name, 0)?,
+            None => search.of_environment()?,
+        };
+        let keys = match found {
+            Some(keys) => keys,
+            None => search.of_machine()?,
+        };
+        let keys = match &location.role {
+            Some(arn) => Keys::fetched(search.role(arn, By::Keys(keys.provider))?.checked()?),
+            None => keys,
+        };
+        let renewal = keys.kept.map(|kept| Renewal::Signed(kept, region.into()));
+        Ok((builder.with_credentials(keys.provider), renewal))
+    }
+}
+
+/// The search for credentials.
+struct Search<'a> {
+    known: &'a Known<'a>,
+    builder: &'a AmazonS3Builder,
+    region: &'a str,
+}
+
+/// The keys that were found.
+struct Keys {
+    provider: AwsCredentialProvider,
+    /// Where they are kept, if they can be fetched anew.
+    kept: Option<Arc<Kept<Arc<AwsCredential>>>>,
+}
+
+impl Keys {
+    /// Makes them of what they are fetched from.
+    fn fetched(source: impl Source<Arc<AwsCredential>> + 'static) -> Self {
+        let kept = Kept::new(source);
+        Self {
+            provider: Arc::new(AwsProvider(Arc::clone(&kept))),
+            kept: Some(kept),
+        }
+    }
+}
+
+type Found = Result<Option<Keys>, Refusal>;
+
+impl Search<'_> {
+    fn set(&self, name: &str) -> Option<String> {
+        set(self.known.env, name)
+    }
+
+    /// Keys, then a web identity, then the shared files.
+    fn of_environment(&self) -> Found {
+        if let Some(keys) = self.keys()? {
+            return Ok(Some(keys));
+        }
+        let token = self.set("AWS_WEB_IDENTITY_TOKEN_FILE");
+        match (token, self.set("AWS_ROLE_ARN")) {
+            (Some(file), Some(arn)) => {
+                let role = self.role(&arn, By::Token(PathBuf::from(file)))?;
+                return Ok(Some(Keys::fetched(role.checked()?)));
+            }
+            (Some(_), None) => return refuse("AWS_WEB_IDENTITY_TOKEN_FILE needs AWS_ROLE_ARN"),
+            (None, _) => {}
+        }
+        match self.known.profile() {
+            Some(_) => self.of_profile(&self.known.name, 0),
+            None => Ok(None),
+        }
+    }
+
+    fn keys(&self) -> Found {
+        let secret = |name: &str| secret(self.known.env, name);
+        let id = secret("AWS_ACCESS_KEY_ID")?;
+        match (id, secret("AWS_SECRET_ACCESS_KEY")?) {
+            (Some(key_id), Some(secret_key)) => {
+                let keys = StaticCredentialProvider::new(AwsCredential {
+                    key_id,
+                    secret_key,
+                    token: secret("AWS_SESSION_TOKEN")?,
+                });
+                Ok(Some(Keys {
+                    provider: Arc::new(keys),
+                    kept: None,
+                }))
+            }
+            (Some(_), None) => refuse("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
+            (None, Some(_)) => refuse("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// What a profile says, in the order of Go's SDK.
+    fn of_profile(&self, name: &str, depth: usize) -> Found {
+        let lacks = |what: &str| Err(denied(format!("the profile {name:?} {what}")));
+        let Some(profile) = self.known.shared.profile(name) else {
+            return lacks("is in none of the shared files: write it there, or correct its name");
+        };
+        if depth == CHAIN {
+            return lacks("is at the end of a chain of source_profile that is too long, or a ring");
+        }
+        let token = profile.get("web_identity_token_file");
+        let Some(arn) = profile.get("role_arn") else {
+            if token.is_some() {
+                return lacks("has a web_identity_token_file and no role_arn");
+            }
+            return self.of_profile_itself(name, &profile);
+        };
+        if profile.get("mfa_serial").is_some() {
+            return lacks(
+                "wants a code of a device (mfa_serial), and nobody can be asked for it: set the keys \
+                 that aws configure export-credentials prints",
+            );
+        }
+        let source = (
+            profile.get("source_profile"),
+            profile.get("credential_source"),
+        );
+        let by = match (source, token) {
+            ((Some(_), Some(_)), _) => {
+                return lacks("has both source_profile and credential_source: keep one");
+            }
+            ((Some(source), None), _) => {
+                let keys = match source == name {
+                    true => self.of_profile_itself(source, &profile)?,
+                    false => self.of_profile(source, depth + 1)?,
+                };
+                let Some(keys) = keys else {
+                    return lacks("has a source_profile without credentials");
+                };
+                By::Keys(keys.provider)
+            }
+            ((None, Some(source)), _) => By::Keys(self.of_source(source, name)?.provider),
+            ((None, None), Some(file)) => By::Token(PathBuf::from(file)),
+            ((None, None), None) => {
+                return lacks(
+                    "has a role_arn and none to assume it: add source_profile or credential_source",
+                );
+            }
+        };
+        let mut role = self.role(arn, by)?;
+        let text = |name: &str| profile.get(name).map(String::from);
+        role.session = text("role_session_name").unwrap_or(role.session);
+        role.external_id = text("external_id");
+        role.seconds = text("duration_seconds");
+        // What is wrong is in the file: another target may still serve.
+        let role = role.checked().map_err(|(_, why)| denied(why))?;
+        Ok(Some(Keys::fetched(role)))
+    }
+
+    /// What a profile holds but for its role.
+    fn of_profile_itself(&self, name: &str, profile: &Profile<'_>) -> Found {
+        let printed = format!(
+            "aws configure export-credentials --profile {name} prints keys: set \
+             AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN to them"
+        );
+        if profile.get("aws_access_key_id").is_some()
+            || profile.get("aws_secret_access_key").is_some()
+        {
+            keys_of(profile).map_err(|why| denied(format!("the profile {name:?} {why}")))?;
+            return Ok(Some(Keys::fetched(SharedKeys {
+                files: self.known.files.clone(),
+                name: name.into(),
+            })));
+        }
+        for (setting, what) in [
+            ("sso_session", "a login (SSO)"),
+            ("sso_start_url", "a login (SSO)"),
+            ("credential_process", "the program of credential_process"),
+        ] {
+            if profile.get(setting).is_some() {
+                return Err(denied(format!(
+                    "the profile {name:?} has its credentials from {what}, which is not supported; \
+                     {printed}"
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a profile's `credential_source` names.
+    fn of_source(&self, source: &str, name: &str) -> Result<Keys, Refusal> {
+        match source {
+            "Environment" => self.keys()?.ok_or_else(|| {
+                denied(format!(
+                    "the profile {name:?} has credential_source=Environment: set AWS_ACCESS_KEY_ID \
+                     and AWS_SECRET_ACCESS_KEY"
+                ))
+            }),
+            "EcsContainer" => match Machine::container(self.builder, self.known.env)? {
+                Some(machine) => Ok(Keys::fetched(machine)),
+                None => Err(denied(format!(
+                    "the profile {name:?} has credential_source=EcsContainer, and \
+                     AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set"
+                ))),
+            },
+            "Ec2InstanceMetadata" => match self.instance(true)? {
+                Some(keys) => Ok(keys),
+                None => Err(denied(NONE)),
+            },
+            _ => Err(denied(format!(
+                "the profile {name:?} has an unknown credential_source: known are Environment, \
+                 EcsContainer and Ec2InstanceMetadata"
+            ))),
+        }
+    }
+
+    /// The container's or the instance's, if the environment names them.
+    fn of_machine(&self) -> Result<Keys, Refusal> {
+        if let Some(machine) = Machine::container(self.builder, self.known.env)? {
+            return Ok(Keys::fetched(machine));
+        }
+        let disabled = self.set("AWS_EC2_METADATA_DISABLED");
+        let disabled = disabled.map(|value| value.to_lowercase());
+        let instance = self.instance(disabled.as_deref() == Some("false"))?;
+        match (instance, disabled.as_deref()) {
+            (_, Some("true")) | (None, None | Some("false")) => {}
+            (Some(keys), _) => return Ok(keys),
+            (None, Some(_)) => return refuse("AWS_EC2_METADATA_DISABLED must be true or false"),
+        }
+        Err(denied(match (&self.known.unread, self.known.profile()) {
+            (Some(why), _) => format!("{NONE} ({why})"),
+            (None, Some(_)) => format!("the profile {:?} has no keys; {NONE}", self.known.name),
+            (None, None) => NONE.into(),
+        }))
+    }
+
+    fn instance(&self, called_for: bool) -> Found {
+        let found = Machine::instance(self.builder, self.known.env, called_for)?;
+        Ok(found.map(Keys::fetched))
+    }
+
+    /// Makes a role, as yet unchecked.
+    fn role(&self, arn: &str, by: By) -> Result<Role, Refusal> {
+        let ignored = self.set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+        let ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let endpoint = self
+            .set("AWS_ENDPOINT_URL_STS")
+            .or_else(|| self.set("AWS_ENDPOINT_URL"))
+            .or_else(|| self.known.profile()?.endpoint("sts").map(String::from))
+            .filter(|_| !ignored);
+        Ok(Role {
+            arn: arn.into(),
+            session: self
+                .set("AWS_ROLE_SESSION_NAME")
+                .unwrap_or_else(|| SESSION.into()),
+            external_id: None,
+            seconds: None,
+            by,
+            service: Service::open(endpoint.as_deref(), self.region)?,
+        })
+    }
+}
+
+/// Gives keys to object_store's client of S3.
+#[derive(Debug)]
+pub(crate) struct AwsProvider(pub(crate) Arc<Kept<Arc<AwsCredential>>>);
+
+#[async_trait]
+impl CredentialProvider for AwsProvider {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        Ok(self.0.get().await?)
+    }
+}

@@ -1,0 +1,385 @@
+//! The services that give out AWS keys: STS for a role, a container's service, and the metadata
+//! address of an instance.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use object_store::aws::{
+    AmazonS3Builder, AmazonS3ConfigKey as Key, AwsAuthorizer, AwsCredential, AwsCredentialProvider,
+};
+use object_store::client::{HttpClient, HttpConnector, HttpRequest};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use url::{Url, form_urlencoded};
+
+use crate::store::Kind;
+use crate::store::http::connection::innermost;
+use crate::store::http::credential_cache::{CredentialError, Lasting, Source};
+use crate::store::http::middleware::{Connector, Exchange};
+use crate::store::http::opening::{
+    Env, Refusal, denied, invalid, is_loopback, is_word, options, refuse, set, unbuilt,
+};
+use crate::store::http::reply::{End, Outcome, bounded};
+use crate::store::http::retry_once;
+use crate::store::http::xml;
+
+/// STS's answer is some kilobytes.
+const ANSWER_BYTES: usize = 64 << 10;
+/// A request that is signed so shortly before their end may arrive after it.
+const SPARE: Duration = Duration::from_secs(10);
+
+/// Whose word STS takes.
+#[derive(Debug)]
+pub(crate) enum By {
+    /// The holder's of other credentials.
+    Keys(AwsCredentialProvider),
+    /// An identity provider's, whose token is in a file.
+    Token(PathBuf),
+}
+
+/// A role that is assumed.
+#[derive(Debug)]
+pub(crate) struct Role {
+    pub(crate) arn: String,
+    pub(crate) session: String,
+    pub(crate) external_id: Option<String>,
+    /// How long a session lasts, in seconds; by default it is the role's.
+    pub(crate) seconds: Option<String>,
+    pub(crate) by: By,
+    pub(crate) service: Service,
+}
+
+/// Where STS answers.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    url: Url,
+    region: String,
+    client: HttpClient,
+}
+
+impl Service {
+    /// Opens STS in a region, or at an endpoint of one's own. Nothing is sent.
+    pub(crate) fn open(endpoint: Option<&str>, region: &str) -> Result<Self, Refusal> {
+        let url = match endpoint {
+            Some(endpoint) => Url::parse(endpoint).ok(),
+            None => Url::parse(&format!("https://sts.{region}.{}", domain(region))).ok(),
+        };
+        let fits = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        let Some(url) = url.filter(fits) else {
+            return Err(invalid(
+                "the endpoint of STS is no url: write AWS_ENDPOINT_URL_STS=https://host",
+            ));
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid("the endpoint of STS must not hold credentials"));
+        }
+        let connector = Connector {
+            authority: url.authority().to_owned(),
+            ..Connector::default()
+        };
+        Ok(Self {
+            client: connector.connect(&options(&url)).map_err(unbuilt)?,
+            url,
+            region: region.into(),
+        })
+    }
+}
+
+/// Returns the domain of AWS in the part of the world that a region lies in.
+pub(crate) fn domain(region: &str) -> &'static str {
+    match region.starts_with("cn-") {
+        true => "amazonaws.com.cn",
+        false => "amazonaws.com",
+    }
+}
+
+impl Role {
+    /// Refuses what STS would refuse, and what must not be sent.
+    pub(crate) fn checked(self) -> Result<Self, Refusal> {
+        // An ARN has no blank, and none is so long.
+        let fits = |text: &str, more: &str, most: usize| is_word(text, more) && text.len() <= most;
+        if !self.arn.starts_with("arn:") || !fits(&self.arn, ":/_+=,.@-", 2048) {
+            return Err(invalid(
+                "that is no ARN of a role: write arn:aws:iam::123456789012:role/name",
+            ));
+        }
+        // The characters that STS documents.
+        if !fits(&self.session, "_+=,.@-", 64) || self.session.len() < 2 {
+            return Err(invalid(
+                "the session's name (AWS_ROLE_SESSION_NAME, role_session_name) must have 2 to 64 \
+                 letters, digits and _+=,.@-",
+            ));
+        }
+        let number = |text: &String| text.parse::<u32>().is_ok();
+        if self.seconds.as_ref().is_some_and(|text| !number(text)) {
+            return Err(denied("duration_seconds of the profile is no number"));
+        }
+        let plain = self.service.url.scheme() == "http" && !is_loopback(&self.service.url);
+        if plain && matches!(self.by, By::Token(_)) {
+            return Err(invalid(
+                "a web identity's token is not sent without TLS: AWS_ENDPOINT_URL_STS must be \
+                 https://",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Tells of a failure what was attempted and where.
+    fn credential_error(&self, kind: Kind, why: &str) -> CredentialError {
+        let Self { arn, service, .. } = self;
+        CredentialError::new(
+            kind,
+            format!(
+                ": cannot assume {arn} at {}: {why}",
+                service.url.authority()
+            ),
+        )
+    }
+
+    async fn request(&self) -> Result<HttpRequest, CredentialError> {
+        let (action, credential, token) = match &self.by {
+            By::Keys(keys) => ("AssumeRole", Some(self.keys(keys).await?), None),
+            By::Token(path) => {
+                let token = self.token(path).await?;
+                ("AssumeRoleWithWebIdentity", None, Some(token))
+            }
+        };
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("Action", action)
+            .append_pair("Version", "2011-06-15")
+            .append_pair("RoleArn", &self.arn)
+            .append_pair("RoleSessionName", &self.session);
+        for (name, value) in [
+            ("ExternalId", &self.external_id),
+            ("DurationSeconds", &self.seconds),
+            ("WebIdentityToken", &token),
+        ] {
+            if let Some(value) = value {
+                form.append_pair(name, value);
+            }
+        }
+        let mut request = HttpRequest::new(form.finish().into());
+        *request.method_mut() = reqwest::Method::POST;
+        let uri = self.service.url.as_str().parse();
+        *request.uri_mut() =
+            uri.map_err(|_| self.credential_error(Kind::Invalid, "that is no url"))?;
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(CONTENT_TYPE, kind);
+        if let Some(credential) = credential {
+            AwsAuthorizer::new(&credential, "sts", &self.service.region)
+                .try_authorize(&mut request, None)
+                .map_err(|_| self.credential_error(Kind::Unreachable, "it can't be signed"))?;
+        }
+        Ok(request)
+    }
+
+    /// Returns the credentials that open the role.
+    async fn keys(
+        &self,
+        keys: &AwsCredentialProvider,
+    ) -> Result<Arc<AwsCredential>, CredentialError> {
+        let got = keys.get_credential().await;
+        got.map_err(|error| match CredentialError::of(&error) {
+            Some(credential_error) => credential_error.clone(),
+            None => self.credential_error(Kind::Unreachable, "its source has none"),
+        })
+    }
+
+    async fn token(&self, path: &Path) -> Result<String, CredentialError> {
+        let read = tokio::task::spawn_blocking({
+            let path = path.to_owned();
+            move || std::fs::read_to_string(path)
+        });
+        let told = |why: &str| {
+            let why = format!("the token file {} {why}", path.display());
+            self.credential_error(Kind::Denied, &why)
+        };
+        let text = match read.await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => return Err(told(&format!("can't be read: {error}"))),
+            Err(_) => return Err(told("can't be read")),
+        };
+        match text.trim() {
+            "" => Err(told("is empty")),
+            token => Ok(token.into()),
+        }
+    }
+
+    async fn once(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+        let request = self.request().await?;
+        let client = &self.service.client;
+        let answer = async {
+            let (_, body) = client.execute(request).await?.into_parts();
+            match bounded(body, ANSWER_BYTES).await {
+                (document, End::Whole) => Ok(Some(document)),
+                (_, End::TooLong) => Ok(None),
+                (_, End::CutOff(error)) => Err(error),
+            }
+        };
+        let (answer, exchange) = Exchange::of(false, answer).await;
+        let answer: Result<Option<Vec<u8>>, object_store::client::HttpError> = answer;
+        let outcome = exchange.outcome();
+        let succeeded =
+            matches!(&outcome, Outcome::Reply(seen) if (200..300).contains(&seen.status));
+        let document = match answer {
+            Ok(Some(document)) if succeeded => document,
+            other => {
+                let broken = other.err().map(|error| innermost(&error));
+                let broken = broken.as_deref().unwrap_or("its answer was cut off");
+                let (kind, why, fix) = outcome.of_credentials(broken);
+                return Err(self.credential_error(kind, &why).with_fix(fix));
+            }
+        };
+        let strange =
+            || self.credential_error(Kind::Unreachable, "its answer holds no credentials");
+        let given = xml::credentials(&document).ok_or_else(strange)?;
+        let now = SystemTime::now();
+        let Ok(left) = given.ends.duration_since(now) else {
+            let skewed = "the credentials that it gives are over already (is this machine's clock \
+                          right?)";
+            let fix = "set this machine's clock right".to_owned();
+            return Err(self
+                .credential_error(Kind::Denied, skewed)
+                .with_fix(Some(fix)));
+        };
+        let credential = AwsCredential {
+            key_id: given.id,
+            secret_key: given.key,
+            token: Some(given.token),
+        };
+        let good = left.saturating_sub(SPARE);
+        Ok(Lasting::new(Arc::new(credential), good))
+    }
+}
+
+#[async_trait]
+impl Source<Arc<AwsCredential>> for Role {
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+        retry_once(
+            || self.once(),
+            |assumed| match assumed {
+                Err(error) => matches!(error.kind, Kind::Unreachable | Kind::Busy),
+                Ok(_) => false,
+            },
+        )
+        .await
+    }
+
+    fn place(&self) -> String {
+        format!("STS at {}", self.service.url.authority())
+    }
+}
+
+/// How long keys count before they are asked for again: the services have new ones at least five
+/// minutes before the old ones end, and nobody says here when that is.
+const FRESH: Duration = Duration::from_secs(240);
+/// How long they serve on while the service fails; those that are over, the store refuses.
+const GOOD: Duration = Duration::from_secs(3600);
+
+/// A service that gives out keys.
+pub(crate) struct Machine {
+    builder: AmazonS3Builder,
+    place: &'static str,
+}
+
+impl Machine {
+    /// Finds a container's service, if the environment names one. Nothing is sent.
+    pub(crate) fn container(
+        builder: &AmazonS3Builder,
+        env: Env<'_>,
+    ) -> Result<Option<Self>, Refusal> {
+        let pairs = if let Some(path) = set(env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
+            if !path.starts_with('/') {
+                return refuse("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI must start with a slash");
+            }
+            vec![(Key::ContainerCredentialsRelativeUri, path)]
+        } else {
+            let Some(service) = set(env, "AWS_CONTAINER_CREDENTIALS_FULL_URI") else {
+                return Ok(None);
+            };
+            let Some(file) = set(env, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else {
+                return refuse(
+                    "AWS_CONTAINER_CREDENTIALS_FULL_URI needs AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                );
+            };
+            if !trusted(&service) {
+                return refuse(
+                    "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this host, \
+                     ECS or EKS",
+                );
+            }
+            vec![
+                (Key::ContainerCredentialsFullUri, service),
+                (Key::ContainerAuthorizationTokenFile, file),
+            ]
+        };
+        let with = |builder: AmazonS3Builder, (key, value)| builder.with_config(key, value);
+        let builder = pairs.into_iter().fold(builder.clone(), with);
+        Self::built(builder, "the container's service").map(Some)
+    }
+
+    /// Finds the metadata address of an instance: where the environment says, or else EC2's if
+    /// `called_for`. Nothing is sent.
+    pub(crate) fn instance(
+        builder: &AmazonS3Builder,
+        env: Env<'_>,
+        called_for: bool,
+    ) -> Result<Option<Self>, Refusal> {
+        let builder = match set(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT") {
+            Some(service) => {
+                let service = service.trim_end_matches('/');
+                let unread = |_| invalid("AWS_EC2_METADATA_SERVICE_ENDPOINT is no url");
+                Url::parse(service).map_err(unread)?;
+                builder.clone().with_metadata_endpoint(service)
+            }
+            None if called_for => builder.clone(),
+            None => return Ok(None),
+        };
+        Self::built(builder, "the instance's metadata").map(Some)
+    }
+
+    fn built(builder: AmazonS3Builder, place: &'static str) -> Result<Self, Refusal> {
+        builder.clone().build().map_err(unbuilt)?;
+        Ok(Self { builder, place })
+    }
+}
+
+#[async_trait]
+impl Source<Arc<AwsCredential>> for Machine {
+    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+        let credential_error =
+            |kind, why: &str| CredentialError::new(kind, format!(" from {}: {why}", self.place));
+        // Made anew each time, for object_store's own keeps keys to their end, whatever the store
+        // says of them.
+        let store = self.builder.clone().build();
+        let store =
+            store.map_err(|error| credential_error(Kind::Unreachable, &innermost(&error)))?;
+        let (got, exchange) = Exchange::of(false, store.credentials().get_credential()).await;
+        let credential = got.map_err(|error| {
+            let (kind, why, fix) = exchange.outcome().of_credentials(&innermost(&error));
+            credential_error(kind, &why).with_fix(fix)
+        })?;
+        Ok(Lasting {
+            credential,
+            fresh: FRESH,
+            good: GOOD,
+        })
+    }
+
+    fn place(&self) -> String {
+        self.place.into()
+    }
+}
+
+/// Tells whether the token for a container's credentials may be sent to a service, by the rule of
+/// the AWS SDKs.
+fn trusted(service: &str) -> bool {
+    let Ok(url) = Url::parse(service) else {
+        return false;
+    };
+    let known = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
+    let local = is_loopback(&url);
+    let known = url.host_str().is_some_and(|host| known.contains(&host));
+    url.scheme() == "https" || (url.scheme() == "http" && (local || known))
+}

@@ -1,0 +1,409 @@
+//! Finding the credentials of an Azure account, in the order of Go CDK and of Azure's SDKs, and
+//! never by asking an address that nobody has named.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::azure::{
+    AzureAccessKey, AzureConfigKey as Key, AzureCredential, MicrosoftAzureBuilder, split_sas,
+};
+use object_store::client::CredentialProvider;
+use url::Url;
+
+use super::token_service::{Ask, Field, Service, is_safe};
+use crate::store::AzureLocation;
+use crate::store::http::credential_cache::{Kept, Renewal};
+use crate::store::http::opening::{Env, Refusal, denied, invalid, is_word, refuse, secret, set};
+
+/// The account and the key that every emulator has; they are public.
+const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
+const EMULATOR_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+/// Where principals of Azure's own cloud log in.
+const AUTHORITY: &str = "https://login.microsoftonline.com";
+/// What a principal asks to be let in to.
+const SCOPE: &str = "https://storage.azure.com/.default";
+/// The metadata address of Azure's virtual machines.
+const METADATA_HOST: &str = "http://169.254.169.254";
+/// What it is asked for.
+const METADATA_PATH: &str = "/metadata/identity/oauth2/token";
+/// The parameters that it wants.
+const METADATA_QUERY: [(&str, &str); 2] = [
+    ("api-version", "2019-08-01"),
+    ("resource", "https://storage.azure.com"),
+];
+
+const NONE: &str = "no credentials: set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, or \
+                    AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, or \
+                    AZURE_TENANT_ID and AZURE_CLIENT_ID with AZURE_CLIENT_SECRET or \
+                    AZURE_FEDERATED_TOKEN_FILE; on a virtual machine \
+                    AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential";
+
+/// An account, and what opens it.
+pub(crate) struct Found {
+    /// The account's name.
+    pub(crate) account: String,
+    /// What opens it.
+    pub(crate) credentials: Credentials,
+    /// Whether it is an emulator's.
+    pub(crate) emulator: bool,
+    /// `BlobEndpoint` of the connection string.
+    pub(crate) endpoint: Option<Url>,
+    /// `DefaultEndpointsProtocol` of the connection string.
+    pub(crate) protocol: Option<String>,
+    /// `EndpointSuffix` of the connection string.
+    pub(crate) suffix: Option<String>,
+}
+
+/// What opens an account. Never shown.
+pub(crate) enum Credentials {
+    /// A key, or a signature.
+    Text(Key, String),
+    /// The tokens of a principal or an identity.
+    Tokens(Arc<Kept<String>>),
+}
+
+impl Credentials {
+    /// Gives them to a builder.
+    pub(crate) fn give(&self, builder: MicrosoftAzureBuilder) -> MicrosoftAzureBuilder {
+        match self {
+            Credentials::Text(key, value) => builder.with_config(*key, value),
+            Credentials::Tokens(tokens) => {
+                builder.with_credentials(Arc::new(AzureProvider(Arc::clone(tokens))))
+            }
+        }
+    }
+
+    /// Returns how they are renewed, if they can be.
+    pub(crate) fn renewal(&self) -> Option<Renewal> {
+        match self {
+            Credentials::Text(..) => None,
+            Credentials::Tokens(tokens) => Some(Renewal::Bearer(Arc::clone(tokens))),
+        }
+    }
+}
+
+/// Finds the account and its credentials.
+pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<Found, Refusal> {
+    let names = [
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "AZURE_STORAGEBLOB_CONNECTIONSTRING",
+    ];
+    let connection = names.iter().find_map(|name| set(env, name));
+    let connection = Connection::parse(&connection.unwrap_or_default())?;
+    let emulator = location.local_emulator
+        || connection.emulator
+        || set(env, "AZURE_STORAGE_IS_LOCAL_EMULATOR")
+            .is_some_and(|value| matches!(&*value.to_lowercase(), "1" | "t" | "true"));
+    let named = set(env, "AZURE_STORAGE_ACCOUNT");
+    let account = location
+        .storage_account
+        .clone()
+        .or_else(|| named.clone())
+        .or_else(|| connection.account.clone())
+        .or_else(|| emulator.then(|| EMULATOR_ACCOUNT.into()));
+    let Some(account) = account else {
+        return Err(invalid(format!(
+            "the account is missing: add storage_account=… to the url, or set \
+             AZURE_STORAGE_ACCOUNT{}",
+            connection.strange("AccountName")
+        )));
+    };
+    if !is_word(&account, "-") {
+        return refuse(
+            "storage_account and AZURE_STORAGE_ACCOUNT must be the account's name, without a \
+             domain",
+        );
+    }
+    if account.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return refuse("no account has capitals in its name: correct storage_account");
+    }
+    let key = secret(env, "AZURE_STORAGE_KEY")?;
+    let sas = secret(env, "AZURE_STORAGE_SAS_TOKEN")?;
+    let from_connection = key.is_none() && sas.is_none();
+    let of_another = |owner: &Option<String>| owner.as_ref().is_some_and(|owner| *owner != account);
+    let credentials = if let Some(key) = key {
+        if of_another(&named) {
+            return Err(denied(
+                "AZURE_STORAGE_KEY is the key of AZURE_STORAGE_ACCOUNT, and storage_account is \
+                 another one; AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET can open both",
+            ));
+        }
+        of_key(key, "AZURE_STORAGE_KEY")?
+    } else if let Some(sas) = sas {
+        of_sas(&sas, "AZURE_STORAGE_SAS_TOKEN")?
+    } else if connection.key.is_some() || connection.sas.is_some() {
+        if of_another(&connection.account) {
+            return Err(denied(
+                "AZURE_STORAGE_CONNECTION_STRING is another account's than storage_account or \
+                 AZURE_STORAGE_ACCOUNT: name one of them",
+            ));
+        }
+        match (&connection.key, &connection.sas) {
+            (Some(key), _) => of_key(key.clone(), "AccountKey of AZURE_STORAGE_CONNECTION_STRING")?,
+            (None, sas) => of_sas(
+                sas.as_deref().unwrap_or_default(),
+                "SharedAccessSignature of AZURE_STORAGE_CONNECTION_STRING",
+            )?,
+        }
+    } else if emulator && account == EMULATOR_ACCOUNT {
+        of_key(EMULATOR_KEY.into(), "the emulator's key")?
+    } else {
+        of_identity(env).map_err(|(kind, why)| {
+            // Somebody has meant to give them by the connection string.
+            let strange = connection.strange("AccountKey or SharedAccessSignature");
+            (kind, why + &strange)
+        })?
+    };
+    Ok(Found {
+        account,
+        credentials,
+        emulator,
+        endpoint: connection.endpoint.filter(|_| from_connection),
+        protocol: connection.protocol,
+        suffix: connection.suffix,
+    })
+}
+
+fn of_key(key: String, name: &str) -> Result<Credentials, Refusal> {
+    match AzureAccessKey::try_new(&key) {
+        Ok(_) => Ok(Credentials::Text(Key::AccessKey, key)),
+        Err(_) => Err(invalid(format!(
+            "{name} is no key: it is not base64; copy it anew"
+        ))),
+    }
+}
+
+fn of_sas(sas: &str, name: &str) -> Result<Credentials, Refusal> {
+    if sas.starts_with(['"', '\'']) {
+        return Err(invalid(format!(
+            "{name} has quotes that are part of its value: take them off"
+        )));
+    }
+    if sas.contains("://") {
+        return Err(invalid(format!(
+            "{name} is a whole URL: keep only the part behind the ?"
+        )));
+    }
+    let pairs = split_sas(sas).unwrap_or_default();
+    let has = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
+    if !has("sig") {
+        return Err(invalid(format!(
+            "{name} is no signature: it must have the parts sv, sp, se and sig, joined by &"
+        )));
+    }
+    // A policy of the container's may say what it is good for, and until when.
+    let credential_error = ["sp", "se"].into_iter().find(|part| !has(part));
+    match credential_error.filter(|_| !has("si")) {
+        Some(credential_error) => Err(invalid(format!(
+            "{name} has no {credential_error}, and so a part of it is lost: copy it whole, in quotes, for \
+             it holds &"
+        ))),
+        None => Ok(Credentials::Text(Key::SasKey, sas.into())),
+    }
+}
+
+/// Finds a principal or an identity of Entra ID.
+fn of_identity(env: Env<'_>) -> Result<Credentials, Refusal> {
+    let (tenant, client) = (set(env, "AZURE_TENANT_ID"), set(env, "AZURE_CLIENT_ID"));
+    let client_secret = set(env, "AZURE_CLIENT_SECRET");
+    let token_file = set(env, "AZURE_FEDERATED_TOKEN_FILE");
+    for (name, value) in [("AZURE_TENANT_ID", &tenant), ("AZURE_CLIENT_ID", &client)] {
+        if value.as_ref().is_some_and(|value| !is_word(value, "-._")) {
+            return Err(invalid(format!("{name} must be letters, digits, - and .")));
+        }
+    }
+    let mut form = match (client_secret, token_file) {
+        (Some(secret), _) => vec![("client_secret", Field::Text(secret))],
+        (None, Some(file)) => vec![
+            (
+                "client_assertion_type",
+                Field::Text("urn:ietf:params:oauth:client-assertion-type:jwt-bearer".into()),
+            ),
+            ("client_assertion", Field::File(file.into())),
+        ],
+        (None, None) => return managed(client, env),
+    };
+    let (Some(tenant), Some(client)) = (tenant, client) else {
+        return Err(denied(
+            "AZURE_CLIENT_SECRET and AZURE_FEDERATED_TOKEN_FILE need AZURE_TENANT_ID and \
+             AZURE_CLIENT_ID",
+        ));
+    };
+    let host = set(env, "AZURE_AUTHORITY_HOST").unwrap_or_else(|| AUTHORITY.into());
+    let host = match host.contains("://") {
+        true => host,
+        false => format!("https://{host}"),
+    };
+    let url = format!("{}/{tenant}/oauth2/v2.0/token", host.trim_end_matches('/'));
+    // The secret is sent there.
+    let Some(url) = Url::parse(&url).ok().filter(is_safe) else {
+        return refuse("AZURE_AUTHORITY_HOST must be https://host");
+    };
+    for (name, value) in [
+        ("client_id", &*client),
+        ("scope", SCOPE),
+        ("grant_type", "client_credentials"),
+    ] {
+        form.push((name, Field::Text(value.into())));
+    }
+    let advice = " (are AZURE_TENANT_ID, AZURE_CLIENT_ID and the secret or token file right?)";
+    let service = Service::new(url, Ask::Form(form), advice)?;
+    Ok(Credentials::Tokens(Kept::new(service)))
+}
+
+/// Finds the identity that Azure gives to what runs there, if the environment says that it is to
+/// be asked for.
+fn managed(client: Option<String>, env: Env<'_>) -> Result<Credentials, Refusal> {
+    let endpoint = set(env, "IDENTITY_ENDPOINT");
+    let mut headers = vec![("metadata", "true".to_owned())];
+    if endpoint.is_some() {
+        let header = secret(env, "IDENTITY_HEADER")?;
+        headers.extend(header.map(|value| ("x-identity-header", value)));
+    }
+    let chosen = set(env, "AZURE_TOKEN_CREDENTIALS");
+    let machine = chosen.is_some_and(|chosen| chosen == "ManagedIdentityCredential");
+    let host = set(env, "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+        .or_else(|| machine.then(|| METADATA_HOST.into()));
+    let by_host = host.map(|host| host.trim_end_matches('/').to_owned() + METADATA_PATH);
+    let Some(endpoint) = endpoint.or(by_host) else {
+        return Err(denied(NONE));
+    };
+    let url = Url::parse(&endpoint).ok();
+    let Some(mut url) = url.filter(|url| url.has_host() && url.scheme().starts_with("http")) else {
+        return refuse("IDENTITY_ENDPOINT or AZURE_POD_IDENTITY_AUTHORITY_HOST is no url");
+    };
+    url.query_pairs_mut().extend_pairs(METADATA_QUERY);
+    if let Some(client) = client {
+        url.query_pairs_mut().append_pair("client_id", &client);
+    }
+    let advice = " (has this machine, or what runs here, a managed identity?)";
+    let service = Service::new(url, Ask::Get(headers), advice)?;
+    Ok(Credentials::Tokens(Kept::new(service)))
+}
+
+/// What a connection string says.
+#[derive(Default)]
+struct Connection {
+    account: Option<String>,
+    key: Option<String>,
+    sas: Option<String>,
+    protocol: Option<String>,
+    suffix: Option<String>,
+    endpoint: Option<Url>,
+    emulator: bool,
+    /// Whether there is one.
+    given: bool,
+    /// The first part that no connection string has, if it may be shown.
+    unknown: Option<String>,
+}
+
+/// What connection strings have for other services, and for copies.
+const ELSEWHERE: [&str; 10] = [
+    "queueendpoint",
+    "tableendpoint",
+    "fileendpoint",
+    "dfsendpoint",
+    "webendpoint",
+    "blobsecondaryendpoint",
+    "queuesecondaryendpoint",
+    "tablesecondaryendpoint",
+    "filesecondaryendpoint",
+    "developmentstorageproxyuri",
+];
+
+impl Connection {
+    /// Takes a connection string apart; what it has for other services is nobody's concern.
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        const NAME: &str = "AZURE_STORAGE_CONNECTION_STRING";
+        let bad = |what: &str| invalid(format!("{NAME}: {what}"));
+        let mut connection = Self::default();
+        for part in text.split(';').filter(|part| !part.trim().is_empty()) {
+            connection.given = true;
+            let Some((name, value)) = part.trim().split_once('=') else {
+                return Err(bad("it must be name=value;name=value;…"));
+            };
+            if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(bad("it holds a blank or a line break"));
+            }
+            let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+            match name.to_ascii_lowercase().as_str() {
+                "accountname" => connection.account = value,
+                "accountkey" => connection.key = value,
+                "sharedaccesssignature" => connection.sas = value,
+                "defaultendpointsprotocol" => connection.protocol = value,
+                "endpointsuffix" => connection.suffix = value,
+                "usedevelopmentstorage" => {
+                    connection.emulator = value.is_some_and(|v| v.eq_ignore_ascii_case("true"));
+                }
+                "blobendpoint" => {
+                    let url = value.and_then(|value| Url::parse(&value).ok());
+                    let plain = |url: &Url| {
+                        matches!(url.scheme(), "http" | "https")
+                            && url.username().is_empty()
+                            && url.password().is_none()
+                            && url.query().is_none()
+                            && url.has_host()
+                    };
+                    let Some(url) = url.filter(plain) else {
+                        return Err(bad("BlobEndpoint must be https://host"));
+                    };
+                    connection.endpoint = Some(url);
+                }
+                other if ELSEWHERE.contains(&other) => {}
+                // Names have up to 26 characters, keys 88.
+                _ if is_word(name, "") && name.len() <= 30 => {
+                    connection.unknown.get_or_insert_with(|| name.into());
+                }
+                _ => {}
+            }
+        }
+        let of_endpoint = connection.endpoint.as_ref().and_then(account_of);
+        connection.account = connection.account.or(of_endpoint);
+        let http = |protocol: &String| matches!(&**protocol, "http" | "https");
+        if connection.protocol.as_ref().is_some_and(|p| !http(p)) {
+            return Err(bad("DefaultEndpointsProtocol must be http or https"));
+        }
+        Ok(connection)
+    }
+
+    /// Says what a connection string lacks, and what it has instead; nothing if there is none.
+    fn strange(&self, credential_error: &str) -> String {
+        let unknown = self.unknown.as_ref();
+        let unknown = unknown.map_or_else(String::new, |name| {
+            format!(", and {name:?} is no part of one: is it misspelt?")
+        });
+        match self.given {
+            true => {
+                format!(" (AZURE_STORAGE_CONNECTION_STRING has no {credential_error}{unknown})")
+            }
+            false => String::new(),
+        }
+    }
+}
+
+/// Returns whose account an endpoint is: <https://acme.blob.core.windows.net>, or an emulator's
+/// <http://127.0.0.1:10000/acme>.
+fn account_of(endpoint: &Url) -> Option<String> {
+    let account = match endpoint.domain() {
+        Some(domain) if domain.contains('.') => domain.split('.').next(),
+        _ => endpoint.path_segments()?.next(),
+    };
+    account
+        .filter(|account| is_word(account, "-"))
+        .map(String::from)
+}
+
+/// Gives tokens to object_store's client of Azure.
+#[derive(Debug)]
+pub(crate) struct AzureProvider(pub(crate) Arc<Kept<String>>);
+
+#[async_trait]
+impl CredentialProvider for AzureProvider {
+    type Credential = AzureCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AzureCredential>> {
+        let bearer = self.0.get().await?;
+        Ok(Arc::new(AzureCredential::BearerToken(bearer)))
+    }
+}

@@ -1,0 +1,327 @@
+//! Where tokens come from: a service that is asked over HTTP, or a key that signs them.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use object_store::Error as StoreError;
+use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
+use reqwest::Method;
+use serde_json::Value;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use crate::store::Kind;
+use crate::store::http::connection::Way;
+use crate::store::http::credential_cache::{CredentialError, Lasting, Source};
+use crate::store::http::middleware;
+use crate::store::http::opening::{Refusal, denied, is_loopback, is_of_client, unbuilt};
+use crate::store::http::reply::{shown_message, shown_word};
+use crate::store::http::retry_once;
+
+/// The longest reply that is read; tokens have some kilobytes.
+const REPLY_BYTES: usize = 64 << 10;
+/// How long a token is good for that nobody says anything of.
+const UNTOLD: Duration = Duration::from_secs(300);
+/// How long a token is good for that a key has signed: the most that Google takes.
+const SIGNED: Duration = Duration::from_secs(3600);
+
+/// A field of a form.
+pub(crate) enum Field {
+    /// Its text.
+    Text(String),
+    /// The file that holds it, which is read each time: whoever wrote it replaces it before it is
+    /// over.
+    File(PathBuf),
+}
+
+/// What a service is asked.
+pub(crate) enum Ask {
+    /// A GET with these headers: a metadata address.
+    Get(Vec<(&'static str, String)>),
+    /// A POST of a form: OAuth 2.0, RFC 6749.
+    Form(Vec<(&'static str, Field)>),
+}
+
+/// A service that gives out tokens.
+pub(crate) struct Service {
+    client: reqwest::Client,
+    way: Way,
+    url: Url,
+    ask: Ask,
+    place: String,
+    /// What to do when it refuses.
+    advice: &'static str,
+}
+
+impl Service {
+    /// Makes a service of its URL. Nothing is sent.
+    pub(crate) fn new(url: Url, ask: Ask, advice: &'static str) -> Result<Self, Refusal> {
+        let secure = url.scheme() == "https";
+        let (client, proxies) = middleware::client(secure).map_err(unbuilt)?;
+        let way = Way {
+            secure,
+            peer: Some(url.authority().to_owned()),
+            through: proxies.of(url.as_str()),
+        };
+        let place = format!("{}://{}", url.scheme(), url.authority());
+        Ok(Self {
+            client,
+            way,
+            url,
+            ask,
+            place,
+            advice,
+        })
+    }
+
+    async fn ask(&self) -> Result<Lasting<String>, CredentialError> {
+        let none = |kind, why: String| self.credential_error(kind, &why);
+        let broken = |error: reqwest::Error| {
+            let (why, fix) = self.way.broken(&error, error.is_connect());
+            self.credential_error(Kind::Unreachable, &why).with_fix(fix)
+        };
+        let request = self.request()?;
+        let mut response = self.client.execute(request).await.map_err(broken)?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > REPLY_BYTES {
+                break;
+            }
+        }
+        if status.is_success() {
+            let why = "its answer is no token";
+            return token(&body).ok_or_else(|| none(Kind::Unreachable, why.into()));
+        }
+        let kind = Kind::of_credentials(status.as_u16());
+        let advice = match kind {
+            Kind::Denied => self.advice,
+            _ => "",
+        };
+        Err(none(
+            kind,
+            format!("{}{}{advice}", status.as_u16(), said(&body)),
+        ))
+    }
+
+    fn credential_error(&self, kind: Kind, why: &str) -> CredentialError {
+        CredentialError::new(kind, format!(" from {}: {why}", self.place))
+    }
+
+    fn request(&self) -> Result<reqwest::Request, CredentialError> {
+        let (method, headers) = match &self.ask {
+            Ask::Get(headers) => (Method::GET, headers.clone()),
+            Ask::Form(_) => (
+                Method::POST,
+                vec![("content-type", "application/x-www-form-urlencoded".into())],
+            ),
+        };
+        let mut request = reqwest::Request::new(method, self.url.clone());
+        for (name, value) in headers {
+            let unsent =
+                |_| self.credential_error(Kind::Denied, &format!("{name} can't be sent as it is"));
+            let value = value.parse().map_err(unsent)?;
+            request.headers_mut().insert(name, value);
+        }
+        if let Ask::Form(fields) = &self.ask {
+            let mut form = Serializer::new(String::new());
+            for (name, field) in fields {
+                form.append_pair(name, &field.text()?);
+            }
+            *request.body_mut() = Some(form.finish().into());
+        }
+        Ok(request)
+    }
+}
+
+impl Field {
+    fn text(&self) -> Result<String, CredentialError> {
+        match self {
+            Field::Text(text) => Ok(text.clone()),
+            Field::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(text.trim().into()),
+                // Whoever writes it may be about to.
+                Err(error) => {
+                    let path = path.display();
+                    let why = format!(" from the token file {path}, which can't be read: {error}");
+                    Err(CredentialError::new(Kind::Unreachable, why))
+                }
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Source<String> for Service {
+    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
+        retry_once(
+            || self.ask(),
+            |asked| match asked {
+                Err(error) => error.kind != Kind::Denied,
+                Ok(_) => false,
+            },
+        )
+        .await
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+}
+
+/// Demands that a URL which secrets are sent to is https, or on this very machine.
+pub(crate) fn is_safe(url: &Url) -> bool {
+    url.has_host() && (url.scheme() == "https" || url.scheme() == "http" && is_loopback(url))
+}
+
+/// Reads a token; `None` if it is none.
+fn token(body: &[u8]) -> Option<Lasting<String>> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let bearer = json.get("access_token")?.as_str()?;
+    if bearer.is_empty() || !bearer.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    // Numbers, or texts that hold one.
+    let seconds = |name: &str| match json.get(name)? {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_u64(),
+    };
+    let until = |end: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        end.saturating_sub(now.map_or(0, |since| since.as_secs()))
+    };
+    let lasts = seconds("expires_in").or_else(|| seconds("expires_on").map(until));
+    let lasts = lasts.map_or(UNTOLD, |seconds| Duration::from_secs(seconds.min(86_400)));
+    Some(Lasting::new(bearer.into(), lasts))
+}
+
+/// Puts into words what a service says when it refuses, as far as it is fit to be shown.
+fn said(body: &[u8]) -> String {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |pointer: &str| json.pointer(pointer)?.as_str();
+    let code = text("/error").or_else(|| text("/error/status"));
+    let message = text("/error_description").or_else(|| text("/error/message"));
+    let mut said = String::new();
+    for (separator, more) in [
+        (" ", code.and_then(shown_word)),
+        (": ", message.and_then(shown_message)),
+    ] {
+        said.extend(more.map(|more| format!("{separator}{more}")));
+    }
+    said
+}
+
+/// A service account's key, which signs tokens by itself: Google takes them without an exchange at
+/// the file's `token_uri` (<https://google.aip.dev/auth/4111>), and outside of its own universe
+/// takes no others.
+pub(crate) struct SelfSigned {
+    file: String,
+}
+
+impl SelfSigned {
+    /// Makes it of a key file's content.
+    pub(crate) fn new(file: String) -> Result<Self, Refusal> {
+        let signed = Self { file };
+        match signed.provider() {
+            Ok(_) => Ok(signed),
+            Err(error) if is_of_client(&error) => Err(unbuilt(error)),
+            // The reason may quote the file.
+            Err(_) => Err(denied(
+                "the private_key of the credentials file can't be read: download the key anew",
+            )),
+        }
+    }
+
+    fn provider(&self) -> Result<GcpCredentialProvider, StoreError> {
+        // Made anew each time, for object_store's own keeps a token to its end.
+        let store = GoogleCloudStorageBuilder::new()
+            .with_bucket_name("none")
+            .with_service_account_key(&self.file)
+            .with_http_connector(middleware::Connector::default())
+            .build()?;
+        Ok(store.credentials().clone())
+    }
+}
+
+#[async_trait]
+impl Source<String> for SelfSigned {
+    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
+        let why = ": the private_key of the credentials file can't sign";
+        let none = |_| CredentialError::new(Kind::Denied, why);
+        let credential = self.provider().map_err(none)?.get_credential().await;
+        let bearer = credential.map_err(none)?.bearer.clone();
+        Ok(Lasting::new(bearer, SIGNED))
+    }
+
+    fn place(&self) -> String {
+        "the key file".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::{bytes, config};
+
+    fn lasts(more: &str) -> Option<u64> {
+        let body = format!("{{\"access_token\": \"t\"{more}}}");
+        token(body.as_bytes()).map(|token| token.good.as_secs())
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_a_number_or_a_text_and_may_be_missing() {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        assert_eq!(lasts(", \"expires_in\": 3599"), Some(3599));
+        assert_eq!(lasts(", \"expires_in\": \"3599\""), Some(3599));
+        for end in [format!("{}", now + 1_000), format!("\"{}\"", now + 1_000)] {
+            let told = lasts(&format!(", \"expires_on\": {end}")).unwrap();
+            assert!((900..=1_000).contains(&told), "{told}");
+        }
+        assert_eq!(lasts(", \"expires_on\": 5"), Some(0));
+        assert_eq!(lasts(""), Some(300));
+        assert_eq!(lasts(", \"expires_on\": \"tomorrow\""), Some(300));
+        assert_eq!(
+            lasts(", \"expires_in\": 18446744073709551615"),
+            Some(86_400)
+        );
+        assert_eq!(lasts(", \"expires_in\": -1"), Some(300));
+    }
+
+    #[test]
+    fn secrets_are_sent_to_https_or_to_this_very_machine() {
+        for (url, safe) in [
+            ("https://login.example/t", true),
+            ("http://127.0.0.1:1/t", true),
+            ("http://localhost/t", true),
+            ("http://login.example/t", false),
+            ("ftp://127.0.0.1/t", false),
+            ("file:///t", false),
+        ] {
+            assert_eq!(is_safe(&Url::parse(url).unwrap()), safe, "{url}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn no_reply_of_a_service_panics_or_shows_more_than_a_line(body in bytes(vec![
+            br#"{"access_token": "t", "expires_in": 3599, "expires_on": "1"}"#.to_vec(),
+            br#"{"error": "invalid_grant", "error_description": "no c0VjUmVUc0VjUmVU"}"#.to_vec(),
+            br#"{"error": {"status": "DENIED", "message": "no"}}"#.to_vec(),
+        ])) {
+            if let Some(token) = token(&body) {
+                prop_assert!(token.credential.bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+            let said = said(&body);
+            prop_assert!(said.chars().count() < 300 && !said.contains('\n'), "{:?}", said);
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The failure of an operation: made of what was seen on the wire, never of text.
+
+use object_store::Error as StoreError;
+
+use super::connection::innermost;
+use super::credential_cache::CredentialError;
+use super::reply::{Outcome, Provider, Seen};
+use super::verdict::{Asked, Reply};
+use crate::store::{Failure, Kind};
+
+/// What S3 lets clocks differ by is 15 minutes; less than a minute is the time that replies take.
+const SKEW: i64 = 60;
+
+/// What is attempted: for the verdict, and for the message if it fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) verb: &'static str,
+    pub(crate) key: &'a str,
+    pub(crate) asked: Asked,
+}
+
+/// A failure, and whether an error code came with it.
+#[derive(Debug)]
+pub(crate) struct Uncertain {
+    pub(crate) failure: Failure,
+    pub(crate) coded: bool,
+    /// Whether it may hide that nothing is there.
+    pub(crate) hides: bool,
+    /// Whether the store wants to be left in peace: nothing more is asked of it.
+    pub(crate) refused: bool,
+}
+
+impl<'a> Attempt<'a> {
+    pub(crate) fn new(verb: &'static str, key: &'a str, asked: Asked) -> Self {
+        Self { verb, key, asked }
+    }
+}
+
+/// Makes the failure of an attempt at a store from what was seen of it. `better` is what to do,
+/// where a driver knows more of that than all have in common.
+pub(crate) fn failure(
+    url: &str,
+    attempt: Attempt<'_>,
+    outcome: &Outcome,
+    error: &StoreError,
+    better: Option<String>,
+) -> Failure {
+    if let Some(credential_error) = CredentialError::of(error) {
+        let failure =
+            refusal(url, credential_error.kind, attempt, &credential_error.why).before_asking();
+        return failure.with_fix(credential_error.fix.clone());
+    }
+    let (kind, answer, fix) = match outcome {
+        Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
+        Outcome::Reply(Seen {
+            unfit: Some(why), ..
+        }) => (Kind::Unreachable, why.clone(), None),
+        Outcome::Reply(seen) => {
+            let what = match (&seen.error.code, seen.from_store) {
+                (Some(code), _) => format!("{} {code}", seen.status),
+                (None, true) => format!("no usable answer: {}", innermost(error)),
+                (None, false) => format!("no usable credentials: {}", innermost(error)),
+            };
+            (Kind::Unreachable, what, no_store(seen))
+        }
+        Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
+        // A token file that can't be read, say.
+        Outcome::Unsent => (
+            Kind::Unreachable,
+            format!("no request was sent: {}", innermost(error)),
+            None,
+        ),
+    };
+    let failure = refusal(url, kind, attempt, &answer).with_fix(better.or(fix));
+    match outcome {
+        Outcome::Reply(seen) if seen.from_store || seen.unfit.is_some() => failure,
+        Outcome::Broken { .. } => failure,
+        // The store has not spoken, but who was to give out the credentials, or nobody.
+        Outcome::Reply(_) | Outcome::Unsent => failure.before_asking(),
+    }
+}
+
+/// Makes a failure of an attempt at a store.
+pub(crate) fn refusal(url: &str, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {
+    let Attempt { verb, key, .. } = attempt;
+    Failure::new(kind, format!("cannot {verb} {key} at {url}: {why}"))
+}
+
+/// Decides on a reply that refuses, and puts into words what it says and what to do.
+fn refused(asked: Asked, seen: &Seen) -> (Kind, String, Option<String>) {
+    let (answer, fix) = words(seen);
+    if !seen.from_store {
+        let answer = format!("no credentials to be had: {answer}");
+        return (Kind::of_credentials(seen.status), answer, fix);
+    }
+    let kind = Kind::of_reply(Reply {
+        status: seen.status,
+        code: seen.error.code.as_deref(),
+        asked,
+    });
+    let fix = match (kind, &seen.error.region) {
+        (Kind::Invalid, Some(region)) => {
+            Some(format!("the bucket is in {region}: set region={region}"))
+        }
+        _ => fix,
+    };
+    (kind, answer, fix)
+}
+
+impl Outcome {
+    /// Tells what became of a request for credentials that failed: the kind, why, and what to do.
+    pub(crate) fn of_credentials(&self, otherwise: &str) -> (Kind, String, Option<String>) {
+        match self {
+            Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
+                let (why, fix) = words(seen);
+                (Kind::of_credentials(seen.status), why, fix)
+            }
+            Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
+            Outcome::Reply(_) | Outcome::Unsent => (Kind::Unreachable, otherwise.into(), None),
+        }
+    }
+}
+
+/// Puts into words what a reply that refuses says, and what to do.
+fn words(seen: &Seen) -> (String, Option<String>) {
+    let code = seen.error.code.as_deref();
+    let mut answer = seen.status.to_string();
+    for (separator, more) in [(" ", code), (": ", seen.error.message.as_deref())] {
+        if let Some(more) = more {
+            answer.push_str(separator);
+            answer.push_str(more);
+        }
+    }
+    let fix = match code {
+        Some(code) if code.starts_with("KMS.") => Some(
+            "enable the bucket's KMS key, or set kmskeyid (with ssetype=aws:kms) to another one"
+                .to_owned(),
+        ),
+        Some("RequestTimeTooSkewed" | "RequestExpired") => Some(clock(seen.ahead)),
+        Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => {
+            Some("the session token has expired: get new credentials".into())
+        }
+        Some("InvalidAccessKeyId" | "InvalidClientTokenId") => Some(
+            "the store does not know this access key: correct it, or the endpoint if it is another \
+             store's"
+                .into(),
+        ),
+        Some("SignatureDoesNotMatch") => Some(match seen.ahead {
+            Some(ahead) if ahead.abs() > SKEW => clock(seen.ahead),
+            _ => "the secret key is not the access key's: correct it".into(),
+        }),
+        Some("InvalidToken") => {
+            Some("the session token is not the access key's: get new credentials".into())
+        }
+        Some("NoSuchBucket") => Some("make the bucket, or correct its name".into()),
+        Some("InvalidBucketName") => Some(
+            "no bucket can have this name: 3 to 63 lower-case letters, digits, - and . are allowed"
+                .into(),
+        ),
+        None => no_store(seen),
+        Some(_) => None,
+    };
+    // What the store's own message says is more exact than what its code does.
+    (answer, seen.error.hint.map(String::from).or(fix))
+}
+
+/// Says what to do about a reply that is no store's.
+pub(crate) fn no_store(seen: &Seen) -> Option<String> {
+    match &seen.through {
+        Some(proxy) if seen.status == 407 => Some(format!(
+            "{proxy} wants a user and a password: write {}=http://user:password@host:port",
+            proxy.variable
+        )),
+        Some(proxy) if seen.is_page || matches!(seen.status, 502..=504) => Some(format!(
+            "that is {proxy}, or what stands behind it, and no store: see to it, or add the host to \
+             NO_PROXY"
+        )),
+        None if seen.is_page => Some(
+            "that is a web page and no store's answer: correct the endpoint's host and port".into(),
+        ),
+        // So answer Go's servers, MinIO among them; it is no store's answer either.
+        None if seen.status == 400 && seen.error.code.is_none() && !seen.secure => {
+            Some("if https is spoken there, write https:// in the endpoint".into())
+        }
+        _ => None,
+    }
+}
+
+/// Says by how much this machine's clock is off.
+fn clock(ahead: Option<i64>) -> String {
+    let off = match ahead {
+        Some(ahead) if ahead.abs() > SKEW => {
+            let way = if ahead > 0 { "ahead" } else { "behind" };
+            let (hours, minutes) = (ahead.abs() / 3600, ahead.abs() / 60 % 60);
+            let by = match hours {
+                0 => format!("{minutes} min"),
+                _ => format!("{hours} h {minutes} min"),
+            };
+            format!("is {by} {way}")
+        }
+        _ => "is wrong".into(),
+    };
+    format!("this machine's clock {off}: set it right")
+}
+
+/// Tells whether S3 refuses for lack of a permission. What isn't there it refuses in the same
+/// words to whoever may not list.
+pub(crate) fn lacks_permission(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Reply(seen) if seen.from_store && Provider::S3.is_about_rights(seen))
+}
+
+impl Provider {
+    /// Adds to a refusal what has to be allowed. One that is about the credentials themselves (a
+    /// wrong signature, a token that is over) stays as it is.
+    pub(crate) fn explained(self, failure: Failure, asked: Asked, outcome: &Outcome) -> Failure {
+        match outcome {
+            Outcome::Reply(seen)
+                if failure.kind == Kind::Denied
+                    && seen.from_store
+                    && self.is_about_rights(seen) =>
+            {
+                match kms_action(seen) {
+                    Some(action) => needs(failure, &format!("{action} on the KMS key")),
+                    None => needs(failure, self.permission(asked)),
+                }
+            }
+            _ => failure,
+        }
+    }
+
+    /// Tells whether a refusal says that these credentials are known, and may not do this. The
+    /// reply to HEAD has no code, and can be about either.
+    fn is_about_rights(self, seen: &Seen) -> bool {
+        match (self, seen.status, seen.error.code.as_deref()) {
+            (Provider::S3 | Provider::Gcs, 403, None | Some("AccessDenied")) => true,
+            (Provider::Azure, 403, None) => true,
+            // Not AuthorizationFailure: that is the account's firewall, and azurite's wrong key.
+            (Provider::Azure, 403, Some(code)) => matches!(
+                code,
+                "AuthorizationPermissionMismatch"
+                    | "AuthorizationResourceTypeMismatch"
+                    | "AuthorizationServiceMismatch"
+                    | "InsufficientAccountPermissions"
+            ),
+            (Provider::Oci, 401 | 403, code) => {
+                matches!(code, None | Some("DENIED" | "UNAUTHORIZED" | "denied"))
+            }
+            _ => false,
+        }
+    }
+
+    fn permission(self, asked: Asked) -> &'static str {
+        match (self, asked) {
+            (Provider::S3, Asked::Read) => "s3:GetObject",
+            (Provider::S3, Asked::List) => "s3:ListBucket",
+            (Provider::S3, Asked::Write | Asked::WriteIf) => "s3:PutObject",
+            (Provider::S3, Asked::Delete) => "s3:DeleteObject",
+            (Provider::Azure, Asked::Read) => "to read blobs (of a SAS: sp=r)",
+            (Provider::Azure, Asked::List) => "to list blobs (of a SAS: sp=l)",
+            // A SAS with create alone may make blobs, and not replace them.
+            (Provider::Azure, Asked::Write | Asked::WriteIf) => "to write blobs (of a SAS: sp=cw)",
+            (Provider::Azure, Asked::Delete) => "to delete blobs (of a SAS: sp=d)",
+            (Provider::Gcs, Asked::Read) => "storage.objects.get",
+            (Provider::Gcs, Asked::List) => "storage.objects.list",
+            (Provider::Gcs, Asked::Write | Asked::WriteIf) => {
+                "storage.objects.create, and storage.objects.delete to replace"
+            }
+            (Provider::Gcs, Asked::Delete) => "storage.objects.delete",
+            (Provider::Oci, Asked::Read | Asked::List) => "pull",
+            (Provider::Oci, Asked::Write | Asked::WriteIf) => "push",
+            (Provider::Oci, Asked::Delete) => "delete",
+        }
+    }
+}
+
+/// Returns what a store may not do with the key that it encrypts with, if it says so.
+fn kms_action(seen: &Seen) -> Option<&str> {
+    let mut words = seen.error.message.as_deref()?.split_whitespace();
+    let action = words.find(|word| word.starts_with("kms:"))?;
+    Some(action.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
+}
+
+/// Adds what has to be allowed.
+pub(crate) fn needs(failure: Failure, what: &str) -> Failure {
+    let fix = format!("needs the permission {what}");
+    let known = failure.fix.clone();
+    let failure = failure.with_fix(Some(fix.clone()));
+    let fix = known.map_or(fix.clone(), |known| format!("{known}, or it {fix}"));
+    Failure {
+        fix: Some(fix),
+        ..failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::http::reply::ErrorDocument;
+
+    const ALL: [Asked; 5] = [
+        Asked::Read,
+        Asked::List,
+        Asked::Write,
+        Asked::WriteIf,
+        Asked::Delete,
+    ];
+
+    fn explained(provider: Provider, asked: Asked, status: u16, code: Option<&str>) -> String {
+        let outcome = Outcome::Reply(Seen {
+            status,
+            error: ErrorDocument {
+                code: code.map(str::to_owned),
+                ..ErrorDocument::default()
+            },
+            from_store: true,
+            ..Seen::default()
+        });
+        let failure = Failure::new(Kind::Denied, "no");
+        provider.explained(failure, asked, &outcome).reason
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_a_right_names_it() {
+        for (provider, status, code) in [
+            (Provider::S3, 403, Some("AccessDenied")),
+            (Provider::S3, 403, None),
+            (
+                Provider::Azure,
+                403,
+                Some("AuthorizationPermissionMismatch"),
+            ),
+            (Provider::Azure, 403, Some("InsufficientAccountPermissions")),
+            (Provider::Gcs, 403, Some("AccessDenied")),
+            (Provider::Oci, 401, Some("UNAUTHORIZED")),
+            (Provider::Oci, 403, Some("DENIED")),
+        ] {
+            for asked in ALL {
+                let named = provider.permission(asked);
+                let expected = format!("no (needs the permission {named})");
+                assert_eq!(explained(provider, asked, status, code), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_by_the_key_names_the_keys_permission() {
+        let outcome = Outcome::Reply(Seen {
+            status: 403,
+            error: ErrorDocument {
+                code: Some("AccessDenied".to_owned()),
+                message: Some(
+                    "User: u is not authorized to perform: kms:GenerateDataKey, on resource: k"
+                        .to_owned(),
+                ),
+                ..ErrorDocument::default()
+            },
+            from_store: true,
+            ..Seen::default()
+        });
+        let failure = Failure::new(Kind::Denied, "no");
+        assert_eq!(
+            Provider::S3
+                .explained(failure, Asked::Write, &outcome)
+                .reason,
+            "no (needs the permission kms:GenerateDataKey on the KMS key)"
+        );
+    }
+
+    #[test]
+    fn a_refusal_of_the_credentials_themselves_names_no_right() {
+        for (provider, status, code) in [
+            (Provider::S3, 403, "SignatureDoesNotMatch"),
+            (Provider::S3, 403, "InvalidAccessKeyId"),
+            (Provider::S3, 403, "RequestTimeTooSkewed"),
+            (Provider::S3, 400, "ExpiredToken"),
+            (Provider::Azure, 403, "AuthenticationFailed"),
+            (Provider::Azure, 403, "AuthorizationFailure"),
+            (Provider::Gcs, 401, "AuthenticationRequired"),
+        ] {
+            for asked in ALL {
+                assert_eq!(explained(provider, asked, status, Some(code)), "no");
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The exchange: the HTTP client under object_store, and what it saw while an operation ran.
+//!
+//! object_store folds status, error code and transport error into text. The verdict must not be
+//! guessed from text, so the client notes them for the operation that is running. A listing is
+//! read here as well: object_store fails a whole one for a single key that it finds strange.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use object_store::client::{
+    ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
+    HttpResponse, HttpResponseBody, HttpService,
+};
+use object_store::{ClientOptions, Error as StoreError};
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
+
+use super::connection::{Proxies, Way, wants_https};
+use super::credential_cache::Renewal;
+use super::reply::{
+    Asked, ERROR_BYTES, End, ErrorDocument, Outcome, Provider, Seen, bounded, shown_word,
+};
+use super::xml::{self, Page};
+use http_body_util::BodyExt;
+
+/// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
+/// and the caller's deadline may leave room for a second address.
+const CONNECTING: Duration = Duration::from_secs(2);
+/// Servers and load balancers drop idle connections after 20 s (S3) to 60 s; a connection dropped
+/// just as it is used again costs a retry.
+const IDLE: Duration = Duration::from_secs(15);
+/// As many idle connections as a burst of reads leaves behind.
+const IDLE_CONNECTIONS: usize = 8;
+
+/// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
+/// with every byte escaped.
+const PAGE_BYTES: usize = 16 << 20;
+/// Longer than any operation lasts.
+const LONG: Duration = Duration::from_secs(60 * 60);
+/// Who it is that fails when there can be no client.
+pub(crate) const CLIENT: &str = "http client";
+/// Who it is that fails when the environment names a proxy that can be none.
+pub(crate) const PROXY: &str = "proxy";
+/// What object_store gets of a page that is read here: nothing, in every provider's format.
+const NOTHING: &[u8] = b"<Page><Blobs></Blobs></Page>";
+
+tokio::task_local! {
+    static CURRENT: Arc<Exchange>;
+}
+
+/// What the client notes of one operation.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    listing: bool,
+    outcome: Mutex<Outcome>,
+    page: Mutex<Option<Page>>,
+    /// How it was refused by one who said when to ask again, and when that is.
+    refused: Mutex<Option<(StatusCode, Instant)>>,
+}
+
+impl Exchange {
+    /// Runs an operation and returns what was seen of it. `listing` says that its replies are
+    /// pages of a listing.
+    pub(crate) async fn of<T>(listing: bool, operation: impl Future<Output = T>) -> (T, Arc<Self>) {
+        let exchange = Arc::new(Self {
+            listing,
+            ..Self::default()
+        });
+        let result = CURRENT.scope(Arc::clone(&exchange), operation).await;
+        (result, exchange)
+    }
+
+    /// Returns how the last request ended.
+    pub(crate) fn outcome(&self) -> Outcome {
+        lock(&self.outcome).clone()
+    }
+
+    /// Takes the page that the last reply held.
+    pub(crate) fn page(&self) -> Option<Page> {
+        lock(&self.page).take()
+    }
+
+    fn note(&self, outcome: Outcome) {
+        *lock(&self.outcome) = outcome;
+    }
+
+    /// Tells whether the store has refused and asked to be left in peace for longer.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refusal().is_some()
+    }
+
+    /// Returns the refusal that holds until it is time to ask again.
+    fn refusal(&self) -> Option<HttpResponse> {
+        let (status, until) = (*lock(&self.refused))?;
+        let mut response = HttpResponse::new(Bytes::new().into());
+        *response.status_mut() = status;
+        (Instant::now() < until).then_some(response)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the clients of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Connector {
+    /// Host and port of the store, as in its endpoint.
+    pub(crate) authority: String,
+    /// The credentials that requests carry, if they can be replaced when the store refuses them.
+    pub(crate) renewal: Option<Renewal>,
+    /// The provider whose successes are known; `None` for a service that gives out credentials.
+    pub(crate) provider: Option<Provider>,
+}
+
+/// Makes an HTTP client, which goes through the proxies that the environment names.
+pub(crate) fn client(https_only: bool) -> object_store::Result<(reqwest::Client, Proxies)> {
+    let generic = |store, source| StoreError::Generic { store, source };
+    let proxies =
+        Proxies::find(|name| std::env::var(name).ok()).map_err(|why| generic(PROXY, why.into()))?;
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
+        // A redirect would carry a signed request, and a push, to who knows where.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECTING)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http1_only()
+        .https_only(https_only);
+    let client = proxies.apply(builder).and_then(|builder| builder.build());
+    let client = client.map_err(|error| generic(CLIENT, Box::new(error)))?;
+    Ok((client, proxies))
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let http = options.get_config_value(&ClientConfigKey::AllowHttp);
+        let (client, proxies) = client(http.as_deref() != Some("true"))?;
+        Ok(HttpClient::new(Observer {
+            client,
+            proxies,
+            authority: self.authority.clone(),
+            renewal: self.renewal.clone(),
+            provider: self.provider,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Observer {
+    client: reqwest::Client,
+    proxies: Proxies,
+    authority: String,
+    renewal: Option<Renewal>,
+    provider: Option<Provider>,
+}
+
+#[async_trait::async_trait]
+impl HttpService for Observer {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let exchange = CURRENT.try_with(Arc::clone).unwrap_or_default();
+        let from_store = request
+            .uri()
+            .authority()
+            .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority));
+        if let Some(refusal) = exchange.refusal() {
+            // Whoever sends this would ask again at once.
+            return Ok(refusal);
+        }
+        let way = Way {
+            secure: request.uri().scheme_str() == Some("https"),
+            peer: request.uri().authority().map(|host| host.to_string()),
+            through: self.proxies.of(&request.uri().to_string()),
+        };
+        let renewable = self.renewal.as_ref();
+        let renewable = renewable.and_then(|renewal| Some((renewal, renewal.carried(&request)?)));
+        let result = match renewable {
+            Some((renewal, carried)) if from_store => {
+                self.renewing(request, &exchange, &way, renewal, &carried)
+                    .await
+            }
+            _ => self.converse(request, &exchange, from_store, &way).await,
+        };
+        if let Err(error) = &result {
+            let connecting = error.kind() == HttpErrorKind::Connect;
+            let (why, fix) = way.broken(error, connecting);
+            exchange.note(Outcome::Broken { why, fix });
+        }
+        result
+    }
+}
+
+impl Observer {
+    /// Sends a request to the store, and once more with another credential if the one that it
+    /// carries was good and is no longer.
+    async fn renewing(
+        &self,
+        request: HttpRequest,
+        exchange: &Exchange,
+        way: &Way,
+        renewal: &Renewal,
+        carried: &str,
+    ) -> Result<HttpResponse, HttpError> {
+        let mut again = request.clone();
+        let response = self.converse(request, exchange, true, way).await?;
+        if response.status().is_success() {
+            renewal.taken(carried);
+            return Ok(response);
+        }
+        let method = again.method().as_str();
+        let due =
+            matches!(exchange.outcome(), Outcome::Reply(seen) if renewal.is_due(method, &seen));
+        let unknown = |error| HttpError::new(HttpErrorKind::Unknown, error);
+        match due && renewal.renew(&mut again, carried).await.map_err(unknown)? {
+            true => self.converse(again, exchange, true, way).await,
+            false => Ok(response),
+        }
+    }
+
+    async fn converse(
+        &self,
+        request: HttpRequest,
+        exchange: &Exchange,
+        from_store: bool,
+        way: &Way,
+    ) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = request.into_parts();
+        let reads = parts.method == "GET";
+        let (method, ranged) = (parts.method.clone(), parts.headers.contains_key("range"));
+        let plain = parts.uri.scheme_str() == Some("http");
+        let url = parts.uri.to_string().parse();
+        let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        let authorization = request.headers().get("authorization");
+        if authorization.is_some_and(|value| value.as_bytes().trim_ascii() == b"Bearer") {
+            // What object_store sends to GCS for somebody who has no token.
+            request.headers_mut().remove("authorization");
+        }
+        *request.body_mut() = Some(match body.as_bytes() {
+            Some(bytes) => bytes.clone().into(),
+            None => reqwest::Body::wrap(body),
+        });
+        let response = self.client.execute(request).await.map_err(broken)?;
+        let mut seen = Seen {
+            status: response.status().as_u16(),
+            error: ErrorDocument::default(),
+            from_store,
+            ahead: None,
+            secure: way.secure,
+            is_page: false,
+            unfit: None,
+            through: way.through.clone(),
+        };
+        let header = |name: &str| response.headers().get(name)?.to_str().ok();
+        let word = |name: &str| header(name).and_then(shown_word);
+        seen.ahead = header("date").and_then(ahead);
+        seen.is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        seen.error.region = word("x-amz-bucket-region");
+        let after = response.headers().get("retry-after").map(patience);
+        if let Some(after) = after.filter(|after| !after.is_zero()) {
+            *lock(&exchange.refused) = Some((response.status(), Instant::now() + after));
+        }
+        // The reply to HEAD has no document.
+        seen.error.code = word("x-ms-error-code");
+        let success = response.status().is_success();
+        let (mut parts, body) = convert(response).into_parts();
+        if !success {
+            // Kept from object_store, which would put it into its messages: error documents hold
+            // key ids and the string to sign.
+            let (document, end) = bounded(body, ERROR_BYTES).await;
+            let https = plain && wants_https(&document);
+            let mut document = ErrorDocument::parse(&document);
+            if https {
+                document.hint = Some("https is spoken there, not http");
+            }
+            if let (404, true, End::CutOff(error)) = (seen.status, reads, end) {
+                // Only the code that is lost tells a missing object from a missing store.
+                return Err(error);
+            }
+            seen.error = ErrorDocument {
+                region: seen.error.region.or(document.region),
+                code: seen.error.code.or(document.code),
+                ..document
+            };
+            exchange.note(Outcome::Reply(seen));
+            return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
+        }
+        // An upload to an OCI registry may end at its storage, which is another host.
+        let uploads = self.provider == Some(Provider::Oci) && method == "PUT";
+        let body = match self.provider.filter(|_| from_store || uploads) {
+            None => body,
+            Some(provider) => {
+                let asked = Asked {
+                    provider,
+                    method,
+                    ranged,
+                };
+                match asked.judge(parts.status, body).await? {
+                    Ok(body) => body,
+                    Err(unfit) => {
+                        seen.error = unfit.error;
+                        seen.unfit = Some(unfit.why);
+                        exchange.note(Outcome::Reply(seen));
+                        // object_store asks nobody a second time after a 4xx.
+                        parts.status = StatusCode::IM_A_TEAPOT;
+                        return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
+                    }
+                }
+            }
+        };
+        if !(exchange.listing && from_store) {
+            exchange.note(Outcome::Reply(seen));
+            return Ok(HttpResponse::from_parts(parts, body));
+        }
+        let document = match bounded(body, PAGE_BYTES).await {
+            (document, End::Whole) => document,
+            (_, End::CutOff(error)) => return Err(error),
+            (_, End::TooLong) => {
+                let error = std::io::Error::other("the listing is too long");
+                return Err(HttpError::new(HttpErrorKind::Decode, error));
+            }
+        };
+        let page = xml::page(&document);
+        if page.is_none() {
+            seen.error = ErrorDocument::parse(&document);
+        }
+        *lock(&exchange.page) = page;
+        exchange.note(Outcome::Reply(seen));
+        let nothing = Bytes::from_static(NOTHING);
+        Ok(HttpResponse::from_parts(parts, nothing.into()))
+    }
+}
+
+/// Tells how far this machine's clock is ahead of a reply's date, in seconds.
+fn ahead(date: &str) -> Option<i64> {
+    let sent = chrono::DateTime::parse_from_rfc2822(date).ok()?;
+    Some(chrono::Utc::now().timestamp() - sent.timestamp())
+}
+
+/// Reads how long one is asked to wait: in seconds, or to a date, which no operation reaches.
+fn patience(after: &HeaderValue) -> Duration {
+    let seconds = after
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    seconds.map_or(LONG, Duration::from_secs).min(LONG)
+}
+
+/// Converts a response to object_store's type of it.
+fn convert(mut response: reqwest::Response) -> HttpResponse {
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let body = reqwest::Body::from(response).map_err(broken);
+    let mut response = HttpResponse::new(HttpResponseBody::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Classifies a transport error by whether the request may have reached the store.
+fn broken(error: reqwest::Error) -> HttpError {
+    let kind = if error.is_connect() {
+        HttpErrorKind::Connect
+    } else if error.is_timeout() {
+        HttpErrorKind::Timeout
+    } else if error.is_decode() {
+        HttpErrorKind::Decode
+    } else {
+        // It may have: only what may be done twice is tried again.
+        HttpErrorKind::Interrupted
+    };
+    HttpError::new(kind, error.without_url())
+}

@@ -1,0 +1,130 @@
+//! What opening a store shares among the providers: refusals, variables, and the client's options.
+
+use object_store::{ClientOptions, Error as StoreError};
+use url::{Host, Url};
+
+use super::connection::innermost;
+use super::middleware::{CLIENT, Connector, PROXY};
+use super::reply::Provider;
+use crate::store::Kind;
+
+/// Looks up environment variables.
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Why a location is refused.
+pub(crate) type Refusal = (Kind, String);
+
+/// Refuses what can never work as it is written.
+pub(crate) fn invalid(why: impl ToString) -> Refusal {
+    (Kind::Invalid, why.to_string())
+}
+
+/// Refuses a store that there are no credentials for; the other targets still serve.
+pub(crate) fn denied(why: impl ToString) -> Refusal {
+    (Kind::Denied, why.to_string())
+}
+
+/// Refuses what can never work as it is written.
+pub(crate) fn refuse<T>(why: &str) -> Result<T, Refusal> {
+    Err(invalid(why))
+}
+
+/// Tells whether it is the HTTP client that can't be made.
+pub(crate) fn is_of_client(error: &StoreError) -> bool {
+    matches!(error, StoreError::Generic { store, .. } if [CLIENT, PROXY].contains(store))
+}
+
+/// Refuses what can't be built.
+pub(crate) fn unbuilt(error: StoreError) -> Refusal {
+    let why = innermost(&error);
+    match error {
+        StoreError::Generic { store: CLIENT, .. } => invalid(format!(
+            "there can be no https ({why}): install ca-certificates, or name a file of \
+             certificates with SSL_CERT_FILE"
+        )),
+        StoreError::Generic {
+            store: PROXY,
+            source,
+        } => invalid(source),
+        _ => invalid(why),
+    }
+}
+
+/// Returns a variable that is set to something.
+pub(crate) fn set(env: Env<'_>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}
+
+/// Returns a variable that holds a key or a token, fit to be part of a header.
+pub(crate) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, Refusal> {
+    match set(env, name) {
+        Some(value) if !fit(&value) => Err(invalid(format!(
+            "{name} holds a blank, a line break or another character that no key has: remove it"
+        ))),
+        value => Ok(value),
+    }
+}
+
+/// Tells whether a key or a token can be part of a header.
+pub(crate) fn fit(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Tells whether a word has nothing but ASCII letters, digits and some more characters.
+pub(crate) fn is_word(text: &str, more: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte))
+}
+
+/// Tells whether a URL is of a host that this very machine answers for.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// Returns the connector of a provider's store at a URL.
+pub(crate) fn connector(url: &Url, provider: Provider) -> Connector {
+    Connector {
+        authority: url.authority().to_owned(),
+        renewal: None,
+        provider: Some(provider),
+    }
+}
+
+/// Returns the options of the clients of a store at a URL.
+pub(crate) fn options(url: &Url) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(url.scheme() == "http")
+        // The caller's deadline ends a request, not a default of the library's.
+        .with_timeout_disabled()
+}
+
+/// Returns the service that answers at a URL: the host as one writes it, without the port of its
+/// scheme. This machine has one name.
+pub(crate) fn service_name(url: &Url) -> String {
+    let host = match url.host() {
+        Some(Host::Ipv4(address)) if address.is_loopback() => "localhost".into(),
+        Some(Host::Ipv6(address)) if address.is_loopback() => "localhost".into(),
+        Some(Host::Domain(name)) => name.trim_end_matches('.').to_ascii_lowercase(),
+        Some(address) => address.to_string(),
+        None => String::new(),
+    };
+    let port = url.port().filter(|port| !matches!(port, 80 | 443));
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    format!("{host}{port}{}", url.path().trim_end_matches('/'))
+}
+
+/// Makes an environment for a test.
+#[cfg(test)]
+pub(crate) fn env_of(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
+    let pairs: std::collections::HashMap<String, String> = pairs
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect();
+    move |name: &str| pairs.get(name).cloned()
+}

@@ -1,0 +1,274 @@
+//! The kind of every failing reply of an HTTP store: decided here, once, exhaustively.
+
+use crate::store::Kind;
+
+/// What an HTTP store answered, as far as the verdict needs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reply<'a> {
+    /// The status.
+    pub status: u16,
+    /// The code in the body of a failing reply (`NoSuchKey`), where there is one.
+    pub code: Option<&'a str>,
+    /// What the request was for.
+    pub asked: Asked,
+}
+
+/// What a request was for, as far as the verdict needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To read an object.
+    Read,
+    /// To list objects.
+    List,
+    /// To write, whatever is there.
+    Write,
+    /// To write on a condition.
+    WriteIf,
+    /// To delete.
+    Delete,
+}
+
+impl Kind {
+    /// Decides on a reply of an HTTP store that is not the success asked for.
+    ///
+    /// The code speaks first where it says more than its status.
+    pub(crate) fn of_reply(reply: Reply<'_>) -> Self {
+        match (reply.status, reply.code, reply.asked) {
+            (_, Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"), _) => {
+                Kind::StoreMissing
+            }
+            // Credentials that are wrong or over, which S3 and Azure answer with a 400.
+            (
+                400,
+                Some(
+                    "ExpiredToken"
+                    | "InvalidToken"
+                    | "TokenRefreshRequired"
+                    | "InvalidAuthenticationInfo",
+                ),
+                _,
+            ) => Kind::Denied,
+            // What Azure doesn't allow, whatever the content is: no conflict with anybody.
+            (
+                409 | 412,
+                Some(
+                    "PublicAccessNotPermitted"
+                    | "ContainerDisabled"
+                    | "BlobImmutableDueToPolicy"
+                    | "LeaseIdMissing",
+                ),
+                _,
+            ) => Kind::Denied,
+            // A page or append blob was put there by somebody else.
+            (409, Some("InvalidBlobType"), _) => Kind::Invalid,
+            // S3 says with a 400 that the request came too slowly, or not as it was sent.
+            (400, Some("RequestTimeout"), _) => Kind::Busy,
+            (400, Some("XAmzContentSHA256Mismatch" | "BadDigest" | "IncompleteBody"), _) => {
+                Kind::Unreachable
+            }
+            // The quotas of Ceph and MinIO.
+            (400..=499, Some("QuotaExceeded" | "XMinioAdminBucketQuotaExceeded"), _) => {
+                Kind::NoSpace
+            }
+            // S3's answer to a condition on an object that is gone.
+            (404, _, Asked::WriteIf) => Kind::Conflict,
+            // A listing or a new object needs nothing to be there but the store.
+            (404, _, Asked::List | Asked::Write) => Kind::StoreMissing,
+            (404, _, Asked::Read | Asked::Delete) => Kind::NotFound,
+            (401 | 403, _, _) => Kind::Denied,
+            (409 | 412, _, Asked::WriteIf) | (412, _, Asked::Write | Asked::Delete) => {
+                Kind::Conflict
+            }
+            // Two requests at once, neither conditional.
+            (409, _, Asked::Write | Asked::Delete) => Kind::Busy,
+            // The object changed while it was read: there is no such rest of a body cut off, and
+            // no other range is asked for.
+            (416, _, Asked::Read) | (409 | 412, _, Asked::Read | Asked::List) => Kind::Busy,
+            (413 | 507, _, Asked::Write | Asked::WriteIf) => Kind::NoSpace,
+            (408 | 429, _, _) => Kind::Busy,
+            // The bucket is in another region: asking here again won't help.
+            (301, _, _) | (400..=499, _, _) => Kind::Invalid,
+            (500..=599, _, _) => Kind::Busy,
+            // Not an answer of a store at all: a portal, a proxy, or a reply cut off.
+            _ => Kind::Unreachable,
+        }
+    }
+
+    /// Decides on the reply of the service that gives out credentials: what it refuses, the store
+    /// would have refused.
+    pub(crate) fn of_credentials(status: u16) -> Self {
+        match status {
+            408 | 429 => Kind::Busy,
+            400..=499 => Kind::Denied,
+            500..=599 => Kind::Busy,
+            _ => Kind::Unreachable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, code: Option<&str>, asked: Asked) -> Kind {
+        Kind::of_reply(Reply {
+            status,
+            code,
+            asked,
+        })
+    }
+
+    #[test]
+    fn every_row_of_the_table_has_its_kind() {
+        for (status, code, asked, expected) in [
+            (404, None, Asked::Read, Kind::NotFound),
+            (404, Some("NoSuchKey"), Asked::Read, Kind::NotFound),
+            (401, None, Asked::Read, Kind::Denied),
+            (403, Some("AccessDenied"), Asked::Write, Kind::Denied),
+            (
+                403,
+                Some("SignatureDoesNotMatch"),
+                Asked::Read,
+                Kind::Denied,
+            ),
+            (400, Some("ExpiredToken"), Asked::Read, Kind::Denied),
+            (
+                412,
+                Some("PreconditionFailed"),
+                Asked::WriteIf,
+                Kind::Conflict,
+            ),
+            (
+                412,
+                Some("PreconditionFailed"),
+                Asked::Write,
+                Kind::Conflict,
+            ),
+            (412, None, Asked::Read, Kind::Busy),
+            (416, Some("InvalidRange"), Asked::Read, Kind::Busy),
+            (416, None, Asked::Write, Kind::Invalid),
+            (404, Some("NoSuchKey"), Asked::WriteIf, Kind::Conflict),
+            (404, None, Asked::Delete, Kind::NotFound),
+            (404, None, Asked::List, Kind::StoreMissing),
+            (404, None, Asked::Write, Kind::StoreMissing),
+            (409, None, Asked::Write, Kind::Busy),
+            (
+                404,
+                Some("NoSuchBucket"),
+                Asked::WriteIf,
+                Kind::StoreMissing,
+            ),
+            (
+                409,
+                Some("ConditionalRequestConflict"),
+                Asked::WriteIf,
+                Kind::Conflict,
+            ),
+            (400, None, Asked::Write, Kind::Invalid),
+            (422, None, Asked::Write, Kind::Invalid),
+            (418, Some("Teapot"), Asked::Read, Kind::Invalid),
+            (301, Some("PermanentRedirect"), Asked::Read, Kind::Invalid),
+            (
+                400,
+                Some("AuthorizationHeaderMalformed"),
+                Asked::Read,
+                Kind::Invalid,
+            ),
+            (413, None, Asked::Write, Kind::NoSpace),
+            (413, None, Asked::Read, Kind::Invalid),
+            (507, Some("XMinioStorageFull"), Asked::Write, Kind::NoSpace),
+            (507, None, Asked::Read, Kind::Busy),
+            (403, Some("QuotaExceeded"), Asked::Write, Kind::NoSpace),
+            (404, Some("NoSuchBucket"), Asked::Read, Kind::StoreMissing),
+            (404, Some("NoSuchBucket"), Asked::Write, Kind::StoreMissing),
+            (
+                404,
+                Some("ContainerNotFound"),
+                Asked::Write,
+                Kind::StoreMissing,
+            ),
+            (
+                409,
+                Some("ContainerBeingDeleted"),
+                Asked::WriteIf,
+                Kind::StoreMissing,
+            ),
+            (403, Some("AuthenticationFailed"), Asked::List, Kind::Denied),
+            (
+                403,
+                Some("AuthorizationFailure"),
+                Asked::Write,
+                Kind::Denied,
+            ),
+            (404, Some("BlobNotFound"), Asked::Read, Kind::NotFound),
+            (503, Some("ServerBusy"), Asked::Read, Kind::Busy),
+            (412, Some("ConditionNotMet"), Asked::WriteIf, Kind::Conflict),
+            (
+                409,
+                Some("BlobAlreadyExists"),
+                Asked::WriteIf,
+                Kind::Conflict,
+            ),
+            (
+                409,
+                Some("BlobImmutableDueToPolicy"),
+                Asked::WriteIf,
+                Kind::Denied,
+            ),
+            (412, Some("LeaseIdMissing"), Asked::Write, Kind::Denied),
+            (
+                409,
+                Some("PublicAccessNotPermitted"),
+                Asked::Read,
+                Kind::Denied,
+            ),
+            (409, Some("InvalidBlobType"), Asked::WriteIf, Kind::Invalid),
+            (
+                400,
+                Some("InvalidAuthenticationInfo"),
+                Asked::Read,
+                Kind::Denied,
+            ),
+            (408, None, Asked::Read, Kind::Busy),
+            (429, None, Asked::Read, Kind::Busy),
+            (400, Some("RequestTimeout"), Asked::Write, Kind::Busy),
+            (409, Some("OperationAborted"), Asked::Write, Kind::Busy),
+            (500, Some("InternalError"), Asked::Write, Kind::Busy),
+            (501, Some("NotImplemented"), Asked::Write, Kind::Busy),
+            (503, Some("SlowDown"), Asked::Read, Kind::Busy),
+            (599, None, Asked::Read, Kind::Busy),
+            (200, None, Asked::Read, Kind::Unreachable),
+            (302, None, Asked::Read, Kind::Unreachable),
+            (
+                307,
+                Some("TemporaryRedirect"),
+                Asked::Read,
+                Kind::Unreachable,
+            ),
+            (999, None, Asked::Read, Kind::Unreachable),
+        ] {
+            assert_eq!(
+                kind(status, code, asked),
+                expected,
+                "{status} {code:?} {asked:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_status_has_a_kind_and_every_5xx_to_a_read_is_an_outage() {
+        for status in 0..=u16::MAX {
+            let kind = kind(status, None, Asked::Read);
+            assert!(!(500..600).contains(&status) || kind == Kind::Busy);
+        }
+    }
+
+    #[test]
+    fn what_the_credentials_service_refuses_is_a_refusal() {
+        assert_eq!(Kind::of_credentials(400), Kind::Denied);
+        assert_eq!(Kind::of_credentials(403), Kind::Denied);
+        assert_eq!(Kind::of_credentials(429), Kind::Busy);
+        assert_eq!(Kind::of_credentials(500), Kind::Busy);
+        assert_eq!(Kind::of_credentials(200), Kind::Unreachable);
+    }
+}

@@ -1,0 +1,232 @@
+//! An artifact in an OCI registry: the tag that stands for its key, and its manifest, which holds
+//! what is known of it beside the one blob that is its content.
+//!
+//! A tag has no slashes: a key's slashes become `_.`, its underscores `__`, and a dot at its front
+//! `_-`; the rest stays as it is. So `app/plans/p1` is the tag `app_.plans_.p1`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
+
+/// The media type of a manifest.
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The artifact's type.
+pub(super) const ARTIFACT: &str = "application/vnd.atlasfs.artifact.v1";
+/// The type of a claim, which has no content.
+const CLAIM: &str = "application/vnd.atlasfs.claim.v1";
+/// The content's media type: bytes as they are.
+pub(super) const CONTENT: &str = "application/vnd.atlasfs.content.v1";
+/// The media type of the configuration that every manifest must have, and its content.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+pub(super) const EMPTY_CONTENT: &[u8] = b"{}";
+
+const WHEN: &str = "atlas-stamp";
+const SHA256: &str = "atlas-sha256";
+const FORMAT: &str = "atlas-format";
+const CREATED: &str = "org.opencontainers.image.created";
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// What a manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Manifest {
+    /// The digest of the content: `sha256:…`.
+    pub(super) content: String,
+    pub(super) size: u64,
+    pub(super) stamp: Option<Stamp>,
+    /// When it was made, as it says itself: a registry keeps no times.
+    pub(super) modified: SystemTime,
+}
+
+/// Writes a manifest. The key is part of it: the same content under two keys is two manifests, and
+/// deleting one leaves the other.
+pub(super) fn write(key: &str, stamp: &Stamp) -> String {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    let when = when_to_text(stamp.when);
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": ARTIFACT,
+        "config": {
+            "mediaType": EMPTY,
+            "digest": digest(EMPTY_CONTENT),
+            "size": EMPTY_CONTENT.len(),
+        },
+        "layers": [{
+            "mediaType": CONTENT,
+            "digest": format!("sha256:{}", stamp.sha256),
+            "size": stamp.size,
+            // So that oras and its like give the file its name.
+            "annotations": { TITLE: name },
+        }],
+        "annotations": {
+            "atlas-key": key,
+            WHEN: when,
+            SHA256: stamp.sha256.to_string(),
+            FORMAT: stamp.format.to_string(),
+            CREATED: when,
+        },
+    })
+    .to_string()
+}
+
+/// Writes the manifest of a claim: no two claims have the same, so deleting one leaves the others.
+pub(super) fn write_claim(tag: &str) -> String {
+    let empty = json!({
+        "mediaType": EMPTY,
+        "digest": digest(EMPTY_CONTENT),
+        "size": EMPTY_CONTENT.len(),
+    });
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": CLAIM,
+        "config": empty,
+        "layers": [empty],
+        "annotations": { "atlas-claim": tag },
+    })
+    .to_string()
+}
+
+/// Reads a manifest; the error says in what it is none of an artifact.
+pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
+    let json: Value = serde_json::from_slice(document).map_err(|_| "its manifest is not json")?;
+    let [layer] = json
+        .get("layers")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice)
+    else {
+        return Err("its manifest has not exactly one layer");
+    };
+    let content = layer.get("digest").and_then(Value::as_str).unwrap_or("");
+    let hash = content.strip_prefix("sha256:").unwrap_or("");
+    let Ok(hash) = hash.parse::<Sha256>() else {
+        return Err("its layer has no sha256");
+    };
+    let Some(size) = layer.get("size").and_then(Value::as_u64) else {
+        return Err("its layer has no size");
+    };
+    let note = |name: &str| json.get("annotations")?.get(name)?.as_str();
+    let stamp = match note(SHA256) {
+        None => None,
+        Some(noted) => {
+            let read = || {
+                Some(Stamp {
+                    when: when_from_text(note(WHEN)?)?,
+                    sha256: noted.parse().ok().filter(|noted| *noted == hash)?,
+                    size,
+                    format: note(FORMAT)?.parse().ok()?,
+                })
+            };
+            Some(read().ok_or("its stamp is unreadable")?)
+        }
+    };
+    let created = note(CREATED).and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    Ok(Manifest {
+        content: content.into(),
+        size,
+        stamp,
+        modified: created.map_or(UNIX_EPOCH, |time| SystemTime::from(time).max(UNIX_EPOCH)),
+    })
+}
+
+/// Returns the digest of some bytes.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", Sha256::of(bytes))
+}
+
+/// The longest tag, by the distribution specification.
+const LONGEST: usize = 128;
+
+/// Returns the tag of a key; `None` if the key is too long for one.
+pub(super) fn tag_of(key: &str) -> Option<String> {
+    let mut tag = String::with_capacity(key.len() + 8);
+    for (place, letter) in key.chars().enumerate() {
+        match letter {
+            '/' => tag.push_str("_."),
+            '_' => tag.push_str("__"),
+            '.' if place == 0 => tag.push_str("_-"),
+            '-' if place == 0 => return None,
+            letter if letter.is_ascii_alphanumeric() || ".-".contains(letter) => tag.push(letter),
+            _ => return None,
+        }
+    }
+    (!tag.is_empty() && tag.len() <= LONGEST).then_some(tag)
+}
+
+/// Returns the key of a tag; `None` for a tag that is no key's.
+pub(super) fn key_of(tag: &str) -> Option<String> {
+    let mut key = String::with_capacity(tag.len());
+    let mut letters = tag.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '_' => match letters.next()? {
+                '.' => key.push('/'),
+                '_' => key.push('_'),
+                '-' if key.is_empty() => key.push('.'),
+                _ => return None,
+            },
+            letter => key.push(letter),
+        }
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Format;
+
+    #[test]
+    fn a_stamp_survives_in_a_manifest() {
+        let stamp = Stamp::new(1_726_000_000_123_456_789, b"x", Format::Sql);
+        let manifest = read(write("app/schema", &stamp).as_bytes()).unwrap();
+        assert_eq!(manifest.stamp, Some(stamp));
+        assert_eq!((manifest.size, &*manifest.content), (1, &*digest(b"x")));
+        assert_eq!(manifest.modified, stamp.time());
+        assert_ne!(write("app/schema", &stamp), write("app2/schema", &stamp));
+    }
+
+    #[test]
+    fn a_manifest_of_somebody_elses_has_no_stamp_and_a_damaged_one_is_refused() {
+        let stamp = Stamp::new(7, b"x", Format::Hcl);
+        let ours = write("app/schema", &stamp);
+        let by_hand = ours.replace("atlas-", "other-");
+        assert_eq!(read(by_hand.as_bytes()).unwrap().stamp, None);
+        for (from, to) in [
+            ("\"atlas-format\":\"hcl\"", "\"atlas-format\":\"?\""),
+            ("\"layers\":[{", "\"layers\":[{},{"),
+            ("\"size\":1", "\"size\":\"1\""),
+            ("\"layers\"", "\"manifests\""),
+        ] {
+            assert!(ours.contains(from), "{from} not in {ours}");
+            assert!(read(ours.replace(from, to).as_bytes()).is_err(), "{from}");
+        }
+        assert!(read(b"<html>").is_err());
+    }
+
+    #[test]
+    fn a_key_has_one_tag_and_a_tag_one_key() {
+        for (key, tag) in [
+            ("app/schema", "app_.schema"),
+            ("app/plans/a_b..c-", "app_.plans_.a__b..c-"),
+            (
+                ".atlasfs/deleted/a/schema/1",
+                "_-atlasfs_.deleted_.a_.schema_.1",
+            ),
+            ("a_/.b", "a___..b"),
+        ] {
+            assert_eq!(tag_of(key).as_deref(), Some(tag));
+            assert_eq!(key_of(tag).as_deref(), Some(key));
+        }
+        let long = "n".repeat(128);
+        assert_eq!(tag_of(&long).as_ref(), Some(&long));
+        for none in ["", "-a", "a b", "\u{e9}", &format!("{long}n")] {
+            assert_eq!(tag_of(none), None, "{none:?}");
+        }
+        for foreign in ["_a", "a_", "a_-b", "_"] {
+            assert_eq!(key_of(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Who one is to an OCI registry: credentials, and the tokens that are had for them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use url::Url;
+
+use super::docker::{Credentials, DockerFile, Helper, Kept};
+use crate::store::backend::waits_for;
+use crate::store::http::opening::{Env, Refusal, denied, is_loopback};
+use crate::store::{Kind, OciLocation};
+
+/// How long a token is good that doesn't say how long: by the specification, 60 s.
+const LIFE: Duration = Duration::from_secs(60);
+/// A token this near its end may be over when it arrives.
+const SPARE: Duration = Duration::from_secs(10);
+
+/// What opens a registry. Never shown.
+pub(super) struct Auth {
+    host: String,
+    given: Given,
+    /// The helper that was asked last.
+    helper: Mutex<Option<Arc<Helper>>>,
+    /// Where the credentials came from that were shown last.
+    origin: Mutex<Origin>,
+    /// The headers that worked last, and until when: a token may be for pushing, or for deleting.
+    headers: Mutex<HashMap<Right, (Arc<str>, Instant)>>,
+    /// Held by the one who logs in; the others use what it gets.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+/// What a header is to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Right {
+    /// To delete.
+    Delete,
+    /// To pull and to push.
+    Rest,
+}
+
+impl Right {
+    /// Returns what a request needs.
+    pub(super) fn to(method: &str) -> Self {
+        match method {
+            "DELETE" => Self::Delete,
+            _ => Self::Rest,
+        }
+    }
+}
+
+/// Where credentials are looked for.
+enum Given {
+    /// In the URL.
+    Url(Credentials),
+    /// Where Docker keeps them.
+    Docker(DockerFile),
+    /// Nowhere.
+    Nothing,
+}
+
+/// Where credentials came from.
+enum Origin {
+    Nowhere,
+    Url,
+    File,
+    Helper(String),
+}
+
+/// What a registry demands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// User and password.
+    Basic,
+    /// A token from here.
+    Bearer(Url),
+}
+
+impl Auth {
+    /// Finds where the credentials are: the URL's, Docker's, or none.
+    pub(super) fn find(location: &OciLocation, env: Env<'_>) -> Result<Self, Refusal> {
+        let (given, origin) = match (&location.credentials, DockerFile::find(env)) {
+            (Some((user, password)), _) => {
+                let pair = STANDARD.encode(format!("{user}:{password}"));
+                (Given::Url(Credentials::Basic(pair)), Origin::Url)
+            }
+            (None, Some(file)) => {
+                // What is wrong with it is told at once, and not with the first demand.
+                let origin = match file.read(&location.host).map_err(denied)? {
+                    Kept::Here(Credentials::None) => Origin::Nowhere,
+                    Kept::Here(_) | Kept::Helper(..) => Origin::File,
+                };
+                (Given::Docker(file), origin)
+            }
+            (None, None) => (Given::Nothing, Origin::Nowhere),
+        };
+        Ok(Self {
+            host: location.host.clone(),
+            given,
+            helper: Mutex::default(),
+            origin: Mutex::new(origin),
+            headers: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Returns the credentials as they are now: `docker login` may have been run since.
+    pub(super) async fn credentials(&self) -> Result<Credentials, Refusal> {
+        let (credentials, origin) = match &self.given {
+            Given::Nothing => (Credentials::None, Origin::Nowhere),
+            Given::Url(credentials) => (credentials.clone(), Origin::Url),
+            Given::Docker(file) => self.docker_has(file.clone()).await?,
+        };
+        let origin = match credentials {
+            Credentials::None => Origin::Nowhere,
+            Credentials::Basic(_) | Credentials::Identity(_) => origin,
+        };
+        *lock(&self.origin) = origin;
+        Ok(credentials)
+    }
+
+    async fn docker_has(&self, file: DockerFile) -> Result<(Credentials, Origin), Refusal> {
+        let host = self.host.clone();
+        // A home may lie on a disk that hangs.
+        let read = tokio::task::spawn_blocking(move || file.read(&host)).await;
+        let kept = read.unwrap_or_else(|_| Err("docker's file was not read to its end".into()));
+        match kept.map_err(|why| (Kind::Unreachable, why))? {
+            Kept::Here(credentials) => Ok((credentials, Origin::File)),
+            Kept::Helper(helper, here) => {
+                let helper = helper.map_err(denied)?;
+                let helper = self.same_or(helper);
+                let name = helper.name();
+                waits_for(Some(format!("{name} has not answered")));
+                let answer = helper.ask().await;
+                waits_for(None);
+                match answer {
+                    // The store has not spoken.
+                    Err(why) => Err((Kind::Unreachable, why.to_string())),
+                    Ok(had) if *had == Credentials::None => Ok((here, Origin::File)),
+                    Ok(had) => Ok(((*had).clone(), Origin::Helper(name.into()))),
+                }
+            }
+        }
+    }
+
+    /// Returns the helper that was asked last, if it is this one: it may still be about to answer.
+    fn same_or(&self, helper: Helper) -> Arc<Helper> {
+        let mut last = lock(&self.helper);
+        match &*last {
+            Some(known) if known.name() == helper.name() => Arc::clone(known),
+            _ => Arc::clone(last.insert(Arc::new(helper))),
+        }
+    }
+
+    /// Says what to do when one is not let in.
+    pub(super) fn hint(&self) -> String {
+        let host = &self.host;
+        match &*lock(&self.origin) {
+            Origin::Nowhere => format!(
+                "{host} wants credentials and none are known: run docker login {host}, or put \
+                 user:token@ into the url by a variable"
+            ),
+            Origin::Url => "the user or token in its url is wrong or over".into(),
+            Origin::File => format!(
+                "what docker keeps of {host} is wrong or over: run docker login {host} again"
+            ),
+            Origin::Helper(name) => {
+                format!("what {name} gives for {host} is wrong or over: run docker login {host}")
+            }
+        }
+    }
+
+    /// Returns the header to begin with: the one that worked, while it lasts.
+    pub(super) fn header(&self, right: Right) -> Option<Arc<str>> {
+        let kept = lock(&self.headers);
+        let fresh = kept
+            .get(&right)
+            .filter(|(_, until)| Instant::now() < *until);
+        fresh.map(|(header, _)| Arc::clone(header))
+    }
+
+    fn keep(&self, right: Right, header: String, life: Duration) -> Arc<str> {
+        let header: Arc<str> = header.into();
+        let until = Instant::now() + life.saturating_sub(SPARE);
+        lock(&self.headers).insert(right, (Arc::clone(&header), until));
+        header
+    }
+
+    /// Answers a demand for user and password; `None` if there are none.
+    pub(super) fn answer_basic(&self, right: Right, credentials: &Credentials) -> Option<Arc<str>> {
+        // Until it is refused.
+        const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+        match credentials {
+            Credentials::Basic(pair) => Some(self.keep(right, format!("Basic {pair}"), LONG)),
+            Credentials::None | Credentials::Identity(_) => None,
+        }
+    }
+
+    /// Takes the token out of a token service's answer.
+    pub(super) fn answer_bearer(&self, right: Right, document: &[u8]) -> Option<Arc<str>> {
+        let json: Value = serde_json::from_slice(document).ok()?;
+        let text = |name: &str| json.get(name).and_then(Value::as_str);
+        let token = text("token").or_else(|| text("access_token"))?;
+        let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let life = json.get("expires_in").and_then(Value::as_u64);
+        let life = life.map_or(LIFE, Duration::from_secs);
+        fits.then(|| self.keep(right, format!("Bearer {token}"), life))
+    }
+}
+
+impl Challenge {
+    /// Reads the demand of a 401: `Bearer realm="https://…",service="…",scope="…"`.
+    pub(super) fn read(header: &str, store: &Url) -> Option<Self> {
+        let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let mut realm = None;
+        let mut pairs = Vec::new();
+        for (name, value) in parameters(rest) {
+            match &*name {
+                "realm" => realm = Url::parse(&value).ok(),
+                "service" | "scope" => pairs.push((name, value)),
+                _ => {}
+            }
+        }
+        let mut realm = realm?;
+        // User and password go there.
+        if realm.scheme() != "https" && !(is_loopback(&realm) && is_loopback(store)) {
+            return None;
+        }
+        if !pairs.is_empty() {
+            realm.query_pairs_mut().extend_pairs(pairs);
+        }
+        Some(Self::Bearer(realm))
+    }
+}
+
+/// Takes `name="value",name=value` apart.
+fn parameters(mut rest: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    while let Some((name, after)) = rest.split_once('=') {
+        let name = name.trim_matches([',', ' ']).to_ascii_lowercase();
+        let (value, next) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        found.push((name, value.to_owned()));
+        rest = next;
+    }
+    found
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_challenge_is_read_and_passwords_go_nowhere_without_tls() {
+        let store = url("https://ghcr.io/");
+        let header = "Bearer realm=\"https://ghcr.io/token\",service=\"ghcr.io\",scope=\"repository:a/b:pull,push\"";
+        let asked = "https://ghcr.io/token?service=ghcr.io&scope=repository%3Aa%2Fb%3Apull%2Cpush";
+        let challenge = Challenge::read(header, &store);
+        assert_eq!(challenge, Some(Challenge::Bearer(url(asked))));
+        assert_eq!(
+            Challenge::read("Basic realm=\"x\"", &store),
+            Some(Challenge::Basic)
+        );
+        for foreign in [
+            "",
+            "Negotiate",
+            "Bearer",
+            "Bearer realm=\"http://ghcr.io/token\"",
+            "Bearer realm=\"http://127.0.0.1/\"",
+        ] {
+            assert_eq!(Challenge::read(foreign, &store), None, "{foreign}");
+        }
+        let local = Challenge::read(
+            "bearer realm=http://127.0.0.1:1/t",
+            &url("http://127.0.0.1:2/"),
+        );
+        assert_eq!(local, Some(Challenge::Bearer(url("http://127.0.0.1:1/t"))));
+    }
+}

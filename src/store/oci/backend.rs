@@ -1,0 +1,221 @@
+//! The driver of an OCI registry: each artifact is an OCI artifact of one layer, under a tag that
+//! stands for its key.
+//!
+//! Registries have no conditional writes: who writes on a condition claims the tag first. Where
+//! claims can't be kept, the condition is looked at just before and just after the write, which finds
+//! most races and not all. Nor do they list more than tags: what is known of an artifact costs a
+//! request each.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::client::HttpConnector;
+use serde_json::Value;
+use url::Url;
+
+use super::artifact::{EMPTY_CONTENT, digest, key_of, write};
+use super::auth::Auth;
+use super::client::Client;
+use super::docker::is_hub;
+use super::repository::{Known, OciBackend, listed};
+use crate::model::Stamp;
+use crate::store::backend::waits_for;
+use crate::store::http::failure::{Attempt, refusal};
+use crate::store::http::opening::{Env, connector, invalid, is_loopback, options, unbuilt};
+use crate::store::http::reply::Provider;
+use crate::store::http::verdict::Asked;
+use crate::store::{
+    Backend, Capabilities, Condition, Failure, Kind, Listed, OciLocation, Stored, Token,
+};
+
+/// As many manifests are asked for at once. A listing has a second or two, and a registry on the
+/// internet takes 50 ms for each; twice as many would be a burst that registries turn down.
+const AT_ONCE: usize = 16;
+/// Where the hub really answers.
+const HUB: &str = "registry-1.docker.io";
+
+/// Opens the driver of a repository. Nothing is sent.
+pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, Failure> {
+    let build = || {
+        let OciLocation {
+            host, repository, ..
+        } = location;
+        let host = if is_hub(host) { HUB } else { host };
+        let parse = |scheme: &str| {
+            let url = format!("{scheme}://{host}/v2/{repository}/");
+            Url::parse(&url).map_err(|_| invalid("that is no host"))
+        };
+        let mut base = parse("https")?;
+        if is_loopback(&base) {
+            // As docker does it.
+            base = parse("http")?;
+        }
+        let connector = connector(&base, Provider::Oci);
+        let http = connector.connect(&options(&base)).map_err(unbuilt)?;
+        Ok(OciBackend {
+            client: Arc::new(Client::new(http, base, Auth::find(location, env)?)),
+            claims: OnceLock::new(),
+            known: Known::default(),
+            url: location.url.clone(),
+        })
+    };
+    build().map_err(|(kind, why)| {
+        Failure::new(kind, format!("cannot open {}: {why}", location.url)).before_asking()
+    })
+}
+
+#[async_trait]
+impl Backend for OciBackend {
+    async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
+        let attempt = Attempt::new("read", key, Asked::Read);
+        let (token, manifest) = self.manifest(attempt).await?;
+        if manifest.size > limit {
+            let size = manifest.size;
+            let why = format!("it has {size} bytes, more than the {limit} allowed");
+            return Err(refusal(&self.url, Kind::TooBig, attempt, &why));
+        }
+        let content = self.run(
+            attempt,
+            self.client.download(&manifest.content, manifest.size),
+        );
+        let content = match content.await {
+            Err(gone) if gone.kind == Kind::NotFound => {
+                let why = "its manifest is there and its content is not";
+                return Err(refusal(&self.url, Kind::Corrupt, attempt, why));
+            }
+            content => content?,
+        };
+        if (content.len() as u64) < manifest.size {
+            let why = "the body was cut off";
+            return Err(refusal(&self.url, Kind::Unreachable, attempt, why));
+        }
+        if digest(&content) != manifest.content {
+            let why = "its bytes don't match their digest";
+            return Err(refusal(&self.url, Kind::Corrupt, attempt, why));
+        }
+        Ok(Stored {
+            content,
+            stamp: manifest.stamp,
+            token: Some(token),
+            modified: manifest.modified,
+        })
+    }
+
+    async fn head(&self, key: &str) -> Result<Listed, Failure> {
+        let attempt = Attempt::new("look up", key, Asked::Read);
+        let (token, manifest) = self.manifest(attempt).await?;
+        Ok(listed(key.into(), token, &manifest))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        content: Bytes,
+        stamp: &Stamp,
+        condition: &Condition,
+    ) -> Result<Option<Token>, Failure> {
+        let attempt = Attempt::new("write", key, Asked::Write);
+        let tag = self.tag(attempt)?;
+        let upload = async {
+            self.client.upload(&content).await?;
+            let common = Bytes::from_static(EMPTY_CONTENT);
+            self.client.upload_common(&common).await
+        };
+        self.run(attempt, upload).await?;
+        let manifest = write(key, stamp);
+        let moved = match condition {
+            Condition::None => self.move_tag(attempt, &tag, manifest).await,
+            Condition::Absent | Condition::Unchanged(_) => {
+                self.move_tag_if(attempt, &tag, manifest, condition).await
+            }
+        };
+        moved.map(Some)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Failure> {
+        let attempt = Attempt::new("delete", key, Asked::Delete);
+        let tag = self.tag(attempt)?;
+        let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
+            // Of a registry, or of a portal.
+            return self.try_listing().await;
+        };
+        if serde_json::from_slice::<Value>(&tagged.document).is_err() {
+            // A portal says yes to everything, to a deletion too.
+            let why = "the answer is not a registry's";
+            return Err(refusal(&self.url, Kind::Unreachable, attempt, why));
+        }
+        // Others' artifacts may lack what a claim is made of.
+        let common = Bytes::from_static(EMPTY_CONTENT);
+        self.run(attempt, self.client.upload_common(&common))
+            .await?;
+        let remove = self.run(attempt, self.client.remove(&tagged.digest));
+        let look = async {
+            match self.run(attempt, self.client.tagged(&tag)).await? {
+                Some(now) if now.digest != tagged.digest => {
+                    let why = "somebody else has written it meanwhile";
+                    Err(refusal(&self.url, Kind::Conflict, attempt, why))
+                }
+                _ => Ok(()),
+            }
+        };
+        let removed = self.claimed(attempt, &tag, look, remove).await;
+        removed.map(drop)
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+        let attempt = Attempt::new("list", prefix, Asked::List);
+        let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
+        let below = |key: &str| {
+            let rest = key.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mut wanted = Vec::new();
+        for tag in tags {
+            match key_of(&tag).filter(|key| below(key)) {
+                Some(key) => wanted.push(self.look_up(tag, key)),
+                None => continue,
+            }
+        }
+        let all = wanted.len();
+        let look_up = async {
+            let mut found = Vec::with_capacity(all);
+            let mut replies = futures::stream::iter(wanted).buffer_unordered(AT_ONCE);
+            while let Some(reply) = replies.next().await {
+                found.push(reply?);
+                waits_for(Some(format!(
+                    "{} of {all} artifacts were looked up, which costs a request each: give \
+                     listings more time",
+                    found.len()
+                )));
+            }
+            Ok(found)
+        };
+        let found = self.run(attempt, look_up).await;
+        waits_for(None);
+        Ok(found?.into_iter().flatten().collect())
+    }
+
+    async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
+        let attempt = Attempt::new("list", "the repositories", Asked::List);
+        let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
+        let keys = tags.iter().filter_map(|tag| key_of(tag));
+        let firsts = keys.filter_map(|key| Some(key.split_once('/')?.0.to_owned()));
+        let firsts: BTreeSet<String> = firsts.collect();
+        Ok(firsts.into_iter().collect())
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        self.try_listing().await
+    }
+
+    async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
+        let (honours_conditions, refused) = self.keeps_claims().await?;
+        Ok(Some(Capabilities {
+            honours_conditions,
+            refused,
+        }))
+    }
+}

@@ -1,0 +1,269 @@
+//! The credentials that `docker login` has kept: in Docker's `config.json`, or with a helper, a
+//! program `docker-credential-<name>`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use tokio::time::{Instant, timeout};
+
+use crate::store::http::opening::{Env, set};
+
+/// What Docker calls its own hub.
+const HUB: &str = "https://index.docker.io/v1/";
+/// The hosts that are Docker's hub.
+const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/// What one has to show. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Credentials {
+    /// Nothing: one is anonymous.
+    None,
+    /// `user:password` in base64.
+    Basic(String),
+    /// What tokens are had for: docker's `identitytoken`.
+    Identity(String),
+}
+
+/// What Docker keeps of a host.
+pub(super) enum Kept {
+    /// It is in the file.
+    Here(Credentials),
+    /// A helper has it, if it is there to be asked; what the file has is for when the helper has
+    /// nothing.
+    Helper(Result<Helper, String>, Credentials),
+}
+
+/// Docker's file.
+#[derive(Debug, Clone)]
+pub(super) struct DockerFile {
+    path: PathBuf,
+    /// The `PATH` that helpers are looked for in.
+    helpers: Option<String>,
+}
+
+impl DockerFile {
+    /// Finds where it is; it need not be there.
+    pub(super) fn find(env: Env<'_>) -> Option<Self> {
+        let folder = set(env, "DOCKER_CONFIG").map(PathBuf::from);
+        let home = || set(env, "HOME").map(|home| PathBuf::from(home).join(".docker"));
+        Some(Self {
+            path: folder.or_else(home)?.join("config.json"),
+            helpers: set(env, "PATH"),
+        })
+    }
+
+    /// Reads what it keeps of a host. The error says what is wrong with it and what to do.
+    pub(super) fn read(&self, host: &str) -> Result<Kept, String> {
+        let shown = self.path.display();
+        if !self.path.exists() {
+            return Ok(Kept::Here(Credentials::None));
+        }
+        let text = std::fs::read_to_string(&self.path)
+            .map_err(|error| format!("docker's {shown} can't be read: {error}"))?;
+        let json: Value = serde_json::from_str(&text)
+            .map_err(|_| format!("docker's {shown} is not json: correct or remove it"))?;
+        let here = in_file(&json, host).ok_or_else(|| {
+            format!("docker's {shown} has no user:password for {host}: run docker login {host}")
+        });
+        // As docker looks for it: the host's own helper, then the one for all.
+        let own = || of_host(json.get("credHelpers")?, host);
+        let name = own().or_else(|| json.get("credsStore"));
+        match name.and_then(Value::as_str).filter(|name| !name.is_empty()) {
+            None => here.map(Kept::Here),
+            Some(name) => {
+                let asked = if is_hub(host) { HUB } else { host };
+                let helper = Helper::find(name, asked, self.helpers.as_deref());
+                let helper = helper.map_err(|why| format!("docker's {shown} {why}"));
+                Ok(Kept::Helper(helper, here.unwrap_or(Credentials::None)))
+            }
+        }
+    }
+}
+
+/// Tells whether a host is Docker's hub, which has more than one name.
+pub(super) fn is_hub(host: &str) -> bool {
+    HUB_HOSTS.contains(&host)
+}
+
+/// Reads what stands in the file itself; `None` if it can't be read.
+fn in_file(json: &Value, host: &str) -> Option<Credentials> {
+    let Some(entry) = json.get("auths").and_then(|auths| of_host(auths, host)) else {
+        return Some(Credentials::None);
+    };
+    let text = |name: &str| {
+        let text = entry.get(name).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty())
+    };
+    if let Some(token) = text("identitytoken") {
+        return Some(Credentials::Identity(token.into()));
+    }
+    match (text("auth"), text("username"), text("password")) {
+        (Some(auth), _, _) => {
+            let pair = STANDARD.decode(auth).ok()?;
+            pair.contains(&b':')
+                .then(|| Credentials::Basic(auth.into()))
+        }
+        (None, Some(user), Some(password)) => Some(Credentials::Basic(
+            STANDARD.encode(format!("{user}:{password}")),
+        )),
+        // What docker leaves there of a host whose credentials a helper has.
+        _ => Some(Credentials::None),
+    }
+}
+
+/// Finds a host's entry: under its name, or under the URL that older clients wrote.
+fn of_host<'v>(entries: &'v Value, host: &str) -> Option<&'v Value> {
+    let entries = entries.as_object()?;
+    let is_its = |name: &str| {
+        let bare = name
+            .strip_prefix("https://")
+            .or_else(|| name.strip_prefix("http://"))
+            .unwrap_or(name);
+        let (its, path) = bare.split_once('/').unwrap_or((bare, ""));
+        let is_whole = matches!(path.trim_end_matches('/'), "" | "v1" | "v2");
+        is_whole && (its == host || (is_hub(its) && is_hub(host)))
+    };
+    let exact = entries.get(host);
+    exact.or_else(|| Some(entries.iter().find(|(name, _)| is_its(name))?.1))
+}
+
+/// A helper that makes a token asks its cloud for it, some seconds at most; one that takes longer
+/// waits for somebody to type a password.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What it says is good for so long: it is asked once for a burst of requests, and soon again
+/// after it has failed.
+const KEPT: Duration = Duration::from_secs(10);
+/// A longer answer is none.
+const ANSWER_BYTES: u64 = 64 << 10;
+/// The user of a secret that is no password but an identity token.
+const TOKEN_USER: &str = "<token>";
+/// What every helper says when it keeps nothing for a host.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+
+type Answer = Result<Arc<Credentials>, Arc<str>>;
+type Asked = Shared<BoxFuture<'static, Answer>>;
+
+/// A helper, and the host that it is asked about.
+pub(super) struct Helper {
+    name: String,
+    program: PathBuf,
+    host: String,
+    last: Mutex<Option<(Asked, Instant)>>,
+}
+
+impl Helper {
+    /// Finds a helper among the folders of a `PATH`; the error says what to do.
+    pub(super) fn find(name: &str, host: &str, path: Option<&str>) -> Result<Self, String> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_word) {
+            return Err("names a helper that is no program's name: correct it".into());
+        }
+        let name = format!("docker-credential-{name}");
+        let found = path.into_iter().flat_map(std::env::split_paths);
+        let mut found = found.map(|folder| folder.join(&name));
+        match found.find(|program| program.is_absolute() && program.is_file()) {
+            Some(program) => Ok(Self {
+                name,
+                program,
+                host: host.into(),
+                last: Mutex::default(),
+            }),
+            None => Err(format!(
+                "keeps what opens {host} with {name}, which is not in PATH: install it, or put \
+                 user:token@ into the url by a variable"
+            )),
+        }
+    }
+
+    /// Returns the program's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks it. An operation that is given up does not end it: the next one waits for the same.
+    pub(super) async fn ask(&self) -> Answer {
+        let asked = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*last {
+                Some((asked, until)) if asked.peek().is_none() || Instant::now() < *until => {
+                    asked.clone()
+                }
+                _ => {
+                    let (name, program) = (self.name.clone(), self.program.clone());
+                    let host = self.host.clone();
+                    let run = tokio::spawn(async move { run(&name, &program, &host).await });
+                    let asked = run.map(|ended| match ended {
+                        Ok(Ok(credentials)) => Ok(Arc::new(credentials)),
+                        Ok(Err(why)) => Err(why.into()),
+                        Err(_) => Err("the helper was not run to its end".into()),
+                    });
+                    let asked = asked.boxed().shared();
+                    *last = Some((asked.clone(), Instant::now() + KEPT));
+                    asked
+                }
+            }
+        };
+        asked.await
+    }
+}
+
+async fn run(name: &str, program: &Path, host: &str) -> Result<Credentials, String> {
+    let by_hand = format!("ask it by hand: echo {host} | {name} get");
+    match timeout(PATIENCE, converse(program, host)).await {
+        Err(_) => Err(format!(
+            "{name} has not answered within {} s: {by_hand}",
+            PATIENCE.as_secs()
+        )),
+        Ok(Err(error)) => Err(format!("{name} can't be run: {error}")),
+        Ok(Ok((_, answer))) if answer.trim_ascii() == NOT_FOUND.as_bytes() => Ok(Credentials::None),
+        Ok(Ok((false, _))) => Err(format!("{name} has failed: {by_hand}")),
+        Ok(Ok((true, answer))) => {
+            read(&answer).ok_or_else(|| format!("{name} gives no user and secret: {by_hand}"))
+        }
+    }
+}
+
+/// Runs it; returns whether it succeeded, and what it said.
+async fn converse(program: &Path, host: &str) -> std::io::Result<(bool, Vec<u8>)> {
+    let mut child = Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has no use for it may have gone already.
+        let _ = stdin.write_all(host.as_bytes()).await;
+    }
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
+    }
+    Ok((child.wait().await?.success(), answer))
+}
+
+/// Reads `{"Username": …, "Secret": …}`.
+fn read(answer: &[u8]) -> Option<Credentials> {
+    let json: Value = serde_json::from_slice(answer).ok()?;
+    let text = |name: &str| json.get(name).and_then(Value::as_str);
+    let (user, secret) = (text("Username")?, text("Secret")?);
+    Some(match user {
+        _ if secret.is_empty() => Credentials::None,
+        TOKEN_USER => Credentials::Identity(secret.into()),
+        _ => Credentials::Basic(STANDARD.encode(format!("{user}:{secret}"))),
+    })
+}
+
+#[cfg(test)]
+#[path = "docker_tests.rs"]
+mod tests;

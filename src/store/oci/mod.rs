@@ -1,0 +1,12 @@
+//! The driver of OCI registries.
+
+mod artifact;
+mod auth;
+mod backend;
+mod client;
+mod docker;
+mod lease;
+mod repository;
+mod requests;
+
+pub(super) use backend::open;

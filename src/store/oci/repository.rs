@@ -1,0 +1,303 @@
+//! One repository of an OCI registry: what lies under its tags, and how a tag is moved.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use lru::LruCache;
+use object_store::Error as StoreError;
+
+use super::artifact::{Manifest, digest, read, tag_of};
+use super::client::{Client, Told};
+use super::lease::Lease;
+use super::requests::NO_DELETIONS;
+use crate::store::http::failure::{Attempt, failure, refusal};
+use crate::store::http::middleware::Exchange;
+use crate::store::http::reply::{Outcome, Provider};
+use crate::store::http::verdict::Asked;
+use crate::store::{Condition, Failure, Kind, Listed, Token};
+
+/// An OCI registry's repository.
+pub(crate) struct OciBackend {
+    pub(super) client: Arc<Client>,
+    /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
+    pub(super) claims: OnceLock<(bool, Option<Failure>)>,
+    /// What is known of the tags, by the digest of what lies under them.
+    pub(super) known: Known,
+    pub(super) url: String,
+}
+
+impl fmt::Debug for OciBackend {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "OciDriver({})", self.url)
+    }
+}
+
+impl OciBackend {
+    pub(super) fn tag(&self, attempt: Attempt<'_>) -> Result<String, Failure> {
+        let why = "the name is too long for a tag, which has 128 characters";
+        tag_of(attempt.key).ok_or_else(|| refusal(&self.url, Kind::Invalid, attempt, why))
+    }
+
+    /// Runs an operation and turns its failure into ours.
+    pub(super) async fn run<T>(
+        &self,
+        attempt: Attempt<'_>,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Failure> {
+        self.seen(attempt, operation).await.0
+    }
+
+    /// Runs an operation, and returns what was seen of it, too.
+    pub(super) async fn seen<T>(
+        &self,
+        attempt: Attempt<'_>,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> (Result<T, Failure>, Arc<Exchange>) {
+        let (result, exchange) = Exchange::of(false, operation).await;
+        let outcome = exchange.outcome();
+        let result = result.map_err(|error| {
+            let hint = |outcome: &Outcome| match outcome {
+                Outcome::Reply(seen) if seen.status == 401 => Some(self.client.hint()),
+                Outcome::Reply(seen) if seen.status == 404 && attempt.asked == Asked::List => {
+                    Some("that is not said as an oci registry says it: correct the host".into())
+                }
+                Outcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
+                    Some("http is spoken to loopback addresses: does it want https?".into())
+                }
+                // What rustls says of an answer that is none of TLS.
+                Outcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
+                    "it speaks no https, and http is spoken to loopback addresses alone".into(),
+                ),
+                _ => None,
+            };
+            let failure = failed(&self.url, attempt, &outcome, &error, hint);
+            Provider::Oci.explained(failure, attempt.asked, &outcome)
+        });
+        (result, exchange)
+    }
+
+    /// Asks for tags. None are there before the first push; who says "not found" in another way
+    /// than a registry does is none.
+    pub(super) async fn tags<T: Default>(
+        &self,
+        attempt: Attempt<'_>,
+        ask: impl Future<Output = Result<Option<T>, StoreError>>,
+    ) -> Result<T, Failure> {
+        let (tags, exchange) = self.seen(attempt, ask).await;
+        match (tags?, exchange.outcome()) {
+            (Some(tags), _) => Ok(tags),
+            (None, Outcome::Reply(seen)) if seen.error.code.is_some() => Ok(T::default()),
+            (None, _) => {
+                let why = "404, and not as an oci registry says it: correct the host";
+                Err(refusal(&self.url, Kind::StoreMissing, attempt, why))
+            }
+        }
+    }
+
+    /// Tries whether the tags can be listed.
+    pub(super) async fn try_listing(&self) -> Result<(), Failure> {
+        let attempt = Attempt::new("list", "the store", Asked::List);
+        self.tags(attempt, self.client.try_tags()).await
+    }
+
+    /// Reads what lies under a tag, and demands that something does.
+    pub(super) async fn manifest(
+        &self,
+        attempt: Attempt<'_>,
+    ) -> Result<(Token, Manifest), Failure> {
+        let tag = self.tag(attempt)?;
+        let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
+            // Of the whole repository, or of a portal: the list of tags tells.
+            self.try_listing().await?;
+            return Err(refusal(&self.url, Kind::NotFound, attempt, "404"));
+        };
+        let manifest = read(&tagged.document)
+            .map_err(|why| refusal(&self.url, Kind::Corrupt, attempt, why))?;
+        self.known.learn(tag, &tagged.digest, &manifest);
+        Ok((Token(tagged.digest), manifest))
+    }
+
+    /// Reads what is known of a key; `None` if it is gone by now, or is no artifact.
+    pub(super) async fn look_up(
+        &self,
+        tag: String,
+        key: String,
+    ) -> Result<Option<Listed>, StoreError> {
+        if let Some((digest, manifest)) = self.known.of(&tag)
+            && self.client.digest_of(&tag).await?.as_ref() == Some(&digest)
+        {
+            return Ok(Some(listed(key, Token(digest), &manifest)));
+        }
+        let Some(tagged) = self.client.tagged(&tag).await? else {
+            return Ok(None);
+        };
+        let Ok(manifest) = read(&tagged.document) else {
+            return Ok(None);
+        };
+        self.known.learn(tag, &tagged.digest, &manifest);
+        Ok(Some(listed(key, Token(tagged.digest), &manifest)))
+    }
+
+    /// Finds out whether claims can be kept there, and what is refused of what they need. What may
+    /// be otherwise by the next time is asked again then: a login, a right.
+    pub(super) async fn keeps_claims(&self) -> Result<(bool, Option<Failure>), Failure> {
+        if let Some(known) = self.claims.get() {
+            return Ok(known.clone());
+        }
+        let deletes = Attempt::new("delete", "a manifest", Asked::Delete);
+        match self.run(deletes, self.client.try_removal()).await {
+            Err(refused) if refused.is_outage() => return Err(refused),
+            Err(refused) => return Ok((false, Some(refused))),
+            Ok(false) => {
+                let refused = refusal(&self.url, Kind::Denied, deletes, NO_DELETIONS);
+                return Ok(self.known((false, Some(refused))));
+            }
+            Ok(true) => {}
+        }
+        let writes = Attempt::new("write", "a claim", Asked::Write);
+        match self.run(writes, Lease::is_possible(&self.client)).await {
+            Err(refused) if refused.is_outage() => Err(refused),
+            Err(refused) if refused.kind == Kind::Denied => Ok((false, Some(refused))),
+            Err(refused) => Ok(self.known((false, Some(refused)))),
+            Ok(possible) => Ok(self.known((possible, None))),
+        }
+    }
+
+    fn known(&self, known: (bool, Option<Failure>)) -> (bool, Option<Failure>) {
+        self.claims.get_or_init(|| known).clone()
+    }
+
+    /// Runs what changes a tag after a look at it, while nobody else does: where claims can be kept.
+    pub(super) async fn claimed<T>(
+        &self,
+        attempt: Attempt<'_>,
+        tag: &str,
+        look: impl Future<Output = Result<(), Failure>>,
+        change: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        if !self.keeps_claims().await?.0 {
+            // As late as can be: whoever comes in between is not seen.
+            look.await?;
+            return change.await;
+        }
+        let claim = self.run(attempt, Lease::on(&self.client, tag)).await?;
+        look.await?;
+        claim.over(change).await.unwrap_or_else(|| {
+            let why = "it took so long that somebody else may have changed it meanwhile";
+            Err(refusal(&self.url, Kind::Busy, attempt, why))
+        })
+    }
+
+    /// Puts a manifest under a tag, if a condition holds.
+    pub(super) async fn move_tag_if(
+        &self,
+        attempt: Attempt<'_>,
+        tag: &str,
+        manifest: String,
+        condition: &Condition,
+    ) -> Result<Token, Failure> {
+        let look = async || {
+            let tagged = self.run(attempt, self.client.tagged(tag)).await?;
+            Ok::<_, Failure>(tagged.map(|tagged| Token(tagged.digest)))
+        };
+        let why = "something else is there";
+        let conflict = || refusal(&self.url, Kind::Conflict, attempt, why);
+        let before = async {
+            match (condition, look().await?) {
+                (Condition::None, _) | (Condition::Absent, None) => Ok(()),
+                (Condition::Unchanged(token), Some(there)) if there == *token => Ok(()),
+                _ => Err(conflict()),
+            }
+        };
+        let change = async {
+            let token = self.move_tag(attempt, tag, manifest).await?;
+            match look().await? {
+                Some(there) if there == token => Ok(token),
+                _ => Err(conflict()),
+            }
+        };
+        self.claimed(attempt, tag, before, change).await
+    }
+
+    /// Puts a manifest under a tag.
+    pub(super) async fn move_tag(
+        &self,
+        attempt: Attempt<'_>,
+        tag: &str,
+        manifest: String,
+    ) -> Result<Token, Failure> {
+        let token = Token(digest(manifest.as_bytes()));
+        let (moved, exchange) = self.seen(attempt, self.client.tag(tag, manifest)).await;
+        match moved {
+            Ok(()) => Ok(token),
+            Err(failed) if failed.is_outage() && !exchange.is_refused() => {
+                self.settle(tag, token, failed).await
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Finds out what became of a push that failed: it may have been carried out though the reply
+    /// was lost.
+    async fn settle(&self, tag: &str, token: Token, failed: Failure) -> Result<Token, Failure> {
+        let (there, _) = Exchange::of(false, self.client.tagged(tag)).await;
+        match there {
+            Ok(Some(tagged)) if tagged.digest == token.0 => Ok(token),
+            _ => Err(failed),
+        }
+    }
+}
+
+/// Makes the failure of an attempt. `hint` says what to do, where that is known.
+pub(super) fn failed(
+    url: &str,
+    attempt: Attempt<'_>,
+    outcome: &Outcome,
+    error: &StoreError,
+    hint: impl FnOnce(&Outcome) -> Option<String>,
+) -> Failure {
+    if let StoreError::Generic { source, .. } = error
+        && let Some(Told { kind, why }) = source.downcast_ref::<Told>()
+    {
+        return refusal(url, *kind, attempt, why);
+    }
+    failure(url, attempt, outcome, error, hint(outcome))
+}
+
+/// More artifacts than one mount is likely to list, at some 300 bytes each.
+const TAGS: NonZeroUsize = NonZeroUsize::new(16 << 10).unwrap();
+
+/// What is known of the tags. A manifest never changes; which one a tag is on, does: the digest
+/// says whether this is still the one.
+pub(super) struct Known(Mutex<LruCache<String, (String, Manifest)>>);
+
+impl Default for Known {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(TAGS)))
+    }
+}
+
+impl Known {
+    /// Returns the digest and the manifest that a tag was on last.
+    pub(super) fn of(&self, tag: &str) -> Option<(String, Manifest)> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(tag).cloned()
+    }
+
+    /// Remembers what a tag is on.
+    pub(super) fn learn(&self, tag: String, digest: &str, manifest: &Manifest) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.put(tag, (digest.into(), manifest.clone()));
+    }
+}
+
+pub(super) fn listed(key: String, token: Token, manifest: &Manifest) -> Listed {
+    Listed {
+        key,
+        size: manifest.size,
+        stamp: manifest.stamp,
+        token: Some(token),
+        modified: manifest.modified,
+    }
+}

@@ -1,0 +1,279 @@
+//! The requests to an OCI registry, by the distribution specification.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::Error as StoreError;
+use object_store::client::HttpResponse;
+use serde_json::Value;
+use url::Url;
+
+use super::artifact::{MANIFEST, digest};
+use super::client::{Client, MANIFEST_BYTES, body, error, header, succeeded, told};
+use crate::store::Kind;
+
+/// Registries send readers on to where the blobs are; more often than this is a circle.
+const REDIRECTS: usize = 3;
+
+/// The header that says what a manifest's digest is.
+const DIGEST: &str = "docker-content-digest";
+
+/// What a registry means by a 405.
+pub(super) const NO_DELETIONS: &str =
+    "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
+
+/// docker-registry answers with a 400 to all but one who upload the same blob at once, and every
+/// artifact has the same configuration. Then it is there.
+const UPLOAD_PAUSES: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+];
+
+/// As many tags are asked for at once; a registry may give fewer.
+const PAGE: &str = "1000";
+/// A longer page of tags is none.
+const TAGS_BYTES: u64 = 16 << 20;
+
+/// A page of tags.
+struct Tags {
+    found: Vec<String>,
+    next: Option<Url>,
+}
+
+/// What became of a manifest that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// It was there.
+    Now,
+    /// It was not there.
+    Before,
+}
+
+/// What lies under a tag.
+pub(super) struct Tagged {
+    pub(super) digest: String,
+    pub(super) document: Bytes,
+}
+
+impl Client {
+    /// Reads what lies under a tag; `None` if nothing does.
+    pub(super) async fn tagged(&self, tag: &str) -> Result<Option<Tagged>, StoreError> {
+        let url = self.at(&format!("manifests/{tag}"))?;
+        let response = self.ask("GET", &url, &[("accept", MANIFEST)], Bytes::new());
+        let response = response.await?;
+        if response.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        let response = succeeded(response)?;
+        let said = header(&response, DIGEST).map(str::to_owned);
+        let document = body(response, MANIFEST_BYTES).await?;
+        let digest = digest(&document);
+        match said {
+            Some(said) if said.starts_with("sha256:") && said != digest => {
+                let why = "its manifest is not the one that the registry says it is";
+                Err(told(Kind::Corrupt, why))
+            }
+            _ => Ok(Some(Tagged { digest, document })),
+        }
+    }
+
+    /// Asks for the digest of what lies under a tag; `None` if nothing does or the registry doesn't
+    /// say. Hubs that count how often one pulls don't count this.
+    pub(super) async fn digest_of(&self, tag: &str) -> Result<Option<String>, StoreError> {
+        let url = self.at(&format!("manifests/{tag}"))?;
+        let response = self.ask("HEAD", &url, &[("accept", MANIFEST)], Bytes::new());
+        let response = response.await?;
+        if response.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        let response = succeeded(response)?;
+        Ok(header(&response, DIGEST).map(str::to_owned))
+    }
+
+    /// Uploads a blob, unless it is there.
+    pub(super) async fn upload(&self, content: &Bytes) -> Result<(), StoreError> {
+        let mut lost = false;
+        for pause in UPLOAD_PAUSES {
+            match self.upload_once(content).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(done)) if done.status().as_u16() != 400 => {
+                    return succeeded(done).map(drop);
+                }
+                Ok(Some(_)) => {}
+                // Only the reply may be lost: then it is there.
+                Err(_) if !lost => lost = true,
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(pause).await;
+        }
+        match self.upload_once(content).await? {
+            None => Ok(()),
+            Some(done) => succeeded(done).map(drop),
+        }
+    }
+
+    /// Uploads a blob that every artifact has, one after the other.
+    pub(super) async fn upload_common(&self, content: &Bytes) -> Result<(), StoreError> {
+        let _one = self.common.lock().await;
+        self.upload(content).await
+    }
+
+    /// Uploads a blob and returns the reply; `None` if it is there.
+    async fn upload_once(&self, content: &Bytes) -> Result<Option<HttpResponse>, StoreError> {
+        let digest = digest(content);
+        let there = self.at(&format!("blobs/{digest}"))?;
+        let there = self.ask("HEAD", &there, &[], Bytes::new()).await?;
+        match there.status().as_u16() {
+            // Readers are sent on to what is there.
+            200..=399 => return Ok(None),
+            429 | 500..=599 => return Ok(Some(there)),
+            _ => {}
+        }
+        let begin = self.at("blobs/uploads/")?;
+        let begun = self.ask("POST", &begin, &[], Bytes::new()).await?;
+        if !begun.status().is_success() {
+            return Ok(Some(begun));
+        }
+        let place = header(&begun, "location").and_then(|place| self.follow(&begin, place));
+        let mut place = place.ok_or_else(|| error("no place to upload to"))?;
+        place.query_pairs_mut().append_pair("digest", &digest);
+        let headers = [("content-type", "application/octet-stream")];
+        self.ask("PUT", &place, &headers, content.clone())
+            .await
+            .map(Some)
+    }
+
+    /// Reads a blob, or as much of it as shows that it is longer than it should be.
+    pub(super) async fn download(&self, digest: &str, limit: u64) -> Result<Bytes, StoreError> {
+        let mut url = self.at(&format!("blobs/{digest}"))?;
+        for _ in 0..=REDIRECTS {
+            let response = self.ask("GET", &url, &[], Bytes::new()).await?;
+            let status = response.status().as_u16();
+            if matches!(status, 301 | 302 | 303 | 307 | 308) {
+                let next = header(&response, "location").and_then(|next| self.follow(&url, next));
+                // Never from https to http.
+                let next = next.filter(|n| n.scheme() == "https" || n.scheme() == url.scheme());
+                let nowhere = "the registry sends readers on to where no content can be";
+                url = next.ok_or_else(|| told(Kind::Unreachable, nowhere))?;
+                continue;
+            }
+            if !response.status().is_success() && !self.is_own(&url) {
+                // The registry has not denied anything: its own storage has.
+                let host = url.host_str().unwrap_or_default();
+                let why = format!("{status} from {host}, where the registry sends readers on to");
+                let kind = match status {
+                    404 | 410 => Kind::Corrupt,
+                    408 | 429 | 500..=599 => Kind::Busy,
+                    _ => Kind::Unreachable,
+                };
+                return Err(told(kind, why));
+            }
+            return body(succeeded(response)?, limit).await;
+        }
+        let why = "the registry sends readers round in circles";
+        Err(told(Kind::Unreachable, why))
+    }
+
+    /// Puts a manifest under a tag.
+    pub(super) async fn tag(&self, tag: &str, manifest: String) -> Result<(), StoreError> {
+        let url = self.at(&format!("manifests/{tag}"))?;
+        let headers = [("content-type", MANIFEST)];
+        let body = Bytes::from(manifest);
+        let put = succeeded(self.ask("PUT", &url, &headers, body).await?)?;
+        match header(&put, "location").or(header(&put, DIGEST)) {
+            Some(_) => Ok(()),
+            // A portal or proxy that answers 200 to everything.
+            None => Err(error("the answer is not a registry's")),
+        }
+    }
+
+    /// Deletes a manifest, and with it the tags that are on it.
+    pub(super) async fn remove(&self, digest: &str) -> Result<Removed, StoreError> {
+        let url = self.at(&format!("manifests/{digest}"))?;
+        let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
+        match deleted.status().as_u16() {
+            404 => Ok(Removed::Before),
+            405 => Err(told(Kind::Denied, NO_DELETIONS)),
+            _ => succeeded(deleted).map(|_| Removed::Now),
+        }
+    }
+
+    /// Tries whether anybody may delete, with a manifest that nobody has.
+    pub(super) async fn try_removal(&self) -> Result<bool, StoreError> {
+        let url = self.at(&format!("manifests/{}", digest(b"nothing")))?;
+        let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
+        match deleted.status().as_u16() {
+            404 => Ok(true),
+            405 => Ok(false),
+            _ => succeeded(deleted).map(|_| true),
+        }
+    }
+
+    /// Lists all tags; `None` if the registry has no such repository, and says so as a registry
+    /// does.
+    pub(super) async fn tags(&self) -> Result<Option<Vec<String>>, StoreError> {
+        let mut url = self.at(&format!("tags/list?n={PAGE}"))?;
+        let (mut tags, mut known) = (Vec::new(), HashSet::new());
+        loop {
+            let Some(page) = self.page(&url).await? else {
+                return Ok(None);
+            };
+            let before = known.len();
+            for tag in page.found {
+                if known.insert(tag.clone()) {
+                    tags.push(tag);
+                }
+            }
+            match page.next {
+                None => return Ok(Some(tags)),
+                Some(_) if known.len() == before => {
+                    let why = "the list of tags goes round in circles";
+                    return Err(told(Kind::Unreachable, why));
+                }
+                Some(next) => url = next,
+            }
+        }
+    }
+
+    /// Tries whether tags can be listed; `None` as for all of them.
+    pub(super) async fn try_tags(&self) -> Result<Option<()>, StoreError> {
+        let url = self.at("tags/list?n=1")?;
+        Ok(self.page(&url).await?.map(drop))
+    }
+
+    async fn page(&self, url: &Url) -> Result<Option<Tags>, StoreError> {
+        let response = self.ask("GET", url, &[], Bytes::new()).await?;
+        if response.status().as_u16() == 404
+            && header(&response, "content-type").is_some_and(|kind| kind.contains("json"))
+        {
+            return Ok(None);
+        }
+        let response = succeeded(response)?;
+        let next = header(&response, "link").and_then(|link| {
+            let (place, kind) = link.trim().strip_prefix('<')?.split_once('>')?;
+            // Where it goes on is the registry's to say, and never at which host.
+            let mut next = url.clone();
+            next.set_query(url.join(place).ok()?.query());
+            kind.contains("next").then_some(next)
+        });
+        let no_listing = || {
+            let why = "what answers there is no oci registry: correct the host";
+            told(Kind::Unreachable, why)
+        };
+        let document = body(response, TAGS_BYTES).await?;
+        let json: Value = serde_json::from_slice(&document).map_err(|_| no_listing())?;
+        let (Some(_), Some(found)) = (json.get("name"), json.get("tags")) else {
+            return Err(no_listing());
+        };
+        // `null` where there are none.
+        let found = found.as_array().map_or(&[][..], Vec::as_slice);
+        let found = found.iter().filter_map(Value::as_str).map(String::from);
+        Ok(Some(Tags {
+            found: found.collect(),
+            next,
+        }))
+    }
+}
