@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::settings::{Selection, embedded_registry};
 use super::start::{StartError, wrong};
-use crate::config::{self, parse_target};
+use crate::config;
 use crate::store::{FileLocation, Location, Overlap};
 
 /// What is to be mounted: the repositories of the configuration, and the targets of all others.
@@ -24,10 +24,7 @@ pub(super) struct Layout {
 ///
 /// [`StartError`] for what can't be loaded, or names nothing.
 pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
-    let parse = |url: &String| {
-        config::refuse_credentials_on_command_line(url).map_err(wrong)?;
-        parse_target(url).map_err(wrong)
-    };
+    let parse = |url: &String| config::parse_flag(url).map_err(wrong);
     let registry = what.registry.as_ref().map(parse).transpose()?;
     let backups = what.backups.iter().map(parse);
     let backups = backups.collect::<Result<Vec<_>, _>>()?;
@@ -53,7 +50,7 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
         vars: vars.map(|var| var.expose().to_owned()).collect(),
     };
     let config = config::load(&source, &env).map_err(wrong)?;
-    let mut repos = config.repos().to_vec();
+    let mut repos = config.repos;
     for repo in &mut repos {
         if let (Location::AtlasCloud, Some(registry)) = (&repo.registry, &registry) {
             repo.registry = registry.clone();

@@ -1,6 +1,7 @@
 //! Why a configuration is refused.
 
-use super::hcl::Place;
+use std::fmt;
+
 use super::url::UrlError;
 
 /// Why a configuration is refused, in one line that says where and what to do. The texts that
@@ -97,5 +98,22 @@ impl ConfigError {
             ConfigError::Conflict { second, .. } => Some(second),
             _ => None,
         }
+    }
+}
+
+/// A place in the configuration file; its `Display` is `file:line:column`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}:{}", self.file, self.line, self.column)
     }
 }

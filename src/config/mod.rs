@@ -4,87 +4,22 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 mod hcl;
-mod secret;
-mod store;
 #[cfg(test)]
 mod tests;
+mod types;
 mod url;
 
-pub use self::error::ConfigError;
-pub use self::hcl::Place;
-pub use self::secret::Secret;
-pub use self::store::{check_backups, targets_from_flags};
-pub use self::url::{SCHEMES, UrlError, parse_target, refuse_credentials_on_command_line};
+pub use self::error::{ConfigError, Place};
+pub use self::types::{
+    CloudConfig, Config, EnvConfig, Environment, RepoConfig, Secret, Source, check_backups,
+};
+pub use self::url::{SCHEMES, UrlError, parse_flag, parse_target};
 
 use self::hcl::{File, Found, Inputs, Scope};
 use crate::model::RepoName;
-use crate::store::Location;
 
 /// The configuration that is read when none is named: Atlas's own default.
 pub const DEFAULT_URL: &str = hcl::DEFAULT_URL;
-
-/// What the user named: a configuration file, an env of it, values of its variables.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Source {
-    /// The configuration's URL (`--config`); [`DEFAULT_URL`] if there is none.
-    pub url: Option<String>,
-    /// The env (`--env`); without one no env block is evaluated.
-    pub env: Option<String>,
-    /// The arguments of `--var`, each a CSV record of `key=value`.
-    pub vars: Vec<String>,
-}
-
-/// The process environment, as a function from a variable's name to its value.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// A configuration: the repositories to mount and their targets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Config {
-    /// The evaluated envs: one of them for each block of the name, and each element of its
-    /// `for_each`.
-    pub envs: Vec<EnvConfig>,
-    /// What the user should know although it works, one line each.
-    pub warnings: Vec<String>,
-    repos: Vec<RepoConfig>,
-}
-
-impl Config {
-    /// Returns every repository once, in file order.
-    pub fn repos(&self) -> &[RepoConfig] {
-        &self.repos
-    }
-}
-
-/// One env.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvConfig {
-    /// Its name.
-    pub name: String,
-    /// Its `repo` blocks, in file order, one name possibly twice (`schema` and `migration`).
-    pub repos: Vec<RepoConfig>,
-}
-
-/// One `repo` block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepoConfig {
-    /// The repository.
-    pub name: RepoName,
-    /// Its registry; Atlas Cloud if the block has no `url`.
-    pub registry: Location,
-    /// Its backups, in their order.
-    pub backups: Vec<Location>,
-}
-
-/// The `atlas { cloud { … } }` block, and `ATLAS_TOKEN`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CloudConfig {
-    /// The organization.
-    pub org: Option<String>,
-    /// The token: the file's, or else that of the environment.
-    pub token: Option<Secret>,
-    /// The address of Atlas Cloud, if it is not the public one.
-    pub url: Option<String>,
-}
 
 /// Loads a configuration: reads the file, chooses the env, and evaluates its `repo` blocks and
 /// what they refer to. Everything else in the file is left unevaluated.

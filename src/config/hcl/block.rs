@@ -7,7 +7,7 @@ use hcl::edit::expr::{Expression, FuncCall};
 use hcl::edit::structure::{Attribute, Block, Body};
 use hcl::edit::visit::{Visit, visit_expr};
 
-use super::failure::Failure;
+use super::error::Failure;
 use super::file::offset_of;
 use super::scope::{Names, Scope};
 use super::value::Value;

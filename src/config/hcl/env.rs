@@ -4,8 +4,8 @@ use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
 use hcl::edit::structure::Block;
 use hcl::edit::visit::{Visit, visit_traversal};
 
-use super::super::ConfigError;
-use super::failure::Failure;
+use super::super::error::ConfigError;
+use super::error::Failure;
 use super::file::{File, offset_of};
 use super::graph::refers_to;
 use super::repo::{HOLDERS, report};

@@ -11,7 +11,7 @@ use hcl::edit::expr::{
     UnaryOp, UnaryOperator,
 };
 
-use super::failure::{Failure, Kind};
+use super::error::{Failure, Kind};
 use super::file::offset_of;
 use super::funcs::{self, Call, FunctionError};
 use super::number::Number;

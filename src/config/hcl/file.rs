@@ -1,12 +1,11 @@
 //! The configuration file: found, read, parsed, and its places named.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hcl::edit::Span;
 use hcl::edit::structure::Body;
 
-use super::super::ConfigError;
+use super::super::error::{ConfigError, Place};
 use crate::model::{Syntax, decode, plain};
 
 /// Atlas's default.
@@ -15,23 +14,6 @@ pub const DEFAULT_URL: &str = "file://atlas.hcl";
 /// The largest configuration read, in bytes. Real ones have a few kilobytes; the parser's time is
 /// quadratic in the number of an object's keys, and this keeps the worst case below a second.
 pub(crate) const MAX_FILE_BYTES: u64 = 128 * 1024;
-
-/// A place in the configuration file; its `Display` is `file:line:column`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file, as it was named.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}
 
 /// A parsed configuration file.
 pub(crate) struct File {

@@ -6,7 +6,7 @@ use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
 use hcl::edit::structure::{Attribute, Body};
 use hcl::edit::visit::{Visit, visit_expr, visit_traversal};
 
-use super::failure::Failure;
+use super::error::Failure;
 use super::file::offset_of;
 
 /// The `locals` of a file as a graph.

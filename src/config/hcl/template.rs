@@ -6,9 +6,9 @@ use hcl::edit::template::{
     Directive, Element, ForDirective, HeredocTemplate, IfDirective, Strip, Template,
 };
 
-use super::budget::MAX_TEXT;
+use super::error::Failure;
+use super::error::MAX_TEXT;
 use super::eval::bind;
-use super::failure::Failure;
 use super::file::offset_of;
 use super::scope::{Names, Scope};
 use super::value::Value;

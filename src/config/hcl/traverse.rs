@@ -7,7 +7,7 @@ use std::rc::Rc;
 use hcl::edit::Decorated;
 use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
 
-use super::failure::{Failure, Kind};
+use super::error::{Failure, Kind};
 use super::file::offset_of;
 use super::graph::step_name;
 use super::number::Number;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::failure::Failure;
+use super::error::Failure;
 use super::number::Number;
 
 /// The size of a number, in nodes: its digits cost as much to make and to read.

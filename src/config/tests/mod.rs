@@ -62,7 +62,7 @@ fn repo(body: &str) -> String {
 
 fn shown(config: &Config) -> Vec<String> {
     config
-        .repos()
+        .repos
         .iter()
         .map(|repo| {
             let backups: Vec<_> = repo.backups.iter().map(ToString::to_string).collect();

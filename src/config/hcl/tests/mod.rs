@@ -9,7 +9,7 @@ mod scope;
 
 use std::path::PathBuf;
 
-use super::failure::Failure;
+use super::error::Failure;
 use super::scope::Names;
 use super::*;
 
