@@ -59,7 +59,7 @@ pub(super) fn load(what: &Selection) -> Result<Topology, StartError> {
         });
     };
     let vars = what.vars.iter();
-    let source = config::Source {
+    let source = config::ConfigSource {
         url: Some(url.clone()),
         env: what.env.clone(),
         vars: vars.map(|var| var.expose().to_owned()).collect(),

@@ -61,7 +61,7 @@ pub enum ConfigError {
     #[error("{place}: {message}")]
     Invalid {
         /// Where.
-        place: Place,
+        place: Position,
         /// What is wrong, and what to do.
         message: String,
     },
@@ -69,7 +69,7 @@ pub enum ConfigError {
     #[error("{place}: {what}: {source}")]
     Target {
         /// Where.
-        place: Place,
+        place: Position,
         /// Which attribute of which block.
         what: String,
         /// What is wrong with it.
@@ -84,15 +84,15 @@ pub enum ConfigError {
         /// The repository's name.
         name: String,
         /// The block that came first.
-        first: Place,
+        first: Position,
         /// The one that contradicts it.
-        second: Place,
+        second: Position,
     },
 }
 
 impl ConfigError {
     /// Returns where in the file the error is, if it is in the file.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&Position> {
         match self {
             ConfigError::Invalid { place, .. } | ConfigError::Target { place, .. } => Some(place),
             ConfigError::Conflict { second, .. } => Some(second),
@@ -103,7 +103,7 @@ impl ConfigError {
 
 /// A place in the configuration file; its `Display` is `file:line:column`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The file, as it was named.
     pub file: String,
     /// The line, from 1.
@@ -112,7 +112,7 @@ pub struct Place {
     pub column: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}:{}:{}", self.file, self.line, self.column)
     }

@@ -9,13 +9,13 @@ mod tests;
 mod types;
 mod url;
 
-pub use self::error::{ConfigError, Place};
+pub use self::error::{ConfigError, Position};
 pub use self::types::{
-    CloudConfig, Config, EnvConfig, Environment, RepoConfig, Secret, Source, check_backups,
+    CloudConfig, Config, ConfigSource, EnvConfig, Environment, RepoConfig, Secret, check_backups,
 };
 pub use self::url::{SCHEMES, UrlError, parse_flag, parse_target};
 
-use self::hcl::{File, Found, Inputs, Scope};
+use self::hcl::{ConfigFile, Inputs, RepoBlock, Scope};
 use crate::model::RepoName;
 
 /// The configuration that is read when none is named: Atlas's own default.
@@ -27,7 +27,7 @@ pub const DEFAULT_URL: &str = hcl::DEFAULT_URL;
 /// # Errors
 ///
 /// [`ConfigError`], with file, line and column for everything that is in the file.
-pub fn load(source: &Source, getenv: Environment<'_>) -> Result<Config, ConfigError> {
+pub fn load(source: &ConfigSource, getenv: Environment<'_>) -> Result<Config, ConfigError> {
     with_file(source, getenv, evaluate)
 }
 
@@ -37,17 +37,20 @@ pub fn load(source: &Source, getenv: Environment<'_>) -> Result<Config, ConfigEr
 /// # Errors
 ///
 /// [`ConfigError`], which names `ATLAS_TOKEN` if the token can't be evaluated.
-pub fn load_cloud(source: &Source, getenv: Environment<'_>) -> Result<CloudConfig, ConfigError> {
+pub fn load_cloud(
+    source: &ConfigSource,
+    getenv: Environment<'_>,
+) -> Result<CloudConfig, ConfigError> {
     with_file(source, getenv, cloud)
 }
 
 fn with_file<T>(
-    source: &Source,
+    source: &ConfigSource,
     getenv: Environment<'_>,
-    read: impl FnOnce(&File, &Inputs<'_>) -> Result<T, ConfigError>,
+    read: impl FnOnce(&ConfigFile, &Inputs<'_>) -> Result<T, ConfigError>,
 ) -> Result<T, ConfigError> {
     let vars = hcl::parse_vars(&source.vars)?;
-    let file = File::load(source.url.as_deref().unwrap_or(DEFAULT_URL))?;
+    let file = ConfigFile::load(source.url.as_deref().unwrap_or(DEFAULT_URL))?;
     let inputs = Inputs {
         env: source.env.as_deref(),
         vars,
@@ -56,11 +59,11 @@ fn with_file<T>(
     read(&file, &inputs)
 }
 
-fn cloud(file: &File, inputs: &Inputs<'_>) -> Result<CloudConfig, ConfigError> {
+fn cloud(file: &ConfigFile, inputs: &Inputs<'_>) -> Result<CloudConfig, ConfigError> {
     hcl::cloud(&scope(file, inputs)?)
 }
 
-fn scope<'a>(file: &'a File, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, ConfigError> {
+fn scope<'a>(file: &'a ConfigFile, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, ConfigError> {
     let envs = match inputs.env {
         Some(name) => hcl::select(file, name)?,
         None => Vec::new(),
@@ -71,7 +74,7 @@ fn scope<'a>(file: &'a File, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, Config
     })
 }
 
-fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
+fn evaluate(file: &ConfigFile, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
     let scope = scope(file, inputs)?;
     let env_name = inputs.env.unwrap_or_default();
     let mut config = Config::default();
@@ -103,12 +106,12 @@ fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
 
 /// Lists every repository once. A migration directory may have other targets than the schema of its
 /// name.
-fn merge(file: &File, found: &[Found], config: &mut Config) -> Result<(), ConfigError> {
+fn merge(file: &ConfigFile, found: &[RepoBlock], config: &mut Config) -> Result<(), ConfigError> {
     let schema = |name: &RepoName| {
         let mut schemas = found.iter().filter(|repo| !repo.migration);
         schemas.find(|repo| repo.config.name == *name)
     };
-    let mut kept: Vec<&Found> = Vec::new();
+    let mut kept: Vec<&RepoBlock> = Vec::new();
     let mut aside: Vec<&RepoName> = Vec::new();
     for repo in found {
         let name = &repo.config.name;

@@ -8,7 +8,7 @@ use crate::store::{Location, Overlap};
 
 /// What the user named: a configuration file, an env of it, values of its variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Source {
+pub struct ConfigSource {
     /// The configuration's URL (`--config`); [`DEFAULT_URL`](super::DEFAULT_URL) if there is none.
     pub url: Option<String>,
     /// The env (`--env`); without one no env block is evaluated.

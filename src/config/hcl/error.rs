@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 /// What kind of failure it is: `try` and `can` catch only one of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum EvalErrorKind {
     /// What Atlas would answer too: `try` goes on to its next argument.
     Error,
     /// A data source is needed, by its address. `try` must not hide it: Atlas would have gone on
@@ -16,26 +16,26 @@ pub(crate) enum Kind {
 
 /// A failed evaluation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Failure {
+pub(crate) struct EvalError {
     /// Where in the file, as a byte offset.
     pub(crate) offset: usize,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EvalErrorKind,
     /// What went wrong; never a value, for values may be secrets.
     pub(crate) message: String,
 }
 
-impl Failure {
+impl EvalError {
     pub(crate) fn new(offset: usize, message: impl Into<String>) -> Self {
         Self {
             offset,
-            kind: Kind::Error,
+            kind: EvalErrorKind::Error,
             message: message.into(),
         }
     }
 
     pub(crate) fn refused(offset: usize, message: impl Into<String>) -> Self {
         Self {
-            kind: Kind::Refused,
+            kind: EvalErrorKind::Refused,
             ..Self::new(offset, message)
         }
     }
@@ -44,7 +44,7 @@ impl Failure {
         Self {
             offset,
             message: format!("{address} is not evaluated by atlasfs"),
-            kind: Kind::Data(address),
+            kind: EvalErrorKind::Data(address),
         }
     }
 }

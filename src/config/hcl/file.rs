@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hcl::edit::Span;
 use hcl::edit::structure::Body;
 
-use super::super::error::{ConfigError, Place};
+use super::super::error::{ConfigError, Position};
 use crate::model::{Syntax, decode, plain};
 
 /// Atlas's default.
@@ -16,7 +16,7 @@ pub const DEFAULT_URL: &str = "file://atlas.hcl";
 pub(crate) const MAX_FILE_BYTES: u64 = 128 * 1024;
 
 /// A parsed configuration file.
-pub(crate) struct File {
+pub(crate) struct ConfigFile {
     /// Its path, as it was named.
     pub(crate) name: String,
     /// The folder that `file`, `fileset` and `glob` start from.
@@ -25,7 +25,7 @@ pub(crate) struct File {
     pub(crate) body: Body,
 }
 
-impl File {
+impl ConfigFile {
     /// Reads and parses the file that a URL names.
     pub(crate) fn load(url: &str) -> Result<Self, ConfigError> {
         let path = path_of(url)?;
@@ -64,7 +64,7 @@ impl File {
                            message,
                        },
                        why| ConfigError::Invalid {
-            place: Place {
+            place: Position {
                 file: name.clone(),
                 line,
                 column,
@@ -95,9 +95,9 @@ impl File {
     }
 
     /// Returns the place of a byte offset.
-    pub(crate) fn place(&self, offset: usize) -> Place {
+    pub(crate) fn place(&self, offset: usize) -> Position {
         let Syntax { line, column, .. } = Syntax::at(&self.text, offset, "");
-        Place {
+        Position {
             file: self.name.clone(),
             line,
             column,

@@ -180,7 +180,8 @@ fn atlas_cloud_is_read_only_for_a_registry_there() {
             + &repo("name = \"a\"\nbackup = [\"s3://b\"]");
     assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// s3://b"]);
 
-    let file = File::parse("atlas.hcl".into(), PathBuf::from("/nowhere"), text.into()).unwrap();
+    let file =
+        ConfigFile::parse("atlas.hcl".into(), PathBuf::from("/nowhere"), text.into()).unwrap();
     let read = |getenv| {
         let inputs = Inputs {
             env: Some("x"),

@@ -340,7 +340,7 @@ fn no_bytes_panic_and_every_parse_is_quick() {
         "gs://b/%C3%A9?access_id=-#f",
     ];
     let started = std::time::Instant::now();
-    let mut random = crate::config::fuzz::Random::new(7);
+    let mut random = crate::config::fuzz::Mutator::new(7);
     for round in 0..20_000 {
         let bytes = random.mutate(seeds[round % seeds.len()].as_bytes());
         let text = String::from_utf8_lossy(&bytes);
