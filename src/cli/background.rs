@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use super::args::{self, Request};
 use super::exit::Exit;
-use super::report::Report;
+use super::mount::{self, MountReport};
 use super::settings::MountSettings;
-use super::{complain, limits, log, mount};
+use super::{complain, log};
 use crate::fuse;
 
 /// How long a mount may take to come up. Targets are asked with deadlines of their own, so nothing
@@ -85,7 +85,7 @@ fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
         .name("reports".to_owned())
         .spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(Report::read(&line)).is_err() {
+                if sender.send(MountReport::read(&line)).is_err() {
                     break;
                 }
             }
@@ -93,9 +93,9 @@ fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
     let until = Instant::now() + PATIENCE;
     loop {
         match reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(Some(Report::Warning(text))) => complain(&format!("warning: {text}")),
-            Ok(Some(Report::Ready)) => return Ok(Some(Exit::Success)),
-            Ok(Some(Report::Failed(text, exit))) => {
+            Ok(Some(MountReport::Warning(text))) => complain(&format!("warning: {text}")),
+            Ok(Some(MountReport::Ready)) => return Ok(Some(Exit::Success)),
+            Ok(Some(MountReport::Failed(text, exit))) => {
                 complain(&text);
                 child.wait()?;
                 return Ok(Some(exit));
@@ -127,10 +127,10 @@ fn undo(child: &mut Child, dir: &Path) {
 
 /// Is the process behind the mount.
 pub(super) fn daemon() -> Exit {
-    limits::adjust();
-    let tell = |report: &Report| report.send(io::stdout());
+    mount::adjust_limits();
+    let tell = |report: &MountReport| report.send(io::stdout());
     let fail = |why: String, exit| {
-        let _ = tell(&Report::Failed(why, exit));
+        let _ = tell(&MountReport::Failed(why, exit));
         exit
     };
     // For people who look at the list of processes: started through /proc, it is called `exe`.
@@ -150,19 +150,19 @@ pub(super) fn daemon() -> Exit {
             return fail(why, Exit::Usage);
         }
     };
-    let place = log::Place::Background;
+    let place = log::LogDestination::Background;
     if let Err(error) = log::start(&settings.log, place, &settings.state_dir) {
         return fail(error.to_string(), Exit::Failure);
     }
     mount::mount(&settings, |report| {
         report.send(io::stdout())?;
         match report {
-            Report::Ready => leave(),
-            Report::Warning(text) => {
+            MountReport::Ready => leave(),
+            MountReport::Warning(text) => {
                 tracing::warn!("{text}");
                 Ok(())
             }
-            Report::Failed(..) => Ok(()),
+            MountReport::Failed(..) => Ok(()),
         }
     })
 }

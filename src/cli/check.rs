@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::exit::Exit;
-use super::layout::{Layout, layout};
 use super::settings::CheckSettings;
 use super::table::columns;
+use super::topology::{self, Topology};
 use super::{complain, print};
 use crate::model::{ArtifactId, Item, RepoName};
 use crate::store::{Failure, Kind, Location, Role, Target};
@@ -18,40 +18,40 @@ const SAMPLE: u64 = 64 << 20;
 
 /// What was found of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Found {
+enum CheckOutcome {
     Yes,
     No,
     /// It was not tried, and why.
     NotTried(&'static str),
 }
 
-impl Found {
+impl CheckOutcome {
     fn as_str(&self) -> &str {
         match self {
-            Found::Yes => "yes",
-            Found::No => "no",
-            Found::NotTried(why) => why,
+            CheckOutcome::Yes => "yes",
+            CheckOutcome::No => "no",
+            CheckOutcome::NotTried(why) => why,
         }
     }
 
     fn to_json(&self) -> Value {
         match self {
-            Found::Yes => json!(true),
-            Found::No => json!(false),
-            Found::NotTried(_) => Value::Null,
+            CheckOutcome::Yes => json!(true),
+            CheckOutcome::No => json!(false),
+            CheckOutcome::NotTried(_) => Value::Null,
         }
     }
 }
 
 /// What was found of one target.
 #[derive(Debug)]
-struct Finding {
+struct TargetCheck {
     role: Role,
     url: String,
-    reachable: Found,
-    readable: Found,
-    writable: Found,
-    conditional: Found,
+    reachable: CheckOutcome,
+    readable: CheckOutcome,
+    writable: CheckOutcome,
+    conditional: CheckOutcome,
     latency: Option<Duration>,
     /// What is wrong, in the target's words.
     failure: Option<Failure>,
@@ -59,12 +59,12 @@ struct Finding {
 
 /// Tries every target, and prints what was found.
 pub(super) fn check(settings: &CheckSettings) -> Exit {
-    let findings = match layout(&settings.what) {
-        Ok(layout) => {
-            for warning in &layout.warnings {
+    let findings = match topology::load(&settings.what) {
+        Ok(topology) => {
+            for warning in &topology.warnings {
                 complain(&format!("warning: {warning}"));
             }
-            try_all(&layout, settings)
+            try_all(&topology, settings)
         }
         Err(error) => Err(error.to_string()),
     };
@@ -83,13 +83,13 @@ pub(super) fn check(settings: &CheckSettings) -> Exit {
     }
 }
 
-fn try_all(layout: &Layout, settings: &CheckSettings) -> Result<Vec<Finding>, String> {
+fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCheck>, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot begin: {error}"))?;
     let findings = runtime.block_on(async {
-        let trials = targets(layout)
+        let trials = targets(topology)
             .into_iter()
             .map(|(role, location)| try_one(role, location, settings));
         futures::future::join_all(trials).await
@@ -100,10 +100,10 @@ fn try_all(layout: &Layout, settings: &CheckSettings) -> Result<Vec<Finding>, St
 }
 
 /// Returns every target once, with its first role.
-fn targets(layout: &Layout) -> Vec<(Role, &Location)> {
-    let routes = layout.repos.iter();
+fn targets(topology: &Topology) -> Vec<(Role, &Location)> {
+    let routes = topology.repos.iter();
     let routes = routes.map(|repo| (&repo.registry, &repo.backups));
-    let others = layout
+    let others = topology
         .others
         .iter()
         .map(|(registry, backups)| (registry, backups));
@@ -120,14 +120,14 @@ fn targets(layout: &Layout) -> Vec<(Role, &Location)> {
     targets
 }
 
-async fn try_one(role: Role, location: &Location, settings: &CheckSettings) -> Finding {
-    let mut finding = Finding {
+async fn try_one(role: Role, location: &Location, settings: &CheckSettings) -> TargetCheck {
+    let mut finding = TargetCheck {
         role,
         url: location.to_string(),
-        reachable: Found::NotTried("-"),
-        readable: Found::NotTried("-"),
-        writable: Found::NotTried("-"),
-        conditional: Found::NotTried("-"),
+        reachable: CheckOutcome::NotTried("-"),
+        readable: CheckOutcome::NotTried("-"),
+        writable: CheckOutcome::NotTried("-"),
+        conditional: CheckOutcome::NotTried("-"),
         latency: None,
         failure: None,
     };
@@ -143,7 +143,7 @@ async fn try_one(role: Role, location: &Location, settings: &CheckSettings) -> F
 
 async fn try_target(
     target: &Target,
-    finding: &mut Finding,
+    finding: &mut TargetCheck,
     write: bool,
     end: Instant,
 ) -> Result<(), Failure> {
@@ -155,29 +155,31 @@ async fn try_target(
     finding.latency = Some(begun.elapsed());
     // Who refuses is there; what was never asked may be anywhere.
     finding.reachable = match &probed {
-        Err(failure) if failure.is_outage() => Found::No,
-        Err(failure) if failure.unasked || failure.kind == Kind::Invalid => Found::NotTried("-"),
-        _ => Found::Yes,
+        Err(failure) if failure.is_outage() => CheckOutcome::No,
+        Err(failure) if failure.unasked || failure.kind == Kind::Invalid => {
+            CheckOutcome::NotTried("-")
+        }
+        _ => CheckOutcome::Yes,
     };
-    if finding.reachable == Found::Yes {
-        finding.readable = Found::No;
+    if finding.reachable == CheckOutcome::Yes {
+        finding.readable = CheckOutcome::No;
     }
     probed?;
     finding.readable = match read_one(target, end).await? {
-        true => Found::Yes,
-        false => Found::NotTried("nothing there"),
+        true => CheckOutcome::Yes,
+        false => CheckOutcome::NotTried("nothing there"),
     };
     if !write {
-        finding.writable = Found::NotTried("try --write");
-        finding.conditional = Found::NotTried("try --write");
+        finding.writable = CheckOutcome::NotTried("try --write");
+        finding.conditional = CheckOutcome::NotTried("try --write");
         return Ok(());
     }
-    finding.writable = Found::No;
+    finding.writable = CheckOutcome::No;
     target.round_trip(end).await?;
-    finding.writable = Found::Yes;
+    finding.writable = CheckOutcome::Yes;
     finding.conditional = match target.try_conditions(end).await?.honours_conditions {
-        true => Found::Yes,
-        false => Found::No,
+        true => CheckOutcome::Yes,
+        false => CheckOutcome::No,
     };
     Ok(())
 }
@@ -199,7 +201,7 @@ async fn read_one(target: &Target, end: Instant) -> Result<bool, Failure> {
     Ok(false)
 }
 
-fn to_json(findings: &[Finding]) -> Value {
+fn to_json(findings: &[TargetCheck]) -> Value {
     let findings = findings.iter().map(|finding| {
         json!({
             "role": finding.role.to_string(),
@@ -216,7 +218,7 @@ fn to_json(findings: &[Finding]) -> Value {
     json!({ "targets": findings.collect::<Vec<_>>() })
 }
 
-fn table(findings: &[Finding]) -> String {
+fn table(findings: &[TargetCheck]) -> String {
     let head = [
         "TARGET",
         "URL",
@@ -258,9 +260,9 @@ fn table(findings: &[Finding]) -> String {
 }
 
 /// Says what to do about what is wrong with a target, if anything is.
-fn fix(finding: &Finding) -> Option<String> {
+fn fix(finding: &TargetCheck) -> Option<String> {
     let Some(failure) = &finding.failure else {
-        return (finding.conditional == Found::No && finding.role == Role::Registry).then(|| {
+        return (finding.conditional == CheckOutcome::No && finding.role == Role::Registry).then(|| {
             "it ignores conditional writes: two mounts can overwrite each other; make another store \
              the registry, and this one a backup"
                 .to_owned()
@@ -270,7 +272,7 @@ fn fix(finding: &Finding) -> Option<String> {
         return failure.fix.clone();
     }
     let asked = match (&finding.readable, &finding.writable) {
-        (Found::Yes | Found::NotTried("nothing there"), _) => {
+        (CheckOutcome::Yes | CheckOutcome::NotTried("nothing there"), _) => {
             "writing and deleting below .atlasfs/ and the repositories"
         }
         _ => "listing and reading",
@@ -308,8 +310,8 @@ fn fix(finding: &Finding) -> Option<String> {
 }
 
 /// Returns what the exit code says: whether every target can be used.
-fn verdict(findings: &[Finding]) -> Exit {
-    let is_well = |finding: &&Finding| finding.failure.is_none();
+fn verdict(findings: &[TargetCheck]) -> Exit {
+    let is_well = |finding: &&TargetCheck| finding.failure.is_none();
     match findings.iter().filter(is_well).count() {
         well if well == findings.len() => Exit::Success,
         0 => Exit::Failure,

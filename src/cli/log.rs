@@ -1,20 +1,21 @@
 //! The log: where it goes and how it looks.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use tracing::Level;
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use super::settings::{LogFormat, LogSettings};
-use super::syslog::Syslog;
 use crate::registry::{StateDir, StateDirError};
 
 /// Where the system's log listens.
@@ -22,7 +23,7 @@ const DEV_LOG: &str = "/dev/log";
 
 /// Where the log goes unless a file is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LogDestination {
     /// To the user's terminal.
     Stderr,
     /// To the system's log, or to a file in the state directory where there is none.
@@ -43,7 +44,7 @@ pub(super) enum LogError {
 /// Starts logging.
 pub(super) fn start(
     settings: &LogSettings,
-    place: Place,
+    place: LogDestination,
     state_dir: &Path,
 ) -> Result<(), LogError> {
     if let Some(file) = &settings.file
@@ -54,8 +55,8 @@ pub(super) fn start(
     }
     let (writer, look) = match (&settings.file, place) {
         (Some(path), _) => (to_file(path)?, Look::Plain),
-        (None, Place::Stderr) => (BoxMakeWriter::new(io::stderr), Look::of_stderr()),
-        (None, Place::Background) => match Syslog::connect(Path::new(DEV_LOG)) {
+        (None, LogDestination::Stderr) => (BoxMakeWriter::new(io::stderr), Look::of_stderr()),
+        (None, LogDestination::Background) => match Syslog::connect(Path::new(DEV_LOG)) {
             Ok(syslog) => (BoxMakeWriter::new(syslog), Look::Timeless),
             // It holds what nobody else is to read.
             Err(_) => {
@@ -129,6 +130,78 @@ fn to_file(path: &Path) -> Result<BoxMakeWriter, LogError> {
     Ok(BoxMakeWriter::new(Mutex::new(file)))
 }
 
+/// The facility of daemons, in its place in the priority.
+const FACILITY: u8 = 3 << 3;
+
+/// Sends lines to the system's log: one datagram a line, as RFC 3164 has it. journald reads it too.
+#[derive(Debug, Clone)]
+struct Syslog {
+    socket: Arc<UnixDatagram>,
+}
+
+impl Syslog {
+    /// Connects to the socket where the system's log listens.
+    fn connect(path: &Path) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(path)?;
+        // A log that nobody reads must not hold up anybody.
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: Arc::new(socket),
+        })
+    }
+
+    fn line(&self, level: Level) -> SyslogLine {
+        SyslogLine {
+            socket: self.socket.clone(),
+            severity: match level {
+                Level::ERROR => 3,
+                Level::WARN => 4,
+                Level::INFO => 6,
+                _ => 7,
+            },
+        }
+    }
+}
+
+/// One line on its way.
+#[derive(Debug)]
+struct SyslogLine {
+    socket: Arc<UnixDatagram>,
+    severity: u8,
+}
+
+impl Write for SyslogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.trim_end().replace('\n', " ");
+        let message = format!(
+            "<{}>{} atlasfs[{}]: {text}",
+            FACILITY | self.severity,
+            chrono::Utc::now().format("%b %e %T"),
+            std::process::id(),
+        );
+        self.socket.send(message.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Syslog {
+    type Writer = SyslogLine;
+
+    fn make_writer(&'a self) -> SyslogLine {
+        self.line(Level::INFO)
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> SyslogLine {
+        self.line(*meta.level())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +227,20 @@ mod tests {
             panic!("written");
         };
         assert!(error.to_string().contains("/proc/none/log"), "{error}");
+    }
+
+    #[test]
+    fn a_line_is_one_datagram_with_its_urgency() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let listener = UnixDatagram::bind(&path).unwrap();
+        let log = Syslog::connect(&path).unwrap();
+        log.line(Level::WARN).write_all(b"WARN a\nb\n").unwrap();
+        let mut bytes = [0; 256];
+        let len = listener.recv(&mut bytes).unwrap();
+        let text = std::str::from_utf8(&bytes[..len]).unwrap();
+        assert!(text.starts_with("<28>"), "{text}");
+        let tag = format!(" atlasfs[{}]: WARN a b", std::process::id());
+        assert!(text.ends_with(&tag), "{text}");
     }
 }

@@ -4,31 +4,25 @@ mod args;
 mod background;
 mod check;
 mod exit;
-mod folders;
 mod help;
-mod helper;
 mod job;
-mod layout;
-mod limits;
 mod log;
 mod mount;
-mod options;
 mod process;
-mod report;
 mod settings;
 mod start;
 mod status;
-mod syslog;
 mod table;
-mod units;
+mod topology;
 mod unmount;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use exit::Exit;
-pub use settings::{FallbackOn, LogFormat, LogSettings, MountSettings, Selection};
-pub use start::{StartError, Started, start};
+pub use settings::{FallbackReason, LogFormat, LogSettings, MountSettings, Selection};
+pub use start::{Started, start};
+pub use topology::StartError;
 
 use args::{Refusal, Request};
 
@@ -37,7 +31,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = args.into_iter().collect();
     let exit = match args::parse(argv.clone()) {
         Ok(Request::Mount(settings)) if settings.foreground => {
-            limits::adjust();
+            mount::adjust_limits();
             mount::in_foreground(&settings)
         }
         Ok(Request::Mount(settings)) => background::launch(&settings, &argv),

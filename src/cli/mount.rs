@@ -1,16 +1,18 @@
-//! The process behind a mount, from the first check to the last push.
+//! The process behind a mount, from the first check to the last push, and what it tells the process
+//! that the user started.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
 use super::log;
-use super::report::Report;
 use super::settings::MountSettings;
 use super::start::start;
 use crate::fs::Fs;
@@ -29,16 +31,16 @@ const THREADS: usize = 2;
 
 /// Mounts and serves in this process; errors go to stderr.
 pub(super) fn in_foreground(settings: &MountSettings) -> Exit {
-    let place = log::Place::Stderr;
+    let place = log::LogDestination::Stderr;
     if let Err(error) = log::start(&settings.log, place, &settings.state_dir) {
         super::complain(&error.to_string());
         return Exit::Failure;
     }
-    let tell = |report: &Report| {
+    let tell = |report: &MountReport| {
         match report {
-            Report::Warning(text) => tracing::warn!("{text}"),
-            Report::Ready => {}
-            Report::Failed(text, _) => super::complain(text),
+            MountReport::Warning(text) => tracing::warn!("{text}"),
+            MountReport::Ready => {}
+            MountReport::Failed(text, _) => super::complain(text),
         }
         Ok(())
     };
@@ -48,7 +50,7 @@ pub(super) fn in_foreground(settings: &MountSettings) -> Exit {
 /// Mounts, tells how that went, and serves until the end.
 pub(super) fn mount(
     settings: &MountSettings,
-    mut tell: impl FnMut(&Report) -> io::Result<()>,
+    mut tell: impl FnMut(&MountReport) -> io::Result<()>,
 ) -> Exit {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -75,17 +77,17 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-fn fail(tell: &mut impl FnMut(&Report) -> io::Result<()>, why: String) -> Exit {
+fn fail(tell: &mut impl FnMut(&MountReport) -> io::Result<()>, why: String) -> Exit {
     tracing::error!("{why}");
     // Whoever started it may be gone.
-    let _ = tell(&Report::Failed(why, Exit::Failure));
+    let _ = tell(&MountReport::Failed(why, Exit::Failure));
     Exit::Failure
 }
 
 async fn live(
     settings: &MountSettings,
     signals: &mut Signals,
-    tell: &mut impl FnMut(&Report) -> io::Result<()>,
+    tell: &mut impl FnMut(&MountReport) -> io::Result<()>,
 ) -> Exit {
     let mut request = MountRequest {
         dir: settings.dir.clone(),
@@ -112,7 +114,7 @@ async fn live(
     };
     for warning in started.warnings {
         // Whoever started it may be gone; sending Ready tells.
-        let _ = tell(&Report::Warning(warning));
+        let _ = tell(&MountReport::Warning(warning));
     }
     request.source = started.source;
     let runtime = tokio::runtime::Handle::current();
@@ -134,7 +136,7 @@ async fn live(
     let failed = match proof {
         Ok(Ok(())) => {
             tracing::info!(dir = %dir.display(), source = request.source, "mounted");
-            match tell(&Report::Ready) {
+            match tell(&MountReport::Ready) {
                 Ok(()) => None,
                 Err(error) => Some(format!("nobody waits for the mount any more: {error}")),
             }
@@ -280,6 +282,87 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A message to the process that the user started: one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MountReport {
+    /// It goes on, but the user should know.
+    Warning(String),
+    /// The mount answers.
+    Ready,
+    /// There is no mount, and this is why.
+    Failed(String, Exit),
+}
+
+impl MountReport {
+    /// Writes the message as a line.
+    pub(super) fn send(&self, mut to: impl Write) -> io::Result<()> {
+        let value = match self {
+            Self::Warning(text) => json!({ "warn": text }),
+            Self::Ready => json!({ "ready": true }),
+            Self::Failed(text, exit) => json!({ "error": text, "code": exit.code() }),
+        };
+        writeln!(to, "{value}")?;
+        to.flush()
+    }
+
+    /// Reads a line; nothing if it isn't one of ours.
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(line).ok()?;
+        if let Some(text) = value.get("warn").and_then(Value::as_str) {
+            return Some(Self::Warning(text.to_owned()));
+        }
+        if let Some(text) = value.get("error").and_then(Value::as_str) {
+            let code = value.get("code").and_then(Value::as_u64).unwrap_or(1);
+            return Some(Self::Failed(text.to_owned(), Exit::from_code(code)));
+        }
+        let ready = value.get("ready").and_then(Value::as_bool);
+        (ready == Some(true)).then_some(Self::Ready)
+    }
+}
+
+/// The most descriptors that a mount makes use of: every handle of the default limits, with a
+/// connection each.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Closes the descriptors that are the caller's, which would keep its locks and pipes for as long
+/// as the mount lives, and raises the limit of descriptors as far as that is allowed. It comes
+/// before anything is opened.
+pub(super) fn adjust_limits() {
+    fuse::close_all();
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let wanted = hard.min(DESCRIPTORS).max(soft);
+        // Without it, the mount has as many as its caller.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_comes_through_as_one_line() {
+        for report in [
+            MountReport::Warning("a\n\"b\"".to_owned()),
+            MountReport::Ready,
+            MountReport::Failed("c".to_owned(), Exit::Usage),
+        ] {
+            let mut out = Vec::new();
+            report.send(&mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text.matches('\n').count(), 1);
+            assert_eq!(MountReport::read(&text), Some(report));
+        }
+    }
+
+    #[test]
+    fn other_lines_are_no_messages() {
+        for line in ["", "x", "{}", "[]", "{\"ready\":false}"] {
+            assert_eq!(MountReport::read(line), None);
         }
     }
 }

@@ -65,7 +65,7 @@ pub struct MountSettings {
     /// Documents are checked before they are pushed.
     pub validate: bool,
     /// Which answers of a target, beside outages, send a read on to the next.
-    pub fallback_on: Vec<FallbackOn>,
+    pub fallback_on: Vec<FallbackReason>,
     /// How many files may be open for writing at a time.
     pub max_open_files: usize,
     /// How many bytes scratch files may take, all together.
@@ -124,14 +124,14 @@ macro_rules! by_name {
 
 /// An answer of a target that sends a read on to the next target, as an outage does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FallbackOn {
+pub enum FallbackReason {
     /// The target has no such artifact.
     NotFound,
     /// The target refuses these credentials.
     Denied,
 }
 
-by_name!(FallbackOn, "a reason to fall back",
+by_name!(FallbackReason, "a reason to fall back",
     "not-found" => Self::NotFound, "denied" => Self::Denied);
 
 /// How a line of the log looks.
@@ -192,12 +192,12 @@ mod tests {
 
     #[test]
     fn a_wrong_name_is_told_with_the_right_ones() {
-        let error = "most".parse::<FallbackOn>().unwrap_err();
+        let error = "most".parse::<FallbackReason>().unwrap_err();
         assert_eq!(
             error,
             "`most` is not a reason to fall back: write one of not-found, denied"
         );
-        assert_eq!("denied".parse(), Ok(FallbackOn::Denied));
+        assert_eq!("denied".parse(), Ok(FallbackReason::Denied));
         assert_eq!("json".parse(), Ok(LogFormat::Json));
         assert_eq!("warn".parse(), Ok(LogLevel(tracing::Level::WARN)));
     }

@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::folders;
-use super::layout::layout;
-use super::settings::{FallbackOn, MountSettings};
+use super::settings::{FallbackReason, MountSettings};
+use super::topology::{self, StartError, known_folders, remember_folders};
 use crate::fs::{self, Fs};
 use crate::registry::{
     self, Durability, Event, Level, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId,
@@ -32,15 +31,6 @@ pub struct Started {
     pub warnings: Vec<String>,
 }
 
-/// Why there is no file system: one line, with what to do, and no secret.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(pub String);
-
-pub(super) fn wrong(error: impl ToString) -> StartError {
-    StartError(error.to_string())
-}
-
 /// Makes the file system that the settings ask for. It runs inside the runtime.
 ///
 /// # Errors
@@ -48,28 +38,28 @@ pub(super) fn wrong(error: impl ToString) -> StartError {
 /// [`StartError`] for a configuration that can't be loaded, a target that can never work as it is
 /// written, a state directory in use, and when every target refuses.
 pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
-    let layout = layout(&settings.what)?;
+    let topology = topology::load(&settings.what)?;
     let mut targets = Targets {
         opened: Vec::new(),
-        folders: folders::known(&settings.state_dir),
+        folders: known_folders(&settings.state_dir),
     };
-    let named = layout.repos.iter().map(|repo| {
+    let named = topology.repos.iter().map(|repo| {
         let route = targets.route(&repo.registry, &repo.backups)?;
         Ok((repo.name.clone(), route))
     });
     let named = named.collect::<Result<Vec<_>, StartError>>()?;
-    let others = match &layout.others {
+    let others = match &topology.others {
         Some((registry, backups)) => Some(targets.route(registry, backups)?),
         None => None,
     };
     let routes = ReplicaSets::new(named, others);
     check_durability(settings.durability, &routes)?;
-    let mut warnings = layout.warnings;
+    let mut warnings = topology.warnings;
     warnings.extend(try_targets(&routes, &targets, settings).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
-    let state = StateDir::open(&settings.state_dir, &holder).map_err(wrong)?;
-    if let Err(error) = folders::remember(&settings.state_dir, &targets.used()) {
+    let state = StateDir::open(&settings.state_dir, &holder).map_err(StartError::new)?;
+    if let Err(error) = remember_folders(&settings.state_dir, &targets.used()) {
         tracing::warn!("can't remember which folders are targets: {error}");
     }
     let source = routes.open().first().map(|route| route.registry.url());
@@ -80,7 +70,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         state,
         WallClock::default(),
     );
-    let registry = registry.map_err(wrong)?;
+    let registry = registry.map_err(StartError::new)?;
     registry.start();
     if !settings.read_only {
         let end = Instant::now() + TRYING_CONDITIONS;
@@ -273,8 +263,8 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
         read_only: settings.read_only,
         validate: settings.validate,
         fallback_on: registry::FallbackOn {
-            not_found: settings.fallback_on.contains(&FallbackOn::NotFound),
-            denied: settings.fallback_on.contains(&FallbackOn::Denied),
+            not_found: settings.fallback_on.contains(&FallbackReason::NotFound),
+            denied: settings.fallback_on.contains(&FallbackReason::Denied),
         },
     }
 }

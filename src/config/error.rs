@@ -1,6 +1,7 @@
 //! Why a configuration is refused.
 
-use super::hcl::Place;
+use std::fmt;
+
 use super::url::UrlError;
 
 /// Why a configuration is refused, in one line that says where and what to do. The texts that
@@ -60,7 +61,7 @@ pub enum ConfigError {
     #[error("{place}: {message}")]
     Invalid {
         /// Where.
-        place: Place,
+        place: Position,
         /// What is wrong, and what to do.
         message: String,
     },
@@ -68,7 +69,7 @@ pub enum ConfigError {
     #[error("{place}: {what}: {source}")]
     Target {
         /// Where.
-        place: Place,
+        place: Position,
         /// Which attribute of which block.
         what: String,
         /// What is wrong with it.
@@ -83,19 +84,36 @@ pub enum ConfigError {
         /// The repository's name.
         name: String,
         /// The block that came first.
-        first: Place,
+        first: Position,
         /// The one that contradicts it.
-        second: Place,
+        second: Position,
     },
 }
 
 impl ConfigError {
     /// Returns where in the file the error is, if it is in the file.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&Position> {
         match self {
             ConfigError::Invalid { place, .. } | ConfigError::Target { place, .. } => Some(place),
             ConfigError::Conflict { second, .. } => Some(second),
             _ => None,
         }
+    }
+}
+
+/// A place in the configuration file; its `Display` is `file:line:column`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}:{}", self.file, self.line, self.column)
     }
 }

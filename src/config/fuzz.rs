@@ -1,9 +1,9 @@
 //! A small deterministic generator that spoils valid inputs, for the tests of parsers.
 
 /// An xorshift generator; the same seed gives the same run on every machine.
-pub(crate) struct Random(u64);
+pub(crate) struct Mutator(u64);
 
-impl Random {
+impl Mutator {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed | 1)
     }

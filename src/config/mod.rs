@@ -4,87 +4,22 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 mod hcl;
-mod secret;
-mod store;
 #[cfg(test)]
 mod tests;
+mod types;
 mod url;
 
-pub use self::error::ConfigError;
-pub use self::hcl::Place;
-pub use self::secret::Secret;
-pub use self::store::{check_backups, targets_from_flags};
-pub use self::url::{SCHEMES, UrlError, parse_target, refuse_credentials_on_command_line};
+pub use self::error::{ConfigError, Position};
+pub use self::types::{
+    CloudConfig, Config, ConfigSource, EnvConfig, Environment, RepoConfig, Secret, check_backups,
+};
+pub use self::url::{SCHEMES, UrlError, parse_flag, parse_target};
 
-use self::hcl::{File, Found, Inputs, Scope};
+use self::hcl::{ConfigFile, Inputs, RepoBlock, Scope};
 use crate::model::RepoName;
-use crate::store::Location;
 
 /// The configuration that is read when none is named: Atlas's own default.
 pub const DEFAULT_URL: &str = hcl::DEFAULT_URL;
-
-/// What the user named: a configuration file, an env of it, values of its variables.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Source {
-    /// The configuration's URL (`--config`); [`DEFAULT_URL`] if there is none.
-    pub url: Option<String>,
-    /// The env (`--env`); without one no env block is evaluated.
-    pub env: Option<String>,
-    /// The arguments of `--var`, each a CSV record of `key=value`.
-    pub vars: Vec<String>,
-}
-
-/// The process environment, as a function from a variable's name to its value.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// A configuration: the repositories to mount and their targets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Config {
-    /// The evaluated envs: one of them for each block of the name, and each element of its
-    /// `for_each`.
-    pub envs: Vec<EnvConfig>,
-    /// What the user should know although it works, one line each.
-    pub warnings: Vec<String>,
-    repos: Vec<RepoConfig>,
-}
-
-impl Config {
-    /// Returns every repository once, in file order.
-    pub fn repos(&self) -> &[RepoConfig] {
-        &self.repos
-    }
-}
-
-/// One env.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvConfig {
-    /// Its name.
-    pub name: String,
-    /// Its `repo` blocks, in file order, one name possibly twice (`schema` and `migration`).
-    pub repos: Vec<RepoConfig>,
-}
-
-/// One `repo` block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepoConfig {
-    /// The repository.
-    pub name: RepoName,
-    /// Its registry; Atlas Cloud if the block has no `url`.
-    pub registry: Location,
-    /// Its backups, in their order.
-    pub backups: Vec<Location>,
-}
-
-/// The `atlas { cloud { … } }` block, and `ATLAS_TOKEN`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CloudConfig {
-    /// The organization.
-    pub org: Option<String>,
-    /// The token: the file's, or else that of the environment.
-    pub token: Option<Secret>,
-    /// The address of Atlas Cloud, if it is not the public one.
-    pub url: Option<String>,
-}
 
 /// Loads a configuration: reads the file, chooses the env, and evaluates its `repo` blocks and
 /// what they refer to. Everything else in the file is left unevaluated.
@@ -92,7 +27,7 @@ pub struct CloudConfig {
 /// # Errors
 ///
 /// [`ConfigError`], with file, line and column for everything that is in the file.
-pub fn load(source: &Source, getenv: Environment<'_>) -> Result<Config, ConfigError> {
+pub fn load(source: &ConfigSource, getenv: Environment<'_>) -> Result<Config, ConfigError> {
     with_file(source, getenv, evaluate)
 }
 
@@ -102,17 +37,20 @@ pub fn load(source: &Source, getenv: Environment<'_>) -> Result<Config, ConfigEr
 /// # Errors
 ///
 /// [`ConfigError`], which names `ATLAS_TOKEN` if the token can't be evaluated.
-pub fn load_cloud(source: &Source, getenv: Environment<'_>) -> Result<CloudConfig, ConfigError> {
+pub fn load_cloud(
+    source: &ConfigSource,
+    getenv: Environment<'_>,
+) -> Result<CloudConfig, ConfigError> {
     with_file(source, getenv, cloud)
 }
 
 fn with_file<T>(
-    source: &Source,
+    source: &ConfigSource,
     getenv: Environment<'_>,
-    read: impl FnOnce(&File, &Inputs<'_>) -> Result<T, ConfigError>,
+    read: impl FnOnce(&ConfigFile, &Inputs<'_>) -> Result<T, ConfigError>,
 ) -> Result<T, ConfigError> {
     let vars = hcl::parse_vars(&source.vars)?;
-    let file = File::load(source.url.as_deref().unwrap_or(DEFAULT_URL))?;
+    let file = ConfigFile::load(source.url.as_deref().unwrap_or(DEFAULT_URL))?;
     let inputs = Inputs {
         env: source.env.as_deref(),
         vars,
@@ -121,11 +59,11 @@ fn with_file<T>(
     read(&file, &inputs)
 }
 
-fn cloud(file: &File, inputs: &Inputs<'_>) -> Result<CloudConfig, ConfigError> {
+fn cloud(file: &ConfigFile, inputs: &Inputs<'_>) -> Result<CloudConfig, ConfigError> {
     hcl::cloud(&scope(file, inputs)?)
 }
 
-fn scope<'a>(file: &'a File, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, ConfigError> {
+fn scope<'a>(file: &'a ConfigFile, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, ConfigError> {
     let envs = match inputs.env {
         Some(name) => hcl::select(file, name)?,
         None => Vec::new(),
@@ -136,7 +74,7 @@ fn scope<'a>(file: &'a File, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, Config
     })
 }
 
-fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
+fn evaluate(file: &ConfigFile, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
     let scope = scope(file, inputs)?;
     let env_name = inputs.env.unwrap_or_default();
     let mut config = Config::default();
@@ -168,12 +106,12 @@ fn evaluate(file: &File, inputs: &Inputs<'_>) -> Result<Config, ConfigError> {
 
 /// Lists every repository once. A migration directory may have other targets than the schema of its
 /// name.
-fn merge(file: &File, found: &[Found], config: &mut Config) -> Result<(), ConfigError> {
+fn merge(file: &ConfigFile, found: &[RepoBlock], config: &mut Config) -> Result<(), ConfigError> {
     let schema = |name: &RepoName| {
         let mut schemas = found.iter().filter(|repo| !repo.migration);
         schemas.find(|repo| repo.config.name == *name)
     };
-    let mut kept: Vec<&Found> = Vec::new();
+    let mut kept: Vec<&RepoBlock> = Vec::new();
     let mut aside: Vec<&RepoName> = Vec::new();
     for repo in found {
         let name = &repo.config.name;

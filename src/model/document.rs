@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::PlanName;
-use super::hcl::{Listener, Syntax, Value, recognise, sequence_sign};
+use super::hcl::{Listener, Syntax, ValueKind, recognise, sequence_sign};
 use super::text::{Declares, declares, decode, looks_like_hcl};
 
 /// The language of a document. Atlas tells them apart by the file's suffix.
@@ -159,7 +159,7 @@ impl Listener for Items {
         self.0 += 1;
     }
 
-    fn attribute(&mut self, _depth: usize, _name: &[u8], _value: Value) {
+    fn attribute(&mut self, _depth: usize, _name: &[u8], _value: ValueKind) {
         self.0 += 1;
     }
 }
@@ -246,7 +246,7 @@ impl Listener for Plan {
         }
     }
 
-    fn attribute(&mut self, depth: usize, name: &[u8], value: Value) {
+    fn attribute(&mut self, depth: usize, name: &[u8], value: ValueKind) {
         if depth == 0 {
             self.items += 1;
             return;
@@ -260,12 +260,12 @@ impl Listener for Plan {
             Some((key, seen)) => {
                 *seen = true;
                 match value {
-                    Value::Text { is_empty: false } => None,
-                    Value::Text { is_empty: true } => {
+                    ValueKind::Text { is_empty: false } => None,
+                    ValueKind::Text { is_empty: true } => {
                         Some(Wrong::Is(format!("attribute {key:?} is an empty string")))
                     }
-                    Value::Template { at } => Some(Wrong::Template { key, at }),
-                    Value::Other => Some(Wrong::Is(format!(
+                    ValueKind::Template { at } => Some(Wrong::Template { key, at }),
+                    ValueKind::Other => Some(Wrong::Is(format!(
                         "attribute {key:?} must be a plain string"
                     ))),
                 }

@@ -6,14 +6,15 @@ mod document;
 mod hcl;
 mod name;
 mod stamp;
-mod temporary_name;
 mod text;
 
 pub use document::{Format, Rejection, check_plan, check_schema, guess_format};
 pub use hcl::Syntax;
 pub(crate) use hcl::plain;
-pub use name::{ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName};
+pub use name::{
+    ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of,
+    is_probe, is_temporary,
+};
 pub(crate) use stamp::nanos;
 pub use stamp::{Sha256, Stamp, StampClock, when_from_text, when_to_text};
-pub use temporary_name::{is_made_of, is_probe, is_temporary};
 pub(crate) use text::decode;

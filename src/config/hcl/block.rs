@@ -7,9 +7,9 @@ use hcl::edit::expr::{Expression, FuncCall};
 use hcl::edit::structure::{Attribute, Block, Body};
 use hcl::edit::visit::{Visit, visit_expr};
 
-use super::failure::Failure;
+use super::error::EvalError;
 use super::file::offset_of;
-use super::scope::{Names, Scope};
+use super::scope::{Bindings, Scope};
 use super::value::Value;
 
 /// The blocks of a file that no reference reaches by their type: Atlas has other names for their
@@ -20,7 +20,11 @@ impl Scope<'_> {
     /// Returns the blocks of one type as an object: by their label, or by both of two labels, or
     /// by their number if they have none. Blocks around the expression come before those of the
     /// file. `None` if there is no such block.
-    pub(crate) fn blocks(&self, kind: &str, names: &Names<'_>) -> Result<Option<Value>, Failure> {
+    pub(crate) fn blocks(
+        &self,
+        kind: &str,
+        names: &Bindings<'_>,
+    ) -> Result<Option<Value>, EvalError> {
         if !names.sees_file {
             return Ok(None);
         }
@@ -41,7 +45,7 @@ impl Scope<'_> {
     fn object_of<'b>(
         &self,
         blocks: impl Iterator<Item = &'b Block>,
-    ) -> Result<Option<Value>, Failure> {
+    ) -> Result<Option<Value>, EvalError> {
         let mut out = BTreeMap::new();
         let mut unlabelled = 0;
         for block in blocks {
@@ -73,11 +77,11 @@ impl Scope<'_> {
 
     /// Makes an object of a block's attributes and of the blocks within it. As in Atlas, only
     /// constants are there, so no reference can lead back to itself.
-    fn attributes(&self, body: &Body, name: &str) -> Result<Value, Failure> {
+    fn attributes(&self, body: &Body, name: &str) -> Result<Value, EvalError> {
         let mut out = BTreeMap::from([("name".to_string(), Value::from(name))]);
         for attribute in body.attributes() {
             let value = match is_constant(&attribute.value) {
-                true => self.eval(&attribute.value, &Names::atlas_only())?,
+                true => self.eval(&attribute.value, &Bindings::atlas_only())?,
                 false => Value::Unknown(Rc::new(no_constant(attribute))),
             };
             out.insert(attribute.key.as_str().into(), value);
@@ -97,8 +101,8 @@ impl Scope<'_> {
     }
 }
 
-fn no_constant(attribute: &Attribute) -> Failure {
-    Failure::new(
+fn no_constant(attribute: &Attribute) -> EvalError {
+    EvalError::new(
         offset_of(attribute),
         format!(
             "a reference to a block's attribute sees constants only, and {:?} is none: move its \
@@ -110,8 +114,8 @@ fn no_constant(attribute: &Attribute) -> Failure {
 
 /// Tells whether an expression refers to nothing and calls nothing.
 fn is_constant(expression: &Expression) -> bool {
-    struct Search(bool);
-    impl Visit for Search {
+    struct ConstantSearch(bool);
+    impl Visit for ConstantSearch {
         fn visit_expr(&mut self, node: &Expression) {
             self.0 &= !matches!(node, Expression::Variable(_));
             visit_expr(self, node);
@@ -121,7 +125,7 @@ fn is_constant(expression: &Expression) -> bool {
             self.0 = false;
         }
     }
-    let mut search = Search(true);
+    let mut search = ConstantSearch(true);
     search.visit_expr(expression);
     search.0
 }

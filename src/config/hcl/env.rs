@@ -4,12 +4,12 @@ use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
 use hcl::edit::structure::Block;
 use hcl::edit::visit::{Visit, visit_traversal};
 
-use super::super::ConfigError;
-use super::failure::Failure;
-use super::file::{File, offset_of};
+use super::super::error::ConfigError;
+use super::error::EvalError;
+use super::file::{ConfigFile, offset_of};
 use super::graph::refers_to;
 use super::repo::{HOLDERS, report};
-use super::scope::{Names, Scope};
+use super::scope::{Bindings, Scope};
 use super::value::Value;
 
 /// Returns the blocks that may be an env's: those with its name for their one label, or else those
@@ -18,7 +18,7 @@ use super::value::Value;
 /// # Errors
 ///
 /// [`ConfigError`] if there is none.
-pub(crate) fn select<'a>(file: &'a File, name: &str) -> Result<Vec<&'a Block>, ConfigError> {
+pub(crate) fn select<'a>(file: &'a ConfigFile, name: &str) -> Result<Vec<&'a Block>, ConfigError> {
     let envs = || file.body.get_blocks("env");
     let labelled: Vec<_> = envs()
         .filter(|block| matches!(block.labels.as_slice(), [label] if label.as_str() == name))
@@ -54,13 +54,13 @@ pub(crate) fn is_named(scope: &Scope<'_>, block: &Block, name: &str) -> Result<b
     let Some(own) = own else {
         return Ok(true);
     };
-    let value = scope.evaluate(&own.value, &Names::file());
+    let value = scope.evaluate(&own.value, &Bindings::file());
     let value = value.map_err(|failure| report(scope, "the name of an env", failure))?;
     Ok(value.to_text().is_some_and(|own| own == name))
 }
 
 /// Returns the error of an env that isn't there.
-pub(crate) fn undefined(file: &File, name: &str) -> ConfigError {
+pub(crate) fn undefined(file: &ConfigFile, name: &str) -> ConfigError {
     let of_it = |block: &&Block| is_dynamic(block) || label(block) == Some(name);
     let reached = file.body.get_blocks("env").find(of_it);
     let known = match reached.map(|block| (block, block.body.get_attribute("for_each"))) {
@@ -85,7 +85,7 @@ fn label(block: &Block) -> Option<&str> {
     block.labels.first().map(|label| label.as_str())
 }
 
-fn labels(file: &File) -> String {
+fn labels(file: &ConfigFile) -> String {
     let envs = file.body.get_blocks("env");
     let mut known: Vec<_> = envs
         .filter_map(label)
@@ -100,15 +100,15 @@ fn labels(file: &File) -> String {
 
 /// Tells whether a block without a label has a name that may use `atlas.env`, in whatever way.
 fn is_dynamic(block: &Block) -> bool {
-    struct Search(bool);
-    impl Visit for Search {
+    struct AtlasEnvSearch(bool);
+    impl Visit for AtlasEnvSearch {
         fn visit_traversal(&mut self, node: &Traversal) {
             // What a local value uses shows when it is evaluated.
             self.0 |= is_atlas_env(node) || is_local(node);
             visit_traversal(self, node);
         }
     }
-    let mut search = Search(false);
+    let mut search = AtlasEnvSearch(false);
     if let (true, Some(name)) = (block.labels.is_empty(), block.body.get_attribute("name")) {
         search.visit_expr(&name.value);
     }
@@ -131,27 +131,30 @@ fn is_local(node: &Traversal) -> bool {
 ///
 /// # Errors
 ///
-/// The [`Failure`] of `for_each`, if a `repo` block refers to `each`. Otherwise every element
+/// The [`EvalError`] of `for_each`, if a `repo` block refers to `each`. Otherwise every element
 /// has the same repositories, and a `for_each` that can't be evaluated does no harm.
-pub(crate) fn instances<'n>(scope: &Scope<'_>, block: &Block) -> Result<Vec<Names<'n>>, Failure> {
+pub(crate) fn instances<'n>(
+    scope: &Scope<'_>,
+    block: &Block,
+) -> Result<Vec<Bindings<'n>>, EvalError> {
     let Some(for_each) = block.body.get_attribute("for_each") else {
-        return Ok(vec![Names::file()]);
+        return Ok(vec![Bindings::file()]);
     };
     match elements(scope, &for_each.value) {
         Ok(elements) => Ok(elements
             .into_iter()
-            .map(|(key, value)| Names::each(key, value))
+            .map(|(key, value)| Bindings::each(key, value))
             .collect()),
-        Err(_) if !repos_refer_to_each(block) => Ok(vec![Names::file()]),
+        Err(_) if !repos_refer_to_each(block) => Ok(vec![Bindings::file()]),
         Err(failure) => Err(failure),
     }
 }
 
-fn elements(scope: &Scope<'_>, for_each: &Expression) -> Result<Vec<(Value, Value)>, Failure> {
-    let value = scope.evaluate(for_each, &Names::file())?;
+fn elements(scope: &Scope<'_>, for_each: &Expression) -> Result<Vec<(Value, Value)>, EvalError> {
+    let value = scope.evaluate(for_each, &Bindings::file())?;
     let kind = value.kind();
     value.pairs().ok_or_else(|| {
-        Failure::new(
+        EvalError::new(
             offset_of(for_each),
             format!("for_each needs a list, set, map or object, this is {kind}"),
         )

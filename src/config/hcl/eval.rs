@@ -11,11 +11,11 @@ use hcl::edit::expr::{
     UnaryOp, UnaryOperator,
 };
 
-use super::failure::{Failure, Kind};
+use super::error::{EvalError, EvalErrorKind};
 use super::file::offset_of;
 use super::funcs::{self, Call, FunctionError};
 use super::number::Number;
-use super::scope::{Names, Scope};
+use super::scope::{Bindings, Scope};
 use super::types::Type;
 use super::value::{NUMBER_SIZE, Value};
 
@@ -25,8 +25,8 @@ impl Scope<'_> {
     pub(crate) fn eval(
         &self,
         expression: &Expression,
-        names: &Names<'_>,
-    ) -> Result<Value, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         match self.eval_node(expression, names)? {
             Value::Unknown(failure) => Err(failure.as_ref().clone()),
             value => Ok(value),
@@ -35,16 +35,16 @@ impl Scope<'_> {
 
     /// Evaluates an element or attribute. One that needs a data source is not known, and the
     /// others are.
-    fn part(&self, expression: &Expression, names: &Names<'_>) -> Result<Value, Failure> {
+    fn part(&self, expression: &Expression, names: &Bindings<'_>) -> Result<Value, EvalError> {
         match self.eval(expression, names) {
-            Err(failure) if matches!(failure.kind, Kind::Data(_)) => {
+            Err(failure) if matches!(failure.kind, EvalErrorKind::Data(_)) => {
                 Ok(Value::Unknown(Rc::new(failure)))
             }
             other => other,
         }
     }
 
-    fn eval_node(&self, expression: &Expression, names: &Names<'_>) -> Result<Value, Failure> {
+    fn eval_node(&self, expression: &Expression, names: &Bindings<'_>) -> Result<Value, EvalError> {
         let at = offset_of(expression);
         self.charge(1, at)?;
         match expression {
@@ -74,7 +74,7 @@ impl Scope<'_> {
         }
     }
 
-    fn object(&self, object: &Object, names: &Names<'_>) -> Result<Value, Failure> {
+    fn object(&self, object: &Object, names: &Bindings<'_>) -> Result<Value, EvalError> {
         let mut out = BTreeMap::new();
         for (key, value) in object {
             let key = match key {
@@ -91,7 +91,7 @@ impl Scope<'_> {
 
     /// Evaluates to the chosen branch, converted to the type that both have in common. The other
     /// branch may fail: its type then converts nothing.
-    fn conditional(&self, node: &Conditional, names: &Names<'_>) -> Result<Value, Failure> {
+    fn conditional(&self, node: &Conditional, names: &Bindings<'_>) -> Result<Value, EvalError> {
         let (chosen, other) = match self.truth(&node.cond_expr, "a condition", names)? {
             true => (&node.true_expr, &node.false_expr),
             false => (&node.false_expr, &node.true_expr),
@@ -99,14 +99,14 @@ impl Scope<'_> {
         let value = self.eval(chosen, names)?;
         let other = match self.eval(other, names) {
             Ok(other) => Type::of(&other),
-            Err(failure) if failure.kind == Kind::Refused => return Ok(value),
+            Err(failure) if failure.kind == EvalErrorKind::Refused => return Ok(value),
             Err(_) => fixed_type(other),
         };
         self.charge(value.measure().0, offset_of(node))?;
         Type::common(vec![Type::of(&value), other])
             .and_then(|kind| kind.convert(value).ok())
             .ok_or_else(|| {
-                Failure::new(
+                EvalError::new(
                     offset_of(&node.true_expr),
                     "both results of a conditional must have a common type",
                 )
@@ -114,7 +114,7 @@ impl Scope<'_> {
     }
 
     /// Reads a number as it is spelt: the parser's own form has the digits of a 64-bit float.
-    fn literal(&self, number: &Formatted<hcl::Number>, at: usize) -> Result<Value, Failure> {
+    fn literal(&self, number: &Formatted<hcl::Number>, at: usize) -> Result<Value, EvalError> {
         self.charge(NUMBER_SIZE, at)?;
         let parsed = match number.as_repr() {
             // A sign may stand apart from its digits.
@@ -123,10 +123,10 @@ impl Scope<'_> {
         };
         parsed
             .map(Value::Number)
-            .ok_or_else(|| Failure::new(at, "the number is too large"))
+            .ok_or_else(|| EvalError::new(at, "the number is too large"))
     }
 
-    fn unary(&self, node: &UnaryOp, names: &Names<'_>) -> Result<Value, Failure> {
+    fn unary(&self, node: &UnaryOp, names: &Bindings<'_>) -> Result<Value, EvalError> {
         match node.operator.value() {
             UnaryOperator::Not => Ok(Value::Bool(!self.truth(
                 &node.expr,
@@ -140,7 +140,7 @@ impl Scope<'_> {
         }
     }
 
-    fn binary(&self, node: &BinaryOp, names: &Names<'_>) -> Result<Value, Failure> {
+    fn binary(&self, node: &BinaryOp, names: &Bindings<'_>) -> Result<Value, EvalError> {
         let (left, right) = (&node.lhs_expr, &node.rhs_expr);
         let sign = node.operator.value();
         let what = format!("an operand of {}", sign.as_str());
@@ -182,14 +182,14 @@ impl Scope<'_> {
                 BinaryOperator::Div | BinaryOperator::Mod if b.is_zero() => "division by zero",
                 _ => "the result is too large a number",
             };
-            Failure::new(offset_of(node), why)
+            EvalError::new(offset_of(node), why)
         })
     }
 
-    fn call(&self, call: &FuncCall, at: usize, names: &Names<'_>) -> Result<Value, Failure> {
+    fn call(&self, call: &FuncCall, at: usize, names: &Bindings<'_>) -> Result<Value, EvalError> {
         let name = call.name.name.as_str();
         if !call.name.namespace.is_empty() {
-            return Err(Failure::new(
+            return Err(EvalError::new(
                 at,
                 "there are no functions with a namespace (::)",
             ));
@@ -199,19 +199,19 @@ impl Scope<'_> {
             "can" => {
                 let mut args = call.args.iter();
                 let (Some(arg), None) = (args.next(), args.next()) else {
-                    return Err(Failure::new(at, "can takes one argument"));
+                    return Err(EvalError::new(at, "can takes one argument"));
                 };
                 return match self.eval(arg, names) {
                     Ok(_) => Ok(Value::Bool(true)),
-                    Err(failure) if failure.kind == Kind::Error => Ok(Value::Bool(false)),
+                    Err(failure) if failure.kind == EvalErrorKind::Error => Ok(Value::Bool(false)),
                     Err(failure) => Err(failure),
                 };
             }
             _ => {}
         }
         let function = funcs::find(name).ok_or_else(|| match funcs::is_left_out(name) {
-            true => Failure::refused(at, format!("not supported here: {name}")),
-            false => Failure::new(at, format!("there is no function named {name:?}")),
+            true => EvalError::refused(at, format!("not supported here: {name}")),
+            false => EvalError::new(at, format!("there is no function named {name:?}")),
         })?;
         let mut args = Vec::new();
         let last = call.args.len().saturating_sub(1);
@@ -226,7 +226,7 @@ impl Scope<'_> {
                 Value::Set(items) => args.extend(items),
                 other => {
                     let kind = other.kind();
-                    return Err(Failure::new(
+                    return Err(EvalError::new(
                         offset_of(arg),
                         format!("what stands before ... must be a list or set, it is {kind}"),
                     ));
@@ -240,18 +240,23 @@ impl Scope<'_> {
         }
         let result = function(&Call::new(&args, self));
         let value = result.map_err(|error| match error {
-            FunctionError::Failed(why) => Failure::new(at, format!("{name}: {why}")),
-            FunctionError::Refused(why) => Failure::refused(at, format!("{name}: {why}")),
+            FunctionError::Failed(why) => EvalError::new(at, format!("{name}: {why}")),
+            FunctionError::Refused(why) => EvalError::refused(at, format!("{name}: {why}")),
         })?;
         self.charge(value.measure().0, at)?;
         Ok(value)
     }
 
-    fn try_each(&self, call: &FuncCall, at: usize, names: &Names<'_>) -> Result<Value, Failure> {
-        let mut last = Failure::new(at, "try takes at least one argument");
+    fn try_each(
+        &self,
+        call: &FuncCall,
+        at: usize,
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
+        let mut last = EvalError::new(at, "try takes at least one argument");
         for arg in call.args.iter() {
             match self.eval(arg, names) {
-                Err(failure) if failure.kind == Kind::Error => last = failure,
+                Err(failure) if failure.kind == EvalErrorKind::Error => last = failure,
                 other => return other,
             }
         }
@@ -262,15 +267,15 @@ impl Scope<'_> {
         &self,
         node: &ForExpr,
         at: usize,
-        names: &Names<'_>,
-    ) -> Result<Value, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         let collection = self.eval(&node.intro.collection_expr, names)?;
         let key_name = node.intro.key_var.as_ref().map(|name| name.as_str());
         let pairs = self.pairs(collection, offset_of(&node.intro.collection_expr))?;
         let mut list = Vec::new();
         let mut object: BTreeMap<String, Value> = BTreeMap::new();
         for (key, value) in pairs {
-            let names = Names::with(
+            let names = Bindings::with(
                 names,
                 bind(key_name, key, node.intro.value_var.as_str(), value),
             );
@@ -291,7 +296,7 @@ impl Scope<'_> {
                     items.push(value);
                 }
             } else if object.insert(key, value).is_some() {
-                return Err(Failure::new(
+                return Err(EvalError::new(
                     at,
                     "two elements of for have the same key: add ... to group them",
                 ));
@@ -308,10 +313,10 @@ impl Scope<'_> {
         &self,
         collection: Value,
         at: usize,
-    ) -> Result<Vec<(Value, Value)>, Failure> {
+    ) -> Result<Vec<(Value, Value)>, EvalError> {
         let kind = collection.kind();
         collection.pairs().ok_or_else(|| {
-            Failure::new(
+            EvalError::new(
                 at,
                 format!("for needs a list, set, map or object, this is {kind}"),
             )
@@ -323,14 +328,19 @@ impl Scope<'_> {
         &self,
         node: &Expression,
         what: &str,
-        names: &Names<'_>,
-    ) -> Result<bool, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<bool, EvalError> {
         let value = self.eval(node, names)?;
         let failure = || mismatch(node, what, "a bool", &value);
         value.to_bool().ok_or_else(failure)
     }
 
-    fn number(&self, node: &Expression, what: &str, names: &Names<'_>) -> Result<Number, Failure> {
+    fn number(
+        &self,
+        node: &Expression,
+        what: &str,
+        names: &Bindings<'_>,
+    ) -> Result<Number, EvalError> {
         let value = self.eval(node, names)?;
         let failure = || mismatch(node, what, "a number", &value);
         value.to_number().ok_or_else(failure)
@@ -341,8 +351,8 @@ impl Scope<'_> {
         &self,
         node: &Expression,
         what: &str,
-        names: &Names<'_>,
-    ) -> Result<String, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<String, EvalError> {
         let value = self.eval(node, names)?;
         let failure = || mismatch(node, what, "a string", &value);
         value.to_text().ok_or_else(failure)
@@ -385,8 +395,8 @@ fn fixed_type(expression: &Expression) -> Type {
     }
 }
 
-fn mismatch(node: &Expression, what: &str, wanted: &str, value: &Value) -> Failure {
-    Failure::new(
+fn mismatch(node: &Expression, what: &str, wanted: &str, value: &Value) -> EvalError {
+    EvalError::new(
         offset_of(node),
         format!("{what} must be {wanted}, it is {}", value.kind()),
     )

@@ -1,12 +1,11 @@
 //! The configuration file: found, read, parsed, and its places named.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hcl::edit::Span;
 use hcl::edit::structure::Body;
 
-use super::super::ConfigError;
+use super::super::error::{ConfigError, Position};
 use crate::model::{Syntax, decode, plain};
 
 /// Atlas's default.
@@ -16,25 +15,8 @@ pub const DEFAULT_URL: &str = "file://atlas.hcl";
 /// quadratic in the number of an object's keys, and this keeps the worst case below a second.
 pub(crate) const MAX_FILE_BYTES: u64 = 128 * 1024;
 
-/// A place in the configuration file; its `Display` is `file:line:column`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file, as it was named.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}
-
 /// A parsed configuration file.
-pub(crate) struct File {
+pub(crate) struct ConfigFile {
     /// Its path, as it was named.
     pub(crate) name: String,
     /// The folder that `file`, `fileset` and `glob` start from.
@@ -43,7 +25,7 @@ pub(crate) struct File {
     pub(crate) body: Body,
 }
 
-impl File {
+impl ConfigFile {
     /// Reads and parses the file that a URL names.
     pub(crate) fn load(url: &str) -> Result<Self, ConfigError> {
         let path = path_of(url)?;
@@ -82,7 +64,7 @@ impl File {
                            message,
                        },
                        why| ConfigError::Invalid {
-            place: Place {
+            place: Position {
                 file: name.clone(),
                 line,
                 column,
@@ -113,9 +95,9 @@ impl File {
     }
 
     /// Returns the place of a byte offset.
-    pub(crate) fn place(&self, offset: usize) -> Place {
+    pub(crate) fn place(&self, offset: usize) -> Position {
         let Syntax { line, column, .. } = Syntax::at(&self.text, offset, "");
-        Place {
+        Position {
             file: self.name.clone(),
             line,
             column,

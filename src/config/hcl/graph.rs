@@ -6,7 +6,7 @@ use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
 use hcl::edit::structure::{Attribute, Body};
 use hcl::edit::visit::{Visit, visit_expr, visit_traversal};
 
-use super::failure::Failure;
+use super::error::EvalError;
 use super::file::offset_of;
 
 /// The `locals` of a file as a graph.
@@ -22,9 +22,9 @@ impl<'a> Graph<'a> {
     ///
     /// # Errors
     ///
-    /// A [`Failure`] that names a local of a cycle, whether anything needs it or not: Atlas walks
+    /// A [`EvalError`] that names a local of a cycle, whether anything needs it or not: Atlas walks
     /// the whole graph too.
-    pub(crate) fn new(attributes: impl Iterator<Item = &'a Attribute>) -> Result<Self, Failure> {
+    pub(crate) fn new(attributes: impl Iterator<Item = &'a Attribute>) -> Result<Self, EvalError> {
         let locals: BTreeMap<_, _> = attributes
             .map(|attribute| (attribute.key.as_str(), attribute))
             .collect();
@@ -42,7 +42,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Sorts with a stack of its own, for a chain of locals may be as long as the file.
-    fn sort(&mut self) -> Result<(), Failure> {
+    fn sort(&mut self) -> Result<(), EvalError> {
         let mut done = BTreeSet::new();
         let mut open = BTreeSet::new();
         for root in self.locals.keys() {
@@ -67,7 +67,7 @@ impl<'a> Graph<'a> {
                     };
                     if open.contains(reference) {
                         let at = offset_of(*attribute);
-                        return Err(Failure::refused(
+                        return Err(EvalError::refused(
                             at,
                             format!("cyclic reference to \"local.{reference}\""),
                         ));
@@ -105,8 +105,8 @@ impl<'a> Graph<'a> {
 
 /// Returns the names of the locals that an expression refers to.
 fn references(expression: &Expression) -> BTreeSet<String> {
-    struct Found(BTreeSet<String>);
-    impl Visit for Found {
+    struct References(BTreeSet<String>);
+    impl Visit for References {
         fn visit_traversal(&mut self, node: &Traversal) {
             if let Expression::Variable(root) = &node.expr
                 && root.as_str() == "local"
@@ -120,15 +120,15 @@ fn references(expression: &Expression) -> BTreeSet<String> {
             visit_traversal(self, node);
         }
     }
-    let mut found = Found(BTreeSet::new());
+    let mut found = References(BTreeSet::new());
     found.visit_expr(expression);
     found.0
 }
 
 /// Tells whether an expression within a body refers to a name.
 pub(crate) fn refers_to(body: &Body, name: &str) -> bool {
-    struct Search<'n>(&'n str, bool);
-    impl Visit for Search<'_> {
+    struct NameSearch<'n>(&'n str, bool);
+    impl Visit for NameSearch<'_> {
         fn visit_expr(&mut self, node: &Expression) {
             if let Expression::Variable(found) = node {
                 self.1 |= found.as_str() == self.0;
@@ -136,7 +136,7 @@ pub(crate) fn refers_to(body: &Body, name: &str) -> bool {
             visit_expr(self, node);
         }
     }
-    let mut search = Search(name, false);
+    let mut search = NameSearch(name, false);
     search.visit_body(body);
     search.1
 }

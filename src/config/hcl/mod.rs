@@ -5,12 +5,10 @@
 //! arithmetic overflows; and its errors have no place.
 
 mod block;
-mod budget;
-mod cloud;
 mod decimal;
 mod env;
+mod error;
 mod eval;
-mod failure;
 mod file;
 mod funcs;
 mod graph;
@@ -23,12 +21,8 @@ mod tests;
 mod traverse;
 mod types;
 mod value;
-mod variable;
 
-pub(super) use self::cloud::cloud;
 pub(super) use self::env::{instances, is_named, select, undefined};
-pub use self::file::Place;
-pub(super) use self::file::{DEFAULT_URL, File};
-pub(super) use self::repo::{Found, report, repos};
-pub(super) use self::scope::{Inputs, Scope};
-pub(super) use self::variable::parse_vars;
+pub(super) use self::file::{ConfigFile, DEFAULT_URL};
+pub(super) use self::repo::{RepoBlock, cloud, report, repos};
+pub(super) use self::scope::{Inputs, Scope, parse_vars};

@@ -1,14 +1,15 @@
-//! The `repo` blocks of an env: `schema { repo { … } }` and `migration { repo { … } }`.
+//! The `repo` blocks of an env (`schema { repo { … } }`, `migration { repo { … } }`), and the block
+//! `atlas { cloud { … } }`.
 
 use hcl::edit::expr::Expression;
 use hcl::edit::structure::{Attribute, Block};
 
-use super::super::store::check_backup;
+use super::super::error::ConfigError;
+use super::super::types::{CloudConfig, RepoConfig, Secret, check_backup};
 use super::super::url::{UrlError, did_you_mean, parse_target};
-use super::super::{ConfigError, RepoConfig};
-use super::failure::{Failure, Kind};
+use super::error::{EvalError, EvalErrorKind};
 use super::file::offset_of;
-use super::scope::{Names, Scope};
+use super::scope::{Bindings, Scope};
 use super::value::Value;
 use crate::model::RepoName;
 use crate::store::Location;
@@ -23,7 +24,7 @@ const MIGRATION: &str = "migration";
 const ATTRIBUTES: [&str; 3] = ["name", "backup", "url"];
 
 /// A `repo` block and where it starts.
-pub(crate) struct Found {
+pub(crate) struct RepoBlock {
     pub(crate) config: RepoConfig,
     pub(crate) offset: usize,
     /// Whether it stands in a `migration` block.
@@ -39,8 +40,8 @@ pub(crate) fn repos(
     scope: &Scope<'_>,
     env: &Block,
     env_name: &str,
-    names: &Names<'_>,
-) -> Result<Vec<Found>, ConfigError> {
+    names: &Bindings<'_>,
+) -> Result<Vec<RepoBlock>, ConfigError> {
     let mut found = Vec::new();
     for holder in env.body.blocks() {
         let kind = holder.ident.as_str();
@@ -50,9 +51,9 @@ pub(crate) fn repos(
         for block in holder.body.get_blocks("repo") {
             let what = format!("{kind}.repo of env {env_name:?}");
             let bodies = vec![&env.body, &holder.body, &block.body];
-            let names = &Names::within(names, bodies);
+            let names = &Bindings::within(names, bodies);
             let (config, offset) = Reader { scope, names, what }.read(block)?;
-            found.push(Found {
+            found.push(RepoBlock {
                 config,
                 offset,
                 migration: kind == MIGRATION,
@@ -64,7 +65,7 @@ pub(crate) fn repos(
 
 struct Reader<'r> {
     scope: &'r Scope<'r>,
-    names: &'r Names<'r>,
+    names: &'r Bindings<'r>,
     what: String,
 }
 
@@ -238,16 +239,84 @@ impl Reader<'_> {
 }
 
 /// Turns a failed evaluation into an error that says what needed it.
-pub(crate) fn report(scope: &Scope<'_>, what: &str, failure: Failure) -> ConfigError {
+pub(crate) fn report(scope: &Scope<'_>, what: &str, failure: EvalError) -> ConfigError {
     let message = match failure.kind {
-        Kind::Data(address) => format!(
+        EvalErrorKind::Data(address) => format!(
             "{address} is needed by {what} and is not evaluated by atlasfs: data sources run \
              programs and queries; give its value with getenv or a variable instead"
         ),
-        Kind::Error | Kind::Refused => format!("{what}: {}", failure.message),
+        EvalErrorKind::Error | EvalErrorKind::Refused => format!("{what}: {}", failure.message),
     };
     ConfigError::Invalid {
         place: scope.file.place(failure.offset),
         message,
+    }
+}
+
+/// The variable that gives the token where the file doesn't; Atlas's own.
+const TOKEN_VARIABLE: &str = "ATLAS_TOKEN";
+
+/// The attribute that gives it in the file.
+const TOKEN: &str = "token";
+
+/// Evaluates what the file says of Atlas Cloud.
+///
+/// # Errors
+///
+/// [`ConfigError`] for a value that is no string or can't be evaluated. A token that needs a data
+/// source is no error if the environment has one.
+pub(crate) fn cloud(scope: &Scope<'_>) -> Result<CloudConfig, ConfigError> {
+    let from_environment = (scope.inputs.getenv)(TOKEN_VARIABLE).filter(|token| !token.is_empty());
+    let mut config = CloudConfig {
+        token: None,
+        ..CloudConfig::default()
+    };
+    let blocks = scope.file.body.get_blocks("atlas");
+    for block in blocks.filter(|block| block.labels.is_empty()) {
+        for cloud in block.body.get_blocks("cloud") {
+            let text = |key| match cloud.body.get_attribute(key) {
+                Some(attribute) => text(scope, key, attribute, from_environment.is_some()),
+                None => Ok(None),
+            };
+            config.org = text("org")?.or(config.org);
+            config.url = text("url")?.or(config.url);
+            config.token = text(TOKEN)?.map(Secret::new).or(config.token);
+        }
+    }
+    config.token = config.token.or(from_environment.map(Secret::new));
+    Ok(config)
+}
+
+fn text(
+    scope: &Scope<'_>,
+    key: &str,
+    attribute: &Attribute,
+    has_token: bool,
+) -> Result<Option<String>, ConfigError> {
+    let what = format!("atlas.cloud.{key}");
+    match scope.evaluate(&attribute.value, &Bindings::file()) {
+        Ok(Value::Null) => Ok(None),
+        // An unset getenv gives an empty string: as good as not there.
+        Ok(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Ok(other) => Err(ConfigError::Invalid {
+            place: scope.file.place(offset_of(&attribute.value)),
+            message: format!("{what} must be a string, it is {}", other.kind()),
+        }),
+        Err(failure)
+            if key == TOKEN && has_token && matches!(failure.kind, EvalErrorKind::Data(_)) =>
+        {
+            Ok(None)
+        }
+        Err(mut failure) => {
+            if let (TOKEN, EvalErrorKind::Data(address)) = (key, &failure.kind) {
+                failure = EvalError::refused(
+                    failure.offset,
+                    format!(
+                        "{address} is not evaluated by atlasfs: give the token in {TOKEN_VARIABLE}"
+                    ),
+                );
+            }
+            Err(report(scope, &what, failure))
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What an expression can refer to: `atlas.env`, `var`, `local`, blocks, and names bound around it.
+//! What an expression can refer to: `atlas.env`, variables, locals, blocks, and the names bound
+//! around it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,12 +8,12 @@ use std::rc::Rc;
 use hcl::edit::expr::Expression;
 use hcl::edit::structure::{Block, Body};
 
-use super::budget::Budget;
-use super::failure::{Failure, Kind};
-use super::file::{File, offset_of};
+use super::super::error::ConfigError;
+use super::error::{Budget, EvalError, EvalErrorKind};
+use super::file::{ConfigFile, offset_of};
 use super::graph::Graph;
+use super::types::Type;
 use super::value::Value;
-use super::variable::Variable;
 
 /// How deep a local's or variable's value may nest; a program that goes over values recursively
 /// then needs a bounded stack. Far beyond any real value.
@@ -31,7 +32,7 @@ pub(crate) struct Inputs<'a> {
 /// What the file's variables, locals and functions evaluate to. Everything is evaluated when it
 /// is first needed, and once.
 pub(crate) struct Scope<'a> {
-    pub(crate) file: &'a File,
+    pub(crate) file: &'a ConfigFile,
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) budget: Budget,
     /// The env blocks that are evaluated; the file's others are as good as not there.
@@ -41,19 +42,19 @@ pub(crate) struct Scope<'a> {
     values: RefCell<BTreeMap<String, Outcome>>,
 }
 
-type Outcome = Result<Rc<Value>, Failure>;
+type Outcome = Result<Rc<Value>, EvalError>;
 
 impl<'a> Scope<'a> {
     /// Collects the file's variables and locals.
     ///
     /// # Errors
     ///
-    /// A [`Failure`] for a cycle among locals and a malformed `variable` block.
+    /// A [`EvalError`] for a cycle among locals and a malformed `variable` block.
     pub(crate) fn new(
-        file: &'a File,
+        file: &'a ConfigFile,
         inputs: &'a Inputs<'a>,
         envs: Vec<&'a Block>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, EvalError> {
         let variables = file
             .body
             .get_blocks("variable")
@@ -79,16 +80,16 @@ impl<'a> Scope<'a> {
     ///
     /// # Errors
     ///
-    /// The [`Failure`] of the expression, or of a local or variable that it reached.
+    /// The [`EvalError`] of the expression, or of a local or variable that it reached.
     pub(crate) fn evaluate(
         &self,
         expression: &Expression,
-        names: &Names<'_>,
-    ) -> Result<Value, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         for local in self.locals.needed_by(expression) {
             let key = format!("local.{}", local.key.as_str());
             if !self.values.borrow().contains_key(&key) {
-                let value = self.eval(&local.value, &Names::file());
+                let value = self.eval(&local.value, &Bindings::file());
                 let outcome = kept(value, offset_of(local));
                 self.values.borrow_mut().insert(key, outcome);
             }
@@ -100,7 +101,7 @@ impl<'a> Scope<'a> {
     pub(crate) fn local(&self, name: &str, offset: usize) -> Outcome {
         match self.values.borrow().get(&format!("local.{name}")) {
             Some(outcome) => outcome.clone(),
-            None => Err(Failure::new(
+            None => Err(EvalError::new(
                 offset,
                 format!("there is no local {name:?}: declare it in a locals block"),
             )),
@@ -114,7 +115,7 @@ impl<'a> Scope<'a> {
             return outcome.clone();
         }
         let Some(variable) = self.variables.get(name) else {
-            return Err(Failure::new(
+            return Err(EvalError::new(
                 offset,
                 format!("there is no variable {name:?}: declare it in a variable block"),
             ));
@@ -125,40 +126,40 @@ impl<'a> Scope<'a> {
     }
 
     /// Takes units of work off the budget.
-    pub(crate) fn charge(&self, units: usize, offset: usize) -> Result<(), Failure> {
+    pub(crate) fn charge(&self, units: usize, offset: usize) -> Result<(), EvalError> {
         self.budget
             .charge(units)
-            .map_err(|message| Failure::refused(offset, message))
+            .map_err(|message| EvalError::refused(offset, message))
     }
 }
 
 /// Keeps a local's or variable's value, or why there is none. Atlas would have refused the whole
 /// file for that, so a `try` around the reference doesn't catch it.
-fn kept(value: Result<Value, Failure>, offset: usize) -> Outcome {
+fn kept(value: Result<Value, EvalError>, offset: usize) -> Outcome {
     match value {
-        Ok(value) if value.measure().1 > MAX_DEPTH => Err(Failure::refused(
+        Ok(value) if value.measure().1 > MAX_DEPTH => Err(EvalError::refused(
             offset,
             format!("the value nests more than {MAX_DEPTH} levels deep"),
         )),
         Ok(value) => Ok(Rc::new(value)),
-        Err(failure) if failure.kind == Kind::Error => {
-            Err(Failure::refused(failure.offset, failure.message))
+        Err(failure) if failure.kind == EvalErrorKind::Error => {
+            Err(EvalError::refused(failure.offset, failure.message))
         }
         Err(failure) => Err(failure),
     }
 }
 
 /// The names bound around an expression: `each`, and those of `for`.
-pub(crate) struct Names<'a> {
+pub(crate) struct Bindings<'a> {
     bound: Vec<(&'a str, Value)>,
     /// The bodies around the expression, the outermost first; their blocks can be referred to.
     bodies: Vec<&'a Body>,
-    outer: Option<&'a Names<'a>>,
+    outer: Option<&'a Bindings<'a>>,
     /// Whether `var`, `local` and `data` can be referred to.
     pub(crate) sees_file: bool,
 }
 
-impl<'a> Names<'a> {
+impl<'a> Bindings<'a> {
     /// Nothing bound; the file's variables and locals can be referred to.
     pub(crate) fn file() -> Self {
         Self {
@@ -178,7 +179,7 @@ impl<'a> Names<'a> {
     }
 
     /// Binds names on top of others.
-    pub(crate) fn with(outer: &'a Names<'a>, bound: Vec<(&'a str, Value)>) -> Self {
+    pub(crate) fn with(outer: &'a Bindings<'a>, bound: Vec<(&'a str, Value)>) -> Self {
         Self {
             bound,
             bodies: Vec::new(),
@@ -188,7 +189,7 @@ impl<'a> Names<'a> {
     }
 
     /// Makes the blocks of bodies visible, the outermost body first.
-    pub(crate) fn within(outer: &'a Names<'a>, bodies: Vec<&'a Body>) -> Self {
+    pub(crate) fn within(outer: &'a Bindings<'a>, bodies: Vec<&'a Body>) -> Self {
         Self {
             bodies,
             ..Self::with(outer, Vec::new())
@@ -198,7 +199,7 @@ impl<'a> Names<'a> {
     /// Returns the bodies around the expression, the innermost first.
     pub(crate) fn bodies(&self) -> Vec<&Body> {
         let own = self.bodies.iter().rev().copied();
-        let outer = self.outer.map(Names::bodies).unwrap_or_default();
+        let outer = self.outer.map(Bindings::bodies).unwrap_or_default();
         own.chain(outer).collect()
     }
 
@@ -219,4 +220,122 @@ impl<'a> Names<'a> {
             None => self.outer.and_then(|outer| outer.get(name)),
         }
     }
+}
+
+/// A `variable` block.
+pub(crate) struct Variable<'a> {
+    pub(crate) name: &'a str,
+    /// Where the block starts.
+    pub(crate) offset: usize,
+    kind: Option<&'a Expression>,
+    default: Option<&'a Expression>,
+}
+
+impl<'a> Variable<'a> {
+    pub(crate) fn new(block: &'a Block) -> Result<Self, EvalError> {
+        let offset = offset_of(block);
+        let [name] = block.labels.as_slice() else {
+            return Err(EvalError::refused(
+                offset,
+                "a variable block has one label, its name: write variable \"name\" { … }",
+            ));
+        };
+        let attribute = |key| block.body.get_attribute(key).map(|found| &found.value);
+        Ok(Self {
+            name: name.as_str(),
+            offset,
+            kind: attribute("type"),
+            default: attribute("default"),
+        })
+    }
+
+    /// Evaluates to the value given by `--var`, or else to the default, converted to the type.
+    ///
+    /// Only a variable that something kept refers to gets here, so an unset one that the mount
+    /// has no use for does no harm.
+    pub(crate) fn evaluate(&self, scope: &Scope<'_>) -> Result<Value, EvalError> {
+        let Some(kind) = self.kind else {
+            return Err(EvalError::refused(
+                self.offset,
+                format!("variable {:?} has no type: write type = string", self.name),
+            ));
+        };
+        let Some(kind) = Type::parse(kind) else {
+            return Err(EvalError::refused(
+                offset_of(kind),
+                format!(
+                    "invalid type for variable {:?}. Valid types are: string, number, bool, list, \
+                     map, or set (also tuple and object), as in list(string)",
+                    self.name
+                ),
+            ));
+        };
+        let value = match (
+            scope.inputs.vars.get(self.name).map(Vec::as_slice),
+            self.default,
+        ) {
+            // One value for a list is a list of one: who gives it need not know the type.
+            (Some([one]), _) if !kind.is_sequence() => Value::from(one.as_str()),
+            (Some(many), _) => Value::List(many.iter().map(|one| one.as_str().into()).collect()),
+            (None, Some(default)) => match scope.eval(default, &Bindings::atlas_only())? {
+                one @ (Value::String(_) | Value::Number(_) | Value::Bool(_))
+                    if kind.is_sequence() =>
+                {
+                    Value::List(vec![one])
+                }
+                other => other,
+            },
+            (None, None) => {
+                return Err(EvalError::refused(
+                    self.offset,
+                    format!(
+                        "missing value for required variable {:?}: give it with --var {}=…",
+                        self.name, self.name
+                    ),
+                ));
+            }
+        };
+        kind.convert(value)
+            .map_err(|why| EvalError::new(self.offset, format!("variable {:?}: {why}", self.name)))
+    }
+}
+
+/// Reads the arguments of `--var`: each is one CSV record of `key=value`; a key given more than
+/// once has several values.
+///
+/// # Errors
+///
+/// [`ConfigError::Var`] for what isn't `key=value`.
+pub(crate) fn parse_vars(
+    arguments: &[String],
+) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for argument in arguments {
+        let mut records = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(argument.as_bytes());
+        let malformed = || {
+            // The value may be a secret: only what can be a key is shown.
+            let key = argument.split('=').next().unwrap_or_default();
+            let shown = match argument.contains('=') {
+                true => format!("{key}=…"),
+                false => argument.clone(),
+            };
+            ConfigError::Var { argument: shown }
+        };
+        let mut record = csv::StringRecord::new();
+        if !records.read_record(&mut record).map_err(|_| malformed())? {
+            return Err(malformed());
+        }
+        for pair in &record {
+            match pair.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    out.entry(key.into()).or_default().push(value.into());
+                }
+                _ => return Err(malformed()),
+            }
+        }
+    }
+    Ok(out)
 }

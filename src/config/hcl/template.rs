@@ -6,11 +6,11 @@ use hcl::edit::template::{
     Directive, Element, ForDirective, HeredocTemplate, IfDirective, Strip, Template,
 };
 
-use super::budget::MAX_TEXT;
+use super::error::EvalError;
+use super::error::MAX_TEXT;
 use super::eval::bind;
-use super::failure::Failure;
 use super::file::offset_of;
-use super::scope::{Names, Scope};
+use super::scope::{Bindings, Scope};
 use super::value::Value;
 
 /// What a template stands in.
@@ -40,7 +40,11 @@ impl Within {
 
 impl Scope<'_> {
     /// Evaluates a quoted template. One that is nothing but an interpolation is its value.
-    pub(crate) fn quoted(&self, template: &Template, names: &Names<'_>) -> Result<Value, Failure> {
+    pub(crate) fn quoted(
+        &self,
+        template: &Template,
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         if let Some(Element::Interpolation(only)) = template.as_single_element() {
             return self.eval(&only.expr, names);
         }
@@ -53,8 +57,8 @@ impl Scope<'_> {
     pub(crate) fn heredoc(
         &self,
         heredoc: &HeredocTemplate,
-        names: &Names<'_>,
-    ) -> Result<Value, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         let within = Within {
             indent: heredoc.indent().unwrap_or(0),
             ..Within::default()
@@ -68,9 +72,9 @@ impl Scope<'_> {
         &self,
         template: &Template,
         within: Within,
-        names: &Names<'_>,
+        names: &Bindings<'_>,
         out: &mut String,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), EvalError> {
         let mut previous = within.before;
         let mut elements = template.iter().peekable();
         while let Some(element) = elements.next() {
@@ -103,7 +107,7 @@ impl Scope<'_> {
             previous = end_of(element);
             self.charge(1 + out.len().saturating_sub(length), at)?;
             if out.len() > MAX_TEXT {
-                return Err(Failure::refused(at, "the string grows beyond 1 MiB"));
+                return Err(EvalError::refused(at, "the string grows beyond 1 MiB"));
             }
         }
         Ok(())
@@ -113,9 +117,9 @@ impl Scope<'_> {
         &self,
         node: &IfDirective,
         within: Within,
-        names: &Names<'_>,
+        names: &Bindings<'_>,
         out: &mut String,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), EvalError> {
         let (start, end) = (&node.if_expr, node.endif_expr.strip);
         let otherwise = node.else_expr.as_ref();
         if self.truth(&start.cond_expr, "the condition of %{ if }", names)? {
@@ -134,16 +138,16 @@ impl Scope<'_> {
         &self,
         node: &ForDirective,
         within: Within,
-        names: &Names<'_>,
+        names: &Bindings<'_>,
         out: &mut String,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), EvalError> {
         let start = &node.for_expr;
         let within = within.directive(start.strip, node.endfor_expr.strip);
         let collection = self.eval(&start.collection_expr, names)?;
         let key_name = start.key_var.as_ref().map(|name| name.as_str());
         for (key, value) in self.pairs(collection, offset_of(&start.collection_expr))? {
             let bound = bind(key_name, key, start.value_var.as_str(), value);
-            self.template(&start.template, within, &Names::with(names, bound), out)?;
+            self.template(&start.template, within, &Bindings::with(names, bound), out)?;
         }
         Ok(())
     }

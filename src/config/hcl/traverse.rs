@@ -7,11 +7,11 @@ use std::rc::Rc;
 use hcl::edit::Decorated;
 use hcl::edit::expr::{Expression, Traversal, TraversalOperator};
 
-use super::failure::{Failure, Kind};
+use super::error::{EvalError, EvalErrorKind};
 use super::file::offset_of;
 use super::graph::step_name;
 use super::number::Number;
-use super::scope::{Names, Scope};
+use super::scope::{Bindings, Scope};
 use super::value::Value;
 
 /// The most steps of one reference. The parser doesn't bound them, and splats recurse.
@@ -21,14 +21,19 @@ type Steps<'a> = &'a [Decorated<TraversalOperator>];
 
 impl Scope<'_> {
     /// Evaluates a name with no step after it.
-    pub(crate) fn bare(&self, name: &str, at: usize, names: &Names<'_>) -> Result<Value, Failure> {
+    pub(crate) fn bare(
+        &self,
+        name: &str,
+        at: usize,
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         if let Some(value) = names.get(name) {
             self.charge(value.measure().0, at)?;
             return Ok(value.clone());
         }
         match name {
             "atlas" => Ok(self.atlas()),
-            "var" | "local" | "data" if names.sees_file => Err(Failure::refused(
+            "var" | "local" | "data" if names.sees_file => Err(EvalError::refused(
                 at,
                 format!("{name} alone is not supported here: write {name}.NAME"),
             )),
@@ -43,11 +48,11 @@ impl Scope<'_> {
         &self,
         node: &Traversal,
         at: usize,
-        names: &Names<'_>,
-    ) -> Result<Value, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         let steps = node.operators.as_slice();
         if steps.len() > MAX_STEPS {
-            return Err(Failure::refused(
+            return Err(EvalError::refused(
                 at,
                 format!("a reference has at most {MAX_STEPS} steps"),
             ));
@@ -71,10 +76,10 @@ impl Scope<'_> {
             ("data", Some(kind)) if names.sees_file => {
                 let source = rest.first().and_then(|step| step_name(step.value()));
                 let address = format!("data.{kind}.{}", source.unwrap_or("*"));
-                return Err(Failure::data(at, address));
+                return Err(EvalError::data(at, address));
             }
             ("local" | "var" | "data", None) if names.sees_file => {
-                return Err(Failure::refused(
+                return Err(EvalError::refused(
                     at,
                     format!(
                         "a computed name after {root} is not supported here: write {root}.NAME"
@@ -100,8 +105,8 @@ impl Scope<'_> {
         from: &Value,
         steps: Steps<'_>,
         at: usize,
-        names: &Names<'_>,
-    ) -> Result<Value, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         let mut value = from;
         let mut rest = steps;
         while let Some((step, after)) = rest.split_first() {
@@ -135,7 +140,7 @@ impl Scope<'_> {
                 // A computed key may be a secret; one that the file spells out is not.
                 let named = step_name(step.value()).map(|name| format!(" {name:?}"));
                 let offset = offset_of(step);
-                Failure::new(
+                EvalError::new(
                     if offset == 0 { at } else { offset },
                     why + &named.unwrap_or_default(),
                 )
@@ -153,8 +158,8 @@ impl Scope<'_> {
         value: &Value,
         steps: Steps<'_>,
         at: usize,
-        names: &Names<'_>,
-    ) -> Result<Value, Failure> {
+        names: &Bindings<'_>,
+    ) -> Result<Value, EvalError> {
         let elements = match value {
             Value::Null => Vec::new(),
             other => other.elements().unwrap_or_else(|| vec![other]),
@@ -162,7 +167,7 @@ impl Scope<'_> {
         elements
             .into_iter()
             .map(|element| match self.walk(element, steps, at, names) {
-                Err(failure) if matches!(failure.kind, Kind::Data(_)) => {
+                Err(failure) if matches!(failure.kind, EvalErrorKind::Data(_)) => {
                     Ok(Value::Unknown(Rc::new(failure)))
                 }
                 other => other,
@@ -203,10 +208,10 @@ pub(crate) fn step_into<'v>(value: &'v Value, key: &Value) -> Result<&'v Value, 
     }
 }
 
-fn unknown(name: &str, at: usize, names: &Names<'_>) -> Failure {
+fn unknown(name: &str, at: usize, names: &Bindings<'_>) -> EvalError {
     let known = match names.sees_file {
         true => "known are atlas, var, local, data, the types of blocks and, with for_each, each",
         false => "the default of a variable sees atlas.env only",
     };
-    Failure::new(at, format!("there is no variable named {name:?}: {known}"))
+    EvalError::new(at, format!("there is no variable named {name:?}: {known}"))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::failure::Failure;
+use super::error::EvalError;
 use super::number::Number;
 
 /// The size of a number, in nodes: its digits cost as much to make and to read.
@@ -22,7 +22,7 @@ pub(crate) enum Value {
     Null,
     /// An element or attribute that can't be evaluated here, and why. It does no harm to those
     /// beside it; an expression never evaluates to it.
-    Unknown(Rc<Failure>),
+    Unknown(Rc<EvalError>),
 }
 
 impl Value {
@@ -41,7 +41,7 @@ impl Value {
     }
 
     /// Returns why a part of the value is not known, if one isn't.
-    pub(crate) fn unknown(&self) -> Option<&Failure> {
+    pub(crate) fn unknown(&self) -> Option<&EvalError> {
         match self {
             Value::Unknown(failure) => Some(failure),
             Value::List(items) => items.iter().find_map(Value::unknown),

@@ -17,14 +17,14 @@ fn an_env_that_is_not_there_is_an_error_that_lists_those_that_are() {
 fn an_env_without_a_repo_block_mounts_nothing_and_is_no_error() {
     let config = load(&source(fixture("cloud"), Some("plain")), &environment).unwrap();
     assert_eq!(config.envs.len(), 1);
-    assert!(config.repos().is_empty());
+    assert!(config.repos.is_empty());
 }
 
 #[test]
 fn without_an_env_no_env_block_is_evaluated() {
     for name in ["backups", "tenants", "cloud", "sources"] {
         let config = load(&source(fixture(name), None), &environment).unwrap();
-        assert!(config.envs.is_empty() && config.repos().is_empty());
+        assert!(config.envs.is_empty() && config.repos.is_empty());
     }
 }
 
@@ -42,15 +42,11 @@ fn for_each_gives_one_env_an_element() {
 
     source.vars = vec!["bucket=b,tenants=a".into(), "tenants=b,unknown=c".into()];
     let config = load(&source, &environment).unwrap();
-    let names: Vec<_> = config
-        .repos()
-        .iter()
-        .map(|repo| repo.name.as_str())
-        .collect();
+    let names: Vec<_> = config.repos.iter().map(|repo| repo.name.as_str()).collect();
     assert_eq!(names, ["tenant-a", "tenant-b"]);
 
     source.vars = vec!["bucket=b,tenants=one".into()];
-    assert_eq!(load(&source, &environment).unwrap().repos().len(), 1);
+    assert_eq!(load(&source, &environment).unwrap().repos.len(), 1);
 }
 
 #[test]
@@ -65,11 +61,7 @@ fn for_each_takes_lists_sets_maps_and_objects() {
              \"${{each.key}}-${{each.value}}\"\n }}\n }}\n}}\n"
         );
         let config = eval(&text).unwrap();
-        let found: Vec<_> = config
-            .repos()
-            .iter()
-            .map(|repo| repo.name.as_str())
-            .collect();
+        let found: Vec<_> = config.repos.iter().map(|repo| repo.name.as_str()).collect();
         assert_eq!(found, names, "{collection}");
     }
     let each = "\n schema {\n repo {\n name = each.value\n }\n }\n}";

@@ -1,6 +1,6 @@
 //! The file itself: its URL, its syntax, and bytes that are no configuration.
 
-use crate::config::fuzz::Random;
+use crate::config::fuzz::Mutator;
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn the_files_own_url_is_refused_in_atlass_words() {
         assert!(error.to_string().contains(message), "{error}");
         assert_eq!(error.place(), None);
     }
-    let error = load(&Source::default(), &environment)
+    let error = load(&ConfigSource::default(), &environment)
         .unwrap_err()
         .to_string();
     assert!(
@@ -55,7 +55,7 @@ fn a_syntax_error_has_its_exact_place() {
         assert!(message.starts_with(place), "{message}");
     }
     let bytes = b"a = 1\nb = \xff".to_vec();
-    let error = File::parse("f".into(), PathBuf::new(), bytes)
+    let error = ConfigFile::parse("f".into(), PathBuf::new(), bytes)
         .err()
         .unwrap();
     assert_eq!(
@@ -125,7 +125,7 @@ fn hcl_beyond_the_parser_is_refused_with_advice() {
 #[test]
 fn utf_16_is_refused_by_name() {
     let bytes = b"\xff\xfea\0=\0b\0".to_vec();
-    let parsed = File::parse("f".into(), PathBuf::new(), bytes);
+    let parsed = ConfigFile::parse("f".into(), PathBuf::new(), bytes);
     let message = parsed.err().unwrap().to_string();
     assert_eq!(message, "f:1:1: the file is UTF-16; save it as UTF-8");
 }
@@ -158,13 +158,13 @@ fn no_bytes_panic_and_every_load_ends_quickly() {
         )
         .into_bytes(),
     );
-    let mut random = Random::new(42);
+    let mut random = Mutator::new(42);
     let mut slowest = std::time::Duration::ZERO;
     for round in 0..6_000 {
         let bytes = random.mutate(&seeds[round % seeds.len()]);
         let env = ["prod", "local", "eu", "dev", "x", "slug"][random.below(6)];
         let started = std::time::Instant::now();
-        let file = File::parse("f".into(), PathBuf::from("/nonexistent"), bytes);
+        let file = ConfigFile::parse("f".into(), PathBuf::from("/nonexistent"), bytes);
         if let Ok(file) = file {
             let vars = hcl::parse_vars(&["bucket=b".into()]).unwrap();
             let inputs = Inputs {

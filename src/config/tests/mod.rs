@@ -15,8 +15,8 @@ fn fixture(name: &str) -> String {
     format!("file://{root}/tests/fixtures/config/{name}.atlas.hcl")
 }
 
-fn source(url: String, env: Option<&str>) -> Source {
-    Source {
+fn source(url: String, env: Option<&str>) -> ConfigSource {
+    ConfigSource {
         url: Some(url),
         env: env.map(Into::into),
         vars: Vec::new(),
@@ -44,7 +44,7 @@ fn eval_with(
 ) -> Result<Config, ConfigError> {
     let vars: Vec<String> = vars.iter().map(|var| (*var).into()).collect();
     let vars = hcl::parse_vars(&vars)?;
-    let file = File::parse("atlas.hcl".into(), PathBuf::from("/nowhere"), text.into())?;
+    let file = ConfigFile::parse("atlas.hcl".into(), PathBuf::from("/nowhere"), text.into())?;
     evaluate(&file, &Inputs { env, vars, getenv })
 }
 
@@ -62,7 +62,7 @@ fn repo(body: &str) -> String {
 
 fn shown(config: &Config) -> Vec<String> {
     config
-        .repos()
+        .repos
         .iter()
         .map(|repo| {
             let backups: Vec<_> = repo.backups.iter().map(ToString::to_string).collect();

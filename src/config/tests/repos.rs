@@ -1,6 +1,7 @@
 //! What `repo` blocks and Atlas Cloud's block say.
 
 use super::*;
+use crate::store::Location;
 
 #[test]
 fn a_repo_block_names_a_repository_its_registry_and_its_backups_in_order() {
@@ -157,7 +158,7 @@ fn two_schemas_of_one_name_merge_if_identical_and_conflict_otherwise() {
 fn credentials_come_from_variables_and_are_never_shown() {
     let config = eval(&repo("name = \"a\"\nurl = getenv(\"REGISTRY\")")).unwrap();
     assert!(!format!("{config:?}").contains("SECRET"));
-    match &config.repos()[0].registry {
+    match &config.repos[0].registry {
         Location::Oci(location) => {
             assert_eq!(location.credentials, Some(("me".into(), "SECRET".into())));
         }
@@ -179,7 +180,8 @@ fn atlas_cloud_is_read_only_for_a_registry_there() {
             + &repo("name = \"a\"\nbackup = [\"s3://b\"]");
     assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// s3://b"]);
 
-    let file = File::parse("atlas.hcl".into(), PathBuf::from("/nowhere"), text.into()).unwrap();
+    let file =
+        ConfigFile::parse("atlas.hcl".into(), PathBuf::from("/nowhere"), text.into()).unwrap();
     let read = |getenv| {
         let inputs = Inputs {
             env: Some("x"),
@@ -205,10 +207,14 @@ fn atlas_cloud_is_read_only_for_a_registry_there() {
 #[test]
 fn targets_from_flags_are_checked_like_those_of_the_file_and_have_no_credentials() {
     let flags = |registry: &str, backups: &[&str]| {
-        let backups: Vec<String> = backups.iter().map(|url| (*url).into()).collect();
-        targets_from_flags(registry, &backups, &|_| None)
-            .map(|(registry, backups)| (registry.to_string(), backups.len()))
-            .map_err(|error| error.to_string())
+        let parse = || {
+            let registry = parse_flag(registry)?;
+            let backups = backups.iter().map(|url| parse_flag(url));
+            let backups = backups.collect::<Result<Vec<_>, _>>()?;
+            check_backups(&registry, &backups, &|_| None)?;
+            Ok((registry.to_string(), backups.len()))
+        };
+        parse().map_err(|error: UrlError| error.to_string())
     };
     assert_eq!(
         flags("s3://b", &["gs://c", "gs://d"]),

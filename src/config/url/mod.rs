@@ -1,52 +1,21 @@
 //! The URL of a registry or a backup, parsed into the location that a driver opens.
 
 mod parts;
-mod query;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 
-use self::parts::{Parts, decode_path, prefix_of, shown};
-use self::query::Query;
+use self::parts::{
+    AZURE_PARAMETERS, FILE_PARAMETERS, GS_PARAMETERS, Parts, Query, S3_PARAMETERS, decode_path,
+    has_user_info, prefix_of, shown,
+};
 use crate::store::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
 
-pub(super) use self::query::did_you_mean;
+pub(super) use self::parts::did_you_mean;
 
 /// The schemes of a target, as they are listed in messages.
 pub const SCHEMES: [&str; 6] = ["file", "s3", "gs", "azblob", "azureblob", "oci"];
-
-/// The query parameters of `s3`: Go CDK's. The old spelling comes last.
-const S3_PARAMETERS: [&str; 15] = [
-    "region",
-    "endpoint",
-    "profile",
-    "anonymous",
-    "use_path_style",
-    "disable_https",
-    "role",
-    "accelerate",
-    "ssetype",
-    "kmskeyid",
-    "dualstack",
-    "fips",
-    "hostname_immutable",
-    "prefix",
-    "s3ForcePathStyle",
-];
-/// The query parameters of `gs`.
-const GS_PARAMETERS: [&str; 4] = ["anonymous", "access_id", "universe_domain", "prefix"];
-/// The query parameters of `azblob` and `azureblob`.
-const AZURE_PARAMETERS: [&str; 6] = [
-    "storage_account",
-    "domain",
-    "protocol",
-    "localemu",
-    "cdn",
-    "prefix",
-];
-/// The query parameter of `file`.
-const FILE_PARAMETERS: [&str; 1] = ["create_dir"];
 
 /// The values of `ssetype` that S3 knows.
 const SSE_TYPES: [&str; 3] = ["AES256", "aws:kms", "aws:kms:dsse"];
@@ -83,20 +52,20 @@ pub fn parse_target(url: &str) -> Result<Location, UrlError> {
     locate(url).map_err(|reason| UrlError::new(url, reason))
 }
 
-/// Refuses a URL with user info, for URLs that come as flags: a command line is visible to every
-/// user of the machine.
+/// Parses the URL of a flag (`--registry`, `--backup`).
 ///
 /// # Errors
 ///
-/// [`UrlError`] if the URL has user info, whatever its scheme.
-pub fn refuse_credentials_on_command_line(url: &str) -> Result<(), UrlError> {
-    match parts::has_user_info(url) {
+/// [`UrlError`] as [`parse_target`] has it, and for user info, whatever the scheme: every user of the
+/// machine can read a command line.
+pub fn parse_flag(url: &str) -> Result<Location, UrlError> {
+    match has_user_info(url) {
         true => Err(UrlError::new(
             url,
             "credentials never come from the command line, where every user of the machine can \
              read them: put the URL into atlas.hcl, its token into a variable or getenv",
         )),
-        false => Ok(()),
+        false => parse_target(url),
     }
 }
 

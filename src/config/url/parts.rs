@@ -1,4 +1,37 @@
-//! A URL's parts, its percent-encoding, and how much of it may be shown.
+//! The parts of a target's URL: their percent-encoding, the query parameters, and how much of the
+//! URL may be shown.
+
+/// The query parameters of `s3`: Go CDK's. The old spelling comes last.
+pub(super) const S3_PARAMETERS: [&str; 15] = [
+    "region",
+    "endpoint",
+    "profile",
+    "anonymous",
+    "use_path_style",
+    "disable_https",
+    "role",
+    "accelerate",
+    "ssetype",
+    "kmskeyid",
+    "dualstack",
+    "fips",
+    "hostname_immutable",
+    "prefix",
+    "s3ForcePathStyle",
+];
+/// The query parameters of `gs`.
+pub(super) const GS_PARAMETERS: [&str; 4] = ["anonymous", "access_id", "universe_domain", "prefix"];
+/// The query parameters of `azblob` and `azureblob`.
+pub(super) const AZURE_PARAMETERS: [&str; 6] = [
+    "storage_account",
+    "domain",
+    "protocol",
+    "localemu",
+    "cdn",
+    "prefix",
+];
+/// The query parameter of `file`.
+pub(super) const FILE_PARAMETERS: [&str; 1] = ["create_dir"];
 
 /// The parts of a target's URL, still percent-encoded.
 pub(super) struct Parts<'a> {
@@ -94,10 +127,10 @@ pub(super) fn has_user_info(url: &str) -> bool {
 
 /// Parameters whose values may be shown: those that some scheme knows.
 fn may_be_shown(name: &str) -> bool {
-    super::S3_PARAMETERS.contains(&name)
-        || super::GS_PARAMETERS.contains(&name)
-        || super::AZURE_PARAMETERS.contains(&name)
-        || super::FILE_PARAMETERS.contains(&name)
+    S3_PARAMETERS.contains(&name)
+        || GS_PARAMETERS.contains(&name)
+        || AZURE_PARAMETERS.contains(&name)
+        || FILE_PARAMETERS.contains(&name)
 }
 
 /// Returns the most of a text that should be a URL and may not be one that may be shown: no user
@@ -229,4 +262,123 @@ pub(super) fn endpoint(text: &str, disable_https: bool) -> Result<String, String
         return Err("parameter endpoint is not host, host:port or http(s)://host".into());
     }
     Ok(format!("{scheme}://{rest}"))
+}
+
+/// The parameters of one URL, each of them known to its scheme and there once.
+pub(super) struct Query {
+    pairs: Vec<(&'static str, String)>,
+}
+
+impl Query {
+    /// Parses the query of a URL whose scheme knows the given parameters.
+    pub(super) fn parse(parts: &Parts<'_>, known: &[&'static str]) -> Result<Self, String> {
+        let mut pairs: Vec<(&'static str, String)> = Vec::new();
+        for pair in parts.query.unwrap_or_default().split('&') {
+            if pair.is_empty() {
+                continue;
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(name) = known.iter().copied().find(|known| *known == name) else {
+                return Err(unknown(name, &parts.scheme, known));
+            };
+            if pairs.iter().any(|(seen, _)| *seen == name) {
+                return Err(format!("parameter {name} is there twice: keep one"));
+            }
+            let value = decode(value, true).ok_or_else(|| {
+                format!(
+                    "parameter {name} is not percent-encoded UTF-8: write a percent sign as %25"
+                )
+            })?;
+            if value.chars().any(char::is_control) {
+                return Err(format!(
+                    "parameter {name} has a control character: remove it"
+                ));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Self { pairs })
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.pairs.iter().position(|(known, _)| *known == name)?;
+        Some(self.pairs.swap_remove(at).1)
+    }
+
+    /// Takes a parameter's text; an empty one is an error, for it is mostly a variable unset.
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            Some(value) if value.is_empty() => Err(format!(
+                "parameter {name} is empty: give it a value or remove it"
+            )),
+            other => Ok(other),
+        }
+    }
+
+    /// Takes a boolean parameter, if it is there. The spellings are those of Go's
+    /// `strconv.ParseBool`, which Atlas reads them with.
+    pub(super) fn optional_flag(&mut self, name: &str) -> Result<Option<bool>, String> {
+        match self.take(name).as_deref() {
+            None => Ok(None),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(Some(true)),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(Some(false)),
+            Some(other) => Err(format!(
+                "parameter {name} is {:?}: write true or false",
+                other.chars().take(16).collect::<String>()
+            )),
+        }
+    }
+
+    /// Takes a boolean parameter; one that isn't there is false.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, String> {
+        Ok(self.optional_flag(name)?.unwrap_or(false))
+    }
+}
+
+fn unknown(name: &str, scheme: &str, known: &[&str]) -> String {
+    let known_ones = match known {
+        [] => format!("{scheme} URLs have no parameters"),
+        known => format!("known for {scheme} are {}", known.join(", ")),
+    };
+    format!(
+        "unknown parameter {:?}{}: {known_ones}{}",
+        parameter_shown(name),
+        did_you_mean(name, known),
+        if looks_like_credential(name) {
+            "; credentials come from the provider's own chain, never from the URL"
+        } else {
+            ""
+        }
+    )
+}
+
+/// Tells whether a parameter is one that people try to pass credentials with.
+fn looks_like_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [
+        "key",
+        "secret",
+        "token",
+        "sig",
+        "sas",
+        "password",
+        "credential",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
+}
+
+/// Returns ` (did you mean "…"?)` if a known word is at most two edits away.
+pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
+    // Longer than any known word and its two edits: not worth comparing.
+    if word.len() > 32 {
+        return String::new();
+    }
+    let edits = |known: &str| strsim::levenshtein(&word.to_lowercase(), &known.to_lowercase());
+    known
+        .iter()
+        .map(|known| (edits(known), known))
+        .filter(|(edits, known)| *edits <= 2 && *edits < known.len())
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, known)| format!(" (did you mean {known:?}?)"))
+        .unwrap_or_default()
 }

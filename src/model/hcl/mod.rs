@@ -15,45 +15,7 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
 pub(crate) use plain::plain;
-pub(super) use recogniser::{Listener, Value, recognise, sequence_sign};
+pub(super) use recogniser::{Listener, ValueKind, recognise, sequence_sign};
+pub use scanner::Syntax;
 pub(super) use scanner::name_len;
-
-/// A syntax error and its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Syntax {
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-    /// What is wrong there.
-    pub message: String,
-}
-
-impl Syntax {
-    /// Describes an error at a byte offset of a text.
-    pub(crate) fn at(text: &[u8], offset: usize, message: impl Into<String>) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.iter().rposition(|&byte| byte == b'\n');
-        let line = before.get(line_start.map_or(0, |at| at + 1)..);
-        let is_first = |byte: &&u8| !(0x80..0xc0).contains(*byte);
-        Self {
-            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
-            column: line.unwrap_or_default().iter().filter(is_first).count() + 1,
-            message: message.into(),
-        }
-    }
-}
-
-impl fmt::Display for Syntax {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            line,
-            column,
-            message,
-        } = self;
-        write!(out, "line {line}, column {column}: {message}")
-    }
-}

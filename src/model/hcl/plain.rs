@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::Syntax;
 use super::recogniser::{Listener, Recogniser};
-use super::scanner::name_len;
+use super::scanner::{Syntax, name_len};
 
 /// The places of a heredoc: its marker, its text, its closing line.
 type Heredoc = (Range<usize>, Range<usize>, Range<usize>);

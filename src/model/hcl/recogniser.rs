@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use super::Syntax;
-use super::scanner::{Fault, Piece, Scanner, Token};
+use super::scanner::{HclToken, Piece, ScanError, Scanner, Syntax};
 
 /// How many brackets may be open at once. HashiCorp's parser is recursive and has no bound of its
 /// own: it dies of some 100,000 of them, and real documents have ten.
@@ -13,7 +12,7 @@ const MAX_DEPTH: usize = 10_000;
 
 /// The value of an attribute, as far as anybody asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::model) enum Value {
+pub(in crate::model) enum ValueKind {
     /// A string or heredoc that refers to nothing.
     Text { is_empty: bool },
     /// A string or heredoc with a sequence: the offset of the first `${`, or `%{`.
@@ -27,7 +26,7 @@ pub(in crate::model) trait Listener {
     /// A block starts, with so many labels, of which `label` is the first.
     fn block(&mut self, _depth: usize, _kind: &[u8], _label: &[u8], _labels: usize) {}
     /// An attribute has ended.
-    fn attribute(&mut self, _depth: usize, _name: &[u8], _value: Value) {}
+    fn attribute(&mut self, _depth: usize, _name: &[u8], _value: ValueKind) {}
     /// A heredoc has ended: the places of its marker, its text, and its closing line.
     fn heredoc(&mut self, _marker: Range<usize>, _text: Range<usize>, _closing: Range<usize>) {}
     /// A key of an object starts at a byte offset.
@@ -49,7 +48,7 @@ pub(in crate::model) fn recognise(text: &[u8], listener: &mut impl Listener) -> 
 
 /// What is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     /// A block's body.
     Body,
     /// A block's body on one line, which holds one attribute.
@@ -86,7 +85,7 @@ pub(super) enum Kind {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
-    pub(super) kind: Kind,
+    pub(super) kind: FrameKind,
     /// The ends of lines count here.
     pub(super) newlines: bool,
     /// Where it starts.
@@ -94,7 +93,7 @@ pub(super) struct Frame {
 }
 
 /// What comes next.
-pub(super) enum State {
+pub(super) enum Expected {
     /// An attribute, a block, or the end of a body.
     Body,
     /// An operand of an expression.
@@ -122,7 +121,7 @@ pub(super) struct Recogniser<'a, 'l, L> {
     pub(super) listener: &'l mut L,
     pub(super) frames: Vec<Frame>,
     /// A token that was read and belongs to the next state.
-    pub(super) held: Option<Token>,
+    pub(super) held: Option<HclToken>,
     /// Where the token before the last one ended.
     pub(super) before: usize,
     /// The markers of the templates that are open; `None` is a quoted one.
@@ -159,23 +158,23 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
 
     /// Reads the whole text; returns what the scanner has ignored.
     pub(super) fn run(mut self) -> Result<Vec<Range<usize>>, Syntax> {
-        let mut state = Ok(Some(State::Body));
+        let mut state = Ok(Some(Expected::Body));
         loop {
             state = match state {
                 Ok(None) => return Ok(self.scanner.ignored.unwrap_or_default()),
-                Ok(Some(State::Body)) => self.body(),
-                Ok(Some(State::Operand)) => self.operand().map(Some),
-                Ok(Some(State::Operator)) => self.operator().map(Some),
-                Ok(Some(State::Template { is_fresh })) => self.template(is_fresh).map(Some),
+                Ok(Some(Expected::Body)) => self.body(),
+                Ok(Some(Expected::Operand)) => self.operand().map(Some),
+                Ok(Some(Expected::Operator)) => self.operator().map(Some),
+                Ok(Some(Expected::Template { is_fresh })) => self.template(is_fresh).map(Some),
                 Err(fault) => return Err(self.explain(fault)),
             };
         }
     }
 
     /// Says of an error within `${…}` where that starts: it may never have been meant as one.
-    fn explain(&self, fault: Fault) -> Syntax {
+    fn explain(&self, fault: ScanError) -> Syntax {
         let text = self.scanner.text;
-        let is_sequence = |frame: &&Frame| frame.kind == Kind::Sequence;
+        let is_sequence = |frame: &&Frame| frame.kind == FrameKind::Sequence;
         match self.frames.iter().rfind(is_sequence) {
             Some(frame) => Syntax::at(text, frame.at, {
                 let sign = sequence_sign(text, frame.at);
@@ -189,13 +188,13 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         }
     }
 
-    pub(super) fn next(&mut self) -> Result<Token, Fault> {
+    pub(super) fn next(&mut self) -> Result<HclToken, ScanError> {
         self.before = self.scanner.at;
         let newlines = self.frames.last().is_none_or(|frame| frame.newlines);
         self.scanner.next(newlines)
     }
 
-    pub(super) fn held_or_next(&mut self) -> Result<Token, Fault> {
+    pub(super) fn held_or_next(&mut self) -> Result<HclToken, ScanError> {
         match self.held.take() {
             Some(token) => Ok(token),
             None => self.next(),
@@ -203,7 +202,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
     }
 
     /// Reads a token that must be this one.
-    pub(super) fn expect(&mut self, token: Token, message: &str) -> Result<(), Fault> {
+    pub(super) fn expect(&mut self, token: HclToken, message: &str) -> Result<(), ScanError> {
         match self.next()? == token {
             true => Ok(()),
             false => self.refuse(message),
@@ -211,20 +210,20 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
     }
 
     /// Refuses the last token.
-    pub(super) fn refuse<T>(&self, message: &str) -> Result<T, Fault> {
-        Fault::at(self.scanner.start, message)
+    pub(super) fn refuse<T>(&self, message: &str) -> Result<T, ScanError> {
+        ScanError::at(self.scanner.start, message)
     }
 
     /// Opens something that starts at a byte offset.
-    pub(super) fn open(&mut self, kind: Kind, at: usize) -> Result<(), Fault> {
+    pub(super) fn open(&mut self, kind: FrameKind, at: usize) -> Result<(), ScanError> {
         if self.frames.len() >= MAX_DEPTH {
             return self.refuse(&format!(
                 "{MAX_DEPTH} brackets are open here: no parser takes more"
             ));
         }
         let newlines = match kind {
-            Kind::Body | Kind::Line | Kind::Key => true,
-            Kind::Then => self.frames.last().is_none_or(|frame| frame.newlines),
+            FrameKind::Body | FrameKind::Line | FrameKind::Key => true,
+            FrameKind::Then => self.frames.last().is_none_or(|frame| frame.newlines),
             _ => false,
         };
         let frame = Frame { kind, newlines, at };
@@ -233,66 +232,68 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
     }
 
     /// Changes what is open.
-    pub(super) fn becomes(&mut self, kind: Kind) -> State {
+    pub(super) fn becomes(&mut self, kind: FrameKind) -> Expected {
         if let Some(frame) = self.frames.last_mut() {
             frame.kind = kind;
         }
-        State::Operand
+        Expected::Operand
     }
 
     /// Closes what is open: with its bracket it is an operand.
-    pub(super) fn close(&mut self) -> State {
+    pub(super) fn close(&mut self) -> Expected {
         self.frames.pop();
         self.is_splat = false;
-        State::Operator
+        Expected::Operator
     }
 
-    pub(super) fn kind(&self) -> Option<Kind> {
+    pub(super) fn kind(&self) -> Option<FrameKind> {
         self.frames.last().map(|frame| frame.kind)
     }
 
-    fn body(&mut self) -> Result<Option<State>, Fault> {
+    fn body(&mut self) -> Result<Option<Expected>, ScanError> {
         match (self.next()?, self.frames.last()) {
-            (Token::Newline, _) => Ok(Some(State::Body)),
-            (Token::End, None) => Ok(None),
-            (Token::End, Some(block)) => Fault::at(block.at, "this block has no closing }"),
-            (Token::Sign(b'}'), Some(_)) => self.close_block().map(Some),
-            (Token::Name, _) => self.item().map(Some),
+            (HclToken::Newline, _) => Ok(Some(Expected::Body)),
+            (HclToken::End, None) => Ok(None),
+            (HclToken::End, Some(block)) => ScanError::at(block.at, "this block has no closing }"),
+            (HclToken::Sign(b'}'), Some(_)) => self.close_block().map(Some),
+            (HclToken::Name, _) => self.item().map(Some),
             _ => self.refuse("an attribute (name = value) or a block is expected here"),
         }
     }
 
-    fn item(&mut self) -> Result<State, Fault> {
+    fn item(&mut self) -> Result<Expected, ScanError> {
         let name = self.scanner.start..self.scanner.at;
         match self.next()? {
-            Token::Sign(b'=') => self.begin_attribute(name),
-            token @ (Token::Quote | Token::Name | Token::Sign(b'{')) => self.block(name, token),
+            HclToken::Sign(b'=') => self.begin_attribute(name),
+            token @ (HclToken::Quote | HclToken::Name | HclToken::Sign(b'{')) => {
+                self.block(name, token)
+            }
             _ => self.refuse("after a name comes = and a value, or a block's labels and {"),
         }
     }
 
-    fn begin_attribute(&mut self, name: Range<usize>) -> Result<State, Fault> {
+    fn begin_attribute(&mut self, name: Range<usize>) -> Result<Expected, ScanError> {
         let body = self.frames.last().map(|frame| frame.at);
         let text = self.scanner.text.get(name.clone()).unwrap_or_default();
         if !self.names.insert(self.hasher.hash_one((body, text))) {
             let text = String::from_utf8_lossy(text);
             let what = format!("attribute {text:?} is set twice in one body");
-            return Fault::at(name.start, what);
+            return ScanError::at(name.start, what);
         }
         self.attribute = Attribute {
             name,
             ..Attribute::default()
         };
-        Ok(State::Operand)
+        Ok(Expected::Operand)
     }
 
-    fn block(&mut self, kind: Range<usize>, mut token: Token) -> Result<State, Fault> {
+    fn block(&mut self, kind: Range<usize>, mut token: HclToken) -> Result<Expected, ScanError> {
         let (mut first, mut labels) = (0..0, 0);
         loop {
             let label = match token {
-                Token::Sign(b'{') => break,
-                Token::Name => self.scanner.start..self.scanner.at,
-                Token::Quote => {
+                HclToken::Sign(b'{') => break,
+                HclToken::Name => self.scanner.start..self.scanner.at,
+                HclToken::Quote => {
                     let start = self.scanner.at;
                     if self.scanner.quoted()? != Piece::End {
                         return self.refuse("a label takes no ${ or %{: double the sign");
@@ -311,18 +312,18 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         let text = |range| self.scanner.text.get(range).unwrap_or_default();
         let (kind, label) = (text(kind), text(first));
         self.listener.block(depth, kind, label, labels);
-        self.open(Kind::Body, self.scanner.start)?;
+        self.open(FrameKind::Body, self.scanner.start)?;
         let after = self.scanner.at;
         match self.next()? {
-            Token::Newline | Token::End | Token::Sign(b'}') => {
+            HclToken::Newline | HclToken::End | HclToken::Sign(b'}') => {
                 self.scanner.at = after;
-                Ok(State::Body)
+                Ok(Expected::Body)
             }
-            Token::Name => {
-                self.becomes(Kind::Line);
+            HclToken::Name => {
+                self.becomes(FrameKind::Line);
                 let name = self.scanner.start..self.scanner.at;
                 self.expect(
-                    Token::Sign(b'='),
+                    HclToken::Sign(b'='),
                     "a block on one line holds one attribute (name = value) and no block",
                 )?;
                 self.begin_attribute(name)
@@ -332,31 +333,31 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
     }
 
     /// Reads what follows the expression of an attribute.
-    pub(super) fn end_attribute(&mut self, token: Token) -> Result<State, Fault> {
+    pub(super) fn end_attribute(&mut self, token: HclToken) -> Result<Expected, ScanError> {
         let attribute = std::mem::take(&mut self.attribute);
         let value = match (attribute.is_template, attribute.template) {
             (Some(true), Some((end, is_empty))) if end == self.before => match attribute.sequence {
-                None => Value::Text { is_empty },
-                Some(at) => Value::Template { at },
+                None => ValueKind::Text { is_empty },
+                Some(at) => ValueKind::Template { at },
             },
-            _ => Value::Other,
+            _ => ValueKind::Other,
         };
         let name = self.scanner.text.get(attribute.name).unwrap_or_default();
         self.listener.attribute(self.frames.len(), name, value);
         match (self.kind(), token) {
-            (Some(Kind::Line), Token::Sign(b'}')) => self.close_block(),
-            (Some(Kind::Line), _) => {
+            (Some(FrameKind::Line), HclToken::Sign(b'}')) => self.close_block(),
+            (Some(FrameKind::Line), _) => {
                 self.refuse("a block on one line holds one attribute: } is expected here")
             }
-            (_, Token::Newline | Token::End) => Ok(State::Body),
+            (_, HclToken::Newline | HclToken::End) => Ok(Expected::Body),
             _ => self.refuse("the attribute's line must end here"),
         }
     }
 
-    fn close_block(&mut self) -> Result<State, Fault> {
+    fn close_block(&mut self) -> Result<Expected, ScanError> {
         self.frames.pop();
         match self.next()? {
-            Token::Newline | Token::End => Ok(State::Body),
+            HclToken::Newline | HclToken::End => Ok(Expected::Body),
             _ => self.refuse("the line must end after a block's }"),
         }
     }

@@ -1,10 +1,48 @@
-//! HCL's tokens, one at a time.
+//! HCL's tokens, one at a time, and its syntax errors.
 
+use std::fmt;
 use std::ops::Range;
+
+/// A syntax error and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syntax {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl Syntax {
+    /// Describes an error at a byte offset of a text.
+    pub(crate) fn at(text: &[u8], offset: usize, message: impl Into<String>) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.iter().rposition(|&byte| byte == b'\n');
+        let line = before.get(line_start.map_or(0, |at| at + 1)..);
+        let is_first = |byte: &&u8| !(0x80..0xc0).contains(*byte);
+        Self {
+            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
+            column: line.unwrap_or_default().iter().filter(is_first).count() + 1,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Syntax {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            line,
+            column,
+            message,
+        } = self;
+        write!(out, "line {line}, column {column}: {message}")
+    }
+}
 
 /// A token outside of templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum HclToken {
     /// The end of the text.
     End,
     /// The end of a line, with the comment before it.
@@ -44,12 +82,12 @@ pub(super) enum Piece {
 
 /// An error and its byte offset.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct ScanError {
     pub(super) at: usize,
     pub(super) message: String,
 }
 
-impl Fault {
+impl ScanError {
     /// Fails at a byte offset.
     pub(super) fn at<T>(at: usize, message: impl Into<String>) -> Result<T, Self> {
         let message = message.into();
@@ -71,21 +109,21 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// Reads the next token. `newlines` tells whether the ends of lines count here.
-    pub(super) fn next(&mut self, newlines: bool) -> Result<Token, Fault> {
+    pub(super) fn next(&mut self, newlines: bool) -> Result<HclToken, ScanError> {
         loop {
             self.skip(|byte| matches!(byte, b' ' | b'\t'));
             self.start = self.at;
             let (len, token) = match self.rest() {
-                [] => (0, Token::End),
-                [b'\n', ..] if newlines => (1, Token::Newline),
-                [b'\r', b'\n', ..] if newlines => (2, Token::Newline),
+                [] => (0, HclToken::End),
+                [b'\n', ..] if newlines => (1, HclToken::Newline),
+                [b'\r', b'\n', ..] if newlines => (2, HclToken::Newline),
                 [b'\n', ..] | [b'\r', b'\n', ..] | [b'#', ..] | [b'/', b'/', ..] => {
                     self.skip(|byte| byte != b'\n');
                     let ends = self.at < self.text.len();
                     self.ignore(self.start..self.at + usize::from(ends && !newlines));
                     self.at += usize::from(ends);
                     match ends && newlines {
-                        true => return Ok(Token::Newline),
+                        true => return Ok(HclToken::Newline),
                         false => continue,
                     }
                 }
@@ -95,21 +133,21 @@ impl<'a> Scanner<'a> {
                         self.ignore(self.start..self.at);
                         continue;
                     }
-                    None => return Fault::at(self.at, "this comment has no end: write */"),
+                    None => return ScanError::at(self.at, "this comment has no end: write */"),
                 },
-                [b'"', ..] => (1, Token::Quote),
+                [b'"', ..] => (1, HclToken::Quote),
                 [b'0'..=b'9', ..] => return self.number(),
-                [b'.', b'.', b'.', ..] => (3, Token::Ellipsis),
-                [b'=', b'>', ..] => (2, Token::Arrow),
-                [b'~', b'}', ..] => (2, Token::TrimmingBrace),
-                [b':', b':', ..] => (2, Token::DoubleColon),
+                [b'.', b'.', b'.', ..] => (3, HclToken::Ellipsis),
+                [b'=', b'>', ..] => (2, HclToken::Arrow),
+                [b'~', b'}', ..] => (2, HclToken::TrimmingBrace),
+                [b':', b':', ..] => (2, HclToken::DoubleColon),
                 [b'=' | b'!' | b'<' | b'>', b'=', ..] | [b'&', b'&', ..] | [b'|', b'|', ..] => {
-                    (2, Token::Operator)
+                    (2, HclToken::Operator)
                 }
                 [b'<', b'<', after @ ..] if let Some(len) = heredoc(after) => {
-                    (2 + len, Token::Heredoc)
+                    (2 + len, HclToken::Heredoc)
                 }
-                [sign, ..] if b"[](){}.,*/%+-=<>!?:".contains(sign) => (1, Token::Sign(*sign)),
+                [sign, ..] if b"[](){}.,*/%+-=<>!?:".contains(sign) => (1, HclToken::Sign(*sign)),
                 [b'_' | b'a'..=b'z' | b'A'..=b'Z' | 0x80.., ..] => return self.name(),
                 _ => return self.foreign(),
             };
@@ -119,7 +157,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes on in a quoted template.
-    pub(super) fn quoted(&mut self) -> Result<Piece, Fault> {
+    pub(super) fn quoted(&mut self) -> Result<Piece, ScanError> {
         loop {
             self.skip(|byte| matches!(byte, 0x20.. if byte < 0x80 && !b"\"\\$%".contains(&byte)));
             self.start = self.at;
@@ -130,7 +168,7 @@ impl<'a> Scanner<'a> {
                 }
                 [b'\\', ..] => self.escape()?,
                 [] | [b'\r' | b'\n', ..] => {
-                    return Fault::at(
+                    return ScanError::at(
                         self.at,
                         "a quoted string must end on its line: close it with \", or write \\n for \
                          a new line, or use a heredoc",
@@ -147,7 +185,11 @@ impl<'a> Scanner<'a> {
 
     /// Goes on in a heredoc, which ends at a line that is its marker alone. `is_fresh` tells
     /// whether a line starts here.
-    pub(super) fn heredoc(&mut self, marker: &[u8], mut is_fresh: bool) -> Result<Piece, Fault> {
+    pub(super) fn heredoc(
+        &mut self,
+        marker: &[u8],
+        mut is_fresh: bool,
+    ) -> Result<Piece, ScanError> {
         loop {
             self.start = self.at;
             if is_fresh && let Some(end) = self.closing_line(marker) {
@@ -161,7 +203,7 @@ impl<'a> Scanner<'a> {
                 [] => {
                     let marker = String::from_utf8_lossy(marker);
                     let what = format!("this heredoc has no end: no line is {marker} alone");
-                    return Fault::at(self.at, what);
+                    return ScanError::at(self.at, what);
                 }
                 [b'\n', ..] => (self.at, is_fresh) = (self.at + 1, true),
                 [b'\r', b'\n', ..] => (self.at, is_fresh) = (self.at + 2, true),
@@ -181,10 +223,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// Refuses the character that stands here.
-    fn foreign<T>(&self) -> Result<T, Fault> {
+    fn foreign<T>(&self) -> Result<T, ScanError> {
         let char = match self.text.get(self.at..).map(char_len) {
             Some(Some(len)) => self.text.get(self.at..self.at + len),
-            _ => return Fault::at(self.at, "invalid UTF-8: save the file as UTF-8"),
+            _ => return ScanError::at(self.at, "invalid UTF-8: save the file as UTF-8"),
         };
         let char = String::from_utf8_lossy(char.unwrap_or_default()).into_owned();
         let hint = match char.as_str() {
@@ -193,7 +235,7 @@ impl<'a> Scanner<'a> {
             "`" => ": a string of many lines is written as a heredoc",
             _ => "",
         };
-        Fault::at(self.at, format!("{char:?} is no part of HCL here{hint}"))
+        ScanError::at(self.at, format!("{char:?} is no part of HCL here{hint}"))
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -214,7 +256,7 @@ impl<'a> Scanner<'a> {
 
     /// The longest run of what may be a number decides, as in HashiCorp's scanner; then it must be
     /// one.
-    fn number(&mut self) -> Result<Token, Fault> {
+    fn number(&mut self) -> Result<HclToken, ScanError> {
         let mut end = self.at;
         loop {
             end += match self.text.get(end..).unwrap_or_default() {
@@ -233,15 +275,15 @@ impl<'a> Scanner<'a> {
         let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
         let is_decimal = text.contains('.');
         match digits.matches('.').count() < 2 && exponent.parse::<i32>().is_ok() {
-            true => Ok(Token::Number { is_decimal }),
-            false => Fault::at(self.start, "this is no number"),
+            true => Ok(HclToken::Number { is_decimal }),
+            false => ScanError::at(self.start, "this is no number"),
         }
     }
 
-    fn name(&mut self) -> Result<Token, Fault> {
+    fn name(&mut self) -> Result<HclToken, ScanError> {
         self.at += name_len(self.rest());
         if self.at > self.start {
-            return Ok(Token::Name);
+            return Ok(HclToken::Name);
         }
         // The first character that no name has is the one to refuse.
         while let Some(len) = char_len(self.rest()) {
@@ -256,13 +298,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads what follows a backslash of a quoted template.
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), ScanError> {
         let (len, digits) = match self.rest() {
             [_, b'n' | b'r' | b't' | b'"' | b'\\', ..] => (2, None),
             [_, b'u', digits @ ..] => (6, digits.get(..4)),
             [_, b'U', digits @ ..] => (10, digits.get(..8)),
             _ => {
-                return Fault::at(
+                return ScanError::at(
                     self.at,
                     "after \\ comes one of n, r, t, \", \\, u and U: write \\\\ for a backslash",
                 );
@@ -274,7 +316,7 @@ impl<'a> Scanner<'a> {
             char::from_u32(u32::from_str_radix(digits, 16).ok().filter(|_| all)?)
         });
         if code == Some(None) || (len > 2 && digits.is_none()) {
-            return Fault::at(
+            return ScanError::at(
                 self.at,
                 "\\u takes four and \\U eight hexadecimal digits of a Unicode character",
             );
@@ -284,7 +326,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads one literal character of a template, or the start of a sequence.
-    fn literal(&mut self) -> Result<Option<Piece>, Fault> {
+    fn literal(&mut self) -> Result<Option<Piece>, ScanError> {
         let piece = match self.rest() {
             [b'$', b'$', b'{', ..] | [b'%', b'%', b'{', ..] => {
                 self.at += 3;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::budget::{MAX_ITEMS, MAX_TEXT};
+use super::super::error::{MAX_ITEMS, MAX_TEXT};
 use super::super::number::Number;
 use super::super::scope::Scope;
 use super::super::types::unified;
@@ -28,6 +28,12 @@ impl From<&str> for FunctionError {
         FunctionError::Failed(why.into())
     }
 }
+
+/// The result of a function.
+pub(super) type Answer = Result<Value, FunctionError>;
+
+/// A function: it gets its evaluated arguments.
+pub(crate) type Function = fn(&Call<'_>) -> Answer;
 
 /// One call: the arguments, and the scope for what looks outside.
 pub(crate) struct Call<'c> {

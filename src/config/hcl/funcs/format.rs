@@ -8,10 +8,8 @@ use num_bigint::BigInt;
 use super::super::decimal::Digits;
 use super::super::number::Number;
 use super::super::value::Value;
+use super::call::{Answer, Call, Function, FunctionError};
 use super::encoding::{json, quoted};
-use super::{Call, Function, FunctionError};
-
-type Answer = Result<Value, FunctionError>;
 
 /// The largest width and precision. Nothing readable needs more.
 const MAX_WIDTH: usize = 1000;

@@ -5,22 +5,14 @@ mod collection;
 mod encoding;
 mod file;
 mod format;
-mod glob;
 mod number;
-mod regex;
-mod set;
 mod string;
 mod time;
 mod url;
-mod yaml_merge;
 
-pub(crate) use self::call::{Call, FunctionError};
+pub(crate) use self::call::{Call, Function, FunctionError};
 #[cfg(test)]
 pub(super) use self::encoding::json as json_of;
-use super::value::Value;
-
-/// A function: it gets its evaluated arguments.
-pub(crate) type Function = fn(&Call<'_>) -> Result<Value, FunctionError>;
 
 /// A function that Atlas has and a mount has no use for: it makes an expression for schemas.
 const LEFT_OUT: &str = "sql";
@@ -45,15 +37,12 @@ const MOVING: [&str; 12] = [
 pub(crate) fn find(name: &str) -> Option<Function> {
     string::find(name)
         .or_else(|| collection::find(name))
-        .or_else(|| set::find(name))
         .or_else(|| number::find(name))
         .or_else(|| encoding::find(name))
         .or_else(|| format::find(name))
-        .or_else(|| regex::find(name))
         .or_else(|| url::find(name))
         .or_else(|| time::find(name))
         .or_else(|| file::find(name))
-        .or_else(|| yaml_merge::find(name))
 }
 
 /// Tells whether Atlas has a function that is left out here.

@@ -4,9 +4,7 @@ use num_bigint::BigInt;
 
 use super::super::number::Number;
 use super::super::value::Value;
-use super::{Call, Function, FunctionError};
-
-type Answer = Result<Value, FunctionError>;
+use super::call::{Answer, Call, Function};
 
 /// cty's own bound on `range`.
 const MAX_RANGE: usize = 1024;

@@ -2,10 +2,7 @@
 
 use chrono::{DateTime, Datelike, FixedOffset, SecondsFormat, TimeDelta, Timelike};
 
-use super::super::value::Value;
-use super::{Call, Function, FunctionError};
-
-type Answer = Result<Value, FunctionError>;
+use super::call::{Answer, Call, Function, FunctionError};
 
 pub(super) fn find(name: &str) -> Option<Function> {
     Some(match name {

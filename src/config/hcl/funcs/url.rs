@@ -5,9 +5,7 @@ use std::fmt::Write;
 
 use super::super::super::url::decode;
 use super::super::value::Value;
-use super::{Call, Function, FunctionError};
-
-type Answer = Result<Value, FunctionError>;
+use super::call::{Answer, Call, Function, FunctionError};
 
 pub(super) fn find(name: &str) -> Option<Function> {
     Some(match name {

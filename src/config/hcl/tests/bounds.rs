@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::run;
-use crate::config::fuzz::Random;
+use crate::config::fuzz::Mutator;
 
 #[test]
 fn no_input_uses_unbounded_memory_or_time() {
@@ -146,7 +146,7 @@ const SEEDS: [&str; 24] = [
 
 #[test]
 fn no_spoilt_expression_panics_or_takes_long() {
-    let mut random = Random::new(99);
+    let mut random = Mutator::new(99);
     let mut slowest = std::time::Duration::ZERO;
     for round in 0..24_000 {
         let bytes = random.mutate(SEEDS[round % SEEDS.len()].as_bytes());

@@ -9,8 +9,8 @@ mod scope;
 
 use std::path::PathBuf;
 
-use super::failure::Failure;
-use super::scope::Names;
+use super::error::EvalError;
+use super::scope::Bindings;
 use super::*;
 
 fn getenv(name: &str) -> Option<String> {
@@ -26,9 +26,9 @@ fn run(text: &str, dir: &str, vars: &[&str]) -> Result<String, String> {
         vars: parse_vars(&vars).unwrap(),
         getenv: &getenv,
     };
-    let file = File::parse("f".into(), PathBuf::from(dir), text.into())
+    let file = ConfigFile::parse("f".into(), PathBuf::from(dir), text.into())
         .map_err(|error| error.to_string())?;
-    let at = |failure: Failure| {
+    let at = |failure: EvalError| {
         let place = file.place(failure.offset);
         format!("{place}: {}", failure.message)
     };
@@ -38,7 +38,7 @@ fn run(text: &str, dir: &str, vars: &[&str]) -> Result<String, String> {
     let attribute = block.and_then(|block| block.body.get_attribute("is"));
     let attribute = attribute.ok_or("no result")?;
     let value = scope
-        .evaluate(&attribute.value, &Names::file())
+        .evaluate(&attribute.value, &Bindings::file())
         .map_err(at)?;
     Ok(super::funcs::json_of(&value))
 }

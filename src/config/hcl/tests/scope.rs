@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::File;
+use super::super::ConfigFile;
 use super::run;
 
 #[test]
@@ -165,7 +165,7 @@ fn a_variable_block_has_one_label() {
 
 #[test]
 fn a_files_places_count_characters_and_lines_from_one() {
-    let file = File::parse("f".into(), PathBuf::new(), "é = 1\nx = 2\n".into()).unwrap();
+    let file = ConfigFile::parse("f".into(), PathBuf::new(), "é = 1\nx = 2\n".into()).unwrap();
     assert_eq!(file.place(0).to_string(), "f:1:1");
     assert_eq!(file.place(2).to_string(), "f:1:2");
     assert_eq!(file.place(7).to_string(), "f:2:1");

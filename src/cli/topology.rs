@@ -1,17 +1,32 @@
-//! Which repositories there are, and where their targets lie.
+//! Which repositories there are, where their targets lie, and which folders earlier mounts have used
+//! as targets.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::settings::{Selection, embedded_registry};
-use super::start::{StartError, wrong};
-use crate::config::{self, parse_target};
+use crate::config;
+use crate::dir::Dir;
 use crate::store::{FileLocation, Location, Overlap};
 
+/// Why there is no file system: one line, with what to do, and no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+impl StartError {
+    pub(super) fn new(error: impl ToString) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// What is to be mounted: the repositories of the configuration, and the targets of all others.
-pub(super) struct Layout {
+pub(super) struct Topology {
     pub(super) repos: Vec<config::RepoConfig>,
     pub(super) others: Option<(Location, Vec<Location>)>,
     /// What the user should know of the configuration, one line each.
@@ -23,37 +38,34 @@ pub(super) struct Layout {
 /// # Errors
 ///
 /// [`StartError`] for what can't be loaded, or names nothing.
-pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
-    let parse = |url: &String| {
-        config::refuse_credentials_on_command_line(url).map_err(wrong)?;
-        parse_target(url).map_err(wrong)
-    };
+pub(super) fn load(what: &Selection) -> Result<Topology, StartError> {
+    let parse = |url: &String| config::parse_flag(url).map_err(StartError::new);
     let registry = what.registry.as_ref().map(parse).transpose()?;
     let backups = what.backups.iter().map(parse);
     let backups = backups.collect::<Result<Vec<_>, _>>()?;
     let env = |name: &str| std::env::var(name).ok();
     let Some(url) = &what.config else {
         if what.env.is_some() || !what.vars.is_empty() {
-            return Err(wrong(
+            return Err(StartError::new(
                 "--env and --var belong to a configuration: name it with --config file://atlas.hcl",
             ));
         }
         let registry = registry.map_or_else(|| embedded(&embedded_registry()), Ok)?;
-        config::check_backups(&registry, &backups, &env).map_err(wrong)?;
-        return Ok(Layout {
+        config::check_backups(&registry, &backups, &env).map_err(StartError::new)?;
+        return Ok(Topology {
             repos: Vec::new(),
             others: Some((registry, backups)),
             warnings: Vec::new(),
         });
     };
     let vars = what.vars.iter();
-    let source = config::Source {
+    let source = config::ConfigSource {
         url: Some(url.clone()),
         env: what.env.clone(),
         vars: vars.map(|var| var.expose().to_owned()).collect(),
     };
-    let config = config::load(&source, &env).map_err(wrong)?;
-    let mut repos = config.repos().to_vec();
+    let config = config::load(&source, &env).map_err(StartError::new)?;
+    let mut repos = config.repos;
     for repo in &mut repos {
         if let (Location::AtlasCloud, Some(registry)) = (&repo.registry, &registry) {
             repo.registry = registry.clone();
@@ -68,12 +80,12 @@ pub(super) fn layout(what: &Selection) -> Result<Layout, StartError> {
             .map_err(|error| StartError(format!("repository {}: {error}", repo.name)))?;
     }
     if let Some(registry) = &registry {
-        config::check_backups(registry, &backups, &env).map_err(wrong)?;
+        config::check_backups(registry, &backups, &env).map_err(StartError::new)?;
     }
     if repos.is_empty() && registry.is_none() {
         return Err(StartError(nothing_to_mount(url, what.env.as_deref())));
     }
-    Ok(Layout {
+    Ok(Topology {
         repos,
         others: registry.map(|registry| (registry, backups)),
         warnings: config.warnings,
@@ -124,12 +136,64 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
         }
     };
     make().map_err(|error| {
-        wrong(format!(
+        StartError::new(format!(
             "can't make the embedded registry {}: {error}; name another one with --registry",
             dir.display()
         ))
     })?;
     Ok(location)
+}
+
+/// The file in the state directory that lists the folders that mounts have used: one path a line.
+///
+/// A folder that was there once and is not there now is a disk that is not mounted: an outage, which
+/// no mount must take for a folder to be made.
+const FOLDERS_FILE: &str = "folders";
+/// The name of the next version of it, until it is whole.
+const FOLDERS_NEXT: &str = "folders.tmp";
+
+/// How many bytes of it are read: thousands of paths.
+const FOLDERS_LIMIT: u64 = 1 << 20;
+
+/// Returns the folders that were used before. None if that can't be read.
+pub(super) fn known_folders(state_dir: &Path) -> BTreeSet<PathBuf> {
+    let dir = Dir::open(state_dir);
+    let lines = dir
+        .and_then(|dir| dir.read(FOLDERS_FILE, FOLDERS_LIMIT))
+        .unwrap_or_default();
+    let lines = lines.split(|&byte| byte == b'\n');
+    let lines = lines.filter(|line| !line.is_empty());
+    lines
+        .map(|line| PathBuf::from(OsStr::from_bytes(line)))
+        .collect()
+}
+
+/// Remembers folders that are used now, beside those of before.
+///
+/// # Errors
+///
+/// The state directory can't be written.
+pub(super) fn remember_folders(state_dir: &Path, used: &BTreeSet<PathBuf>) -> io::Result<()> {
+    let before = known_folders(state_dir);
+    if used.is_subset(&before) {
+        return Ok(());
+    }
+    let dir = Dir::open(state_dir)?;
+    match dir.remove(FOLDERS_NEXT) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = dir.new_file(FOLDERS_NEXT, 0o600)?;
+    for folder in before.union(used) {
+        let path = folder.as_os_str().as_bytes();
+        // Such a path can't be a line. It is treated as unknown.
+        if !path.contains(&b'\n') {
+            file.write_all(path)?;
+            file.write_all(b"\n")?;
+        }
+    }
+    file.sync_all()?;
+    dir.rename(FOLDERS_NEXT, FOLDERS_FILE)
 }
 
 #[cfg(test)]
@@ -164,5 +228,15 @@ mod tests {
     fn what_names_no_repository_says_what_to_do() {
         assert!(nothing_to_mount("file://a.hcl", Some("dev")).contains("--registry"));
         assert!(nothing_to_mount("file://a.hcl", None).contains("--env"));
+    }
+
+    #[test]
+    fn folders_of_all_mounts_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(known_folders(dir.path()).is_empty());
+        let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        remember_folders(dir.path(), &set(&["/a b", "/c"])).unwrap();
+        remember_folders(dir.path(), &set(&["/d", "/e\nf"])).unwrap();
+        assert_eq!(known_folders(dir.path()), set(&["/a b", "/c", "/d"]));
     }
 }

@@ -1,148 +1,22 @@
-//! The command line.
+//! The arguments of `mount`, and the settings that they ask for.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::Args;
 
-use super::settings::{
-    CheckSettings, FallbackOn, LogFormat, LogLevel, LogSettings, MountSettings, Selection,
-    default_state_dir,
+use super::super::exit;
+use super::super::settings::{
+    FallbackReason, LogFormat, LogLevel, LogSettings, MountSettings, Selection, default_state_dir,
 };
-use super::{exit, help, helper, options, units};
+use super::units;
 use crate::config::Secret;
 use crate::fuse::{Deadlines, Owner};
 use crate::registry::Durability;
 
-/// What is to be done.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// Mount.
-    Mount(Box<MountSettings>),
-    /// Mount, on behalf of the process that has the arguments on this one's stdin.
-    Daemon,
-    /// Unmount.
-    Unmount(UnmountArgs),
-    /// Tell how a mount is.
-    Status(StatusArgs),
-    /// Tell where the targets of a mount differ, or mend that.
-    Job(&'static str, JobArgs),
-    /// Try targets without mounting them.
-    Check(CheckSettings),
-    /// Show this help.
-    Help(String),
-    /// Nothing: mount(8) only asks whether it could.
-    Nothing,
-}
-
-/// Why nothing is done: the command line is wrong, or asked for help.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// clap's words.
-    Clap(clap::Error),
-    /// One line.
-    Line(String),
-}
-
-#[derive(Debug, Parser)]
-#[command(
-    name = "atlasfs",
-    version,
-    about = "Mounts the Atlas Registry as a directory",
-    after_help = help::overview(),
-    disable_help_subcommand = true
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Mount the registry on a directory
-    Mount(Box<MountArgs>),
-    /// Unmount, once everything is pushed
-    #[command(visible_alias = "umount", after_help = exit::HELP)]
-    Unmount(UnmountArgs),
-    /// Show how a mount is; the exit code is a health probe
-    #[command(after_help = exit::HELP)]
-    Status(StatusArgs),
-    /// Show where the targets of a mount differ; nothing is changed
-    #[command(after_help = exit::HELP)]
-    Verify(JobArgs),
-    /// Give every target of a mount what it lacks, now
-    #[command(after_help = exit::HELP)]
-    Sync(JobArgs),
-    /// Try every target: reachable, readable, writable, and what to do about what is wrong
-    #[command(after_help = exit::HELP)]
-    Check(Box<CheckArgs>),
-    /// Show the documentation on a topic, or the help of a command
-    Help {
-        /// A topic or a command; without one, the list of both
-        topic: Option<String>,
-    },
-    /// The process behind a mount
-    #[command(hide = true)]
-    Daemon {
-        /// Only for people who look at the list of processes
-        dir: PathBuf,
-    },
-}
-
-/// What `unmount` takes.
-#[derive(Debug, Args)]
-pub(super) struct UnmountArgs {
-    /// The mount point
-    pub(super) dir: PathBuf,
-    /// Take it out of the tree now, though files are open; they stay usable until closed
-    #[arg(long)]
-    pub(super) lazy: bool,
-}
-
-/// What `status` takes.
-#[derive(Debug, Args)]
-pub(super) struct StatusArgs {
-    /// The mount point
-    pub(super) dir: PathBuf,
-    /// Print the JSON as it is
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// What `verify` and `sync` take.
-#[derive(Debug, Args)]
-pub(super) struct JobArgs {
-    /// The mount point
-    pub(super) dir: PathBuf,
-    /// Compare names and stamps only: no content is read, so one that has rotted is not found
-    #[arg(long)]
-    pub(super) quick: bool,
-    /// Print the report as JSON, and no progress
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// What `check` takes.
-#[derive(Debug, Args)]
-pub(super) struct CheckArgs {
-    #[command(flatten)]
-    what: WhatArgs,
-    /// Write to each target too: an object below .atlasfs/probe, which is removed again. Tells
-    /// whether it is writable, and whether conditional writes work
-    #[arg(long)]
-    write: bool,
-    /// How long each target may take
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = units::timeout)]
-    timeout: Duration,
-    /// Print the findings as JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// Which registries and backups are meant.
 #[derive(Debug, Args)]
-struct WhatArgs {
+pub(super) struct WhatArgs {
     /// The configuration: file://atlas.hcl
     #[arg(short, long, value_name = "URL", help_heading = "What to mount")]
     config: Option<String>,
@@ -164,7 +38,7 @@ struct WhatArgs {
 
 impl WhatArgs {
     /// Checks what clap can't.
-    fn selection(self) -> Result<Selection, String> {
+    pub(super) fn selection(self) -> Result<Selection, String> {
         let registry = self.registry.iter().map(|url| ("--registry", url));
         let backups = self.backup.iter().map(|url| ("--backup", url));
         for (flag, url) in registry.chain(backups) {
@@ -180,9 +54,10 @@ impl WhatArgs {
     }
 }
 
+/// The arguments of `mount`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true, after_help = exit::HELP)]
-struct MountArgs {
+pub(super) struct MountArgs {
     /// The mount point: an empty directory
     dir: PathBuf,
 
@@ -291,7 +166,7 @@ struct MountArgs {
         value_delimiter = ',',
         help_heading = "Reading"
     )]
-    fallback_on: Vec<FallbackOn>,
+    fallback_on: Vec<FallbackReason>,
 
     /// Where journal and staging files lie, for this mount alone. Default a folder for each
     /// mount point below $XDG_STATE_HOME/atlasfs/mounts, or ~/.local/state/atlasfs/mounts, and for
@@ -348,100 +223,54 @@ struct MountArgs {
     options: Vec<String>,
 }
 
-/// Reads a command line.
-pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
-    let helped = helper::translate(argv).map_err(Refusal::Line)?;
-    if helped.fake {
-        return Ok(Request::Nothing);
-    }
-    let mut argv = helped.argv;
-    if argv.get(1).is_some_and(|command| command == "mount") {
-        argv = options::expand(argv, &mount_flags(), helped.sloppy).map_err(Refusal::Line)?;
-    }
-    let cli = Cli::try_parse_from(argv).map_err(Refusal::Clap)?;
-    match cli.command {
-        Command::Mount(args) => settings(*args)
-            .map(|settings| Request::Mount(Box::new(settings)))
-            .map_err(Refusal::Line),
-        Command::Unmount(args) => Ok(Request::Unmount(args)),
-        Command::Status(args) => Ok(Request::Status(args)),
-        Command::Verify(args) => Ok(Request::Job("verify", args)),
-        Command::Sync(args) => Ok(Request::Job("sync", args)),
-        Command::Check(args) => Ok(Request::Check(CheckSettings {
-            what: args.what.selection().map_err(Refusal::Line)?,
-            write: args.write,
-            timeout: args.timeout,
-            json: args.json,
-        })),
-        Command::Help { topic } => help::on(topic.as_deref(), Cli::command())
-            .map(Request::Help)
-            .map_err(Refusal::Line),
-        Command::Daemon { dir: _ } => Ok(Request::Daemon),
-    }
-}
-
-fn mount_flags() -> Vec<options::Flag> {
-    let cli = Cli::command();
-    let mount = cli.find_subcommand("mount");
-    mount
-        .into_iter()
-        .flat_map(clap::Command::get_arguments)
-        .filter_map(|arg| {
-            Some(options::Flag {
-                name: arg.get_long()?.to_owned(),
-                short: arg.get_short(),
-                takes_value: arg.get_action().takes_values(),
-            })
+impl MountArgs {
+    /// Checks what clap can't, without ever repeating a value that may be a secret.
+    pub(super) fn settings(self) -> Result<MountSettings, String> {
+        let this_process = Owner::of_this_process();
+        // In the background, `/` becomes the working directory.
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let dir = absolute(self.dir)?;
+        Ok(MountSettings {
+            dir: dir.clone(),
+            foreground: self.foreground,
+            what: self.what.selection()?,
+            durability: self.durability,
+            deadlines: Deadlines {
+                metadata: self.metadata_timeout,
+                read: self.read_timeout,
+                push: self.push_timeout,
+            },
+            ttl: self.ttl,
+            max_size: self.max_size,
+            cache_size: self.cache_size,
+            disk_cache_size: self.disk_cache_size,
+            cache_dir: self.cache_dir.map(absolute).transpose()?,
+            journal_size: self.journal_size,
+            breaker: self.breaker,
+            hedge: self.hedge,
+            repair_interval: self.repair_interval,
+            state_dir: absolute(self.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
+            allow_delete: self.allow_delete,
+            read_only: self.read_only,
+            allow_other: self.allow_other,
+            validate: !self.no_validate,
+            fallback_on: self.fallback_on,
+            max_open_files: self.max_open_files,
+            scratch_size: self.scratch_size,
+            staging_size: self.staging_size,
+            owner: Owner {
+                uid: self.uid.unwrap_or(this_process.uid),
+                gid: self.gid.unwrap_or(this_process.gid),
+            },
+            log: LogSettings {
+                level: self.log_level.0,
+                format: self.log_format,
+                file: self.log_file.map(absolute).transpose()?,
+            },
         })
-        .collect()
-}
-
-/// Checks what clap can't, without ever repeating a value that may be a secret.
-fn settings(args: MountArgs) -> Result<MountSettings, String> {
-    let this_process = Owner::of_this_process();
-    // In the background, `/` becomes the working directory.
-    let absolute = |path: PathBuf| {
-        std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
-    };
-    let dir = absolute(args.dir)?;
-    Ok(MountSettings {
-        dir: dir.clone(),
-        foreground: args.foreground,
-        what: args.what.selection()?,
-        durability: args.durability,
-        deadlines: Deadlines {
-            metadata: args.metadata_timeout,
-            read: args.read_timeout,
-            push: args.push_timeout,
-        },
-        ttl: args.ttl,
-        max_size: args.max_size,
-        cache_size: args.cache_size,
-        disk_cache_size: args.disk_cache_size,
-        cache_dir: args.cache_dir.map(absolute).transpose()?,
-        journal_size: args.journal_size,
-        breaker: args.breaker,
-        hedge: args.hedge,
-        repair_interval: args.repair_interval,
-        state_dir: absolute(args.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
-        allow_delete: args.allow_delete,
-        read_only: args.read_only,
-        allow_other: args.allow_other,
-        validate: !args.no_validate,
-        fallback_on: args.fallback_on,
-        max_open_files: args.max_open_files,
-        scratch_size: args.scratch_size,
-        staging_size: args.staging_size,
-        owner: Owner {
-            uid: args.uid.unwrap_or(this_process.uid),
-            gid: args.gid.unwrap_or(this_process.gid),
-        },
-        log: LogSettings {
-            level: args.log_level.0,
-            format: args.log_format,
-            file: args.log_file.map(absolute).transpose()?,
-        },
-    })
+    }
 }
 
 fn check_url(flag: &str, url: &str) -> Result<(), String> {
@@ -458,7 +287,3 @@ fn check_url(flag: &str, url: &str) -> Result<(), String> {
         )),
     }
 }
-
-#[cfg(test)]
-#[path = "args_tests.rs"]
-mod tests;

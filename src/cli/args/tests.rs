@@ -1,6 +1,9 @@
 //! What command lines mean.
 
+use super::super::settings::{FallbackReason, LogFormat};
 use super::*;
+use crate::fuse::{Deadlines, Owner};
+use crate::registry::Durability;
 
 fn read(line: &str) -> Result<Request, Refusal> {
     parse(line.split_whitespace().map(OsString::from).collect())
@@ -71,7 +74,7 @@ fn every_flag_reaches_the_settings() {
     assert_eq!(settings.ttl, Duration::ZERO);
     assert_eq!(
         settings.fallback_on,
-        [FallbackOn::NotFound, FallbackOn::Denied]
+        [FallbackReason::NotFound, FallbackReason::Denied]
     );
     assert_eq!(settings.owner, Owner { uid: 7, gid: 8 });
     assert_eq!(settings.log.format, LogFormat::Json);

@@ -1,0 +1,191 @@
+//! The command line: its commands, and how it is read.
+
+mod mount;
+mod options;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use self::mount::{MountArgs, WhatArgs};
+use super::settings::{CheckSettings, MountSettings};
+use super::{exit, help};
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Mount.
+    Mount(Box<MountSettings>),
+    /// Mount, on behalf of the process that has the arguments on this one's stdin.
+    Daemon,
+    /// Unmount.
+    Unmount(UnmountArgs),
+    /// Tell how a mount is.
+    Status(StatusArgs),
+    /// Tell where the targets of a mount differ, or mend that.
+    Job(&'static str, JobArgs),
+    /// Try targets without mounting them.
+    Check(CheckSettings),
+    /// Show this help.
+    Help(String),
+    /// Nothing: mount(8) only asks whether it could.
+    Nothing,
+}
+
+/// Why nothing is done: the command line is wrong, or asked for help.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// clap's words.
+    Clap(clap::Error),
+    /// One line.
+    Line(String),
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "atlasfs",
+    version,
+    about = "Mounts the Atlas Registry as a directory",
+    after_help = help::overview(),
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount the registry on a directory
+    Mount(Box<MountArgs>),
+    /// Unmount, once everything is pushed
+    #[command(visible_alias = "umount", after_help = exit::HELP)]
+    Unmount(UnmountArgs),
+    /// Show how a mount is; the exit code is a health probe
+    #[command(after_help = exit::HELP)]
+    Status(StatusArgs),
+    /// Show where the targets of a mount differ; nothing is changed
+    #[command(after_help = exit::HELP)]
+    Verify(JobArgs),
+    /// Give every target of a mount what it lacks, now
+    #[command(after_help = exit::HELP)]
+    Sync(JobArgs),
+    /// Try every target: reachable, readable, writable, and what to do about what is wrong
+    #[command(after_help = exit::HELP)]
+    Check(Box<CheckArgs>),
+    /// Show the documentation on a topic, or the help of a command
+    Help {
+        /// A topic or a command; without one, the list of both
+        topic: Option<String>,
+    },
+    /// The process behind a mount
+    #[command(hide = true)]
+    Daemon {
+        /// Only for people who look at the list of processes
+        dir: PathBuf,
+    },
+}
+
+/// What `unmount` takes.
+#[derive(Debug, Args)]
+pub(super) struct UnmountArgs {
+    /// The mount point
+    pub(super) dir: PathBuf,
+    /// Take it out of the tree now, though files are open; they stay usable until closed
+    #[arg(long)]
+    pub(super) lazy: bool,
+}
+
+/// What `status` takes.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The mount point
+    pub(super) dir: PathBuf,
+    /// Print the JSON as it is
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What `verify` and `sync` take.
+#[derive(Debug, Args)]
+pub(super) struct JobArgs {
+    /// The mount point
+    pub(super) dir: PathBuf,
+    /// Compare names and stamps only: no content is read, so one that has rotted is not found
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// Print the report as JSON, and no progress
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What `check` takes.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    what: WhatArgs,
+    /// Write to each target too: an object below .atlasfs/probe, which is removed again. Tells
+    /// whether it is writable, and whether conditional writes work
+    #[arg(long)]
+    write: bool,
+    /// How long each target may take
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = units::timeout)]
+    timeout: Duration,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads a command line.
+pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
+    let helped = options::translate(argv).map_err(Refusal::Line)?;
+    if helped.fake {
+        return Ok(Request::Nothing);
+    }
+    let mut argv = helped.argv;
+    if argv.get(1).is_some_and(|command| command == "mount") {
+        argv = options::expand(argv, &mount_flags(), helped.sloppy).map_err(Refusal::Line)?;
+    }
+    let cli = Cli::try_parse_from(argv).map_err(Refusal::Clap)?;
+    match cli.command {
+        Command::Mount(args) => args
+            .settings()
+            .map(|settings| Request::Mount(Box::new(settings)))
+            .map_err(Refusal::Line),
+        Command::Unmount(args) => Ok(Request::Unmount(args)),
+        Command::Status(args) => Ok(Request::Status(args)),
+        Command::Verify(args) => Ok(Request::Job("verify", args)),
+        Command::Sync(args) => Ok(Request::Job("sync", args)),
+        Command::Check(args) => Ok(Request::Check(CheckSettings {
+            what: args.what.selection().map_err(Refusal::Line)?,
+            write: args.write,
+            timeout: args.timeout,
+            json: args.json,
+        })),
+        Command::Help { topic } => help::on(topic.as_deref(), Cli::command())
+            .map(Request::Help)
+            .map_err(Refusal::Line),
+        Command::Daemon { dir: _ } => Ok(Request::Daemon),
+    }
+}
+
+fn mount_flags() -> Vec<options::Flag> {
+    let cli = Cli::command();
+    let mount = cli.find_subcommand("mount");
+    mount
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|arg| {
+            Some(options::Flag {
+                name: arg.get_long()?.to_owned(),
+                short: arg.get_short(),
+                takes_value: arg.get_action().takes_values(),
+            })
+        })
+        .collect()
+}
