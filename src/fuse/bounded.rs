@@ -1,4 +1,4 @@
-//! Work that may never return: a system call on a mount that nobody answers.
+//! A time limit for system calls that may never return, as on a mount whose process hangs.
 
 use std::os::fd::RawFd;
 use std::sync::mpsc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs `work` on a thread of its own; returns nothing if it has not ended within `limit`. The
-/// thread then stays behind, for nobody can end a process that waits for a file system.
+/// Runs `work` on a thread of its own; returns `None` if it has not ended within `limit`. The
+/// thread then stays behind: a thread that waits for a file system can't be killed.
 pub fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -16,8 +16,8 @@ pub fn within<T: Send + 'static>(
     let started = std::thread::Builder::new()
         .name("bounded".to_owned())
         .spawn(move || {
-            let_go();
-            // A caller that has given up is no longer there to hear it.
+            drop_descriptors();
+            // The send fails if the caller has given up.
             let _ = sender.send(work());
         });
     match started {
@@ -26,21 +26,21 @@ pub fn within<T: Send + 'static>(
     }
 }
 
-/// Gives this thread a table of descriptors of its own, with nothing in it.
+/// Gives this thread an empty descriptor table of its own.
 ///
-/// A thread that waits for this very process's mount can't end before it is answered, also if the
-/// process is killed. If it held the connection open, nobody would ever answer, nor tell the
-/// kernel that nobody will: the process could not be killed, and the mount not be used again.
-fn let_go() {
+/// A thread that waits for this process's own mount can't end before the answer, even if the process
+/// is killed. If it held the FUSE connection open, the kernel would wait for an answer for ever: the
+/// process could not end, and the mount point could not be used again.
+fn drop_descriptors() {
     if unshare(CloneFlags::CLONE_FILES).is_err() {
-        // It may not be allowed to; then all is as before.
+        // Not permitted: keep the shared table.
         return;
     }
     close_all();
 }
 
-/// Closes every descriptor but the standard ones. Nothing of this thread's table may be in use:
-/// it is for the start of a process, or of a table of its own.
+/// Closes every descriptor but the standard ones. Call it only while none of them is in use: at the
+/// start of a process, or in a thread with a table of its own.
 pub fn close_all() {
     let names = std::fs::read_dir("/proc/thread-self/fd")
         .into_iter()
@@ -49,7 +49,7 @@ pub fn close_all() {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // One of them was the list's own, and is closed already.
+        // The descriptor of the listing itself is closed already.
         let _ = nix::unistd::close(descriptor);
     }
 }
@@ -59,22 +59,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_holds_nothing_open_that_the_process_has_open() {
+    fn work_inherits_no_open_descriptors() {
         let file = tempfile::tempfile().unwrap();
         let count = || std::fs::read_dir("/proc/thread-self/fd").unwrap().count();
-        // The standard ones, and that of the list.
+        // The standard ones, and the listing's own.
         assert!(within(Duration::from_secs(5), count).unwrap() <= 4);
-        assert!(count() > 4, "the process has all that it had");
+        assert!(count() > 4, "the process keeps its descriptors");
         file.metadata().unwrap();
     }
 
     #[test]
-    fn work_that_ends_in_time_is_answered() {
+    fn work_that_ends_in_time_returns_its_result() {
         assert_eq!(within(Duration::from_secs(5), || 3), Some(3));
     }
 
     #[test]
-    fn work_that_never_ends_is_given_up() {
+    fn work_that_never_ends_returns_nothing() {
         let (_keep, never) = mpsc::channel::<()>();
         assert_eq!(
             within(Duration::from_millis(10), move || never.recv().is_ok()),

@@ -1,5 +1,5 @@
-//! The way of one request: polled once where it came in, then handed to the runtime, and answered
-//! exactly once whatever happens.
+//! Dispatch of requests: each is polled once on the session's thread, then goes to the runtime, and is
+//! answered exactly once whatever happens.
 
 use std::any::Any;
 use std::future::Future;
@@ -13,22 +13,22 @@ use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::errno::errno;
+use super::convert::errno;
 use crate::fs::{self, InFlight};
 
-/// How much longer than its class's deadline a request may take here: `fs` keeps the deadline
-/// itself, so this time-out only ever fires on a bug, and must not win a close race.
-const SLACK: Duration = Duration::from_millis(50);
+/// The time that a request may take beyond its deadline. `fs` keeps the deadline itself, so this
+/// time-out fires only on a bug, and must not win a close race.
+const DEADLINE_SLACK: Duration = Duration::from_millis(50);
 
 /// A reply that can be an error.
-pub(super) trait Reply: Send + 'static {
+pub(super) trait ErrorReply: Send + 'static {
     /// Answers with an errno.
     fn fail(self, errno: Errno);
 }
 
 macro_rules! replies {
     ($($reply:ident),*) => {
-        $(impl Reply for fuser::$reply {
+        $(impl ErrorReply for fuser::$reply {
             fn fail(self, errno: Errno) {
                 self.error(errno);
             }
@@ -50,14 +50,14 @@ replies!(
     ReplyXattr
 );
 
-/// For how long each class of operations may take.
+/// The deadline of each class of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// Names and attributes.
     pub metadata: Duration,
     /// Opening (which may pull) and reading.
     pub read: Duration,
-    /// Whatever may push.
+    /// Operations that may push.
     pub push: Duration,
 }
 
@@ -71,7 +71,7 @@ impl Default for Deadlines {
     }
 }
 
-/// Runs requests on behalf of the session's threads.
+/// Runs the requests of the session's threads.
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
     runtime: Handle,
@@ -86,8 +86,8 @@ impl Dispatcher {
         }
     }
 
-    /// Returns how many requests have no answer yet: the process must not end before the answer
-    /// to a push that is done has reached the kernel.
+    /// Returns how many requests have no answer yet: the process must not end before the kernel has
+    /// the answer to a finished push.
     pub(super) fn unanswered(&self) -> watch::Receiver<usize> {
         self.unanswered.count()
     }
@@ -103,7 +103,7 @@ impl Dispatcher {
         future: F,
         ok: impl FnOnce(R, T) + Send + 'static,
     ) where
-        R: Reply,
+        R: ErrorReply,
         T: Send + 'static,
         F: Future<Output = fs::Result<T>> + Send + 'static,
     {
@@ -119,10 +119,10 @@ impl Dispatcher {
             Ok(Poll::Pending) => {
                 let unanswered = self.unanswered.begin();
                 self.runtime.spawn(async move {
-                    // Given back when everything else here is gone, answered or not.
+                    // Dropped last, answered or not.
                     let _unanswered = unanswered;
                     let guarded = AssertUnwindSafe(future).catch_unwind();
-                    match tokio::time::timeout(deadline + SLACK, guarded).await {
+                    match tokio::time::timeout(deadline + DEADLINE_SLACK, guarded).await {
                         Ok(Ok(result)) => deliver(op, reply, result, ok),
                         Ok(Err(panic)) => fail_after_panic(op, reply, panic.as_ref()),
                         Err(_elapsed) => {
@@ -136,8 +136,8 @@ impl Dispatcher {
         }
     }
 
-    /// Answers with what a function returns that never waits for a target.
-    pub(super) fn run_here<R: Reply, T>(
+    /// Answers with the result of a function that never waits for a target.
+    pub(super) fn run_here<R: ErrorReply, T>(
         &self,
         op: &'static str,
         reply: R,
@@ -151,7 +151,7 @@ impl Dispatcher {
         }
     }
 
-    /// Does what has no reply.
+    /// Runs a request that has no reply.
     pub(super) fn run_silently(&self, op: &'static str, work: impl FnOnce()) {
         let _inside = self.runtime.enter();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
@@ -161,7 +161,12 @@ impl Dispatcher {
 }
 
 /// Sends the answer. A reply that is dropped by a panic in `ok` answers EIO by itself.
-fn deliver<R: Reply, T>(op: &'static str, reply: R, result: fs::Result<T>, ok: impl FnOnce(R, T)) {
+fn deliver<R: ErrorReply, T>(
+    op: &'static str,
+    reply: R,
+    result: fs::Result<T>,
+    ok: impl FnOnce(R, T),
+) {
     match result {
         Ok(value) => {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| ok(reply, value))) {
@@ -172,7 +177,7 @@ fn deliver<R: Reply, T>(op: &'static str, reply: R, result: fs::Result<T>, ok: i
     }
 }
 
-fn fail_after_panic(op: &'static str, reply: impl Reply, panic: &(dyn Any + Send)) {
+fn fail_after_panic(op: &'static str, reply: impl ErrorReply, panic: &(dyn Any + Send)) {
     log_panic(op, panic);
     reply.fail(Errno::EIO);
 }
@@ -206,7 +211,7 @@ mod tests {
         }
     }
 
-    impl Reply for FakeReply {
+    impl ErrorReply for FakeReply {
         fn fail(mut self, errno: Errno) {
             self.0.take().unwrap().send(Err(errno.code())).unwrap();
         }
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_future_that_is_ready_is_answered_before_run_returns() {
+    async fn a_ready_future_is_answered_before_run_returns() {
         let answers = start(async { Ok(7) });
         assert_eq!(drain(&answers), (vec![Ok(7)], false));
         let answers = start(async { Err(fs::Error::Stale) });
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pending_future_is_answered_once_when_it_is_ready() {
+    async fn a_pending_future_is_answered_once_when_ready() {
         let answers = start(async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(8)
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waker_registered_after_the_first_poll_is_the_one_that_counts() {
+    async fn the_task_registers_its_own_waker() {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let answers = start(async move { receiver.await.map_err(|_| fs::Error::Io) });
         assert_eq!(drain(&answers), (vec![], true));
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_at_the_first_poll_costs_one_eio_and_not_the_thread() {
+    async fn a_panic_at_the_first_poll_answers_eio_and_spares_the_thread() {
         let answers = start(async { panic!("first poll") });
         assert_eq!(drain(&answers), (vec![Err(libc::EIO)], false));
         let answers = start(async { Ok(1) });
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_panic_in_the_task_costs_exactly_one_eio() {
+    async fn a_panic_in_the_task_answers_one_eio() {
         let answers = start(async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             panic!("later")
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_while_replying_costs_exactly_one_eio() {
+    async fn a_panic_while_replying_answers_one_eio() {
         let (reply, answers) = FakeReply::new();
         let dispatcher = Dispatcher::new(Handle::current());
         dispatcher.run("test", DEADLINE, reply, async { Ok(1) }, |_reply, _| {
@@ -317,16 +322,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_without_an_answer_ends_in_eio_a_little_after_its_deadline() {
+    async fn a_request_without_an_answer_ends_in_eio_after_its_deadline() {
         let answers = start(futures::future::pending());
-        tokio::time::sleep(DEADLINE + SLACK - Duration::from_millis(5)).await;
+        tokio::time::sleep(DEADLINE + DEADLINE_SLACK - Duration::from_millis(5)).await;
         assert_eq!(drain(&answers), (vec![], true));
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(drain(&answers), (vec![Err(libc::EIO)], false));
     }
 
     #[tokio::test]
-    async fn work_done_on_the_spot_survives_a_panic_too() {
+    async fn a_panic_in_immediate_work_answers_one_eio() {
         let dispatcher = Dispatcher::new(Handle::current());
         let (reply, answers) = FakeReply::new();
         dispatcher.run_here("test", reply, || panic!("write"), FakeReply::ok);
@@ -338,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_that_is_gone_still_answers() {
+    fn a_stopped_runtime_still_answers() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();

@@ -1,9 +1,9 @@
-//! Why a directory can't be mounted or unmounted: one line each, with what to do.
+//! The errors of mounting and unmounting: one line each, with the remedy.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a mount fails.
+/// The reason why a mount fails.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// The mount point is missing.
@@ -15,10 +15,10 @@ pub enum MountError {
     /// The mount point holds files, which the mount would hide.
     #[error("cannot mount on {dir}: it is not empty; use an empty directory", dir = .0.display())]
     NotEmpty(PathBuf),
-    /// An atlasfs lives there.
+    /// An atlasfs is mounted there.
     #[error("{dir} is mounted already: atlasfs unmount {dir} first", dir = .0.display())]
     MountedAlready(PathBuf),
-    /// Another process holds the lock that mounts take turns with.
+    /// Another process holds the lock of the mount point.
     #[error(
         "cannot mount in {dir}: another process holds a lock on that directory; end it (lslocks names it) and mount again",
         dir = .0.display()
@@ -30,7 +30,7 @@ pub enum MountError {
         dir = .0.display()
     )]
     DeadStranger(PathBuf, String),
-    /// The mount point can't be looked at.
+    /// The mount point can't be read.
     #[error("cannot mount on {dir}: {1}", dir = .0.display())]
     Inaccessible(PathBuf, #[source] io::Error),
     /// A dead end point of an earlier atlasfs can't be removed.
@@ -63,32 +63,32 @@ pub enum MountError {
     /// fusermount3 fails.
     #[error("cannot mount on {dir}: fusermount3 says: {1}", dir = .0.display())]
     Fusermount(PathBuf, String),
-    /// A user other than root may not let others in.
+    /// A user other than root may not give others access.
     #[error(
         "cannot mount with --allow-other as a user other than root: add the line `user_allow_other` to /etc/fuse.conf, or leave it out"
     )]
     AllowOther,
-    /// The mount is not where it was made.
+    /// The new mount is not listed.
     #[error("cannot mount on {dir}: the mount has vanished from /proc/self/mountinfo", dir = .0.display())]
     Vanished(PathBuf),
-    /// The kernel and the session don't get along.
+    /// The session with the kernel can't start.
     #[error("cannot talk to the kernel about {dir}: {1}", dir = .0.display())]
     Session(PathBuf, #[source] io::Error),
 }
 
-/// Why an unmount fails.
+/// The reason why an unmount fails.
 #[derive(Debug, thiserror::Error)]
 pub enum UnmountError {
     /// Nothing is mounted there.
     #[error("{dir} is not mounted", dir = .0.display())]
     NotMounted(PathBuf),
-    /// Somebody else's file system is mounted there.
+    /// Another file system is mounted there.
     #[error("{dir} is a mount of type {1}, not of atlasfs; nothing was done", dir = .0.display())]
     Stranger(PathBuf, String),
     /// Files of it are open.
     #[error("{dir} is in use", dir = .0.display())]
     Busy(PathBuf),
-    /// The unmount fails otherwise.
+    /// The unmount fails for another reason.
     #[error("cannot unmount {dir}: {1}", dir = .0.display())]
     Failed(PathBuf, #[source] io::Error),
 }

@@ -1,6 +1,9 @@
 //! The file system as fuser calls it: parse, dispatch, reply.
+//!
+//! This file is long because one trait needs one `impl`, and most lines are its signatures.
 
 use std::ffi::{OsStr, OsString};
+use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -8,25 +11,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
-    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    BsdFileFlags, Errno, FileHandle, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 
-use super::answer::{GENERATION, attr, done, entry, list, list_plus, sized};
-use super::attr::{Owner, attrs, file_kind, open_flags, open_how, perm, time, xattr_flag};
-use super::dispatch::{Deadlines, Dispatcher};
-use crate::fs::{Entry, Fs, Opened, SetAttr, Statfs};
+use super::convert::{
+    GENERATION, Owner, attr, attrs, done, entry, file_kind, list, list_plus, open_flags, open_mode,
+    perm, sized, time, xattr_flag,
+};
+use super::dispatch::{Deadlines, Dispatcher, ErrorReply};
+use crate::fs::{self, Entry, Fs, Opened, SetAttr, Statfs};
 
 /// The largest write in one request: what the kernel's default of 256 pages allows.
 const MAX_WRITE: u32 = 1 << 20;
 
-/// What is asked of the kernel, as far as it offers it. Left out on purpose: the write-back cache
-/// (it would hide who writes, and when), and what fuser 0.18.0 gets wrong (SETXATTR_EXT,
-/// ALLOW_IDMAP, HANDLE_KILLPRIV_V2).
+/// The kernel features that this file system uses. It does not ask for the write-back cache, which
+/// would hide the writer and the time of each write, nor for those that fuser 0.18.0 implements
+/// wrongly (SETXATTR_EXT, ALLOW_IDMAP, HANDLE_KILLPRIV_V2).
 const WANTED: [InitFlags; 7] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
@@ -37,7 +41,7 @@ const WANTED: [InitFlags; 7] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
 ];
 
-/// Stands between fuser and the file system.
+/// Connects fuser to the file system.
 #[derive(Debug)]
 pub(super) struct Bridge {
     fs: Arc<Fs>,
@@ -60,15 +64,52 @@ impl Bridge {
     pub(super) fn unanswered(&self) -> tokio::sync::watch::Receiver<usize> {
         self.dispatcher.unanswered()
     }
+
+    /// Runs an operation on names or attributes.
+    fn metadata<R: ErrorReply, T: Send + 'static>(
+        &self,
+        op: &'static str,
+        reply: R,
+        future: impl Future<Output = fs::Result<T>> + Send + 'static,
+        ok: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        self.dispatcher
+            .run(op, self.deadlines.metadata, reply, future, ok);
+    }
+
+    /// Runs an operation that opens or reads.
+    fn reading<R: ErrorReply, T: Send + 'static>(
+        &self,
+        op: &'static str,
+        reply: R,
+        future: impl Future<Output = fs::Result<T>> + Send + 'static,
+        ok: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        self.dispatcher
+            .run(op, self.deadlines.read, reply, future, ok);
+    }
+
+    /// Runs an operation that may push.
+    fn pushing(
+        &self,
+        op: &'static str,
+        reply: ReplyEmpty,
+        future: impl Future<Output = fs::Result<()>> + Send + 'static,
+    ) {
+        self.dispatcher
+            .run(op, self.deadlines.push, reply, future, done);
+    }
 }
 
-/// Names of what is not here: access control lists, labels, capabilities. The kernel asks for some
-/// before every first write, `ls -l` for two a file, unless it is told that this file system has
-/// none: then it asks once. ENOSYS would switch off all extended attributes.
+/// Tells whether a name is that of an access control list, a label or a capability. This file system
+/// has none, and says so with EOPNOTSUPP: without that, the kernel asks before every first write, and
+/// `ls -l` twice a file. ENOSYS would switch off all extended attributes.
 fn is_reserved(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"security.") || name.as_bytes().starts_with(b"system.")
 }
 
+/// `bmap`, `poll`, `lseek` and `copy_file_range` keep fuser's ENOSYS. The kernel then serves them
+/// itself: every file is ready, has no holes, and is copied by reads and writes.
 impl fuser::Filesystem for Bridge {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for wanted in WANTED {
@@ -88,9 +129,7 @@ impl fuser::Filesystem for Bridge {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (fs, name, pid) = (self.fs.clone(), name.to_owned(), req.pid());
         let future = async move { fs.lookup(parent.0, &name, pid).await };
-        let ok = entry(self.owner);
-        self.dispatcher
-            .run("lookup", self.deadlines.metadata, reply, future, ok);
+        self.metadata("lookup", reply, future, entry(self.owner));
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -100,9 +139,7 @@ impl fuser::Filesystem for Bridge {
 
     fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let future = self.fs.clone().getattr(ino.0, fh.map(u64::from));
-        let ok = attr(self.owner);
-        self.dispatcher
-            .run("getattr", self.deadlines.metadata, reply, future, ok);
+        self.metadata("getattr", reply, future, attr(self.owner));
     }
 
     fn setattr(
@@ -144,8 +181,7 @@ impl fuser::Filesystem for Bridge {
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
         let future = self.fs.clone().readlink(ino.0);
         let ok = |reply: ReplyData, to: OsString| reply.data(to.as_bytes());
-        self.dispatcher
-            .run("readlink", self.deadlines.metadata, reply, future, ok);
+        self.metadata("readlink", reply, future, ok);
     }
 
     fn mknod(
@@ -161,9 +197,7 @@ impl fuser::Filesystem for Bridge {
         let (fs, name, attrs) = (self.fs.clone(), name.to_owned(), attrs(req, mode));
         let kind = file_kind(mode);
         let future = async move { fs.mknod(parent.0, &name, kind, rdev, attrs).await };
-        let ok = entry(self.owner);
-        self.dispatcher
-            .run("mknod", self.deadlines.metadata, reply, future, ok);
+        self.metadata("mknod", reply, future, entry(self.owner));
     }
 
     fn mkdir(
@@ -177,23 +211,19 @@ impl fuser::Filesystem for Bridge {
     ) {
         let (fs, name, attrs) = (self.fs.clone(), name.to_owned(), attrs(req, mode));
         let future = async move { fs.mkdir(parent.0, &name, attrs).await };
-        let ok = entry(self.owner);
-        self.dispatcher
-            .run("mkdir", self.deadlines.metadata, reply, future, ok);
+        self.metadata("mkdir", reply, future, entry(self.owner));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name, pid) = (self.fs.clone(), name.to_owned(), req.pid());
         let future = async move { fs.unlink(parent.0, &name, pid).await };
-        self.dispatcher
-            .run("unlink", self.deadlines.push, reply, future, done);
+        self.pushing("unlink", reply, future);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name) = (self.fs.clone(), name.to_owned());
         let future = async move { fs.rmdir(parent.0, &name).await };
-        self.dispatcher
-            .run("rmdir", self.deadlines.metadata, reply, future, done);
+        self.metadata("rmdir", reply, future, done);
     }
 
     fn symlink(
@@ -207,9 +237,7 @@ impl fuser::Filesystem for Bridge {
         let (fs, name, to) = (self.fs.clone(), name.to_owned(), target.as_os_str().into());
         let attrs = attrs(req, 0);
         let future = async move { fs.symlink(parent.0, &name, to, attrs).await };
-        let ok = entry(self.owner);
-        self.dispatcher
-            .run("symlink", self.deadlines.metadata, reply, future, ok);
+        self.metadata("symlink", reply, future, entry(self.owner));
     }
 
     fn rename(
@@ -224,7 +252,7 @@ impl fuser::Filesystem for Bridge {
     ) {
         let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
         if flags.difference(RenameFlags::RENAME_NOREPLACE) != RenameFlags::empty() {
-            // Two artifacts can't be exchanged in all targets at once.
+            // No target can exchange two objects in one step.
             return reply.error(Errno::EINVAL);
         }
         let (fs, old, new, pid) = (
@@ -237,8 +265,7 @@ impl fuser::Filesystem for Bridge {
             let (from, to) = ((parent.0, &*old), (newparent.0, &*new));
             fs.rename(from, to, no_replace, pid).await
         };
-        self.dispatcher
-            .run("rename", self.deadlines.push, reply, future, done);
+        self.pushing("rename", reply, future);
     }
 
     fn link(
@@ -251,22 +278,14 @@ impl fuser::Filesystem for Bridge {
     ) {
         let (fs, name) = (self.fs.clone(), newname.to_owned());
         let future = async move { fs.link(ino.0, newparent.0, &name).await };
-        let ok = entry(self.owner);
-        self.dispatcher
-            .run("link", self.deadlines.metadata, reply, future, ok);
+        self.metadata("link", reply, future, entry(self.owner));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let future = self.fs.clone().open(ino.0, open_how(flags.0), req.pid());
-        self.dispatcher.run(
-            "open",
-            self.deadlines.read,
-            reply,
-            future,
-            |reply, opened| {
-                reply.opened(FileHandle(opened.fh), open_flags(&opened));
-            },
-        );
+        let future = self.fs.clone().open(ino.0, open_mode(flags.0), req.pid());
+        self.reading("open", reply, future, |reply, opened| {
+            reply.opened(FileHandle(opened.fh), open_flags(&opened));
+        });
     }
 
     fn create(
@@ -281,7 +300,7 @@ impl fuser::Filesystem for Bridge {
     ) {
         let (fs, name, owner) = (self.fs.clone(), name.to_owned(), self.owner);
         let attrs = attrs(req, mode);
-        let future = async move { fs.create(parent.0, &name, open_how(flags), attrs).await };
+        let future = async move { fs.create(parent.0, &name, open_mode(flags), attrs).await };
         let ok = move |reply: ReplyCreate, (entry, opened): (Entry, Opened)| {
             reply.created(
                 // The reply has one time for both, so the shorter one holds.
@@ -292,8 +311,7 @@ impl fuser::Filesystem for Bridge {
                 open_flags(&opened),
             );
         };
-        self.dispatcher
-            .run("create", self.deadlines.read, reply, future, ok);
+        self.reading("create", reply, future, ok);
     }
 
     fn read(
@@ -308,15 +326,9 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyData,
     ) {
         let future = self.fs.clone().read(fh.0, offset, size);
-        self.dispatcher.run(
-            "read",
-            self.deadlines.read,
-            reply,
-            future,
-            |reply, bytes| {
-                reply.data(&bytes);
-            },
-        );
+        self.reading("read", reply, future, |reply, bytes| {
+            reply.data(&bytes);
+        });
     }
 
     fn write(
@@ -345,8 +357,7 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyEmpty,
     ) {
         let future = self.fs.clone().flush(fh.0, req.pid());
-        self.dispatcher
-            .run("flush", self.deadlines.push, reply, future, done);
+        self.pushing("flush", reply, future);
     }
 
     fn fsync(
@@ -358,8 +369,7 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyEmpty,
     ) {
         let future = self.fs.clone().fsync(fh.0);
-        self.dispatcher
-            .run("fsync", self.deadlines.push, reply, future, done);
+        self.pushing("fsync", reply, future);
     }
 
     fn release(
@@ -373,22 +383,15 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyEmpty,
     ) {
         let future = self.fs.clone().release(fh.0);
-        self.dispatcher
-            .run("release", self.deadlines.push, reply, future, done);
+        self.pushing("release", reply, future);
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let future = self.fs.clone().opendir(ino.0, req.pid());
-        self.dispatcher.run(
-            "opendir",
-            self.deadlines.metadata,
-            reply,
-            future,
-            |reply, fh| {
-                // The kernel keeps no listing: another mount's push must show in the next one.
-                reply.opened(FileHandle(fh), FopenFlags::empty());
-            },
-        );
+        self.metadata("opendir", reply, future, |reply, fh| {
+            // The kernel keeps no listing: another mount's push must show in the next one.
+            reply.opened(FileHandle(fh), FopenFlags::empty());
+        });
     }
 
     fn readdir(
@@ -402,8 +405,7 @@ impl fuser::Filesystem for Bridge {
         let fs = self.fs.clone();
         let future = self.fs.clone().readdir(fh.0, offset);
         let ok = move |reply, listing| list(&fs, offset, reply, &listing);
-        self.dispatcher
-            .run("readdir", self.deadlines.metadata, reply, future, ok);
+        self.metadata("readdir", reply, future, ok);
     }
 
     fn readdirplus(
@@ -417,8 +419,7 @@ impl fuser::Filesystem for Bridge {
         let (fs, owner) = (self.fs.clone(), self.owner);
         let future = self.fs.clone().readdir(fh.0, offset);
         let ok = move |reply, listing| list_plus(&fs, owner, offset, reply, &listing);
-        self.dispatcher
-            .run("readdirplus", self.deadlines.metadata, reply, future, ok);
+        self.metadata("readdirplus", reply, future, ok);
     }
 
     fn releasedir(
@@ -444,7 +445,7 @@ impl fuser::Filesystem for Bridge {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        // Names are as durable as the pushes that made them: nothing is left to sync.
+        // The push that made a name has made it durable already.
         reply.ok();
     }
 
@@ -485,13 +486,7 @@ impl fuser::Filesystem for Bridge {
         }
         let (fs, name) = (self.fs.clone(), name.to_owned());
         let future = async move { Ok(fs.getxattr(ino.0, &name).await?.to_vec()) };
-        self.dispatcher.run(
-            "getxattr",
-            self.deadlines.metadata,
-            reply,
-            future,
-            sized(size),
-        );
+        self.metadata("getxattr", reply, future, sized(size));
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -503,22 +498,12 @@ impl fuser::Filesystem for Bridge {
                 .flat_map(|name| [name.as_bytes(), b"\0"].concat())
                 .collect())
         };
-        self.dispatcher.run(
-            "listxattr",
-            self.deadlines.metadata,
-            reply,
-            future,
-            sized(size),
-        );
+        self.metadata("listxattr", reply, future, sized(size));
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let work = || self.fs.removexattr(ino.0, name);
         self.dispatcher.run_here("removexattr", reply, work, done);
-    }
-
-    fn bmap(&self, _req: &Request, _ino: INodeNo, _block: u32, _idx: u64, reply: ReplyBmap) {
-        reply.error(Errno::ENOSYS);
     }
 
     fn ioctl(
@@ -535,20 +520,6 @@ impl fuser::Filesystem for Bridge {
         reply.error(Errno::ENOTTY);
     }
 
-    fn poll(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _ph: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        // The kernel then calls every file ready, as regular files are, and asks no more.
-        reply.error(Errno::ENOSYS);
-    }
-
     fn fallocate(
         &self,
         _req: &Request,
@@ -560,40 +531,10 @@ impl fuser::Filesystem for Bridge {
         reply: ReplyEmpty,
     ) {
         if mode != 0 {
-            // Whoever wants a hole, or room that doesn't show, does without.
+            // Holes and hidden preallocation are not supported.
             return reply.error(Errno::EOPNOTSUPP);
         }
         let work = || self.fs.allocate(fh.0, offset, length);
         self.dispatcher.run_here("fallocate", reply, work, done);
-    }
-
-    fn lseek(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _offset: i64,
-        _whence: i32,
-        reply: ReplyLseek,
-    ) {
-        // The kernel then takes every file as data without holes, and asks no more.
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn copy_file_range(
-        &self,
-        _req: &Request,
-        _ino_in: INodeNo,
-        _fh_in: FileHandle,
-        _offset_in: u64,
-        _ino_out: INodeNo,
-        _fh_out: FileHandle,
-        _offset_out: u64,
-        _len: u64,
-        _flags: CopyFileRangeFlags,
-        reply: ReplyWrite,
-    ) {
-        // The kernel then copies by reading and writing.
-        reply.error(Errno::ENOSYS);
     }
 }

@@ -13,14 +13,14 @@ use super::error::MountError;
 
 const PROGRAM: &str = "fusermount3";
 
-/// Where it may be when PATH does not say so, as in a session without a login.
-const USUAL_PLACES: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+/// The folders to search when PATH lacks them, as in a session without a login.
+const FALLBACK_PATH: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 
-/// Returns where fusermount3 is.
+/// Finds fusermount3.
 pub(super) fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(USUAL_PLACES.iter().map(PathBuf::from))
+        .chain(FALLBACK_PATH.iter().map(PathBuf::from))
         .map(|dir| dir.join(PROGRAM))
         .find(|program| program.is_file())
 }
@@ -30,7 +30,7 @@ pub(super) fn mount(dir: &Path, options: &str) -> Result<OwnedFd, MountError> {
     let program = find().ok_or(MountError::NoFusermount)?;
     let failed = |error: io::Error| MountError::Mount(dir.to_owned(), error);
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-    // The socket goes in as descriptor 0: the one way to hand it over without code after fork.
+    // The socket becomes descriptor 0: any other number would need code after fork.
     let child = Command::new(program)
         .arg("-o")
         .arg(options)
@@ -43,7 +43,7 @@ pub(super) fn mount(dir: &Path, options: &str) -> Result<OwnedFd, MountError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    // Its end of the file comes when the child ends, for the child has the only other end.
+    // The socket ends with the child, which holds the only other end.
     let received = receive(&ours);
     let output = child.wait_with_output().map_err(failed)?;
     match received {
@@ -81,7 +81,7 @@ pub(super) fn unmount(dir: &Path, lazy: bool) -> io::Result<()> {
     }
 }
 
-/// Receives the one descriptor that fusermount3 sends, or nothing if it ends without.
+/// Receives the descriptor that fusermount3 sends; `None` if it ends without one.
 fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -105,7 +105,7 @@ fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     }))
 }
 
-/// Returns what fusermount3 had to say, in one line and without its name.
+/// Returns the error output of fusermount3 in one line, without its name.
 fn complaint(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<_> = text
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_comes_through_the_socket() {
+    fn receive_returns_the_descriptor_that_was_sent() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let file = tempfile::tempfile().unwrap();
         let fds = [file.as_fd()];
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_a_descriptor_is_nothing() {
+    fn receive_returns_nothing_at_the_end_of_the_socket() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         assert!(receive(&ours).unwrap().is_none());
     }
 
     #[test]
-    fn a_complaint_is_one_line() {
+    fn an_error_output_becomes_one_line() {
         assert_eq!(
             complaint(b"/usr/bin/fusermount3: failed to open x: No such file\nfusermount3: y\n"),
             "failed to open x: No such file; y"

@@ -1,10 +1,8 @@
-//! The mount: the only place that names fuser or an errno.
+//! The FUSE mount: the only module that names fuser or an errno.
 
-mod answer;
-mod attr;
 mod bounded;
+mod convert;
 mod dispatch;
-mod errno;
 mod error;
 mod filesystem;
 mod fusermount;
@@ -14,14 +12,13 @@ mod occupant;
 mod preflight;
 mod process;
 mod session;
-mod turn;
 
-pub use attr::Owner;
 pub use bounded::{close_all, within};
+pub use convert::Owner;
 pub use dispatch::Deadlines;
 pub use error::{MountError, UnmountError};
-pub use mount::{Mount, MountRequest, unmount};
+pub use mount::ActiveMount;
 pub use mountinfo::{Device, MountEntry};
-pub use occupant::{Occupant, occupant, resolve};
-pub use preflight::{clear_dead, preflight};
+pub use occupant::{Occupant, occupant, resolve, unmount};
+pub use preflight::{MountRequest, clear_dead, preflight};
 pub use session::{Served, serve};

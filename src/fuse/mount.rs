@@ -1,4 +1,4 @@
-//! A mount of this program's own: made, recognised, and unmounted by it alone.
+//! This process's own mount: making it, recognising it, and taking it away.
 
 use std::fs::File;
 use std::io;
@@ -9,51 +9,38 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::mount::MsFlags;
 
 use super::bounded::within;
-use super::error::{MountError, UnmountError};
-use super::mountinfo::{self, Device, FSTYPE, MountEntry};
-use super::occupant::{is_dead, resolve};
-use super::preflight::open_device;
-use super::{fusermount, preflight, turn};
+use super::error::MountError;
+use super::fusermount;
+use super::mountinfo::{Device, FSTYPE};
+use super::occupant::{detach, is_dead, resolve, topmost};
+use super::preflight::{MountRequest, lock_mount_point, open_device, preflight};
 
-/// What is to be mounted where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountRequest {
-    /// The mount point.
-    pub dir: PathBuf,
-    /// What `mount` shows as the source: a URL that may be shown.
-    pub source: String,
-    /// The kernel refuses every write.
-    pub read_only: bool,
-    /// Users other than the one who mounts are let in.
-    pub allow_other: bool,
-}
-
-/// A mount that this process has made.
+/// A mount made by this process.
 #[derive(Debug, Clone)]
-pub struct Mount {
+pub struct ActiveMount {
     dir: PathBuf,
     device: Device,
-    reserve: Reserve,
+    reserve: DescriptorReserve,
 }
 
-/// Descriptors that are given up when the mount is taken away, for a process that has used up its
-/// own must still be able to do that.
+/// Descriptors to close before the unmount: a process that has used up its own must still be able to
+/// unmount.
 #[derive(Debug, Clone)]
-struct Reserve(Arc<Mutex<Vec<File>>>);
+struct DescriptorReserve(Arc<Mutex<Vec<File>>>);
 
-/// What reading the list of mounts, and a run of fusermount3, have open at most.
-const RESERVED: usize = 8;
+/// The most descriptors that reading the list of mounts and running fusermount3 need.
+const RESERVED_DESCRIPTORS: usize = 8;
 
-impl Reserve {
+impl DescriptorReserve {
     fn new() -> Self {
-        let files = (0..RESERVED).map_while(|_| File::open("/dev/null").ok());
+        let files = (0..RESERVED_DESCRIPTORS).map_while(|_| File::open("/dev/null").ok());
         Self(Arc::new(Mutex::new(files.collect())))
     }
 
-    fn give_up(&self) {
+    fn release(&self) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -61,30 +48,30 @@ impl Reserve {
     }
 }
 
-impl Mount {
+impl ActiveMount {
     /// Checks and mounts; returns the mount and the connection to the kernel.
     pub(super) fn new(request: &MountRequest) -> Result<(Self, OwnedFd), MountError> {
         let dir = resolve(&request.dir)
             .map_err(|error| MountError::Inaccessible(request.dir.clone(), error))?;
-        let turn = turn::take(&dir)?;
+        let lock = lock_mount_point(&dir)?;
         let dir = preflight(request)?;
         let connection = if nix::unistd::geteuid().is_root() {
             mount_as_root(request, &dir)?
         } else {
             fusermount::mount(&dir, &helper_options(request))?
         };
-        drop(turn);
+        drop(lock);
         match topmost(&dir) {
             Ok(Some(entry)) if entry.is_atlasfs() => {
                 let mount = Self {
                     dir,
                     device: entry.device,
-                    reserve: Reserve::new(),
+                    reserve: DescriptorReserve::new(),
                 };
                 Ok((mount, connection))
             }
-            // Nobody can tell any more which mount is ours, so none is touched: closing the
-            // connection leaves a dead end point at worst.
+            // Another mount may be in its place, so nothing is unmounted: closing the connection
+            // leaves a dead mount at worst.
             Ok(_) => Err(MountError::Vanished(dir)),
             Err(error) => Err(MountError::Inaccessible(dir, error)),
         }
@@ -95,15 +82,15 @@ impl Mount {
         &self.dir
     }
 
-    /// Returns the device number that stat(2) shows for what lies in the mount.
+    /// Returns the device number that stat(2) shows for files in the mount.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Asks the mount's root for its attributes through the kernel, as any program does.
-    pub fn prove(&self, patience: Duration) -> io::Result<()> {
+    /// Checks the mount with a stat(2) of its root through the kernel.
+    pub fn prove(&self, limit: Duration) -> io::Result<()> {
         let dir = self.dir.clone();
-        let metadata = within(patience, move || std::fs::metadata(dir))
+        let metadata = within(limit, move || std::fs::metadata(dir))
             .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))??;
         let device = Device {
             major: nix::sys::stat::major(metadata.dev()) as u32,
@@ -116,12 +103,10 @@ impl Mount {
         }
     }
 
-    /// Takes the mount out of the tree at once, open files or not, while its session runs.
-    /// Returns false, having done nothing, if the path leads elsewhere by now.
-    ///
-    /// The device number tells: it can't be somebody else's as long as the session runs.
+    /// Unmounts lazily while the session runs; returns false, having done nothing, if another mount
+    /// has taken the path. No other mount has the same device number while the session runs.
     pub fn detach(&self) -> io::Result<bool> {
-        self.reserve.give_up();
+        self.reserve.release();
         match topmost(&self.dir)? {
             Some(entry) if entry.is_atlasfs() && entry.device == self.device => {
                 detach(&self.dir).map(|()| true)
@@ -130,12 +115,11 @@ impl Mount {
         }
     }
 
-    /// Takes away what is left of the mount after its session has ended. Returns whether anything
-    /// was: if not, somebody has unmounted it.
+    /// Removes the dead mount after its session has ended; returns false if it is gone already.
     ///
-    /// By now the number may be another mount's, so a mount that still answers is left alone.
+    /// Another mount may have the device number by now, so a mount that still answers stays.
     pub fn clear(&self) -> io::Result<bool> {
-        self.reserve.give_up();
+        self.reserve.release();
         match topmost(&self.dir)? {
             Some(entry)
                 if entry.is_atlasfs() && entry.device == self.device && is_dead(&self.dir) =>
@@ -147,52 +131,9 @@ impl Mount {
     }
 }
 
-/// Unmounts an atlasfs, or clears up what is left of one; lazily if files may still be open.
-pub fn unmount(dir: &Path, lazy: bool) -> Result<(), UnmountError> {
-    let failed = |error| UnmountError::Failed(dir.to_owned(), error);
-    // A mount that hangs is not asked: the question itself would keep it busy.
-    let result = match topmost(dir).map_err(failed)? {
-        None => return Err(UnmountError::NotMounted(dir.to_owned())),
-        Some(entry) if !entry.is_atlasfs() => {
-            return Err(UnmountError::Stranger(dir.to_owned(), entry.fstype));
-        }
-        Some(_) if lazy => detach(dir),
-        Some(_) => match take_off(dir, false) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_dead(dir) => {
-                detach(dir)
-            }
-            result => result,
-        },
-    };
-    result.map_err(|error| match error.kind() {
-        io::ErrorKind::ResourceBusy => UnmountError::Busy(dir.to_owned()),
-        _ => failed(error),
-    })
-}
-
-/// Unmounts whatever is on top of a path, even if files are open.
-pub(super) fn detach(dir: &Path) -> io::Result<()> {
-    take_off(dir, true)
-}
-
-fn take_off(dir: &Path, lazy: bool) -> io::Result<()> {
-    let mut flags = MntFlags::UMOUNT_NOFOLLOW;
-    flags.set(MntFlags::MNT_DETACH, lazy);
-    match umount2(dir, flags) {
-        Ok(()) => Ok(()),
-        // Users other than root may unmount only through the helper that mounted for them.
-        Err(Errno::EPERM) if !nix::unistd::geteuid().is_root() => fusermount::unmount(dir, lazy),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn topmost(dir: &Path) -> io::Result<Option<MountEntry>> {
-    Ok(mountinfo::topmost(&mountinfo::read()?, dir))
-}
-
 fn mount_as_root(request: &MountRequest, dir: &Path) -> Result<OwnedFd, MountError> {
     let device = open_device()?;
-    // user_id is whom the kernel lets in; who owns the files is another matter.
+    // user_id is the user that the kernel lets in, not the owner of the files.
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
         device.as_raw_fd(),
@@ -233,7 +174,7 @@ fn helper_options(request: &MountRequest) -> String {
     options
 }
 
-/// Returns a source that can't be taken for more than one option, by any parser on the way.
+/// Returns a source that no parser of mount options splits.
 fn shown_source(source: &str) -> String {
     let shown: String = source
         .chars()
@@ -253,9 +194,11 @@ fn shown_source(source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuse::UnmountError;
+    use crate::fuse::occupant::unmount;
 
     #[test]
-    fn a_source_cannot_smuggle_in_options() {
+    fn a_source_adds_no_mount_options() {
         assert_eq!(
             shown_source("s3://a,ro\\,suid b\n#c"),
             "s3://a_ro__suid_b__c"
@@ -274,24 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_mount_is_never_unmounted() {
+    fn a_mount_of_another_type_is_never_unmounted() {
         let error = unmount(Path::new("/proc"), true).unwrap_err();
         assert!(matches!(error, UnmountError::Stranger(_, _)), "{error}");
         let proc = topmost(Path::new("/proc")).unwrap().unwrap();
-        let lookalike = Mount {
+        let lookalike = ActiveMount {
             dir: PathBuf::from("/proc"),
             device: proc.device,
-            reserve: Reserve::new(),
+            reserve: DescriptorReserve::new(),
         };
         assert!(!lookalike.detach().unwrap());
         assert!(!lookalike.clear().unwrap());
-    }
-
-    #[test]
-    fn a_directory_that_is_not_mounted_is_told_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().canonicalize().unwrap();
-        let error = unmount(&path, false).unwrap_err();
-        assert!(matches!(error, UnmountError::NotMounted(_)), "{error}");
     }
 }

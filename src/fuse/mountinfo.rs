@@ -1,4 +1,4 @@
-//! What is mounted where, as /proc/self/mountinfo tells it.
+//! The list of mounts, from /proc/self/mountinfo.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 /// The type of every atlasfs mount.
 pub(super) const FSTYPE: &str = "fuse.atlasfs";
 
-/// The device number of a mounted file system. It belongs to one mount as long as that lives, and
-/// to the next one afterwards.
+/// The device number of a mounted file system. The kernel reuses it after the unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Device {
-    /// The major number; 0 for what has no disk.
+    /// The major number; 0 for a file system without a disk.
     pub major: u32,
     /// The minor number.
     pub minor: u32,
@@ -23,15 +22,15 @@ pub struct Device {
 pub struct MountEntry {
     /// Its number.
     pub id: u64,
-    /// The number of the mount that it lies on.
+    /// The number of the mount below it.
     pub parent: u64,
     /// Its device.
     pub device: Device,
-    /// Where it is mounted.
+    /// The mount point.
     pub point: PathBuf,
     /// Its type, as `mount` shows it.
     pub fstype: String,
-    /// What is mounted, as `mount` shows it.
+    /// Its source, as `mount` shows it.
     pub source: OsString,
 }
 
@@ -47,7 +46,7 @@ pub(super) fn read() -> io::Result<Vec<MountEntry>> {
     std::fs::read("/proc/self/mountinfo").map(|bytes| parse(&bytes))
 }
 
-/// Returns the mounts of a mountinfo; a line that makes no sense is left out.
+/// Parses a mountinfo; unreadable lines are skipped.
 pub(super) fn parse(bytes: &[u8]) -> Vec<MountEntry> {
     bytes
         .split(|byte| *byte == b'\n')
@@ -64,7 +63,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let _root = fields.next()?;
     let point = PathBuf::from(unescape(fields.next()?));
     let _options = fields.next()?;
-    // Optional fields, as many as there are, end at a lone hyphen.
+    // Any number of optional fields ends at a lone hyphen.
     fields.by_ref().find(|field| *field == b"-")?;
     let fstype = unescape(fields.next()?).into_string().ok()?;
     let source = unescape(fields.next().unwrap_or_default());
@@ -85,7 +84,7 @@ fn number(field: &[u8]) -> Option<u64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// Undoes the kernel's escapes: `\` and three octal digits stand for one byte.
+/// Undoes the kernel's escapes: `\` and three octal digits are one byte.
 fn unescape(field: &[u8]) -> OsString {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -112,7 +111,7 @@ fn unescape(field: &[u8]) -> OsString {
     OsString::from_vec(out)
 }
 
-/// Returns the mount that a path leads to, of those on exactly this path.
+/// Returns the top mount of those on exactly this path.
 pub(super) fn topmost(entries: &[MountEntry], point: &Path) -> Option<MountEntry> {
     let here: Vec<_> = entries.iter().filter(|e| e.point == point).collect();
     here.iter()
@@ -138,7 +137,7 @@ garbage
 ";
 
     #[test]
-    fn octal_escapes_of_mount_points_are_undone() {
+    fn octal_escapes_in_mount_points_are_undone() {
         let entries = parse(SAMPLE);
         let entry = entries.iter().find(|e| e.id == 36).unwrap();
         assert_eq!(entry.point.as_os_str().as_bytes(), b"/mnt/a b\\c\td\ne");
@@ -154,7 +153,7 @@ garbage
     }
 
     #[test]
-    fn any_bytes_may_stand_in_a_path_and_nonsense_is_left_out() {
+    fn any_bytes_are_a_path_and_bad_lines_are_skipped() {
         let entries = parse(SAMPLE);
         assert_eq!(entries.len(), 5);
         assert_eq!(entries[4].point.as_os_str().as_bytes(), b"/mnt/\xff\xfe");
@@ -171,7 +170,7 @@ garbage
     }
 
     #[test]
-    fn of_mounts_on_one_path_the_one_on_top_counts() {
+    fn the_top_mount_of_a_path_counts() {
         let entries = parse(SAMPLE);
         assert_eq!(topmost(&entries, Path::new("/mnt/x")).unwrap().id, 38);
         let reversed: Vec<_> = entries.into_iter().rev().collect();
@@ -180,7 +179,7 @@ garbage
     }
 
     #[test]
-    fn this_machine_has_a_root() {
+    fn this_machine_has_a_root_mount() {
         assert!(topmost(&read().unwrap(), Path::new("/")).is_some());
     }
 }

@@ -1,18 +1,34 @@
-//! What is checked before a mount, so that what is wrong has a name.
+//! The checks before a mount, so that each problem has a clear error.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::error::MountError;
-use super::mount::{MountRequest, detach};
-use super::occupant::{Occupant, is_not_connected, occupant, resolve};
-use super::{fusermount, mountinfo};
+use super::fusermount;
+use super::occupant::{Occupant, detach, is_not_connected, occupant, resolve, topmost};
 
-/// Where the system says what users other than root may do.
+/// A mount to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRequest {
+    /// The mount point.
+    pub dir: PathBuf,
+    /// The source that `mount` shows: a URL without secrets.
+    pub source: String,
+    /// The kernel refuses every write.
+    pub read_only: bool,
+    /// Other users have access too.
+    pub allow_other: bool,
+}
+
+/// The system's settings for users other than root.
 const FUSE_CONF: &str = "/etc/fuse.conf";
 
-/// Checks everything that a mount needs, and removes the dead end point of an earlier atlasfs.
+/// Checks everything that a mount needs, and removes the dead mount of an earlier atlasfs.
 /// Returns the mount point's absolute path.
 pub fn preflight(request: &MountRequest) -> Result<PathBuf, MountError> {
     let dir = resolve(&request.dir).map_err(|error| inaccessible(&request.dir, error))?;
@@ -32,7 +48,7 @@ pub fn preflight(request: &MountRequest) -> Result<PathBuf, MountError> {
     Ok(dir)
 }
 
-/// Removes the dead end point of an atlasfs; returns whether there was one.
+/// Removes the dead mount of an atlasfs; returns whether there was one.
 pub fn clear_dead(dir: &Path) -> Result<bool, MountError> {
     let mut cleared = false;
     loop {
@@ -78,10 +94,8 @@ fn check_directory(dir: &Path) -> Result<(), MountError> {
 }
 
 fn fstype(dir: &Path) -> String {
-    mountinfo::read()
-        .ok()
-        .and_then(|entries| mountinfo::topmost(&entries, dir))
-        .map_or_else(|| "foreign".to_owned(), |entry| entry.fstype)
+    let top = topmost(dir).ok().flatten();
+    top.map_or_else(|| "foreign".to_owned(), |entry| entry.fstype)
 }
 
 fn check_user(request: &MountRequest) -> Result<(), MountError> {
@@ -109,6 +123,37 @@ fn inaccessible(dir: &Path, error: io::Error) -> MountError {
     }
 }
 
+/// The time limit to wait for another process that mounts: it waits only for the kernel.
+const MOUNT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time between two attempts to lock.
+const MOUNT_LOCK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Locks a mount point for the check and the mount. Two processes that mount on one directory then
+/// see each other, whatever their state directories and however they spell the path.
+///
+/// The lock is on the parent directory, which a mount doesn't cover; `None` if its file system has no
+/// locks.
+pub(super) fn lock_mount_point(dir: &Path) -> Result<Option<Flock<File>>, MountError> {
+    let parent = dir.parent().unwrap_or(dir);
+    // A user may be allowed to enter the parent and not to read it.
+    let Ok(mut file) = File::open(parent).or_else(|_| File::open(dir)) else {
+        return Ok(None);
+    };
+    let until = Instant::now() + MOUNT_LOCK_TIMEOUT;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < until => {
+                file = back;
+                std::thread::sleep(MOUNT_LOCK_INTERVAL);
+            }
+            Err((_, Errno::EWOULDBLOCK)) => return Err(MountError::Locked(parent.to_owned())),
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_mount_point_is_told_with_the_remedy() {
+    fn a_missing_mount_point_is_an_error_with_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let error = preflight(&request(&dir.path().join("none"))).unwrap_err();
         assert!(matches!(error, MountError::Missing(_)));
@@ -138,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_files_is_refused() {
+    fn a_directory_with_files_is_no_mount_point() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("x"), "").unwrap();
         let error = preflight(&request(dir.path())).unwrap_err();
@@ -146,9 +191,36 @@ mod tests {
     }
 
     #[test]
-    fn others_are_allowed_by_a_line_of_its_own() {
+    fn user_allow_other_needs_a_line_of_its_own() {
         assert!(allows_other("# x\n  user_allow_other \n"));
         assert!(!allows_other("#user_allow_other\n"));
         assert!(!allows_other(""));
+    }
+
+    #[test]
+    fn a_second_mount_waits_for_the_lock_of_the_first() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("mnt");
+        let first = lock_mount_point(&dir).unwrap();
+        assert!(first.is_some());
+        let second = std::thread::spawn({
+            let dir = dir.clone();
+            move || lock_mount_point(&dir).map(|lock| lock.is_some())
+        });
+        drop(first);
+        assert!(second.join().unwrap().unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_is_never_released_is_an_error() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("mnt");
+        let held = lock_mount_point(&dir).unwrap();
+        let error = lock_mount_point(&dir).unwrap_err();
+        drop(held);
+        assert!(
+            matches!(&error, MountError::Locked(path) if path == parent.path()),
+            "{error}"
+        );
     }
 }

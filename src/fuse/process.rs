@@ -1,13 +1,13 @@
-//! Processes as /proc shows them.
+//! Processes, from /proc.
 
 use std::fs;
 use std::path::Path;
 
-use super::attr::Owner;
+use super::convert::Owner;
 use super::mountinfo::{self, Device};
 use crate::fs::Processes;
 
-/// The kernel's mark of a thread that a signal ends, in the flags of its `stat`.
+/// The flag of a thread that a signal ends, in `stat`.
 const PF_SIGNALED: u32 = 0x400;
 
 /// Fields of `stat`, counted from 0 behind the name of the program.
@@ -17,7 +17,7 @@ const EXIT_CODE: usize = 49;
 /// The access mode of the flags of open(2).
 const O_ACCMODE: u64 = 0o3;
 
-/// The processes that this one sees, and their files in one mount.
+/// The visible processes, and their files in one mount.
 #[derive(Debug)]
 pub(super) struct Proc {
     device: Device,
@@ -25,7 +25,7 @@ pub(super) struct Proc {
 }
 
 impl Proc {
-    /// Takes /proc for the mount with this device; nothing if it is that of another pid namespace,
+    /// Reads /proc for the mount with this device; `None` if /proc is that of another pid namespace,
     /// where the kernel's numbers mean other processes.
     pub(super) fn new(device: Device) -> Option<Self> {
         let own = fs::read_link("/proc/self").ok()?;
@@ -58,8 +58,8 @@ impl Processes for Proc {
     }
 
     fn killed_by(&self, thread: u32) -> Option<i32> {
-        // A process that closes files on its way out has no memory any more. One that has is let
-        // alone: while execve(2) closes files, the kernel keeps readers of `stat` waiting.
+        // A process that closes files while it ends has no memory any more. Don't read `stat` of
+        // one that has: while execve(2) closes files, readers of `stat` wait.
         if field(&read(&format!("{thread}/status"))?, "VmSize:").is_some() {
             return None;
         }
@@ -72,8 +72,8 @@ impl Processes for Proc {
         if flags & PF_SIGNALED == 0 {
             return None;
         }
-        // A process that exits while it has several threads ends the others as a signal would;
-        // only the exit code tells that from a signal. It is 0 also where it is not shown.
+        // An exit ends the other threads of a process as a signal would; only the exit code tells
+        // the difference. It is also 0 where it is not shown.
         match exit_code & 0x7f {
             0 if exit_code != 0 || self.shows_exit_code(thread) => None,
             signal => Some(signal),
@@ -91,8 +91,8 @@ impl Processes for Proc {
     }
 }
 
-/// An open file of a process, as `fdinfo` describes it. To look at the file itself would be a
-/// request to this very mount.
+/// An open file of a process, from `fdinfo`. A stat of the file itself would be a request to this
+/// mount.
 #[derive(Debug)]
 struct OpenFile {
     flags: u64,
@@ -110,8 +110,8 @@ impl OpenFile {
     }
 }
 
-/// Returns the open files of a process. Its first thread has none once it has ended; then another
-/// thread shows them.
+/// Returns the open files of a process. A first thread that has ended shows none, so the other
+/// threads are read too.
 fn open_files(process: u32) -> Vec<OpenFile> {
     let threads = names(&format!("{process}/task"));
     let mut tables = threads.iter().map(|thread| {
@@ -135,7 +135,7 @@ fn names(dir: &str) -> Vec<String> {
     names.filter_map(|name| name.into_string().ok()).collect()
 }
 
-/// Returns the value of a line that begins with a name.
+/// Returns the value of the line that begins with this name.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
     values.next().map(str::trim)
@@ -166,7 +166,7 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    /// Waits for the end of a process that nobody has waited for yet: /proc still shows it.
+    /// Waits until a process has ended and is a zombie, which /proc still shows.
     fn ended(child: &Child) -> u32 {
         let begun = Instant::now();
         loop {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_a_signal_ends_is_killed_by_it() {
+    fn a_process_ended_by_a_signal_is_killed() {
         for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGSEGV] {
             let script = format!("import os; os.kill(os.getpid(), {signal})");
             assert_eq!(end_of(&script), Some(signal));
@@ -235,7 +235,7 @@ time.sleep(60)"
     }
 
     #[test]
-    fn a_process_holds_what_it_has_open_for_writing() {
+    fn a_process_holds_the_files_it_has_open_for_writing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let proc = proc_of(dir.path());

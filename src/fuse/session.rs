@@ -7,27 +7,28 @@ use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::attr::Owner;
+use super::convert::Owner;
 use super::dispatch::Deadlines;
 use super::error::MountError;
 use super::filesystem::Bridge;
-use super::mount::{Mount, MountRequest};
+use super::mount::ActiveMount;
+use super::preflight::MountRequest;
 use super::process::Proc;
 use crate::fs::Fs;
 
-/// Two threads: what a thread does is short (it hands over whatever waits), so the second is there
-/// only for a write to a slow local disk not to hold up the rest.
+/// The number of session threads. A thread hands over every request that waits, so the second one
+/// is only for a write to a slow local disk.
 const THREADS: usize = 2;
 
-/// The offset by which the kernel forgets an inode's attributes alone, and keeps its pages.
-const NO_RANGE: i64 = -1;
+/// The offset of a notification that invalidates an inode's attributes and keeps its pages.
+const ATTRIBUTES_ONLY: i64 = -1;
 
 /// A mount that is being served.
 #[derive(Debug)]
 pub struct Served {
     /// The mount.
-    pub mount: Mount,
-    /// How the session ended: the mount was unmounted, or its connection broken.
+    pub mount: ActiveMount,
+    /// The end of the session: by an unmount, or a broken connection.
     pub ended: oneshot::Receiver<io::Result<()>>,
     /// How many requests have no answer yet.
     pub unanswered: watch::Receiver<usize>,
@@ -41,7 +42,7 @@ pub fn serve(
     deadlines: Deadlines,
     owner: Owner,
 ) -> Result<Served, MountError> {
-    let (mount, connection) = Mount::new(request)?;
+    let (mount, connection) = ActiveMount::new(request)?;
     match Proc::new(mount.device()) {
         Some(processes) => fs.ask(Arc::new(processes)),
         None => tracing::warn!(
@@ -53,10 +54,10 @@ pub fn serve(
     let unanswered = bridge.unanswered();
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
-    // A descriptor for each thread: none wakes up for what another one takes.
+    // One descriptor for each thread: a request wakes one thread, not all.
     config.clone_fd = true;
-    // The kernel checks who may come in, knowing about descriptors that were handed on; fuser's
-    // own check would refuse the flush of such a one, and with it the push.
+    // The kernel checks access. fuser's own check would refuse the flush of a descriptor that
+    // another user has passed on, and with it the push.
     let acl = SessionACL::All;
     let (sender, ended) = oneshot::channel();
     let started = Session::from_fd(bridge, connection, acl, config).and_then(|session| {
@@ -65,9 +66,9 @@ pub fn serve(
             .name("session".to_owned())
             .spawn(move || {
                 let ended = session.run();
-                // The way to the kernel holds the connection open.
+                // The notifier holds the connection open.
                 fs.disconnect();
-                // Nobody listens any more when the process is about to end.
+                // The send fails while the process ends.
                 let _ = sender.send(ended);
             })
     });
@@ -86,13 +87,13 @@ pub fn serve(
     }
 }
 
-/// Lets the file system have the kernel ask anew for attributes.
+/// Connects the file system to the kernel's cache of attributes.
 ///
-/// Without a range the notification touches no page, and it takes no lock of a directory. So it
-/// never waits for an answer of this file system, unlike all other notifications.
+/// A notification without a range touches no page and takes no lock of a directory. So it never waits
+/// for an answer of this file system, unlike all other notifications.
 fn connect(fs: &Fs, notifier: Notifier) {
     fs.connect(move |ino| {
-        if let Err(error) = notifier.inval_inode(INodeNo(ino), NO_RANGE, 0) {
+        if let Err(error) = notifier.inval_inode(INodeNo(ino), ATTRIBUTES_ONLY, 0) {
             tracing::debug!(ino, "the kernel was not told of a push: {error}");
         }
     });
