@@ -15,7 +15,7 @@ use super::support::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
 use super::support::sts::Sts;
 use super::{ARN, home, works};
 
-/// A stand-in for the services of a container and of an instance of EC2, which give out one
+/// A stub of the services of a container and of an instance of EC2, which give out one
 /// session.
 fn machine() -> Answering {
     const SESSION: &str = r#"{"AccessKeyId": "ASIAMACHINE", "SecretAccessKey": "s3cret-of-it",

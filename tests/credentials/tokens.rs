@@ -1,4 +1,4 @@
-//! Where the tokens of Google's and Azure's stores come from: each way is used, against stand-ins
+//! Where the tokens of Google's and Azure's stores come from: each way is used, against stubs
 //! for the services that give them out, also while those fail.
 
 use std::collections::BTreeMap;

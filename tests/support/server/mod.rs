@@ -49,7 +49,7 @@ pub enum Kind {
     Azurite,
     /// docker-registry: the reference of OCI registries; checks user and password.
     Registry,
-    /// The stand-in for Google Cloud Storage, which is no process.
+    /// The stub of Google Cloud Storage, which is no process.
     Gcs,
 }
 

@@ -71,7 +71,7 @@ pub(super) fn spawn(
             // more but forget what it has seen.)
             .args(["--dir-cache-time", "10ms", "--config", "/dev/null"])
             .arg(data.path().join(ROOT)),
-        Kind::Gcs => panic!("the stand-in for GCS is no process"),
+        Kind::Gcs => panic!("the GCS stub is no process"),
         Kind::Registry => {
             let config = registry::configure(addr, data.path(), more).expect("a configuration");
             command.arg("serve").arg(config)
@@ -121,7 +121,7 @@ pub fn program(kind: Kind) -> PathBuf {
         Kind::Moto => "moto/bin/python",
         Kind::S3s => "bin/s3s-fs",
         Kind::Rclone => "rclone/bin/rclone",
-        Kind::Gcs => panic!("the stand-in for GCS is no tool"),
+        Kind::Gcs => panic!("the GCS stub is no tool"),
         Kind::Registry => "docker-registry/usr/bin/docker-registry",
         Kind::Azurite => "azurite/node_modules/.bin/azurite-blob",
     })
