@@ -1,21 +1,20 @@
-//! Input that nobody would write, for the tests of everything that parses: arbitrary bytes, and
-//! good input with some damage.
+//! Bad input for the tests of all parsers: arbitrary bytes, and good input with some damage.
 //!
-//! A thousand cases a property in every run; `PROPTEST_CASES=100000 cargo test --lib arbitrary`
+//! Every run tries a thousand cases per property; `PROPTEST_CASES=100000 cargo test --lib arbitrary`
 //! tries more.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::Config;
 
-/// How many cases a run tries at least.
-const CASES: u32 = 1_000;
+/// The fewest cases that a run tries.
+const MIN_CASES: u32 = 1_000;
 
-/// Returns how a property is to be tried: a failing case is printed, and kept in no file.
+/// Returns the configuration of a property: a failing case is printed, and saved in no file.
 pub(crate) fn config() -> Config {
     let known = Config::default();
     Config {
-        cases: known.cases.max(CASES),
+        cases: known.cases.max(MIN_CASES),
         failure_persistence: None,
         ..known
     }
@@ -48,7 +47,7 @@ impl Damage {
         ]
     }
 
-    fn befall(&self, bytes: &mut Vec<u8>) {
+    fn apply(&self, bytes: &mut Vec<u8>) {
         let place = |at: &Index| at.index(bytes.len() + 1);
         match self {
             Self::Flip(at, bit) if !bytes.is_empty() => {
@@ -76,7 +75,7 @@ impl Damage {
     }
 }
 
-/// What means something to some parser.
+/// Text with a meaning for some parser.
 const PIECES: [&[u8]; 24] = [
     b"\n",
     b"\0",
@@ -108,7 +107,7 @@ const PIECES: [&[u8]; 24] = [
 pub(crate) fn damaged(good: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let damage = proptest::collection::vec(Damage::any(), 0..8);
     (proptest::sample::select(good), damage).prop_map(|(mut bytes, damage)| {
-        damage.iter().for_each(|one| one.befall(&mut bytes));
+        damage.iter().for_each(|one| one.apply(&mut bytes));
         bytes
     })
 }
@@ -121,7 +120,7 @@ pub(crate) fn bytes(good: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Makes text that is no better than [`bytes`].
+/// Makes such input as text, for parsers that take no bytes.
 pub(crate) fn text(good: &[&str]) -> impl Strategy<Value = String> {
     let good = good.iter().map(|text| text.as_bytes().to_vec()).collect();
     bytes(good).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

@@ -1,43 +1,43 @@
-//! Bugs that the simulation plants, to show that it would find them.
+//! Bugs that the simulation injects to prove that it finds them.
 
 use std::cell::Cell;
 
-/// A bug at one place of the code, which is there for as long as it is planted.
+/// A bug at one place of the code, active while it is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
     /// A push is not written to the journal.
     NoJournal,
-    /// A push is written to the journal some time after its close has been answered.
+    /// A push is written to the journal some time after its close has returned.
     LateJournal,
-    /// A record that is still being written when its push fails comes into being as one to be made.
+    /// A record that is still being written when its push fails counts as a pending push.
     LateRecord,
-    /// The journal forgets the last of the targets that have missed a push.
+    /// The journal forgets the last of the targets that miss a push.
     ForgottenTarget,
-    /// A target that is behind is believed.
+    /// The answer of a target that is behind is taken for current.
     OldStampBelieved,
-    /// A registry that has no such artifact is taken for one that has an outage.
+    /// A registry without the artifact is treated as an outage.
     FallbackOnNotFound,
     /// Bytes are not compared with their stamp.
     NoHashCheck,
     /// A push whose condition the registry refuses is repeated without one.
     ConflictIgnored,
-    /// A handle's push replaces whatever the mount knows by then.
+    /// A handle's push replaces the newest version that the mount knows, not the one it opened.
     BaseIgnored,
     /// A deletion leaves older pushes in the journal.
     Resurrection,
-    /// A push that the registry has missed counts as done with `--durability registry`.
+    /// With `--durability registry` a push that the registry misses counts as done.
     RegistryNotNeeded,
     /// The bytes of a failed push are not kept.
     NothingKept,
-    /// A backup may take as long as it likes for a push.
+    /// The push to a backup has no deadline.
     NoDeadline,
     /// The journal is not synced.
     NoSync,
     /// Deletions leave no tombstones.
     NoTombstone,
-    /// The background panics, whatever it does.
+    /// Every background task panics.
     BackgroundPanics,
-    /// Repair gives everybody the oldest content.
+    /// Repair gives every target the oldest content.
     OldestWins,
 }
 
@@ -45,12 +45,12 @@ thread_local! {
     static INJECTED: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
-/// Plants a bug in this thread, or none.
+/// Injects a bug into this thread, or removes it.
 pub(crate) fn inject(bug: Option<Bug>) {
     INJECTED.set(bug);
 }
 
-/// Tells whether a bug is planted in this thread.
+/// Tells whether a bug is injected into this thread.
 pub(crate) fn injected(bug: Bug) -> bool {
     INJECTED.get() == Some(bug)
 }

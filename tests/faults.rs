@@ -13,7 +13,7 @@ mod support;
 use std::time::Duration;
 
 use atlasfs::model::RepoName;
-use atlasfs::store::{Condition, Kind, Location};
+use atlasfs::store::{Condition, Failure, Kind, Location};
 use support::behind::{
     AZURE_KEYS, Behind, KEYS, all_are, every_operation, keys, location_on, open_at, put, put_if,
     target, target_on,
@@ -21,6 +21,7 @@ use support::behind::{
 use support::contract::{LIMIT, id, soon};
 use support::proxy::{Fault, Proxy};
 use support::server::{Kind as Store, Server};
+use support::tls::self_signed;
 use tokio::time::Instant;
 
 /// Makes a test of each of these on each kind of server.
@@ -143,28 +144,17 @@ async fn each_status_has_its_kind_at_every_operation(store: Store) {
         Store::Registry => Kind::StoreMissing,
         _ => Kind::NotFound,
     };
-    for (status, code, read, list, write) in [
-        (
-            404,
-            Some("NoSuchKey"),
-            no_key,
-            Kind::StoreMissing,
-            Kind::StoreMissing,
-        ),
-        // Who answers "not found" to everything is no store.
-        (
-            404,
-            None,
-            Kind::StoreMissing,
-            Kind::StoreMissing,
-            Kind::StoreMissing,
-        ),
-        (409, None, Kind::Busy, Kind::Busy, Kind::Busy),
-        (412, None, Kind::Busy, Kind::Busy, Kind::Conflict),
+    let missing = Kind::StoreMissing;
+    for (status, code, [read, list, write]) in [
+        (404, Some("NoSuchKey"), [no_key, missing, missing]),
+        // A server that answers "not found" to everything is no store.
+        (404, None, [missing; 3]),
+        (409, None, [Kind::Busy; 3]),
+        (412, None, [Kind::Busy, Kind::Busy, Kind::Conflict]),
         // Only the rest of a body that was cut off is asked for by its range.
-        (416, None, Kind::Busy, Kind::Invalid, Kind::Invalid),
-        (413, None, Kind::Invalid, Kind::Invalid, Kind::NoSpace),
-        (507, None, Kind::Busy, Kind::Busy, Kind::NoSpace),
+        (416, None, [Kind::Busy, Kind::Invalid, Kind::Invalid]),
+        (413, None, [Kind::Invalid, Kind::Invalid, Kind::NoSpace]),
+        (507, None, [Kind::Busy, Kind::Busy, Kind::NoSpace]),
     ] {
         behind.proxy.set(Fault::Status(status, code));
         let outcomes = every_operation(&behind.target, Duration::from_secs(10)).await;
@@ -205,21 +195,9 @@ async fn no_complete_reply_is_an_outage_at_every_operation(kind: Store) {
 
 async fn no_trust_is_an_outage_at_every_operation(kind: Store) {
     // One speaks no TLS, the other shows a certificate of nobody that is known.
-    let (plain, folder) = (Server::shared(kind), tempfile::tempdir().unwrap());
-    let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
-    let mut openssl = std::process::Command::new("openssl");
-    openssl
-        .args([
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-        ])
-        .args(["-subj", "/CN=localhost", "-addext"])
-        .arg("subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::ffff:127.0.0.1")
-        .arg("-out")
-        .arg(&files[0])
-        .arg("-keyout")
-        .arg(&files[1]);
-    assert!(openssl.output().unwrap().status.success());
-    let stranger = Server::registry_with_tls(&files[0], &files[1]);
+    let (plain, certificate) = (Server::shared(kind), self_signed());
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| certificate.path().join(name));
+    let stranger = Server::registry_with_tls(&cert, &key);
     for addr in [plain.addr(), stranger.addr()] {
         let endpoint = format!("https://{addr}");
         let mut location = location_on(kind, "bucket", endpoint.clone());
@@ -305,18 +283,14 @@ async fn every_operation_ends_at_its_deadline_when_the_store_hangs(kind: Store) 
 }
 
 async fn one_bad_moment_is_tried_again_once_and_quickly(kind: Store) {
-    let Behind {
-        target,
-        proxy,
-        server: _server,
-        ..
-    } = Behind::on(kind).await;
+    let behind = Behind::on(kind).await;
+    let (target, proxy) = (&behind.target, &behind.proxy);
     let start = Instant::now();
     for status in [500, 503, 429] {
         proxy.set(Fault::FailFirst(1, status));
         target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
         proxy.set(Fault::FailFirst(1, status));
-        put(&target, "app/schema", "the schema state", 2)
+        put(target, "app/schema", "the schema state", 2)
             .await
             .unwrap();
         proxy.set(Fault::FailFirst(2, status));
@@ -334,14 +308,10 @@ async fn one_bad_moment_is_tried_again_once_and_quickly(kind: Store) {
 }
 
 async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done(kind: Store) {
-    let Behind {
-        target,
-        proxy,
-        server: _server,
-        ..
-    } = Behind::on(kind).await;
+    let behind = Behind::on(kind).await;
+    let (target, proxy) = (&behind.target, &behind.proxy);
     proxy.set_for(&["PUT"], Fault::LoseReply);
-    put_if(&target, "app/plans/p1", "one", 2, &Condition::Absent)
+    put_if(target, "app/plans/p1", "one", 2, &Condition::Absent)
         .await
         .unwrap();
     let token = target
@@ -350,22 +320,16 @@ async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done(kind: Store
         .unwrap()
         .token
         .unwrap();
-    put_if(
-        &target,
-        "app/schema",
-        "two",
-        3,
-        &Condition::Unchanged(token),
-    )
-    .await
-    .unwrap();
+    put_if(target, "app/schema", "two", 3, &Condition::Unchanged(token))
+        .await
+        .unwrap();
     // Somebody else's content is still a conflict.
     proxy.set(Fault::Pass);
-    let conflict = put_if(&target, "app/plans/p1", "one", 4, &Condition::Absent).await;
+    let conflict = put_if(target, "app/plans/p1", "one", 4, &Condition::Absent).await;
     assert_eq!(conflict.unwrap_err().kind, Kind::Conflict);
     // And what did not arrive is not taken for done.
     proxy.set_for(&["PUT"], Fault::Reset);
-    let lost = put_if(&target, "app/plans/p2", "x", 5, &Condition::Absent).await;
+    let lost = put_if(target, "app/plans/p2", "x", 5, &Condition::Absent).await;
     assert_eq!(lost.unwrap_err().kind, Kind::Unreachable);
 }
 
@@ -377,66 +341,58 @@ fn successes(kind: Store) -> (u16, &'static [u16]) {
     }
 }
 
+/// Sends one request with a method while the store answers it wrongly: that is an outage.
+async fn outage(behind: &Behind, method: &'static str, fault: Fault) -> Failure {
+    let (target, schema) = (&behind.target, id("app/schema"));
+    behind.proxy.set_for(&[method], fault);
+    let done = match method {
+        "PUT" => put(target, "app/schema", "new", 5).await,
+        "DELETE" => target.delete(&schema, soon()).await,
+        _ => target.get(&schema, LIMIT, soon()).await.map(drop),
+    };
+    behind.proxy.set(Fault::Pass);
+    let there = target.get(&schema, LIMIT, soon()).await.unwrap();
+    assert_eq!(there.bytes, "the schema state", "{method}");
+    let failure = done.unwrap_err();
+    assert_eq!(failure.kind, Kind::Unreachable, "{method}: {failure}");
+    failure
+}
+
 async fn an_unexpected_success_status_is_an_outage(kind: Store) {
     let behind = Behind::on(kind).await;
     let (put_status, deletions) = successes(kind);
     for status in [200, 201, 202, 203, 204, 205, 206, 207, 304] {
         if status != put_status {
-            behind.proxy.set_for(&["PUT"], Fault::Claim(status, ""));
-            let written = put(&behind.target, "app/schema", "new", 5).await;
-            assert_eq!(written.unwrap_err().kind, Kind::Unreachable, "{status}");
+            outage(&behind, "PUT", Fault::Claim(status, "")).await;
         }
         if !deletions.contains(&status) {
-            behind.proxy.set_for(&["DELETE"], Fault::Claim(status, ""));
-            let deleted = behind.target.delete(&id("app/schema"), soon()).await;
-            assert_eq!(deleted.unwrap_err().kind, Kind::Unreachable, "{status}");
+            outage(&behind, "DELETE", Fault::Claim(status, "")).await;
         }
-        // Not those that end without a body, whatever comes behind them.
+        // The other statuses have no body, whatever comes behind them.
         if [201, 202, 203, 206].contains(&status) {
-            behind.proxy.set_for(&["GET"], Fault::Restate(status));
-            let got = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
-            assert_eq!(got.unwrap_err().kind, Kind::Unreachable, "{status}");
+            outage(&behind, "GET", Fault::Restate(status)).await;
         }
     }
-    behind.proxy.set(Fault::Pass);
-    let there = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
-    assert_eq!(there.unwrap().bytes, "the schema state");
 }
 
 async fn an_error_or_a_page_in_a_success_is_an_outage(kind: Store) {
     let behind = Behind::on(kind).await;
     let (put_status, deletions) = successes(kind);
+    let xml = "<Error><Code>InternalError</Code><Message>We failed</Message></Error>";
+    let json = r#"{"errors":[{"code":"UNKNOWN","message":"We failed"}]}"#;
+    let page = "<!DOCTYPE html><html>Sign in, please</html>";
     for (body, told) in [
-        (
-            "<Error><Code>InternalError</Code><Message>We failed</Message></Error>",
-            "InternalError",
-        ),
-        (
-            "{\"errors\":[{\"code\":\"UNKNOWN\",\"message\":\"We failed\"}]}",
-            "UNKNOWN",
-        ),
-        ("<!DOCTYPE html><html>Sign in, please</html>", "web page"),
+        (xml, "InternalError"),
+        (json, "UNKNOWN"),
+        (page, "web page"),
     ] {
-        behind
-            .proxy
-            .set_for(&["PUT"], Fault::Claim(put_status, body));
-        let failed = put(&behind.target, "app/schema", "new", 5).await;
-        let failed = failed.unwrap_err();
-        assert_eq!(failed.kind, Kind::Unreachable, "{failed}");
-        assert!(failed.reason.contains(told), "{failed}");
+        let failure = outage(&behind, "PUT", Fault::Claim(put_status, body)).await;
+        assert!(failure.reason.contains(told), "{failure}");
         for &status in deletions.iter().filter(|status| **status != 204) {
-            behind
-                .proxy
-                .set_for(&["DELETE"], Fault::Claim(status, body));
-            let failed = behind.target.delete(&id("app/schema"), soon()).await;
-            let failed = failed.unwrap_err();
-            assert_eq!(failed.kind, Kind::Unreachable, "{failed}");
-            assert!(failed.reason.contains(told), "{failed}");
+            let failure = outage(&behind, "DELETE", Fault::Claim(status, body)).await;
+            assert!(failure.reason.contains(told), "{failure}");
         }
     }
-    behind.proxy.set(Fault::Pass);
-    let there = behind.target.get(&id("app/schema"), LIMIT, soon()).await;
-    assert_eq!(there.unwrap().bytes, "the schema state");
 }
 
 async fn a_write_that_was_done_under_another_status_is_recognised(kind: Store) {

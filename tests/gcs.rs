@@ -1,5 +1,5 @@
 //! What only the GCS driver can meet: tokens, generations, and what goes to whom. It runs against
-//! the stand-in that is written here, and where the two overlap against moto.
+//! the stub that is written here, and where the two overlap against moto.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +22,7 @@ use support::proxy::Fault;
 use support::server::{Kind as Store, Server};
 use support::token;
 
-/// The generation of what the stand-in holds as `app/schema`.
+/// The generation of what the stub holds as `app/schema`.
 async fn generation(target: &Target) -> String {
     let head = target.head(&id("app/schema"), soon()).await.unwrap();
     head.token.unwrap().0
@@ -203,7 +203,7 @@ fn common_part(ask: &Ask<'_>) -> Vec<String> {
 }
 
 #[test]
-fn the_stand_in_and_moto_say_the_same_where_they_overlap() {
+fn the_stub_and_moto_answer_alike_where_they_overlap() {
     let moto = Server::start(Store::Moto);
     assert_eq!(moto.request("PUT", "/overlap", &[], b"").status, 200);
     let gcs = Gcs::opened_by(Arc::new(|token| token == "Bearer any"));

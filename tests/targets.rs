@@ -155,8 +155,8 @@ contract!(
 );
 contract!(azurite_blob, cloud(Kind::Azurite, "50% \u{e9}+x/pre.fix"));
 contract!(azurite_without_a_prefix, cloud(Kind::Azurite, ""));
-contract!(gcs_stand_in, cloud(Kind::Gcs, "50% \u{e9}+x/pre.fix"));
-contract!(gcs_stand_in_without_a_prefix, cloud(Kind::Gcs, ""));
+contract!(gcs_stub, cloud(Kind::Gcs, "50% \u{e9}+x/pre.fix"));
+contract!(gcs_stub_without_a_prefix, cloud(Kind::Gcs, ""));
 contract!(docker_registry, cloud(Kind::Registry, ""));
 
 /// A store that holds more than ten thousand artifacts.
@@ -204,6 +204,6 @@ whole_beyond_ten_thousand_keys!(
     moto: Kind::Moto,
     s3s_fs: Kind::S3s,
     azurite_blob: Kind::Azurite,
-    gcs_stand_in: Kind::Gcs,
+    gcs_stub: Kind::Gcs,
     docker_registry: Kind::Registry,
 );

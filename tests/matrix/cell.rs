@@ -21,7 +21,7 @@ pub enum Durability {
     All,
 }
 
-/// Where the mount has its names from.
+/// Whether the mount knows its names before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Names {
     /// They are fresh, so that the push alone meets the fault.
@@ -30,7 +30,7 @@ pub enum Names {
     Asked,
 }
 
-/// What the programs of one mount have in common.
+/// The conditions that the programs of one mount share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Case {
     pub trouble: Trouble,
@@ -53,14 +53,14 @@ pub enum Ending {
     Complete,
     /// The rule holds, and some target misses it.
     Degraded,
-    /// Close says this.
+    /// Close returns this error.
     Fails(Errno),
-    /// Open says this, or close.
+    /// Open or close returns this error.
     NotOpened(Errno),
 }
 
 impl Ending {
-    /// Returns the error that it ends with.
+    /// Returns the error.
     pub fn errno(self) -> Option<Errno> {
         match self {
             Self::Complete | Self::Degraded => None,
@@ -137,7 +137,7 @@ impl Case {
 }
 
 impl Cell {
-    /// Tells whether the artifact is there before. Where a program doesn't mind, cases take turns.
+    /// Tells whether the artifact exists before. For programs that take both, the cases alternate.
     pub fn is_there_before(&self) -> bool {
         let Case {
             trouble,
@@ -161,13 +161,13 @@ impl Cell {
         if let (Names::Asked, Some(errno)) = (self.case.names, self.case.trouble.of_listings()) {
             match self.case.affected {
                 Affected::All => return Ending::NotOpened(errno),
-                // A refusal is an answer: nobody else is asked.
+                // A refusal is an answer: no backup is asked.
                 Affected::Registry if errno != Errno::Io => return Ending::NotOpened(errno),
                 _ => {}
             }
         }
         match (self.case.trouble, self.case.affected) {
-            // The registry decides conflicts, and no backup sees what lost one.
+            // The registry decides conflicts, and no backup gets a push that lost one.
             (Trouble::Precondition, Affected::Registry | Affected::All) => Ending::Fails(errno),
             _ if self.case.durability.holds(&has) => Ending::Degraded,
             _ => Ending::Fails(errno),
@@ -195,13 +195,13 @@ impl fmt::Display for Cell {
 /// Which cells are run.
 #[derive(Debug, Clone)]
 pub enum Choice {
-    /// Every program with every fault to everyone affected, under one rule each: the rules take
-    /// turns. Every program without a fault under every rule. And where names are asked for, every
-    /// program with every fault once.
+    /// Every program with every fault of every affected target, under one rule each: the rules
+    /// alternate. Every program without a fault under every rule. And with look-ups, every program
+    /// with every fault once.
     Some,
-    /// The same with all rules at every turn, but for where names are asked for.
+    /// The same with all rules each time, except with look-ups.
     All,
-    /// Those whose name is this; a part that is `*` is any. `*/*/*/*/asked` is all that is missing
+    /// The cells of this name; a part `*` matches any. `*/*/*/*/asked` are those that are missing
     /// above.
     Named(String),
 }
@@ -246,7 +246,7 @@ fn is_named(cell: &Cell, name: &str) -> bool {
 }
 
 #[test]
-fn a_choice_of_cells_has_each_program_with_each_fault_to_each_who_may_be_affected() {
+fn the_usual_choice_has_each_program_with_each_fault_of_each_affected_target() {
     let cells: Vec<Cell> = Case::all()
         .into_iter()
         .flat_map(|case| Choice::Some.cells(case))

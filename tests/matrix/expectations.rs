@@ -1,14 +1,14 @@
-//! The law: what may be seen of a cell, and what it is called in the table.
+//! The expectations: the outcome that a cell must have, and its mark in the table.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::cell::{Affected, Cell, Ending};
-use super::programs::{Ear, Kind};
-use super::seen::{Held, ReadBack, Seen};
+use super::observation::{Held, Observation, ReadBack};
+use super::programs::{Kind, OnError};
 use super::trouble::Errno;
 
-/// What a lawful cell is called.
+/// The mark of a cell that meets the expectations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// Exit 0, and every target has it.
@@ -17,23 +17,23 @@ pub enum Mark {
     Degraded,
     /// Another exit, and the error is the right one.
     Error(Errno),
-    /// Exit 0 of a program that ignores what close says, and the error is told elsewhere.
-    Told(Errno),
-    /// Another exit: what the rule asks for was done just as the deadline was over.
+    /// Exit 0 of a program that ignores the error of close; the mount reports it elsewhere.
+    Reported(Errno),
+    /// Another exit: the push met the rule just after its deadline.
     Late,
 }
 
-/// Two pushes, of fsync and of close, with a deadline each; and what a machine in trouble may take
-/// beyond them. A mount that hangs takes for ever.
-const LIMIT: Duration = Duration::from_secs(2 * 15 + 15);
+/// Two pushes, of fsync and of close, with a deadline each, and some time more for a machine in
+/// trouble. A mount that hangs takes for ever.
+const TIME_LIMIT: Duration = Duration::from_secs(2 * 15 + 15);
 
-/// Why a cell is not lawful.
+/// The reason why a cell does not meet the expectations.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// It took too long, or could not be begun. On a machine that stands still for a minute, as
-    /// Linux 6.18 was seen to do where many processes end at once, that says nothing of the mount.
+    /// It took too long, or could not start. A machine can stand still for a minute (Linux 6.18 does
+    /// where many processes end at once), so this need not be the mount's fault.
     Slow(String),
-    /// What was expected, and what was found.
+    /// The expectation, and the observation.
     Wrong(String),
 }
 
@@ -44,27 +44,27 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Judges a cell.
-pub fn judge(cell: &Cell, seen: &Seen) -> Result<Mark, Violation> {
-    let judged = judge_what_was_seen(cell, seen);
-    judged.map_err(|why| match seen.took < LIMIT {
+/// Checks a cell.
+pub fn check(cell: &Cell, seen: &Observation) -> Result<Mark, Violation> {
+    let checked = check_expectations(cell, seen);
+    checked.map_err(|why| match seen.took < TIME_LIMIT {
         true => Violation::Wrong(why),
         false => Violation::Slow(why),
     })
 }
 
-/// Judges a cell; an error says what was expected, and what was found.
-fn judge_what_was_seen(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
+/// Checks a cell; an error holds the expectation and the observation.
+fn check_expectations(cell: &Cell, seen: &Observation) -> Result<Mark, String> {
     let has: Vec<bool> = seen.held.iter().map(|held| *held == Held::After).collect();
     let rule_holds = cell.case.durability.holds(&has);
     let ended_well = seen.code == Some(0);
-    let (kind, ear) = (cell.program.kind, cell.program.ear);
-    let must = |lawful: bool, expected: &str| match lawful {
+    let (kind, on_error) = (cell.program.kind, cell.program.on_error);
+    let must = |holds: bool, expected: &str| match holds {
         true => Ok(()),
         false => Err(format!("expected {expected}; found {seen:?}")),
     };
 
-    must(seen.took < LIMIT, "an end within the deadlines")?;
+    must(seen.took < TIME_LIMIT, "an end within the deadlines")?;
     let is_whole = |held: &Held| match held {
         Held::Torn(_) => false,
         Held::Nothing => !cell.is_there_before(),
@@ -86,11 +86,11 @@ fn judge_what_was_seen(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
     let errno = match cell.ending() {
         Ending::Fails(errno) | Ending::NotOpened(errno) => errno,
         ending => {
-            // The verdict comes a little before the deadline where a target takes all of the
-            // time: on a machine in trouble, too late. No promise is broken by that.
+            // Where a target takes all of the time, the verdict comes a little before the deadline;
+            // on a machine in trouble it comes too late. That breaks no promise.
             if !ended_well && cell.case.trouble.takes_all_the_time() && rule_holds {
                 must(
-                    ear != Ear::Repeats || seen.stderr.contains(Errno::Io.text()),
+                    on_error != OnError::Repeats || seen.stderr.contains(Errno::Io.text()),
                     "exit 0",
                 )?;
                 return Ok(Mark::Late);
@@ -108,18 +108,22 @@ fn judge_what_was_seen(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
             return Ok(Mark::Degraded);
         }
     };
-    must(!ended_well || ear == Ear::Deaf, "another exit than 0")?;
-    // Nothing is to be kept of what could not be opened; its error nobody is deaf to.
+    must(
+        !ended_well || on_error == OnError::Ignores,
+        "another exit than 0",
+    )?;
+    // A file that could not be opened leaves nothing to keep, and every program sees its error.
     let not_opened = !ended_well && matches!(cell.ending(), Ending::NotOpened(_));
     must(
-        seen.told.is_complete() || (not_opened && seen.told.is_silent() && !has.contains(&true)),
+        seen.reports.is_complete()
+            || (not_opened && seen.reports.is_silent() && !has.contains(&true)),
         "the failure in status, events, metrics and user.atlas.error, and the bytes in unpushed",
     )?;
     if ended_well {
-        return Ok(Mark::Told(errno));
+        return Ok(Mark::Reported(errno));
     }
     must(
-        ear != Ear::Repeats || seen.stderr.contains(errno.text()),
+        on_error != OnError::Repeats || seen.stderr.contains(errno.text()),
         errno.text(),
     )?;
     Ok(Mark::Error(errno))
@@ -128,8 +132,8 @@ fn judge_what_was_seen(cell: &Cell, seen: &Seen) -> Result<Mark, String> {
 #[cfg(test)]
 mod tests {
     use super::super::cell::{Case, Durability, Names};
+    use super::super::observation::Reports;
     use super::super::programs::PROGRAMS;
-    use super::super::seen::Told;
     use super::super::trouble::Trouble;
     use super::*;
 
@@ -146,22 +150,22 @@ mod tests {
         }
     }
 
-    fn seen(code: i32, held: [Held; 3], stderr: &str) -> Seen {
+    fn seen(code: i32, held: [Held; 3], stderr: &str) -> Observation {
         let told = code != 0 || held.contains(&Held::Nothing);
-        Seen {
+        Observation {
             code: Some(code),
             stderr: stderr.into(),
             took: Duration::from_secs(1),
             held: held.into(),
             source_is_there: true,
-            told: Told {
+            reports: Reports {
                 status: told,
                 events: told,
                 metrics: told,
                 attribute: told,
                 bytes: told,
             },
-            told_after: None,
+            reported_after: None,
             read_back: None,
         }
     }
@@ -169,7 +173,7 @@ mod tests {
     use Held::{After, Before, Nothing, Torn};
 
     #[test]
-    fn what_is_lawful_has_its_mark() {
+    fn a_cell_that_meets_the_expectations_has_its_mark() {
         let refused = |rule| cell("install", Trouble::Refused, rule);
         for (cell, seen, mark) in [
             (
@@ -194,7 +198,7 @@ mod tests {
             (
                 cell("dash-printf", Trouble::Refused, Durability::All),
                 seen(0, [Nothing, After, After], ""),
-                Mark::Told(Errno::Io),
+                Mark::Reported(Errno::Io),
             ),
             (
                 cell("install", Trouble::Hang, Durability::Any),
@@ -202,17 +206,17 @@ mod tests {
                 Mark::Late,
             ),
         ] {
-            assert_eq!(judge(&cell, &seen), Ok(mark), "{cell}");
+            assert_eq!(check(&cell, &seen), Ok(mark), "{cell}");
         }
     }
 
     #[test]
-    fn every_lie_and_every_silence_is_caught() {
+    fn every_wrong_or_missing_report_is_caught() {
         let nothing = [Nothing; 3];
         let eio = "Input/output error";
         let registry = |program| cell(program, Trouble::Refused, Durability::Registry);
         let fine = |program| cell(program, Trouble::None, Durability::Any);
-        let with = |mut seen: Seen, change: fn(&mut Seen)| {
+        let with = |mut seen: Observation, change: fn(&mut Observation)| {
             change(&mut seen);
             seen
         };
@@ -281,31 +285,31 @@ mod tests {
                 "no bytes kept",
                 "the failure in status",
                 registry("install"),
-                with(seen(1, nothing, eio), |seen| seen.told.bytes = false),
+                with(seen(1, nothing, eio), |seen| seen.reports.bytes = false),
             ),
             (
                 "status is silent",
                 "the failure in status",
                 registry("dash-printf"),
-                with(seen(0, nothing, ""), |seen| seen.told.status = false),
+                with(seen(0, nothing, ""), |seen| seen.reports.status = false),
             ),
             (
                 "the events are silent",
                 "the failure in status",
                 registry("dash-printf"),
-                with(seen(0, nothing, ""), |seen| seen.told.events = false),
+                with(seen(0, nothing, ""), |seen| seen.reports.events = false),
             ),
             (
                 "the metrics are silent",
                 "the failure in status",
                 registry("dash-printf"),
-                with(seen(0, nothing, ""), |seen| seen.told.metrics = false),
+                with(seen(0, nothing, ""), |seen| seen.reports.metrics = false),
             ),
             (
                 "the attribute is silent",
                 "the failure in status",
                 registry("git"),
-                with(seen(0, nothing, ""), |seen| seen.told.attribute = false),
+                with(seen(0, nothing, ""), |seen| seen.reports.attribute = false),
             ),
             (
                 "the source is gone",
@@ -317,7 +321,7 @@ mod tests {
                 "a hang",
                 "an end within",
                 fine("install"),
-                with(seen(0, [After; 3], ""), |seen| seen.took = LIMIT),
+                with(seen(0, [After; 3], ""), |seen| seen.took = TIME_LIMIT),
             ),
             (
                 "wrong bytes",
@@ -344,15 +348,15 @@ mod tests {
                 }),
             ),
         ] {
-            let judged = judge(&cell, &seen).unwrap_err();
+            let violation = check(&cell, &seen).unwrap_err();
             let expected = format!("expected {expected}");
             assert!(
-                judged.to_string().starts_with(&expected),
-                "{why}: {cell}: {judged}"
+                violation.to_string().starts_with(&expected),
+                "{why}: {cell}: {violation}"
             );
-            // Slowness alone is given another chance.
-            let is_slow = matches!(judged, Violation::Slow(_));
-            assert_eq!(is_slow, seen.took >= LIMIT, "{why}");
+            // Only slow cells run again.
+            let is_slow = matches!(violation, Violation::Slow(_));
+            assert_eq!(is_slow, seen.took >= TIME_LIMIT, "{why}");
         }
     }
 }

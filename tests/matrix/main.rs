@@ -29,9 +29,9 @@ mod store;
 
 mod cell;
 mod expectations;
+mod observation;
 mod programs;
 mod run;
-mod seen;
 mod site;
 mod table;
 mod trouble;
@@ -57,7 +57,7 @@ fn every_cell_keeps_the_promise_of_close() {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         std::fs::write(target.join("matrix.txt"), table).unwrap();
         assert!(outcomes.len() >= 500, "{}", totals(&outcomes));
-        // More would not be the machine.
+        // The machine is not to blame for more.
         assert!(
             late(&outcomes) * 100 <= outcomes.len(),
             "{}",
@@ -72,7 +72,7 @@ fn every_cell_keeps_the_promise_of_close() {
     );
 }
 
-/// Demands that each cell of a case is a violation, but for the programs that push nothing yet.
+/// Demands that each cell of a case is a violation.
 #[track_caller]
 fn is_caught(trouble: Trouble, affected: Affected) {
     let case = Case {
@@ -83,7 +83,7 @@ fn is_caught(trouble: Trouble, affected: Affected) {
     };
     let cells = Choice::All.cells(case);
     for outcome in run_case(case, &cells, &Gate::new(1)) {
-        // By the law, and not because it could not be run.
+        // An expectation must fail; a case that could not run proves nothing.
         let why = outcome.found.as_ref().err();
         let caught = matches!(why, Some(Violation::Wrong(_)));
         assert!(caught, "{}: {:?}", outcome.cell, outcome.found);
@@ -91,16 +91,16 @@ fn is_caught(trouble: Trouble, affected: Affected) {
 }
 
 #[test]
-fn targets_that_say_to_have_what_they_have_not_are_caught() {
+fn targets_that_acknowledge_and_store_nothing_are_caught() {
     is_caught(Trouble::Liar, Affected::All);
 }
 
 #[test]
-fn one_target_that_lies_is_caught() {
+fn one_target_that_acknowledges_and_stores_nothing_is_caught() {
     is_caught(Trouble::Liar, Affected::OneBackup);
 }
 
 #[test]
-fn a_target_that_keeps_half_of_a_content_is_caught() {
+fn a_target_that_stores_half_of_a_content_is_caught() {
     is_caught(Trouble::Tearer, Affected::Registry);
 }

@@ -1,4 +1,4 @@
-//! The programs: how each writes, and what each shows of a close that fails.
+//! The programs: how each writes, and how each handles an error of close.
 
 /// A program that writes an artifact.
 #[derive(Debug)]
@@ -7,10 +7,10 @@ pub struct Program {
     /// A bash script: it brings the file `$1` to the name `$2`, with a folder of its own at `$3`.
     pub script: &'static str,
     pub kind: Kind,
-    pub ear: Ear,
+    pub on_error: OnError,
 }
 
-/// What a program does to what is there.
+/// The effect of a program on the artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It makes a new file.
@@ -23,28 +23,33 @@ pub enum Kind {
     Edits,
 }
 
-/// What a program makes of the error of a close.
+/// How a program handles an error of close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ear {
-    /// It repeats it, and exits with something else than 0.
+pub enum OnError {
+    /// It prints the error, and does not exit with 0.
     Repeats,
-    /// It exits with something else than 0.
+    /// It does not exit with 0.
     Fails,
     /// It ignores it.
-    Deaf,
+    Ignores,
 }
 
-const fn program(name: &'static str, kind: Kind, ear: Ear, script: &'static str) -> Program {
+const fn program(
+    name: &'static str,
+    kind: Kind,
+    on_error: OnError,
+    script: &'static str,
+) -> Program {
     Program {
         name,
         script,
         kind,
-        ear,
+        on_error,
     }
 }
 
-use Ear::{Deaf, Fails, Repeats};
 use Kind::{Edits, Makes, Moves, Writes};
+use OnError::{Fails, Ignores, Repeats};
 
 /// Every row of the matrix.
 pub const PROGRAMS: [Program; 19] = [
@@ -85,7 +90,7 @@ with open(sys.argv[1]) as source, open(sys.argv[2], "w") as to:
     program(
         "python-open",
         Writes,
-        Deaf,
+        Ignores,
         r#"python3 -c 'import sys
 to = open(sys.argv[2], "w")
 to.write(open(sys.argv[1]).read())' "$1" "$2""#,
@@ -100,33 +105,33 @@ print $out $_ while <$in>; close $out or die "close: $!"' "$1" "$2""#,
     program(
         "perl",
         Writes,
-        Deaf,
+        Ignores,
         r#"perl -e 'open my $in, "<", $ARGV[0] or die $!; open my $out, ">", $ARGV[1] or die $!;
 print $out $_ while <$in>;' "$1" "$2""#,
     ),
     program(
         "bash-echo",
         Writes,
-        Deaf,
+        Ignores,
         r#"text=$(cat "$1"); echo "$text" > "$2""#,
     ),
     program(
         "dash-printf",
         Makes,
-        Deaf,
+        Ignores,
         r#"dash -ec 'text=$(cat "$1"); printf "%s\n" "$text" >> "$2"' dash "$1" "$2""#,
     ),
     program(
         "vim",
         Edits,
         Fails,
-        // Without a backup copy, as vim does by itself below /tmp, it would not be put to the test.
+        // vim makes no backup copy below /tmp unless it is told to; the copy is what is tested.
         r#"vim -es -u NONE -i NONE -c 'set backupskip=' -c '%s/first/second/' -c wq "$2""#,
     ),
     program(
         "git",
         Makes,
-        Deaf,
+        Ignores,
         r#"cd "$3"; cp "$1" "${2##*/}"; git init --quiet; git add "${2##*/}"
 git --work-tree="${2%/*}" checkout --quiet -- "${2##*/}""#,
     ),

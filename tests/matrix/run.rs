@@ -1,4 +1,4 @@
-//! Runs the cells: those of one case on one mount, and many cases at once, for they mostly wait.
+//! Runs the cells: those of one case on one mount, and many cases at once, since most of them wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,34 +6,34 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cell::{Case, Cell, Choice};
-use super::expectations::{Mark, Violation, judge};
-use super::seen::{Held, look_at, play};
+use super::expectations::{Mark, Violation, check};
+use super::observation::{Held, held, observe};
 use super::site::{Site, key};
 
-/// A cell, and what was found.
+/// A cell, and its result.
 #[derive(Debug)]
 pub struct Outcome {
     pub cell: Cell,
     pub found: Result<Mark, Violation>,
     /// How long the program took.
     pub took: Duration,
-    /// How long after the program's end a failure was told of.
-    pub told_after: Option<Duration>,
+    /// The time from the program's end until the mount had reported a failure.
+    pub reported_after: Option<Duration>,
 }
 
-/// So many mounts have programs on them at once: a few for each of two cores.
-const BUSY: usize = 4;
-/// So many mounts are there at once; those beyond wait for their targets to become equal.
-const MOUNTS: usize = 12;
-/// So many programs run at once on a mount where none has to wait for a deadline.
-const PROGRAMS: usize = 4;
-/// After so long what was acknowledged has to be on every target. The background's pause has
-/// doubled to some seconds by then; a machine in trouble takes longer.
-const CONVERGENCE: Duration = Duration::from_secs(60);
+/// The most mounts that have programs on them at once: a few for each of two cores.
+const MAX_BUSY_MOUNTS: usize = 4;
+/// The most mounts at once; some of them only wait for their targets to become equal.
+const MAX_MOUNTS: usize = 12;
+/// The most programs at once on a mount where none has to wait for a deadline.
+const MAX_PROGRAMS: usize = 4;
+/// The time until every target has each acknowledged push. The background's pause has doubled to
+/// some seconds by then; a machine in trouble takes longer.
+const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// So often a case is run once more, by itself, in which something was too slow. A mount that hangs
-/// does so again; what is wrong is wrong the first time.
-const AGAIN: usize = 2;
+/// How often a case that was too slow runs again, by itself. A mount that hangs does so each time;
+/// a wrong result counts the first time.
+const MAX_RETRIES: usize = 2;
 
 /// Runs all cells that are chosen.
 pub fn run_all(choice: &Choice) -> Vec<Outcome> {
@@ -45,22 +45,22 @@ pub fn run_all(choice: &Choice) -> Vec<Outcome> {
     // Cases that wait next to cases that work: 7 divides no number of cases of one fault.
     let count = cases.len();
     let order: Vec<usize> = (0..7).flat_map(|first| (first..count).step_by(7)).collect();
-    let gate = Gate::new(BUSY);
+    let gate = Gate::new(MAX_BUSY_MOUNTS);
     let run = |case: &usize| {
         let (case, cells) = &cases[*case];
         run_case(*case, cells, &gate)
     };
-    let mut outcomes = in_parallel(&order, MOUNTS, run);
-    for _ in 0..AGAIN {
+    let mut outcomes = in_parallel(&order, MAX_MOUNTS, run);
+    for _ in 0..MAX_RETRIES {
         let is_slow = |it: &Outcome| matches!(it.found, Err(Violation::Slow(_)));
         let slow = outcomes.iter().flatten().filter(|it| is_slow(it)).count();
-        // More is not the machine.
+        // The machine is not to blame for more.
         if slow * 10 > outcomes.iter().flatten().count() {
             break;
         }
         for (case, outcomes) in order.iter().zip(&mut outcomes) {
             if outcomes.iter().any(is_slow) {
-                println!("too slow, and therefore once more: {:?}", cases[*case].0);
+                println!("too slow, it runs again: {:?}", cases[*case].0);
                 *outcomes = run(case);
             }
         }
@@ -76,17 +76,17 @@ pub fn run_case(case: Case, cells: &[Cell], gate: &Gate) -> Vec<Outcome> {
         site.strike();
         let threads = match case.trouble.takes_all_the_time() {
             true => cells.len(),
-            false => PROGRAMS,
+            false => MAX_PROGRAMS,
         };
         let mut outcomes = in_parallel(cells, threads, |cell| {
-            let seen = caught(|| play(&site, cell));
+            let seen = caught(|| observe(&site, cell));
             Outcome {
                 cell: *cell,
                 took: seen.as_ref().map_or(Duration::ZERO, |seen| seen.took),
-                told_after: seen.as_ref().ok().and_then(|seen| seen.told_after),
+                reported_after: seen.as_ref().ok().and_then(|seen| seen.reported_after),
                 found: seen
                     .map_err(Violation::Slow)
-                    .and_then(|seen| judge(cell, &seen)),
+                    .and_then(|seen| check(cell, &seen)),
             }
         });
         site.heal();
@@ -98,25 +98,25 @@ pub fn run_case(case: Case, cells: &[Cell], gate: &Gate) -> Vec<Outcome> {
         let cells = cells.iter();
         let failed = cells.map(|cell| Outcome {
             cell: *cell,
-            found: Err(Violation::Slow(format!("the case can't be set up: {why}"))),
+            found: Err(Violation::Slow(format!("cannot set up the case: {why}"))),
             took: Duration::ZERO,
-            told_after: None,
+            reported_after: None,
         });
         failed.collect()
     })
 }
 
-/// Waits until every target has what was acknowledged.
+/// Waits until every target has each acknowledged push.
 fn converge(site: &Site, outcomes: &mut [Outcome]) {
     let begun = Instant::now();
     let acknowledged =
         |outcome: &&mut Outcome| matches!(outcome.found, Ok(Mark::Complete | Mark::Degraded));
     for outcome in outcomes.iter_mut().filter(acknowledged) {
         let (cell, key) = (&outcome.cell, key(&outcome.cell));
-        let held = || site.stores.iter().map(|store| look_at(store, &key, cell));
-        while !held().all(|held| held == Held::After) {
-            if begun.elapsed() > CONVERGENCE {
-                let held: Vec<Held> = held().collect();
+        let contents = || site.stores.iter().map(|store| held(store, &key, cell));
+        while !contents().all(|held| held == Held::After) {
+            if begun.elapsed() > CONVERGENCE_TIMEOUT {
+                let held: Vec<Held> = contents().collect();
                 outcome.found = Err(Violation::Wrong(format!(
                     "expected every target to have it some time after the fault; found {held:?}"
                 )));
@@ -127,7 +127,7 @@ fn converge(site: &Site, outcomes: &mut [Outcome]) {
     }
 }
 
-/// Does something with each of many, so many at once; returns the results in order.
+/// Works on many things, some of them at once; returns the results in order.
 fn in_parallel<T: Sync, R: Send>(
     many: &[T],
     threads: usize,
@@ -163,14 +163,14 @@ fn caught<R>(work: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
-/// Lets so many in at once.
+/// A semaphore.
 #[derive(Debug)]
 pub struct Gate {
     free: Mutex<usize>,
     left: Condvar,
 }
 
-/// Somebody who is in.
+/// A permit of the semaphore.
 pub struct Pass<'a>(&'a Gate);
 
 impl Gate {

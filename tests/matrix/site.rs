@@ -14,8 +14,7 @@ use super::support::proxy::{Fault, Proxy};
 use super::support::server::{Kind as Served, Server};
 use super::trouble::Trouble;
 
-/// A mount with a registry and two backups, and a second mount that only reads where that is worth
-/// it.
+/// A mount with a registry and two backups, and for some faults a second mount that only reads.
 #[derive(Debug)]
 pub struct Site {
     pub writer: Mounted,
@@ -23,23 +22,23 @@ pub struct Site {
     pub stores: Vec<Store>,
     case: Case,
     levers: Vec<Lever>,
-    // The last: what is mounted must be gone before.
+    // The last field: the mounts must end first.
     home: Home,
 }
 
-/// What makes a target fail.
+/// The means to make a target fail.
 #[derive(Debug)]
 enum Lever {
     Proxy(Proxy),
-    /// What fills its disk.
+    /// A file that fills its disk.
     Filler(PathBuf),
 }
 
-/// A folder's disk has so much room: for all that the programs write, and soon filled.
-const DISK: &str = "size=2m";
+/// The size of a folder's disk: room for all that the programs write, and soon filled.
+const DISK_SIZE: &str = "size=2m";
 
 impl Site {
-    /// Makes a site where everything works, with all that these cells begin with.
+    /// Makes a site where everything works, with the artifacts that these cells start from.
     pub fn new(case: Case, cells: &[Cell]) -> Self {
         let home = Home::new();
         let (mut stores, mut levers) = (Vec::new(), Vec::new());
@@ -172,7 +171,7 @@ fn small_disk(home: &Home, target: usize) -> (Store, Lever) {
         &disk,
         Some("tmpfs"),
         MsFlags::empty(),
-        Some(DISK),
+        Some(DISK_SIZE),
     )
     .expect("only root can mount a disk that is small enough to be filled");
     let store = Store::folder(home, &format!("{name}/store"));

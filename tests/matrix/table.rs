@@ -1,5 +1,5 @@
-//! The table that comes out: a row a program, a column a fault, a block for who is affected and
-//! the rule.
+//! The table of results: a row per program, a column per fault, a block per affected target and
+//! durability.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,11 @@ use super::trouble::Trouble;
 
 const LEGEND: &str = "\
 ok       exit 0, and every target has the bytes
-some     exit 0, the rule holds, and a target that fails misses them until it is well
+some     exit 0, the rule holds, and a failing target gets the bytes when it works again
 EIO, …   another exit, with this error; the bytes are in .atlasfs/unpushed
-(EIO), … exit 0 of a program that ignores what close says; the failure is in status, events,
+(EIO), … exit 0 of a program that ignores the error of close; the failure is in status, events,
          metrics and user.atlas.error, the bytes are in .atlasfs/unpushed
-late     EIO at the deadline, and the bytes are where the rule says all the same
+late     EIO at the deadline, and yet the bytes are where the rule says
 WRONG    a violation
 .        not run: scripts/matrix --all runs all
 ";
@@ -35,36 +35,36 @@ pub fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// Says how many cells there are of each mark.
+/// Counts the cells of each mark.
 pub fn totals(outcomes: &[Outcome]) -> String {
     let count = |counted: fn(&Mark) -> bool| {
-        let lawful = outcomes.iter().filter_map(|it| it.found.as_ref().ok());
-        lawful.filter(|mark| counted(mark)).count()
+        let good = outcomes.iter().filter_map(|it| it.found.as_ref().ok());
+        good.filter(|mark| counted(mark)).count()
     };
     let violations = outcomes.iter().filter(|it| it.found.is_err()).count();
-    let told_after = outcomes.iter().filter_map(|it| it.told_after);
+    let reported_after = outcomes.iter().filter_map(|it| it.reported_after);
     let slowest = outcomes.iter().max_by_key(|it| it.took);
     format!(
-        "{} cells, {violations} violations ({} ok, {} some, {} errors, {} told, {} late); \
-         the slowest failure was told of after {:?}; the slowest program, {}",
+        "{} cells, {violations} violations ({} ok, {} some, {} errors, {} reported, {} late); \
+         the slowest report came after {:?}; the slowest program, {}",
         outcomes.len(),
         count(|mark| *mark == Mark::Complete),
         count(|mark| *mark == Mark::Degraded),
         count(|mark| matches!(mark, Mark::Error(_))),
-        count(|mark| matches!(mark, Mark::Told(_))),
+        count(|mark| matches!(mark, Mark::Reported(_))),
         late(outcomes),
-        told_after.max().unwrap_or_default(),
+        reported_after.max().unwrap_or_default(),
         slowest.map_or_else(String::new, |it| format!("{}, took {:?}", it.cell, it.took)),
     )
 }
 
-/// Counts the cells that came to their end just as the deadline was over.
+/// Counts the cells that ended just after their deadline.
 pub fn late(outcomes: &[Outcome]) -> usize {
-    let lawful = outcomes.iter().filter_map(|it| it.found.as_ref().ok());
-    lawful.filter(|mark| **mark == Mark::Late).count()
+    let good = outcomes.iter().filter_map(|it| it.found.as_ref().ok());
+    good.filter(|mark| **mark == Mark::Late).count()
 }
 
-/// Says of each violation what was expected, what was found, and how to run that cell again.
+/// Describes each violation, and the command that runs its cell again.
 pub fn violations(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
@@ -124,7 +124,7 @@ fn symbol(outcome: Option<&Outcome>) -> String {
         Some(Ok(Mark::Complete)) => "ok".into(),
         Some(Ok(Mark::Degraded)) => "some".into(),
         Some(Ok(Mark::Error(errno))) => errno.short().into(),
-        Some(Ok(Mark::Told(errno))) => format!("({})", errno.short()),
+        Some(Ok(Mark::Reported(errno))) => format!("({})", errno.short()),
         Some(Ok(Mark::Late)) => "late".into(),
         Some(Err(_)) => "WRONG".into(),
     }

@@ -22,13 +22,13 @@ pub enum Trouble {
     CutBody,
     Full,
     DiskFull,
-    /// None of the matrix's: the target says that it has what it has not.
+    /// Not in the matrix: the target acknowledges a write and stores nothing.
     Liar,
-    /// None of the matrix's: the target keeps half of what it says to have.
+    /// Not in the matrix: the target acknowledges a write and stores half of it.
     Tearer,
 }
 
-/// The errors that a program may see of a push that fails.
+/// The errors of a failed push that a program can get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Errno {
     Io,
@@ -38,7 +38,7 @@ pub enum Errno {
 }
 
 impl Errno {
-    /// Returns what the C library says.
+    /// Returns the text of the C library.
     pub fn text(self) -> &'static str {
         match self {
             Self::Io => "Input/output error",
@@ -59,10 +59,10 @@ impl Errno {
     }
 }
 
-/// A push may take so long where nothing waits for its deadline.
+/// The time limit of a push where nothing waits for its deadline.
 const LONG: &str = "15s";
-/// A push may take so long where something waits for it to be over: long enough for the targets
-/// that are well, on a machine with all of these programs at once.
+/// The time limit of a push where a target takes all of it: long enough for the targets that work,
+/// on a machine with all of these programs at once.
 const SHORT: &str = "4s";
 
 impl Trouble {
@@ -108,7 +108,7 @@ impl Trouble {
         }
     }
 
-    /// Has a proxy's target fail so.
+    /// Makes the target behind a proxy fail in this way.
     pub fn strike(self, proxy: &Proxy) {
         let pause = Duration::from_millis(200);
         match self {
@@ -123,7 +123,7 @@ impl Trouble {
             Self::TooMany => proxy.set(Fault::Status(429, None)),
             Self::Denied => proxy.set(Fault::Status(403, Some("AccessDenied"))),
             Self::NotFound => proxy.set(Fault::Status(404, None)),
-            // Only who writes makes conditions. What stands in the way can be looked at.
+            // Only writes have conditions; reads work.
             Self::Precondition => {
                 proxy.set_for(&["PUT"], Fault::Status(412, Some("PreconditionFailed")));
             }
@@ -147,7 +147,7 @@ impl Trouble {
             | Self::InternalError
             | Self::TooMany
             | Self::CutBody
-            // A new object needs nothing to be there but the store: it is the store that is gone.
+            // A new object needs only the store: it is the store that is missing.
             | Self::NotFound => Some(Errno::Io),
             Self::Denied => Some(Errno::Access),
             Self::Precondition => Some(Errno::Stale),
@@ -163,7 +163,7 @@ impl Trouble {
         }
     }
 
-    /// Tells whether it breaks reads in a way of its own, so that a reader is asked too.
+    /// Tells whether it breaks reads in a way of its own, so that a reader is tested too.
     pub fn breaks_reads(self) -> bool {
         matches!(self, Self::SlowDrip | Self::WrongHash | Self::CutBody)
     }
@@ -173,8 +173,8 @@ impl Trouble {
         matches!(self, Self::Hang | Self::SlowDrip)
     }
 
-    /// Returns the deadline of a look-up and of a read that a mount gets: nothing is to fail by
-    /// that where a machine is busy and nobody hangs.
+    /// Returns a mount's deadline for look-ups and reads: none may pass where the machine is busy
+    /// and no target hangs.
     pub fn look_timeout(self) -> &'static str {
         match self.takes_all_the_time() {
             true => "2s",
@@ -182,7 +182,7 @@ impl Trouble {
         }
     }
 
-    /// Returns the deadline of a push that a mount gets.
+    /// Returns a mount's deadline for pushes.
     pub fn push_timeout(self) -> &'static str {
         match self.takes_all_the_time() {
             true => SHORT,

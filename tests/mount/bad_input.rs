@@ -56,12 +56,21 @@ fn bucket_at(endpoint: &str) -> String {
 }
 
 /// Starts a server that answers everything in one way.
-fn answering(status: u16, headers: &[(&str, &str)], body: &'static str) -> Answering {
+fn answering(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answering {
     let headers: Vec<(String, String)> = headers
         .iter()
         .map(|(name, value)| ((*name).into(), (*value).into()))
         .collect();
-    Answering::start(move |_| (status, headers.clone(), body.into()))
+    let body = body.into();
+    Answering::start(move |_| (status, headers.clone(), body.clone()))
+}
+
+/// Demands what is said of a store that answers everything in one way.
+#[track_caller]
+fn refuses(status: u16, headers: &[(&str, &str)], body: &str, part: &str) {
+    let server = answering(status, headers, body);
+    let url = bucket_at(&format!("http://{}", server.addr()));
+    both_say(&["--registry", &url], &[], part);
 }
 
 #[test]
@@ -73,85 +82,34 @@ fn a_store_that_refuses_is_told_with_what_to_do() {
     // Some seconds more, for time goes on until they are read.
     let early = date(TimeDelta::minutes(150) + TimeDelta::seconds(15));
     let late = date(-TimeDelta::minutes(1_530) - TimeDelta::seconds(45));
-    let page = [("Content-Type", "text/html; charset=utf-8")];
-    for (status, headers, body, part) in [
-        (
-            400,
-            &[][..],
-            "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-3</Region></Error>",
-            "(the bucket is in eu-west-3: set region=eu-west-3)",
-        ),
-        (
-            404,
-            &[],
-            "<Error><Code>NoSuchBucket</Code></Error>",
-            "404 NoSuchBucket (make the bucket, or correct its name)",
-        ),
-        (
-            400,
-            &[],
-            "<Error><Code>InvalidBucketName</Code></Error>",
-            "(no bucket can have this name: 3 to 63 lower-case",
-        ),
-        (
-            403,
-            &[("Date", &*early)],
-            "<Error><Code>RequestTimeTooSkewed</Code></Error>",
-            "(this machine's clock is 2 h 30 min ahead: set it right)",
-        ),
-        (
-            403,
-            &[("Date", &*late)],
-            "<Error><Code>RequestTimeTooSkewed</Code></Error>",
-            "(this machine's clock is 25 h 30 min behind: set it right)",
-        ),
-        (
-            403,
-            &[],
-            "<Error><Code>RequestTimeTooSkewed</Code></Error>",
-            "(this machine's clock is wrong: set it right)",
-        ),
-        (
-            400,
-            &[],
-            "<Error><Code>ExpiredToken</Code></Error>",
-            "(the session token has expired: get new credentials)",
-        ),
-        (
-            403,
-            &[],
-            "<Error><Code>InvalidAccessKeyId</Code></Error>",
-            "(the store does not know this access key: correct it",
-        ),
-        (
-            403,
-            &[],
-            "<Error><Code>SignatureDoesNotMatch</Code></Error>",
-            "(the secret key is not the access key's: correct it)",
-        ),
-        (
-            200,
-            &page,
-            "<html>welcome</html>",
-            "(that is a web page and no store's answer: correct the",
-        ),
-        (
-            404,
-            &page,
-            "<html>not found</html>",
-            "(that is a web page and no store's answer: correct the",
-        ),
-        (
-            400,
-            &[],
-            "Client sent an HTTP request to an HTTPS server.",
-            "https is spoken there, not http",
-        ),
-    ] {
-        let server = answering(status, headers, body);
-        let url = bucket_at(&format!("http://{}", server.addr()));
-        both_say(&["--registry", &url], &[], part);
+    let (early, late) = ([("Date", &*early)], [("Date", &*late)]);
+    let skewed = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
+    let clock = |how| format!("(this machine's clock is {how}: set it right)");
+    refuses(403, &early, skewed, &clock("2 h 30 min ahead"));
+    refuses(403, &late, skewed, &clock("25 h 30 min behind"));
+    refuses(403, &[], skewed, &clock("wrong"));
+    let codes = "
+        404 NoSuchBucket: 404 NoSuchBucket (make the bucket, or correct its name)
+        400 InvalidBucketName: (no bucket can have this name: 3 to 63 lower-case
+        400 ExpiredToken: (the session token has expired: get new credentials)
+        403 InvalidAccessKeyId: (the store does not know this access key: correct it
+        403 SignatureDoesNotMatch: (the secret key is not the access key's: correct it)";
+    for line in codes.trim().lines() {
+        let (answer, part) = line.split_once(": ").unwrap();
+        let (status, code) = answer.trim().split_once(' ').unwrap();
+        let body = format!("<Error><Code>{code}</Code></Error>");
+        refuses(status.parse().unwrap(), &[], &body, part);
     }
+    let region =
+        "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-3</Region></Error>";
+    let part = "(the bucket is in eu-west-3: set region=eu-west-3)";
+    refuses(400, &[], region, part);
+    let page = [("Content-Type", "text/html; charset=utf-8")];
+    let part = "(that is a web page and no store's answer: correct the";
+    refuses(200, &page, "<html>welcome</html>", part);
+    refuses(404, &page, "<html>not found</html>", part);
+    let plain = "Client sent an HTTP request to an HTTPS server.";
+    refuses(400, &[], plain, "https is spoken there, not http");
 }
 
 #[test]
@@ -195,58 +153,26 @@ fn a_wrong_endpoint_is_told_with_what_to_do() {
 
 #[test]
 fn a_url_that_can_never_work_is_refused_with_what_to_write() {
-    for (url, part) in [
-        ("s3://", "it names no bucket: write s3://bucket/prefix"),
-        (
-            "s3://bucket//pre",
-            "an empty segment (//): remove one slash",
-        ),
-        (
-            "s3://bucket/pre//",
-            "an empty segment (//): remove one slash",
-        ),
-        ("s3://bucket/50%", "write a percent sign as %25"),
-        ("s3://bucket/%zz", "write a percent sign as %25"),
-        (
-            "s3://bucket/a%2Fb",
-            "an encoded slash (%2F): write it as a slash",
-        ),
-        ("s3://Bucket?region=eu-west-1", "3 to 63 lower-case letters"),
-        ("s3://me:s3cret@bucket", "never come from the command line"),
-        (
-            "s3://bucket?region=eu%20west",
-            "no name of a region: write region=eu-west-1",
-        ),
-        ("s3://bucket?region=eu west", "white space"),
-        (
-            "s3://bucket?endpoint=ftp://h",
-            "must start with http:// or https://",
-        ),
-        (
-            "s3://bucket?endpoint=http://me:s3cret@h",
-            "credentials come from the provider's chain",
-        ),
-        (
-            "s3://bucket?regoin=x",
-            "(did you mean \"region\"?): known for s3 are region, endpoint",
-        ),
-        (
-            "s3://bucket?secret_key=s3cret",
-            "credentials come from the provider's own chain",
-        ),
-        (
-            "s3://bucket?region=a&region=b",
-            "parameter region is there twice: keep one",
-        ),
-        (
-            "s3://bucket?profile=nobody",
-            "there is no profile \"nobody\" in",
-        ),
-        (
-            "s3://bucket?role=admin",
-            "no ARN of a role: write arn:aws:iam::",
-        ),
-    ] {
+    let urls = r#"
+        s3:// | it names no bucket: write s3://bucket/prefix
+        s3://bucket//pre | an empty segment (//): remove one slash
+        s3://bucket/pre// | an empty segment (//): remove one slash
+        s3://bucket/50% | write a percent sign as %25
+        s3://bucket/%zz | write a percent sign as %25
+        s3://bucket/a%2Fb | an encoded slash (%2F): write it as a slash
+        s3://Bucket?region=eu-west-1 | 3 to 63 lower-case letters
+        s3://me:s3cret@bucket | never come from the command line
+        s3://bucket?region=eu%20west | no name of a region: write region=eu-west-1
+        s3://bucket?region=eu west | white space
+        s3://bucket?endpoint=ftp://h | must start with http:// or https://
+        s3://bucket?endpoint=http://me:s3cret@h | credentials come from the provider's chain
+        s3://bucket?regoin=x | (did you mean "region"?): known for s3 are region, endpoint
+        s3://bucket?secret_key=s3cret | credentials come from the provider's own chain
+        s3://bucket?region=a&region=b | parameter region is there twice: keep one
+        s3://bucket?profile=nobody | there is no profile "nobody" in
+        s3://bucket?role=admin | no ARN of a role: write arn:aws:iam::"#;
+    for line in urls.trim().lines() {
+        let (url, part) = line.trim().split_once(" | ").unwrap();
         both_say(&["--registry", url], &[], part);
     }
     let name = "AWS_SECRET_ACCESS_KEY";

@@ -1,4 +1,4 @@
-"""Stand-ins at the very addresses of the clouds, for a network namespace where nobody else is.
+"""Stubs at the very addresses of the clouds, for a network namespace where nobody else is.
 
 Arguments: a log, a certificate, its key. On 169.254.169.254:80 it is the metadata address of every
 provider and gives out a token; on 127.0.0.1:443 it is Google's and Azure's store, and wants it.

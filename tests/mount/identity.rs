@@ -44,7 +44,7 @@ impl Machine {
             home,
             certificates,
         };
-        until("the stand-ins listen", || {
+        until("the stubs listen", || {
             let knock = "exec 3<> /dev/tcp/169.254.169.254/80 4<> /dev/tcp/127.0.0.1/443";
             let knocked = run(&mut machine.command(&["bash", "-c", knock]));
             (knocked.code == Some(0)).then_some(())
@@ -140,7 +140,7 @@ fn no_metadata_address_is_asked_unless_the_configuration_calls_for_it() {
         assert_eq!(ran.code, Some(1), "{url} {env:?}: {ran}");
         assert!(!asked.contains("metadata "), "{url} {env:?}: {asked}");
     }
-    // The stand-in would have noted it.
+    // The stub would have noted it.
     let (_, asked) = machine.check(
         "gs://acme-backup",
         &[("GCE_METADATA_HOST", "metadata.google.internal")],

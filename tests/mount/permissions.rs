@@ -340,7 +340,7 @@ fn the_one_permission_that_is_missing_on_azure_is_named_everywhere() {
     }
 }
 
-/// What Google answers to who may not write; the account is the stand-in's.
+/// What Google answers to who may not write; the account is the stub's.
 const NOT_ALLOWED: &str = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>Access denied.\
      </Message><Details>tester@project.iam.gserviceaccount.com does not have \
      storage.objects.create access to the Google Cloud Storage object. Permission \

@@ -8,14 +8,14 @@ use atlasfs::model::RepoName;
 use atlasfs::store::{Condition, Kind, Location, Target};
 use serde_json::json;
 
-use super::stand_in::{CONTENT, StandIn, digest, header, json_reply, manifest, refusal};
+use super::stub_registry::{CONTENT, StubRegistry, digest, header, json_reply, manifest, refusal};
 use super::support::behind::{all_are, every_operation, open_at, put, put_if};
 use super::support::contract::{LIMIT, id, soon};
 use super::support::serve::{Answering, Reply, Request};
 
 /// Starts a registry that sends those who read content to somebody else.
-fn sends_on_to(place: String) -> StandIn {
-    StandIn::start(move |request| {
+fn sends_on_to(place: String) -> StubRegistry {
+    StubRegistry::start(move |request| {
         let blob = request.path.contains("/blobs/sha256:") && request.method == "GET";
         let place = header("Location", format!("{place}?X-Signature=s3cret-signature"));
         blob.then(|| (307, vec![place], Vec::new()))
@@ -29,7 +29,7 @@ fn elsewhere(
     let shown = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = Arc::clone(&shown);
     let server = Answering::start(move |request| {
-        let authorization = super::stand_in::authorization(request);
+        let authorization = super::stub_registry::authorization(request);
         let who = format!("{} {authorization}", request.path);
         noted.lock().unwrap().push(who);
         answer(request)
@@ -37,7 +37,7 @@ fn elsewhere(
     (server, shown)
 }
 
-fn open(registry: &StandIn) -> Target {
+fn open(registry: &StubRegistry) -> Target {
     open_at(&registry.location_as("tester", "s3cret"), &[])
 }
 
@@ -53,8 +53,8 @@ async fn read(target: &Target) -> Result<bytes::Bytes, (Kind, String)> {
 async fn readers_who_are_sent_on_show_nobody_else_who_they_are() {
     let (cdn, shown) = elsewhere(|_| (200, Vec::new(), CONTENT.to_vec()));
     let there = format!("http://{}/there", cdn.addr());
-    let registry = StandIn::start(move |request| {
-        if super::stand_in::authorization(request).is_empty() {
+    let registry = StubRegistry::start(move |request| {
+        if super::stub_registry::authorization(request).is_empty() {
             let (status, mut headers, body) = refusal(401, "UNAUTHORIZED");
             headers.push(header("WWW-Authenticate", "Basic realm=\"x\""));
             return Some((status, headers, body));
@@ -113,7 +113,7 @@ async fn where_readers_are_sent_on_to_may_fail_and_that_denies_nothing() {
         };
         assert_eq!(kind, expected, "{nowhere}: {why}");
     }
-    let circle = StandIn::start(|request| {
+    let circle = StubRegistry::start(|request| {
         let here = vec![header("Location", format!("/{}", request.path))];
         request
             .path
@@ -127,7 +127,7 @@ async fn where_readers_are_sent_on_to_may_fail_and_that_denies_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_is_not_the_one_it_is_said_to_be_is_corrupt() {
-    let registry = StandIn::start(|request| {
+    let registry = StubRegistry::start(|request| {
         let said = header("Docker-Content-Digest", digest(b"another"));
         let is_manifest = request.path.contains("/manifests/");
         is_manifest.then(|| (200, vec![said], manifest()))
@@ -170,7 +170,7 @@ fn paged(request: &Request, tags: &[String]) -> Option<Reply> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_pages_of_tags_are_asked_for_at_the_registry_itself() {
     let tags: Vec<String> = (0..7).map(|n| format!("app_.plans_.p{n}")).collect();
-    let registry = StandIn::start(move |request| paged(request, &tags));
+    let registry = StubRegistry::start(move |request| paged(request, &tags));
     let target = open_at(&Location::Oci(registry.location()), &[]);
     let app = RepoName::parse("app").unwrap();
     let listing = target.list(&app, soon()).await.unwrap();
@@ -182,7 +182,7 @@ async fn all_pages_of_tags_are_asked_for_at_the_registry_itself() {
 async fn a_list_of_tags_that_never_ends_is_an_outage() {
     // The same page, page by page in turn, and new addresses for ever.
     for circle in 0..3_u32 {
-        let registry = StandIn::start(move |request| {
+        let registry = StubRegistry::start(move |request| {
             let number = request.query.get("last").and_then(|last| last.parse().ok());
             let number: u32 = number.unwrap_or(0);
             let next = match circle {
@@ -216,11 +216,11 @@ async fn who_says_not_found_in_another_way_than_a_registry_is_none() {
         plain("application/json", b"{\"detail\": \"Not Found\"}"),
         plain("text/plain", b"404 page not found"),
     ] {
-        let registry = StandIn::start(move |_| Some(reply.clone()));
+        let registry = StubRegistry::start(move |_| Some(reply.clone()));
         all_are(&open(&registry), Kind::StoreMissing).await;
     }
     // And one that says yes to everything is none either.
-    let portal = StandIn::start(|_| {
+    let portal = StubRegistry::start(|_| {
         let kind = header("Content-Type", "text/html");
         Some((200, vec![kind], b"<html>log in</html>".to_vec()))
     });
@@ -234,7 +234,7 @@ async fn who_says_not_found_in_another_way_than_a_registry_is_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_that_has_to_be_made_first_is_missing_and_nobodys_conflict() {
     // As ECR does: it is empty to those who read, and takes nothing.
-    let registry = StandIn::start(|_| Some(refusal(404, "NAME_UNKNOWN")));
+    let registry = StubRegistry::start(|_| Some(refusal(404, "NAME_UNKNOWN")));
     let target = open(&registry);
     target.probe(soon()).await.unwrap();
     for condition in [Condition::None, Condition::Absent] {
@@ -246,7 +246,7 @@ async fn a_repository_that_has_to_be_made_first_is_missing_and_nobodys_conflict(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_lets_nobody_delete_denies_it() {
-    let registry = StandIn::start(|request| {
+    let registry = StubRegistry::start(|request| {
         let is_delete = request.method == "DELETE";
         is_delete.then(|| refusal(405, "UNSUPPORTED"))
     });
@@ -260,7 +260,7 @@ async fn a_registry_that_lets_nobody_delete_denies_it() {
 async fn content_is_uploaded_where_the_registry_says_and_nobody_else_learns_who_one_is() {
     let (storage, shown) = elsewhere(|_| (201, vec![header("Location", "/x")], Vec::new()));
     let place = format!("http://{}/upload", storage.addr());
-    let registry = StandIn::start(move |request| {
+    let registry = StubRegistry::start(move |request| {
         let place = vec![header("Location", place.clone())];
         (request.method == "POST").then_some((202, place, Vec::new()))
     });

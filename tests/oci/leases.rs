@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::stand_in::{StandIn, header, json_reply, refusal};
+use super::stub_registry::{StubRegistry, header, json_reply, refusal};
 use super::support::behind::{location_on, open_at, put, target_on};
 use super::support::contract::{LIMIT, id, soon};
 use super::support::registry;
@@ -192,7 +192,7 @@ const DATE: Option<&str> = Some("Sat, 28 Nov 2026 19:31:11 GMT");
 
 /// A registry that keeps what is put under its tags, and answers as a test wants it to.
 struct Answers {
-    stand_in: StandIn,
+    stub: StubRegistry,
     tags: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
 }
 
@@ -235,16 +235,16 @@ impl Answers {
                 _ => None,
             }
         };
-        let stand_in = StandIn::start(move |request| {
+        let stub = StubRegistry::start(move |request| {
             let mut reply = answer(request).or_else(|| usual(request))?;
             reply.1.extend(date.map(|date| header("Date", date)));
             Some(reply)
         });
-        Self { stand_in, tags }
+        Self { stub, tags }
     }
 
     fn open(&self) -> Target {
-        open_at(&Location::Oci(self.stand_in.location()), &[])
+        open_at(&Location::Oci(self.stub.location()), &[])
     }
 
     fn claims(&self) -> usize {
@@ -273,10 +273,7 @@ async fn a_write_that_may_still_come_is_not_repeated_and_keeps_its_claim() {
         let failure = put_until(&target, patience).await.unwrap_err();
         assert!(failure.is_outage(), "{failure}");
         sleep(Duration::from_millis(500)).await;
-        assert_eq!(
-            registry.stand_in.count("PUT v2/acme/atlas/manifests/app_"),
-            1
-        );
+        assert_eq!(registry.stub.count("PUT v2/acme/atlas/manifests/app_"), 1);
         assert_eq!(registry.claims(), 1, "nobody else writes meanwhile");
         let soon = Instant::now() + Duration::from_secs(3);
         let waits = put_until(&registry.open(), soon).await.unwrap_err();

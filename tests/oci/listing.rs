@@ -7,7 +7,7 @@ use atlasfs::store::{Kind, Location};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::stand_in::{StandIn, json_reply, manifest};
+use super::stub_registry::{StubRegistry, json_reply, manifest};
 use super::support::behind::{Behind, open_at, put};
 use super::support::contract::soon;
 use super::support::server::Kind as Store;
@@ -43,7 +43,7 @@ async fn what_has_been_listed_once_is_only_asked_whether_it_is_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_that_takes_too_long_says_how_far_it_came() {
     let tags: Vec<String> = (0..500).map(|n| format!("app_.plans_.p{n}")).collect();
-    let registry = StandIn::start(move |request| {
+    let registry = StubRegistry::start(move |request| {
         if request.path.ends_with("tags/list") {
             let body = json!({"name": "acme/atlas", "tags": tags});
             return Some(json_reply(200, &body));

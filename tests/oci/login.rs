@@ -9,7 +9,7 @@ use atlasfs::model::RepoName;
 use atlasfs::store::{Kind, Location, Target};
 use serde_json::json;
 
-use super::stand_in::{Seen, StandIn, authorization, header, json_reply, refusal};
+use super::stub_registry::{Received, StubRegistry, authorization, header, json_reply, refusal};
 use super::support::behind::{every_operation, open_at, put};
 use super::support::contract::{LIMIT, id, soon};
 use super::support::serve::{Reply, Request};
@@ -62,7 +62,7 @@ impl Docker {
         std::fs::rename(new, path).unwrap();
     }
 
-    fn open(&self, registry: &StandIn) -> Target {
+    fn open(&self, registry: &StubRegistry) -> Target {
         let path = self.0.path().to_str().unwrap();
         let env = [("DOCKER_CONFIG", path), ("PATH", path)];
         open_at(&Location::Oci(registry.location()), &env)
@@ -81,7 +81,7 @@ async fn refused(target: &Target) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_fetched_with_user_and_password_and_they_go_nowhere_else() {
-    let registry = StandIn::start(|request| match &*request.path {
+    let registry = StubRegistry::start(|request| match &*request.path {
         "token" => {
             assert_eq!(request.query["scope"], "repository:acme/atlas:pull");
             let token = json!({"token": "s3cret-token", "expires_in": 300});
@@ -110,7 +110,7 @@ async fn a_token_is_fetched_with_user_and_password_and_they_go_nowhere_else() {
 async fn a_token_that_is_over_is_replaced_within_the_operation() {
     let made = Arc::new(AtomicU32::new(0));
     let newest = Arc::clone(&made);
-    let registry = StandIn::start(move |request| match &*request.path {
+    let registry = StubRegistry::start(move |request| match &*request.path {
         "token" => {
             let number = made.fetch_add(1, Ordering::SeqCst) + 1;
             // It claims to be good for longer than it is.
@@ -134,7 +134,7 @@ async fn a_token_that_is_over_is_replaced_within_the_operation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_lives_for_seconds_is_no_reason_to_fail() {
-    let registry = StandIn::start(|request| match &*request.path {
+    let registry = StubRegistry::start(|request| match &*request.path {
         "token" => Some(json_reply(200, &json!({"token": "t", "expires_in": 1}))),
         _ => demand(request, "t"),
     });
@@ -146,7 +146,7 @@ async fn a_token_that_lives_for_seconds_is_no_reason_to_fail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_once_log_in_once() {
-    let registry = StandIn::start(|request| match &*request.path {
+    let registry = StubRegistry::start(|request| match &*request.path {
         "token" => {
             std::thread::sleep(Duration::from_millis(50));
             Some(json_reply(200, &json!({"token": "t"})))
@@ -164,7 +164,7 @@ async fn many_requests_at_once_log_in_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_token_is_given_to_the_token_service_alone() {
-    let registry = StandIn::start(|request| match &*request.path {
+    let registry = StubRegistry::start(|request| match &*request.path {
         "token" => Some(json_reply(200, &json!({"access_token": "t"}))),
         _ => demand(request, "t"),
     });
@@ -185,8 +185,8 @@ async fn an_identity_token_is_given_to_the_token_service_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_helper_is_asked_for_the_host_when_the_registry_demands_it_and_not_before() {
-    let open = StandIn::start(|_| None);
-    let registry = StandIn::start(demand_basic);
+    let open = StubRegistry::start(|_| None);
+    let registry = StubRegistry::start(demand_basic);
     let docker = helped();
     docker.helper(
         r#"cd "$(dirname "$0")"; echo "$1 $(cat)" >> asked
@@ -207,20 +207,21 @@ async fn a_helper_is_asked_for_the_host_when_the_registry_demands_it_and_not_bef
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_helpers_token_is_an_identity_token() {
-    let registry = StandIn::start(|request| match &*request.path {
+    let registry = StubRegistry::start(|request| match &*request.path {
         "token" => Some(json_reply(200, &json!({"access_token": "t"}))),
         _ => demand(request, "t"),
     });
     let docker = helped();
     docker.helper(r#"echo '{"Username": "<token>", "Secret": "s3cret-identity"}'"#);
     docker.open(&registry).probe(soon()).await.unwrap();
-    let posted = |seen: &Seen| seen.what == "POST token" && seen.body.contains("s3cret-identity");
+    let posted =
+        |seen: &Received| seen.what == "POST token" && seen.body.contains("s3cret-identity");
     assert!(registry.take().iter().any(posted));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_helper_that_hangs_holds_nobody_up_and_is_named() {
-    let registry = StandIn::start(demand_basic);
+    let registry = StubRegistry::start(demand_basic);
     let docker = helped();
     docker.helper("exec sleep 60");
     let target = docker.open(&registry);
@@ -235,7 +236,7 @@ async fn a_helper_that_hangs_holds_nobody_up_and_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_helper_that_fails_is_an_outage_that_says_what_to_do_and_no_secret() {
-    let registry = StandIn::start(demand_basic);
+    let registry = StubRegistry::start(demand_basic);
     for (script, kind, expected) in [
         (
             "echo s3cret; exit 1",
@@ -269,7 +270,7 @@ async fn a_helper_that_fails_is_an_outage_that_says_what_to_do_and_no_secret() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_docker_login_has_kept_since_opens_the_registry() {
-    let registry = StandIn::start(demand_basic);
+    let registry = StubRegistry::start(demand_basic);
     let login = |pair: &str| json!({"auths": {registry.host(): {"auth": pair}}});
     let docker = Docker::new(&json!({}));
     let target = docker.open(&registry);
@@ -284,7 +285,7 @@ async fn what_docker_login_has_kept_since_opens_the_registry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_in_the_url_is_told_and_not_shown() {
-    let registry = StandIn::start(demand_basic);
+    let registry = StubRegistry::start(demand_basic);
     let target = open_at(&registry.location_as("tester", "s3cret-but-wrong"), &[]);
     for (name, failure) in every_operation(&target, Duration::from_secs(10)).await {
         let failure = failure.unwrap();
@@ -308,7 +309,7 @@ async fn what_the_token_service_answers_is_about_no_artifact() {
         (500, Kind::Busy, "gives no token: 500"),
         (200, Kind::Unreachable, "its answer has none"),
     ] {
-        let registry = StandIn::start(move |request| match &*request.path {
+        let registry = StubRegistry::start(move |request| match &*request.path {
             "token" => Some((status, Vec::new(), b"{}".to_vec())),
             _ => demand(request, "t"),
         });
@@ -324,7 +325,7 @@ async fn what_the_token_service_answers_is_about_no_artifact() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_demands_the_one_that_can_be_met_is_met() {
-    let registry = StandIn::start(|request| {
+    let registry = StubRegistry::start(|request| {
         let (status, mut headers, body) = demand_basic(request)?;
         headers.insert(0, header("WWW-Authenticate", "Negotiate"));
         Some((status, headers, body))
@@ -336,7 +337,7 @@ async fn of_two_demands_the_one_that_can_be_met_is_met() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_service_that_hangs_is_over_at_the_deadline() {
-    let registry = StandIn::start(|request| match &*request.path {
+    let registry = StubRegistry::start(|request| match &*request.path {
         "token" => {
             std::thread::sleep(Duration::from_secs(5));
             None

@@ -15,7 +15,7 @@ mod answers;
 mod leases;
 mod listing;
 mod login;
-mod stand_in;
+mod stub_registry;
 mod tools;
 
 use atlasfs::store::{Kind, Location};

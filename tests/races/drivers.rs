@@ -65,6 +65,6 @@ async fn exactly_one_of_two_wins_in_an_oci_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_one_of_two_wins_on_the_stand_in_for_gcs() {
+async fn exactly_one_of_two_wins_on_the_stub_of_gcs() {
     exactly_one_of_two_wins(Store::Gcs).await;
 }

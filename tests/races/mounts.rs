@@ -273,8 +273,8 @@ fn of_two_mounts_that_save_at_once_exactly_one_wins_on_azure() {
 }
 
 #[test]
-fn of_two_mounts_that_save_at_once_exactly_one_wins_on_the_stand_in_for_gcs() {
-    exactly_one_save_succeeds(&Rivals::on(Kind::Gcs), "the stand-in for GCS");
+fn of_two_mounts_that_save_at_once_exactly_one_wins_on_the_stub_of_gcs() {
+    exactly_one_save_succeeds(&Rivals::on(Kind::Gcs), "the GCS stub");
 }
 
 #[test]

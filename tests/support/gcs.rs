@@ -1,4 +1,4 @@
-//! A stand-in for Google Cloud Storage, written here: the part of its XML interface that a driver
+//! A stub of Google Cloud Storage, written here: the part of its XML interface that a driver
 //! needs, with generations, metadata and bearer tokens. It is what Google's documents say, not what
 //! Google does: no real server of GCS can run on a test's machine.
 //!
@@ -37,7 +37,7 @@ struct Stock {
     generation: u64,
 }
 
-/// The running stand-in. Dropping it closes its port.
+/// The running stub. Dropping it closes its port.
 #[derive(Debug)]
 pub struct Gcs {
     stock: Arc<Mutex<Stock>>,

@@ -1,9 +1,13 @@
-//! What tests against real stores share: servers on loopback, a proxy that breaks things on
-//! purpose, and a plain HTTP client for what a driver would never send.
+//! The tests' common parts: servers on loopback, a proxy that breaks things on purpose, and a plain
+//! HTTP client for requests that no driver sends.
 //!
 //! Nothing here leaves the machine, and nothing is skipped: a server that is not installed fails
 //! the test, with the name of the script that installs it.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod azurite;
 pub mod behind;

@@ -83,7 +83,7 @@ fn serve(answer: &dyn Fn(&Request) -> Reply, mut client: &TcpStream) -> io::Resu
     while let Some(request) = receive(&mut reader)? {
         let (status, headers, body) = answer(&request);
         let mut head = format!(
-            "HTTP/1.1 {status} Stand-in\r\nContent-Length: {}\r\n",
+            "HTTP/1.1 {status} Stub\r\nContent-Length: {}\r\n",
             body.len()
         );
         for (name, value) in headers {

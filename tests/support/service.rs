@@ -1,4 +1,4 @@
-//! A stand-in for a service that gives out tokens: Google's and Entra's OAuth 2.0, and the metadata
+//! A stub of a service that gives out tokens: Google's and Entra's OAuth 2.0, and the metadata
 //! addresses of machines.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,7 @@ struct State {
     count: u32,
 }
 
-/// The running stand-in. Dropping it closes its port.
+/// The running stub. Dropping it closes its port.
 #[derive(Debug)]
 pub struct Service {
     state: Arc<Mutex<State>>,

@@ -1,4 +1,4 @@
-//! Roles: moto's users and roles with their policies, and a stand-in for the Security Token Service
+//! Roles: moto's users and roles with their policies, and a stub of the Security Token Service
 //! that can be told what to answer.
 
 use std::net::SocketAddr;
@@ -92,7 +92,7 @@ pub fn role(server: &Server, name: &str, policy: &str) -> String {
     format!("arn:aws:iam::123456789012:role/{name}")
 }
 
-/// What the stand-in answers.
+/// What the stub answers.
 #[derive(Debug, Clone, Copy)]
 pub enum Says {
     /// The keys of the S3 servers, for so many seconds; negative for some that are over.
@@ -107,7 +107,7 @@ pub enum Says {
     Slowly(Duration),
 }
 
-/// A stand-in for STS that gives out the keys of the S3 servers.
+/// A stub of STS that gives out the keys of the S3 servers.
 #[derive(Debug)]
 pub struct Sts {
     server: Answering,

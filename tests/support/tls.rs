@@ -63,19 +63,35 @@ pub struct Certificates(tempfile::TempDir);
 impl Certificates {
     /// Makes them.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut bash = Command::new("bash");
-        let made = bash.args(["-euo", "pipefail", "-c", SCRIPT, "bash"]);
-        let made = made.arg(folder.path()).output().expect("bash");
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "openssl: {said}");
-        Self(folder)
+        Self(in_folder(SCRIPT))
     }
 
     /// Returns the path of one of the files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
+}
+
+/// Makes a folder with `cert.pem`, a certificate for loopback that no authority has signed, and its
+/// `key.pem`.
+pub fn self_signed() -> tempfile::TempDir {
+    const SCRIPT: &str = r#"
+cd "$1"
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -out cert.pem -keyout key.pem \
+    -addext subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::ffff:127.0.0.1
+"#;
+    in_folder(SCRIPT)
+}
+
+/// Runs a script with a new folder as its argument, and returns the folder.
+fn in_folder(script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut bash = Command::new("bash");
+    let made = bash.args(["-euo", "pipefail", "-c", script, "bash"]);
+    let made = made.arg(folder.path()).output().expect("bash");
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "openssl: {said}");
+    folder
 }
 
 /// A port that speaks TLS before a server that doesn't. Dropping it closes its connections.

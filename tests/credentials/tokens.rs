@@ -1,30 +1,22 @@
-//! Where the tokens of Google's and Azure's stores come from: each way is used, against stand-ins
+//! Where the tokens of Google's and Azure's stores come from: each way is used, against stubs
 //! for the services that give them out, also while those fail.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use atlasfs::model::RepoName;
-use atlasfs::store::{Kind, Target};
-use support::behind::{all_are, location_on, open_at, put};
-use support::contract::{LIMIT, id, soon};
-use support::gcs::Gcs;
-use support::server::Kind as Store;
-use support::service::{How, Service};
-use support::token;
-use support::way::{Gate, file, ways};
+use atlasfs::store::{Failure, Kind, Target};
 use tokio::time::Instant;
 
-async fn works(target: &Target) -> Result<(), atlasfs::store::Failure> {
+use super::support::behind::{all_are, location_on, open_at, put};
+use super::support::contract::{LIMIT, id, soon};
+use super::support::gcs::Gcs;
+use super::support::server::Kind as Store;
+use super::support::service::{How, Service};
+use super::support::token;
+use super::support::way::{Gate, file, ways};
+
+async fn works(target: &Target) -> Result<(), Failure> {
     target.probe(soon()).await?;
     let app = RepoName::parse("app").unwrap();
     target.list(&app, soon()).await?;

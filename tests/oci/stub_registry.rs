@@ -1,5 +1,5 @@
-//! A registry with one artifact, `app/schema` in the repository `acme/atlas`, which does whatever a
-//! test wants it to do.
+//! A stub of an OCI registry with one artifact, `app/schema` in the repository `acme/atlas`. A test
+//! chooses its answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,15 +12,15 @@ use super::support::serve::{Answering, Reply, Request};
 /// The artifact's content.
 pub const CONTENT: &[u8] = b"the schema state";
 
-/// A running stand-in.
-pub struct StandIn {
+/// A running stub of a registry.
+pub struct StubRegistry {
     server: Answering,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<Received>>>,
 }
 
 /// A request that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct Received {
     /// Method and path: `GET v2/acme/atlas/tags/list`.
     pub what: String,
     /// The header of that name.
@@ -29,13 +29,13 @@ pub struct Seen {
     pub body: String,
 }
 
-impl StandIn {
-    /// Starts one. `answer` has the first word on every request.
+impl StubRegistry {
+    /// Starts one. `answer` comes first; a request that it leaves gets the usual answer.
     pub fn start(answer: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
         let server = Answering::start(move |request| {
-            noted.lock().unwrap().push(Seen {
+            noted.lock().unwrap().push(Received {
                 what: format!("{} {}", request.method, request.path),
                 authorization: authorization(request).into(),
                 body: String::from_utf8_lossy(&request.body).into_owned(),
@@ -69,7 +69,7 @@ impl StandIn {
     }
 
     /// Returns the requests that have come in, and forgets them.
-    pub fn take(&self) -> Vec<Seen> {
+    pub fn take(&self) -> Vec<Received> {
         std::mem::take(&mut *self.seen.lock().unwrap())
     }
 
@@ -80,7 +80,7 @@ impl StandIn {
     }
 }
 
-/// Returns what a request shows of who sends it.
+/// Returns the credentials of a request.
 pub fn authorization(request: &Request) -> &str {
     request.headers.get("authorization").map_or("", |v| v)
 }
@@ -109,7 +109,7 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// Returns the manifest of the artifact, as somebody makes one by hand.
+/// Returns a manifest of the artifact as a person would write it.
 pub fn manifest() -> Vec<u8> {
     let layer = json!({"digest": digest(CONTENT), "size": CONTENT.len()});
     json!({"schemaVersion": 2, "layers": [layer]})

@@ -1,4 +1,4 @@
-//! What is to be seen of a cell: the program's end, the stores, and what the mount tells.
+//! The observation of a cell: the program's end, the stores' contents, and the mount's reports.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ use super::program::{bash, run};
 use super::site::{Site, after, before, key};
 use super::store::Store;
 
-/// What a store holds at the moment when the program has ended.
+/// The content of a store when the program has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
     Nothing,
     Before,
     After,
-    /// So many bytes that nobody has written like this.
+    /// Bytes that nobody wrote, and their number.
     Torn(usize),
 }
 
-/// Where a failed push is told of.
+/// The places where the mount reports a failed push.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Reports {
     pub status: bool,
     pub events: bool,
     pub metrics: bool,
@@ -29,7 +29,7 @@ pub struct Told {
     pub bytes: bool,
 }
 
-/// What a reader gets on a mount that knows nothing yet.
+/// The result of a read on a mount with empty caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadBack {
     Before,
@@ -38,27 +38,26 @@ pub enum ReadBack {
     Wrong,
 }
 
-/// What was seen.
+/// The observation of a cell.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    /// The exit code; nothing if a signal ended the program.
+pub struct Observation {
+    /// The exit code; none if a signal ended the program.
     pub code: Option<i32>,
     pub stderr: String,
     pub took: Duration,
-    /// What each target holds, the registry first.
+    /// The content of each target, the registry first.
     pub held: Vec<Held>,
     pub source_is_there: bool,
-    pub told: Told,
-    /// How long after the program's end all of that was there.
-    pub told_after: Option<Duration>,
+    pub reports: Reports,
+    /// The time from the program's end until all reports were there.
+    pub reported_after: Option<Duration>,
     pub read_back: Option<ReadBack>,
 }
 
-/// Within a second a failure is told of, and a machine in trouble takes some
-/// more to look.
-const TELLING: Duration = Duration::from_secs(1 + 9);
+/// The mount reports a failure within a second; a machine in trouble takes some more to look.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1 + 9);
 
-impl Told {
+impl Reports {
     /// Tells whether nothing is missing.
     pub fn is_complete(self) -> bool {
         let Self {
@@ -71,31 +70,31 @@ impl Told {
         status && events && metrics && attribute && bytes
     }
 
-    /// Tells whether nothing is told of this very push.
+    /// Tells whether there is no report of this very push.
     pub fn is_silent(self) -> bool {
         !(self.status || self.events || self.attribute || self.bytes)
     }
 
-    /// Looks everywhere, until all is there or it should have been; returns how long after the
-    /// program's end all was there.
-    fn look(
-        look_once: impl Fn() -> Self,
+    /// Reads the reports until all are there or the timeout is over; returns the time from the
+    /// program's end until all were there.
+    fn wait(
+        read: impl Fn() -> Self,
         ended: Instant,
         may_be_silent: bool,
     ) -> (Self, Option<Duration>) {
         loop {
             let looked = ended.elapsed();
-            let told = look_once();
-            match told.is_complete() {
-                true => return (told, Some(looked)),
-                false if looked > TELLING => return (told, None),
-                false if may_be_silent && told.is_silent() => return (told, None),
+            let reports = read();
+            match reports.is_complete() {
+                true => return (reports, Some(looked)),
+                false if looked > REPORT_TIMEOUT => return (reports, None),
+                false if may_be_silent && reports.is_silent() => return (reports, None),
                 false => {}
             }
         }
     }
 
-    fn look_once(mounted: &Mounted, key: &str, content: &[u8]) -> Self {
+    fn read(mounted: &Mounted, key: &str, content: &[u8]) -> Self {
         let status = mounted.status();
         let of_this = |entry: &&serde_json::Value| entry["artifact"] == key;
         let listed = |name: &str| {
@@ -122,8 +121,8 @@ impl Told {
     }
 }
 
-/// Runs a cell's program, and looks.
-pub fn play(site: &Site, cell: &Cell) -> Seen {
+/// Runs a cell's program, and observes its effects.
+pub fn observe(site: &Site, cell: &Cell) -> Observation {
     let (source, work) = site.source(cell);
     let (key, content) = (key(cell), after(cell));
     let path = site.writer.path(&key);
@@ -135,16 +134,16 @@ pub fn play(site: &Site, cell: &Cell) -> Seen {
     let ran = run(&mut command);
     let ended = Instant::now();
     let stores = site.stores.iter();
-    let held: Vec<Held> = stores.map(|store| look_at(store, &key, cell)).collect();
+    let held: Vec<Held> = stores.map(|store| held(store, &key, cell)).collect();
     let failed = ran.code != Some(0) || cell.ending().errno().is_some();
-    let (told, told_after) = match failed {
+    let (reports, reported_after) = match failed {
         true => {
-            // There may be nothing to tell of what could not be opened.
+            // There may be nothing to report of a file that could not be opened.
             let may_be_silent = matches!(cell.ending(), Ending::NotOpened(_));
-            let look = || Told::look_once(&site.writer, &key, content.as_bytes());
-            Told::look(look, ended, may_be_silent)
+            let read = || Reports::read(&site.writer, &key, content.as_bytes());
+            Reports::wait(read, ended, may_be_silent)
         }
-        false => (Told::default(), None),
+        false => (Reports::default(), None),
     };
     let reader = site.reader.as_ref();
     let read_back = reader.map(|reader| {
@@ -156,20 +155,20 @@ pub fn play(site: &Site, cell: &Cell) -> Seen {
             _ => ReadBack::Failed,
         }
     });
-    Seen {
+    Observation {
         code: ran.code,
         took: ran.took,
         held,
         source_is_there: source.exists(),
-        told,
-        told_after,
+        reports,
+        reported_after,
         stderr: ran.stderr,
         read_back,
     }
 }
 
-/// Tells what a store holds of a cell's artifact.
-pub fn look_at(store: &Store, key: &str, cell: &Cell) -> Held {
+/// Returns the content that a store has of a cell's artifact.
+pub fn held(store: &Store, key: &str, cell: &Cell) -> Held {
     match store.get(key) {
         None => Held::Nothing,
         Some(bytes) if bytes == after(cell).as_bytes() => Held::After,

@@ -1,46 +1,31 @@
-//! Credentials of S3 that are not just two variables: roles, web identities and the shared files,
-//! against moto with its signatures and policies on, and against a stand-in for STS.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
+//! Roles and web identities of S3, against moto with its signatures and policies on, and against a
+//! stub of STS.
 
-mod support;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use atlasfs::model::RepoName;
 use atlasfs::store::{Kind, S3Location, Target};
-use support::behind::{KEYS, all_are, location, open, put, target};
-use support::contract::{LIMIT, id, soon};
-use support::proxy::{Fault, Proxy};
-use support::serve::Answering;
-use support::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
-use support::sts::{Says, Sts, allow, role, user};
 use tokio::time::Instant;
 
-const ARN: &str = "arn:aws:iam::123456789012:role/pusher";
+use super::support::behind::{KEYS, all_are, location, open, put, target};
+use super::support::contract::{LIMIT, id, soon};
+use super::support::proxy::{Fault, Proxy};
+use super::support::server::{Kind as Store, Server};
+use super::support::sts::{Says, Sts, allow, role, user};
+use super::{ARN, home, works};
 
-/// Writes a home with shared files.
-fn home(config: &str, credentials: &str) -> tempfile::TempDir {
-    let home = tempfile::tempdir().unwrap();
-    let folder = home.path().join(".aws");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("config"), config).unwrap();
-    std::fs::write(folder.join("credentials"), credentials).unwrap();
-    home
-}
-
-/// Demands that a target takes an artifact and gives it back.
-async fn works(target: &Target) {
-    put(target, "app/schema", "x", 1).await.unwrap();
-    let read = target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
-    assert_eq!(&*read.bytes, b"x");
+/// Opens a bucket whose role the STS stub gives out.
+fn assuming(sts: SocketAddr, bucket: &str, endpoint: String) -> Target {
+    let location = S3Location {
+        role: Some(ARN.into()),
+        ..location(bucket, endpoint)
+    };
+    let sts = format!("http://{sts}");
+    open(
+        &location,
+        &[KEYS[0], KEYS[1], ("AWS_ENDPOINT_URL_STS", &sts)],
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,93 +115,6 @@ async fn what_a_profile_says_of_its_role_is_asked_for() {
     );
 }
 
-/// A stand-in for the services of a container and of an instance of EC2, which give out one
-/// session.
-fn machine() -> Answering {
-    const SESSION: &str = r#"{"AccessKeyId": "ASIAMACHINE", "SecretAccessKey": "s3cret-of-it",
-        "Token": "machine-session", "Expiration": "2999-01-01T00:00:00Z"}"#;
-    Answering::start(|request| {
-        let has = |name: &str, value: &str| request.headers.get(name).is_some_and(|v| v == value);
-        let roles = "latest/meta-data/iam/security-credentials/";
-        let known = has("x-aws-ec2-metadata-token", "the-metadata-token");
-        let body = match (&*request.method, &*request.path) {
-            ("PUT", "latest/api/token") => "the-metadata-token",
-            ("GET", path) if known && path == roles => "the-role",
-            ("GET", path) if known && path.strip_prefix(roles) == Some("the-role") => SESSION,
-            ("GET", "container") if has("authorization", "the-container-token") => SESSION,
-            _ => return (403, Vec::new(), Vec::new()),
-        };
-        (200, Vec::new(), body.into())
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_profiles_role_is_assumed_with_the_credentials_of_its_container_or_instance() {
-    let (server, sts, machine) = (Server::shared(Store::Moto), Sts::start(), machine());
-    let before = Proxy::start(sts.addr());
-    let token = tempfile::NamedTempFile::new().unwrap();
-    let (container, instance) = (
-        format!("http://{}/container", machine.addr()),
-        format!("http://{}/", machine.addr()),
-    );
-    let of_container = [
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*container),
-        (
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            token.path().to_str().unwrap(),
-        ),
-    ];
-    let of_instance = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*instance)];
-    for (source, place, env) in [
-        ("EcsContainer", "the container's service", &of_container[..]),
-        (
-            "Ec2InstanceMetadata",
-            "the instance's metadata",
-            &of_instance,
-        ),
-    ] {
-        std::fs::write(token.path(), "the-container-token").unwrap();
-        let profile = format!("[profile p]\nrole_arn = {ARN}\ncredential_source = {source}\n");
-        let (files, endpoint) = (home(&profile, ""), before.endpoint());
-        let more = [
-            ("HOME", files.path().to_str().unwrap()),
-            ("AWS_PROFILE", "p"),
-            ("AWS_ENDPOINT_URL_STS", &*endpoint),
-        ];
-        let env = [env, &more].concat();
-        let bucket = server.bucket();
-        works(&target(&bucket, server.endpoint(), &env)).await;
-        let sent = before.requests();
-        before.forget();
-        assert_eq!(sent.len(), 1, "{source}: {sent:?}");
-        for part in [
-            "Credential=ASIAMACHINE/",
-            "x-amz-security-token: machine-session\n",
-        ] {
-            assert!(sent[0].headers.contains(part), "{source}: {sent:?}");
-        }
-        // Refused there, nothing is asked of STS.
-        let nowhere = format!("http://{}/nowhere", machine.addr());
-        let refused = [
-            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*nowhere),
-            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*nowhere),
-        ];
-        let env: Vec<(&str, &str)> = env
-            .into_iter()
-            .map(|(name, value)| {
-                let other = refused.iter().find(|(refused, _)| *refused == name);
-                (name, other.map_or(value, |(_, value)| value))
-            })
-            .collect();
-        let target = target(&bucket, server.endpoint(), &env);
-        all_are(&target, Kind::Denied).await;
-        let failure = target.probe(soon()).await.unwrap_err();
-        let part = format!("no credentials to be had from {place}: 403");
-        assert!(failure.reason.contains(&part), "{failure}");
-        assert!(before.requests().is_empty(), "{source}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_identitys_token_is_read_anew_for_each_session_and_is_never_shown() {
     let (server, sts) = (Server::shared(Store::Moto), Sts::start());
@@ -268,14 +166,9 @@ async fn a_web_identitys_token_is_read_anew_for_each_session_and_is_never_shown(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_of_sts_is_told_from_the_stores_and_mended_by_itself() {
     let (server, sts) = (Server::shared(Store::S3s), Sts::start());
-    let endpoint = sts.endpoint();
-    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
-    let location = S3Location {
-        role: Some(ARN.into()),
-        ..location(&server.bucket(), server.endpoint())
-    };
-    let target = open(&location, &env);
-    let at = endpoint.trim_start_matches("http://").to_owned();
+    let bucket = server.bucket();
+    let target = assuming(sts.addr(), &bucket, server.endpoint());
+    let at = sts.addr();
     for (says, kind, expected) in [
         (
             Says::Refuses(403, "AccessDenied"),
@@ -334,7 +227,7 @@ async fn a_failure_of_sts_is_told_from_the_stores_and_mended_by_itself() {
     // s3s-fs does not know the token, and looks at the signature alone.
     put(&target, "app/schema", "x", 1).await.unwrap();
     drop(sts);
-    let nobody = open(&location, &env);
+    let nobody = assuming(at, &bucket, server.endpoint());
     all_are(&nobody, Kind::Unreachable).await;
     let failure = nobody.probe(soon()).await.unwrap_err();
     assert!(
@@ -347,13 +240,8 @@ async fn a_failure_of_sts_is_told_from_the_stores_and_mended_by_itself() {
 async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
     let (server, sts) = (Server::shared(Store::Moto), Sts::start());
     sts.set(Says::Slowly(Duration::from_secs(60)));
-    let endpoint = sts.endpoint();
-    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
-    let location = S3Location {
-        role: Some(ARN.into()),
-        ..location(&server.bucket(), server.endpoint())
-    };
-    let target = open(&location, &env);
+    let bucket = server.bucket();
+    let target = assuming(sts.addr(), &bucket, server.endpoint());
     let begun = Instant::now();
     for _ in 0..3 {
         let failure = target
@@ -361,7 +249,7 @@ async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
             .await;
         let failure = failure.unwrap_err();
         assert_eq!(failure.kind, Kind::Unreachable);
-        let hangs = format!("STS at {} does not answer", &endpoint["http://".len()..]);
+        let hangs = format!("STS at {} does not answer", sts.addr());
         assert!(failure.reason.ends_with(&hangs), "{failure}");
     }
     assert!(
@@ -383,13 +271,8 @@ async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_need_a_role_cost_one_request_and_it_serves_until_shortly_before_its_end() {
     let (server, sts) = (Server::shared(Store::Moto), Sts::start());
-    let endpoint = sts.endpoint();
-    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
-    let location = S3Location {
-        role: Some(ARN.into()),
-        ..location(&server.bucket(), server.endpoint())
-    };
-    let target = open(&location, &env);
+    let bucket = server.bucket();
+    let target = assuming(sts.addr(), &bucket, server.endpoint());
     let puts = (0..50).map(|number| {
         let target = target.clone();
         async move { put(&target, &format!("app/plans/p{number}"), "x", 1).await }
@@ -402,7 +285,7 @@ async fn many_who_need_a_role_cost_one_request_and_it_serves_until_shortly_befor
     assert!(sts.asked().is_empty());
     // Ten seconds before the end they are over.
     sts.set(Says::Keys(9));
-    let target = open(&location, &env);
+    let target = assuming(sts.addr(), &bucket, server.endpoint());
     works(&target).await;
     assert_eq!(sts.asked().len(), 2);
 }
@@ -412,13 +295,8 @@ async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_
     // It checks the signature of whatever comes.
     let (server, sts) = (Server::shared(Store::S3s), Sts::start());
     let proxy = Proxy::start(server.addr());
-    let endpoint = sts.endpoint();
-    let env = [&KEYS[..], &[("AWS_ENDPOINT_URL_STS", &*endpoint)]].concat();
-    let location = S3Location {
-        role: Some(ARN.into()),
-        ..location(&server.bucket(), proxy.endpoint())
-    };
-    let target = open(&location, &env);
+    let bucket = server.bucket();
+    let target = assuming(sts.addr(), &bucket, proxy.endpoint());
     let (schema, app) = (id("app/schema"), RepoName::parse("app").unwrap());
     sts.set(Says::Session("session-0"));
     works(&target).await;
@@ -464,57 +342,4 @@ async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_
     proxy.set(Fault::Status(400, Some("ExpiredToken")));
     all_are(&target, Kind::Denied).await;
     assert_eq!(sts.asked().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machines_keys_that_the_store_takes_no_longer_are_fetched_anew() {
-    let server = Server::shared(Store::S3s);
-    let proxy = Proxy::start(server.addr());
-    let asked = Arc::new(AtomicU32::new(0));
-    let asking = Arc::clone(&asked);
-    let service = Answering::start(move |_| {
-        let session = asking.fetch_add(1, Ordering::SeqCst) + 1;
-        let body = format!(
-            "{{\"AccessKeyId\": \"{ACCESS_KEY}\", \"SecretAccessKey\": \"{SECRET_KEY}\", \
-             \"Token\": \"session-{session}\", \"Expiration\": \"2999-01-01T00:00:00Z\"}}"
-        );
-        (200, Vec::new(), body.into())
-    });
-    let token = tempfile::NamedTempFile::new().unwrap();
-    let address = format!("http://{}/container", service.addr());
-    let env = [
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*address),
-        (
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            token.path().to_str().unwrap(),
-        ),
-    ];
-    let target = target(&server.bucket(), proxy.endpoint(), &env);
-    works(&target).await;
-    proxy.set(Fault::Over("session-1", 400, "ExpiredToken"));
-    works(&target).await;
-    works(&target).await;
-    assert_eq!(asked.load(Ordering::SeqCst), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_that_are_rotated_in_the_shared_file_open_the_store_without_mounting_anew() {
-    let server = Server::shared(Store::S3s);
-    let keys = |secret: &str| {
-        format!("[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n")
-    };
-    let files = home("", &keys("wrong"));
-    let env = [("HOME", files.path().to_str().unwrap())];
-    let target = target(&server.bucket(), server.endpoint(), &env);
-    all_are(&target, Kind::Denied).await;
-    std::fs::write(files.path().join(".aws/credentials"), keys(SECRET_KEY)).unwrap();
-    for round in 0.. {
-        match target.probe(soon()).await {
-            Ok(()) => break,
-            Err(failure) => assert_eq!(failure.kind, Kind::Denied, "{failure}"),
-        }
-        assert!(round < 600, "the old keys are used for ever");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    works(&target).await;
 }
