@@ -22,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A mounted file system.
 #[derive(Debug)]
 pub struct Subject {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// How it was mounted, to be printed with the table.
     pub shown: String,
-    /// What it asks; the no-op asks nothing.
+    /// The store that it asks; the no-op has none.
     pub place: Option<Place>,
     dir: PathBuf,
     pid: i32,
@@ -55,7 +55,7 @@ impl Subject {
         command.arg("--state-dir").arg(&state).arg("--log-file");
         command.arg(state.with_extension("log")).arg(&dir);
         let shown = show(space, &command);
-        // What it leaves running must not hold this process's pipes.
+        // Processes that it leaves must not hold this process's pipes.
         let status = on(cpu, || command.stdout(Stdio::null()).status());
         assert!(status.expect("atlasfs").success(), "cannot mount: {shown}");
         let status = std::fs::read(dir.join(".atlasfs/status")).expect("a status");

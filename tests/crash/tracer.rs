@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::call::{self, Call};
 
-/// What a tracer has seen when the daemon is dead.
+/// The tracer's record when the daemon is dead.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// How many points there were.

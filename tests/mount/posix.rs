@@ -5,7 +5,7 @@ use super::mounted::Mounted;
 use super::program::{Ran, bash, run};
 use super::store::{Store, all_hold, flags, folders};
 
-/// What every script begins with: the schema `V1` has been pushed as `schema`, where it runs.
+/// The state before every script: the schema `V1` has been pushed as `schema`.
 const BEGIN: &str = r#"
 import errno, fcntl, mmap, os, select, subprocess, sys
 V1 = b'schema "main" {\n  comment = "one"\n}\n'
@@ -168,7 +168,7 @@ assert read() == V4
 "#;
     python(&mounted, script);
     all_hold(&stores, "app/schema", version("number 4").as_bytes());
-    // What has lost is kept.
+    // The content that lost is kept.
     for kept in mounted.ls(".atlasfs/unpushed/app") {
         let kept = mounted.read(&format!(".atlasfs/unpushed/app/{kept}"));
         assert_eq!(kept, version("three").as_bytes());

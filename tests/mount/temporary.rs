@@ -121,7 +121,7 @@ os.close(fd)
 }
 
 #[test]
-fn a_writer_sees_the_number_that_stat_has_told() {
+fn a_writer_sees_the_inode_number_of_stat() {
     let (_stores, mounted) = mount();
     let script = r#"
 before = os.stat("schema")
@@ -152,7 +152,7 @@ assert len(os.listdir(".")) == 1002
 }
 
 #[test]
-fn the_bound_of_scratch_files_is_told_as_no_space() {
+fn the_limit_of_temporary_files_is_reported_as_no_space() {
     let home = Home::new();
     let stores = folders(&home);
     let mut args = flags(&stores);

@@ -25,7 +25,7 @@ pub enum Way {
 pub struct Race {
     /// The artifact.
     pub key: String,
-    /// What is saved on each mount.
+    /// The content that each mount saves.
     pub contents: [String; 2],
     /// How it is saved.
     pub ways: [Way; 2],
