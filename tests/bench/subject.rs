@@ -17,7 +17,7 @@ use super::space::Space;
 use super::support::server::{ACCESS_KEY, SECRET_KEY};
 
 /// How long a mount may take to come up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A mounted file system.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Subject {
     fn wait_until_mounted(&mut self) {
         let above = self.dir.parent().expect("a folder above");
         let outside = std::fs::metadata(above).expect("a folder").dev();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + START_TIMEOUT;
         while Instant::now() < until {
             if std::fs::metadata(&self.dir).is_ok_and(|inside| inside.dev() != outside) {
                 return;

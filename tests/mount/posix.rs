@@ -283,7 +283,7 @@ assert len(rest()) == 602 and len(os.listdir("plans")) == 600
 }
 
 #[test]
-fn locks_hold_between_processes_on_a_scratch_file() {
+fn locks_hold_between_processes_on_a_temporary_file() {
     let (_stores, mounted) = mount(&[]);
     let script = r#"
 fd = os.open(".lock", os.O_RDWR | os.O_CREAT)
@@ -318,7 +318,7 @@ fails(errno.EAGAIN, fcntl.flock, readers[1], fcntl.LOCK_SH | fcntl.LOCK_NB)
 }
 
 #[test]
-fn a_scratch_file_that_is_removed_lives_as_long_as_it_is_open_or_mapped() {
+fn a_removed_temporary_file_lives_as_long_as_it_is_open_or_mapped() {
     let (_stores, mounted) = mount(&[]);
     let script = r#"
 fd = os.open(".f", os.O_RDWR | os.O_CREAT)
