@@ -68,7 +68,7 @@ async fn one_listing_shows_every_stamp_and_nothing_else_is_asked() {
         requests[0].path.contains("include=metadata"),
         "{requests:?}"
     );
-    // What somebody has written over by hand has no stamp any more.
+    // Content that was replaced by hand has no stamp.
     let schema = "pre/app/schema";
     behind
         .server
@@ -124,7 +124,7 @@ async fn a_connection_string_opens_the_emulator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sas_allows_what_it_was_signed_for_and_is_never_shown() {
+async fn a_sas_grants_its_signed_permissions_and_is_never_shown() {
     let behind = Behind::on(Store::Azurite).await;
     let signer = object_store::azure::MicrosoftAzureBuilder::new()
         .with_account(azurite::ACCOUNT)
@@ -186,7 +186,7 @@ async fn a_sas_allows_what_it_was_signed_for_and_is_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_says_what_azure_said_and_never_what_was_signed() {
+async fn a_message_quotes_azures_answer_and_never_a_signature() {
     let behind = Behind::on(Store::Azurite).await;
     let get = || async {
         let got = behind.target.get(&id("app/schema"), LIMIT, soon()).await;

@@ -56,7 +56,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// What stands in the parentheses of a page's links.
+/// The targets of a page's links.
 fn links(page: &str) -> Vec<&str> {
     let parts = prose(page).flat_map(|line| line.split("](").skip(1));
     parts.map(|part| part.split(')').next().unwrap()).collect()
@@ -133,7 +133,7 @@ fn tests_of(source: &str, tests: &mut BTreeMap<String, bool>) {
     }
 }
 
-/// What is wrong with the tests that a page names.
+/// The errors in the test names of a page.
 fn unproved(page: &str, tests: &BTreeMap<String, bool>) -> Vec<String> {
     let mut wrong = Vec::new();
     for statement in statements(page) {
@@ -216,7 +216,7 @@ fn a_missing_or_ignored_test_is_found() {
 }
 
 #[test]
-fn no_page_mentions_what_is_outside_the_repository() {
+fn no_page_mentions_a_thing_outside_the_repository() {
     for (path, page) in pages() {
         for outside in ["DESIGN", "FIELD-NOTES", "shared/", "issue #", "issues show"] {
             assert!(!page.contains(outside), "{path:?} mentions {outside}");

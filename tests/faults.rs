@@ -1,5 +1,5 @@
-//! What each driver makes of a store that fails, on real servers behind a proxy that breaks
-//! things: the verdict, the deadline, and what the message says and hides.
+//! The verdict of each driver on a store that fails, on real servers behind a proxy that breaks
+//! things: the kind of failure, the deadline, and the message, which hides secrets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -48,7 +48,7 @@ on_every_store!(
         each_status_has_its_kind_at_every_operation,
         no_complete_reply_is_an_outage_at_every_operation,
         no_trust_is_an_outage_at_every_operation,
-        who_is_sent_elsewhere_by_a_store_does_not_go_there,
+        a_redirect_of_a_store_is_not_followed,
         a_store_that_says_when_to_ask_again_is_not_asked_sooner,
         a_not_found_that_is_cut_off_is_an_outage_for_its_code_is_lost,
         a_changed_byte_is_corrupt,
@@ -68,15 +68,15 @@ on_every_store!(
 // An OCI repository is there with the first push, and has more than one request to an operation.
 on_every_store!(
     [
-        a_store_that_is_missing_is_told_at_every_operation,
-        what_is_not_there_is_deleted_already_and_a_request_is_one,
+        a_missing_store_is_reported_by_every_operation,
+        deleting_a_missing_artifact_succeeds_and_each_operation_is_one_request,
     ],
     s3_alone: Store::Moto,
     azure_alone: Store::Azurite,
     gcs_alone: Store::Gcs,
 );
 
-async fn a_store_that_is_missing_is_told_at_every_operation(kind: Store) {
+async fn a_missing_store_is_reported_by_every_operation(kind: Store) {
     let server = Server::shared(kind);
     let missing = target_on(kind, "no-such-bucket", server.endpoint(), &keys(kind));
     all_are(&missing, Kind::StoreMissing).await;
@@ -107,7 +107,7 @@ async fn wrong_credentials_are_denied_at_every_operation() {
     all_are(&target, Kind::Denied).await;
 }
 
-async fn what_is_not_there_is_deleted_already_and_a_request_is_one(kind: Store) {
+async fn deleting_a_missing_artifact_succeeds_and_each_operation_is_one_request(kind: Store) {
     let behind = Behind::on(kind).await;
     let (target, app) = (&behind.target, RepoName::parse("app").unwrap());
     target.delete(&id("app/plans/none"), soon()).await.unwrap();
@@ -163,7 +163,7 @@ async fn each_status_has_its_kind_at_every_operation(store: Store) {
                 "get" => Some(read),
                 "list" | "repos" | "probe" => Some(list),
                 "put" => Some(write),
-                // What is not there is deleted already; HEAD has no body to be exact in.
+                // Deleting a missing artifact succeeds; HEAD has no body with a code.
                 _ => continue,
             };
             assert_eq!(
@@ -216,7 +216,7 @@ async fn no_trust_is_an_outage_at_every_operation(kind: Store) {
     }
 }
 
-async fn who_is_sent_elsewhere_by_a_store_does_not_go_there(kind: Store) {
+async fn a_redirect_of_a_store_is_not_followed(kind: Store) {
     let behind = Behind::on(kind).await;
     let elsewhere = Proxy::start(behind.server.addr());
     let there = format!("{}/?X-Amz-Signature=s3cret", elsewhere.endpoint());
@@ -242,7 +242,7 @@ async fn a_store_that_says_when_to_ask_again_is_not_asked_sooner(kind: Store) {
         let requests = behind.proxy.requests();
         assert_eq!(requests.len(), 1, "{status}: {requests:?}");
     }
-    // Whoever asks later is not held back.
+    // A later request is sent at once.
     behind.proxy.set(Fault::Pass);
     put(&behind.target, "app/schema", "again", 5).await.unwrap();
 }

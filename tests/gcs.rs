@@ -268,7 +268,7 @@ async fn another_accounts_token_is_denied_at_every_operation_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_says_what_google_said() {
+async fn a_message_quotes_googles_answer() {
     let behind = Behind::on(Store::Gcs).await;
     for (status, code, kind) in [
         (404, "NoSuchBucket", Kind::StoreMissing),

@@ -60,7 +60,7 @@ async fn a_bucket_in_another_region_is_refused_with_the_name_of_that_region() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_says_what_was_attempted_on_what_and_what_came_back_and_no_secret() {
+async fn a_message_names_the_operation_its_target_and_the_answer_and_no_secret() {
     let behind = Behind::new().await;
     behind.proxy.set(Fault::Body(
         403,
@@ -156,7 +156,7 @@ async fn one_listing_is_one_request_and_one_read_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_containers_credentials_are_fetched_and_their_failure_is_told_from_the_stores() {
+async fn a_containers_credentials_are_fetched_and_their_failure_differs_from_the_stores() {
     let server = Server::shared(Store::S3s);
     let service = Proxy::start(server.addr());
     let token = tempfile::NamedTempFile::new().unwrap();

@@ -108,16 +108,16 @@ macro_rules! contract {
             $subject,
             [
                 content_and_stamp_come_back_as_they_were_put,
-                what_is_not_there_is_not_found_and_deleted_already,
+                a_missing_artifact_is_not_found_and_can_be_deleted,
                 a_deleted_artifact_is_gone_until_it_is_put_again,
                 names_with_every_allowed_character_are_listed_as_they_are,
-                repositories_are_told_apart,
+                repositories_are_kept_apart,
                 a_listing_is_whole_beyond_a_thousand_keys,
                 content_put_there_by_hand_is_served,
                 foreign_keys_break_nothing_and_are_hidden,
                 a_write_whose_condition_does_not_hold_is_a_conflict,
                 a_put_that_is_given_up_is_there_whole_or_not_at_all,
-                what_is_dropped_in_its_middle_leaves_the_store_whole,
+                an_operation_dropped_in_its_middle_leaves_the_store_whole,
                 a_content_over_the_limit_is_refused
             ],
             [
@@ -138,10 +138,10 @@ contract!(
     cloud(Kind::Rclone, "some/prefix"),
     [
         content_and_stamp_come_back_as_they_were_put,
-        what_is_not_there_is_not_found_and_deleted_already,
+        a_missing_artifact_is_not_found_and_can_be_deleted,
         a_deleted_artifact_is_gone_until_it_is_put_again,
         names_with_every_allowed_character_are_listed_as_they_are,
-        repositories_are_told_apart,
+        repositories_are_kept_apart,
         a_listing_is_whole_beyond_a_thousand_keys,
         content_put_there_by_hand_is_served,
         foreign_keys_break_nothing_and_are_hidden,

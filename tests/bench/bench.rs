@@ -83,12 +83,12 @@ struct Args {
 }
 
 /// A whole run takes less than ten minutes; what takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+const RUN_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 fn main() -> ExitCode {
     let args = Args::parse();
     std::thread::spawn(|| {
-        std::thread::sleep(PATIENCE);
+        std::thread::sleep(RUN_TIMEOUT);
         eprintln!("bench: something hangs");
         // scripts/bench ends and unmounts what is left.
         std::process::exit(1);

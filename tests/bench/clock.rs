@@ -47,7 +47,7 @@ pub fn time<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (begun.elapsed().as_secs_f64(), done)
 }
 
-/// What a loop did.
+/// The result of a loop.
 #[derive(Debug, Clone, Copy)]
 pub struct Repeated {
     /// How many times.

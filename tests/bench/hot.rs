@@ -136,7 +136,7 @@ impl Fixture {
 }
 
 fn panic_pending() -> ! {
-    // What is answered from memory never waits; if it does, the figure would mean nothing.
+    // An answer from memory never waits; if it did, the figure would mean nothing.
     std::process::abort()
 }
 

@@ -41,7 +41,7 @@ const THREADS: usize = 2;
 /// As in src/fs/mod.rs.
 const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 
-/// What src/fs says to a reader whose inode is the newest content.
+/// The answer of src/fs to a reader whose inode is the newest content.
 const OPENED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
 
 const GENERATION: Generation = Generation(0);
@@ -153,7 +153,7 @@ impl Noop {
 impl fuser::Filesystem for Noop {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for wanted in WANTED {
-            // What this kernel doesn't offer, it doesn't offer atlasfs either.
+            // atlasfs does not get these from this kernel either.
             let _ = config.add_capabilities(wanted);
         }
         let _ = config.set_max_write(MAX_WRITE);

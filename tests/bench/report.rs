@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::row::{Cell, Goal, Row, Verdict};
 
-/// What the rows were measured on.
+/// The machine of the measurements.
 #[derive(Debug)]
 pub struct Machine {
     /// Facts by name, in the order in which they are printed.

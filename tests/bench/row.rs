@@ -7,7 +7,7 @@ pub const ATLASFS: &str = "atlasfs";
 /// The floor.
 pub const NOOP: &str = "no-op";
 
-/// What a row's figures are.
+/// The unit of a row's figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Seconds.
@@ -36,13 +36,13 @@ pub enum Verdict {
 pub struct Goal {
     /// The goal, in words.
     pub words: String,
-    /// What it came to: atlasfs's median may be at most this.
+    /// The result: atlasfs's median may be at most this.
     pub limit: Option<f64>,
     /// Whether it holds.
     pub verdict: Verdict,
 }
 
-/// What one subject did.
+/// The result of one subject.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
     /// Its samples.
@@ -58,7 +58,7 @@ pub struct Row {
     pub group: &'static str,
     /// The work.
     pub work: String,
-    /// What the figures are.
+    /// The meaning of the figures.
     pub unit: Unit,
     /// Each subject's figures, in order.
     pub cells: Vec<(String, Cell)>,

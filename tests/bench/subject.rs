@@ -17,16 +17,16 @@ use super::space::Space;
 use super::support::server::{ACCESS_KEY, SECRET_KEY};
 
 /// How long a mount may take to come up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A mounted file system.
 #[derive(Debug)]
 pub struct Subject {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// How it was mounted, to be printed with the table.
     pub shown: String,
-    /// What it asks; the no-op asks nothing.
+    /// The store that it asks; the no-op has none.
     pub place: Option<Place>,
     dir: PathBuf,
     pid: i32,
@@ -55,7 +55,7 @@ impl Subject {
         command.arg("--state-dir").arg(&state).arg("--log-file");
         command.arg(state.with_extension("log")).arg(&dir);
         let shown = show(space, &command);
-        // What it leaves running must not hold this process's pipes.
+        // Processes that it leaves must not hold this process's pipes.
         let status = on(cpu, || command.stdout(Stdio::null()).status());
         assert!(status.expect("atlasfs").success(), "cannot mount: {shown}");
         let status = std::fs::read(dir.join(".atlasfs/status")).expect("a status");
@@ -179,7 +179,7 @@ impl Subject {
     fn wait_until_mounted(&mut self) {
         let above = self.dir.parent().expect("a folder above");
         let outside = std::fs::metadata(above).expect("a folder").dev();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + START_TIMEOUT;
         while Instant::now() < until {
             if std::fs::metadata(&self.dir).is_ok_and(|inside| inside.dev() != outside) {
                 return;

@@ -23,7 +23,7 @@ impl std::fmt::Display for Call {
     }
 }
 
-/// What tells what a call is on.
+/// The arguments that name the object of a call.
 #[derive(Debug, Clone, Copy)]
 enum On {
     /// Its first argument is a descriptor.

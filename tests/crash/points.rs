@@ -19,7 +19,7 @@ use super::tracer::{At, Seen, Tracer};
 /// How many points of each scene a run tries, unless it is told to try all.
 const SAMPLE: usize = 9;
 
-/// What a run is to try: nothing for a sample, `all`, or one point `Folders:17`.
+/// The points of a run: none for a sample, `all`, or one point `Folders:17`.
 const WISH: &str = "ATLASFS_CRASH_POINTS";
 
 /// Plays a scene, kills the daemon at a point, and looks what is there after the next start.

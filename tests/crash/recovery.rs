@@ -77,7 +77,7 @@ fn nothing_is_left(home: &Home, stores: &[Store]) {
         Store::Bucket { .. } => None,
     });
     let temporary: Vec<PathBuf> = folders.collect();
-    // The catalogue's is overwritten by the next one, in the background.
+    // The index's is overwritten by the next one, in the background.
     until("what a crash has left is swept", || {
         let in_state = below(&home.path("state"));
         let mut left = in_state.iter().filter(|path| is_left(path));

@@ -32,7 +32,7 @@ pub enum Scene {
     BackupGone,
     /// The registry's folder is gone until the restart.
     RegistryGone,
-    /// What was pushed is deleted.
+    /// The pushed artifact is deleted.
     Deletes,
     /// A bucket, with a folder and another server's bucket as backups.
     Buckets,

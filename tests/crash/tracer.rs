@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::call::{self, Call};
 
-/// What a tracer has seen when the daemon is dead.
+/// The tracer's record when the daemon is dead.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// How many points there were.
@@ -35,7 +35,7 @@ pub trait At: FnMut(usize, &Call) -> bool + Send + 'static {}
 impl<F: FnMut(usize, &Call) -> bool + Send + 'static> At for F {}
 
 /// How long a daemon may take to end: it doesn't, if it waits for itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+const HANG_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Tracer {
     /// Attaches to a daemon that works below `root`, to kill it at the first point that is chosen
@@ -58,7 +58,7 @@ impl Tracer {
     /// Waits for the end of the daemon.
     #[track_caller]
     pub fn end(self) -> Seen {
-        let seen = self.0.recv_timeout(PATIENCE);
+        let seen = self.0.recv_timeout(HANG_TIMEOUT);
         seen.expect("the daemon ends when it is killed")
     }
 }

@@ -87,7 +87,7 @@ async fn a_role_is_assumed_with_a_signature_and_may_do_what_its_user_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_profile_says_of_its_role_is_asked_for() {
+async fn the_parameters_of_a_profiles_role_are_sent_to_sts() {
     let (server, sts) = (Server::shared(Store::Moto), Sts::start());
     let files = home(
         &format!(
@@ -164,7 +164,7 @@ async fn a_web_identitys_token_is_read_anew_for_each_session_and_is_never_shown(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_of_sts_is_told_from_the_stores_and_mended_by_itself() {
+async fn a_failure_of_sts_differs_from_one_of_the_store_and_ends_by_itself() {
     let (server, sts) = (Server::shared(Store::S3s), Sts::start());
     let bucket = server.bucket();
     let target = assuming(sts.addr(), &bucket, server.endpoint());
@@ -237,7 +237,7 @@ async fn a_failure_of_sts_is_told_from_the_stores_and_mended_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
+async fn a_hanging_sts_delays_no_operation_beyond_its_deadline() {
     let (server, sts) = (Server::shared(Store::Moto), Sts::start());
     sts.set(Says::Slowly(Duration::from_secs(60)));
     let bucket = server.bucket();
@@ -269,7 +269,7 @@ async fn sts_that_hangs_holds_nobody_up_for_longer_than_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_who_need_a_role_cost_one_request_and_it_serves_until_shortly_before_its_end() {
+async fn many_operations_share_one_request_for_a_role_until_shortly_before_its_end() {
     let (server, sts) = (Server::shared(Store::Moto), Sts::start());
     let bucket = server.bucket();
     let target = assuming(sts.addr(), &bucket, server.endpoint());

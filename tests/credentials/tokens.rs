@@ -98,7 +98,7 @@ async fn a_store_that_refuses_a_new_token_is_believed_and_the_service_is_not_pre
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_service_that_fails_is_told_apart_from_the_store() {
+async fn a_failure_of_the_token_service_differs_from_one_of_the_store() {
     let service = Service::start();
     for way in ways(&service) {
         let gate = Gate::new(way.kind, &service);
@@ -174,7 +174,7 @@ async fn a_token_service_that_fails_is_told_apart_from_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_a_token_service_beyond_the_deadline() {
+async fn no_operation_waits_for_a_token_service_beyond_its_deadline() {
     let service = Service::start();
     for way in ways(&service) {
         let gate = Gate::new(way.kind, &service);

@@ -1,5 +1,5 @@
-//! The mistakes that are made with a target: `check` and the mount say in one line what is wrong
-//! and what to do.
+//! Common mistakes with a target: `check` and the mount name in one line the mistake
+//! and the remedy.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -26,7 +26,7 @@ fn check(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Ran {
 fn both_say(args: &[&str], variables: &[(&str, &str)], part: &str) {
     let home = Home::new();
     let ran = check(&home, args, variables);
-    // 2 is for what the command line itself must not hold.
+    // 2 is for an error of the command line itself.
     assert!(matches!(ran.code, Some(1 | 2)), "{args:?}: {ran}");
     is_one_line(&ran, part);
     let mut command = home.mounting("mnt", ["--metadata-timeout", "20s"]);
@@ -74,7 +74,7 @@ fn refuses(status: u16, headers: &[(&str, &str)], body: &str, part: &str) {
 }
 
 #[test]
-fn a_store_that_refuses_is_told_with_what_to_do() {
+fn a_refusal_of_a_store_is_reported_with_a_remedy() {
     let date = |ahead: TimeDelta| {
         let date = Utc::now() - ahead;
         date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
@@ -113,7 +113,7 @@ fn a_store_that_refuses_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_wrong_endpoint_is_told_with_what_to_do() {
+fn a_wrong_endpoint_is_reported_with_a_remedy() {
     let server = answering(200, &[], "");
     let plain = server.addr().to_string();
     for (endpoint, part) in [
@@ -134,7 +134,7 @@ fn a_wrong_endpoint_is_told_with_what_to_do() {
     ] {
         both_say(&["--registry", &bucket_at(&endpoint)], &[], part);
     }
-    // As OpenSSL's servers answer who speaks no TLS.
+    // The answer of OpenSSL's servers to a client without TLS.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -152,7 +152,7 @@ fn a_wrong_endpoint_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_url_that_can_never_work_is_refused_with_what_to_write() {
+fn a_url_that_can_never_work_is_refused_with_a_correction() {
     let urls = r#"
         s3:// | it names no bucket: write s3://bucket/prefix
         s3://bucket//pre | an empty segment (//): remove one slash
@@ -237,7 +237,7 @@ fn a_proxy_that_is_dead_is_named_without_its_password() {
 }
 
 #[test]
-fn a_proxy_that_is_there_is_gone_through_and_a_refusal_of_its_own_is_told() {
+fn a_working_proxy_is_used_and_its_own_refusal_is_reported() {
     let (home, server) = (Home::new(), Server::shared(Kind::Moto));
     let proxy = Proxy::start(server.addr());
     let through = format!(
@@ -268,7 +268,7 @@ fn a_proxy_that_is_there_is_gone_through_and_a_refusal_of_its_own_is_told() {
             "{seen:?}"
         );
     }
-    // What is on this machine, or excepted, is asked directly.
+    // Requests to this machine and to excepted hosts are direct.
     proxy.forget();
     let here = url(&server.endpoint());
     check(&home, &["--registry", &here], &[("HTTP_PROXY", &through)]).ok();

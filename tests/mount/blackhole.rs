@@ -28,7 +28,7 @@ const FLAGS: [&str; 2] = [
     "metadata-timeout=500ms,read-timeout=900ms,push-timeout=1400ms,ttl=0s,breaker=0,allow-delete",
 ];
 
-/// What an operation may take beyond its deadlines on a machine with nothing else to do.
+/// The most time that an operation takes beyond its deadlines on an idle machine.
 const SLACK: Duration = Duration::from_millis(100);
 
 /// A control operation that takes so long tells of a machine on which nothing can be measured.

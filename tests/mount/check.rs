@@ -53,7 +53,7 @@ fn every_target_is_tried_and_nothing_is_left_there() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_what_to_do_and_others_are_tried_all_the_same() {
+fn a_failing_target_is_reported_with_a_remedy_and_the_others_are_tried() {
     let home = Home::new();
     let server = Server::shared(Kind::Moto);
     let proxy = Proxy::start(server.addr());
@@ -104,7 +104,7 @@ fn what_is_wrong_is_told_with_what_to_do_and_others_are_tried_all_the_same() {
 }
 
 #[test]
-fn a_registry_that_ignores_conditions_is_told_of_by_check_and_by_the_mount() {
+fn check_and_the_mount_report_a_registry_that_ignores_conditions() {
     let home = Home::new();
     let server = Server::shared(Kind::Moto);
     let proxy = Proxy::start(server.addr());
@@ -137,7 +137,7 @@ fn a_registry_that_ignores_conditions_is_told_of_by_check_and_by_the_mount() {
 }
 
 #[test]
-fn what_cannot_be_asked_as_it_is_written_is_not_said_to_be_reachable() {
+fn a_target_with_a_wrong_url_is_not_called_reachable() {
     let home = Home::new();
     let backup = Store::folder(&home, "backup");
     let config = format!(

@@ -104,7 +104,7 @@ fn a_schema_is_loaded_into_postgresql() {
 }
 
 #[test]
-fn find_tells_what_was_pushed_later() {
+fn find_lists_newer_pushes() {
     let (_home, _stores, mounted) = mount();
     let newer = || {
         let script = r#"cd "$1"; find . -type f -newer app/plans/p1 | sort | tr '\n' ' '"#;
@@ -123,7 +123,7 @@ fn find_tells_what_was_pushed_later() {
 }
 
 #[test]
-fn git_diffs_what_is_in_the_mount_with_what_is_not() {
+fn git_diffs_a_file_of_the_mount_with_one_outside() {
     let (home, _stores, mounted) = mount();
     let other = home.file("work/schema.hcl", schema("two"));
     let diff = |from: &Path, to: &Path| {

@@ -325,7 +325,7 @@ fn a_descriptor_that_is_handed_on_is_saved_by_its_last_holder() {
 /// The kernel sends a request for syncfs(2) to fuseblk and virtiofs alone: a file system of type
 /// fuse can neither push nor refuse.
 #[test]
-fn syncfs_asks_nobody_and_fsync_by_any_process_pushes() {
+fn syncfs_sends_nothing_and_fsync_by_any_process_pushes() {
     let site = Site::new(&[("app", "")]);
     let whole = schema("whole");
     let source = site.home.file("whole", &whole);

@@ -10,7 +10,7 @@ use super::support::proxy::{Fault, Proxy};
 use super::support::server::{Kind, Server};
 
 #[test]
-fn a_store_that_ignores_conditions_is_told_of_and_serves_as_registry_and_as_backup() {
+fn a_store_that_ignores_conditions_is_reported_and_serves_as_registry_and_as_backup() {
     let home = Home::new();
     let stores = [
         Store::bucket(Kind::Rclone),
@@ -41,12 +41,12 @@ fn a_store_that_ignores_conditions_is_told_of_and_serves_as_registry_and_as_back
     first.cp("app/plans/p1", plan("p1", "a")).ok();
     run(Command::new("rm").arg(first.path("app/plans/p1"))).ok();
     none_holds(&stores, "app/plans/p1");
-    // What a backup has lost is given back.
+    // A backup gets its lost artifacts again.
     stores[1].delete("app/schema");
     run(home.atlasfs(["sync"]).arg(first.dir())).ok();
     all_hold(&stores, "app/schema", schema("b").as_bytes());
 
-    // Who has seen less than the registry holds is in conflict.
+    // A writer that has seen an older version is in conflict.
     let second = home.mount("second", flags(&stores));
     until("the second mount sees it", || {
         second.path("app/schema").exists().then_some(())

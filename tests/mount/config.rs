@@ -127,7 +127,7 @@ fn the_users_own_file_comes_up_on_the_backups_alone_with_a_warning_for_atlas_clo
         source.starts_with(&format!("s3://{}/example/schemas", site.bucket)),
         "{source}"
     );
-    // What the registry must have can't be promised.
+    // A push that must be on the registry cannot succeed.
     mounted.unmount();
     let args = [
         "--config",

@@ -199,7 +199,7 @@ fn of_many_writers_on_two_mounts_exactly_one_wins_on_buckets() {
 }
 
 #[test]
-fn two_mounts_see_what_each_other_pushes() {
+fn two_mounts_see_each_others_pushes() {
     for stores in [folders, buckets] {
         let home = Home::new();
         let stores = stores(&home);

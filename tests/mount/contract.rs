@@ -58,7 +58,7 @@ fn aliases_name_the_same_artifact_and_are_never_listed() {
 }
 
 #[test]
-fn extended_attributes_tell_where_an_artifact_is_and_whence_it_came() {
+fn extended_attributes_name_the_url_and_the_source_of_an_artifact() {
     let home = Home::new();
     let stores = folders(&home);
     let mounted = home.mount("mnt", flags(&stores));
@@ -234,7 +234,7 @@ fn control_files_are_there_and_not_listed() {
             "{line}"
         );
     }
-    // What tail, less and grep do: a size that is true, and reading to the end.
+    // As tail, less and grep read: the size is true, and reads reach the end.
     for name in ["status", "metrics", "events"] {
         let path = mounted.path(&format!(".atlasfs/{name}"));
         run(&mut bash(
@@ -337,7 +337,7 @@ fn deleting_is_refused_unless_the_mount_allows_it() {
     mounted
         .cat("app/schema")
         .fails(1, "No such file or directory");
-    // What was deleted may come again.
+    // A deleted artifact can be pushed again.
     let _ = std::fs::create_dir(mounted.path("app"));
     mounted.cp("app/schema", schema("b")).ok();
     all_hold(&stores, "app/schema", schema("b").as_bytes());

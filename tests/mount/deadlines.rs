@@ -19,7 +19,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 #[test]
-fn every_operation_answers_by_its_deadline_and_what_is_in_memory_at_once() {
+fn every_operation_answers_by_its_deadline_and_from_memory_at_once() {
     let server = Arc::new(Server::start(Kind::Moto));
     let home = Home::new();
     let stores: Vec<Store> = (0..3)
@@ -72,7 +72,7 @@ fn every_operation_answers_by_its_deadline_and_what_is_in_memory_at_once() {
         assert!(ran.stderr.contains(why), "{name}: {ran}");
         assert!(ran.took < limit + SLACK, "{name} took {:?}", ran.took);
     }
-    // What was read before is served from memory, and says so; a push fails and is kept.
+    // Known content is served from memory, and marked so; a push fails and is kept.
     for (name, script, limit, ok) in [
         ("cat", r#"cat "$1/app/schema""#, seconds(4), true),
         ("ls", r#"ls -l "$1/app""#, seconds(3), true),

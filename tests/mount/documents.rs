@@ -128,7 +128,7 @@ fn without_validation_any_document_is_pushed_but_an_empty_one() {
 }
 
 #[test]
-fn what_a_shell_does_not_tell_is_told_elsewhere_within_a_second() {
+fn an_error_that_a_shell_ignores_is_reported_elsewhere_within_a_second() {
     let home = Home::new();
     let stores = folders(&home);
     let mounted = mounted(&home, &stores, &[]);

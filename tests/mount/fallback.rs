@@ -153,7 +153,7 @@ fn an_answer_of_the_registry_is_final() {
 }
 
 #[test]
-fn what_was_deleted_from_the_registry_does_not_come_back_from_a_backup() {
+fn an_artifact_deleted_from_the_registry_does_not_come_back_from_a_backup() {
     let site = shared();
     let knowing = site.mount("knowing", &["--ttl", "5m"]);
     assert_eq!(knowing.ls("app"), ["plans", "schema"]);

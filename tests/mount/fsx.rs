@@ -23,7 +23,7 @@ const RUN: u64 = 5_000;
 /// hashed within milliseconds.
 const SMALL: &str = "flen = 70000\n[opsize]\nmin = 1\nmax = 20000\n";
 
-/// The same of a scratch file: more than one request of the kernel's, which reads 128 KiB at once.
+/// The same of a temporary file: more than one request of the kernel's, which reads 128 KiB at once.
 const LARGE: &str = "flen = 300000\n[opsize]\nmin = 1\nmax = 200000\n";
 
 /// Everything in one open file; fsync pushes.
@@ -103,11 +103,11 @@ fn fsx_finds_nothing_wrong_with_an_artifact_that_is_closed_and_opened_again() {
 }
 
 #[test]
-fn fsx_finds_nothing_wrong_with_a_scratch_file_that_is_kept_open() {
+fn fsx_finds_nothing_wrong_with_a_temporary_file_that_is_kept_open() {
     none_is_wrong(6, 2_001, KEPT_OPEN, "app/.f");
 }
 
 #[test]
-fn fsx_finds_nothing_wrong_with_a_scratch_file_that_is_closed_and_opened_again() {
+fn fsx_finds_nothing_wrong_with_a_temporary_file_that_is_closed_and_opened_again() {
     none_is_wrong(6, 3_001, REOPENED, "app/plans/.f");
 }

@@ -124,7 +124,7 @@ fn a_push_the_full_journal_refuses_says_its_bytes_are_not_kept() {
 }
 
 #[test]
-fn a_push_that_a_full_disk_lost_is_told_after_restarts() {
+fn a_push_that_a_full_disk_lost_is_reported_after_restarts() {
     let home = Home::new();
     let stores = folders(&home);
     let state = disk(&home, "state-dir", "size=1m");

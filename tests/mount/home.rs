@@ -150,7 +150,7 @@ impl Home {
         let mut command = self.atlasfs(["mount", "--log-file"]);
         command.arg(self.log_of(name));
         if output::folder().is_some() {
-            // What is said there is searched for secrets.
+            // The output is searched for secrets.
             command.args(["--log-level", "trace"]);
         }
         command.args(args);

@@ -72,7 +72,7 @@ pub fn is_told(home: &Home, case: &Case, secrets: &[&str]) {
     if ran.code == Some(0) {
         Mounted::at(home.clone(), &home.path("mnt")).unmount();
     }
-    // What to do about a store that answers is for `check` to say; the mount says what it heard.
+    // Only `check` gives a remedy for a store that answers; the mount quotes the answer.
     let first = &case.says[..1];
     assert!(
         ran.stderr
@@ -103,7 +103,7 @@ pub fn host(server: &Server) -> String {
 }
 
 #[test]
-fn what_is_written_wrong_about_google_is_told_without_asking_anybody() {
+fn a_mistake_about_google_is_reported_without_a_request() {
     let home = Home::new();
     const FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
     let nowhere = ("STORAGE_EMULATOR_HOST", "127.0.0.1:9");
@@ -217,7 +217,7 @@ fn what_is_written_wrong_about_google_is_told_without_asking_anybody() {
 }
 
 #[test]
-fn what_google_refuses_is_told_with_what_to_do() {
+fn a_refusal_of_google_is_reported_with_a_remedy() {
     let home = Home::new();
     let server = Server::shared(Kind::Gcs);
     let bucket = server.bucket();

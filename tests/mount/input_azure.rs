@@ -9,7 +9,7 @@ use super::support::proxy::{Fault, Proxy};
 use super::support::server::{Kind, Server};
 
 #[test]
-fn what_is_written_wrong_about_azure_is_told_without_asking_anybody() {
+fn a_mistake_about_azure_is_reported_without_a_request() {
     let home = Home::new();
     // Nobody is there: whoever asked would say something else.
     let at = "protocol=http&domain=127.0.0.1:9";
@@ -138,7 +138,7 @@ fn what_is_written_wrong_about_azure_is_told_without_asking_anybody() {
 }
 
 #[test]
-fn what_azure_refuses_is_told_with_what_to_do() {
+fn a_refusal_of_azure_is_reported_with_a_remedy() {
     let home = Home::new();
     let server = Server::shared(Kind::Azurite);
     let bucket = server.bucket();

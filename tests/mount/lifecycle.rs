@@ -116,7 +116,7 @@ fn a_signal_during_a_slow_push_lets_it_finish() {
 }
 
 #[test]
-fn an_unmount_waits_for_a_slow_push_or_says_who_is_busy() {
+fn an_unmount_waits_for_a_slow_push_or_names_the_busy_process() {
     let home = Home::new();
     let server = Server::shared(Kind::Moto);
     let proxy = Proxy::start(server.addr());
@@ -293,7 +293,7 @@ fn the_first_command_works_with_no_account_and_no_server() {
 }
 
 #[test]
-fn what_a_test_leaves_mounted_ends_with_its_home_even_if_it_hangs() {
+fn a_mount_that_a_test_leaves_ends_with_its_home_even_if_it_hangs() {
     let home = Home::new();
     let mounted = home.mount("mnt", flags(&folders(&home)));
     let (pid, dir) = (mounted.pid(), mounted.dir().to_owned());

@@ -15,7 +15,7 @@ use super::program::{Ran, Running, bash, run, start, until};
 use super::support::output;
 
 /// After so long a test hangs on its mount: the mount's process is killed, which ends every wait.
-const PATIENCE: Duration = Duration::from_secs(240);
+const HANG_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A mount.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Mounted {
         }
         let (watchdog, bone) = mpsc::channel();
         std::thread::spawn(move || {
-            if bone.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if bone.recv_timeout(HANG_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let _ = signal(pid, Signal::SIGKILL);
             }
         });

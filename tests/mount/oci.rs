@@ -30,14 +30,14 @@ fn both_say(home: &Home, url: &str, expected: &str) {
 }
 
 #[test]
-fn what_is_wrong_with_a_url_is_told() {
+fn a_mistake_in_a_url_is_reported() {
     let home = Home::new();
     for (path, expected) in [
         ("", "it names no repository"),
         ("/", "it names no repository"),
         ("/Acme/atlas", "must have lower-case letters only"),
         ("/acme/atlas:latest", "a tag or digest has no place in it"),
-        // What stands before an `@` may be a token, and is not shown on a command line.
+        // Text before an `@` may be a token, and is not shown on a command line.
         ("/acme/atlas@sha256:0011", "credentials never come from"),
     ] {
         both_say(&home, &format!("oci://127.0.0.1:9{path}"), expected);
@@ -50,7 +50,7 @@ fn what_is_wrong_with_a_url_is_told() {
 }
 
 #[test]
-fn what_is_wrong_with_the_credentials_is_told() {
+fn a_mistake_in_the_credentials_is_reported() {
     let home = Home::new();
     let server = Server::shared(Kind::Registry);
     let url = format!("oci://{}/acme/atlas", server.addr());
@@ -73,7 +73,7 @@ fn what_is_wrong_with_the_credentials_is_told() {
 }
 
 #[test]
-fn a_host_that_is_no_registry_is_told() {
+fn a_host_that_is_no_registry_is_reported() {
     let home = Home::new();
     for (status, body) in [
         (200, "<html>hello</html>"),
@@ -89,7 +89,7 @@ fn a_host_that_is_no_registry_is_told() {
 }
 
 #[test]
-fn http_where_https_is_meant_is_told_and_the_reverse() {
+fn http_instead_of_https_is_reported_and_the_reverse() {
     let home = Home::new();
     let plain = Server::shared(Kind::Registry);
     // The same address, but not one that http is spoken to.

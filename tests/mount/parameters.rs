@@ -47,7 +47,7 @@ impl Fixture {
     }
 }
 
-/// What a parameter shows in.
+/// The evidence of a parameter.
 enum Shows {
     /// In some request.
     Sent(&'static str),

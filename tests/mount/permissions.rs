@@ -37,7 +37,7 @@ const ON_AZURE: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn the_documentation_shows_what_is_tried_here() {
+fn the_documentation_shows_the_policies_that_are_tested() {
     let page = include_str!("../../src/docs/stores.md");
     for policy in [READER, WRITER] {
         assert!(page.contains(policy.trim_end()), "{policy}");
@@ -222,7 +222,7 @@ impl Site {
     }
 }
 
-/// What a writer lacks.
+/// The permissions that a writer lacks.
 #[derive(Debug, Clone, Copy)]
 enum Lacks {
     List,
@@ -340,14 +340,14 @@ fn the_one_permission_that_is_missing_on_azure_is_named_everywhere() {
     }
 }
 
-/// What Google answers to who may not write; the account is the stub's.
+/// Google's answer to a client without write permission; the account is the stub's.
 const NOT_ALLOWED: &str = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>Access denied.\
      </Message><Details>tester@project.iam.gserviceaccount.com does not have \
      storage.objects.create access to the Google Cloud Storage object. Permission \
      'storage.objects.create' denied on resource (or it may not exist).</Details></Error>";
 
 #[test]
-fn what_google_says_is_missing_is_passed_on() {
+fn a_permission_that_google_says_is_missing_is_named() {
     let home = Home::new();
     let server = Server::shared(Kind::Gcs);
     let proxy = Proxy::start(server.addr());
@@ -408,7 +408,7 @@ fn pull_only(request: &super::support::serve::Request) -> Reply {
 }
 
 #[test]
-fn a_token_to_pull_alone_is_told_that_it_can_not_push() {
+fn a_token_that_can_only_pull_is_reported_as_such() {
     let home = Home::new();
     let service = Answering::start(pull_only);
     let url = format!("oci://{}/acme/atlas", service.addr());

@@ -5,7 +5,7 @@ use super::mounted::Mounted;
 use super::program::{Ran, bash, run};
 use super::store::{Store, all_hold, flags, folders};
 
-/// What every script begins with: the schema `V1` has been pushed as `schema`, where it runs.
+/// The state before every script: the schema `V1` has been pushed as `schema`.
 const BEGIN: &str = r#"
 import errno, fcntl, mmap, os, select, subprocess, sys
 V1 = b'schema "main" {\n  comment = "one"\n}\n'
@@ -168,7 +168,7 @@ assert read() == V4
 "#;
     python(&mounted, script);
     all_hold(&stores, "app/schema", version("number 4").as_bytes());
-    // What has lost is kept.
+    // The content that lost is kept.
     for kept in mounted.ls(".atlasfs/unpushed/app") {
         let kept = mounted.read(&format!(".atlasfs/unpushed/app/{kept}"));
         assert_eq!(kept, version("three").as_bytes());
@@ -283,7 +283,7 @@ assert len(rest()) == 602 and len(os.listdir("plans")) == 600
 }
 
 #[test]
-fn locks_hold_between_processes_on_a_scratch_file() {
+fn locks_hold_between_processes_on_a_temporary_file() {
     let (_stores, mounted) = mount(&[]);
     let script = r#"
 fd = os.open(".lock", os.O_RDWR | os.O_CREAT)
@@ -318,7 +318,7 @@ fails(errno.EAGAIN, fcntl.flock, readers[1], fcntl.LOCK_SH | fcntl.LOCK_NB)
 }
 
 #[test]
-fn a_scratch_file_that_is_removed_lives_as_long_as_it_is_open_or_mapped() {
+fn a_removed_temporary_file_lives_as_long_as_it_is_open_or_mapped() {
     let (_stores, mounted) = mount(&[]);
     let script = r#"
 fd = os.open(".f", os.O_RDWR | os.O_CREAT)

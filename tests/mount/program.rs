@@ -16,9 +16,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 pub struct Ran {
     /// Its exit code; nothing if a signal ended it.
     pub code: Option<i32>,
-    /// What it said.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it complained of.
+    /// Its standard error.
     pub stderr: String,
     /// How long it took.
     pub took: Duration,
@@ -144,7 +144,7 @@ impl Running {
     /// Keeps what it has said, where the suite's output is kept.
     fn keep(&mut self) {
         if output::folder().is_some() && !std::mem::replace(&mut self.is_kept, true) {
-            // What it was told stays out: a secret may be among it.
+            // Its arguments stay out, since one may be a secret.
             output::keep("programs", &self.name, &content(&mut self.out));
             output::keep("programs", "its stderr", &content(&mut self.err));
         }

@@ -87,7 +87,7 @@ fn readers_see_what_was_pushed(home: &Home, stores: &[Store]) {
     }
     let look =
         |script: &str, dir: &std::path::Path| run(bash(script, [""; 0]).current_dir(dir)).ok();
-    // What the writing mount knows, and what another one finds in the stores.
+    // From the memory of the writing mount, and from the stores by another mount.
     let second = home.mount("mnt-2", flags(stores));
     for mount in [&mounted, &second] {
         for (name, script) in LOOKS {
@@ -112,13 +112,13 @@ done"#;
 }
 
 #[test]
-fn programs_that_read_see_what_was_pushed_to_folders() {
+fn programs_that_read_see_pushes_to_folders() {
     let home = Home::new();
     readers_see_what_was_pushed(&home, &folders(&home));
 }
 
 #[test]
-fn programs_that_read_see_what_was_pushed_to_buckets() {
+fn programs_that_read_see_pushes_to_buckets() {
     let home = Home::new();
     readers_see_what_was_pushed(&home, &buckets(&home));
 }

@@ -38,7 +38,7 @@ fn is_visible(mounted: &Mounted, key: &str, content: &str, failed: u64) {
 }
 
 #[test]
-fn every_program_that_writes_is_told_when_all_targets_are_out() {
+fn every_program_that_writes_gets_an_error_when_all_targets_are_out() {
     let home = Home::new();
     let stores = folders(&home);
     let mounted = home.mount("mnt", flags(&stores));

@@ -23,7 +23,7 @@ fn report(ran: Ran) -> Value {
 }
 
 #[test]
-fn verify_tells_what_differs_and_sync_mends_it() {
+fn verify_reports_differences_and_sync_repairs_them() {
     let home = Home::new();
     let server = Server::shared(Kind::Moto);
     let stores = vec![
@@ -79,7 +79,7 @@ fn verify_tells_what_differs_and_sync_mends_it() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_told_and_is_no_success() {
+fn an_artifact_that_cannot_be_compared_is_reported_and_is_no_success() {
     let home = Home::new();
     let stores = folders(&home);
     let mounted = home.mount("mnt", flags(&stores));

@@ -53,7 +53,7 @@ fn work(mounted: &Mounted, first: u64, count: u64, seconds: u64) -> u64 {
 }
 
 #[test]
-fn memory_after_a_million_operations_is_what_it_was_after_a_thousand() {
+fn a_million_operations_take_no_more_memory_than_a_thousand() {
     let home = Home::new();
     let mut args = flags(&two_folders(&home));
     // Full from the first thousand on; what fills them is bounded by other tests.
@@ -118,7 +118,7 @@ fn inodes_are_freed_when_the_kernel_forgets_them() {
 }
 
 #[test]
-fn a_push_leaves_no_inode_of_what_it_has_replaced() {
+fn a_push_leaves_no_inode_of_replaced_content() {
     let home = Home::new();
     let mounted = home.mount("mnt", flags(&two_folders(&home)));
     std::fs::create_dir(mounted.path("app")).unwrap();

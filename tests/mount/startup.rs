@@ -60,7 +60,7 @@ fn powerless(command: &Command) -> Command {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_with_its_file_line_and_column() {
+fn a_wrong_configuration_is_reported_with_its_file_line_and_column() {
     let home = Home::new();
     let config = |content: &str| {
         let file = home.file("atlas.hcl", content);
@@ -147,7 +147,7 @@ fn a_wrong_configuration_is_told_with_its_file_line_and_column() {
 }
 
 #[test]
-fn a_typo_in_a_url_is_told_with_what_is_known() {
+fn a_typo_in_a_url_is_reported_with_the_known_parameters() {
     let home = Home::new();
     let registry = file_registry(&home);
     for (url, parts) in [
@@ -175,7 +175,7 @@ fn a_typo_in_a_url_is_told_with_what_is_known() {
 }
 
 #[test]
-fn a_wrong_option_is_told_with_what_is_known() {
+fn a_wrong_option_is_reported_with_the_known_options() {
     let home = Home::new();
     let [flag, url] = file_registry(&home);
     let with = |more: &[&str]| {
@@ -200,7 +200,7 @@ fn a_wrong_option_is_told_with_what_is_known() {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_is_told_and_stops_a_mount_that_has_nothing_else() {
+fn a_missing_bucket_is_reported_and_stops_a_mount_without_other_targets() {
     let home = Home::new();
     let server = Server::shared(Kind::Moto);
     let typo = format!(
@@ -231,7 +231,7 @@ fn a_bucket_that_is_not_there_is_told_and_stops_a_mount_that_has_nothing_else() 
 }
 
 #[test]
-fn wrong_credentials_are_told_at_the_mount_with_the_target_and_its_answer() {
+fn the_mount_reports_wrong_credentials_with_the_target_and_its_answer() {
     let home = Home::new();
     let strict = Arc::new(Server::start(Kind::Moto));
     let store = Store::on(Arc::clone(&strict), strict.endpoint());
@@ -280,7 +280,7 @@ fn wrong_credentials_are_told_at_the_mount_with_the_target_and_its_answer() {
 }
 
 #[test]
-fn no_credentials_at_all_are_told_and_nobody_is_asked_for_some() {
+fn missing_credentials_are_reported_and_not_prompted_for() {
     let home = Home::new();
     let store = Store::bucket(Kind::Moto);
     let mut command = home.mounting("mnt", flags(&[store]));
@@ -291,7 +291,7 @@ fn no_credentials_at_all_are_told_and_nobody_is_asked_for_some() {
 }
 
 #[test]
-fn a_mount_point_that_can_not_be_one_is_told_with_the_remedy() {
+fn an_unfit_mount_point_is_reported_with_the_remedy() {
     let home = Home::new();
     let [flag, url] = file_registry(&home);
     let mount_on = |dir: &Path| run(home.atlasfs(["mount", &flag, &url]).arg(dir));
@@ -324,7 +324,7 @@ fn with_dev(home: &Home, script: &str) -> Command {
 }
 
 #[test]
-fn a_missing_or_forbidden_fuse_device_is_told_with_the_remedy() {
+fn a_missing_or_forbidden_fuse_device_is_reported_with_the_remedy() {
     let home = Home::new();
     let missing = "mount -t tmpfs none /dev; touch /dev/null; mkdir /dev/pts";
     let mut command = with_dev(&home, missing);

@@ -16,7 +16,7 @@ pub enum Store {
     Folder(PathBuf),
     /// A bucket, with the endpoint that the mount is to use.
     Bucket {
-        /// Who serves it.
+        /// Its server.
         server: Arc<Server>,
         /// Its name.
         bucket: String,

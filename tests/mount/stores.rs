@@ -130,7 +130,7 @@ fn of_many_writers_on_two_mounts_exactly_one_wins_on_azure_and_on_gcs() {
 }
 
 #[test]
-fn the_metadata_address_is_asked_if_the_environment_names_it_and_a_refusal_is_told() {
+fn the_metadata_address_is_asked_if_the_environment_names_it_and_a_refusal_is_reported() {
     let home = Home::new();
     let service = Proxy::start(Server::shared(Kind::Gcs).addr());
     service.set(Fault::Status(403, None));

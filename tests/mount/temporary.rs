@@ -1,4 +1,4 @@
-//! Scratch files on a real mount: what only the kernel can show.
+//! Temporary files on a real mount: the behaviour that only the kernel can show.
 
 use super::home::Home;
 use super::mounted::Mounted;
@@ -33,7 +33,7 @@ fn python(mounted: &Mounted, script: &str) -> Ran {
 }
 
 #[test]
-fn a_scratch_file_is_a_file_as_on_a_local_disk() {
+fn a_temporary_file_is_a_file_as_on_a_local_disk() {
     let (stores, mounted) = mount();
     let script = r#"
 fd = os.open(".f", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
@@ -121,7 +121,7 @@ os.close(fd)
 }
 
 #[test]
-fn a_writer_sees_the_number_that_stat_has_told() {
+fn a_writer_sees_the_inode_number_of_stat() {
     let (_stores, mounted) = mount();
     let script = r#"
 before = os.stat("schema")
@@ -133,7 +133,7 @@ assert os.fstat(fd).st_dev == before.st_dev
 }
 
 #[test]
-fn a_listing_is_stable_while_scratch_files_come_and_go() {
+fn a_listing_is_stable_while_temporary_files_come_and_go() {
     let (_stores, mounted) = mount();
     let script = r#"
 for n in range(1000):
@@ -152,7 +152,7 @@ assert len(os.listdir(".")) == 1002
 }
 
 #[test]
-fn the_bound_of_scratch_files_is_told_as_no_space() {
+fn the_limit_of_temporary_files_is_reported_as_no_space() {
     let home = Home::new();
     let stores = folders(&home);
     let mut args = flags(&stores);

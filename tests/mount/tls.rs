@@ -115,7 +115,7 @@ fn ports(fronts: &[Front]) -> Vec<u16> {
 }
 
 #[test]
-fn what_is_wrong_about_a_certificate_is_told_of_every_providers_store() {
+fn a_bad_certificate_is_explained_for_every_provider() {
     let site = Site::new();
     let good = site.fronts("cert.pem");
     let ca = || site.certificates.path("ca.pem");
@@ -205,7 +205,7 @@ fn a_mount_pushes_and_pulls_over_tls_with_an_authority_of_ones_own() {
 }
 
 #[test]
-fn azurites_own_tls_works_and_a_file_without_certificates_is_told() {
+fn azurites_own_tls_works_and_a_file_without_certificates_is_reported() {
     let home = Home::new();
     let certificates = Certificates::new();
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| certificates.path(name));

@@ -73,7 +73,7 @@ impl Busy {
 }
 
 #[test]
-fn a_mount_that_is_torn_away_goes_on_for_those_who_have_files_open() {
+fn a_mount_that_is_torn_away_keeps_serving_open_files() {
     let busy = Busy::new();
     run(Command::new("umount").arg("-l").arg(busy.mounted.dir())).ok();
     assert!(!is_mounted(busy.mounted.dir()));
@@ -101,7 +101,7 @@ fn a_connection_that_is_aborted_ends_everything_at_once_but_the_push() {
     ran.says("the kernel's connection was broken from outside; the mount is removed");
     assert!(!is_mounted(busy.mounted.dir()));
     busy.home.file("go", "");
-    // What a reader has got before is its own; it isn't kept waiting for more.
+    // A reader keeps the bytes that it has, and does not wait for more.
     let _ = busy.reader.wait();
     busy.proxy.set(Fault::Pass);
     let again = busy.home.mount("mnt", &busy.args);
@@ -180,7 +180,7 @@ fn a_strangers_mount_over_it_is_left_alone() {
     let ran = daemon.wait().ok();
     ran.says("the mount is not where it was made; it is left alone");
     uncover(mounted.dir());
-    // What it had to leave is a dead end point, which the next mount clears away.
+    // It leaves a dead mount point, which the next mount removes.
     let again = home.mount("mnt", flags(&stores));
     again.unmount();
     assert!(!is_mounted(&home.path("mnt")));

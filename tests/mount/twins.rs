@@ -28,7 +28,7 @@ assert (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, aft
 ];
 
 #[test]
-fn what_was_pushed_by_one_name_is_read_by_the_other() {
+fn a_push_by_one_name_is_read_by_the_other() {
     let home = Home::new();
     let stores = folders(&home);
     let mounted = home.mount("mnt", flags(&stores));

@@ -50,7 +50,7 @@ async fn read(target: &Target) -> Result<bytes::Bytes, (Kind, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_who_are_sent_on_show_nobody_else_who_they_are() {
+async fn a_redirected_read_sends_no_credentials_to_another_host() {
     let (cdn, shown) = elsewhere(|_| (200, Vec::new(), CONTENT.to_vec()));
     let there = format!("http://{}/there", cdn.addr());
     let registry = StubRegistry::start(move |request| {
@@ -70,7 +70,7 @@ async fn readers_who_are_sent_on_show_nobody_else_who_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_readers_are_sent_on_to_can_demand_what_he_likes_and_gets_nothing() {
+async fn the_host_of_a_redirect_can_demand_credentials_and_gets_none() {
     // He names himself as the one who gives tokens.
     let (thief, shown) = elsewhere(|request| {
         let host = &request.headers["host"];
@@ -209,7 +209,7 @@ async fn a_list_of_tags_that_never_ends_is_an_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_not_found_in_another_way_than_a_registry_is_none() {
+async fn a_server_that_says_not_found_in_another_way_is_no_registry() {
     let plain = |kind: &str, body: &[u8]| (404, vec![header("Content-Type", kind)], body.to_vec());
     for reply in [
         plain("text/html", b"<html>none</html>"),
@@ -232,7 +232,7 @@ async fn who_says_not_found_in_another_way_than_a_registry_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_that_has_to_be_made_first_is_missing_and_nobodys_conflict() {
+async fn a_repository_that_has_to_be_made_first_is_missing_and_no_conflict() {
     // As ECR does: it is empty to those who read, and takes nothing.
     let registry = StubRegistry::start(|_| Some(refusal(404, "NAME_UNKNOWN")));
     let target = open(&registry);
@@ -245,7 +245,7 @@ async fn a_repository_that_has_to_be_made_first_is_missing_and_nobodys_conflict(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_lets_nobody_delete_denies_it() {
+async fn a_registry_without_deletion_denies_it() {
     let registry = StubRegistry::start(|request| {
         let is_delete = request.method == "DELETE";
         is_delete.then(|| refusal(405, "UNSUPPORTED"))
@@ -257,7 +257,7 @@ async fn a_registry_that_lets_nobody_delete_denies_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_is_uploaded_where_the_registry_says_and_nobody_else_learns_who_one_is() {
+async fn content_is_uploaded_where_the_registry_says_and_no_other_host_gets_credentials() {
     let (storage, shown) = elsewhere(|_| (201, vec![header("Location", "/x")], Vec::new()));
     let place = format!("http://{}/upload", storage.addr());
     let registry = StubRegistry::start(move |request| {

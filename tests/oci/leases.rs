@@ -93,7 +93,7 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_writes_over_a_claim_and_nothing_is_left_of_who_waited() {
+async fn no_writer_ignores_a_lease_and_a_waiting_writer_leaves_nothing_behind() {
     let site = Site::new().await;
     let theirs = site.claim(0);
     let deadline = Instant::now() + Duration::from_secs(4);
@@ -108,7 +108,7 @@ async fn nobody_writes_over_a_claim_and_nothing_is_left_of_who_waited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_has_left_behind_is_waited_for_and_removed() {
+async fn an_abandoned_lease_is_waited_for_and_removed() {
     let site = Site::new().await;
     site.claim(28);
     site.write("two", soon()).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_claim_is_withdrawn_wherever_a_write_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_while_a_deletion_waited_is_not_deleted() {
+async fn a_deletion_that_waited_spares_newer_content() {
     let site = Site::new().await;
     let theirs = site.claim(0);
     let (target, key) = (site.target.clone(), id(KEY));
@@ -165,7 +165,7 @@ async fn claims_are_no_artifacts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_lets_nobody_delete_is_looked_at_before_and_after() {
+async fn a_registry_without_deletion_is_read_before_and_after_a_write() {
     let server = Server::registry_that_keeps();
     let repo = server.bucket();
     let location = location_on(Store::Registry, &repo, server.endpoint());
@@ -302,14 +302,14 @@ async fn keeps_claims(date: Option<&'static str>, lists: bool) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn claims_want_a_clock_and_a_list_of_tags_that_has_what_was_taken() {
+async fn leases_need_a_clock_and_a_current_list_of_tags() {
     assert!(keeps_claims(DATE, true).await);
     assert!(!keeps_claims(None, true).await);
     assert!(!keeps_claims(DATE, false).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_be_otherwise_by_the_next_time_is_tried_again() {
+async fn an_answer_that_may_change_is_asked_for_again() {
     for (status, denied) in [(401, true), (403, true), (500, false)] {
         let good = Arc::new(AtomicBool::new(false));
         let is_good = Arc::clone(&good);

@@ -13,7 +13,7 @@ use super::support::contract::soon;
 use super::support::server::Kind as Store;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_been_listed_once_is_only_asked_whether_it_is_the_same() {
+async fn a_manifest_that_was_listed_once_is_only_revalidated() {
     let Behind {
         target,
         proxy,
@@ -65,7 +65,7 @@ async fn a_listing_that_takes_too_long_says_how_far_it_came() {
         told.contains(expected) && !told.contains(": 0 of"),
         "{told}"
     );
-    // What comes next is told of itself alone.
+    // The next answer is about itself alone.
     let failure = target.probe(Instant::now()).await.unwrap_err();
     assert!(!failure.reason.contains("looked up"), "{failure}");
 }

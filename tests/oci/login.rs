@@ -220,7 +220,7 @@ async fn a_helpers_token_is_an_identity_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_helper_that_hangs_holds_nobody_up_and_is_named() {
+async fn a_hanging_helper_delays_no_operation_and_is_named() {
     let registry = StubRegistry::start(demand_basic);
     let docker = helped();
     docker.helper("exec sleep 60");
@@ -269,7 +269,7 @@ async fn a_helper_that_fails_is_an_outage_that_says_what_to_do_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_docker_login_has_kept_since_opens_the_registry() {
+async fn credentials_that_docker_login_saves_later_open_the_registry() {
     let registry = StubRegistry::start(demand_basic);
     let login = |pair: &str| json!({"auths": {registry.host(): {"auth": pair}}});
     let docker = Docker::new(&json!({}));
@@ -284,7 +284,7 @@ async fn what_docker_login_has_kept_since_opens_the_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_in_the_url_is_told_and_not_shown() {
+async fn a_wrong_password_in_the_url_is_reported_and_not_shown() {
     let registry = StubRegistry::start(demand_basic);
     let target = open_at(&registry.location_as("tester", "s3cret-but-wrong"), &[]);
     for (name, failure) in every_operation(&target, Duration::from_secs(10)).await {
@@ -300,7 +300,7 @@ async fn a_wrong_password_in_the_url_is_told_and_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_token_service_answers_is_about_no_artifact() {
+async fn an_answer_of_the_token_service_is_about_no_artifact() {
     for (status, kind, expected) in [
         (401, Kind::Denied, "gives no token: 401: the user or token"),
         (403, Kind::Denied, "gives no token: 403: the user or token"),

@@ -83,7 +83,7 @@ async fn wrong_credentials_are_denied_and_a_registry_that_is_out_is_out() {
         let missing = fault == Fault::Status(404, None);
         proxy.set(fault);
         for (name, failure) in every_operation(&target, std::time::Duration::from_secs(10)).await {
-            // What is not there is deleted already.
+            // Deleting a missing artifact succeeds.
             if !(missing && name == "delete") {
                 assert_eq!(failure.unwrap().kind, kind, "{name}");
             }

@@ -80,12 +80,12 @@ async fn oras_reads_and_writes(server: &Server, anonymous: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oras_pulls_what_was_pushed_and_what_it_pushes_is_read_with_a_password() {
+async fn oras_and_the_mount_read_each_others_pushes_with_a_password() {
     oras_reads_and_writes(&Server::shared(Store::Registry), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oras_pulls_what_was_pushed_and_what_it_pushes_is_read_without_one() {
+async fn oras_and_the_mount_read_each_others_pushes_without_a_password() {
     oras_reads_and_writes(&Server::open_registry(), true).await;
 }
 

@@ -312,7 +312,7 @@ fn nothing_is_mixed_and_repair_makes_the_targets_the_same(rivals: &Rivals, store
 }
 
 #[test]
-fn two_mounts_that_save_at_once_leave_no_mixture_in_an_oci_registry_that_lets_nobody_delete() {
+fn two_mounts_that_save_at_once_leave_no_mixture_in_an_oci_registry_without_deletion() {
     let server = Arc::new(Server::registry_that_keeps());
     let rivals = Rivals::at(server, Kind::Registry);
     nothing_is_mixed_and_repair_makes_the_targets_the_same(&rivals, "docker-registry that keeps");

@@ -10,7 +10,7 @@ import sys
 import threading
 
 MOUNTS = sys.argv[1:3]
-PATIENCE = 120
+HANG_TIMEOUT = 120
 
 
 def read(path):
@@ -36,23 +36,23 @@ def write(fd, content):
 def close(path, content, barrier):
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     write(fd, content)
-    barrier.wait(PATIENCE)
+    barrier.wait(HANG_TIMEOUT)
     os.close(fd)
 
 
 def rename(path, content, barrier):
     folder, name = os.path.split(path)
-    scratch = f"{folder}/.{name}.new"
-    fd = os.open(scratch, os.O_RDWR | os.O_CREAT)
+    temporary = f"{folder}/.{name}.new"
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT)
     write(fd, content)
     os.close(fd)
-    barrier.wait(PATIENCE)
+    barrier.wait(HANG_TIMEOUT)
     try:
-        os.rename(scratch, path)
+        os.rename(temporary, path)
     except OSError:
         # It stays where it was, as it was.
-        assert read(scratch) == content
-        os.unlink(scratch)
+        assert read(temporary) == content
+        os.unlink(temporary)
         raise
 
 

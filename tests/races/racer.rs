@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// More than the deadlines of a race's every step together.
-const PATIENCE: Duration = Duration::from_secs(150);
+const RACE_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// How a program saves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// In place; its close is the push.
     Close,
-    /// Into a scratch file; its rename over the artifact is the push.
+    /// Into a temporary file; its rename over the artifact is the push.
     Rename,
 }
 
@@ -25,7 +25,7 @@ pub enum Way {
 pub struct Race {
     /// The artifact.
     pub key: String,
-    /// What is saved on each mount.
+    /// The content that each mount saves.
     pub contents: [String; 2],
     /// How it is saved.
     pub ways: [Way; 2],
@@ -75,7 +75,7 @@ impl Racer {
             "resolves": race.resolves,
         });
         writeln!(self.to, "{line}").expect("the racer reads");
-        let line = self.from.recv_timeout(PATIENCE);
+        let line = self.from.recv_timeout(RACE_TIMEOUT);
         let line = line.unwrap_or_else(|error| panic!("{race:?}: the racer says nothing: {error}"));
         serde_json::from_str(&line).unwrap()
     }

@@ -57,7 +57,7 @@ pub fn delete(server: SocketAddr, container: &str, key: &str) {
 /// Signs what opens a container: permissions as in `rl`, and the time when they end.
 pub fn sas(container: &str, permissions: &str, end: &str) -> String {
     let version = "2020-12-06";
-    // What Azure's documents name, in their order; whatever isn't there is empty.
+    // The fields of Azure's documents, in their order; missing ones are empty.
     let resource = format!("/blob/{ACCOUNT}/{container}");
     let signed = [
         permissions,

@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::http::{self, Response};
 use super::proxy::{Request, State, timed_out};
 
-/// What the proxy does to a request.
+/// The effect of the proxy on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing: it passes.
@@ -30,7 +30,7 @@ pub enum Fault {
     Crawl(usize, Duration),
     /// The store isn't asked; this status comes back, with an S3 error document if there is a code.
     Status(u16, Option<&'static str>),
-    /// Who comes with this session token gets this status and code; all others pass.
+    /// A request with this session token gets this status and code; all others pass.
     Over(&'static str, u16, &'static str),
     /// The store isn't asked; this status comes back, with the wish to be asked again in half a
     /// minute.
@@ -116,7 +116,7 @@ pub(super) fn answer(
             let before = state.era();
             let mut server = connect(state)?;
             let size = raw.len().div_ceil(pieces);
-            // What has left the client reaches the store some time, whoever still waits for it.
+            // A sent request reaches the store some time, even if the client has stopped waiting.
             if !drip(state, before, &server, raw, size, pause)? {
                 return Err(broken());
             }

@@ -30,7 +30,7 @@ struct Object {
 /// Tells whether a header carries a token that opens everything.
 pub type Opens = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// What it holds: buckets of objects.
+/// Its buckets of objects.
 #[derive(Debug, Default)]
 struct Stock {
     buckets: BTreeMap<String, BTreeMap<String, Object>>,

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// What is larger holds documents that a test made, and nothing that anybody said.
+/// Larger output holds documents of a test and no messages.
 const LARGEST: u64 = 1 << 20;
 
 /// Returns the folder, if there is one.

@@ -26,7 +26,7 @@ pub struct Request {
     pub headers: String,
 }
 
-/// What the threads of a proxy share.
+/// The state that the threads of a proxy share.
 #[derive(Debug)]
 pub(super) struct State {
     addr: SocketAddr,

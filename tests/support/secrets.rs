@@ -15,14 +15,14 @@ use super::output;
 use super::server::{ACCESS_KEY, SECRET_KEY};
 use super::{azurite, registry};
 
-/// What a variable of atlas.hcl holds.
+/// The value of a variable of atlas.hcl.
 pub const VARIABLE: &str = "hunter2-of-a-variable";
-/// What the environment holds as the token of Atlas Cloud.
+/// The token of Atlas Cloud in the environment.
 pub const TOKEN: &str = "aci_bearer_token_of_atlas";
-/// What every other secret begins with that a test makes up.
+/// The prefix of every other secret that a test makes up.
 pub const MADE_UP: [&str; 2] = ["s3cret", "hunter2"];
 
-/// What only a secret stands behind: a header, a signature, a private key.
+/// Texts that only secrets follow: a header, a signature, a private key.
 const MARKS: [&str; 8] = [
     "AWS4-HMAC-SHA256",
     "X-Amz-Signature",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::serve::{Answering, Reply, Request};
 
-/// What it does when it is asked.
+/// Its reaction to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {
     /// Gives out a new token that is good for so many seconds.
@@ -21,7 +21,7 @@ pub enum How {
     Hang,
 }
 
-/// What it was asked.
+/// A request that it got.
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// Method and path.
@@ -36,7 +36,7 @@ pub struct Asked {
 struct State {
     how: How,
     asked: Vec<Asked>,
-    /// What it has given out, and not revoked.
+    /// The tokens that it has given out and not revoked.
     good: BTreeSet<String>,
     count: u32,
 }
@@ -94,7 +94,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // Who hangs goes on, and finds the connection closed.
+        // A thread that hung goes on, and finds the connection closed.
         self.set(How::Say(503, ""));
     }
 }

@@ -92,7 +92,7 @@ pub fn role(server: &Server, name: &str, policy: &str) -> String {
     format!("arn:aws:iam::123456789012:role/{name}")
 }
 
-/// What the stub answers.
+/// The answer of the stub.
 #[derive(Debug, Clone, Copy)]
 pub enum Says {
     /// The keys of the S3 servers, for so many seconds; negative for some that are over.

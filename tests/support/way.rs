@@ -12,7 +12,7 @@ use super::serve::{Answering, Reply, Request};
 use super::server::Kind as Store;
 use super::service::Service;
 
-/// A way to get tokens: its environment, and what the service is to be asked.
+/// A way to get tokens: its environment, and the expected request to the service.
 pub struct Way {
     /// Its name.
     pub name: &'static str,
@@ -20,7 +20,7 @@ pub struct Way {
     pub kind: Store,
     /// The variables that choose it.
     pub env: Vec<(String, String)>,
-    /// What the service is to be asked: method and path.
+    /// The expected request: method and path.
     pub what: &'static str,
     /// The fields that are to be there.
     pub fields: Vec<(&'static str, &'static str)>,

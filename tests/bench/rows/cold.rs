@@ -11,7 +11,7 @@ use crate::row::{ATLASFS, Row, Unit};
 use crate::sample::Samples;
 use crate::subject::Subject;
 
-/// What a cold read may take beside the store's round trip.
+/// The most time of a cold read beside the store's round trip.
 const MORE: f64 = 1e-3;
 
 /// Reads each artifact once, its name known, and the store's own round trip in between.

@@ -65,7 +65,7 @@ impl Idle {
                 Row::counted("idle", "idle: resident memory", Unit::Bytes),
                 resident(self.mount.pid()),
             )
-            // What is in the cache here is one artifact: the bound is the program's own.
+            // The cache holds one artifact here: the bound is the program's own.
             .at_most(30.0 * 1_048_576.0, "30 MiB, with next to nothing cached"),
         ]
     }

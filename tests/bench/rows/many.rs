@@ -14,7 +14,7 @@ use crate::subject::Subject;
 /// How many artifacts each repository has.
 const EACH: usize = 100;
 
-/// What one mount of so many repositories took.
+/// The cost of one mount of so many repositories.
 struct Took {
     mounting: f64,
     lists_at_mount: usize,

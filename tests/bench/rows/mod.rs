@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::calls::Calls;
 use super::space::Space;
 
-/// What every row works with.
+/// The context of every row.
 #[derive(Debug)]
 pub struct Bench {
     /// The folder and the programs.
@@ -36,7 +36,7 @@ impl Bench {
     }
 }
 
-/// What every target of a push is made to wait: a store in the same country.
+/// The delay of every target of a push: a store in the same country.
 pub const DELAY: Duration = Duration::from_millis(20);
 
 /// How large an artifact is in the rows that read and write one.

@@ -1,4 +1,4 @@
-//! What every target must do, whatever it is made of: the one test body that all drivers pass.
+//! The contract of every target: the tests that all drivers pass, whatever the store.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,15 +15,15 @@ pub use writers::*;
 /// Puts an object into the store under a key as it stands, around the driver.
 pub type Inject = Box<dyn Fn(&str, &[u8]) -> Result<(), String> + Send + Sync>;
 
-/// How a store replaces an object.
+/// The way in which a store replaces an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaces {
     /// It checks the condition, writes the content and writes the metadata as one.
     AtOnce,
     /// It does each by itself.
     InParts,
-    /// So it does, and removes the old object before it moves the new one into its place. Whoever
-    /// comes in between finds none or reads the end of another, and a writer who does fails, and
+    /// The same, and it removes the old object before it moves the new one into its place. In
+    /// between, a reader finds none or the end of another; a writer fails, and
     /// then removes what is there.
     WithAGap,
 }
@@ -36,7 +36,7 @@ pub struct Subject {
     pub inject: Inject,
     /// How the store replaces an object.
     pub replaces: Replaces,
-    /// Whether of those who write on the same condition exactly one wins.
+    /// Whether exactly one of many writers with the same condition wins.
     pub decides: bool,
     /// The longest plan name that the store can hold.
     pub longest: usize,
@@ -44,11 +44,11 @@ pub struct Subject {
     pub foreign: usize,
     /// Whether a name may end with a dot.
     pub ends_with_dots: bool,
-    /// Whatever must live as long as the target.
+    /// Values that must live as long as the target.
     pub keep: Box<dyn std::any::Any + Send + Sync>,
 }
 
-/// More than any reply takes, less than a person waits.
+/// A deadline that every reply meets, and a person can wait for.
 pub fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
@@ -101,7 +101,7 @@ impl Subject {
 
 const WHEN: u64 = 1_726_000_000_123_456_789;
 
-/// What is put is got back, byte for byte, with its stamp; HEAD shows the same.
+/// A read returns the pushed bytes with their stamp; HEAD shows the same stamp.
 pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
     let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n * 7 % 251) as u8).collect();
     for (n, content) in [
@@ -135,7 +135,7 @@ pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
 }
 
 /// An artifact that isn't there is not found, and may be deleted.
-pub async fn what_is_not_there_is_not_found_and_deleted_already(subject: &Subject) {
+pub async fn a_missing_artifact_is_not_found_and_can_be_deleted(subject: &Subject) {
     for key in ["app/schema", "app/plans/p1"] {
         assert_eq!(subject.get(key).await.unwrap_err().kind, Kind::NotFound);
         let head = subject.target.head(&id(key), soon()).await;
@@ -199,7 +199,7 @@ pub async fn names_with_every_allowed_character_are_listed_as_they_are(subject: 
 }
 
 /// Repositories are told apart, also where the name of one begins with another's.
-pub async fn repositories_are_told_apart(subject: &Subject) {
+pub async fn repositories_are_kept_apart(subject: &Subject) {
     for repo in ["app", "app2", "ap", "app-x"] {
         subject
             .put(&format!("{repo}/schema"), repo.as_bytes(), 1)
@@ -255,7 +255,7 @@ pub async fn a_listing_is_whole_beyond_ten_thousand_keys(subject: &Subject, here
     assert_eq!(repos, [app, other][..if here < MANY { 2 } else { 1 }]);
 }
 
-/// Content that somebody put there by hand is served, with a stamp of the store's time.
+/// Content that was put there by hand is served, with a stamp of the store's time.
 pub async fn content_put_there_by_hand_is_served(subject: &Subject) {
     (subject.inject)("app/schema", b"create table t (id int);").unwrap();
     let id = id("app/schema");
@@ -282,7 +282,7 @@ pub async fn foreign_keys_break_nothing_and_are_hidden(subject: &Subject) {
         "app/plans/deep/er",
         "app/other",
     ];
-    // What a store takes under a changed name, or not at all, is not the driver's to answer for.
+    // The driver is not responsible for keys that a store changes or refuses.
     let taken = foreign
         .iter()
         .filter(|key| (subject.inject)(key, b"foreign").is_ok());

@@ -26,9 +26,9 @@ async fn given_up<T>(after: usize, operation: impl Future<Output = T>) -> Option
     .await
 }
 
-/// Whatever is dropped in its middle, wherever that is, leaves the store whole and the driver
+/// An operation that is dropped at any point leaves the store whole and the driver
 /// fit for use.
-pub async fn what_is_dropped_in_its_middle_leaves_the_store_whole(subject: &Subject) {
+pub async fn an_operation_dropped_in_its_middle_leaves_the_store_whole(subject: &Subject) {
     let content = |n: usize| vec![b'a' + (n % 20) as u8; 20_000];
     let put = async |key: &str, n: usize| {
         let content = content(n);
@@ -128,7 +128,7 @@ pub async fn of_many_conditional_writers_exactly_one_wins(subject: Arc<Subject>)
             }
         }
         if !subject.decides {
-            // Nothing more can be asked of such a store than that somebody wins.
+            // Such a store only guarantees that at least one wins.
             assert!(!won.is_empty());
             return;
         }
@@ -186,13 +186,13 @@ pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>)
         }
         Err(failure) => match failure.kind {
             Kind::Corrupt if !atomic => {}
-            // For a moment it sends the size of one and the bytes of another. And whoever fails there
-            // takes along what is in its place: its PutObject removes the key on every error.
+            // For a moment it sends the size of one and the bytes of another. A failing writer
+            // removes the content of others: PutObject removes the key on every error.
             Kind::Busy | Kind::Unreachable | Kind::NotFound if gaps => {}
             _ => panic!("{failure}"),
         },
     }
-    // Whatever they left there, who writes alone mends it.
+    // A single writer repairs whatever they left.
     subject.put("app/schema", content(1).as_bytes(), 50).await;
     let last = subject.target.get(&schema, LIMIT, soon()).await.unwrap();
     assert_eq!((&*last.bytes, last.stamp.when), (content(1).as_bytes(), 50));

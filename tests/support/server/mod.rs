@@ -25,17 +25,17 @@ pub const ACCESS_KEY: &str = "AKIDTESTTESTTEST";
 /// The secret key that the servers accept.
 pub const SECRET_KEY: &str = "secret/test+key";
 
-/// Where in its folder a server keeps its buckets.
+/// The subfolder of a server's buckets.
 const ROOT: &str = "buckets";
 
-/// What moto takes for a signed request: it keeps unsigned readers out, and checks no signature.
+/// The header of a signed request: moto refuses unsigned reads, and checks no signature.
 const SIGNED: [(&str, &str); 1] = [(
     "Authorization",
     "AWS4-HMAC-SHA256 Credential=AKIDTESTTESTTEST/20240910/us-east-1/s3/aws4_request, \
      SignedHeaders=host, Signature=0",
 )];
 
-/// Which server.
+/// The kind of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// moto: right on conditions, and made right on races; checks no signatures unless told to.
@@ -62,7 +62,7 @@ pub struct Server {
     data: tempfile::TempDir,
 }
 
-/// What runs.
+/// The running server.
 #[derive(Debug)]
 enum Running {
     Process(Child),
@@ -79,7 +79,7 @@ impl Server {
     }
 
     fn start_with(kind: Kind, more: &[&OsStr]) -> Self {
-        // Between finding a free port and the server taking it someone else may have taken it.
+        // Another program may take the free port before the server does.
         for _ in 0..5 {
             let data = tempfile::tempdir().expect("a temporary folder");
             let (running, addr) = match kind {
@@ -102,7 +102,7 @@ impl Server {
                 addr,
                 data,
             };
-            // Who speaks TLS answers no plain request.
+            // A server that speaks TLS answers no plain request.
             if server.wait_until_up(more.is_empty()) {
                 return server;
             }
