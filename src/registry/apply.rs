@@ -1,7 +1,6 @@
-//! A gift: one target is given one push, or one deletion, that it has missed.
+//! Apply: bringing one target up to date with a push, or a deletion, that it misses.
 //!
-//! It is asked before it is given anything: a target that holds something newer by now has got
-//! more than it was owed.
+//! Each target is asked first: a target that holds something newer by now misses nothing.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -13,11 +12,11 @@ use crate::model::{ArtifactId, Stamp, nanos};
 use crate::store::{Condition, Failure, Kind, Token};
 
 impl Registry {
-    /// Gives a target what the journal says that it is owed.
+    /// Applies a journal entry to a target that misses it.
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failure.
     pub(super) async fn apply_entry(
         &self,
         record: &Record,
@@ -41,7 +40,7 @@ impl Registry {
                 }
                 meta.token.map_or(Condition::None, Condition::Unchanged)
             }
-            // Whoever has deleted it meanwhile, with another mount, has meant this push too.
+            // A later deletion by another mount covers this push too.
             Err(failure) if failure.kind == Kind::NotFound => {
                 let deleted = target.ask(|target| target.last_deleted(id, end)).await?;
                 if deleted >= Some(stamp.when) {
@@ -61,11 +60,11 @@ impl Registry {
             .await
     }
 
-    /// Puts a content into a target that lacks it.
+    /// Puts content into a target that lacks it.
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failure.
     pub(super) async fn apply(
         &self,
         id: &ArtifactId,
@@ -81,12 +80,12 @@ impl Registry {
         Ok(token)
     }
 
-    /// Deletes an artifact from a target, unless it holds something newer than the deletion, and
-    /// leaves a tombstone.
+    /// Deletes an artifact from a target, unless the target holds something newer than the
+    /// deletion, and leaves a tombstone.
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failure.
     pub(super) async fn apply_deletion(
         &self,
         id: &ArtifactId,

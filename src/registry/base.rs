@@ -5,13 +5,13 @@ use super::entry::Revision;
 use crate::fault_injection::{Bug, injected};
 use crate::model::Stamp;
 
-/// Why a push is a conflict, where the mount knows it without asking the registry.
+/// The reason for a conflict that the mount detects without asking the registry.
 pub(super) const MOVED_ON: &str = "it has been pushed, or deleted, since it was opened";
 
 /// The content that a handle was opened on, which its push may replace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BaseVersion {
-    /// The content's number; `None` if there was no such artifact.
+    /// The content's revision; `None` if the artifact did not exist.
     pub(super) revision: Option<u64>,
     /// The handle's own push that seems to have failed.
     pub(super) attempt: Option<Stamp>,
@@ -26,13 +26,13 @@ impl BaseVersion {
         }
     }
 
-    /// Tells whether there was no such artifact.
+    /// Returns whether the artifact did not exist.
     pub fn is_absent(&self) -> bool {
         self.revision.is_none()
     }
 
-    /// Tells whether the base is still the newest content. A failed push of this very handle may
-    /// have reached a target all the same: that is no conflict.
+    /// Returns whether the base is still the newest content. A failed push of the same handle may
+    /// have reached a target all the same; that is no conflict.
     pub(super) fn is(&self, current: Option<&Revision>) -> bool {
         #[cfg(test)]
         if injected(Bug::BaseIgnored) {
@@ -43,8 +43,8 @@ impl BaseVersion {
             || (own.is_some() && own == self.attempt)
     }
 
-    /// Returns the stamp for a push. A close that tries the same content again keeps the stamp: it
-    /// is the same push, and some target may have it already.
+    /// Returns the stamp for a push. A close that retries the same content keeps the stamp: it is
+    /// the same push, and some target may have it already.
     pub(super) fn attempt(&mut self, fresh: Stamp) -> Stamp {
         let again = self
             .attempt

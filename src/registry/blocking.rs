@@ -1,8 +1,8 @@
-//! Work on this machine's disk, or its processors, apart from the tasks that wait for targets.
+//! Work on this machine's disk or processors, apart from the tasks that wait for targets.
 
 use tokio::task::JoinHandle;
 
-/// Does work on the disk on a thread of its own. It is done also when nobody waits for it.
+/// Runs disk work on a thread of its own. The work completes even if its handle is dropped.
 pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     #[cfg(test)]
     if let Some(time) = SIMULATED.get() {
@@ -11,7 +11,7 @@ pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work)
 }
 
-/// Does work that takes a processor, and no disk, on a thread of its own.
+/// Runs work that needs a processor, and no disk, on a thread of its own.
 pub(super) fn compute<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
@@ -22,8 +22,8 @@ pub(super) fn compute<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
 }
 
-/// Does work on the disk that nobody waits for, after whatever is ready to go on by now: on a small
-/// machine it would take the processor that an answer is on its way out with.
+/// Runs disk work without a waiter, after all tasks that are ready by now: on a small machine the
+/// work would take the processor from an answer that is on its way out.
 pub(super) fn run_later(work: impl FnOnce() + Send + 'static) {
     drop(tokio::spawn(async move {
         tokio::task::yield_now().await;
@@ -39,7 +39,7 @@ thread_local! {
         const { std::cell::Cell::new(std::time::Duration::ZERO) };
 }
 
-/// Takes the time before the work, and once more after it.
+/// Sleeps for the given time before the work, and once more after it.
 #[cfg(test)]
 fn simulated<T: Send + 'static>(
     time: std::time::Duration,
@@ -53,13 +53,14 @@ fn simulated<T: Send + 'static>(
     })
 }
 
-/// Has the disk take simulated time in this thread, for the same order of things every time.
+/// Makes disk work on this thread take simulated time, so that events have the same order each
+/// time.
 #[cfg(test)]
 pub(crate) fn simulate_disk(time: impl Into<Option<std::time::Duration>>) {
     SIMULATED.set(time.into());
 }
 
-/// Has work for a processor take simulated time in this thread, while the disk is simulated.
+/// Makes processor work on this thread take simulated time, while the disk is simulated.
 #[cfg(test)]
 pub(crate) fn simulate_computing(time: std::time::Duration) {
     COMPUTING.set(time);

@@ -1,5 +1,5 @@
-//! The breaker of a target: after some outages in a row the target is skipped at once, and probed
-//! in the background until it answers. A request that nothing else can serve is let through all the
+//! The breaker of a target: after some outages in a row, requests skip the target at once, and
+//! background probes ask it until it answers. A request that nothing else can serve passes all the
 //! same, and is a probe itself.
 
 use std::sync::OnceLock;
@@ -11,12 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use crate::store::Failure;
 
 tokio::task_local! {
-    /// Until when the request at hand waits to be let through to a target that is skipped.
+    /// The time until which the current request waits to pass an open breaker.
     static PRESSING: Option<Instant>;
 }
 
-/// Makes a request that is let through to targets that are skipped, if it gets its turn by `end`;
-/// `None`: it is not.
+/// Runs a request that may pass open breakers, if it is admitted by `end`; with `None` it may not.
 pub(super) async fn pressing<T>(end: Option<Instant>, request: impl Future<Output = T>) -> T {
     PRESSING.scope(end, request).await
 }
@@ -26,43 +25,45 @@ pub(super) struct State {
     /// Outages since the last answer.
     outages: u32,
     pub(super) open: bool,
-    /// A question was given up unanswered, for somebody else was faster. Whether that is an outage
-    /// or a slow answer only a probe can tell.
+    /// A question was dropped unanswered because another target was faster. Only a probe can tell
+    /// an outage from a slow answer.
     pub(super) doubted: bool,
     /// A request wants the target while it is skipped.
     pub(super) wanted: bool,
 }
 
-/// When a breaker opens, and how long a question has to be unanswered to raise a doubt.
+/// The outages that open a breaker, and how long a question stays unanswered before it raises a
+/// doubt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) outages: u32,
     pub(super) patience: Duration,
 }
 
-/// Makes a part of a request: where it is pressing, it gets its turn by `end` or not at all.
+/// Runs a part of a request: if the request is pressing, the part is admitted by `end` or not at
+/// all.
 pub(super) async fn pressing_by<T>(end: Instant, part: impl Future<Output = T>) -> T {
     let until = PRESSING.try_with(|until| *until).ok().flatten();
     pressing(until.map(|until| until.min(end)), part).await
 }
 
-/// Counts the outages of a target in a row, and is open when there are too many.
+/// Counts a target's outages in a row, and opens when there are too many.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Until they are set nobody probes, and so it stays closed.
+    /// Unset until probes run; until then the breaker stays closed.
     limits: OnceLock<Limits>,
     state: watch::Sender<State>,
-    /// Held by the one request that is let through while the breaker is open.
+    /// Held by the one request that passes while the breaker is open.
     trial: Mutex<()>,
 }
 
-/// A request's admission to a target. While the breaker is open there is one at a time.
+/// A request's admission to a target. While the breaker is open, there is one at a time.
 pub(super) struct Admission<'a> {
     _trial: Option<MutexGuard<'a, ()>>,
 }
 
 impl Breaker {
-    /// Tells whether the target is to be skipped.
+    /// Returns whether requests skip the target.
     pub(super) fn is_open(&self) -> bool {
         self.state.borrow().open
     }
@@ -75,13 +76,13 @@ impl Breaker {
         }
     }
 
-    /// Puts the breaker to work; returns its state for the watch that probes.
+    /// Activates the breaker; returns its state for the watch that probes.
     pub(super) fn begin(&self, limits: Limits) -> watch::Receiver<State> {
         let _ = self.limits.set(limits);
         self.state.subscribe()
     }
 
-    /// Lets a request through to the target; `None` if the target is skipped. A pressing request
+    /// Admits a request to the target; returns `None` if the target is skipped. A pressing request
     /// waits until the breaker closes, or until no other request is on trial.
     pub(super) async fn admit(&self) -> Option<Admission<'_>> {
         if self.is_open() {
@@ -101,7 +102,7 @@ impl Breaker {
         Some(Admission { _trial: None })
     }
 
-    /// Takes note that a probe begins, for all requests that want the target.
+    /// Records that a probe begins; it serves all requests that want the target.
     pub(super) fn satisfied(&self) {
         self.state.send_if_modified(|state| {
             state.wanted = false;
@@ -109,7 +110,7 @@ impl Breaker {
         });
     }
 
-    /// Takes note of a reply.
+    /// Records a reply.
     pub(super) fn note(&self, failure: Option<&Failure>) {
         let Some(limits) = self.limits.get() else {
             return;
@@ -128,7 +129,7 @@ impl Breaker {
         });
     }
 
-    /// Begins to watch a question.
+    /// Starts to watch a question.
     pub(super) fn question(&self) -> Question<'_> {
         Question {
             breaker: self,
@@ -146,8 +147,8 @@ impl Breaker {
     }
 }
 
-/// A question on its way. Dropped without a reply, it raises a doubt about its target: a hung one
-/// whose questions are all hedged would never be seen to have an outage.
+/// A question under way. Dropped without a reply, it raises a doubt about its target: otherwise a
+/// hung target would never count as out while backups answer all of its questions.
 pub(super) struct Question<'a> {
     breaker: &'a Breaker,
     begun: Instant,
@@ -155,7 +156,7 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Takes note of the reply.
+    /// Records the reply.
     pub(super) fn answered(mut self) {
         self.is_answered = true;
     }

@@ -8,7 +8,7 @@ use lru::LruCache;
 use super::lock;
 use crate::model::Sha256;
 
-/// What the cache holds and has done.
+/// The size of the cache and its hit counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheFigures {
     /// Contents held.
@@ -19,12 +19,12 @@ pub struct CacheFigures {
     pub capacity: u64,
     /// Lookups that found their content.
     pub hits: u64,
-    /// Lookups that didn't.
+    /// Lookups that did not.
     pub misses: u64,
 }
 
-/// An LRU of contents. Content-addressed, so an entry can never be out of date: whether it is the
-/// content to serve is the catalogue's business.
+/// An LRU of contents, addressed by hash, so that nothing in it is ever out of date: the index
+/// decides which content to serve.
 #[derive(Debug)]
 pub struct Cache {
     state: Mutex<State>,
@@ -37,7 +37,7 @@ struct State {
 }
 
 impl Cache {
-    /// Makes a cache that holds at most `capacity` bytes of content.
+    /// Creates a cache that holds at most `capacity` bytes of content.
     pub fn new(capacity: u64) -> Self {
         Self {
             state: Mutex::new(State {
@@ -61,7 +61,7 @@ impl Cache {
         found
     }
 
-    /// Keeps a content; one that is larger than the whole cache is not kept.
+    /// Keeps a content, unless it is larger than the whole cache.
     pub fn insert(&self, hash: Sha256, content: Bytes) {
         let mut state = lock(&self.state);
         let size = content.len() as u64;
@@ -78,7 +78,7 @@ impl Cache {
         state.contents.put(hash, content);
     }
 
-    /// Returns what the cache holds and has done.
+    /// Returns the size of the cache and its hit counts.
     pub fn figures(&self) -> CacheFigures {
         let state = lock(&self.state);
         CacheFigures {

@@ -1,4 +1,4 @@
-//! The check of a document, before any target sees a byte of it.
+//! The check of a document before any target sees a byte of it.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ use crate::model::{
     ArtifactId, Format, Item, Rejection, Sha256, check_plan, check_schema, guess_format,
 };
 
-/// How many documents are checked and hashed at once. A check takes a processor and nothing else:
-/// a small machine has two, and what other requests need of them is little.
+/// How many documents are checked and hashed at once. A check needs only a processor: a small
+/// machine has two, and other requests need little of them.
 pub(super) const AT_ONCE: usize = 2;
 
 /// A document that is about to replace another.
 pub(super) struct Candidate<'a> {
     pub(super) id: &'a ArtifactId,
     pub(super) content: &'a Bytes,
-    /// The format that the file's name says.
+    /// The format that the file's name implies.
     pub(super) suffix: Option<Format>,
     /// The format of the content to be replaced.
     pub(super) current: Option<Format>,
 }
 
 impl Registry {
-    /// Checks a document, and hashes it, on a thread of its own: 16 MB may take a second, in which
-    /// the threads of the runtime answer other requests.
+    /// Checks and hashes a document on a thread of its own: 16 MB may take a second, in which the
+    /// runtime's threads answer other requests.
     pub(super) async fn check(
         &self,
         candidate: Candidate<'_>,
@@ -44,7 +44,7 @@ impl Registry {
         let checking = async {
             let permit = Arc::clone(&self.checks).acquire_owned().await;
             let check = move || {
-                // A check that nobody waits for any more counts until it ends.
+                // An abandoned check counts against the limit until it ends.
                 let _permit = permit;
                 let format = judge(&item, &content, suffix, current, validate)?;
                 Ok((format, Sha256::of(&content)))
@@ -69,7 +69,7 @@ impl Registry {
 
 #[cfg(test)]
 impl Registry {
-    /// Leaves no room for a check, as checks do that never end.
+    /// Takes all permits, as checks that never end would.
     pub(crate) fn stall_checks(&self) -> tokio::sync::OwnedSemaphorePermit {
         let all = u32::try_from(AT_ONCE).unwrap();
         Arc::clone(&self.checks)
@@ -78,7 +78,7 @@ impl Registry {
     }
 }
 
-/// Decides on a document. Without validation only one that declares nothing is refused.
+/// Decides on a document. Without validation, only a document that declares nothing is refused.
 fn judge(
     item: &Item,
     content: &[u8],

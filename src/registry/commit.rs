@@ -1,4 +1,4 @@
-//! The registry's word on a push: it takes it only in place of what the mount believes it to hold.
+//! Commit: the registry accepts a push only in place of the content that the mount expects there.
 
 use tokio::time::Instant;
 
@@ -10,22 +10,21 @@ use super::push::Push;
 use crate::fault_injection::{Bug, injected};
 use crate::store::{Condition, Failure, Kind, Meta, Token};
 
-/// What became of a push at the registry.
+/// The outcome of a push at the registry.
 #[derive(Debug)]
 pub(super) enum Commit {
     /// The registry has it.
     Got(Option<Token>),
-    /// The registry has not got it, and nobody else has been faster.
+    /// The registry does not have it, and no other writer was faster.
     Missed(Failure),
-    /// Somebody else has been faster, and how.
+    /// Another writer was faster; the text says how.
     Lost(String),
-    /// The registry has refused it as it does when somebody has been faster, and can't be asked
-    /// who that was.
+    /// The registry reported a conflict, and an outage hides the content that caused it.
     Undecided(Failure),
 }
 
 impl Registry {
-    /// Pushes to the registry, unless it has moved on since the content that is to be replaced.
+    /// Pushes to the registry, unless the registry has moved on since the content to be replaced.
     pub(super) async fn commit(
         &self,
         push: &Push<'_>,
@@ -33,8 +32,8 @@ impl Registry {
         deadline: Instant,
     ) -> Commit {
         let (id, registry) = (push.id, &push.replicas.registry);
-        // A listing may have come in while the journal was written: what the mount knows by now
-        // makes the condition, so it must still be what the handle was opened on.
+        // A listing may have arrived while the journal was written. The condition comes from the
+        // index as it is now, so its newest content must still be the handle's base.
         let view = self.index.peek(id, |record| {
             let current = record.current().and_then(|known| known.stamp());
             let own = current.is_some() && current == push.attempt;
@@ -68,8 +67,8 @@ impl Registry {
             Err(failure) if failure.kind == Kind::Conflict => failure,
             Err(failure) => return Commit::Missed(failure),
         };
-        // Replies get lost: what is in the way may be this push, or an earlier one of its handle.
-        // Or the background has just given the registry what is to be replaced.
+        // Replies get lost: the content in the way may be this push, or an earlier push of its
+        // handle. Or replay or reconcile has just applied the content to be replaced.
         let there = registry.ask(|target| target.head(id, deadline)).await;
         match there {
             Ok(meta) if meta.stamp == Some(push.stamp) => Commit::Got(meta.token),
@@ -103,8 +102,7 @@ impl Registry {
         put.await
     }
 
-    /// Asks the registry what it holds, and makes of that the condition under which it may be
-    /// replaced.
+    /// Asks the registry for its current content, and derives the condition for replacing it.
     async fn ask_condition(
         &self,
         push: &Push<'_>,
@@ -133,8 +131,8 @@ impl Registry {
         }
     }
 
-    /// Nothing tells how old a content is that was put there by hand, so it is not replaced
-    /// unread. One that nobody can read is: there is no other way to mend it.
+    /// Decides on content that was put there by hand. Its age is unknown, so it is not replaced
+    /// unread. Unreadable content is replaced: nothing else can repair it.
     async fn replace_unstamped(
         &self,
         push: &Push<'_>,
@@ -154,8 +152,8 @@ impl Registry {
     }
 }
 
-/// Returns the condition that a content is still the one that was looked at. A store without
-/// tokens can't be asked that.
+/// Returns the condition that a content is still the one in `meta`. A store without tokens can't
+/// check it.
 fn unchanged(meta: Meta) -> Condition {
     meta.token.map_or(Condition::None, Condition::Unchanged)
 }

@@ -1,8 +1,9 @@
-//! Whether a registry honours conditional writes, on which the choice between two writers rests.
+//! Trials of conditional writes, on which the decision between two writers rests.
 //!
-//! It is tried when a mount begins, and from then on as soon as it answers. Until it has shown that
-//! it honours them, it is looked at before each push: that leaves a moment in which two mounts can
-//! still overwrite each other. One that ignores them is told of.
+//! A registry is tried when a mount begins and, if that fails, as soon as it answers. Until a trial
+//! shows that it honours conditions, the mount checks them itself before each push; that leaves a
+//! moment in which two mounts can still overwrite each other. A registry that ignores conditions is
+//! reported.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,18 +16,18 @@ use super::replica::Replica;
 use crate::model::ArtifactId;
 use crate::store::{Condition, Failure, Kind};
 
-/// How long a registry that could not be tried is left in peace, unless it answers somebody else
-/// meanwhile. 30 s: as long as one that is skipped, at most.
+/// How long after an outage a registry is tried again, unless it answers another request first.
+/// 30 s: the longest pause between the probes of a skipped target.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How long it is left in peace though it answers. 1 s: a probe's pause.
+/// The shortest pause before the next trial, even if the registry answers. 1 s: a probe's pause.
 const BREATH: Duration = Duration::from_secs(1);
-/// How long one that refuses to be tried is left in peace. 5 min: who has mended a policy mounts
-/// anew, or has something else to do meanwhile.
+/// How long after a refusal a registry is tried again. 5 min: a new mount usually follows the
+/// repair of a policy, so the trial is not urgent.
 const REFUSED: Duration = Duration::from_secs(300);
 
 impl Registry {
-    /// Tries the registries, all at once, and waits for their answers until `end`; whoever can't
-    /// be told by then is tried again in the background. Returns what they refuse of what pushes
+    /// Tries all registries at once, and waits for their answers until `end`; a registry without a
+    /// result is tried again in the background. Returns the refusals of operations that pushes
     /// need.
     pub async fn try_conditions(self: &Arc<Self>, end: Instant) -> Vec<(Arc<Replica>, Failure)> {
         let routes = self.routes.open().iter();
@@ -46,7 +47,8 @@ impl Registry {
         refused.into_iter().flatten().collect()
     }
 
-    /// Tries a registry, tells of it, and returns what it refuses though it can be written to.
+    /// Tries a registry and reports the result. Returns the refusal of another operation, if writes
+    /// work.
     async fn try_one(&self, registry: &Replica, end: Instant) -> Result<Option<Failure>, Failure> {
         let url = registry.url();
         let trial = registry.try_conditions(end).await.inspect_err(|failure| {
@@ -79,7 +81,7 @@ impl Registry {
         );
     }
 
-    /// Tries a registry again when it answers, or after a while.
+    /// Tries a registry again when it answers, or after a pause.
     fn try_later(self: &Arc<Self>, registry: &Arc<Replica>, failure: &Failure) {
         let mut refused = !failure.is_outage();
         if refused {
@@ -109,11 +111,11 @@ impl Registry {
         });
     }
 
-    /// Looks whether a condition holds, where the store itself is not known to.
+    /// Checks whether a condition holds, unless the store is known to check it.
     ///
     /// # Errors
     ///
-    /// [`Kind::Conflict`] if it doesn't; what the registry answered instead.
+    /// [`Kind::Conflict`] if it doesn't; otherwise the registry's failure.
     pub(super) async fn check_condition(
         &self,
         id: &ArtifactId,

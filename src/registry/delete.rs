@@ -1,7 +1,9 @@
-//! Delete: the registry decides, the journal remembers, and whoever has missed it is told later.
+//! Delete: the registry decides, the journal makes it durable, and the other targets catch up
+//! later.
 //!
-//! One deletion goes: turn → journal → tombstone and registry → tombstones and backups, all at once.
-//! From the registry's answer on it is done: a backup that has missed it is owed it, as it is owed a push.
+//! One deletion goes: lock → journal → tombstone and registry → tombstones and backups, all at
+//! once. It is done once the registry has answered: for a backup that misses it, the deletion is
+//! pending, as a push would be.
 
 use std::sync::Arc;
 
@@ -20,16 +22,16 @@ use crate::model::{ArtifactId, Format, Stamp};
 use crate::store::Failure;
 
 impl Registry {
-    /// Deletes an artifact: from the registry, or the deletion fails and nothing has changed; then
-    /// from every backup, each of which is owed it if it can't be heard now.
+    /// Deletes an artifact from the registry; if that fails, the deletion fails and nothing has
+    /// changed. Then deletes it from every backup; for unreachable backups the deletion is pending.
     ///
-    /// It ends by `end`.
+    /// Returns by `end`.
     ///
     /// # Errors
     ///
-    /// What the registry answered if it has not deleted it. What the targets answered if none of
-    /// them, or with [`Durability::All`] not each, knows for good that it is deleted; then it is
-    /// deleted from the registry all the same, and the background goes on.
+    /// The registry's failure if it has not deleted the artifact. The targets' failures if no
+    /// target, or with [`Durability::All`] not every target, has both deleted it and got the
+    /// tombstone; then it is deleted from the registry all the same, and replay goes on.
     pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
         let lock = timeout_at(end, self.pushes.lock(id)).await;
         let _lock = lock.map_err(|_| still_busy("delete", id))?;
@@ -52,12 +54,12 @@ impl Registry {
         let deadline = registry_deadline(replicas, end);
         let when = stamp.when;
         let deletion = async {
-            // The tombstone first: a replay must never find neither it nor the artifact.
+            // Write the tombstone first, so that a replay always finds it or the artifact.
             let put = registry.ask(|target| target.put_tombstone(id, when, deadline));
             put.await?;
             registry.ask(|target| target.delete(id, deadline)).await
         };
-        // Nobody else can delete it.
+        // No other target can decide the deletion, so ask the registry even if it is skipped.
         let deleted = pressing(Some(deadline), deletion).await;
         if let Err(failure) = deleted {
             self.abandon(id, stamp.when, last).await;
@@ -83,7 +85,7 @@ impl Registry {
         );
         let event = Event::new(Level::Warn, "delete-degraded", missing.reason.clone());
         self.tell(event.with("artifact", id.to_string()));
-        // Where nobody has a tombstone, only this machine knows that it was deleted.
+        // Without a tombstone on any target, only this machine knows of the deletion.
         let is_known = failures.len() < replicas.targets().count();
         match self.settings.durability {
             Durability::Any | Durability::Registry if is_known => Ok(()),
@@ -118,8 +120,8 @@ impl Registry {
             .collect()
     }
 
-    /// Has nobody carry out a deletion that has failed. The verdict holds at once; the disk is
-    /// waited for until shortly after `end`.
+    /// Cancels a failed deletion, so that replay skips it. The verdict holds at once; the wait for
+    /// the disk ends shortly after `end`.
     async fn abandon(&self, id: &ArtifactId, when: u64, end: Instant) {
         if !self.journal.decide(when, "it was not carried out") {
             return;
@@ -134,7 +136,7 @@ impl Registry {
         let _ = timeout_at(end, blocking::run(move || journal.settle(&id, when))).await;
     }
 
-    /// Takes what is older than a deletion out of the journal: who has missed it is not given it
+    /// Removes pending entries older than a deletion from the journal, so that no target gets them
     /// any more.
     async fn owe_nothing_older(&self, id: &ArtifactId, when: u64, end: Instant) {
         #[cfg(test)]

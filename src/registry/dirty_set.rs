@@ -1,4 +1,4 @@
-//! What has changed in the catalogue and is not in its file yet.
+//! Changes of the index that are not in its file yet.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -8,34 +8,34 @@ use tokio::sync::Notify;
 use super::lock;
 use crate::model::{ArtifactId, Item, RepoName};
 
-/// Names of what has changed. What they stand for is looked up when it is written, so that a
-/// hundred changes of one artifact are one line.
+/// Names of changed items. Their state is looked up when it is written, so that a hundred changes
+/// of one artifact make one line.
 #[derive(Debug, Default)]
 pub struct DirtySet {
     changes: Mutex<Changes>,
     wake: Arc<Notify>,
 }
 
-/// The names.
+/// The names of changed items.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Artifacts.
     pub artifacts: BTreeSet<ArtifactId>,
     /// Repositories that were listed.
     pub repos: BTreeSet<RepoName>,
-    /// Whether it is also the list of repositories.
+    /// Whether the list of repositories has changed.
     pub roots: bool,
 }
 
 impl Changes {
-    /// Tells whether nothing has changed.
+    /// Returns whether nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.artifacts.is_empty() && self.repos.is_empty() && !self.roots
     }
 }
 
 impl DirtySet {
-    /// Takes note of a changed artifact.
+    /// Records a changed artifact.
     pub fn artifact(&self, repo: &RepoName, item: &Item) {
         let (repo, item) = (repo.clone(), item.clone());
         self.add(|changes| {
@@ -43,14 +43,14 @@ impl DirtySet {
         });
     }
 
-    /// Takes note of a listed repository.
+    /// Records a listed repository.
     pub fn repo(&self, repo: &RepoName) {
         self.add(|changes| {
             changes.repos.insert(repo.clone());
         });
     }
 
-    /// Takes note of a new list of repositories.
+    /// Records a new list of repositories.
     pub fn roots(&self) {
         self.add(|changes| changes.roots = true);
     }
@@ -60,12 +60,12 @@ impl DirtySet {
         self.wake.notify_one();
     }
 
-    /// Takes all changes so far.
+    /// Removes and returns all changes so far.
     pub fn take(&self) -> Changes {
         std::mem::take(&mut lock(&self.changes))
     }
 
-    /// Returns what is notified of a change.
+    /// Returns the handle that every change notifies.
     pub fn wake(&self) -> Arc<Notify> {
         Arc::clone(&self.wake)
     }

@@ -1,5 +1,4 @@
-//! The cache on disk, as pulls and pushes see it: it never keeps them waiting for a write, and
-//! none of its troubles is theirs.
+//! The cache on disk: pulls and pushes never wait for its writes, and never fail because of it.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -16,13 +15,12 @@ use super::room::Room;
 use super::{blocking, lock};
 use crate::model::Sha256;
 
-/// How many contents, and bytes of them, may wait to be written. What comes faster than the disk
-/// is not kept: it will be read again some time, or was not worth it.
+/// How many contents, and bytes of them, may wait to be written. Contents that come faster than the
+/// disk can write are dropped: a later read brings them back, or they were not worth it.
 const WAITING: usize = 256;
 const WAITING_BYTES: u64 = 64 << 20;
 
-/// How many reads may wait for the disk at a time: a disk that hangs takes so many threads and no
-/// more.
+/// How many reads may wait for the disk at a time: a hung disk takes this many threads and no more.
 const READS: usize = 8;
 
 /// The cache on disk of one mount.
@@ -36,7 +34,7 @@ pub struct DiskCache {
     misses: Counter,
 }
 
-/// What is to be done to the files, in the order given, by one thread at a time.
+/// Jobs for the files, done in order by one thread at a time.
 #[derive(Debug, Default)]
 struct Queue {
     jobs: VecDeque<Job>,
@@ -61,8 +59,8 @@ impl Job {
 }
 
 impl DiskCache {
-    /// Opens the cache in a directory, which may hold `capacity` bytes; with 0, there is none, and
-    /// what lies there is left alone.
+    /// Opens the cache in a directory, with room for `capacity` bytes. With 0 there is no cache,
+    /// and the directory is left alone.
     pub fn open(dir: &Path, capacity: u64) -> Self {
         let cache = Self {
             files: (capacity > 0).then(|| Arc::new(DiskFiles::new(dir, capacity))),
@@ -76,7 +74,8 @@ impl DiskCache {
         cache
     }
 
-    /// Returns what makes room for files in a directory: the cache, if it is on the same disk.
+    /// Returns a way to make room for files in a directory: the cache gives way if it is on the
+    /// same disk.
     pub fn room(&self, dir: &Path) -> Room {
         match &self.files {
             Some(files) => {
@@ -87,19 +86,19 @@ impl DiskCache {
         }
     }
 
-    /// Keeps a content, some time soon.
+    /// Keeps a content; the write follows soon.
     pub fn insert(&self, hash: Sha256, content: Bytes) {
         self.submit(Job::Keep(hash, content));
     }
 
-    /// Takes note that a content was used, which some faster cache has given.
+    /// Records a use of a content that a faster cache has served.
     pub fn touch(&self, hash: &Sha256) {
         if self.files.as_ref().is_some_and(|files| files.touch(hash)) {
             self.submit(Job::Mark(*hash));
         }
     }
 
-    /// Reads a content. Who doesn't want to wait for the disk gives up.
+    /// Reads a content. Callers limit their wait for the disk themselves.
     pub async fn get(&self, hash: &Sha256) -> Option<Bytes> {
         let files = Arc::clone(self.files.as_ref()?);
         let found = match self.waiting(hash) {
@@ -122,7 +121,7 @@ impl DiskCache {
         found
     }
 
-    /// Returns a content that is still to be written.
+    /// Returns a content that still waits to be written.
     fn waiting(&self, hash: &Sha256) -> Option<Bytes> {
         lock(&self.queue).jobs.iter().find_map(|job| match job {
             Job::Keep(kept, content) if kept == hash => Some(content.clone()),
@@ -153,7 +152,7 @@ impl DiskCache {
         }
     }
 
-    /// Returns what the cache holds and has done, and what went wrong last.
+    /// Returns the size of the cache, its hit counts and its newest problem.
     pub fn figures(&self) -> (CacheFigures, Option<String>) {
         let held = self.files.as_ref().map(|files| files.figures());
         let (entries, bytes, problem) = held.unwrap_or_default();
@@ -178,7 +177,7 @@ impl DiskCache {
 
 fn work_off(files: &DiskFiles, queue: &Mutex<Queue>) {
     loop {
-        // It stays in the queue until it is written: who asks for it meanwhile finds it there.
+        // A job stays in the queue until it is written, so that `get` finds its content meanwhile.
         let job = {
             let mut queue = lock(queue);
             match queue.jobs.front() {

@@ -1,14 +1,14 @@
-//! The files of the cache on disk: contents under the name of their hash, bounded in bytes, least
-//! recently used first out, and verified on every read.
+//! The files of the cache on disk: contents named by their hash, bounded in bytes, least recently
+//! used first out, and verified on every read.
 //!
 //! ```text
 //! <dir>/sha256/ab/ab12…    one content
-//! <dir>/sha256/tmp-…       one on its way, renamed when it is whole
+//! <dir>/sha256/tmp-…       an incomplete one, renamed when it is complete
 //! ```
 //!
-//! Nothing is fsynced: what a crash has torn doesn't match its name, and is removed when it is
-//! read. Several mounts may share the directory: each finds what another has put there, takes no
-//! offence at what another has removed, and counts all of it whenever it has added a little.
+//! Nothing is fsynced: a file torn by a crash doesn't match its name, and the next read removes it.
+//! Several mounts may share the directory: each finds files that another has added, tolerates that
+//! another has removed some, and recounts all of them whenever it has added a little.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -27,28 +27,28 @@ use super::private::{self, Layout, make_private};
 use crate::dir::Dir;
 use crate::model::Sha256;
 
-/// What begins the name of a file that is not whole yet.
+/// The prefix of an incomplete file's name.
 const TMP: &str = "tmp-";
 
-/// Files take whole blocks of a disk, and it is the disk that is to be bounded.
+/// The size of a disk block. Files take whole blocks, and the bound is on disk space.
 const BLOCK: u64 = 4096;
 
-/// How far a file's time may be behind its last use: the order survives a restart well enough, and
-/// a content that is read all day costs a write an hour.
+/// How far a file's time may be behind its last use. 1 h: the order survives a restart well enough,
+/// and a content that is read all day costs one write an hour.
 const MARK_AFTER: Duration = Duration::from_secs(3600);
 
-/// The age at which a file that is not whole is that of a crash, and no longer of another mount.
+/// The age at which an incomplete file counts as left by a crash, not as another mount's.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
-/// The part of the capacity after which the directory is counted anew: another mount may have
-/// added to it as well.
+/// The part of the capacity that may be written before the directory is counted anew: another mount
+/// may have added to it as well.
 const COUNT_EVERY: u64 = 16;
 
-/// The size up to which a file is read before its hash is known: what is sparse, or another's, must
+/// The size up to which a file is read before its hash is verified: a sparse or foreign file must
 /// not take this machine's memory.
 const UNCHECKED: u64 = 16 << 20;
 
-/// The directory of the contents, below that of the cache.
+/// The directory of the contents, below the cache's directory.
 const CONTENTS: &str = "sha256";
 
 const LAYOUT: Layout = Layout {
@@ -57,8 +57,8 @@ const LAYOUT: Layout = Layout {
     files: &[],
     is_own: |dir, name| name == CONTENTS && dir.child(name).is_ok(),
 };
-/// How many bytes of the disk the cache leaves free, or half of a smaller disk. 64 MiB: twice a
-/// document of the largest size, in the staging file and in the journal.
+/// How many bytes of the disk the cache leaves free; half of the disk if it is small. 64 MiB: two
+/// documents of the largest size, each in its staged file and in the journal.
 const RESERVE: u64 = 64 << 20;
 
 /// The files of one directory.
@@ -70,7 +70,7 @@ pub struct DiskFiles {
     /// Whether the directory may be used, and if not, why.
     claimed: OnceLock<Result<(), String>>,
     serial: AtomicU64,
-    /// Locked for bookkeeping only, never while the disk is waited for.
+    /// Locked for bookkeeping only, never during disk access.
     state: Mutex<State>,
 }
 
@@ -89,7 +89,7 @@ struct State {
 struct Held {
     cost: u64,
     used: SystemTime,
-    /// The use that the file's own time tells of.
+    /// The last use that the file's own time shows.
     marked: SystemTime,
 }
 
@@ -127,7 +127,7 @@ impl DiskFiles {
         }
     }
 
-    /// Makes the directory, for its owner alone, and takes stock of what it holds.
+    /// Makes the directory, private to its owner, and counts the files in it.
     pub fn open(&self) {
         let counted = self
             .make()
@@ -143,7 +143,7 @@ impl DiskFiles {
         make_private(&cache, CONTENTS, 0o700)
     }
 
-    /// Finds out, once, whether the directory is this user's and a cache.
+    /// Checks once whether the directory is this user's and a cache.
     fn commit(&self) -> io::Result<()> {
         let claimed = self.claimed.get_or_init(|| {
             let opened = private::open(&self.cache, &LAYOUT);
@@ -163,7 +163,7 @@ impl DiskFiles {
         Dir::open(&self.cache)?.child(CONTENTS)
     }
 
-    /// Reads a content, unless it isn't there whole.
+    /// Reads a content; returns `None` if it is missing or damaged.
     pub fn get(&self, hash: &Sha256) -> Option<Bytes> {
         let read = self.read(hash);
         match read {
@@ -196,13 +196,13 @@ impl DiskFiles {
         }
         self.take_up(*hash, content.len() as u64, &file);
         if self.touch(hash) {
-            // What fails here costs nothing but its place in the order after a restart.
+            // A failure here costs only the content's place in the order after a restart.
             let _ = file.set_modified(SystemTime::now());
         }
         Ok(Some(content.into()))
     }
 
-    /// Counts a file that another mount has put there.
+    /// Counts a file that another mount has added.
     fn take_up(&self, hash: Sha256, size: u64, file: &File) {
         let is_known = lock(&self.state).held.contains(&hash);
         if !is_known && let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) {
@@ -215,7 +215,7 @@ impl DiskFiles {
         }
     }
 
-    /// Makes a content the most recently used one; tells whether it is time to mark its file.
+    /// Makes a content the most recently used one; returns whether its file is due to be marked.
     pub fn touch(&self, hash: &Sha256) -> bool {
         let now = SystemTime::now();
         let mut state = lock(&self.state);
@@ -232,19 +232,19 @@ impl DiskFiles {
         is_due
     }
 
-    /// Marks the file of a content as used now.
+    /// Sets the time of a content's file to now.
     pub fn mark(&self, hash: &Sha256) {
         let file = self.contents().and_then(|dir| dir.file(place(hash)));
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
-    /// Keeps a content, if there is room for it. Whatever fails, it is just not kept.
+    /// Keeps a content if there is room for it. After any failure it is just not kept.
     pub fn insert(&self, hash: Sha256, content: &[u8]) {
         let cost = cost(content.len() as u64);
         if cost > self.capacity || lock(&self.state).held.get(&hash).is_some() {
             return;
         }
-        // It may take the place of what it would have to give up for others anyway.
+        // The new content may replace contents that would have to give way anyway.
         if self.is_scarce(cost) && !self.give_way(cost) {
             return;
         }
@@ -286,32 +286,32 @@ impl DiskFiles {
             .and_then(|mut file| file.write_all(content))
             .and_then(|()| dir.rename(&beside, place));
         if written.is_err() {
-            // A full disk: what was written must not take the room of others.
+            // On a full disk, a partial file must not take room from others.
             let _ = dir.remove(&beside);
         }
         written
     }
 
-    /// Tells whether so many bytes more would take of what is left free for others.
+    /// Returns whether this many more bytes would cut into the room that is left for others.
     fn is_scarce(&self, cost: u64) -> bool {
         statvfs(&self.dir).is_ok_and(|disk| {
             let size = disk.blocks().saturating_mul(disk.fragment_size());
             let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-            // A disk that doesn't know its size has no end.
+            // A disk that doesn't report its size has no bound.
             size > 0 && free < RESERVE.min(size / 2).saturating_add(cost)
         })
     }
 
-    /// Tells whether a directory is on the same disk.
+    /// Returns whether a directory is on the same disk.
     pub fn is_beside(&self, dir: &Path) -> bool {
         let device = |dir: &Path| fs::metadata(dir).map(|meta| meta.dev());
         matches!((device(&self.dir), device(dir)), (Ok(one), Ok(other)) if one == other)
     }
 
-    /// Removes what was used least recently, for `need` bytes; `false` if nothing is left.
+    /// Removes the least recently used contents for `need` bytes; returns `false` if none are left.
     pub fn give_way(&self, need: u64) -> bool {
         if lock(&self.state).held.is_empty() {
-            // Not counted yet, or another mount's.
+            // They are not counted yet, or are another mount's.
             self.note(self.count());
         }
         let held = lock(&self.state).bytes;
@@ -322,7 +322,7 @@ impl DiskFiles {
         is_less
     }
 
-    /// Removes what was used least recently, until there is room for `cost` more bytes.
+    /// Removes the least recently used contents until there is room for `cost` more bytes.
     fn make_room(&self, cost: u64) -> io::Result<()> {
         self.shrink_to(self.capacity.saturating_sub(cost))
     }
@@ -350,7 +350,7 @@ impl DiskFiles {
         }
     }
 
-    /// Takes stock of the directory: what is there, in the order of its last use.
+    /// Counts the files in the directory, in the order of their last use.
     fn count(&self) -> io::Result<()> {
         let dir = self.contents()?;
         let mut found = Vec::new();
@@ -360,7 +360,8 @@ impl DiskFiles {
                 remove_abandoned(&dir, fan);
                 continue;
             }
-            // What is no directory is none of the cache's, and another mount may be faster.
+            // Ignore errors: foreign files are no directories, and another mount may have removed
+            // one.
             for name in dir.list(fan).into_iter().flatten() {
                 let Some(hash) = name.to_str().and_then(|name| hash_of(fan, name)) else {
                     continue;
@@ -397,8 +398,8 @@ impl DiskFiles {
         Ok(())
     }
 
-    /// Takes note of how something ended. The first problem is logged; the newest one is shown,
-    /// for as long as nothing goes well.
+    /// Records a result. The first problem is logged; the newest one is shown until something
+    /// succeeds.
     fn note(&self, ended: io::Result<()>) {
         let problem = ended.err().map(|error| {
             let dir = self.dir.display();
@@ -414,7 +415,7 @@ impl DiskFiles {
         state.problem = problem;
     }
 
-    /// Returns how many contents are held, the bytes that they take, and what went wrong last.
+    /// Returns the number of contents, the bytes that they take, and the newest problem.
     pub fn figures(&self) -> (usize, u64, Option<String>) {
         let state = lock(&self.state);
         (state.held.len(), state.bytes, state.problem.clone())
@@ -425,7 +426,7 @@ impl DiskFiles {
     }
 }
 
-/// Returns where a content lies below the directory of the contents.
+/// Returns the path of a content below the directory of the contents.
 fn place(hash: &Sha256) -> PathBuf {
     let name = hash.to_string();
     let fan = name.get(..2).unwrap_or_default();
@@ -443,7 +444,7 @@ fn cost(size: u64) -> u64 {
     size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
 }
 
-/// Returns the hash that a file of the cache is named after.
+/// Returns the hash in the name of a cache file.
 fn hash_of(fan: &str, name: &str) -> Option<Sha256> {
     let hash: Sha256 = name.parse().ok()?;
     (hash.to_string() == name && name.starts_with(fan) && fan.len() == 2).then_some(hash)

@@ -1,8 +1,8 @@
-//! What the mount knows of one artifact, and the rules by which it believes a target.
+//! The index's entry for one artifact, and the rules for accepting what a target returns.
 //!
 //! Pure bookkeeping, without a clock or a store, so that every rule is a test: a mount never goes
-//! back in time, a target that is behind is not believed, and what the registry has not got yet
-//! is not taken for deleted.
+//! back in time, content from a target that is behind is not accepted, and a push that the registry
+//! has not got yet does not count as deleted.
 
 mod facts;
 mod observed;
@@ -24,8 +24,8 @@ use revision::unique_time;
 pub use facts::{Facts, Shown};
 pub use revision::{Expectation, Freshness, Revision, Source, View};
 
-/// What the mount knows of one artifact. There is one for each that a listing holds, so what few of
-/// them have is kept elsewhere.
+/// The mount's knowledge of one artifact. Every listed artifact has an entry, so fields that few of
+/// them need are kept apart.
 #[derive(Debug, Clone, Default)]
 pub struct Entry {
     current: Option<Revision>,
@@ -34,30 +34,30 @@ pub struct Entry {
     seen: ObservedStates,
     /// The registry lists a content that the mount has not identified yet.
     unidentified: bool,
-    /// The registry has said that it is not there.
+    /// The registry has answered that the artifact is absent.
     gone: bool,
-    /// The last pull was a look-up's: the open that it was for finds the bytes in the cache, and
-    /// yet it is the look-up's target that has answered.
+    /// The last pull was a look-up's: the open that follows finds the bytes in the cache, and yet
+    /// their source is the target that answered the look-up.
     looked_up: bool,
-    /// Where the last pull was answered from.
+    /// The source of the last pull.
     source: Option<Source>,
     own: Option<Box<PendingState>>,
 }
 
 impl Entry {
-    /// Returns the newest content known, if the artifact exists.
+    /// Returns the newest known content, if the artifact exists.
     pub fn current(&self) -> Option<&Revision> {
         self.current.as_ref()
     }
 
-    /// Returns the newest content known, for showing it: its time is fixed from now on.
+    /// Returns the newest known content for display: its time is fixed from now on.
     pub fn show(&mut self) -> Option<Revision> {
         let current = self.current.as_mut()?;
         current.shown = true;
         Some(current.clone())
     }
 
-    /// Tells whether only reading it can tell what the newest content is, or (`stamp`) its stamp.
+    /// Returns whether only a read can tell the newest content, or with `stamp` its stamp.
     pub fn must_be_read(&self, stamp: bool) -> bool {
         let current = self.current.as_ref();
         let unread =
@@ -65,35 +65,35 @@ impl Entry {
         self.unidentified || unread
     }
 
-    /// Tells whether the registry lists a content that has to be read before anything is served.
+    /// Returns whether the registry lists a content that must be read before anything is served.
     pub fn is_unidentified(&self) -> bool {
         self.unidentified
     }
 
-    /// Returns where the last pull was answered from.
+    /// Returns the source of the last pull.
     pub fn source(&self) -> Option<Source> {
         self.source
     }
 
-    /// Takes note of where a pull was answered from.
+    /// Records the source of a pull.
     pub fn answered(&mut self, source: Source) {
         let looked_up = std::mem::take(&mut self.looked_up);
         let before = self.source.filter(|_| looked_up && source == Source::Cache);
         self.source = before.or(Some(source));
     }
 
-    /// Takes note that the last pull was a look-up's own, and not yet anybody's who reads.
+    /// Records that the last pull was a look-up's own, and no reader's yet.
     pub fn was_looked_up(&mut self) {
         self.looked_up = true;
     }
 
-    /// Returns the number of the newest content known.
+    /// Returns the revision of the newest known content.
     pub fn revision(&self) -> Option<u64> {
         self.current().map(|known| known.revision)
     }
 
-    /// Tells whether the registry lists a content that nobody has read, and that is not the
-    /// newest one known: that is of another size, or was known `before` the registry listed it.
+    /// Returns whether the registry lists an unread content that is not the newest known one: the
+    /// size differs, or the newest one was known `before` the registry listed its content.
     pub fn lists_another(&self, registry: TargetId, before: Option<u64>) -> bool {
         let unread = self.unread(registry);
         let size = self.current().map(|known| known.size);
@@ -102,8 +102,8 @@ impl Entry {
         })
     }
 
-    /// Takes note that a content is served of which the registry, which lists one that nobody has
-    /// read, has not said that it is its own: the next reader asks it.
+    /// Records that content was served without the registry's confirmation. If the registry lists
+    /// an unread content, the next read asks the registry.
     pub fn unconfirmed(&mut self, registry: TargetId) {
         self.unidentified |= self.unread(registry).is_some();
     }
@@ -113,7 +113,7 @@ impl Entry {
         seen.filter(|seen| seen.stamp.get().is_none())
     }
 
-    /// Tells whether the record says nothing that could not be learned again.
+    /// Returns whether the entry holds nothing that could not be learned again.
     pub fn is_blank(&self) -> bool {
         self.current.is_none()
             && self.high_water.get().is_none()
@@ -122,17 +122,17 @@ impl Entry {
             && self.seen.is_empty()
     }
 
-    /// Tells whether the registry has said that the artifact isn't there.
+    /// Returns whether the registry has answered that the artifact is absent.
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Tells whether the record says nothing but that the artifact was deleted.
+    /// Returns whether the entry holds nothing but a deletion.
     pub fn is_deletion(&self) -> bool {
         self.gone && self.current.is_none() && self.error().is_none()
     }
 
-    /// Takes note of a target's listing, begun at `begun`, that holds the artifact.
+    /// Updates the entry from a target's listing, begun at `begun`, that holds the artifact.
     pub fn listed(
         &mut self,
         from: TargetId,
@@ -170,8 +170,8 @@ impl Entry {
             }
             None if unchanged && self.current.is_some() => {}
             None if self.high_water.get().is_some() => {
-                // A backup that holds something unknown is not asked for it: it may just be
-                // behind, and the registry or the cache has what is wanted.
+                // Don't ask a backup for unknown content: it may just be behind, and the registry
+                // or the cache has the newest content.
                 self.unidentified |= is_registry;
                 if self.current.is_none() {
                     self.set_unstamped(from, listed, revision);
@@ -189,8 +189,8 @@ impl Entry {
         }
     }
 
-    /// Takes note of a target's listing, begun at `begun`, that doesn't hold the artifact.
-    /// `decides`: it is the registry, whose word on that holds.
+    /// Updates the entry from a target's listing, begun at `begun`, that lacks the artifact.
+    /// `decides`: the listing is the registry's, and its answer counts.
     pub fn unlisted(&mut self, from: TargetId, decides: bool, begun: Instant) {
         if self.is_older_than_own_change(begun) {
             return;
@@ -201,9 +201,9 @@ impl Entry {
         }
     }
 
-    /// Takes note of the registry's word, asked for at `begun`, that the artifact isn't there.
-    /// Returns whether that is believed: what the mount still owes to the registry can't be there
-    /// yet.
+    /// Updates the entry from the registry's answer, to a request begun at `begun`, that the
+    /// artifact is absent. Returns whether the answer is accepted: a push that is pending for the
+    /// registry can't be there yet.
     pub fn absent(&mut self, registry: TargetId, begun: Instant) -> bool {
         if self.pending().contains(&registry)
             || self.is_older_than_replay(registry, begun)
@@ -213,7 +213,7 @@ impl Entry {
         }
         self.seen.clear();
         self.current = None;
-        // What is put there after a deletion begins anew, be it an old copy that somebody restores.
+        // Content that appears after a deletion begins anew, even if it is a restored old copy.
         self.high_water = SharedStamp::default();
         self.unidentified = false;
         self.gone = true;
@@ -221,14 +221,14 @@ impl Entry {
         true
     }
 
-    /// Takes note that the registry lists a content and can't give it. It is not asked for it
-    /// again until it lists another one.
+    /// Records that the registry lists a content and can't return it. The mount doesn't ask for it
+    /// again until the registry lists another one.
     pub fn unreadable(&mut self) {
         self.unidentified = false;
     }
 
-    /// Takes note of a content that a target gave when it was asked at `begun`, and decides
-    /// whether to believe it.
+    /// Records a content that a target returned to a request begun at `begun`, and decides whether
+    /// to accept it.
     pub fn read(
         &mut self,
         from: TargetId,
@@ -284,9 +284,9 @@ impl Entry {
         Freshness::Current
     }
 
-    /// Returns the stamp of a content that was put into a store by hand, which has only the
-    /// store's own time: another clock's, and often cut to the second. By hand, in place of the
-    /// newest content that is known, means later than that.
+    /// Returns the stamp of a content that was put into a store by hand. It has only the store's
+    /// own time, which comes from another clock and is often cut to the second. Content that
+    /// replaces the newest known content by hand counts as later than that.
     fn stamp_by_hand(&self, from: TargetId, is_registry: bool, made: &Stamp) -> Stamp {
         let known = self.seen.get(&from).and_then(|seen| seen.stamp.get());
         if let Some(known) = known.filter(|known| known.sha256 == made.sha256) {
@@ -294,7 +294,7 @@ impl Entry {
         }
         let had = self.seen.get(&from).and_then(|seen| seen.newest().get());
         match self.high_water.get() {
-            // An earlier mount has read these bytes there, and they are the newest ones known.
+            // An earlier mount has read these bytes there, and they are the newest known ones.
             Some(high_water) if is_registry && high_water.sha256 == made.sha256 => high_water,
             Some(high_water) if is_registry && had == Some(high_water) => Stamp {
                 when: made.when.max(high_water.when.saturating_add(1)),
@@ -304,7 +304,7 @@ impl Entry {
         }
     }
 
-    /// Returns what is known of the registry when a push is to replace the current content.
+    /// Returns the known state of the registry, for a push that replaces the current content.
     pub fn view(&self, registry: TargetId) -> View {
         let seen = self.seen.get(&registry);
         let newest = self.current().and_then(Revision::stamp);
@@ -344,7 +344,7 @@ impl Entry {
         self.own().changed.is_some_and(|changed| begun < changed)
     }
 
-    /// Tells whether a stamp is at least as new as everything that the mount has served or shown.
+    /// Returns whether a stamp is at least as new as everything that the mount has served or shown.
     fn is_newer(&self, stamp: &Stamp) -> bool {
         #[cfg(test)]
         if injected(Bug::OldStampBelieved) {
@@ -354,7 +354,7 @@ impl Entry {
         Some(*stamp) >= self.high_water.get() && Some(*stamp) >= current
     }
 
-    /// Learns the stamp of the newest content known.
+    /// Sets the stamp of the newest known content.
     fn identify(&mut self, stamp: Stamp) {
         let kept = self.keep(Some(stamp));
         if let Some(known) = &mut self.current {
@@ -367,7 +367,7 @@ impl Entry {
         self.raise_high_water(kept);
     }
 
-    /// Makes a stamped content the newest one known: there is no way back behind it.
+    /// Makes a stamped content the newest known one: nothing older is accepted after it.
     fn accept(&mut self, from: TargetId, stamp: Stamp, revision: impl FnOnce() -> u64) {
         let kept = self.keep(Some(stamp));
         if self

@@ -1,15 +1,15 @@
-//! Why a push or a pull fails.
+//! Errors of pushes and pulls.
 
 use crate::store::{Failure, Kind};
 
-/// What kind of failure an operation on the registry ends with.
+/// The kind of failure that an operation on the registry ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// There is no such artifact.
+    /// The artifact does not exist.
     NotFound,
     /// A target refuses these credentials.
     Denied,
-    /// Somebody else has pushed in between.
+    /// Another writer has pushed in between.
     Conflict,
     /// A check, or a target, refuses the document.
     Invalid,
@@ -17,22 +17,22 @@ pub enum ErrorKind {
     NoSpace,
     /// Every target that could answer has an outage.
     Outage,
-    /// A signal has killed the writer amid its work.
+    /// A signal killed the writer in mid-write.
     Torn,
 }
 
-/// Why a push or a pull failed, in words too: what, on what, why.
+/// The failure of a push or a pull, with a message: what failed, on what, why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Error {
     /// The kind of failure.
     pub kind: ErrorKind,
-    /// The words.
+    /// The message.
     pub reason: String,
 }
 
 impl Error {
-    /// Makes an error.
+    /// Creates an error.
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
         Self {
             kind,
@@ -40,8 +40,8 @@ impl Error {
         }
     }
 
-    /// Makes the error that an operation ends with when these targets have failed: the first
-    /// answer among the failures decides, and an outage only if there is none.
+    /// Creates the error of an operation whose targets have failed: the first answer among the
+    /// failures decides; without one, it is an outage.
     pub fn of_failures<'a>(
         what: impl std::fmt::Display,
         failures: impl IntoIterator<Item = (&'a str, &'a Failure)>,
@@ -56,7 +56,7 @@ impl Error {
     }
 }
 
-/// Says what each target has answered, each with its URL.
+/// Returns each target's failure, with its URL.
 pub fn reasons<'a>(failures: impl IntoIterator<Item = (&'a str, &'a Failure)>) -> String {
     let reasons: Vec<String> = failures
         .into_iter()
@@ -69,7 +69,7 @@ pub fn reasons<'a>(failures: impl IntoIterator<Item = (&'a str, &'a Failure)>) -
 }
 
 impl ErrorKind {
-    /// Maps a target's failure to what an operation ends with if nothing else helps.
+    /// Maps a target's failure to the error of the operation, if nothing else helps.
     pub fn of(kind: Kind) -> Self {
         match kind {
             Kind::NotFound => ErrorKind::NotFound,

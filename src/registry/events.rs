@@ -11,14 +11,14 @@ use crate::model::when_to_text;
 /// How many events `.atlasfs/events` keeps: some hours of a busy site, in well under a megabyte.
 const KEPT: usize = 1_000;
 
-/// How much attention an event asks for.
+/// How much attention an event needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// It went as it should.
+    /// The operation went as it should.
     Info,
-    /// It went on, with something missing.
+    /// The operation succeeded, with something missing.
     Warn,
-    /// It failed.
+    /// The operation failed.
     Error,
 }
 
@@ -32,7 +32,7 @@ impl Level {
     }
 }
 
-/// One event, before it is told.
+/// One event, before it is reported.
 #[derive(Debug)]
 pub struct Event {
     level: Level,
@@ -42,7 +42,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Makes an event of a kind (`push`, `fallback`, …) with a message that a person can read.
+    /// Creates an event of a kind (`push`, `fallback`, …) with a message for people.
     pub fn new(level: Level, kind: &'static str, message: impl Into<String>) -> Self {
         Self {
             level,
@@ -67,7 +67,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Tells an event: one line in the log, one JSON object in the ring. `when` is in nanoseconds
+    /// Reports an event: one line in the log, one JSON object in the ring. `when` is in nanoseconds
     /// since the epoch.
     pub fn tell(&self, when: u64, event: Event) {
         let Event {
@@ -101,7 +101,7 @@ impl Events {
         lines.push_back(object.to_string());
     }
 
-    /// Returns the events kept, oldest first, one JSON object a line.
+    /// Returns the kept events, oldest first, one JSON object a line.
     pub fn text(&self) -> String {
         lock(&self.lines)
             .iter()

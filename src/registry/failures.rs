@@ -1,14 +1,15 @@
-//! The failures that kept no bytes: why the last push of an artifact failed, for the next mount.
+//! Failures without kept bytes: the reason why the last push of an artifact failed, for the next
+//! mount.
 //!
 //! The file has a fixed number of slots, one failure each:
 //!
 //! ```text
-//! <checksum> {"repo":"app","artifact":"schema","time":…,"failed":…}  filled up with blanks to 1 KiB
+//! <checksum> {"repo":"app","artifact":"schema","time":…,"failed":…}  padded with blanks to 1 KiB
 //! ```
 //!
 //! Every mount writes the whole file, free slots as zeros, as soon as the disk has room for it. A
-//! failure then overwrites a slot in place, which a full disk takes too. A slot that a crash or
-//! the disk has damaged is a free one.
+//! failure then overwrites a slot in place, which works on a full disk too. A slot that a crash or
+//! the disk has damaged counts as free.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -30,37 +31,37 @@ use crate::model::{ArtifactId, Item, RepoName, when_from_text, when_to_text};
 /// The size of a slot. 1 KiB: the two longest names, and 400 bytes for the reason.
 const SLOT: usize = 1 << 10;
 
-/// The number of slots. 64: a full disk that fails more artifacts than that has long been noticed.
+/// The number of slots. 64: a full disk is noticed long before it fails more artifacts than that.
 const SLOTS: usize = 64;
 
 /// The size of the file.
 const SIZE: usize = SLOTS * SLOT;
 
-/// Why the last push of an artifact failed.
+/// The failure of an artifact's last push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The artifact.
     pub id: ArtifactId,
-    /// When it failed, in nanoseconds since the epoch.
+    /// The time of the failure, in nanoseconds since the epoch.
     pub when: u64,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// The failures of one mount that kept no bytes.
+/// The failures of one mount without kept bytes.
 #[derive(Debug)]
 pub struct Failures {
     /// The state directory; `None` if it could not be made.
     dir: Option<PathBuf>,
     room: Room,
-    /// Locked for bookkeeping only, never while the disk is waited for.
+    /// Locked for bookkeeping only, never during disk access.
     slots: Mutex<Vec<Option<Failure>>>,
-    /// Held while a slot is written, so that no older write ends after a newer one.
+    /// Held while a slot is written, so that an older write never ends after a newer one.
     disk: Mutex<()>,
 }
 
 impl Failures {
-    /// Reads what earlier mounts have left, and reserves the room for all slots.
+    /// Reads the failures of earlier mounts, and reserves room for all slots.
     pub fn open(state: &StateDir, room: Room) -> Self {
         let dir = state.refusal().is_none().then(|| state.dir().to_owned());
         let failures = Self {
@@ -94,7 +95,7 @@ impl Failures {
             failure
         });
         *lock(&self.slots) = slots.collect();
-        // Also where nothing has changed: the file may have holes.
+        // Write the file even if nothing has changed: it may have holes.
         self.room
             .find(SIZE as u64, || file.write_all_at(&bytes, 0))?;
         file.set_len(SIZE as u64)
@@ -110,21 +111,21 @@ impl Failures {
         lock(&self.slots).iter().flatten().cloned().collect()
     }
 
-    /// Takes note of a failure, in the place of the artifact's last one or of the oldest.
-    /// [`Self::write`] makes the slot returned durable.
+    /// Records a failure, in place of the artifact's last one or of the oldest. [`Self::write`]
+    /// makes the returned slot durable.
     pub fn note(&self, failure: Failure) -> Option<usize> {
         let mut slots = lock(&self.slots);
         let own = position(&slots, &failure.id);
         let when = |slot: &Option<Failure>| slot.as_ref().map(|failure| failure.when);
-        // A free slot is older than any failure.
+        // A free slot counts as older than any failure.
         let oldest = || (0..slots.len()).min_by_key(|&place| slots.get(place).map(when));
         let place = own.or_else(oldest)?;
         *slots.get_mut(place)? = Some(failure);
         Some(place)
     }
 
-    /// Forgets the failure of an artifact; `None` if there is none. [`Self::write`] makes the slot
-    /// returned durable.
+    /// Forgets the failure of an artifact; returns `None` if there is none. [`Self::write`] makes
+    /// the returned slot durable.
     pub fn forget(&self, id: &ArtifactId) -> Option<usize> {
         let mut slots = lock(&self.slots);
         let place = position(&slots, id)?;
@@ -132,7 +133,7 @@ impl Failures {
         Some(place)
     }
 
-    /// Writes a slot as it is by now. It waits for the disk.
+    /// Writes the current state of a slot. It waits for the disk.
     ///
     /// # Errors
     ///
@@ -187,8 +188,8 @@ impl Failure {
 }
 
 impl Registry {
-    /// Writes down for the next mount why the last push of an artifact failed, or with `None` that
-    /// this is over. The disk is waited for until `limit`, and takes it as soon as it can.
+    /// Records for the next mount why the last push of an artifact failed, or with `None` that this
+    /// is over. The wait for the disk ends at `limit`; the write goes on.
     pub(super) async fn remember_failure(
         &self,
         id: &ArtifactId,
@@ -223,8 +224,8 @@ impl Registry {
         }))
     }
 
-    /// Takes over the failures of earlier mounts. A push or deletion that the journal still owes and
-    /// that came later has ended the failure.
+    /// Loads the failures of earlier mounts. A later push or deletion that is pending in the
+    /// journal has ended the failure.
     pub(super) fn recall_failures(&self) {
         let pending = self.journal.pending();
         for Failure { id, when, reason } in self.failures.all() {
@@ -232,7 +233,7 @@ impl Registry {
             if later.any(|record| record.id == id) {
                 drop(self.begin_to_remember(&id, None));
             } else if self.replicas(&id.repo).is_ok() {
-                // No registry may list the repository yet, and the failure is to be seen there.
+                // The repository must show the failure, even if no registry lists it yet.
                 lock(&self.replay.repos).insert(id.repo.clone());
                 self.index.change(&id, |record| record.failed(reason));
             }

@@ -1,4 +1,4 @@
-//! The registry first, and the backups when it is out, or has not answered in time.
+//! The registry first, and the backups when it has an outage or has not answered in time.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use super::breaker::pressing;
 use super::replica::{Replica, ReplicaSet, share};
 use crate::store::{Failure, Kind};
 
-/// For how long the other backups are waited for once one has answered, when the registry has an
-/// outage: each may hold what another has missed, and a hung one must not cost the deadline.
+/// How long the other backups have once one has answered, when the registry has an outage: each may
+/// hold a push that another misses, and a hung one must not use up the deadline.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// What a target has replied.
+/// A target and its reply.
 pub(super) type Reply<T> = (Arc<Replica>, Result<T, Failure>);
 
-/// The answers that count, and the failures. Where the registry has not answered, its failure is
-/// the first.
+/// The answers that count, and the failures. If the registry has not answered, its failure is the
+/// first.
 pub(super) struct Replies<T> {
     pub(super) answers: Vec<(Arc<Replica>, T)>,
     pub(super) failures: Vec<(Arc<Replica>, Failure)>,
 }
 
 impl<T> Replies<T> {
-    /// Tells whether the request ends with these: with answers, or with the registry's refusal.
+    /// Returns whether the request ends with these: with answers, or with the registry's refusal.
     fn serve(&self, registry: &Registry) -> bool {
         let refusal = self.failures.first();
         !self.answers.is_empty()
@@ -38,17 +38,17 @@ impl<T> Replies<T> {
 }
 
 impl Registry {
-    /// For how long a request waits for targets where something that is known already would do:
-    /// until a hedged one should be answered, with its backups' grace. `None`: for as long as it
-    /// takes, for nothing is hedged.
+    /// How long a request waits for targets if known data would do: until a request with `--hedge`
+    /// should be answered, including the backups' grace. `None`, without `--hedge`: for as long as
+    /// it takes.
     pub(super) fn patience(&self) -> Option<Duration> {
         const MARGIN: Duration = Duration::from_millis(50);
         let hedge = self.settings.hedge;
         (!hedge.is_zero()).then(|| hedge * 2 + MARGIN)
     }
 
-    /// Makes a request of a route that nothing else can serve: when the targets that are not skipped
-    /// have failed, or take too long, those that are skipped are asked too.
+    /// Makes a request of a replica set that nothing else can serve: if the targets that are not
+    /// skipped have failed, or take too long, the skipped ones are asked too.
     pub(super) async fn press<T, F>(
         &self,
         replicas: &ReplicaSet,
@@ -62,7 +62,7 @@ impl Registry {
         if !replicas.is_any_skipped() {
             return request().await;
         }
-        // A registry that is not skipped has the time that is the registry's.
+        // A registry that is not skipped has its usual share of the time.
         let hedge = self.settings.hedge;
         let soon = match hedge.is_zero() || !replicas.registry.breaker.is_open() {
             true => share(end, 2),
@@ -86,9 +86,9 @@ impl Registry {
         }
     }
 
-    /// Asks the registry, and the backups too when its reply `goes_on` to them, or when it has not
-    /// replied after the hedge. Then the backups' replies are enough if they come first and
-    /// `serve`. Whatever is still on its way in the end is dropped.
+    /// Asks the registry, and the backups too if its reply `goes_on` to them, or if it has not
+    /// replied within `--hedge`. In that case the backups' replies are enough if they come first
+    /// and `serve`. Requests still under way in the end are dropped.
     pub(super) async fn registry_first<R, B>(
         &self,
         replicas: &ReplicaSet,
@@ -107,7 +107,7 @@ impl Registry {
             Some(reply) => (reply, backups),
             None => {
                 self.metrics.hedges.increment();
-                // Of two that are ready the first is taken.
+                // If both are ready, the registry's reply counts.
                 match select(registry, backups).await {
                     Either::Left(registry_is_first) => registry_is_first,
                     Either::Right((replies, _)) if serve(&replies) => return (None, Some(replies)),
@@ -123,8 +123,8 @@ impl Registry {
         }
     }
 
-    /// Asks a route's registry for a listing, and all of its backups at once where they have to
-    /// stand in for it. `is_pressing`: targets that are skipped are asked too, if nothing else helps.
+    /// Asks the registry of a replica set for a listing, and all backups at once if they have to
+    /// stand in for it. `is_pressing`: skipped targets are asked too, if nothing else helps.
     pub(super) async fn ask_route<T, F>(
         &self,
         replicas: &ReplicaSet,
@@ -200,7 +200,7 @@ impl Registry {
     }
 }
 
-/// Questions to several backups on their way, and the replies so far.
+/// Questions to several backups under way, and the replies so far.
 struct Gathering<T, F> {
     questions: FuturesUnordered<F>,
     answers: Vec<(Arc<Replica>, T)>,
@@ -208,7 +208,7 @@ struct Gathering<T, F> {
 }
 
 impl<T, F: Future<Output = Reply<T>>> Gathering<T, F> {
-    /// Waits for all replies until there is an answer, and then only a little longer; tells
+    /// Waits for all replies until there is an answer, and then only for the grace time; returns
     /// whether there is one.
     async fn gather(&mut self, end: Instant) -> bool {
         let mut until = end;
@@ -227,7 +227,8 @@ impl<T, F: Future<Output = Reply<T>>> Gathering<T, F> {
     }
 }
 
-/// The registry's deadline: all of the time if there is nobody else to ask, half of it otherwise.
+/// Returns the registry's deadline: all of the time if there is no backup to ask, half of it
+/// otherwise.
 pub(super) fn registry_deadline(replicas: &ReplicaSet, end: Instant) -> Instant {
     share(end, if replicas.backups.is_empty() { 1 } else { 2 })
 }

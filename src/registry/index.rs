@@ -1,5 +1,5 @@
-//! The catalogue: names, sizes and stamps of every artifact that the mount has heard of, and how
-//! fresh that knowledge is.
+//! The index: names, sizes and stamps of every artifact that the mount knows of, and how fresh that
+//! knowledge is.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -16,38 +16,38 @@ use super::replica::TargetId;
 use crate::model::{ArtifactId, Item, RepoName};
 use crate::store::RepoListing;
 
-/// How fresh the knowledge of something is.
+/// The freshness of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListingState {
-    /// A target has told of it within the TTL.
+    /// A target has answered within the TTL.
     Fresh,
-    /// It is time to ask.
+    /// It is time to ask the targets.
     Due,
-    /// Asking failed, within the TTL: what is known is stale, and asking again would only wait
-    /// for the same failure.
+    /// Asking failed, within the TTL: the known data is stale, and asking again would only wait for
+    /// the same failure.
     Failed(Error),
 }
 
-/// When something was last listed, and how that ended.
+/// The time and the result of the last listing.
 #[derive(Debug, Clone, Default)]
 struct Listing {
     succeeded: Option<Instant>,
-    /// How long ago an earlier mount saw it succeed, and when that was reckoned.
+    /// The age of an earlier mount's last success, and the time at which that age was computed.
     recalled: Option<(Duration, Instant)>,
-    /// When the success was last told to the catalogue's file.
+    /// The time when the success was last written to the index file.
     written: Option<Instant>,
     failed: Option<Failed>,
-    /// The last success was the backups', and not the registry's.
+    /// The last success came from the backups, not from the registry.
     by_backups: bool,
 }
 
-/// How asking failed.
+/// A failed listing.
 #[derive(Debug, Clone)]
 struct Failed {
     error: Error,
-    /// Until when asking again would only wait for the same failure.
+    /// The time until which asking again would only wait for the same failure.
     until: Instant,
-    /// Whether targets that are skipped were asked too.
+    /// Whether skipped targets were asked too.
     pressing: bool,
 }
 
@@ -72,7 +72,7 @@ impl Listing {
         });
     }
 
-    /// Has the targets asked again: one of them is back.
+    /// Lets the next request ask the targets again: one of them is back.
     fn forgive(&mut self) {
         if let Some(failed) = &mut self.failed {
             failed.until = Instant::now();
@@ -86,7 +86,7 @@ impl Listing {
         self.failed = None;
     }
 
-    /// Tells whether it is time to write to the catalogue's file that it has succeeded.
+    /// Returns whether the success is due to be written to the index file.
     fn is_to_be_written(&mut self) -> bool {
         let written = self.written;
         let is_due = written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
@@ -102,33 +102,33 @@ impl Listing {
     }
 }
 
-/// For how long a failure counts at most, whatever the TTL is. 1 s: the end of an outage is noticed
-/// within a second.
+/// The longest time that a failure counts, whatever the TTL is. 1 s: the end of an outage is
+/// noticed within a second.
 pub(super) const FAILED_FOR: Duration = Duration::from_secs(1);
 
-/// How far the file may be behind with when a repository was last listed: a restart may make what
-/// is served look so much more stale than it is.
+/// How far the file may be behind with the time of a repository's last listing. 10 s: after a
+/// restart, content may look that much staler than it is.
 const WRITTEN_EVERY: Duration = Duration::from_secs(10);
 
-/// Who told of a repository's artifacts.
+/// The source of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct From {
     /// The target.
     pub target: TargetId,
     /// Whether it is the repository's registry.
     pub is_registry: bool,
-    /// Whether what the registry doesn't list is taken for deleted.
+    /// Whether an artifact that the registry doesn't list counts as deleted.
     pub decides_absence: bool,
 }
 
 #[derive(Debug, Default)]
 struct RepoIndex {
     listing: Listing,
-    /// Boxed, for half of a B-tree's places are empty.
+    /// Boxed, because half of a B-tree's places are empty.
     records: BTreeMap<Item, Box<Entry>>,
 }
 
-/// The catalogue of one mount.
+/// The index of one mount.
 #[derive(Debug)]
 pub struct Index {
     ttl: Duration,
@@ -136,11 +136,11 @@ pub struct Index {
     roots: Mutex<Roots>,
     hidden: Mutex<HashSet<(TargetId, String)>>,
     revisions: AtomicU64,
-    /// What the catalogue's file has not been told yet.
+    /// Changes that are not in the index file yet.
     pub(super) dirty: DirtySet,
 }
 
-/// The repositories that the registries list, each with the place of its registry's route.
+/// The repositories that the registries list, each with the position of its registry's replica set.
 #[derive(Debug, Default)]
 struct Roots {
     listing: Listing,
@@ -151,12 +151,12 @@ struct Roots {
 /// objects must not fill this machine's memory.
 const HIDDEN_REMEMBERED: usize = 10_000;
 
-/// How many deletions are remembered of a repository, and written down for the next mount: as long
-/// as the registry is out, they keep the backups from bringing back what it has deleted.
+/// How many deletions of a repository are remembered, and written down for the next mount: during
+/// an outage of the registry, they keep the backups from bringing deleted artifacts back.
 pub const DELETIONS: usize = 10_000;
 
 impl Index {
-    /// Makes an empty catalogue whose knowledge is fresh for `ttl`.
+    /// Creates an empty index whose knowledge is fresh for `ttl`.
     pub fn new(ttl: Duration) -> Self {
         Self {
             ttl,
@@ -168,12 +168,12 @@ impl Index {
         }
     }
 
-    /// Issues the number of a new content.
+    /// Issues the revision of a new content.
     pub fn next_revision(&self) -> u64 {
         self.revisions.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tells how fresh the listing of a repository is. A `pressing` request asks again where only
+    /// Returns how fresh the listing of a repository is. A `pressing` request asks again if only
     /// targets that are not skipped have failed.
     pub fn freshness(&self, repo: &RepoName, pressing: bool) -> ListingState {
         let repos = lock(&self.repos);
@@ -183,7 +183,7 @@ impl Index {
         })
     }
 
-    /// Has every listing that failed tried again: a target is back.
+    /// Lets every failed listing be tried again: a target is back.
     pub fn forgive(&self) {
         let mut repos = lock(&self.repos);
         repos
@@ -193,27 +193,28 @@ impl Index {
         lock(&self.roots).listing.forgive();
     }
 
-    /// Tells whether the newest try to list a repository has failed, however long ago that was.
+    /// Returns whether the newest attempt to list a repository has failed, however long ago that
+    /// was.
     pub fn is_failing(&self, repo: &RepoName) -> bool {
         let repos = lock(&self.repos);
         let repo_index = repos.get(repo);
         repo_index.is_some_and(|repo_index| repo_index.listing.failed.is_some())
     }
 
-    /// Tells for how long no target has listed a repository, for this mount or an earlier one;
+    /// Returns the time since a target last listed a repository, for this mount or an earlier one;
     /// `None` if none ever has.
     pub fn age(&self, repo: &RepoName) -> Option<Duration> {
         lock(&self.repos).get(repo)?.listing.age()
     }
 
-    /// Takes note of whether backups have listed a repository in place of its registry.
+    /// Records whether backups have listed a repository in place of its registry.
     pub fn set_by_backups(&self, repo: &RepoName, by_backups: bool) {
         if let Some(repo_index) = lock(&self.repos).get_mut(repo) {
             repo_index.listing.by_backups = by_backups;
         }
     }
 
-    /// Tells whether backups have listed a repository in place of its registry.
+    /// Returns whether backups have listed a repository in place of its registry.
     pub fn is_by_backups(&self, repo: &RepoName) -> bool {
         let repos = lock(&self.repos);
         repos
@@ -221,7 +222,7 @@ impl Index {
             .is_some_and(|repo_index| repo_index.listing.by_backups)
     }
 
-    /// Takes note of a target's listing of a repository, begun at `begun`.
+    /// Updates the index from a target's listing of a repository, begun at `begun`.
     pub fn list(&self, repo: &RepoName, from: From, listing: &RepoListing, begun: Instant) {
         let mut repos = lock(&self.repos);
         let repo_index = repos.entry(repo.clone()).or_default();
@@ -257,21 +258,21 @@ impl Index {
         });
     }
 
-    /// Takes note that no target could list a repository.
+    /// Records that no target could list a repository.
     pub fn fail(&self, repo: &RepoName, error: Error, pressing: bool) {
         let mut repos = lock(&self.repos);
         let repo_index = repos.entry(repo.clone()).or_default();
         repo_index.listing.fail(error, pressing, self.ttl);
     }
 
-    /// Looks at what is known of an artifact, if anything is.
+    /// Passes the entry of an artifact to `look`, if there is one.
     pub fn peek<T>(&self, id: &ArtifactId, look: impl FnOnce(&Entry) -> T) -> Option<T> {
         let repos = lock(&self.repos);
         let record = repos.get(&id.repo)?.records.get(&id.item)?;
         Some(look(record))
     }
 
-    /// Changes what is known of an artifact.
+    /// Changes the entry of an artifact, which is created if there is none.
     pub fn change<T>(&self, id: &ArtifactId, change: impl FnOnce(&mut Entry) -> T) -> T {
         let mut repos = lock(&self.repos);
         let repo_index = repos.entry(id.repo.clone()).or_default();
@@ -284,7 +285,7 @@ impl Index {
         changed
     }
 
-    /// Takes over what an earlier mount knew of an artifact.
+    /// Loads an earlier mount's facts about an artifact.
     pub fn recall(&self, id: &ArtifactId, facts: Facts, registry: TargetId) {
         let mut repos = lock(&self.repos);
         let repo_index = repos.entry(id.repo.clone()).or_default();
@@ -292,26 +293,26 @@ impl Index {
         record.restore(facts, registry, || self.next_revision());
     }
 
-    /// Takes over that an earlier mount has listed a repository so long ago.
+    /// Loads the age of an earlier mount's listing of a repository.
     pub fn recall_listing(&self, repo: &RepoName, age: Duration) {
         let mut repos = lock(&self.repos);
         let repo_index = repos.entry(repo.clone()).or_default();
         repo_index.listing.recalled = Some((age, Instant::now()));
     }
 
-    /// Takes over the repositories that an earlier mount has found.
+    /// Loads the repositories that an earlier mount has found.
     pub fn recall_roots(&self, found: BTreeMap<RepoName, usize>) {
         let mut roots = lock(&self.roots);
         roots.listing.recalled = Some((Duration::ZERO, Instant::now()));
         roots.found = found;
     }
 
-    /// Returns the repositories of which anything is known.
+    /// Returns all repositories in the index.
     pub fn repos(&self) -> Vec<RepoName> {
         lock(&self.repos).keys().cloned().collect()
     }
 
-    /// Shows every artifact of a repository.
+    /// Returns every artifact of a repository for display: their times are fixed from now on.
     pub fn show(&self, repo: &RepoName) -> Vec<(Item, Revision)> {
         let mut repos = lock(&self.repos);
         let Some(repo_index) = repos.get_mut(repo) else {
@@ -323,8 +324,8 @@ impl Index {
             .collect()
     }
 
-    /// Returns a repository's artifacts of which something is known: those that the registry has
-    /// said are `gone`, or the others.
+    /// Returns a repository's artifacts that have an entry: those that are `gone` by the registry's
+    /// answer, or the others.
     pub fn ids(&self, repo: &RepoName, gone: bool) -> Vec<ArtifactId> {
         let repos = lock(&self.repos);
         let records = repos.get(repo).into_iter();
@@ -338,7 +339,7 @@ impl Index {
             .collect()
     }
 
-    /// Visits every record.
+    /// Visits every entry.
     pub fn visit(&self, mut visit: impl FnMut(ArtifactId, &Entry)) {
         for (repo, repo_index) in lock(&self.repos).iter() {
             for (item, record) in &repo_index.records {
@@ -351,12 +352,12 @@ impl Index {
         }
     }
 
-    /// Tells how fresh the list of repositories is.
+    /// Returns how fresh the list of repositories is.
     pub fn roots_freshness(&self, pressing: bool) -> ListingState {
         lock(&self.roots).listing.freshness(self.ttl, pressing)
     }
 
-    /// Takes note of the repositories that the registries list.
+    /// Records the repositories that the registries list.
     pub fn set_roots(&self, found: BTreeMap<RepoName, usize>) {
         let mut roots = lock(&self.roots);
         let is_news = roots.listing.succeeded.is_none() || roots.found != found;
@@ -367,12 +368,12 @@ impl Index {
         }
     }
 
-    /// Takes note that the registries could not be listed.
+    /// Records that the registries could not be listed.
     pub fn fail_roots(&self, error: Error, pressing: bool) {
         lock(&self.roots).listing.fail(error, pressing, self.ttl);
     }
 
-    /// Takes note of a repository that came into being by a push of this mount.
+    /// Records a repository that a push of this mount has created.
     pub fn add_root(&self, repo: &RepoName, replicas: usize) {
         let mut roots = lock(&self.roots);
         if !roots.found.contains_key(repo) {
@@ -381,18 +382,18 @@ impl Index {
         }
     }
 
-    /// Returns the repositories found, and whether they were ever listed.
+    /// Returns the known repositories, and whether they were ever listed.
     pub fn roots(&self) -> (BTreeMap<RepoName, usize>, bool) {
         let roots = lock(&self.roots);
         (roots.found.clone(), roots.listing.age().is_some())
     }
 
-    /// Returns the place of the route that a repository was found on.
+    /// Returns the position of the replica set that a repository was found on.
     pub fn found_on(&self, repo: &RepoName) -> Option<usize> {
         lock(&self.roots).found.get(repo).copied()
     }
 
-    /// Takes note of names that are not shown; returns those that are new.
+    /// Records names that are not shown; returns the new ones.
     pub fn hide(&self, target: TargetId, names: Vec<String>) -> Vec<String> {
         let mut hidden = lock(&self.hidden);
         let names = names.into_iter();
@@ -403,7 +404,7 @@ impl Index {
             .collect()
     }
 
-    /// Returns how many names are not shown.
+    /// Returns the number of names that are not shown.
     pub fn hidden(&self) -> usize {
         lock(&self.hidden).len()
     }

@@ -1,7 +1,7 @@
-//! The catalogue's file: what a mount knew, for the one that comes after it.
+//! The index file: the knowledge of one mount, for the mount that comes after it.
 //!
-//! One line a fact, each with its checksum; a later line about the same thing replaces an earlier
-//! one:
+//! Each line holds one fact with its checksum; a later line about the same thing replaces an
+//! earlier one:
 //!
 //! ```text
 //! <checksum> {"registry":"s3://…","repos":["app"]}
@@ -9,9 +9,9 @@
 //! <checksum> {"registry":"s3://…","repo":"app","artifact":"schema","current":{…},"floor":{…}}
 //! ```
 //!
-//! Every line names the registry whose word it is, so that a mount with another configuration
+//! Every line names the registry that its fact is from, so that a mount with another configuration
 //! doesn't take one registry's facts for another's. Lines are appended; now and then the file is
-//! written anew, beside itself and renamed, so it is never half there.
+//! written anew, beside itself and renamed, so it is never incomplete.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -28,41 +28,42 @@ use crate::dir::open_regular;
 use crate::model::{ArtifactId, Item, RepoName, Stamp, nanos, when_from_text, when_to_text};
 use crate::store::Token;
 
-/// What is read of a file at most. 256 MiB: half a million artifacts.
+/// The most that is read of a file. 256 MiB: half a million artifacts.
 const MAX: u64 = 256 << 20;
 
-/// How much may be appended before the file is written anew, if that is more than it was then.
+/// How much may be appended before the file is written anew: 1 MiB, or twice the size of the file
+/// when it was last written anew if that is more.
 const SLACK: u64 = 1 << 20;
 
-/// How much is handed to the kernel at once. 64 KiB: some hundred lines.
+/// How much is written at once. 64 KiB: some hundred lines.
 const BUFFER: usize = 64 << 10;
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// The URL of the registry whose word it is.
+    /// The URL of the registry that the fact is from.
     pub registry: String,
-    /// What it tells.
+    /// The fact.
     pub fact: Fact,
 }
 
-/// What a line tells.
+/// The fact in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// The repositories that were found on the registry.
     Repos(BTreeSet<RepoName>),
     /// When a repository was last listed, in nanoseconds since the epoch.
     Listed(RepoName, u64),
-    /// What was known of an artifact.
+    /// The facts about an artifact.
     Artifact(ArtifactId, Facts),
 }
 
-/// What a file held.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub struct Recalled {
-    /// Its lines, in their order.
+    /// Its lines, in order.
     pub notes: Vec<Note>,
-    /// Where it was set aside, if it was damaged.
+    /// The path where it was set aside, if it was damaged.
     pub damaged: Option<PathBuf>,
 }
 
@@ -72,13 +73,13 @@ pub struct IndexFile {
     path: PathBuf,
     /// The file, open for appending; `None` until it is written anew.
     file: Option<File>,
-    /// How long it was when it was written anew, and is now.
+    /// Its length when it was last written anew, and its length now.
     written: u64,
     length: u64,
 }
 
 impl IndexFile {
-    /// Names the file. Nothing is read or written yet.
+    /// Names the file. It is not read or written yet.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -88,13 +89,12 @@ impl IndexFile {
         }
     }
 
-    /// Reads what an earlier mount has left. A torn last line is what a crash leaves, and nothing
-    /// is amiss; of a file that is damaged otherwise, what is whole is used, and the file is set
-    /// aside.
+    /// Reads the file of an earlier mount. A torn last line is normal after a crash; from a file
+    /// that is damaged otherwise, the intact lines are used, and the file is set aside.
     ///
     /// # Errors
     ///
-    /// The I/O error if there is a file that can't be read.
+    /// The I/O error if the file exists and can't be read.
     pub fn recall(&self) -> io::Result<Recalled> {
         let file = match open_regular(OpenOptions::new().read(true), &self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -111,7 +111,7 @@ impl IndexFile {
                 damaged: None,
             });
         }
-        // Where it can't be set aside, it is overwritten.
+        // If the rename fails, the file is overwritten later.
         let aside = self.path.with_extension("damaged");
         let moved = fs::rename(&self.path, &aside);
         Ok(Recalled {
@@ -120,8 +120,8 @@ impl IndexFile {
         })
     }
 
-    /// Tells whether the file has to be written anew: it has not been yet, something has failed,
-    /// or it holds more that is out of date than it is worth.
+    /// Returns whether the file must be written anew: it has not been yet, a write has failed, or
+    /// too much of it is out of date.
     pub fn is_due(&self) -> bool {
         self.file.is_none() || self.length - self.written > SLACK.max(2 * self.written)
     }
@@ -130,7 +130,7 @@ impl IndexFile {
     ///
     /// # Errors
     ///
-    /// The I/O error. Then the file is to be written anew.
+    /// The I/O error. Afterwards the file must be written anew.
     pub fn append(&mut self, notes: impl IntoIterator<Item = Note>) -> io::Result<()> {
         let appended = match &self.file {
             Some(file) => write_lines(file, notes, u64::MAX),
@@ -147,7 +147,7 @@ impl IndexFile {
     ///
     /// # Errors
     ///
-    /// The I/O error. Then the old file is still there.
+    /// The I/O error. The old file is still there then.
     pub fn rewrite(&mut self, notes: impl IntoIterator<Item = Note>) -> io::Result<()> {
         self.file = None;
         let beside = self.path.with_extension("tmp");
@@ -156,7 +156,8 @@ impl IndexFile {
         options.append(true).create_new(true).mode(0o600);
         let written = options.open(&beside).and_then(|file| {
             let length = write_lines(&file, notes, MAX / 4)?;
-            // Rarely, so it costs nobody anything; else a crash of the machine could leave nothing.
+            // Rewrites are rare, so this costs little; without it a crash of the machine could
+            // leave nothing.
             file.sync_all()?;
             fs::rename(&beside, &self.path)?;
             Ok((file, length))
@@ -169,21 +170,21 @@ impl IndexFile {
                 Ok(())
             }
             Err(error) => {
-                // A full disk: what was written must not take the room of others.
+                // On a full disk, a partial file must not take room from others.
                 let _ = fs::remove_file(&beside);
                 Err(error)
             }
         }
     }
 
-    /// Returns where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Writes as many lines as fit into `room`, one after the other: all of them together may be more
-/// than the mount should ever take of this machine's memory. Returns how long they are.
+/// Writes as many lines as fit into `room`, one after the other: all of them together may need more
+/// memory than the mount should take. Returns their length.
 fn write_lines(file: &File, notes: impl IntoIterator<Item = Note>, room: u64) -> io::Result<u64> {
     let mut out = BufWriter::with_capacity(BUFFER, file);
     let mut length = 0;
@@ -199,7 +200,7 @@ fn write_lines(file: &File, notes: impl IntoIterator<Item = Note>, room: u64) ->
     Ok(length)
 }
 
-/// Reads all lines that are whole; tells whether all of them are, but for a torn end.
+/// Reads all intact lines; returns whether all of them are intact, except for a torn end.
 fn parse(mut bytes: &[u8]) -> (Vec<Note>, bool) {
     let mut notes = Vec::new();
     let mut whole = true;

@@ -1,7 +1,8 @@
-//! Recall: what this mount knows is written down as it changes, and is where the next one begins.
+//! The index log: the mount writes its knowledge down as it changes, and the next mount begins with
+//! it.
 //!
-//! The targets correct it with their first answer. Until they give one, it is what the mount
-//! serves; and its floors hold also against what they answer.
+//! The targets' first answers correct that knowledge. Until then the mount serves it; its
+//! high-water marks hold against the answers too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,10 +19,10 @@ use super::replica::{ReplicaSet, ReplicaSets};
 use super::{WallClock, lock};
 use crate::model::{ArtifactId, RepoName, StampClock, nanos};
 
-/// How long the file is left alone after it could not be written.
+/// How long the file is left alone after a failed write.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The catalogue's file, and what it is written from.
+/// The index file, and the sources of its lines.
 #[derive(Debug)]
 pub struct IndexLog {
     index: Arc<Index>,
@@ -37,8 +38,8 @@ struct State {
     told: bool,
 }
 
-/// Returns the route of a repository: the configuration's, that of the registry which lists it, or
-/// the first for one that is to come.
+/// Returns the replica set of a repository: the configured one, that of the registry which lists
+/// it, or the first one for a new repository.
 pub fn replicas_of<'a>(
     routes: &'a ReplicaSets,
     index: &Index,
@@ -68,8 +69,8 @@ impl IndexLog {
         }
     }
 
-    /// Fills the catalogue with what an earlier mount has left, as far as it is about what this
-    /// one's configuration still names. Returns what was amiss, if anything was.
+    /// Fills the index with the facts of an earlier mount, as far as the configuration still names
+    /// their subject. Returns the problem, if there was one.
     pub fn recall(&self, stamps: &StampClock) -> Option<String> {
         let recalled = lock(&self.state).file.recall();
         let Recalled { notes, damaged } = match recalled {
@@ -120,15 +121,15 @@ impl IndexLog {
         }
     }
 
-    /// Returns the route of a repository if `registry` still has the word on it.
+    /// Returns the replica set of a repository if `registry` is still its registry.
     fn trusted(&self, repo: &RepoName, registry: &str) -> Option<&ReplicaSet> {
         let is_there = self.routes.named(repo).is_some() || self.index.found_on(repo).is_some();
         let replicas = replicas_of(&self.routes, &self.index, repo)?;
         (is_there && replicas.registry.url() == registry).then_some(replicas)
     }
 
-    /// Has every change written in the background, for as long as this lives. The next write
-    /// takes whatever has changed during the one before.
+    /// Starts a task that writes every change, for as long as this value lives. Each write includes
+    /// the changes made during the one before.
     pub fn start(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else {
             return;
@@ -146,7 +147,7 @@ impl IndexLog {
         });
     }
 
-    /// Writes what has changed. It waits for the disk.
+    /// Writes the changes. It waits for the disk.
     pub fn write(&self) {
         let mut state = lock(&self.state);
         if state.paused.is_some_and(|until| Instant::now() < until) {
@@ -162,7 +163,7 @@ impl IndexLog {
         };
         state.paused = None;
         if let Err(error) = written {
-            // The next try writes everything.
+            // The next attempt writes everything.
             state.paused = Some(Instant::now() + PAUSE);
             if !state.told {
                 let path = state.file.path().display();
@@ -172,8 +173,8 @@ impl IndexLog {
         }
     }
 
-    /// Returns everything that the next mount should know; what matters most first, in case the
-    /// file can't hold it all. What changes meanwhile is written by the next write.
+    /// Returns everything that the next mount should know, most important first, in case the file
+    /// can't hold it all. The next write adds changes made meanwhile.
     fn everything(&self) -> impl Iterator<Item = Note> {
         let repos = self.index.repos();
         let of_repos = Changes {
@@ -190,7 +191,7 @@ impl IndexLog {
         self.notes(of_repos).chain(notes_of(false)).chain(deletions)
     }
 
-    /// Returns what is to be written of some changes.
+    /// Returns the lines for some changes.
     fn notes(&self, changes: Changes) -> impl Iterator<Item = Note> {
         let roots = match changes.roots {
             true => self.roots(),

@@ -1,10 +1,10 @@
 //! The journal: every push and every deletion, durable on this machine before the first target sees
 //! it, until every target has it; and the bytes of the pushes that failed.
 //!
-//! One file a record, named by its stamp, so that no record can damage another:
+//! Each entry is a file, named by its stamp, so that no entry can damage another:
 //!
 //! ```text
-//! <checksum> {"failed":null}                                    filled up with blanks to 512 bytes
+//! <checksum> {"failed":null}                                    padded with blanks to 512 bytes
 //! <checksum> {"repo":"app","artifact":"schema","time":…,"size":…,"sha256":…,"format":…,
 //!             "deletes":false}
 //! <size bytes of content>
@@ -12,15 +12,16 @@
 //! ```
 //!
 //! A deletion has no content. A file is written under a temporary name and renamed when it is on
-//! disk, so a record is there whole or not at all.
+//! disk, so an entry is complete or absent.
 //!
 //! A push that fails is marked in the first line, in place: that needs no room, and a disk writes
-//! one sector whole or not at all. The verdict is taken in memory first, so a record that is still
-//! being written by then comes into being as failed. A temporary file that is whole and marked
-//! holds the bytes of a failed push; any other one belongs to a close that was never answered.
+//! one sector completely or not at all. The verdict is set in memory first, so an entry that is
+//! still being written at that time is created as failed. A temporary file that is complete and
+//! marked holds the bytes of a failed push; any other one belongs to a close that was never
+//! answered.
 //!
-//! Lines are appended later; the last one may be torn by a crash, and is then as if never written:
-//! a target that is given a push twice has it once.
+//! Lines are appended later. A crash may tear the last one, which then counts as never written:
+//! applying a push to a target twice has the effect of once.
 
 mod line;
 mod opening;
@@ -53,32 +54,32 @@ pub struct Journal {
     dir: PathBuf,
     /// How many bytes of content it may hold.
     capacity: u64,
-    /// Why nothing can be written to it, if that is so.
+    /// The reason why nothing can be written to it, if there is one.
     closed: Option<String>,
     room: Room,
     state: Mutex<State>,
-    /// What a power cut leaves of each record.
+    /// The bytes of each entry that a power cut leaves.
     #[cfg(test)]
     durable: Mutex<BTreeMap<u64, Vec<u8>>>,
 }
 
-/// What the journal holds. Locked for bookkeeping only, never while the disk is waited for.
+/// The state of the journal. Locked for bookkeeping only, never during disk access.
 #[derive(Debug, Default)]
 struct State {
     records: BTreeMap<u64, Record>,
     writing: BTreeMap<u64, Writing>,
-    /// Why files could not be read.
+    /// The files that could not be read, each with the reason.
     unread: BTreeMap<PathBuf, String>,
-    /// Where damaged files are, by their names.
+    /// The paths of damaged files, by their names.
     damaged: BTreeMap<String, PathBuf>,
 }
 
-/// A record on its way to the disk.
+/// An entry on its way to the disk.
 #[derive(Debug)]
 struct Writing {
     record: Record,
     content: Bytes,
-    /// Its file, as soon as all of it is written.
+    /// Its file, once all of it is written.
     file: Option<Arc<File>>,
 }
 
@@ -89,7 +90,7 @@ impl State {
         all.map(|record| record.stamp.size).sum()
     }
 
-    /// Failed pushes whose bytes are not on disk yet.
+    /// Returns the failed pushes whose bytes are not on disk yet.
     fn kept_in_memory(&self) -> impl Iterator<Item = &Writing> {
         let writing = self.writing.iter();
         let kept = writing.filter(|(when, writing)| {
@@ -101,8 +102,7 @@ impl State {
 }
 
 impl Journal {
-    /// Takes note that a target has got a push. If that is lost in a crash, the target is given
-    /// it once more.
+    /// Records that a target has a push. If a crash loses that, replay applies the push once more.
     pub fn got(&self, when: u64, target: &str) {
         let is_news = lock(&self.state)
             .records
@@ -114,12 +114,12 @@ impl Journal {
         }
     }
 
-    /// Removes a record: every target has it, something newer has taken its place, or somebody
-    /// wants it gone.
+    /// Removes an entry: every target has it, something newer has replaced it, or a user removes
+    /// it.
     ///
     /// # Errors
     ///
-    /// The I/O error, `NotFound` if there is no such record.
+    /// The I/O error, `NotFound` if there is no such entry.
     pub fn remove(&self, when: u64) -> io::Result<()> {
         let (removed, on_its_way) = {
             let mut state = lock(&self.state);
@@ -127,7 +127,7 @@ impl Journal {
         };
         let gone = fs::remove_file(self.path(when));
         match (removed, gone) {
-            // Its writer finds that nobody wants it any more.
+            // The entry is still being written; its writer will find it removed.
             (None, Err(error)) if on_its_way.is_some() && is_gone(&error) => Ok(()),
             (Some(record), Err(error)) if !is_gone(&error) => {
                 lock(&self.state).records.insert(when, record);
@@ -147,7 +147,7 @@ impl Journal {
         }
     }
 
-    /// Returns the records that some predicate chooses, oldest first.
+    /// Returns the entries that a predicate chooses, oldest first.
     pub fn select(&self, chosen: impl Fn(&Record) -> bool) -> Vec<Record> {
         let state = lock(&self.state);
         let kept = state.kept_in_memory().map(|writing| &writing.record);
@@ -161,7 +161,7 @@ impl Journal {
         chosen
     }
 
-    /// Removes what a success makes pointless: what is older of the artifact and still owed, and
+    /// Removes entries that a success makes pointless: older pending ones of the artifact, and
     /// failed pushes of the same bytes.
     pub fn supersede(&self, id: &ArtifactId, by: &Stamp) {
         let pointless = self.select(|record| {
@@ -183,12 +183,12 @@ impl Journal {
         self.select(|record| record.failed.is_some() && !record.deletes)
     }
 
-    /// Returns the pushes that some target may not have got, oldest first.
+    /// Returns the pushes and deletions that some target may be missing, oldest first.
     pub fn pending(&self) -> Vec<Record> {
         self.select(|record| record.failed.is_none())
     }
 
-    /// Tells whether some target may not have got a push.
+    /// Returns whether some target may be missing a push.
     pub fn owes(&self, when: u64) -> bool {
         let state = lock(&self.state);
         let record = state.records.get(&when);
@@ -199,7 +199,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// The I/O error, `NotFound` if there is no such push, `InvalidData` if the disk gives other
+    /// The I/O error, `NotFound` if there is no such push, `InvalidData` if the disk returns other
     /// bytes than were written.
     pub fn content(&self, when: u64) -> io::Result<Bytes> {
         let kept = |state: &State| {
@@ -221,14 +221,14 @@ impl Journal {
         lock(&self.state).bytes()
     }
 
-    /// Takes note that a record is on disk as far as it is written.
+    /// Records that an entry is on disk as far as it is written.
     #[cfg(test)]
     fn is_durable(&self, when: u64) {
         let bytes = fs::read(self.path(when)).unwrap_or_default();
         lock(&self.durable).insert(when, bytes);
     }
 
-    /// Returns what a power cut would leave of the journal: its files and their bytes.
+    /// Returns the files of the journal that a power cut would leave, and their bytes.
     #[cfg(test)]
     pub(crate) fn after_power_cut(&self) -> BTreeMap<String, Vec<u8>> {
         let durable = lock(&self.durable);

@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::lock;
 
-/// A queue for each key; a key that nobody waits for costs nothing.
+/// A queue for each key; an unused key costs nothing.
 pub struct KeyedLock<K> {
     queues: Mutex<HashMap<K, Weak<tokio::sync::Mutex<()>>>>,
 }

@@ -1,4 +1,4 @@
-//! Listing: names, sizes and stamps from one LIST a repository, kept fresh.
+//! Listing: names, sizes and stamps from one LIST per repository, kept fresh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,17 +18,16 @@ use crate::model::{ArtifactId, Item, RepoName};
 use crate::store::{Failure, Kind};
 
 /// How long the look-up of a known repository waits for the list of all. 40 ms: a store nearby has
-/// answered, and with the listing of the repository itself the whole path takes no longer than one
-/// hedged request may.
+/// answered by then, and together with the listing of the repository itself the whole path takes no
+/// longer than one request with `--hedge` may.
 const GLANCE: Duration = Duration::from_millis(40);
 
 impl Registry {
-    /// Lists the repositories: those that the configuration names, and those that the registries
-    /// hold.
+    /// Lists the repositories that the configuration names, and those that the registries hold.
     ///
     /// # Errors
     ///
-    /// [`Error`] if no target can say and none ever has.
+    /// [`Error`] if no target can answer and none ever has.
     pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
         let (_, ever) = self.index.roots();
         let asked = self.refresh_roots(ever, self.patience()).await;
@@ -37,14 +36,14 @@ impl Registry {
             Err(error) => !ever || error.kind != ErrorKind::Outage,
             Ok(()) => false,
         };
-        // Names of the configuration are known also where no target can say anything.
+        // Configured names are known even if no target can answer.
         if unknown && self.routes.names().next().is_none() {
             asked?;
         }
         Ok(self.known_repos())
     }
 
-    /// Returns the repositories known so far, without asking anybody.
+    /// Returns the repositories known so far, without asking any target.
     pub(super) fn known_repos(&self) -> Vec<RepoName> {
         let (found, _) = self.index.roots();
         let names = self.routes.names().cloned();
@@ -53,17 +52,17 @@ impl Registry {
         repos.into_iter().collect()
     }
 
-    /// Tells whether a repository is there.
+    /// Returns whether a repository exists.
     ///
     /// # Errors
     ///
-    /// [`Error`] if no target can say and none ever has.
+    /// [`Error`] if no target can answer and none ever has.
     pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, Error> {
         if self.routes.named(repo).is_some() || super::lock(&self.replay.repos).contains(repo) {
             return Ok(true);
         }
         let is_known = self.index.found_on(repo).is_some();
-        // A path's next name has the repository itself listed, and waits for that as well.
+        // The look-up of a path's next name lists the repository itself, and waits for that too.
         let glance = self.patience().map(|patience| patience.min(GLANCE));
         let asked = self.refresh_roots(is_known, glance).await;
         match (self.index.found_on(repo), asked) {
@@ -79,7 +78,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Error`] if the registry refuses, or no target can say and none ever has.
+    /// [`Error`] if the registry refuses, or no target can answer and none ever has.
     pub async fn list(self: &Arc<Self>, repo: &RepoName) -> Result<Vec<(Item, Revision)>, Error> {
         let is_known = self.index.age(repo).is_some();
         match self.refresh(repo, is_known).await {
@@ -90,12 +89,12 @@ impl Registry {
         }
     }
 
-    /// Returns what is known of an artifact's newest content; `None` if there is none. With
-    /// `stamp`, its stamp too, if anybody can tell it.
+    /// Returns an artifact's newest known content; `None` if there is none. With `stamp`, it
+    /// includes the stamp, if any target can return it.
     ///
     /// # Errors
     ///
-    /// [`Error`] if the registry refuses, or no target can say and none ever has.
+    /// [`Error`] if the registry refuses, or no target can answer and none ever has.
     pub async fn stat(
         self: &Arc<Self>,
         id: &ArtifactId,
@@ -106,7 +105,7 @@ impl Registry {
         let asked = self.refresh(&id.repo, self.exists(id)).await;
         let must_be_read = self.index.peek(id, |record| record.must_be_read(stamp));
         if let Err(error) = asked {
-            // What the journal still owes is known also where no target has ever been heard.
+            // A pending push is known even if no target has ever answered.
             let is_known = self.index.age(&id.repo).is_some() || self.exists(id);
             if error.kind != ErrorKind::Outage || !is_known {
                 return Err(error);
@@ -114,7 +113,7 @@ impl Registry {
             end = end.min(begun + self.patience().unwrap_or(self.settings.metadata));
         }
         if must_be_read == Some(true) {
-            // The listing says too little. A content that can't be read now is shown as listed.
+            // The listing says too little. Content that can't be read now is shown as listed.
             let looked_up = timeout_at(end, self.pull(id)).await;
             if let Ok(Ok(_)) = looked_up {
                 self.index.change(id, super::entry::Entry::was_looked_up);
@@ -126,8 +125,8 @@ impl Registry {
         })
     }
 
-    /// Sees to it that a repository's listing is fresh. Where what `is_known` already would do, that
-    /// takes only a little while, and targets that are skipped are not asked.
+    /// Makes sure that a repository's listing is fresh. If known data would do (`is_known`), this
+    /// takes only a little while, and skipped targets are not asked.
     pub(super) async fn refresh(
         self: &Arc<Self>,
         repo: &RepoName,
@@ -195,7 +194,7 @@ impl Registry {
         }
         let mut answers = replies.answers.iter();
         let by_registry = answers.any(|(target, _)| replicas.is_registry(target.id));
-        // Where there is no registry, nothing stands in for one.
+        // Without a registry, no backup stands in for one.
         let by_backups = replicas.has_registry() && !by_registry;
         self.index.set_by_backups(repo, by_backups);
         match replies.answers.is_empty() {
@@ -204,8 +203,8 @@ impl Registry {
         }
     }
 
-    /// Sees to it that the list of repositories is fresh, as [`Registry::refresh`] does. It waits
-    /// for `patience` where known ones will do.
+    /// Makes sure that the list of repositories is fresh, as [`Registry::refresh`] does. It waits
+    /// for `patience` if known repositories will do.
     async fn refresh_roots(
         self: &Arc<Self>,
         is_known: bool,
@@ -234,7 +233,7 @@ impl Registry {
                 Ok(listed) => listed,
                 Err(Overdue) => {
                     let error = overdue("can't list the repositories".into(), patience);
-                    // Whoever only glanced has not waited long enough to call it a failure.
+                    // A glance is too short to count as a failure.
                     if Some(patience) >= self.patience() {
                         self.index.fail_roots(error.clone(), false);
                     }
@@ -248,7 +247,7 @@ impl Registry {
     async fn list_roots_now(&self, pressing: bool) -> Result<(), Error> {
         let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
-        // What a registry has not got yet is there all the same.
+        // A repository whose push is still pending for the registry exists all the same.
         let pending = self.journal.pending().into_iter();
         for pending in pending.filter(|pending| !pending.deletes) {
             let place = self.index.found_on(&pending.id.repo).unwrap_or(0);
@@ -275,7 +274,7 @@ impl Registry {
             return Err(self.of_listing("can't list the repositories".into(), &failures));
         }
         if !failures.is_empty() {
-            // Without its registry a route's list may lack what a backup has missed.
+            // Without the registry, a list may lack repositories that a backup has missed.
             let (before, _) = self.index.roots();
             for (repo, place) in before {
                 found.entry(repo).or_insert(place);
@@ -299,15 +298,15 @@ impl Registry {
         self.ask_route(replicas, end, pressing, ask).await
     }
 
-    /// Tells whether a registry's failure sends a read on to the backups.
+    /// Returns whether a read falls back to the backups after this failure of the registry.
     pub(super) fn falls_back(&self, failure: &Failure) -> bool {
         failure.is_outage()
             || (failure.kind == Kind::Denied && self.settings.fallback_on.denied)
             || (failure.kind == Kind::NotFound && self.settings.fallback_on.not_found)
     }
 
-    /// Makes the error of a listing that nobody could give. Only the registry's answer, which
-    /// comes first, is one: what the backups answer is that they couldn't help.
+    /// Creates the error of a listing that no target could return. Only the registry's failure,
+    /// which comes first, can be an answer; a backup's failure only means that it couldn't help.
     fn of_listing(&self, what: String, failures: &[(Arc<Replica>, Failure)]) -> Error {
         let answer = failures
             .first()
@@ -321,7 +320,7 @@ impl Registry {
         Error::new(kind, format!("{what}: {}", reasons(failures)))
     }
 
-    /// Hides names that are not of this contract: counted, and logged once.
+    /// Hides names outside the naming contract: they are counted, and logged once.
     fn hide(&self, target: &Replica, names: Vec<String>) {
         let new = self.index.hide(target.id, names);
         if let Some(first) = new.first() {
@@ -350,7 +349,7 @@ impl Registry {
 
 type Roots = (Vec<RepoName>, Vec<String>);
 
-/// Makes the error of a listing that is still under way, and no longer waited for.
+/// Creates the error of a listing that is still under way after the caller's wait.
 fn overdue(what: String, waited: Duration) -> Error {
     let waited = waited.as_secs_f64();
     let reason = format!("{what}: no target has answered within {waited:.2} s");

@@ -1,4 +1,4 @@
-//! Metrics: counters with a sentence each, in Prometheus' text format.
+//! Metrics: counters with a help sentence each, in Prometheus' text format.
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,32 +22,32 @@ impl Counter {
 /// The counters of one mount.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Pushes that every target has got.
+    /// Pushes that every target has.
     pub pushes_complete: Counter,
     /// Pushes that succeeded with some target missing.
     pub pushes_degraded: Counter,
-    /// Pushes that failed: too few targets have got them.
+    /// Pushes that failed because too few targets have them.
     pub pushes_failed: Counter,
-    /// Pushes that lost against another writer.
+    /// Pushes that lost to another writer.
     pub pushes_conflict: Counter,
     /// Pushes that a check refused before any target saw them.
     pub pushes_refused: Counter,
-    /// Failures that no close could report any more.
+    /// Failures that no close could report.
     pub unreported: Counter,
     /// Pulls answered from the cache.
     pub pulls_cache: Counter,
     /// Pulls answered by the registry.
     pub pulls_registry: Counter,
-    /// Pulls answered by a backup because the registry had an outage, or was slower than the
-    /// hedge: fallbacks.
+    /// Fallbacks: pulls answered by a backup because the registry had an outage, or was slower than
+    /// `--hedge`.
     pub pulls_backup: Counter,
     /// Pulls answered from the cache while no target answered.
     pub pulls_stale: Counter,
     /// Pulls that failed, "not found" aside.
     pub pulls_failed: Counter,
-    /// Reads and listings that the backups were asked for because the registry was slow.
+    /// Reads and listings that also went to the backups because the registry was slow.
     pub hedges: Counter,
-    /// Differences between targets that repair has mended.
+    /// Differences between targets that reconcile has repaired.
     pub repaired: Counter,
 }
 
@@ -173,7 +173,7 @@ pub(super) const DISK_CACHE_MISSES: Family = Family(
     "Look-ups in the cache on disk that didn't find their content.",
 );
 
-/// One metric: its name, its type and its sentence.
+/// One metric: its name, its type and its help sentence.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Family(&'static str, &'static str, &'static str);
 
@@ -200,7 +200,7 @@ impl Family {
     }
 }
 
-/// Escapes a label's value as the text format asks for.
+/// Escapes a label's value as the text format requires.
 fn escape(value: &str) -> String {
     value
         .replace('\\', "\\\\")

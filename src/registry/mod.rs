@@ -1,8 +1,8 @@
 //! Push and pull: the three promises live here.
 //!
-//! [`Registry`] is what the file system sees: a repository's artifacts, wherever they lie.
-//! A push (`push`) goes to the targets of its [`ReplicaSet`]; a pull goes through the
-//! `index` (what is known, how fresh) and the `cache` to the first target that can answer.
+//! [`Registry`] is the file system's view: a repository's artifacts, wherever they lie. A push
+//! (`push`) goes to the targets of its [`ReplicaSet`]; a pull goes through the `index` (known
+//! artifacts, their freshness) and the `cache` to the first target that can answer.
 
 mod apply;
 #[cfg(test)]
@@ -86,13 +86,13 @@ pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
 pub use status::{About, Mount, Open};
 
-/// Locks a mutex. A panic while it was held is answered with one EIO where it happened; the data
-/// behind these locks is bookkeeping that every next reply corrects, so it is used as it is.
+/// Locks a mutex, even after a panic while it was held: the panic has cost one EIO where it
+/// happened, and the data behind these locks is bookkeeping that every later reply corrects.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The machine's wall clock, as a value: stamps come from it, and tests turn it.
+/// The machine's wall clock, as a value: stamps come from it, and tests can set it.
 #[derive(Clone)]
 pub struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
@@ -139,21 +139,21 @@ pub struct Registry {
     state: StateDir,
     stamps: StampClock,
     wall: WallClock,
-    /// One push or deletion of an artifact at a time.
+    /// Serialises the pushes and deletions of an artifact.
     pushes: KeyedLock<ArtifactId>,
-    /// The checks of documents that may run now.
+    /// Limits how many documents are checked at once.
     checks: Arc<Semaphore>,
-    /// Held while replay or reconcile writes an artifact to a target, or a deletion goes on.
+    /// Held while replay or reconcile writes an artifact to a target, or a deletion is under way.
     applies: KeyedLock<ArtifactId>,
-    /// By repository, and whether the listing is pressing.
+    /// Keyed by repository, and by whether the listing is pressing.
     lists: SingleFlight<(RepoName, bool), Result<(), Error>>,
-    /// By whether the listing is pressing.
+    /// Keyed by whether the listing is pressing.
     roots: SingleFlight<bool, Result<(), Error>>,
     pulls: SingleFlight<(ArtifactId, u64), Result<Pulled, Error>>,
 }
 
 impl Registry {
-    /// Opens the registry of a mount, whose own files lie in `state`.
+    /// Opens the registry of a mount, with the mount's own files in `state`.
     ///
     /// # Errors
     ///
@@ -233,22 +233,22 @@ impl Registry {
         &self.settings
     }
 
-    /// Returns where staging files lie.
+    /// Returns the directory of the staged files.
     pub fn staging_dir(&self) -> PathBuf {
         self.state.staging()
     }
 
-    /// Returns what makes room where staging files lie.
+    /// Returns the way to make room for staged files.
     pub fn room(&self) -> &Room {
         &self.room
     }
 
-    /// Tells an event: one line in the log, and one in `.atlasfs/events`.
+    /// Reports an event: one line in the log, and one in `.atlasfs/events`.
     pub fn tell(&self, event: Event) {
         self.events.tell(nanos(self.wall.now()), event);
     }
 
-    /// Waits until everything is on disk that is on its way there.
+    /// Waits until all queued writes are on disk.
     #[cfg(test)]
     pub(crate) async fn settle(&self) {
         self.disk.settle().await;
@@ -258,14 +258,14 @@ impl Registry {
             .unwrap();
     }
 
-    /// Returns what a power cut would leave of the journal.
+    /// Returns the files of the journal that a power cut would leave.
     #[cfg(test)]
     pub(crate) fn journal_after_power_cut(&self) -> std::collections::BTreeMap<String, Vec<u8>> {
         self.journal.after_power_cut()
     }
 
-    /// Returns the route of a repository: the configuration's, that of the registry which lists
-    /// it, or the first for one that is to come.
+    /// Returns the replica set of a repository: the configured one, that of the registry which
+    /// lists it, or the first one for a new repository.
     fn replicas(&self, repo: &RepoName) -> Result<&ReplicaSet, Error> {
         index_log::replicas_of(&self.routes, &self.index, repo)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))

@@ -1,5 +1,5 @@
-//! Private directories: a state directory or a cache holds what no other user may read, and is
-//! removed from and written to without asking. So it must be this user's, and atlasfs's.
+//! Private directories: no other user may read the files in a state directory or a cache, and the
+//! mount writes and removes files there without asking. So each must be this user's, and atlasfs's.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,23 +9,24 @@ use std::path::Path;
 
 use crate::dir::Dir;
 
-/// What a directory is, and what lies in it.
+/// The layout of a directory.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The file that says whose the directory is.
+    /// The file that marks the directory as atlasfs's.
     pub(super) marker: &'static str,
     /// Directories of atlasfs.
     pub(super) dirs: &'static [&'static str],
     /// Files of atlasfs that are written in place.
     pub(super) files: &'static [&'static str],
-    /// Whether an entry is atlasfs's, in a directory of a version that made no marker.
+    /// Whether a file or directory is atlasfs's, if an earlier version made no marker.
     pub(super) is_own: fn(&Dir, &str) -> bool,
 }
 
-/// Why a directory can't be used.
+/// The reason why a directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
-    /// It is not this user's alone, or not atlasfs's: a sentence without its subject, and what to do.
+    /// It is not this user's alone, or not atlasfs's: a sentence without its subject, and the
+    /// remedy.
     #[error("{0}")]
     Foreign(String),
     /// It can't be made, read or changed.
@@ -33,7 +34,7 @@ pub(super) enum Refused {
     Io(#[from] io::Error),
 }
 
-/// Opens a directory, makes it if it isn't there, and makes it private.
+/// Opens a directory, makes it if it is missing, and makes it private.
 pub(super) fn open(path: &Path, layout: &Layout) -> Result<Dir, Refused> {
     make(path)?;
     let dir = Dir::open(path)?;
@@ -50,7 +51,7 @@ pub(super) fn open(path: &Path, layout: &Layout) -> Result<Dir, Refused> {
     }
     let names = dir.list("")?;
     if !names.iter().any(|name| name == layout.marker) {
-        // A disk that is mounted there has its own.
+        // A disk that is mounted there has its own `lost+found`.
         let own = |name: &OsStr| {
             let name = name.to_str();
             name.is_some_and(|name| name == "lost+found" || (layout.is_own)(&dir, name))
@@ -67,14 +68,14 @@ pub(super) fn open(path: &Path, layout: &Layout) -> Result<Dir, Refused> {
         make_private(&dir, name, 0o700)?;
     }
     for name in layout.files.iter().chain([&layout.marker]) {
-        // Another name of the same file may be anything of the user's.
+        // Another hard link to the file may be any of the user's files.
         check(&dir, name, user, |meta| meta.is_file() && meta.nlink() == 1)?;
         make_private(&dir, name, 0o600)?;
     }
     Ok(dir)
 }
 
-/// Makes the directories that are missing, whatever the umask.
+/// Makes the missing directories with mode 700, whatever the umask.
 fn make(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
     for dir in missing.into_iter().rev() {
@@ -87,7 +88,7 @@ fn make(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Says that the directory is atlasfs's. On a full disk nothing does, and the next start asks again.
+/// Marks the directory as atlasfs's. On a full disk this fails, and the next start checks again.
 fn mark(dir: &Dir, marker: &str) {
     let made = dir.new_file(marker, 0o600);
     let _ = made.and_then(|mut file| writeln!(file, "{marker} 1"));
@@ -112,7 +113,7 @@ fn check(
     }
 }
 
-/// Takes away what other users may do with a file or directory, if it is there.
+/// Removes other users' permissions for a file or directory, if it exists.
 pub(super) fn make_private(dir: &Dir, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let path = path.as_ref();
     match dir.meta(path) {
@@ -123,7 +124,7 @@ pub(super) fn make_private(dir: &Dir, path: impl AsRef<Path>, mode: u32) -> io::
     }
 }
 
-/// Takes away what other users may do with the files in a directory.
+/// Removes other users' permissions for the files in a directory.
 pub(super) fn make_files_private(dir: &Dir, path: &Path) -> io::Result<()> {
     for name in dir.list(path)? {
         let path = path.join(name);

@@ -19,8 +19,8 @@ use crate::store::{Content, Failure, Kind};
 /// is slower than that is slower than most registries.
 const DISK_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long the disk is waited for when the targets have taken all of the time: it is all that is
-/// left, and less than what a request may be late.
+/// How long the pull waits for the disk if the targets have used up all of the time. 25 ms: the
+/// disk is the only source left, and the request may be late by more than that.
 const LAST_DISK_TIMEOUT: Duration = Duration::from_millis(25);
 
 /// A pulled content.
@@ -28,16 +28,16 @@ const LAST_DISK_TIMEOUT: Duration = Duration::from_millis(25);
 pub struct Pulled {
     /// The bytes.
     pub bytes: Bytes,
-    /// What is known of them.
+    /// Their revision in the index.
     pub known: Revision,
-    /// Who gave them.
+    /// The source of the bytes.
     pub source: Source,
-    /// For how long no target has answered, when it was served all the same.
+    /// The time since any target last answered, if the content may be out of date.
     pub stale: Option<Duration>,
 }
 
 impl Pulled {
-    /// Makes what a pull from the cache gives.
+    /// Creates the result of a pull from the cache.
     pub(super) fn from_cache(bytes: Bytes, known: Revision, stale: Option<Duration>) -> Self {
         Self {
             bytes,
@@ -53,8 +53,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] if there is none, what the registry refuses with, or
-    /// [`ErrorKind::Outage`] if nobody can give it.
+    /// [`ErrorKind::NotFound`] if there is none, the registry's refusal, or [`ErrorKind::Outage`]
+    /// if no target or cache can serve it.
     pub async fn pull(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
         let pulled = self.pull_once(id).await;
         match &pulled {
@@ -83,7 +83,7 @@ impl Registry {
         pulled
     }
 
-    /// Returns a content that is still in memory, newest or not, without asking anybody.
+    /// Returns a content that is still in memory, newest or not, without asking any target.
     pub fn cached(&self, known: &Revision) -> Option<Bytes> {
         self.cache.get(&known.stamp()?.sha256)
     }
@@ -115,14 +115,14 @@ impl Registry {
         if let Some(bytes) = stamp.and_then(|stamp| self.cache_lookup(&stamp)) {
             return Ok(Pulled::from_cache(bytes, known, stale));
         }
-        // A caller that comes after a push must not be given what was asked for before it.
+        // A caller that comes after a push must not join a pull that began before it.
         let flight = (id.clone(), known.revision);
         let registry = Arc::clone(self);
         let id = id.clone();
         let pulled = self.pulls.join(&flight, || async move {
             let replicas = registry.replicas(&id.repo)?;
-            // While the registry is out, the backup that vouches for a content gives it as well:
-            // a person who looks where it came from learns whether the backups can really serve.
+            // While the registry is out, the backup that vouches for a content serves it as well:
+            // its source then shows whether the backups can really serve.
             let backups_vouch = stale.is_none() && registry.index.is_by_backups(&id.repo);
             let Some(bytes) = registry.on_disk(stamp.as_ref(), end).await else {
                 return registry.fetch(&id, replicas, end, true).await;
@@ -146,7 +146,7 @@ impl Registry {
         self.disk.insert(hash, content.clone());
     }
 
-    /// Returns a content that is in memory, or in the journal on its way.
+    /// Returns a content from memory, or from a pending push in the journal.
     pub(super) fn cache_lookup(&self, stamp: &Stamp) -> Option<Bytes> {
         if let Some(bytes) = self.cache.get(&stamp.sha256) {
             self.disk.touch(&stamp.sha256);
@@ -159,7 +159,7 @@ impl Registry {
         Some(bytes)
     }
 
-    /// Returns a content that is on disk, if the disk gives it soon, and by `end` or shortly after.
+    /// Returns a content from disk, if the disk returns it soon, and by `end` or shortly after.
     pub(super) async fn on_disk(&self, stamp: Option<&Stamp>, end: Instant) -> Option<Bytes> {
         let hash = stamp?.sha256;
         let now = Instant::now();
@@ -169,8 +169,8 @@ impl Registry {
         Some(bytes)
     }
 
-    /// Asks the targets, and takes what the caches hold if none can answer. `is_pressing`: targets
-    /// that are skipped are asked too, if nothing else helps.
+    /// Asks the targets, and serves from the caches if none can answer. `is_pressing`: skipped
+    /// targets are asked too, if nothing else helps.
     async fn fetch(
         &self,
         id: &ArtifactId,
@@ -192,7 +192,7 @@ impl Registry {
         }
     }
 
-    /// Asks the registry, and then, or meanwhile, the backups in order.
+    /// Asks the registry and then, or meanwhile, the backups in order.
     async fn fetch_once<'a>(
         &self,
         id: &ArtifactId,
@@ -210,7 +210,7 @@ impl Registry {
             (reply, ends)
         };
         let from_backups = self.fetch_from_backups(id, replicas, end);
-        // A backup that has missed a push must not hide that the registry lists another content.
+        // A backup that missed a push must not hide that the registry lists another content.
         let serve = |(pulled, _): &FromBackups<'_>| {
             let another = |record: &Entry| record.lists_another(registry.id, before);
             pulled.is_some() && self.index.peek(id, another) != Some(true)
@@ -286,8 +286,8 @@ impl Registry {
             .ok_or_else(behind)
     }
 
-    /// Decides whether the registry's failure is its answer, and ends the pull. What a backup
-    /// answers never does: the next one may have what it has missed.
+    /// Decides whether the registry's failure is an answer, which ends the pull. A backup's answer
+    /// never ends it: the next backup may have what this one missed.
     fn ends_here(
         &self,
         id: &ArtifactId,
@@ -296,7 +296,7 @@ impl Registry {
         begun: Instant,
     ) -> bool {
         match failure.kind {
-            // Deleted is deleted, unless the registry has never got it from this mount.
+            // Deleted is deleted, unless the registry never got it from this mount.
             Kind::NotFound => {
                 !self.settings.fallback_on.not_found
                     && self
@@ -311,7 +311,7 @@ impl Registry {
         }
     }
 
-    /// Takes a content that a target gave, unless the target is behind.
+    /// Accepts a content from a target, unless the target is behind.
     fn believe(
         &self,
         id: &ArtifactId,
@@ -370,7 +370,7 @@ impl Registry {
         );
     }
 
-    /// Serves the newest content known from the cache, when no target could, and labels it.
+    /// Serves the newest known content from the cache if no target can, and labels it stale.
     async fn serve_stale(
         &self,
         id: &ArtifactId,
@@ -387,7 +387,7 @@ impl Registry {
         };
         match bytes {
             Some(bytes) => Ok(Pulled::from_cache(bytes, known, Some(self.staleness(id)))),
-            // The name is there, so no backup's answer can be the whole truth.
+            // The index lists the artifact, so no backup's answer can be the whole truth.
             None => {
                 let all = failures.iter().map(|(url, failure)| (*url, failure));
                 let reasons = reasons(all);
@@ -399,16 +399,16 @@ impl Registry {
         }
     }
 
-    /// Returns for how long no target has told anything of an artifact's repository.
+    /// Returns the time since any target last listed an artifact's repository.
     pub(super) fn staleness(&self, id: &ArtifactId) -> Duration {
         self.index.age(&id.repo).unwrap_or_default()
     }
 }
 
-/// What the targets say of a content: how the pull ends, or why none of them could tell.
+/// The targets' replies to a pull: the result of the pull, or why no target could decide it.
 type Fetched<'a> = Result<Result<Pulled, Error>, Vec<(&'a str, Failure)>>;
 
-/// What the first backup gave that could, and why those before it couldn't.
+/// The first backup that could serve, with its content; and the failures of those before it.
 type FromBackups<'a> = (Option<(&'a Arc<Replica>, Pulled)>, Vec<(&'a str, Failure)>);
 
 fn not_found(id: &ArtifactId) -> Error {

@@ -1,7 +1,7 @@
 //! The whole push: lock → validate → journal → commit → replicate → decide → complete.
 //!
 //! If a step fails, the bytes are kept in `unpushed`. If the push succeeds and a target misses it,
-//! the journal keeps the bytes, and `replay` gives them to that target later.
+//! the journal keeps the bytes, and `replay` pushes them to that target later.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ use crate::store::{Condition, Failure, Token};
 pub enum Wait {
     /// Until its deadline.
     ForAll,
-    /// Once the verdict is decided, for as long as a target has to answer a listing. The journal
-    /// gives a slower backup the push later.
+    /// Once the verdict is decided, for as long as a target has to answer a listing. Replay pushes
+    /// to a slower backup later.
     ForVerdict,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Push<'a> {
     /// An earlier push of the same handle that seems to have failed.
     pub(super) attempt: Option<Stamp>,
     wait: Wait,
-    /// The targets that have it, with the tokens that they gave.
+    /// The targets that have it, with the tokens that they returned.
     got: Vec<(TargetId, Option<Token>)>,
     /// The targets that miss it.
     missing: Vec<(&'a Arc<Replica>, Failure)>,
@@ -56,11 +56,11 @@ pub(super) struct Push<'a> {
 
 impl Registry {
     /// Pushes a document to the registry and to every backup. `suffix` is the format that the
-    /// file's name says. `base` is the content that the document may replace; it becomes the
+    /// file's name implies. `base` is the content that the document may replace; it becomes the
     /// document itself as soon as any target has it, even if these are too few for a success.
     ///
-    /// It ends by `end`, with the verdict that is known then; the caller must not give up before.
-    /// `wait` says whether hung backups may use up all of that time.
+    /// It ends by `end`, with the verdict known by then; the caller must not give up before. `wait`
+    /// says whether hung backups may use up all of that time.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Registry {
         }))
     }
 
-    /// Returns the content that a push would replace, with its format if anybody can tell it.
+    /// Returns the content that a push would replace, with its format if any target can return it.
     async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Revision> {
         let current = self.index.peek(id, |record| record.current().cloned());
         match current.flatten() {
@@ -171,7 +171,7 @@ impl Registry {
 impl Push<'_> {
     async fn run(mut self, base: &mut BaseVersion, last: Instant) -> Result<(), Error> {
         let end = self.journal(last).await?;
-        // Where one target is enough, skipped targets are asked only if no other has it.
+        // If one target is enough, skipped targets are asked only if no other has it.
         let any = self.registry.settings.durability == Durability::Any;
         let skipped = self.replicas.is_any_skipped();
         self.commit_and_replicate(base, end, !any).await?;
@@ -211,7 +211,7 @@ impl Push<'_> {
     }
 
     /// Pushes to the registry, which decides conflicts, and then to the backups. `is_pressing`:
-    /// targets that are skipped are asked too.
+    /// skipped targets are asked too.
     async fn commit_and_replicate(
         &mut self,
         base: &BaseVersion,
@@ -224,14 +224,14 @@ impl Push<'_> {
                 .await?;
         }
         let settings = &self.registry.settings;
-        // Where the registry decides and has failed, no backup may hold a push that fails.
+        // If the registry decides and has failed, no backup may hold a push that fails.
         if !self.missing.is_empty() && settings.durability != Durability::Any {
             return Ok(());
         }
         let is_decided = !self.got.is_empty() && settings.durability != Durability::All;
         let end = match self.wait {
             Wait::ForVerdict if is_decided => end.min(Instant::now() + settings.metadata),
-            // If no target has it yet, those that are skipped need time as well.
+            // If no target has it yet, skipped targets need time as well.
             _ if self.got.is_empty() && !is_pressing && self.replicas.is_any_skipped() => {
                 share(end, 2)
             }
@@ -335,9 +335,9 @@ impl Push<'_> {
 
     /// Reports a success, and writes to the journal which targets have it.
     ///
-    /// If the journal is late, replay asks each target before it pushes. The answer waits for it
-    /// all the same: if the mount dies, the next one would replay an entry that is complete, into
-    /// a registry from which somebody is just deleting it.
+    /// If the journal is late, replay asks each target before it pushes. The close waits for the
+    /// journal all the same: if the mount died, the next one would replay a complete entry into a
+    /// registry from which another mount may just be deleting the artifact.
     async fn complete(self, end: Instant) {
         self.report();
         let registry = self.registry;
@@ -348,7 +348,8 @@ impl Push<'_> {
         let (id, stamp, got) = (self.id.clone(), self.stamp, self.urls_of_got());
         let is_complete = self.missing.is_empty();
         let settling = blocking::run(move || {
-            // Before the journal forgets the push: after a crash one of them must know it.
+            // Write the index before the journal forgets the push: after a crash one of them must
+            // know it.
             index_log.write();
             journal.supersede(&id, &stamp);
             match is_complete {
@@ -404,7 +405,7 @@ impl Push<'_> {
     }
 }
 
-/// The push or deletion before this one has used up all of the time.
+/// Creates the error of a push or deletion whose time was used up by the one before it.
 pub(super) fn still_busy(what: &str, id: &ArtifactId) -> Error {
     Error::new(
         ErrorKind::Outage,

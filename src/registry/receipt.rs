@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::replica::{Replica, ReplicaSet};
 use crate::model::{ArtifactId, Item};
 
-/// Writes the receipt of a push; `missed` says why a target has not got it.
+/// Creates the receipt of a push; `missed` returns why a target misses it.
 pub(super) fn receipt(
     id: &ArtifactId,
     replicas: &ReplicaSet,

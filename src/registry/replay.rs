@@ -1,7 +1,7 @@
-//! Redo: the background gives each target what the journal says that it has missed.
+//! Replay: a background task applies pending journal entries to the targets that miss them.
 //!
-//! A target that fails is left in peace for longer each time, and is asked at once when it
-//! is seen to answer again.
+//! A target that fails is left alone for longer each time, and is asked at once when it answers
+//! again.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -20,21 +20,20 @@ use super::{Registry, blocking, lock};
 use crate::fault_injection::{Bug, injected};
 use crate::model::RepoName;
 
-/// How long a target is left in peace after its first failure, and at most. One second: most
-/// outages are a restart; one minute: a target that is back is given what it is owed before
-/// anybody wonders.
+/// How long a target is left alone after its first failure, and at most. 1 s: most outages are a
+/// restart. 1 min: a target that is back catches up before its users notice.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long after an error of the disk a file of the journal is read again. 2 s: a read of this
-/// machine's disk costs nothing, and an acknowledged push waits for it.
+/// How long after a disk error a journal file is read again. 2 s: a read of this machine's disk
+/// costs nothing, and an acknowledged push waits for it.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
-/// What the background work has to remember.
+/// The state of replay.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     wake: Arc<Notify>,
-    /// Pushes that are being made by their own close.
+    /// Pushes and deletions that are still under way.
     live: Mutex<HashSet<u64>>,
     pauses: Mutex<HashMap<TargetId, Pause>>,
     /// Repositories with pushes of earlier mounts, which no registry may list yet.
@@ -47,7 +46,7 @@ struct Pause {
     length: Duration,
 }
 
-/// Keeps the background's hands off a push for as long as its close is making it.
+/// Holds replay back from a push or deletion for as long as it is under way.
 #[derive(Debug)]
 pub(super) struct HeldBack<'a> {
     replay: &'a Replay,
@@ -57,7 +56,7 @@ pub(super) struct HeldBack<'a> {
 impl Drop for HeldBack<'_> {
     fn drop(&mut self) {
         lock(&self.replay.live).remove(&self.when);
-        // The background may have looked at the journal while it had to keep its hands off.
+        // Replay may have passed over the entry while it was held back.
         self.replay.wake();
     }
 }
@@ -68,7 +67,7 @@ impl Replay {
         HeldBack { replay: self, when }
     }
 
-    /// Has the background look at the journal.
+    /// Makes replay look at the journal.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
@@ -80,7 +79,7 @@ impl Replay {
             .is_none_or(|pause| pause.until <= Instant::now())
     }
 
-    /// Leaves a target in peace: twice as long as the last time, a little more or less.
+    /// Leaves a target alone: twice as long as the last time, with some jitter.
     fn pause(&self, target: TargetId, jitter: f64) {
         let mut pauses = lock(&self.pauses);
         let length = pauses
@@ -106,7 +105,7 @@ impl Replay {
 }
 
 impl Registry {
-    /// Starts the background work. It ends with the registry.
+    /// Starts the background tasks. They end with the registry.
     pub fn start(self: &Arc<Self>) {
         self.watch_targets();
         self.keep_repaired();
@@ -133,16 +132,16 @@ impl Registry {
         });
     }
 
-    /// Tells that the background has met a bug. It goes on: what is owed is owed.
+    /// Reports a bug in a background task. The task goes on: pending pushes stay pending.
     pub(super) fn tell_bug(&self, what: &str) {
         let message = "the background met a bug, and tries again later; please report it";
         self.tell(Event::new(Level::Error, "bug", message).with("in", what));
     }
 
-    /// Takes up what earlier mounts have left in the journal: it is newer than what the targets
-    /// say until they have got it.
+    /// Loads the pending entries of earlier mounts: they are newer than the targets' answers until
+    /// the targets have them.
     pub(super) fn take_up(&self) {
-        // What can't be read now must not be newer than what is pushed meanwhile.
+        // New pushes must get later stamps than entries that can't be read now.
         self.journal
             .newest_unread()
             .iter()
@@ -171,7 +170,7 @@ impl Registry {
         }
     }
 
-    /// Reads the files of the journal again that could not be read so far; returns when to go on.
+    /// Reads journal files again that could not be read so far; returns when to go on.
     async fn read_again(&self) -> Option<Instant> {
         if !self.journal.is_to_be_read_again() {
             return None;
@@ -202,7 +201,7 @@ impl Registry {
         self.index.add_root(&record.id.repo, 0);
     }
 
-    /// Returns the targets that have not got a record.
+    /// Returns the targets that miss an entry.
     pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Replica>> {
         let Ok(replicas) = self.replicas(&record.id.repo) else {
             return Vec::new();
@@ -219,8 +218,8 @@ impl Registry {
             .collect()
     }
 
-    /// Gives every target what it is owed, as far as it is due; returns when to go on, if there
-    /// is anything left to do.
+    /// Applies every pending entry to the targets that are due; returns when to go on, if anything
+    /// is left to do.
     async fn replay_all(self: &Arc<Self>) -> Option<Instant> {
         #[cfg(test)]
         assert!(!injected(Bug::BackgroundPanics), "planted");
@@ -254,7 +253,7 @@ impl Registry {
         next.into_iter().chain(again).min()
     }
 
-    /// Returns the pushes that are owed, but for those that their own close is still making.
+    /// Returns the pending entries, except those that are still under way.
     fn owed_and_not_live(&self) -> Vec<Record> {
         let mut pending = self.journal.pending();
         let live = lock(&self.replay.live);
@@ -262,7 +261,7 @@ impl Registry {
         pending
     }
 
-    /// Gives one target one record; tells whether it has it now.
+    /// Applies one entry to one target; returns whether the target has it now.
     async fn try_to_apply(&self, record: &Record, target: &Arc<Replica>) -> bool {
         let end = Instant::now() + self.settings.push;
         let (id, when) = (&record.id, record.stamp.when);
@@ -287,7 +286,8 @@ impl Registry {
     }
 }
 
-/// Spreads the attempts of several mounts: 0.5 to 1.5, by what differs between them.
+/// Spreads the attempts of several mounts: a factor of 0.5 to 1.5, from a seed that differs
+/// between them.
 pub(super) fn jitter(seed: u64) -> f64 {
     let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
     0.5 + spread as f64 / 1024.0

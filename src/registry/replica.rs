@@ -1,4 +1,4 @@
-//! Which targets a repository has, and how each of them is doing.
+//! The targets of each repository, and their health.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -13,20 +13,20 @@ use super::metrics::Counter;
 use crate::model::{RepoName, nanos, when_to_text};
 use crate::store::{Capabilities, Failure, Kind, Target};
 
-/// A target of this mount, by its place in the list of all of them.
+/// A target of this mount, by its position in the list of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub usize);
 
-/// How a target is doing, judged by its newest reply.
+/// The state of a target, judged by its newest reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Nobody has asked it anything yet.
+    /// It has not been asked anything yet.
     Unknown,
     /// It answers.
     Ok,
-    /// It answers, and refuses.
+    /// It answers with refusals.
     Refuses,
-    /// It can't be heard.
+    /// It can't be reached.
     Outage,
     /// This version has no backend for it.
     Unsupported,
@@ -45,42 +45,42 @@ impl State {
     }
 }
 
-/// What is known of a target's health.
+/// The known health of a target.
 #[derive(Debug, Clone)]
 pub struct Health {
-    /// How it is doing.
+    /// The state of the target.
     pub state: State,
-    /// Since when it is doing so.
+    /// The time when this state began.
     pub since: Option<SystemTime>,
-    /// Its newest failure, and when that was.
+    /// Its newest failure, with the time.
     pub last_failure: Option<(SystemTime, Failure)>,
     /// Failures by kind.
     pub failures: BTreeMap<&'static str, u64>,
 }
 
-/// A target and what the mount has seen of its health.
+/// A target, and its health as the mount has seen it.
 #[derive(Debug)]
 pub struct Replica {
-    /// The target's place in the list.
+    /// The target's position in the list.
     pub id: TargetId,
     target: Target,
     health: Mutex<Health>,
     pub(super) breaker: Breaker,
-    /// Whether the store honours conditions, once that is known.
+    /// Whether the store honours conditions, once known.
     conditions: OnceLock<bool>,
-    /// Wakes whoever waits to find that out.
+    /// Wakes the task that waits for an answer to try conditions again.
     answered: Notify,
     /// Pulls that the target has served.
     pub pulls: Counter,
-    /// Pushes that the target has got.
+    /// Pushes that the target has.
     pub pushes: Counter,
-    /// Questions that the target has not answered by their deadline.
+    /// Questions that the target did not answer by their deadline.
     pub timeouts: Counter,
     answers: Counter,
 }
 
 impl Replica {
-    /// Starts to watch a target.
+    /// Creates the replica of a target that has not been asked anything yet.
     pub fn new(id: TargetId, target: Target) -> Self {
         Self {
             id,
@@ -106,13 +106,13 @@ impl Replica {
         self.target.url()
     }
 
-    /// Tells why this version has no backend for the target: it is then no target of anything.
+    /// Returns why this version has no backend for the target, if so: then it is never used.
     pub fn unsupported(&self) -> Option<&Failure> {
         self.target.unsupported()
     }
 
-    /// Asks the target something, and takes note of how it replied. While the breaker is open only a
-    /// `pressing` request waits for its turn, and all others fail at once.
+    /// Asks the target a question, and records the reply. While the breaker is open, only a
+    /// `pressing` request waits for admission, and all others fail at once.
     pub async fn ask<'a, T, F>(
         &'a self,
         question: impl FnOnce(&'a Target) -> F,
@@ -133,8 +133,8 @@ impl Replica {
         reply
     }
 
-    /// Asks the target something that ends by a deadline of its own, which a pressing request's turn
-    /// must not use up.
+    /// Asks the target a question with a deadline of its own; a pressing request waits for
+    /// admission only until then.
     pub(super) async fn ask_by<'a, T, F>(
         &'a self,
         deadline: Instant,
@@ -146,18 +146,18 @@ impl Replica {
         pressing_by(deadline, self.ask(question)).await
     }
 
-    /// Tries whether the target answers, also while it is skipped.
+    /// Probes whether the target answers, even while it is skipped.
     pub(super) async fn probe(&self, deadline: Instant) {
         let reply = self.target.probe(deadline).await;
         self.note(reply.as_ref().err());
     }
 
-    /// Finds out whether the store honours conditions, and whether it lets what was written be
-    /// read and deleted. What it refuses is taken note of.
+    /// Tries whether the store honours conditions, and whether written objects can be read and
+    /// deleted. Refusals are recorded in the target's health.
     ///
     /// # Errors
     ///
-    /// Why that can't be told now.
+    /// The reason why the trial had no result.
     pub(super) async fn try_conditions(&self, deadline: Instant) -> Result<Capabilities, Failure> {
         let trial = self.target.try_conditions(deadline).await;
         let refused = match &trial {
@@ -173,18 +173,18 @@ impl Replica {
         trial
     }
 
-    /// Takes it for known whether the store honours conditions.
+    /// Sets whether the store honours conditions, without a trial.
     #[cfg(test)]
     pub(crate) fn presume_conditions(&self, honoured: bool) {
         let _ = self.conditions.set(honoured);
     }
 
-    /// Waits until the target answers somebody, or has since the last time.
+    /// Waits until the target answers any request, or has since the last wait.
     pub(super) async fn answered(&self) {
         self.answered.notified().await;
     }
 
-    /// Tells whether the store honours conditions, if that has been found out.
+    /// Returns whether the store honours conditions, if known.
     pub(super) fn conditions(&self) -> Option<bool> {
         self.conditions.get().copied()
     }
@@ -203,7 +203,7 @@ impl Replica {
         )
     }
 
-    /// Takes note of a reply.
+    /// Records a reply.
     pub fn note(&self, failure: Option<&Failure>) {
         self.breaker.note(failure);
         if failure.is_some_and(|failure| failure.timed_out) {
@@ -245,7 +245,7 @@ impl Replica {
         }
     }
 
-    /// Returns what is known of the target's health.
+    /// Returns the target's known health.
     pub fn health(&self) -> Health {
         let mut health = lock(&self.health).clone();
         if self.unsupported().is_some() {
@@ -276,36 +276,36 @@ impl ReplicaSet {
         registry.into_iter().chain(&self.backups)
     }
 
-    /// Tells whether this version has a backend for the registry.
+    /// Returns whether this version has a backend for the registry.
     pub fn has_registry(&self) -> bool {
         self.registry.unsupported().is_none()
     }
 
-    /// Tells whether any target is skipped.
+    /// Returns whether any target is skipped.
     pub(super) fn is_any_skipped(&self) -> bool {
         self.targets().any(|target| target.breaker.is_open())
     }
 
-    /// Tells whether a target is this route's registry.
+    /// Returns whether a target is the registry of this replica set.
     pub fn is_registry(&self, id: TargetId) -> bool {
         self.registry.id == id
     }
 }
 
-/// Which repository has which targets.
+/// The replica set of each repository.
 #[derive(Debug)]
 pub struct ReplicaSets {
     named: BTreeMap<RepoName, ReplicaSet>,
-    /// One for each registry, in the order of the configuration: a repository that the
+    /// One replica set per registry, in the order of the configuration: a repository that the
     /// configuration doesn't name belongs to the first registry that lists it.
     open: Vec<ReplicaSet>,
     targets: Vec<Arc<Replica>>,
 }
 
 impl ReplicaSets {
-    /// Makes the routes of a mount: the repositories that the configuration names, each with its
-    /// own targets, in the configuration's order. `others` is the route of a mount that was given
-    /// its targets without naming repositories.
+    /// Creates the replica sets of a mount: the repositories that the configuration names, each
+    /// with its own targets, in the configuration's order. `others` is the replica set of a mount
+    /// that was given its targets without naming repositories.
     pub fn new(named: Vec<(RepoName, ReplicaSet)>, others: Option<ReplicaSet>) -> Self {
         let mut open: Vec<ReplicaSet> = Vec::new();
         for replicas in named.iter().map(|(_, replicas)| replicas).chain(&others) {
@@ -342,7 +342,7 @@ impl ReplicaSets {
         self.named.keys()
     }
 
-    /// Returns one route for each registry.
+    /// Returns one replica set per registry.
     pub fn open(&self) -> &[ReplicaSet] {
         &self.open
     }
@@ -368,8 +368,8 @@ impl ReplicaSets {
     }
 }
 
-/// Returns the deadline of the next of `left` targets: what remains until `end`, shared evenly,
-/// so that hung targets before it leave time for the last one.
+/// Returns the deadline of the next of `left` targets: an even share of the time until `end`, so
+/// that hung targets before it leave time for the last one.
 pub fn share(end: Instant, left: usize) -> Instant {
     let now = Instant::now();
     let remaining = end.saturating_duration_since(now);

@@ -1,27 +1,27 @@
-//! Room on a full disk: what can be given up makes way for what must be written.
+//! Room on a full disk: files that can be given up make way for those that must be written.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Makes room for so many bytes; `false` if there is nothing left to give up.
+/// Makes room for this many bytes; returns `false` if nothing is left to give up.
 type Make = dyn Fn(u64) -> bool + Send + Sync;
 
-/// What makes room on a disk that is full. The default has nothing to give up.
+/// A way to make room on a full disk. The default has nothing to give up.
 #[derive(Clone)]
 pub struct Room(Arc<Make>);
 
 impl Room {
-    /// Wraps what makes room for so many bytes, and returns `false` when it can't.
+    /// Wraps a function that makes room for this many bytes, and returns `false` if it can't.
     pub fn new(make: impl Fn(u64) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }
 
-    /// Writes `need` bytes; as long as the disk is full and something makes room, again.
+    /// Writes `need` bytes, and tries again for as long as the disk is full and room can be made.
     ///
     /// # Errors
     ///
-    /// The I/O error of the last try.
+    /// The I/O error of the last attempt.
     pub fn find<T>(&self, need: u64, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match write() {
@@ -44,7 +44,7 @@ impl fmt::Debug for Room {
     }
 }
 
-/// Tells whether a disk, or a user's part of it, is full.
+/// Returns whether a disk, or a user's quota, is full.
 pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)

@@ -14,10 +14,10 @@ use super::lock;
 use super::metrics::Counter;
 
 type Shares<V> = Shared<BoxFuture<'static, Option<V>>>;
-/// When it began, and what it will give.
+/// The time when the work began, and its result to come.
 type Running<V> = (Instant, Shares<V>);
 
-/// Work under way, by what it is for.
+/// Work under way, by key.
 pub struct SingleFlight<K, V: Clone> {
     running: Arc<Mutex<HashMap<K, Running<V>>>>,
     joined: Counter,
@@ -39,7 +39,7 @@ impl<K, V: Clone> Default for SingleFlight<K, V> {
 }
 
 impl<K, V: Clone> SingleFlight<K, V> {
-    /// Returns how many callers have been spared a request by another one's.
+    /// Returns how many callers shared another caller's request.
     pub fn joined(&self) -> u64 {
         self.joined.get()
     }
@@ -51,7 +51,8 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Joins the work under way for `key`, or starts it. The work runs in a task of its own: a
-    /// caller that gives up takes nothing away from the others. `None` if the work panicked.
+    /// caller that gives up takes nothing away from the others. Returns `None` if the work
+    /// panicked.
     pub async fn join<F>(&self, key: &K, start: impl FnOnce() -> F) -> Option<V>
     where
         F: Future<Output = V> + Send + 'static,
@@ -59,12 +60,12 @@ where
         self.shared(key, start).1.await
     }
 
-    /// Joins like [`SingleFlight::join`], until the work has been under way for `patience`, however late
-    /// the caller comes to it.
+    /// Joins like [`SingleFlight::join`], until the work has been under way for `patience`, however
+    /// late the caller joins.
     ///
     /// # Errors
     ///
-    /// [`Overdue`] when the work takes longer. It goes on.
+    /// [`Overdue`] if the work takes longer. The work goes on.
     pub async fn join_for<F>(
         &self,
         key: &K,
@@ -105,11 +106,11 @@ where
     }
 }
 
-/// The work has taken longer than the caller wanted to wait.
+/// The error of work that takes longer than the caller wants to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue;
 
-/// Takes the work off the list however it ends, by a panic too.
+/// Removes the work from the map when it ends, even by a panic.
 struct Landing<K: Eq + Hash, V: Clone> {
     running: Arc<Mutex<HashMap<K, Running<V>>>>,
     key: K,

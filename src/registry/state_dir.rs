@@ -1,5 +1,5 @@
-//! The state directory: what a mount keeps on this machine, and the lock that makes it one
-//! mount's.
+//! The state directory: a mount's own files on this machine, and the lock that reserves it for one
+//! mount.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use super::private::{self, Layout, Refused, make_files_private, make_private};
 use super::room::is_full;
 use crate::dir::Dir;
 
-/// Why a state directory can't be used.
+/// The reason why a state directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
     /// Another mount uses it.
@@ -21,7 +21,7 @@ pub enum StateDirError {
     InUse {
         /// The directory.
         dir: String,
-        /// What the other mount says of itself.
+        /// The other mount's description of itself.
         holder: String,
     },
     /// It is not this user's alone, or not atlasfs's.
@@ -29,15 +29,15 @@ pub enum StateDirError {
     Refused {
         /// The directory.
         dir: String,
-        /// What is wrong with it, and what to do.
+        /// The problem, and the remedy.
         why: String,
     },
     /// It can't be made, read or written.
     #[error("can't use the state directory {path}: {source}; choose another one with --state-dir")]
     Io {
-        /// What the operation was on.
+        /// The path of the operation.
         path: String,
-        /// Why it failed.
+        /// The reason why it failed.
         source: io::Error,
     },
 }
@@ -47,12 +47,12 @@ const JOURNAL: &str = "journal";
 const DAMAGED: &str = "journal/damaged";
 const CATALOGUE: &str = "catalogue";
 const CACHE: &str = "cache";
-/// The file of the failures that kept no bytes.
+/// The file of the failures without kept bytes.
 pub(super) const FAILURES: &str = "failures";
 const LOCK: &str = "lock";
 const LOG: &str = "log";
 
-/// How the lock's file begins in every version: with what the mount says of itself.
+/// The beginning of the lock file in every version: the mount's description of itself.
 const HOLDER: &str = "the mount on ";
 
 const LAYOUT: Layout = Layout {
@@ -62,7 +62,7 @@ const LAYOUT: Layout = Layout {
     is_own,
 };
 
-/// Recognises what earlier versions have made. A user's own directory may have a `journal` too.
+/// Recognises files of earlier versions. A user's own directory may have a `journal` too.
 fn is_own(dir: &Dir, name: &str) -> bool {
     let begins = |limit: usize, right: &dyn Fn(&[u8]) -> bool| {
         let file = dir.file(name);
@@ -76,7 +76,7 @@ fn is_own(dir: &Dir, name: &str) -> bool {
     };
     match name {
         LOCK => begins(HOLDER.len(), &|bytes| bytes == HOLDER.as_bytes()),
-        // Lines begin with the year, or as JSON does.
+        // Lines begin with the year, or with a JSON object.
         LOG => begins(2, &|bytes| matches!(bytes, b"20" | b"{\"")),
         // Each line begins with its checksum.
         CATALOGUE | "catalogue.tmp" => begins(18, &is_line),
@@ -95,7 +95,7 @@ fn is_own(dir: &Dir, name: &str) -> bool {
     }
 }
 
-/// Recognises the beginning of a line of JSON with its checksum before it.
+/// Recognises the beginning of a line of JSON after its checksum.
 fn is_line(bytes: &[u8]) -> bool {
     let (sum, line) = bytes.split_at_checked(16).unwrap_or((bytes, b""));
     sum.iter().all(u8::is_ascii_hexdigit) && b" {".starts_with(line)
@@ -105,13 +105,13 @@ fn is_line(bytes: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// The lock; or why there is none, on a full disk that nothing was ever kept on.
+    /// The lock; or why there is none, on a full disk that never kept anything.
     lock: Result<File, String>,
 }
 
 impl StateDir {
-    /// Makes the directory if it isn't there, for its owner alone, and locks it. `holder` is what
-    /// another mount that finds it locked says of this one.
+    /// Makes the directory if it is missing, private to its owner, and locks it. `holder` describes
+    /// this mount to another mount that finds the directory locked.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl StateDir {
             let path = path.join(name).display().to_string();
             move |source| StateDirError::Io { path, source }
         };
-        // A full disk keeps nobody from reading. The first push that finds room makes the rest.
+        // Reading must work on a full disk. The first push that finds room makes the rest.
         let unlocked = |error: io::Error| Self {
             path: path.to_owned(),
             lock: Err(format!(
@@ -153,7 +153,7 @@ impl StateDir {
             Err(TryLockError::Error(source)) => return Err(wrong(LOCK)(source)),
         }
         let holder = format!("{holder}\n");
-        // In this order a full disk takes it in the place of the last one.
+        // In this order even a full disk accepts it in place of the last one.
         let written = lock
             .write_all_at(holder.as_bytes(), 0)
             .and_then(|()| lock.set_len(holder.len() as u64));
@@ -178,12 +178,12 @@ impl StateDir {
         &self.path
     }
 
-    /// Returns why nothing can be kept here, if that is so.
+    /// Returns why nothing can be kept here, if there is a reason.
     pub(super) fn refusal(&self) -> Option<&str> {
         self.lock.as_ref().err().map(String::as_str)
     }
 
-    /// Makes a directory this user's state directory, unless it is something else.
+    /// Makes a directory this user's state directory, unless it has another use.
     ///
     /// # Errors
     ///
@@ -206,28 +206,28 @@ impl StateDir {
             })
     }
 
-    /// Returns where staging files lie.
+    /// Returns the directory of the staged files.
     pub fn staging(&self) -> PathBuf {
         self.path.join(STAGING)
     }
 
-    /// Returns where the journal lies.
+    /// Returns the directory of the journal.
     pub(super) fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL)
     }
 
-    /// Returns where the catalogue's file lies.
+    /// Returns the path of the index file.
     pub(super) fn index(&self) -> PathBuf {
         self.path.join(CATALOGUE)
     }
 
-    /// Returns where the cache on disk lies, unless told otherwise.
+    /// Returns the default directory of the cache on disk.
     pub(super) fn cache(&self) -> PathBuf {
         self.path.join(CACHE)
     }
 }
 
-/// Makes a directory within the state directory, and all in it private.
+/// Makes a directory within the state directory, private with all files in it.
 fn make_own(dir: &Dir, name: &str) -> io::Result<()> {
     match dir.make_dir(name, 0o700) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -237,7 +237,7 @@ fn make_own(dir: &Dir, name: &str) -> io::Result<()> {
     make_files_private(dir, Path::new(name))
 }
 
-/// Makes a directory this user's state directory, or says why it is none.
+/// Makes a directory this user's state directory, or returns why it can't be one.
 fn claim(path: &Path) -> Result<Dir, StateDirError> {
     private::open(path, &LAYOUT).map_err(|refused| match refused {
         Refused::Foreign(why) => StateDirError::Refused {
@@ -251,7 +251,7 @@ fn claim(path: &Path) -> Result<Dir, StateDirError> {
     })
 }
 
-/// Makes a name for a mount point's own folder below the state directory of a user.
+/// Returns the name of a mount point's own folder below the state directory of a user.
 pub fn folder_of(mount_point: &Path) -> PathBuf {
     let mut name = String::new();
     for byte in mount_point.as_os_str().as_encoded_bytes() {

@@ -1,4 +1,4 @@
-//! Status and metrics: what a person and a probe can see of the mount.
+//! Status and metrics: the mount as people and probes see it.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -17,18 +17,18 @@ use super::replica::{Replica, State, TargetId};
 use super::{Registry, Revision};
 use crate::model::{ArtifactId, RepoName, nanos, when_to_text};
 
-/// What the extended attributes of an artifact tell.
+/// The values of an artifact's extended attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
-    /// The newest content known.
+    /// The newest known content.
     pub known: Option<Revision>,
-    /// Where the last pull was answered from: `cache`, `registry`, or the backup's URL.
+    /// The source of the last pull: `cache`, `registry`, or the backup's URL.
     pub source: Option<String>,
-    /// For how long no target has answered, if none does.
+    /// The time since any target last answered, if none answers now.
     pub stale: Option<Duration>,
-    /// The URLs of the targets that have not got the newest push yet.
+    /// The URLs of the targets that miss the newest push.
     pub pending: Vec<String>,
-    /// Why the last push failed.
+    /// The reason why the last push failed.
     pub error: Option<String>,
     /// The receipt of the last push.
     pub receipt: Option<String>,
@@ -39,7 +39,7 @@ pub struct About {
 pub struct Mount {
     /// The mount point.
     pub dir: String,
-    /// When the mount began.
+    /// The time when the mount began.
     pub started: SystemTime,
     /// Whether it is read-only.
     pub read_only: bool,
@@ -48,14 +48,14 @@ pub struct Mount {
 /// How much of the mount is in use.
 #[derive(Debug, Clone, Copy)]
 pub struct Open {
-    /// Inodes that somebody refers to.
+    /// Inodes that are referred to.
     pub inodes: usize,
     /// Open files and directories.
     pub handles: usize,
 }
 
 impl Registry {
-    /// Returns what the extended attributes of an artifact tell.
+    /// Returns the values of an artifact's extended attributes.
     pub fn about(&self, id: &ArtifactId) -> Option<About> {
         let registry = self.replicas(&id.repo).ok()?.registry.id;
         let failing = self.index.is_failing(&id.repo);
@@ -74,40 +74,40 @@ impl Registry {
         })
     }
 
-    /// Tells whether the last push of an artifact has failed.
+    /// Returns whether the last push of an artifact has failed.
     pub fn has_error(&self, id: &ArtifactId) -> bool {
         let error = self.index.peek(id, |record| record.error().is_some());
         error.unwrap_or_default()
     }
 
-    /// Forgets that the last push of an artifact has failed; `false` if it hasn't.
+    /// Forgets that the last push of an artifact has failed; returns `false` if it hasn't.
     pub async fn forget_error(&self, id: &ArtifactId) -> bool {
         let limit = Instant::now() + self.settings.verdict_budget();
         self.remember_failure(id, None, limit).await;
         self.has_error(id) && self.index.change(id, |record| record.forget_error())
     }
 
-    /// Tells whether an artifact is known to have a content.
+    /// Returns whether an artifact is known to have a content.
     pub fn exists(&self, id: &ArtifactId) -> bool {
         let exists = self.index.peek(id, |record| record.current().is_some());
         exists.unwrap_or_default()
     }
 
-    /// Returns the newest content of an artifact that the mount knows of, without asking anybody.
+    /// Returns the newest known content of an artifact, without asking any target.
     pub fn newest(&self, id: &ArtifactId) -> Option<Revision> {
         let newest = self.index.peek(id, |record| record.current().cloned());
         newest.flatten()
     }
 
-    /// Tells whether any target has ever listed a repository.
+    /// Returns whether any target has ever listed a repository.
     pub fn was_listed(&self, repo: &RepoName) -> bool {
         self.index.age(repo).is_some()
     }
 
-    /// Returns for how long what is known of a repository is still fresh.
+    /// Returns how long the knowledge of a repository is still fresh.
     pub fn fresh_for(&self, repo: &RepoName) -> Duration {
         let age = self.index.age(repo).unwrap_or_default();
-        // Stale knowledge is kept for as long as asking again would be of no use.
+        // Keep stale knowledge for as long as asking again would be of no use.
         Some(self.settings.ttl.saturating_sub(age))
             .filter(|left| !left.is_zero())
             .unwrap_or(self.settings.ttl.min(FAILED_FOR))
@@ -223,7 +223,7 @@ impl Registry {
         })
     }
 
-    /// Returns how many reads and listings another one's request has answered.
+    /// Returns how many reads and listings shared another one's request.
     fn joined(&self) -> u64 {
         self.lists.joined() + self.roots.joined() + self.pulls.joined()
     }
@@ -255,13 +255,13 @@ impl Registry {
         let is_over = health.state == State::Ok && !is_missing;
         let last_failure = health.last_failure.filter(|_| !is_over);
         let last_failure = match target.unsupported() {
-            // It has not failed: it was not asked.
+            // It has not failed, because it was not asked.
             Some(failure) => Some(json!({
                 "time": null,
                 "kind": health.state.as_str(),
                 "reason": failure.reason,
             })),
-            // What is over is told by the events, and counted.
+            // Events and counters show failures that are over.
             None => last_failure.map(|(time, failure)| {
                 json!({
                     "time": time_to_text(time),

@@ -1,4 +1,5 @@
-//! The journal's side of a push: it is made durable first, and its bytes are kept if it fails.
+//! The journal's side of a push: the push is durable before any target sees it, and its bytes are
+//! kept if it fails.
 
 use std::io;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl Registry {
         self.journal.content(when)
     }
 
-    /// Removes a failed push, for good.
+    /// Removes a failed push for good.
     ///
     /// # Errors
     ///
@@ -38,7 +39,7 @@ impl Registry {
     pub async fn remove_unpushed(&self, when: u64) -> io::Result<()> {
         let removed = self.journal.select(|record| record.stamp.when == when);
         self.journal.remove(when)?;
-        // Who removes the last of them has seen why it failed.
+        // Removing the last failed push of an artifact acknowledges its error.
         for id in removed.iter().map(|record| &record.id) {
             if !self.journal.failed().iter().any(|record| record.id == *id) {
                 self.forget_error(id).await;
@@ -52,7 +53,7 @@ impl Registry {
         self.journal.damaged()
     }
 
-    /// Reads a damaged file of the journal, as it is.
+    /// Reads a damaged file of the journal as it is.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ impl Registry {
         self.journal.read_damaged(name)
     }
 
-    /// Removes a damaged file of the journal, for good.
+    /// Removes a damaged file of the journal for good.
     ///
     /// # Errors
     ///
@@ -70,7 +71,7 @@ impl Registry {
         self.journal.remove_damaged(name)
     }
 
-    /// Tells of the files of the journal that are damaged, or could not be read.
+    /// Reports the files of the journal that are damaged, or could not be read.
     pub(super) fn tell_of_journal(&self) {
         for damaged in self.journal.damaged() {
             let message = "a file of the journal is damaged; what it was to push is not pushed: \
@@ -90,7 +91,7 @@ impl Registry {
         }
     }
 
-    /// Keeps the bytes of a push that was not even begun, and tells of the failure.
+    /// Keeps the bytes of a push that was not even begun, and reports the failure.
     pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
         let mut error = super::push::still_busy("push", id);
         self.keep(id, content, None, &mut error, end).await;
@@ -138,13 +139,13 @@ impl Registry {
         })
     }
 
-    /// Tells that an artifact was truncated and closed, which pushes nothing.
+    /// Reports that an artifact was truncated and closed, which pushes nothing.
     pub async fn refuse_empty(&self, id: &ArtifactId) {
         self.refuse_nothing(id, format!("can't push {id}: {}", Rejection::Empty))
             .await;
     }
 
-    /// Tells that a write has failed, and that what it has left of a document is not pushed.
+    /// Reports that a write has failed, and that the partial document is not pushed.
     pub async fn refuse_broken(&self, id: &ArtifactId) {
         let reason = format!(
             "can't push {id}: writing it has failed (over --max-size, or this machine's disk), and \
@@ -160,7 +161,7 @@ impl Registry {
         self.tell_failed(id, 0, &error, None);
     }
 
-    /// Keeps what a killed writer has left of a document, and tells of it; nothing of it is pushed.
+    /// Keeps the partial document of a killed writer, and reports it; nothing of it is pushed.
     pub async fn keep_torn(
         self: &Arc<Self>,
         id: &ArtifactId,
@@ -180,9 +181,9 @@ impl Registry {
         self.keep(id, content, None, &mut torn, end).await;
     }
 
-    /// Keeps the bytes of a push that failed, and tells of the failure. `stamp` is that of a push
-    /// that may have got as far as the journal. The verdict holds at once; the disk is waited for
-    /// until shortly after `end`, and takes it as soon as it can.
+    /// Keeps the bytes of a failed push, and reports the failure. `stamp` is that of a push that
+    /// may have reached the journal. The verdict holds at once; the wait for the disk ends shortly
+    /// after `end`, and the write goes on.
     pub(super) async fn keep(
         self: &Arc<Self>,
         id: &ArtifactId,
@@ -204,7 +205,7 @@ impl Registry {
             Some(stamp) => stamp,
             None => {
                 let (when, bytes) = (self.stamps.next(self.wall.now()), content.clone());
-                // Hashing 16 MB would keep a thread of the runtime from other requests.
+                // Hashing 16 MB would keep a runtime thread from other requests.
                 let hashed = blocking::compute(move || Stamp::new(when, &bytes, Format::Hcl)).await;
                 hashed.unwrap_or_else(|_| Stamp::new(when, content, Format::Hcl))
             }
@@ -229,13 +230,13 @@ impl Registry {
             let reason = &mut error.reason;
             reason.push_str(&format!("; its bytes could not be kept: {why}"));
         }
-        // Kept bytes come back with their reason.
+        // Kept bytes have their reason in the journal.
         let reason = kept.is_err().then_some(&*error.reason);
         self.remember_failure(id, reason, limit).await;
         self.tell_failed(id, content.len(), error, Some(kept));
     }
 
-    /// Decides that a push has failed. Tells whether the journal has not known of it.
+    /// Decides that a push has failed. Returns whether the push is new to the journal.
     fn keep_in_memory(&self, failed: &Record, content: &Bytes) -> io::Result<bool> {
         let reason = failed.failed.as_deref().unwrap_or_default();
         if self.journal.decide(failed.stamp.when, reason) {
@@ -258,7 +259,7 @@ impl Registry {
                 return journal.keep(when);
             }
             journal.keep(when).or_else(|_| {
-                // Its record is gone, or can't be changed: another one may find a place.
+                // Its entry is gone, or can't be changed: a new one may find room.
                 journal.admit(failed, content)?;
                 journal.write(when)?;
                 journal.keep(when)
@@ -266,7 +267,7 @@ impl Registry {
         })
     }
 
-    /// Tells when bytes that the disk had not taken in time are not kept in the end.
+    /// Reports bytes that the disk did not take in time, and that are not kept in the end.
     pub(super) fn watch_keeping<T: Send + 'static>(
         self: &Arc<Self>,
         id: &ArtifactId,

@@ -1,4 +1,4 @@
-//! The watch over a target: while its breaker is open, something probes it until it answers: each
+//! The watch over a target: while its breaker is open, the watch probes it until it answers: each
 //! second while requests want it, and with growing pauses while none do.
 
 use std::sync::{Arc, Weak};
@@ -14,13 +14,13 @@ use super::replay::jitter;
 use super::replica::Replica;
 use crate::model::nanos;
 
-/// How long a target is left in peace before its first probe, and at most. One second: most
-/// outages are a restart; thirty: who has mended a store looks whether the mount has seen it.
+/// How long a target is left alone before its first probe, and at most. 1 s: most outages are a
+/// restart. 30 s: after the repair of a store, its operators check whether the mount has noticed.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Registry {
-    /// Puts the breakers to work, each with somebody who probes its target while it is open.
+    /// Activates the breakers, each with a watch that probes its target while it is open.
     pub(super) fn watch_targets(self: &Arc<Self>) {
         if self.settings.breaker == 0 {
             return;
@@ -41,8 +41,8 @@ impl Registry {
     }
 }
 
-/// Who waits for a target's breaker to open, and sees to it that it closes again. It keeps neither
-/// the registry nor the target alive, and ends with them.
+/// The task that waits for a target's breaker to open, and probes until it closes again. It keeps
+/// neither the registry nor the target alive, and ends with them.
 struct Watch {
     registry: Weak<Registry>,
     target: Weak<Replica>,
@@ -60,7 +60,7 @@ impl Watch {
             .is_ok()
         {
             if !self.state.borrow().open {
-                // One probe a second: a target that is only slow has enough to do.
+                // One probe a second: a slow target has enough to do.
                 let next = Instant::now() + FIRST_PAUSE;
                 if !self.probe().await {
                     return;
@@ -68,7 +68,7 @@ impl Watch {
                 let _ = timeout_at(next, self.state.wait_for(|state| state.open)).await;
                 continue;
             }
-            // A target that answers probes and nothing else is not taken back every second.
+            // A target that answers nothing but probes is not readmitted every second.
             if closed.is_none_or(|closed| closed.elapsed() > LONGEST_PAUSE) {
                 self.pause = FIRST_PAUSE;
             }
@@ -79,7 +79,7 @@ impl Watch {
         }
     }
 
-    /// Returns `false` when there is nobody left to probe for.
+    /// Returns `false` if the registry or the target is gone.
     async fn probe_until_closed(&mut self) -> bool {
         let mut begun = Instant::now();
         loop {
@@ -88,7 +88,7 @@ impl Watch {
             };
             let due = Instant::now() + pause;
             let soonest = due.min(begun + FIRST_PAUSE);
-            // The reply to a question that was on its way may close it too.
+            // The reply to a question under way may close it too.
             let closes = timeout_at(soonest, self.state.wait_for(|state| !state.open)).await;
             if let Ok(closed) = closes.map(|closed| closed.is_ok()) {
                 return closed;
