@@ -1,5 +1,5 @@
-//! What lies in a state directory, whatever it is made of: the journal, the catalogue's file, and
-//! the cache on disk. None of it stops a start, and none of it is believed unless it is whole.
+//! State directories of arbitrary bytes: the journal, the index file and the disk cache. None of
+//! these bytes stop a start, and only undamaged ones are accepted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +31,7 @@ fn open(dir: &Path) -> (Journal, Vec<PathBuf>) {
     Journal::open(dir.into(), 1 << 30).unwrap()
 }
 
-/// A record with lines appended to it, as a file's bytes; and what it says.
+/// Returns the bytes of an entry's file with appended lines, and the entry.
 fn real_record() -> (Vec<u8>, Record) {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open(dir.path());
@@ -44,7 +44,7 @@ fn real_record() -> (Vec<u8>, Record) {
     (fs::read(file_of(dir.path(), WHEN)).unwrap(), record)
 }
 
-/// Demands that each record can be read whole, and that all that was wrong is dealt with at once.
+/// Asserts that each entry can be read whole, and that the first opening deals with all damage.
 fn is_sane(dir: &Path) -> Result<Vec<Record>, TestCaseError> {
     let (journal, damaged) = open(dir);
     for aside in &damaged {
@@ -80,7 +80,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_journal_of_arbitrary_files_opens_and_holds_only_what_is_whole(
+    fn a_journal_of_arbitrary_files_opens_with_its_undamaged_entries(
         files in proptest::collection::btree_map(file_name(), bytes(vec![real_record().0]), 0..5),
         folder in proptest::option::of(file_name()),
     ) {
@@ -89,7 +89,7 @@ proptest! {
             fs::create_dir_all(dir.path().join(folder).join("x")).unwrap();
         }
         for (name, bytes) in &files {
-            // Where the folder is, there is no file.
+            // The write fails if the folder has the same name.
             let _ = fs::write(dir.path().join(name), bytes);
         }
         let records = is_sane(dir.path())?;
@@ -97,13 +97,13 @@ proptest! {
     }
 
     #[test]
-    fn a_catalogue_of_arbitrary_bytes_never_stops_a_start(content in bytes(catalogues())) {
+    fn an_index_file_of_arbitrary_bytes_never_stops_a_start(content in bytes(catalogues())) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalogue");
         fs::write(&path, &content).unwrap();
         let recalled = IndexFile::new(path.clone()).recall().unwrap();
         prop_assert_eq!(recalled.damaged.is_some(), !path.exists());
-        // What is believed is written as it was read.
+        // Accepted notes survive a rewrite unchanged.
         let mut file = IndexFile::new(path.clone());
         file.rewrite(recalled.notes.clone()).unwrap();
         let again = file.recall().unwrap();
@@ -112,14 +112,14 @@ proptest! {
     }
 
     #[test]
-    fn the_cache_on_disk_gives_what_was_put_there_or_nothing(
+    fn the_disk_cache_returns_the_inserted_bytes_or_nothing(
         content in bytes(vec![CONTENT.to_vec()]),
         files in proptest::collection::btree_map(cache_name(), bytes(vec![CONTENT.to_vec()]), 0..4),
     ) {
         let dir = tempfile::tempdir().unwrap();
         for (name, bytes) in &files {
             let path = dir.path().join("sha256").join(name);
-            // One's file is the other's folder.
+            // One name may be both a file and a folder; then these calls fail.
             let _ = fs::create_dir_all(path.parent().unwrap());
             let _ = fs::write(path, bytes);
         }
@@ -151,7 +151,7 @@ fn catalogues() -> Vec<Vec<u8>> {
             r#"{"registry":"file:///r","repo":"app","artifact":"plans/p","current":{"size":3,"shown":"2024-09-10T17:37:44.000000001Z"}}"#,
         ),
     ];
-    // Lines whose checksum is right and whose text is not are what only a bug could write.
+    // Only a bug could write these lines: their checksums are right, and their texts are wrong.
     let bugs = [
         r#"{"registry":"file:///r","repo":"app","artifact":"schema","current":"high_water"}"#,
         r#"{"registry":"","repos":[1]}"#,
@@ -176,7 +176,7 @@ fn cache_name() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn every_truncation_of_a_record_is_set_aside_or_whole_up_to_a_line() {
+fn a_truncated_entry_is_set_aside_or_loses_only_lines() {
     let (bytes, whole) = real_record();
     let mut ends = BTreeMap::new();
     for end in 0..=bytes.len() {
@@ -198,7 +198,7 @@ fn every_truncation_of_a_record_is_set_aside_or_whole_up_to_a_line() {
 }
 
 #[test]
-fn every_flipped_bit_of_a_record_sets_it_aside_but_for_a_last_line_that_has_lost_its_end() {
+fn a_flipped_bit_before_the_end_sets_an_entry_aside() {
     let (bytes, whole) = real_record();
     for at in 0..bytes.len() {
         for bit in 0..8 {
@@ -210,7 +210,7 @@ fn every_flipped_bit_of_a_record_sets_it_aside_but_for_a_last_line_that_has_lost
             if at + 1 < bytes.len() {
                 assert_eq!(found, None, "bit {bit} of byte {at}");
             } else {
-                // The same as if the last line was never written.
+                // As if the last line had never been written.
                 let mut whole = whole.clone();
                 assert!(whole.got.remove("s3://b"));
                 assert_eq!(found.unwrap(), whole);
@@ -220,7 +220,7 @@ fn every_flipped_bit_of_a_record_sets_it_aside_but_for_a_last_line_that_has_lost
 }
 
 #[test]
-fn a_line_after_a_torn_one_is_a_line() {
+fn a_line_appended_after_a_torn_one_is_read() {
     let (bytes, _) = real_record();
     let dir = tempfile::tempdir().unwrap();
     fs::write(file_of(dir.path(), WHEN), &bytes[..bytes.len() - 5]).unwrap();
@@ -233,7 +233,7 @@ fn a_line_after_a_torn_one_is_a_line() {
 }
 
 #[test]
-fn a_record_under_another_name_is_set_aside() {
+fn an_entry_under_another_name_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("copy"), real_record().0).unwrap();
     let (journal, damaged) = open(dir.path());
@@ -242,7 +242,7 @@ fn a_record_under_another_name_is_set_aside() {
 }
 
 #[test]
-fn a_file_of_any_size_takes_no_more_memory_than_a_record_of_its_head() {
+fn a_huge_file_takes_no_more_memory_than_its_entry() {
     let dir = tempfile::tempdir().unwrap();
     let (bytes, whole) = real_record();
     for content in [&bytes[..], b"no record at all"] {

@@ -1,4 +1,4 @@
-//! The files of the cache on disk, each sentence a test.
+//! The rules of the disk cache's files, one test each.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ fn on_disk(files: &DiskFiles) -> usize {
 }
 
 #[test]
-fn it_is_bounded_in_bytes_and_drops_the_least_recently_used() {
+fn the_disk_cache_is_bounded_and_evicts_by_recent_use() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 2);
     let [a, b, c] = [1, 2, 3].map(content);
@@ -53,7 +53,7 @@ fn hundreds_of_contents_never_take_more_than_the_bound() {
 }
 
 #[test]
-fn what_is_larger_than_the_bound_is_not_kept_and_drops_nothing() {
+fn content_larger_than_the_bound_is_skipped_and_drops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 1);
     let small = content(1);
@@ -65,7 +65,7 @@ fn what_is_larger_than_the_bound_is_not_kept_and_drops_nothing() {
 }
 
 #[test]
-fn it_survives_a_restart_with_its_order_and_a_smaller_bound_is_kept_at_once() {
+fn a_restart_keeps_the_order_and_applies_a_smaller_bound() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 3);
     let [a, b, c] = [1, 2, 3].map(content);
@@ -82,7 +82,7 @@ fn it_survives_a_restart_with_its_order_and_a_smaller_bound_is_kept_at_once() {
 }
 
 #[test]
-fn a_use_is_marked_on_the_file_once_an_hour() {
+fn a_read_updates_the_file_time_once_an_hour() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 3);
     let a = content(1);
@@ -99,7 +99,7 @@ fn a_use_is_marked_on_the_file_once_an_hour() {
 }
 
 #[test]
-fn what_is_torn_or_flipped_is_removed_and_a_miss() {
+fn a_damaged_cached_file_is_a_miss_and_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 10);
     let (hash, content) = content(1);
@@ -119,7 +119,7 @@ fn what_is_torn_or_flipped_is_removed_and_a_miss() {
 }
 
 #[test]
-fn arbitrary_files_in_its_directory_are_neither_served_nor_removed() {
+fn foreign_files_are_neither_served_nor_removed_by_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 10);
     let root = dir.path().join("sha256");
@@ -144,7 +144,7 @@ fn arbitrary_files_in_its_directory_are_neither_served_nor_removed() {
 }
 
 #[test]
-fn what_a_crash_left_half_written_is_removed_when_it_is_old() {
+fn an_old_temporary_file_of_a_crash_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 10);
     let left = files.dir.join("tmp-left");
@@ -155,7 +155,7 @@ fn what_a_crash_left_half_written_is_removed_when_it_is_old() {
 }
 
 #[test]
-fn two_mounts_share_a_directory_and_find_what_the_other_has_put_there() {
+fn two_mounts_share_the_contents_of_one_disk_cache() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (opened(dir.path(), 4), opened(dir.path(), 4));
     let (a, b) = (content(1), content(2));
@@ -174,7 +174,7 @@ fn two_mounts_share_a_directory_and_find_what_the_other_has_put_there() {
 }
 
 #[test]
-fn two_mounts_at_once_do_each_other_no_harm() {
+fn two_mounts_can_use_one_disk_cache_at_once() {
     let dir = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -194,7 +194,7 @@ fn two_mounts_at_once_do_each_other_no_harm() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_used_is_told_and_no_error_of_anybody() {
+fn an_unusable_cache_directory_is_reported_without_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let in_the_way = dir.path().join("file");
     fs::write(&in_the_way, "").unwrap();
@@ -208,7 +208,7 @@ fn a_directory_that_can_not_be_used_is_told_and_no_error_of_anybody() {
 }
 
 #[test]
-fn a_directory_that_goes_away_is_made_again_by_nobody_and_hurts_nobody() {
+fn a_lost_cache_directory_is_reported_and_not_recreated() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 10);
     let (hash, content) = content(1);
@@ -221,7 +221,7 @@ fn a_directory_that_goes_away_is_made_again_by_nobody_and_hurts_nobody() {
 }
 
 #[test]
-fn it_is_for_its_owner_alone() {
+fn only_the_owner_can_access_the_disk_cache() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("sha256");
     fs::create_dir(&root).unwrap();
@@ -237,7 +237,7 @@ fn it_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_directory_with_things_of_others_is_no_cache() {
+fn a_directory_with_foreign_files_is_refused_as_a_cache() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("home");
     fs::create_dir(&dir).unwrap();
@@ -253,7 +253,7 @@ fn a_directory_with_things_of_others_is_no_cache() {
 }
 
 #[test]
-fn a_directory_that_others_can_write_to_is_no_cache() {
+fn a_directory_writable_by_others_is_refused_as_a_cache() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
     let files = opened(dir.path(), 10);
@@ -264,7 +264,7 @@ fn a_directory_that_others_can_write_to_is_no_cache() {
 }
 
 #[test]
-fn nothing_is_read_written_or_removed_through_a_link() {
+fn the_disk_cache_never_follows_a_link() {
     let (hash, content) = content(1);
     let name = hash.to_string();
     for link in ["sha256", &format!("sha256/{}", &name[..2]), "file"] {
@@ -298,7 +298,7 @@ fn nothing_is_read_written_or_removed_through_a_link() {
 }
 
 #[test]
-fn a_fifo_or_a_huge_file_in_the_place_of_a_content_is_a_miss() {
+fn a_fifo_or_huge_file_counts_as_a_miss() {
     let dir = tempfile::tempdir().unwrap();
     let files = DiskFiles::new(dir.path(), u64::MAX);
     files.open();
@@ -315,7 +315,7 @@ fn a_fifo_or_a_huge_file_in_the_place_of_a_content_is_a_miss() {
 }
 
 #[test]
-fn the_cache_gives_way_least_recently_used_first() {
+fn the_disk_cache_frees_space_least_recently_used_first() {
     let dir = tempfile::tempdir().unwrap();
     let [a, b, c] = [1, 2, 3].map(content);
     let before = opened(dir.path(), 10);
@@ -326,14 +326,14 @@ fn the_cache_gives_way_least_recently_used_first() {
     assert!(before.give_way(ROOM + 1));
     assert_eq!(on_disk(&before), 1);
     assert!(before.get(&a.0).is_some(), "a was used last");
-    // One that has not counted what it holds yet.
+    // This cache has not counted its files yet.
     let after = DiskFiles::new(dir.path(), 10 * ROOM);
     assert!(after.give_way(1) && !after.give_way(1));
     assert_eq!(on_disk(&after), 0);
 }
 
 #[test]
-fn another_disk_is_not_beside() {
+fn a_path_on_another_disk_is_not_beside_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let files = opened(dir.path(), 1);
     assert!(files.is_beside(dir.path()));

@@ -1,4 +1,4 @@
-//! The rules of belief, each a test.
+//! The rules for accepting a target's answer, one test each.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -39,7 +39,7 @@ fn content(token_name: &str, stamp: Stamp, bytes: &'static [u8]) -> Content {
     }
 }
 
-/// A record, the time, and the numbers of contents.
+/// An entry, and the number of its newest revision.
 struct Story {
     record: Entry,
     revision: u64,
@@ -106,7 +106,7 @@ async fn later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_begun_before_a_push_knows_nothing_of_it() {
+async fn a_listing_begun_before_a_push_does_not_undo_it() {
     let mut story = Story::new();
     let begun = Instant::now();
     later().await;
@@ -118,7 +118,7 @@ async fn a_listing_begun_before_a_push_knows_nothing_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unchanged_object_stays_the_same_content() {
+async fn an_unchanged_object_keeps_its_revision_and_stamp() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("a", None, V1));
     let number = story.number();
@@ -139,7 +139,7 @@ async fn an_unchanged_object_stays_the_same_content() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_that_was_shown_stays() {
+async fn a_shown_time_stays_the_same() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("a", None, V1));
     let shown = story.record.show().unwrap().time;
@@ -148,7 +148,7 @@ async fn a_time_that_was_shown_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_contents_of_one_second_have_two_times() {
+async fn two_contents_within_one_second_show_different_times() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("a", None, V1));
     let first = story.record.show().unwrap().time;
@@ -158,7 +158,7 @@ async fn two_contents_of_one_second_have_two_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_served_or_shown_is_the_floor() {
+async fn the_mount_never_goes_behind_a_content_that_it_showed() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("b", Some(stamp(2, V2)), V2));
     let old = content("x", stamp(1, V1), V1);
@@ -175,7 +175,7 @@ async fn what_was_served_or_shown_is_the_floor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_begun_before_an_own_change_knows_nothing_of_it() {
+async fn a_read_begun_before_an_own_change_is_behind_it() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
     let begun = Instant::now();
@@ -193,7 +193,7 @@ async fn a_read_begun_before_an_own_change_knows_nothing_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_another_content_is_no_condition() {
+async fn a_token_of_an_older_content_is_no_condition() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
     later().await;
@@ -202,7 +202,7 @@ async fn a_token_of_another_content_is_no_condition() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_back_after_a_deletion_may_be_old() {
+async fn an_artifact_that_returns_after_a_deletion_may_be_older() {
     let mut story = Story::new();
     story.pushed(stamp(5, V2), &[(REGISTRY, "a")], &[]);
     later().await;
@@ -213,7 +213,7 @@ async fn what_comes_back_after_a_deletion_may_be_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_object_on_the_registry_is_read_before_it_is_believed() {
+async fn an_unknown_object_is_read_before_it_is_accepted() {
     let mut story = Story::new();
     story.pushed(stamp(2, V2), &[(BACKUP, "x")], &[REGISTRY]);
     later().await;
@@ -235,7 +235,7 @@ async fn an_unknown_object_on_the_registry_is_read_before_it_is_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_owed_to_the_registry_is_not_taken_for_deleted() {
+async fn an_artifact_pending_for_the_registry_is_not_deleted() {
     let mut story = Story::new();
     story.pushed(stamp(1, V1), &[(BACKUP, "x")], &[REGISTRY]);
     later().await;
@@ -246,7 +246,7 @@ async fn what_is_owed_to_the_registry_is_not_taken_for_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_seen_with_the_newest_content_is_owed_nothing() {
+async fn a_target_with_the_newest_content_has_nothing_pending() {
     let mut story = Story::new();
     story.pushed(stamp(1, V1), &[(BACKUP, "x")], &[REGISTRY, OTHER]);
     later().await;
@@ -257,7 +257,7 @@ async fn a_target_seen_with_the_newest_content_is_owed_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_registry_has_deleted_no_backup_brings_back() {
+async fn no_backup_restores_an_artifact_deleted_from_the_registry() {
     let mut story = Story::new();
     story.listed(REGISTRY, &meta("a", Some(stamp(1, V1)), V1));
     later().await;
@@ -273,7 +273,7 @@ async fn what_the_registry_has_deleted_no_backup_brings_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn content_put_into_the_registry_by_hand_is_newer_whatever_the_clocks_say() {
+async fn content_put_into_the_registry_by_hand_is_the_newest() {
     let mut story = Story::new();
     let noon: u64 = 1_700_000_000_000_000_000;
     story.pushed(stamp(noon, V1), &[(REGISTRY, "a")], &[]);
@@ -294,7 +294,7 @@ async fn content_put_into_the_registry_by_hand_is_newer_whatever_the_clocks_say(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_in_the_registry_by_hand_before_a_push_that_it_missed_is_behind_that_push() {
+async fn content_put_by_hand_before_a_missed_push_is_older() {
     let mut story = Story::new();
     story.listed(BACKUP, &meta("x", Some(stamp(2_000, V1)), V1));
     later().await;
@@ -323,13 +323,13 @@ async fn bytes_read_before_a_replay_are_behind_it() {
     };
     assert_eq!(story.read_at(REGISTRY, &by_hand, begun), Freshness::Behind);
     assert_eq!(story.current(), Some(replayed));
-    // The same object, found by a read that began later, is newer: somebody has put it there.
+    // In a read that began later, the same object is newer: it was put there after the replay.
     later().await;
     assert_eq!(story.read(REGISTRY, &by_hand), Freshness::Current);
 }
 
 #[tokio::test(start_paused = true)]
-async fn content_put_into_a_backup_by_hand_is_as_old_as_the_store_says() {
+async fn content_put_into_a_backup_keeps_the_stores_time() {
     let mut story = Story::new();
     story.pushed(stamp(2_000, V1), &[(REGISTRY, "a")], &[BACKUP]);
     later().await;
@@ -341,7 +341,7 @@ async fn content_put_into_a_backup_by_hand_is_as_old_as_the_store_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_begun_before_the_registry_was_given_a_push_deletes_nothing() {
+async fn a_listing_begun_before_a_replay_deletes_nothing() {
     let mut story = Story::new();
     story.pushed(stamp(1, V1), &[(BACKUP, "a")], &[REGISTRY]);
     later().await;
@@ -357,7 +357,7 @@ async fn a_listing_begun_before_the_registry_was_given_a_push_deletes_nothing() 
 }
 
 #[test]
-fn a_stamp_is_in_memory_once_however_many_targets_have_it() {
+fn all_targets_of_an_entry_share_one_stamp() {
     let mut story = Story::new();
     let stamp = stamp(1, V1);
     for target in [REGISTRY, BACKUP, OTHER] {
@@ -372,10 +372,10 @@ fn a_stamp_is_in_memory_once_however_many_targets_have_it() {
     }
 }
 
-/// A mount of a hundred thousand artifacts lives with what is kept of each. Its inode has a test
-/// of its own.
+/// A mount of a hundred thousand artifacts keeps an entry for each. Their inodes have a test of
+/// their own.
 #[test]
-fn a_listed_artifact_takes_no_more_than_it_needs() {
+fn a_listed_artifact_takes_a_bounded_amount_of_memory() {
     assert!(size_of::<Entry>() <= 120, "{}", size_of::<Entry>());
     assert!(size_of::<Revision>() <= 56, "{}", size_of::<Revision>());
     let sighting = size_of::<(TargetId, ObservedState)>();

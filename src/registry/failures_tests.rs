@@ -1,4 +1,4 @@
-//! The file of the failures that kept no bytes, as the disk and people treat it.
+//! The file of the failures that kept no bytes, on full disks and after damage.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -33,7 +33,7 @@ fn fail(failures: &Failures, failure: Failure) {
 }
 
 #[test]
-fn a_failure_takes_no_more_room_than_was_reserved() {
+fn a_failure_fits_into_its_reserved_space() {
     let dir = tempfile::tempdir().unwrap();
     let failures = open(dir.path());
     let file = dir.path().join(FAILURES);
@@ -51,7 +51,7 @@ fn a_failure_takes_no_more_room_than_was_reserved() {
 }
 
 #[test]
-fn one_failure_an_artifact_and_the_oldest_goes_first() {
+fn each_artifact_has_one_failure_and_the_oldest_goes_first() {
     let dir = tempfile::tempdir().unwrap();
     let failures = open(dir.path());
     for number in 0..SLOTS as u64 {
@@ -82,7 +82,7 @@ fn a_forgotten_failure_stays_forgotten_and_frees_its_slot() {
 }
 
 #[test]
-fn a_damaged_file_costs_its_damaged_slots_alone() {
+fn a_damaged_failures_file_loses_only_its_damaged_slots() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FAILURES);
     let write = |bytes: &[u8]| fs::write(&file, bytes).unwrap();

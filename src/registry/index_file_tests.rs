@@ -1,4 +1,4 @@
-//! The catalogue's file, each sentence a test.
+//! The rules of the index file, one test each.
 
 use super::*;
 use crate::model::{Format, Sha256};
@@ -75,12 +75,12 @@ fn text() -> Vec<u8> {
 }
 
 #[test]
-fn every_note_survives_its_line() {
+fn every_note_reads_back_as_it_was_written() {
     assert_eq!(parse(&text()), (notes(), true));
 }
 
 #[test]
-fn every_prefix_holds_the_first_notes_and_is_no_damage() {
+fn a_truncated_index_file_is_whole_up_to_a_line() {
     let (text, notes) = (text(), notes());
     for end in 0..=text.len() {
         let lines = text[..end].iter().filter(|&&byte| byte == b'\n').count();
@@ -93,7 +93,7 @@ fn every_prefix_holds_the_first_notes_and_is_no_damage() {
 }
 
 #[test]
-fn a_flipped_bit_costs_its_own_line_and_is_seen() {
+fn a_flipped_bit_is_detected_and_spares_all_other_lines() {
     let (text, notes) = (text(), notes());
     for place in 0..text.len() {
         for bit in 0..8 {
@@ -101,7 +101,7 @@ fn a_flipped_bit_costs_its_own_line_and_is_seen() {
             text[place] ^= 1 << bit;
             let (parsed, whole) = parse(&text);
             assert!(parsed.iter().all(|note| notes.contains(note)), "{place}");
-            // The last line's end makes it a torn one; a line that is split costs one note.
+            // Without its end, the last line counts as torn. A line that is split costs one note.
             assert!(!whole || place + 1 == text.len(), "{place}");
             assert!(parsed.len() + 2 >= notes.len(), "{place}");
         }
@@ -109,7 +109,7 @@ fn a_flipped_bit_costs_its_own_line_and_is_seen() {
 }
 
 #[test]
-fn arbitrary_bytes_are_no_notes_and_no_panic() {
+fn arbitrary_bytes_yield_no_notes_and_no_panic() {
     let mut seed = 7_u64;
     for length in 0..2_000 {
         let bytes: Vec<u8> = (0..length)
@@ -150,7 +150,7 @@ fn a_stamp_from_the_end_of_time_is_not_recalled() {
 }
 
 #[test]
-fn what_is_written_and_appended_is_recalled() {
+fn written_and_appended_notes_are_recalled() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalogue");
     let mut file = IndexFile::new(path.clone());
@@ -168,7 +168,7 @@ fn what_is_written_and_appended_is_recalled() {
 }
 
 #[test]
-fn a_damaged_file_is_set_aside_and_what_is_whole_of_it_is_used() {
+fn a_damaged_index_file_still_yields_its_undamaged_lines() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalogue");
     let mut bytes = text();
@@ -182,7 +182,7 @@ fn a_damaged_file_is_set_aside_and_what_is_whole_of_it_is_used() {
 }
 
 #[test]
-fn the_file_is_bounded_however_often_something_changes() {
+fn the_index_file_is_bounded_after_any_number_of_changes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalogue");
     let mut file = IndexFile::new(path.clone());
@@ -200,7 +200,7 @@ fn the_file_is_bounded_however_often_something_changes() {
 }
 
 #[test]
-fn a_write_that_fails_leaves_the_old_file_and_is_made_good_by_the_next() {
+fn a_failed_write_keeps_the_old_index_until_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalogue");
     let mut file = IndexFile::new(path.clone());

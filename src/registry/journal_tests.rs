@@ -25,7 +25,7 @@ fn open(dir: &Path) -> Journal {
 }
 
 #[test]
-fn a_change_survives_a_restart_with_all_that_is_known_of_it() {
+fn an_entry_survives_a_restart_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal.begin(&id(), &push(5, b"a\nb"), b"a\nb").unwrap();
@@ -55,13 +55,13 @@ fn a_deletion_survives_a_restart() {
 }
 
 #[test]
-fn a_deletion_that_has_failed_does_not_come_back_with_its_record() {
+fn a_failed_deletion_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal.begin_deletion(&id(), &push(5, b"")).unwrap();
     journal.abandon(&id(), 5);
     assert!(!journal.path(5).exists());
-    // A power cut undoes what was not synced: the removal, and not the line before it.
+    // A power cut undoes the unsynced removal, but not the synced mark before it.
     assert!(journal.after_power_cut().contains_key(&name(5)));
     journal.begin_deletion(&id(), &push(6, b"")).unwrap();
     journal.fail(6, "it was not carried out").unwrap();
@@ -71,7 +71,7 @@ fn a_deletion_that_has_failed_does_not_come_back_with_its_record() {
 }
 
 #[test]
-fn every_prefix_of_a_record_is_either_damaged_or_whole_up_to_a_line() {
+fn a_truncated_entry_is_damaged_or_loses_only_lines() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal
@@ -95,7 +95,7 @@ fn every_prefix_of_a_record_is_either_damaged_or_whole_up_to_a_line() {
 }
 
 #[test]
-fn a_flipped_bit_is_found_and_the_record_set_aside() {
+fn a_flipped_bit_is_detected_and_its_entry_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal
@@ -119,7 +119,7 @@ fn a_flipped_bit_is_found_and_the_record_set_aside() {
 }
 
 #[test]
-fn arbitrary_bytes_are_no_record_and_no_panic() {
+fn arbitrary_bytes_yield_no_entry_and_no_panic() {
     let mut seed: u64 = 7;
     for _ in 0..20_000 {
         let bytes: Vec<u8> = (0..seed % 200)
@@ -138,7 +138,7 @@ fn arbitrary_bytes_are_no_record_and_no_panic() {
 }
 
 #[test]
-fn what_was_not_yet_a_record_is_gone_after_a_restart() {
+fn an_unfinished_entry_is_removed_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     fs::write(journal.path(9).with_extension("tmp"), b"half").unwrap();
@@ -148,7 +148,7 @@ fn what_was_not_yet_a_record_is_gone_after_a_restart() {
 }
 
 #[test]
-fn the_journal_is_bounded_and_a_full_one_keeps_nothing_by_halves() {
+fn a_full_journal_refuses_an_entry_as_a_whole() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(dir.path().into(), 10).unwrap();
     journal
@@ -168,7 +168,7 @@ fn the_journal_is_bounded_and_a_full_one_keeps_nothing_by_halves() {
 }
 
 #[test]
-fn a_success_makes_older_owed_pushes_and_failures_of_the_same_bytes_pointless() {
+fn a_success_removes_older_pushes_and_failures_of_equal_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal.begin(&id(), &push(1, b"old"), b"old").unwrap();

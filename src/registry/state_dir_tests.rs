@@ -1,4 +1,4 @@
-//! The state directory: whose it is, what is in it, and who may look.
+//! The state directory: its owner, its content and its permissions.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -22,7 +22,7 @@ fn refused(path: &Path) -> String {
 }
 
 #[test]
-fn a_second_mount_is_refused_with_the_name_of_the_first() {
+fn a_second_mount_is_refused_and_names_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let first = StateDir::open(dir.path(), "the mount on /mnt/a, process 7").unwrap();
     let second = StateDir::open(dir.path(), "the mount on /mnt/b").unwrap_err();
@@ -37,7 +37,7 @@ fn a_second_mount_is_refused_with_the_name_of_the_first() {
 }
 
 #[test]
-fn it_is_for_its_owner_alone() {
+fn only_the_owner_can_access_the_state_directory() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("a/b");
     let _lock = StateDir::open(&state, "").unwrap();
@@ -92,13 +92,13 @@ fn the_log_is_private_from_its_first_line() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_made_is_named() {
+fn an_error_names_the_directory_that_cannot_be_made() {
     let error = StateDir::open(Path::new("/dev/null/x"), "").unwrap_err();
     assert!(error.to_string().contains("/dev/null/x"), "{error}");
 }
 
 #[test]
-fn a_directory_that_others_can_write_to_is_refused() {
+fn a_state_directory_writable_by_others_is_refused() {
     for open in [0o777, 0o1777, 0o770, 0o702] {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(open)).unwrap();
@@ -108,7 +108,7 @@ fn a_directory_that_others_can_write_to_is_refused() {
 }
 
 #[test]
-fn a_directory_of_another_user_is_refused() {
+fn a_state_directory_of_another_user_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -119,7 +119,7 @@ fn a_directory_of_another_user_is_refused() {
 }
 
 #[test]
-fn things_of_the_users_own_are_refused_and_left_alone() {
+fn a_directory_with_foreign_files_is_refused_and_left_unchanged() {
     for (path, content) in [
         ("journal/monday", "dear diary"),
         ("journal/draft.tmp", "dear diary"),
@@ -146,7 +146,7 @@ fn things_of_the_users_own_are_refused_and_left_alone() {
 }
 
 #[test]
-fn a_state_directory_of_an_earlier_version_is_taken_over() {
+fn a_state_directory_of_an_earlier_version_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     for made in [
         "journal/damaged",
@@ -170,14 +170,14 @@ fn a_state_directory_of_an_earlier_version_is_taken_over() {
     }
     drop(StateDir::open(dir.path(), "x").unwrap());
     assert!(dir.path().join("atlasfs-state").exists());
-    // From then on what a user adds is the user's.
+    // From then on, other files in the directory belong to the user and are left alone.
     fs::write(dir.path().join("notes"), "x").unwrap();
     drop(StateDir::open(dir.path(), "x").unwrap());
     assert!(dir.path().join("notes").exists());
 }
 
 #[test]
-fn links_in_the_place_of_its_own_files_are_refused() {
+fn links_in_place_of_state_files_are_refused() {
     for name in [
         "lock",
         "log",
@@ -216,7 +216,7 @@ fn links_in_the_place_of_its_own_files_are_refused() {
 }
 
 #[test]
-fn a_link_to_the_state_directory_itself_is_the_users_own() {
+fn a_link_to_the_state_directory_is_followed() {
     let temp = tempfile::tempdir().unwrap();
     let (state, link) = (temp.path().join("state"), temp.path().join("link"));
     fs::create_dir(&state).unwrap();

@@ -1,4 +1,4 @@
-//! The facts of a record that outlast the mount, and how they come back.
+//! The facts of an entry that outlast the mount, and their restoration by the next mount.
 
 use std::time::SystemTime;
 
@@ -9,35 +9,35 @@ use crate::model::Stamp;
 use crate::registry::replica::TargetId;
 use crate::store::Token;
 
-/// What is kept of one artifact for the next mount.
+/// The facts about one artifact that are saved for the next mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The newest content known.
     pub current: Option<Shown>,
-    /// The newest stamp that was served, shown or pushed: there is no way back behind it, also not
-    /// by a restart.
+    /// The newest stamp that was served, shown or pushed. The mount never goes back behind it, not
+    /// even after a restart.
     pub high_water: Option<Stamp>,
-    /// The registry's token of the newest content, which saves reading it again to identify it.
+    /// The registry's token of the newest content. It identifies that content without another read.
     pub token: Option<Token>,
-    /// The registry has said that it is not there.
+    /// Whether the registry reported the artifact as absent.
     pub gone: bool,
 }
 
-/// What is known of a content.
+/// The known facts about one content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// Everything.
+    /// Its stamp.
     Stamped(Stamp),
-    /// What a listing without stamps says.
+    /// The facts in a listing without stamps.
     Unread {
         /// The size in bytes.
         size: u64,
-        /// The time that was shown.
+        /// The time that the file system showed.
         time: SystemTime,
     },
 }
 
-/// What tells whether the facts have changed, without a copy of them.
+/// A summary of the facts that reveals a change without a copy of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Essence {
     current: Option<(u64, Option<Stamp>)>,
@@ -46,7 +46,7 @@ pub struct Essence {
 }
 
 impl Entry {
-    /// Returns what tells whether the facts have changed.
+    /// Returns a summary that differs as soon as the facts have changed.
     pub fn essence(&self) -> Essence {
         let current = self.current.as_ref();
         Essence {
@@ -78,7 +78,7 @@ impl Entry {
         (facts != Facts::default()).then_some(facts)
     }
 
-    /// Takes the facts over that an earlier mount has left.
+    /// Restores the facts that an earlier mount saved.
     pub fn restore(&mut self, facts: Facts, registry: TargetId, revision: impl FnOnce() -> u64) {
         let Facts {
             current,
@@ -119,8 +119,8 @@ impl Entry {
         }
     }
 
-    /// Takes a push up that an earlier mount has left in its journal, unless that mount has heard
-    /// later of something newer, or of a deletion.
+    /// Loads a push from the journal of an earlier mount, unless that mount later learned of a
+    /// newer content or of a deletion.
     pub fn take_up(
         &mut self,
         stamp: Stamp,

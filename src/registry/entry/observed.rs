@@ -8,19 +8,19 @@ use crate::model::Stamp;
 use crate::registry::replica::TargetId;
 use crate::store::{Meta, Token};
 
-/// What a target was last seen to hold.
+/// The last observed state of an artifact on one target.
 #[derive(Debug, Clone)]
 pub(super) struct ObservedState {
     pub(super) token: Option<Token>,
     pub(super) size: u64,
     pub(super) modified: Option<SystemTime>,
     pub(super) stamp: SharedStamp,
-    /// The stamp of what it was seen to hold before.
+    /// The newest stamp that was observed there before.
     pub(super) had: SharedStamp,
 }
 
 impl ObservedState {
-    /// Returns the newest stamp that it was ever seen to hold.
+    /// Returns the newest stamp that was ever observed there.
     pub(super) fn newest(&self) -> SharedStamp {
         self.stamp.clone().max(self.had.clone())
     }
@@ -33,8 +33,8 @@ impl ObservedState {
     }
 }
 
-/// What all targets were last seen to hold: a map for one to five keys. There is one for each
-/// artifact, so it takes no more room than its entries.
+/// The last observed state on every target: a map for one to five keys. Each artifact has one, so
+/// it takes no more memory than its elements.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ObservedStates(Vec<(TargetId, ObservedState)>);
 
@@ -71,8 +71,8 @@ impl ObservedStates {
     }
 }
 
-/// A stamp, or none, in the room of a pointer. The places of a record, and the inodes of its
-/// contents, mostly keep the same one: it is in memory once for all of them.
+/// An optional stamp in the size of a pointer. The fields of an entry, and the inodes of its
+/// contents, mostly hold the same stamp, so they share one copy in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SharedStamp(Option<Arc<Stamp>>);
 
@@ -85,7 +85,7 @@ impl SharedStamp {
         self.0.as_deref().copied()
     }
 
-    /// Tells whether both are the same one in memory.
+    /// Tells whether both are the same copy in memory.
     #[cfg(test)]
     pub(super) fn is(&self, other: &Self) -> bool {
         let both = self.0.as_ref().zip(other.0.as_ref());
@@ -94,8 +94,8 @@ impl SharedStamp {
 }
 
 impl Entry {
-    /// Makes what keeps a stamp: if the record keeps it already, that, for it is mostly the same
-    /// one in every place.
+    /// Returns a shared stamp. If a field of the entry already holds that stamp, shares its copy:
+    /// mostly, all fields hold the same one.
     pub(super) fn keep(&self, stamp: Option<Stamp>) -> SharedStamp {
         let current = self.current.iter().map(|known| &known.stamp);
         let seen = self.seen.iter().map(|seen| &seen.stamp);

@@ -1,4 +1,4 @@
-//! What this mount's own pushes and deletions have left.
+//! The effects of this mount's own pushes and deletions on an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +11,16 @@ use crate::model::Stamp;
 use crate::registry::replica::TargetId;
 use crate::store::Token;
 
-/// What this mount's own pushes and deletions, and the registry's word that it isn't there, have
-/// left of an artifact.
+/// The effects of this mount's own pushes and deletions on an entry, and of the registry's report
+/// that the artifact is absent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PendingState {
-    /// The targets that have not got the newest push of this mount.
+    /// The targets that are still missing this mount's newest push.
     pub(super) pending: BTreeSet<TargetId>,
-    /// Since when each target has got what it was owed: what was asked earlier knows nothing of it.
+    /// When each target got its pending push. A request begun earlier knows nothing of that push.
     pub(super) settled: BTreeMap<TargetId, Instant>,
-    /// When this mount's own last push or deletion ended: a listing that was begun earlier knows
-    /// nothing of it.
+    /// When this mount's own last push or deletion ended. A listing begun earlier knows nothing of
+    /// it.
     pub(super) changed: Option<Instant>,
     /// Why the last push failed; cleared by the next one that succeeds.
     pub(super) error: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct PendingState {
     pub(super) receipt: Option<String>,
 }
 
-/// What nearly every artifact has.
+/// The state of nearly every artifact.
 static NOTHING: PendingState = PendingState {
     pending: BTreeSet::new(),
     settled: BTreeMap::new(),
@@ -38,7 +38,7 @@ static NOTHING: PendingState = PendingState {
 };
 
 impl Entry {
-    /// Returns the targets that have not got the newest push of this mount.
+    /// Returns the targets that are still missing this mount's newest push.
     pub fn pending(&self) -> &BTreeSet<TargetId> {
         &self.own().pending
     }
@@ -48,12 +48,12 @@ impl Entry {
         self.own().error.as_deref()
     }
 
-    /// Takes note of why the last push failed.
+    /// Records why the last push failed.
     pub fn failed(&mut self, error: String) {
         self.own_mut().error = Some(error);
     }
 
-    /// Forgets why the last push failed; tells whether one had.
+    /// Forgets why the last push failed. Tells whether it had failed.
     pub fn forget_error(&mut self) -> bool {
         let own = self.own.as_mut();
         own.is_some_and(|own| own.error.take().is_some())
@@ -64,12 +64,13 @@ impl Entry {
         self.own().receipt.as_deref()
     }
 
-    /// Takes note of the receipt of a push that has succeeded.
+    /// Records the receipt of a push that has succeeded.
     pub fn set_receipt(&mut self, receipt: String) {
         self.own_mut().receipt = Some(receipt);
     }
 
-    /// Takes note of this mount's own push: who has got it, with which token, and who hasn't.
+    /// Records this mount's own push: the targets that have it, with their tokens, and the targets
+    /// that are missing it.
     pub fn pushed(
         &mut self,
         stamp: Stamp,
@@ -100,7 +101,7 @@ impl Entry {
         own.error = None;
     }
 
-    /// Takes note that a target has been given a push that it was owed.
+    /// Records that a target got its pending push.
     pub fn given(&mut self, target: TargetId, stamp: &Stamp, token: Option<Token>, at: Instant) {
         if let Some(token) = token {
             let seen = ObservedState {
@@ -115,7 +116,7 @@ impl Entry {
         self.settle(target, stamp, at);
     }
 
-    /// Takes note of this mount's own deletion.
+    /// Records this mount's own deletion.
     pub fn deleted(&mut self, at: Instant) {
         self.current = None;
         self.high_water = SharedStamp::default();
@@ -129,7 +130,7 @@ impl Entry {
         own.receipt = None;
     }
 
-    /// A target that holds a stamp at least as new as the current one is owed nothing.
+    /// Clears the pending push of a target that holds a stamp at least as new as the current one.
     pub(super) fn settle(&mut self, target: TargetId, stamp: &Stamp, at: Instant) {
         let newest = self.current().and_then(Revision::stamp);
         if newest.is_none_or(|newest| *stamp >= newest)

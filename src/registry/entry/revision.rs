@@ -1,4 +1,4 @@
-//! What can be known of a content and of a target, as values.
+//! Values for the known state of a content and of a target.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,59 +10,59 @@ use crate::store::{Meta, Token};
 /// The newest content of an artifact that the mount knows of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
-    /// Tells one content of an artifact from the next, within this mount. Grows.
+    /// The number of this content of the artifact, within this mount. It grows with each content.
     pub revision: u64,
     /// The size in bytes.
     pub size: u64,
-    /// The time that the file system shows. It stays the same for as long as the revision does.
+    /// The time that the file system shows. It stays the same as long as the revision does.
     pub time: SystemTime,
     pub(super) stamp: SharedStamp,
-    /// The target that told of it.
+    /// The target that reported it.
     pub(super) from: TargetId,
-    /// Whether anybody has seen `time`.
+    /// Whether `time` has been shown already.
     pub(super) shown: bool,
 }
 
 impl Revision {
-    /// Returns the stamp; `None` until the content has been read from a store whose listing
-    /// carries none.
+    /// Returns the stamp. If the store's listing carries none, it is `None` until the content has
+    /// been read.
     pub fn stamp(&self) -> Option<Stamp> {
         self.stamp.get()
     }
 }
 
-/// What the registry is expected to hold when a push replaces the current content.
+/// The expected state of the registry when a push replaces the current content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expectation {
-    /// Nothing.
+    /// No content.
     Absent,
     /// The content with this token.
     Token(Token),
-    /// The mount can't say: the registry has to be asked.
+    /// Unknown to the mount: the push has to ask the registry.
     Ask,
 }
 
-/// What is known of the registry when a push is to replace the current content.
+/// The known state of the registry when a push is to replace the current content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// What it is expected to hold.
+    /// Its expected state.
     pub expectation: Expectation,
     /// The stamp of the newest content known.
     pub newest: Option<Stamp>,
-    /// It may hold nothing without anybody having deleted it.
+    /// Whether it may lack the artifact without a deletion.
     pub may_be_absent: bool,
 }
 
-/// Whether a content that a target gave is believed.
+/// Whether the mount accepts a content that a target returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// It is the newest content known.
     Current,
-    /// It is older than what this mount has served or pushed: the target is behind.
+    /// It is older than a content that this mount has served or pushed: the target is behind.
     Behind,
 }
 
-/// Where a content came from, as `user.atlas.source` shows it.
+/// The origin of a content, as `user.atlas.source` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The memory cache.
@@ -71,8 +71,8 @@ pub enum Source {
     Target(TargetId),
 }
 
-/// Returns the store's own time of a listed object, made unique to its content: stores cut their
-/// times to the second, and the kernel tells contents apart by their times.
+/// Returns the store's own time of a listed object, made unique to its content. Stores truncate
+/// their times to the second, but the kernel distinguishes contents by time.
 pub(super) fn unique_time(listed: &Meta) -> SystemTime {
     const SECOND: u32 = 1_000_000_000;
     let since = listed

@@ -1,19 +1,19 @@
-//! A line of JSON with its checksum before it: what the journal and the catalogue's file are made of.
+//! A line of JSON with its checksum before it: the format of the journal and of the index file.
 
 use serde_json::Value;
 
 use crate::model::Sha256;
 
-/// How many hexadecimal digits of a line's SHA-256 stand before it.
+/// How many hexadecimal digits of its SHA-256 precede a line.
 const CHECKSUM: usize = 16;
 
-/// Writes a line with its checksum before it.
+/// Makes a line with its checksum before it.
 pub fn line(value: &Value) -> String {
     let text = value.to_string();
     format!("{} {text}\n", checksum(text.as_bytes()))
 }
 
-/// Writes a line that is `width` bytes long, filled up with blanks; `None` if it is longer.
+/// Makes a line of `width` bytes, padded with blanks; `None` if it is longer.
 pub fn padded_line(value: &Value, width: usize) -> Option<String> {
     let mut text = value.to_string();
     let blanks = width.checked_sub(CHECKSUM + 2 + text.len())?;
@@ -21,15 +21,15 @@ pub fn padded_line(value: &Value, width: usize) -> Option<String> {
     Some(format!("{} {text}\n", checksum(text.as_bytes())))
 }
 
-/// Writes a line about a text that is `width` bytes long. A text that is too long for it is cut;
-/// `None` if the rest of the line is too long already.
+/// Makes a line of `width` bytes that contains a text. A text that is too long is cut; `None` if
+/// the rest of the line is too long already.
 pub fn cut_line(text: &str, width: usize, value: impl Fn(&str) -> Value) -> Option<String> {
     let mut text: String = text.chars().take(width).collect();
     loop {
         if let Some(line) = padded_line(&value(&text), width) {
             return Some(line);
         }
-        // The mark of the last cut, and what is still too much.
+        // Remove the mark of the last cut, and one more character.
         let _ = (text.pop(), text.pop());
         if text.is_empty() {
             return None;
@@ -44,7 +44,7 @@ fn checksum(text: &[u8]) -> String {
     digits
 }
 
-/// Reads the line that `bytes` begin with; returns it and what follows.
+/// Reads the first line of `bytes`. Returns it and the rest.
 pub fn read_line(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let (text, rest) = (bytes.get(..end)?, bytes.get(end + 1..)?);

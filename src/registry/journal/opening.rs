@@ -1,5 +1,5 @@
-//! Opening the journal of an earlier mount. An error of the disk is not damage: the file stays
-//! where it is, and is read again later. Damaged files are set aside until a person removes them.
+//! Opening the journal of an earlier mount. A disk error is not damage: the file stays in place,
+//! and is read again later. Damaged files are set aside until a user removes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,34 +15,34 @@ use super::record::{Record, cut_torn_end, parse, read};
 use super::{Journal, State, is_gone, lock, name};
 use crate::registry::room::{Room, is_full};
 
-/// Where damaged files are set aside, within the journal's directory.
+/// The folder for damaged files, within the journal's directory.
 pub(super) const DAMAGED: &str = "damaged";
 
-/// The pauses before an error of the disk is believed. Most are over at once: no descriptor was
-/// free, or no memory.
+/// The pauses between the tries, before a disk error is accepted. Most errors pass at once: no
+/// descriptor was free, or no memory.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
-/// A file of the journal that is not as it was written.
+/// A file of the journal whose content is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
-    /// Its name, also below `.atlasfs/unpushed/damaged`.
+    /// Its name, which it also has below `.atlasfs/unpushed/damaged`.
     pub name: String,
-    /// Where it is.
+    /// Its path.
     pub file: PathBuf,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
 }
 
 /// A file of the journal that could not be read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
-    /// Where it is.
+    /// Its path.
     pub file: PathBuf,
-    /// Why it could not be read.
+    /// The reason why it could not be read.
     pub reason: String,
 }
 
-/// What a file has turned out to be.
+/// The outcome of reading a file.
 enum Found {
     Nothing,
     Record(Record),
@@ -50,13 +50,13 @@ enum Found {
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, with what earlier mounts have left there, and sets damaged
-    /// files aside; those set aside now come back with it.
+    /// Opens the journal in `dir` with the entries of earlier mounts, and sets damaged files aside.
+    /// Returns the journal, and the files that were set aside now.
     ///
     /// # Errors
     ///
-    /// The I/O error if the directory can't be made or listed. A full disk is none, nor is a file
-    /// that can't be read.
+    /// The I/O error if the directory can't be made or listed. A full disk is no error, nor is a
+    /// file that can't be read.
     pub fn open(dir: PathBuf, capacity: u64) -> io::Result<(Self, Vec<PathBuf>)> {
         let journal = Self::new(dir, capacity, None);
         match fs::create_dir_all(&journal.dir) {
@@ -80,7 +80,7 @@ impl Journal {
         Ok((journal, damaged))
     }
 
-    /// Makes a journal that holds nothing, and never will, for this reason.
+    /// Makes a journal that never holds an entry, for the given reason.
     pub fn closed(dir: PathBuf, reason: String) -> Self {
         Self::new(dir, 0, Some(reason))
     }
@@ -97,7 +97,7 @@ impl Journal {
         }
     }
 
-    /// Has the journal take room from elsewhere when the disk is full.
+    /// Makes the journal free space through `room` when the disk is full.
     #[must_use]
     pub fn with_room(self, room: Room) -> Self {
         Self { room, ..self }
@@ -120,7 +120,7 @@ impl Journal {
         lock(&self.state).unread.remove(file);
         let record = parse(&bytes).map(|(record, _)| record);
         match record {
-            // It was to be removed, and the disk has not heard of that.
+            // A failed deletion leaves no entry, but its removal did not reach the disk.
             Some(record) if record.deletes && record.failed.is_some() => self.sweep(file),
             Some(record) if is_temporary(file) => {
                 let place = self.path(record.stamp.when);
@@ -133,9 +133,9 @@ impl Journal {
                     Err(error) => self.is_unread(file, &error),
                 }
             }
-            // Not yet a record when the machine stopped: its close was never answered.
+            // Not yet an entry when the machine stopped: its close was never answered.
             None if is_temporary(file) => self.sweep(file),
-            // Under another name it could be neither read nor removed again.
+            // Under another name, the journal could neither read nor remove it later.
             Some(record) if file.ends_with(name(record.stamp.when)) => {
                 cut_torn_end(file, &bytes);
                 self.found(record)
@@ -163,11 +163,11 @@ impl Journal {
         Found::Nothing
     }
 
-    /// Sets a damaged file aside, and returns where it is then: where it was, if it can't be moved.
+    /// Sets a damaged file aside and returns its path: the old one if it can't be moved.
     fn set_aside(&self, file: &Path) -> PathBuf {
         let dir = self.dir.join(DAMAGED);
         let name = file.file_name().unwrap_or_default().to_owned();
-        // One of before may have the same name.
+        // An earlier damaged file may have the same name.
         let names = (0..).map(|number| match number {
             0 => name.clone(),
             number => {
@@ -191,8 +191,8 @@ impl Journal {
         aside
     }
 
-    /// Reads the files again that could not be read so far. Returns the records found, and the
-    /// damaged files.
+    /// Retries the files that could not be read so far. Returns the entries found, and the damaged
+    /// files.
     pub fn read_again(&self) -> (Vec<Record>, Vec<PathBuf>) {
         let unread: Vec<PathBuf> = lock(&self.state).unread.keys().cloned().collect();
         let (mut records, mut damaged) = (Vec::new(), Vec::new());
@@ -206,7 +206,7 @@ impl Journal {
         (records, damaged)
     }
 
-    /// Returns the files that could not be read so far; all of a closed journal.
+    /// Returns the files that could not be read so far; for a closed journal, its directory too.
     pub fn unread(&self) -> Vec<Unread> {
         let state = lock(&self.state);
         let closed = self.closed.as_ref().map(|reason| (&self.dir, reason));
@@ -218,12 +218,12 @@ impl Journal {
         unread.collect()
     }
 
-    /// Tells whether there are files to be read again.
+    /// Tells whether some files have to be read again.
     pub fn is_to_be_read_again(&self) -> bool {
         !lock(&self.state).unread.is_empty()
     }
 
-    /// Returns the newest time that the name of an unread file says.
+    /// Returns the newest time among the names of the unread files.
     pub fn newest_unread(&self) -> Option<u64> {
         let state = lock(&self.state);
         let names = state
@@ -233,7 +233,7 @@ impl Journal {
         names.filter_map(|name| name.parse().ok()).max()
     }
 
-    /// Returns the damaged files that nobody has removed yet.
+    /// Returns the damaged files that have not been removed yet.
     pub fn damaged(&self) -> Vec<Damaged> {
         let damaged: BTreeMap<String, PathBuf> = lock(&self.state).damaged.clone();
         let there = damaged.into_iter().filter_map(|(name, file)| {
@@ -249,7 +249,7 @@ impl Journal {
         there.collect()
     }
 
-    /// Reads a damaged file, no more of it than a record with its head could have.
+    /// Reads a damaged file, up to the maximum size of an entry with its head.
     ///
     /// # Errors
     ///
@@ -258,7 +258,7 @@ impl Journal {
         Ok(read(&self.damaged_file(name)?)?.into())
     }
 
-    /// Removes a damaged file, for good.
+    /// Removes a damaged file permanently.
     ///
     /// # Errors
     ///
@@ -282,8 +282,8 @@ impl State {
     }
 }
 
-/// Lists the files of a directory, sorted; none if it isn't there. Only a record's name makes a
-/// link or a directory one of the journal's: something has taken the record's place.
+/// Lists the files of a directory, sorted; none if it doesn't exist. A link or a directory is
+/// listed only under an entry's name: it has taken that entry's place.
 fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::NotADirectory => {
@@ -308,13 +308,13 @@ fn is_temporary(file: &Path) -> bool {
         && is_record(&file.with_extension(""))
 }
 
-/// Tells whether a file has a record's name.
+/// Tells whether a file has an entry's name.
 fn is_record(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Tries again, after a pause, what fails on the disk.
+/// Retries a failed read after a pause.
 fn patiently<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for pause in PAUSES {
         match read() {

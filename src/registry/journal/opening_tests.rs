@@ -1,4 +1,4 @@
-//! What a mount makes of the journal of an earlier one when the disk fails, or has failed.
+//! Opening the journal of an earlier mount while the disk fails, or after it has failed.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn id() -> ArtifactId {
     }
 }
 
-/// A journal of two pushes that some target is missing.
+/// Makes a journal of two pending pushes.
 fn journal_of_two(dir: &Path) {
     let (journal, _) = Journal::open(dir.into(), 1_000).unwrap();
     for when in [5, 6] {
@@ -23,7 +23,7 @@ fn journal_of_two(dir: &Path) {
 }
 
 #[test]
-fn one_error_of_the_disk_is_none() {
+fn a_single_disk_error_is_retried() {
     let dir = tempfile::tempdir().unwrap();
     journal_of_two(dir.path());
     fail_reads(1);
@@ -33,7 +33,7 @@ fn one_error_of_the_disk_is_none() {
 }
 
 #[test]
-fn what_can_not_be_read_stays_and_is_read_later() {
+fn an_unreadable_file_stays_and_is_read_later() {
     let dir = tempfile::tempdir().unwrap();
     journal_of_two(dir.path());
     fail_reads(3);
@@ -52,7 +52,7 @@ fn what_can_not_be_read_stays_and_is_read_later() {
 }
 
 #[test]
-fn what_takes_the_place_of_a_record_is_told() {
+fn an_object_in_place_of_an_entry_is_reported() {
     type Put = fn(&std::path::Path);
     let puts: [Put; 4] = [
         |file| nix::unistd::mkfifo(file, nix::sys::stat::Mode::S_IRWXU).unwrap(),
@@ -80,7 +80,7 @@ fn what_takes_the_place_of_a_record_is_told() {
 }
 
 #[test]
-fn damage_is_known_after_restarts_until_it_is_removed() {
+fn damage_is_reported_after_restarts_until_it_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     journal_of_two(dir.path());
     fs::write(dir.path().join(name(5)), b"damaged").unwrap();
@@ -97,7 +97,7 @@ fn damage_is_known_after_restarts_until_it_is_removed() {
 }
 
 #[test]
-fn a_damaged_file_moved_away_by_hand_is_no_longer_told() {
+fn a_damaged_file_removed_by_hand_is_no_longer_reported() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(name(5)), b"damaged").unwrap();
     let (journal, new) = Journal::open(dir.path().into(), 1_000).unwrap();
@@ -106,7 +106,7 @@ fn a_damaged_file_moved_away_by_hand_is_no_longer_told() {
 }
 
 #[test]
-fn damage_of_the_same_name_takes_nothing_away() {
+fn a_damaged_file_never_replaces_one_of_the_same_name() {
     let dir = tempfile::tempdir().unwrap();
     for content in ["first", "second"] {
         fs::write(dir.path().join(name(5)), content).unwrap();
@@ -119,7 +119,7 @@ fn damage_of_the_same_name_takes_nothing_away() {
 }
 
 #[test]
-fn damage_that_can_not_be_moved_is_told_where_it_is() {
+fn a_damaged_file_that_cannot_move_is_reported_in_place() {
     let dir = tempfile::tempdir().unwrap();
     journal_of_two(dir.path());
     fs::write(dir.path().join(name(5)), b"damaged").unwrap();

@@ -12,11 +12,11 @@ use super::line::{cut_line, line, padded_line, read_line};
 use crate::dir::open_regular;
 use crate::model::{ArtifactId, Item, PlanName, RepoName, Stamp, when_from_text, when_to_text};
 
-/// How many bytes the first line of a file has: one sector, which a disk writes whole or not at
+/// The length of a file's first line, in bytes: one sector, which a disk writes whole or not at
 /// all.
 pub(super) const STATE: usize = 512;
 
-/// How many bytes the lines of a record may take, the head and those appended: thousands of them.
+/// The maximum size of an entry's head and appended lines, in bytes: enough for thousands of lines.
 const LINES: u64 = 1 << 20;
 
 /// One push, or one deletion.
@@ -24,18 +24,18 @@ const LINES: u64 = 1 << 20;
 pub struct Record {
     /// The artifact.
     pub id: ArtifactId,
-    /// What is known of the content that it is to have; that of nothing, if it is deleted.
+    /// The stamp of its new content; for a deletion, the stamp of an empty content.
     pub stamp: Stamp,
     /// Whether the artifact is deleted.
     pub deletes: bool,
-    /// The URLs of the targets that have got it.
+    /// The URLs of the targets that have it.
     pub got: BTreeSet<String>,
-    /// Why it failed, if its close has said so.
+    /// Why it failed, if its close has reported a failure.
     pub failed: Option<String>,
 }
 
 impl Record {
-    /// Makes the record of what no target has got yet.
+    /// Makes an entry that every target is still missing.
     pub fn new(id: &ArtifactId, stamp: &Stamp, deletes: bool) -> Self {
         Self {
             id: id.clone(),
@@ -46,16 +46,16 @@ impl Record {
         }
     }
 
-    /// Returns where the bytes of a failed push are below `.atlasfs/unpushed`: the artifact's key,
-    /// `@` and the time, `app/schema@20240910T173744.000000001Z`.
+    /// Returns the path of a failed push's bytes below `.atlasfs/unpushed`: the artifact's key, `@`
+    /// and the time, `app/schema@20240910T173744.000000001Z`.
     pub fn path(&self) -> String {
         let time = when_to_text(self.stamp.when).replace(['-', ':'], "");
         format!("{}@{time}", self.id)
     }
 }
 
-/// Makes the line that a record's file begins with. It is as long whatever it says, so that a
-/// failure can be written over it on a full disk. A longer reason is cut.
+/// Makes the first line of an entry's file. Its length is fixed, so that a failure can overwrite it
+/// on a full disk. A reason that is too long is cut.
 pub fn state_line(failed: Option<&str>) -> String {
     let line = match failed {
         Some(reason) => cut_line(reason, STATE, |reason| json!({ "failed": reason })),
@@ -64,7 +64,7 @@ pub fn state_line(failed: Option<&str>) -> String {
     line.unwrap_or_default()
 }
 
-/// Makes the second line of a record's file.
+/// Makes the second line of an entry's file.
 pub fn head(record: &Record) -> Value {
     json!({
         "repo": record.id.repo.as_str(),
@@ -77,10 +77,11 @@ pub fn head(record: &Record) -> Value {
     })
 }
 
-/// Reads a record and its content; `None` if either is damaged. A torn line at the end is not.
+/// Reads an entry and its content; `None` if either is damaged. A torn line at the end is no
+/// damage.
 pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let (first, after) = read_line(bytes)?;
-    // Files of earlier versions begin with the head, and say at their end that a push has failed.
+    // Files of earlier versions begin with the head, and mark a failed push at their end.
     let (failed, (head, rest)) = match first.get("failed") {
         Some(_) if bytes.len() - after.len() != STATE => return None,
         Some(failed) => (failed.as_str().map(str::to_owned), read_line(after)?),
@@ -120,11 +121,11 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         }
         lines = rest;
     }
-    // What is no line and yet has an end was not torn: it may have said that the push has failed.
+    // An invalid line with a line end is damaged, not torn: it may have marked the push as failed.
     (!lines.contains(&b'\n')).then_some((record, content))
 }
 
-/// Writes all of a new file; nothing is synced yet.
+/// Writes a whole new file, without a sync.
 pub(super) fn write(mut file: &File, record: &Record, content: &[u8]) -> io::Result<()> {
     file.write_all(state_line(record.failed.as_deref()).as_bytes())?;
     file.write_all(line(&head(record)).as_bytes())?;
@@ -132,13 +133,13 @@ pub(super) fn write(mut file: &File, record: &Record, content: &[u8]) -> io::Res
     file.write_all(b"\n")
 }
 
-/// Marks a record as failed, where its file has the room for that already.
+/// Marks an entry as failed, in space that its file already has.
 pub(super) fn mark(file: &File, reason: &str) -> io::Result<()> {
     file.write_all_at(state_line(Some(reason)).as_bytes(), 0)?;
     file.sync_data()
 }
 
-/// Appends a line, whole or not at all: the rest of a torn one would make the record a damaged one.
+/// Appends a line, whole or not at all: the remains of a torn one would damage the entry.
 pub(super) fn append(path: &Path, text: &str) -> io::Result<()> {
     let mut file = open_regular(OpenOptions::new().append(true), path)?;
     let length = file.metadata()?.len();
@@ -149,7 +150,7 @@ pub(super) fn append(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// Reads as much of a file as a record with such a head can have.
+/// Reads a file, up to the maximum size of an entry with its head.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     #[cfg(test)]
     if let Some(left) = FAILING.get().checked_sub(1) {
@@ -176,7 +177,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Cuts off a last line that a crash has torn, or the next one would be part of it.
+/// Cuts off a last line torn by a crash; otherwise, the next line would become part of it.
 pub(super) fn cut_torn_end(path: &Path, bytes: &[u8]) {
     let end = bytes.iter().rposition(|&byte| byte == b'\n');
     let whole = end.map_or(0, |end| end + 1);
@@ -193,7 +194,7 @@ thread_local! {
     static FAILING: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
-/// Has the next reads of this thread fail.
+/// Makes the next reads of this thread fail.
 #[cfg(test)]
 pub(crate) fn fail_reads(count: u32) {
     FAILING.set(count);

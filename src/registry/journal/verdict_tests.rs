@@ -1,4 +1,4 @@
-//! A push that has failed is never made, whatever becomes of the disk and the process.
+//! A failed push is never made, even if the disk or the process fails.
 
 use std::fs;
 use std::path::Path;
@@ -26,13 +26,12 @@ fn open(dir: &Path) -> Journal {
     journal
 }
 
-/// Admits a push, or a deletion.
 fn admit(journal: &Journal, when: u64, content: &'static [u8], deletes: bool) {
     let record = Record::new(&id(), &push(when, content), deletes);
     journal.admit(record, Bytes::from_static(content)).unwrap();
 }
 
-/// Demands that a push is one that has failed, and that its bytes are kept.
+/// Asserts that a push has failed and that its bytes are kept.
 fn keeps(journal: &Journal, when: u64, content: &[u8], reason: &str) {
     assert!(journal.pending().is_empty() && !journal.owes(when));
     let failed = journal.failed();
@@ -42,7 +41,7 @@ fn keeps(journal: &Journal, when: u64, content: &[u8], reason: &str) {
 }
 
 #[test]
-fn a_failure_is_written_down_without_taking_any_room() {
+fn marking_a_failure_takes_no_disk_space() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal.begin(&id(), &push(5, b"x"), b"x").unwrap();
@@ -56,7 +55,7 @@ fn a_failure_is_written_down_without_taking_any_room() {
 }
 
 #[test]
-fn a_record_whose_push_has_failed_meanwhile_is_born_failed() {
+fn a_push_that_fails_before_its_write_is_written_failed() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     admit(&journal, 5, b"x", false);
@@ -70,11 +69,11 @@ fn a_record_whose_push_has_failed_meanwhile_is_born_failed() {
 }
 
 #[test]
-fn a_failure_after_the_rename_holds_through_a_kill() {
+fn a_failure_after_the_rename_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     admit(&journal, 5, b"x", false);
-    // The directory's sync hangs, and the record is none of the journal's yet.
+    // The directory's sync hangs, and the journal doesn't have the entry yet.
     let file = journal.write_file(5).unwrap();
     assert!(journal.pending().is_empty());
     assert!(journal.decide(5, "too late"));
@@ -87,7 +86,7 @@ fn a_failure_after_the_rename_holds_through_a_kill() {
 }
 
 #[test]
-fn a_failure_before_the_rename_keeps_the_bytes_through_a_kill() {
+fn a_kill_before_the_rename_keeps_a_failed_pushs_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     let staging = journal.path(5).with_extension("tmp");
@@ -105,7 +104,7 @@ fn a_failure_before_the_rename_keeps_the_bytes_through_a_kill() {
 }
 
 #[test]
-fn a_deletion_that_has_failed_meanwhile_leaves_nothing() {
+fn a_failed_deletion_leaves_no_entry_behind() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     admit(&journal, 5, b"", true);
@@ -123,7 +122,7 @@ fn a_deletion_that_has_failed_meanwhile_leaves_nothing() {
 }
 
 #[test]
-fn a_push_that_can_not_be_marked_is_removed_and_told() {
+fn a_push_that_cannot_be_marked_is_removed_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal.begin(&id(), &push(5, b"x"), b"x").unwrap();
@@ -140,7 +139,7 @@ fn a_push_that_can_not_be_marked_is_removed_and_told() {
 }
 
 #[test]
-fn a_failed_push_removed_while_it_is_written_leaves_nothing() {
+fn a_failed_push_removed_during_its_write_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     admit(&journal, 5, b"x", false);
@@ -164,7 +163,7 @@ fn the_same_push_is_not_written_twice_at_once() {
 }
 
 #[test]
-fn records_of_earlier_versions_are_read() {
+fn entries_of_earlier_versions_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = |when| dir.path().join(name(when));
     for (when, last) in [(5, json!({"got": "s3://b"})), (6, json!({"failed": "out"}))] {

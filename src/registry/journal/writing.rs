@@ -1,4 +1,4 @@
-//! How a record comes into being, and how a push becomes a failed one.
+//! Writing an entry, and marking a push as failed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,17 +16,17 @@ use crate::model::ArtifactId;
 #[cfg(test)]
 use crate::model::Stamp;
 
-/// What a file takes beyond its content: its lines, and the block that is not full.
+/// The bytes that a file takes beyond its content: its lines, and a partly filled block.
 const BESIDES: u64 = 16 << 10;
 
 impl Journal {
-    /// Takes a record in, in memory alone; [`Self::write`] makes it durable.
+    /// Admits an entry, in memory alone; [`Self::write`] makes it durable.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::StorageFull`] where the journal holds as much as it may, or can't be
-    /// written at all; `ResourceBusy` while the same push of earlier is still on its way to the
-    /// disk.
+    /// [`io::ErrorKind::StorageFull`] if the entry would exceed the journal's capacity, or the
+    /// journal is closed; `ResourceBusy` while an earlier try of the same push is still on its way
+    /// to the disk.
     pub fn admit(&self, record: Record, content: Bytes) -> io::Result<()> {
         let full = |message| Err(io::Error::new(io::ErrorKind::StorageFull, message));
         if let Some(reason) = &self.closed {
@@ -53,12 +53,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes a record durable, before any target sees what it is about. A push that has failed by
-    /// then becomes a failed one, and a deletion becomes none.
+    /// Makes an entry durable, before any target sees its push or deletion. A push that has failed
+    /// by then is written as failed; a deletion that has failed leaves no entry.
     ///
     /// # Errors
     ///
-    /// The I/O error. Then nothing is left of it.
+    /// The I/O error. Then the entry is dropped.
     pub fn write(&self, when: u64) -> io::Result<()> {
         let need = {
             let mut state = lock(&self.state);
@@ -75,7 +75,7 @@ impl Journal {
         finished
     }
 
-    /// Writes the file of a record, and says which it is; nothing is left of it after an error.
+    /// Writes an entry's file and returns it. After an error, nothing is left of it.
     pub(super) fn write_file(&self, when: u64) -> io::Result<Option<Arc<File>>> {
         let Some((record, content)) = self.on_its_way(when) else {
             return Ok(None);
@@ -101,8 +101,8 @@ impl Journal {
             if let Some(writing) = lock(&self.state).writing.get_mut(&when) {
                 writing.file = None;
             }
-            // A full disk: the rest must not take the room of the next one. The name may outlast
-            // a power cut, so it must not stand for a push to be made.
+            // On a full disk, the remains must not take the next entry's space. The name may
+            // outlast a power cut, so mark the file: a later mount must not push it.
             let _ = fs::remove_file(&staging);
             if was_named {
                 let _ = mark(&file, "its record could not be kept");
@@ -122,7 +122,7 @@ impl Journal {
         Some((writing.record.clone(), writing.content.clone()))
     }
 
-    /// Has a verdict write to the file from now on; one that came before is written here.
+    /// Makes later verdicts go to the file, and writes an earlier one to it here.
     fn publish(&self, when: u64, file: &Arc<File>) -> io::Result<()> {
         let failed = {
             let mut state = lock(&self.state);
@@ -135,7 +135,7 @@ impl Journal {
         failed.map_or(Ok(()), |reason| mark(file, &reason))
     }
 
-    /// Makes what is on disk one of the journal's records, as the verdict says by now.
+    /// Adds the file on disk to the journal's entries, with the latest verdict.
     pub(super) fn finish(&self, when: u64, file: Option<&File>) -> io::Result<()> {
         let mut marked = None;
         loop {
@@ -166,7 +166,7 @@ impl Journal {
             self.is_durable(when);
             marked = failed;
         }
-        // Nobody wants it any more.
+        // The entry was removed meanwhile, or it is a failed deletion.
         let place = self.path(when);
         for path in [place.with_extension("tmp"), place] {
             match fs::remove_file(path) {
@@ -177,8 +177,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes note, in memory, that a push or a deletion has failed: from now on this mount gives
-    /// it to no target. Returns whether the journal knows it; then [`Self::mark`] makes that
+    /// Records in memory that a push or a deletion has failed: from now on, this mount applies it
+    /// to no target. Returns whether the journal has it; then [`Self::mark`] makes the failure
     /// durable.
     pub fn decide(&self, when: u64, reason: &str) -> bool {
         let mut state = lock(&self.state);
@@ -197,8 +197,8 @@ impl Journal {
         true
     }
 
-    /// Writes down that a push has failed, in the file of its record. Where the disk refuses even
-    /// that, the record is removed: a later mount must not push it.
+    /// Marks a push as failed, in its entry's file. If the disk refuses even that, the entry is
+    /// removed: a later mount must not push it.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl Journal {
             match (state.writing.get(&when), state.records.get(&when)) {
                 (Some(writing), _) => match &writing.file {
                     Some(file) => (writing.record.failed.clone(), Some(Arc::clone(file))),
-                    // The one that writes the file marks it.
+                    // The writer of the file marks it.
                     None => return Ok(()),
                 },
                 (None, Some(record)) => (record.failed.clone(), None),
@@ -234,7 +234,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes a record that can't be marked as failed.
+    /// Removes an entry that can't be marked as failed.
     fn give_up(&self, when: u64, why: io::Error) -> io::Error {
         let place = self.path(when);
         let mut gone = Ok(());
@@ -265,8 +265,8 @@ impl Journal {
         }
     }
 
-    /// Writes down that a push has failed, and returns the path of its bytes below
-    /// `.atlasfs/unpushed`. The same bytes are kept once.
+    /// Marks a push as failed on disk, and returns the path of its bytes below `.atlasfs/unpushed`.
+    /// The same bytes are kept once.
     ///
     /// # Errors
     ///
@@ -275,7 +275,7 @@ impl Journal {
         self.mark(when)?;
         let kept = self.select(|record| record.stamp.when == when);
         let kept = kept.first().ok_or(io::ErrorKind::NotFound)?;
-        // What is not on disk yet must not cost what is.
+        // Bytes that are not on disk yet must not replace bytes that are.
         let is_on_disk = !lock(&self.state).writing.contains_key(&when);
         let twins = self.select(|record| {
             is_on_disk
@@ -289,8 +289,8 @@ impl Journal {
         Ok(kept.path())
     }
 
-    /// Removes a deletion that has failed and is decided, so that no power cut brings it back: an
-    /// `rm` that has failed must delete nothing later.
+    /// Removes a deletion whose failure is decided, and marks it first, so that no power cut brings
+    /// it back: a failed `rm` must delete nothing later.
     pub fn abandon(&self, id: &ArtifactId, when: u64) {
         let is_on_its_way = lock(&self.state).writing.contains_key(&when);
         if let Err(error) = self.mark(when) {
@@ -318,7 +318,7 @@ impl Journal {
         self.write(stamp.when)
     }
 
-    /// Makes a push a failed one.
+    /// Marks a push as failed.
     pub fn fail(&self, when: u64, reason: &str) -> io::Result<()> {
         assert!(self.decide(when, reason));
         self.mark(when)

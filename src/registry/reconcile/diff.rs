@@ -1,49 +1,50 @@
-//! What the targets hold of one artifact, compared: who lacks what.
+//! The comparison of one artifact on all targets: which target lacks what.
 //!
-//! Pure, so that every rule is a test: the newest stamp wins; what the registry holds is alive;
-//! what it doesn't hold, and a tombstone is newer than, is deleted.
+//! Pure, so that every rule has a test. The newest stamp wins. An artifact on the registry is
+//! alive. An artifact that the registry lacks is deleted if a tombstone is newer.
 
 use crate::model::Stamp;
 use crate::registry::replica::TargetId;
 use crate::store::Token;
 
-/// What one target holds of an artifact.
+/// The state of an artifact on one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
     /// Nothing.
     Nothing,
     /// A content.
     Content {
-        /// What is known of it.
+        /// Its stamp.
         stamp: Stamp,
-        /// Whether the store keeps that stamp. Content put there by hand has the store's own time.
+        /// Whether the store keeps that stamp. Content put there by hand has the store's own time
+        /// instead.
         stamped: bool,
-        /// The store's token of it.
+        /// The store's token for it.
         token: Option<Token>,
     },
-    /// Bytes that are not their stamp's.
+    /// Bytes that don't match their stamp.
     Corrupt(Option<Token>),
 }
 
-/// What one target that could be heard holds.
+/// The state of an artifact on one target that answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
     /// The target.
     pub target: TargetId,
-    /// What it holds.
+    /// The state there.
     pub held: Held,
 }
 
-/// What is wrong with what a target holds.
+/// A problem with an artifact on one target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// It lacks the artifact.
+    /// The target lacks the artifact.
     Missing,
-    /// It has an older content, or the same without its stamp.
+    /// The target has an older content, or an older stamp of the same bytes.
     Behind,
-    /// Its bytes are not their stamp's.
+    /// The target's bytes don't match their stamp.
     Corrupt,
-    /// It holds what was deleted.
+    /// The target holds a deleted artifact.
     Undeleted,
 }
 
@@ -59,43 +60,43 @@ impl Problem {
     }
 }
 
-/// What is to be done about an artifact.
+/// The outcome of comparing one artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// Every target that could be heard holds the same. `deleted`: nothing, as a tombstone says.
+    /// Every target that answered holds the same.
     Agreed {
-        /// Whether it is nothing, and was something.
+        /// Whether all hold nothing because the artifact was deleted, according to a tombstone.
         deleted: bool,
     },
     /// Some target lacks the newest content.
     Lacking {
-        /// What every target is to have.
+        /// The stamp that every target is to have.
         newest: Stamp,
-        /// The stamp that it has where it was found: another one if it was put there by hand.
+        /// The stamp of that content where it was found. It may differ if it was put there by hand.
         found: Stamp,
-        /// Who can give it, the registry first.
+        /// The targets that hold it, the registry first.
         from: Vec<TargetId>,
-        /// Who lacks it.
+        /// The targets that lack it.
         to: Vec<(Holding, Problem)>,
     },
-    /// Some target holds what was deleted.
+    /// Some targets hold a deleted artifact.
     Undeleted(Vec<TargetId>),
-    /// Nobody who could be heard has it whole.
+    /// No target that answered has an undamaged copy.
     Lost(Vec<(Holding, Problem)>),
-    /// Only the registry can tell whether it is deleted, and it can't be heard.
+    /// Only the registry can tell whether it is deleted, and the registry doesn't answer.
     Unsure,
 }
 
-/// Compares what the targets hold, the registry first. `registry` is the one whose word on
-/// deletions holds; `deleted` is the newest tombstone.
+/// Compares the holdings of the targets, the registry first. `registry` decides about deletions;
+/// `deleted` is the time of the newest tombstone.
 pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> Finding {
     let contents = holdings.iter().filter_map(|holding| match &holding.held {
         Held::Content { stamp, stamped, .. } => Some((holding.target, *stamp, *stamped)),
         Held::Nothing | Held::Corrupt(_) => None,
     });
     let newest = contents.clone().max_by_key(|(target, stamp, stamped)| {
-        // What was put into a backup by hand may be an old copy that somebody has restored. And
-        // stores cut their times to the second: by hand means later within that second.
+        // Content put into a backup by hand may be a restored old copy, so it counts last. Stores
+        // truncate times to the second: take content put by hand as late in that second.
         let counts = *stamped || *target == registry;
         (counts, rounded_up(stamp, *stamped), *stamp)
     });

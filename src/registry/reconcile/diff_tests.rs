@@ -1,4 +1,4 @@
-//! The rules of repair, one by one.
+//! The rules of reconcile, one test each.
 
 use super::*;
 use crate::model::Format;
@@ -39,7 +39,7 @@ fn corrupt(target: usize) -> Holding {
     }
 }
 
-/// What is given: the newest stamp's time, from whom, to whom and why.
+/// A repair: the newest stamp's time, the sources, and the lacking targets with their problems.
 type Given = (u64, Vec<usize>, Vec<(usize, Problem)>);
 
 fn given(finding: &Finding) -> Option<Given> {
@@ -59,7 +59,7 @@ fn given(finding: &Finding) -> Option<Given> {
 }
 
 #[test]
-fn targets_that_hold_the_same_are_left_alone() {
+fn targets_with_equal_contents_are_left_alone() {
     let holdings = [pushed(0, 5), pushed(1, 5)];
     let agreed = Finding::Agreed { deleted: false };
     assert_eq!(diff(REGISTRY, &holdings, None), agreed);
@@ -85,7 +85,7 @@ fn the_newest_stamp_wins_wherever_it_lies() {
 }
 
 #[test]
-fn bytes_that_are_not_their_stamps_are_replaced_by_whole_ones() {
+fn corrupt_bytes_are_replaced_by_undamaged_ones() {
     let finding = diff(REGISTRY, &[corrupt(0), pushed(1, 7)], None);
     let expected = (7, vec![1], vec![(0, Problem::Corrupt)]);
     assert_eq!(given(&finding), Some(expected));
@@ -94,7 +94,7 @@ fn bytes_that_are_not_their_stamps_are_replaced_by_whole_ones() {
 }
 
 #[test]
-fn what_a_tombstone_is_newer_than_is_deleted_from_who_has_missed_it() {
+fn an_artifact_older_than_its_tombstone_is_deleted_everywhere() {
     let finding = diff(REGISTRY, &[nothing(0), pushed(1, 5)], Some(6));
     assert_eq!(finding, Finding::Undeleted(vec![TargetId(1)]));
     let agreed = Finding::Agreed { deleted: true };
@@ -103,19 +103,19 @@ fn what_a_tombstone_is_newer_than_is_deleted_from_who_has_missed_it() {
 }
 
 #[test]
-fn what_was_pushed_after_a_deletion_is_alive() {
+fn a_push_after_a_deletion_keeps_the_artifact_alive() {
     let finding = diff(REGISTRY, &[nothing(0), pushed(1, 7)], Some(6));
     assert_eq!(given(&finding).unwrap().0, 7);
 }
 
 #[test]
-fn what_the_registry_holds_is_alive_whatever_the_clocks_said() {
+fn the_registrys_artifact_is_alive_despite_a_newer_tombstone() {
     let finding = diff(REGISTRY, &[pushed(0, 5), nothing(1)], Some(6));
     assert_eq!(given(&finding).unwrap().2, [(1, Problem::Missing)]);
 }
 
 #[test]
-fn nothing_is_deleted_and_nothing_brought_back_while_the_registry_is_out() {
+fn no_deletion_is_decided_while_the_registry_is_out() {
     let finding = diff(REGISTRY, &[pushed(1, 5), nothing(2)], Some(6));
     assert_eq!(finding, Finding::Unsure);
     let finding = diff(REGISTRY, &[pushed(1, 5), nothing(2)], None);
@@ -123,8 +123,8 @@ fn nothing_is_deleted_and_nothing_brought_back_while_the_registry_is_out() {
 }
 
 #[test]
-fn what_was_put_there_by_hand_gets_a_stamp_that_is_newer_than_what_it_replaces() {
-    // The store's time is cut to the second, and the push before it was in that second.
+fn content_put_by_hand_gets_a_newer_stamp() {
+    // The store's time is truncated to the second, and the earlier push fell within that second.
     let by_hand = content(0, stamp(5 * SECOND, b"by hand"), false);
     let finding = diff(REGISTRY, &[by_hand, pushed(1, 5 * SECOND + 7)], None);
     let expected = (5 * SECOND + 8, vec![0], vec![(1, Problem::Behind)]);
@@ -132,7 +132,7 @@ fn what_was_put_there_by_hand_gets_a_stamp_that_is_newer_than_what_it_replaces()
 }
 
 #[test]
-fn what_was_put_there_by_hand_before_a_push_is_behind_it() {
+fn content_put_by_hand_before_a_push_is_behind_it() {
     let by_hand = content(0, stamp(3 * SECOND, b"by hand"), false);
     let finding = diff(REGISTRY, &[by_hand, pushed(1, 5 * SECOND)], None);
     let expected = (5 * SECOND, vec![1], vec![(0, Problem::Behind)]);
@@ -140,7 +140,7 @@ fn what_was_put_there_by_hand_before_a_push_is_behind_it() {
 }
 
 #[test]
-fn the_same_bytes_need_no_stamp_to_be_the_same() {
+fn equal_bytes_agree_without_equal_stamps() {
     let by_hand = content(0, stamp(3 * SECOND, b"same"), false);
     let with_stamp = content(1, stamp(4 * SECOND + 1, b"same"), true);
     let agreed = Finding::Agreed { deleted: false };
@@ -148,7 +148,7 @@ fn the_same_bytes_need_no_stamp_to_be_the_same() {
 }
 
 #[test]
-fn an_old_copy_that_was_restored_into_a_backup_by_hand_does_not_win() {
+fn an_old_copy_restored_into_a_backup_does_not_win() {
     let restored = content(1, stamp(90 * SECOND, b"old"), false);
     let finding = diff(REGISTRY, &[pushed(0, 5), restored.clone()], None);
     let expected = (5, vec![0], vec![(1, Problem::Behind)]);

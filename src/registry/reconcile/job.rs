@@ -1,5 +1,5 @@
-//! A job: one comparison of all targets, by the background or because somebody asked for it, and
-//! what it has found so far.
+//! A job: one comparison of all targets, as a background round or at a user's request, with its
+//! findings so far.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,28 +13,28 @@ use crate::model::{ArtifactId, when_to_text};
 use crate::registry::lock;
 
 /// How many differences a report names; it counts all of them. 10,000: every artifact of a large
-/// site, and some megabytes of JSON.
+/// site, in some megabytes of JSON.
 const NAMED: usize = 10_000;
 
-/// What a job is to do.
+/// The task of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Tell the differences.
+    /// Report the differences.
     Verify,
-    /// Mend them.
+    /// Repair them.
     Sync,
 }
 
-/// A job as it was asked for.
+/// A job as it was requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
-    /// What to do.
+    /// The task.
     pub task: Task,
-    /// Whether names and stamps are compared only, and no content is read.
+    /// Whether to compare only names and stamps, without reading any content.
     pub quick: bool,
 }
 
-/// What was written asks for no job.
+/// The error for a text that is no order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an order is one of verify, verify quick, sync, sync quick")]
 pub struct UnknownOrder;
@@ -66,22 +66,22 @@ impl fmt::Display for Order {
     }
 }
 
-/// What one target lacks of one artifact.
+/// The problem that one target has with one artifact.
 #[derive(Debug, Clone)]
 pub(super) struct Difference {
     pub(super) artifact: ArtifactId,
     pub(super) target: String,
     pub(super) problem: Problem,
-    /// Whether it is mended, and if not, why.
+    /// Whether it is repaired; if not, the reason, if there is one.
     pub(super) repaired: Result<(), Option<String>>,
 }
 
-/// How far a job has come.
+/// The progress of a job.
 #[derive(Debug, Default)]
 struct Report {
     state: State,
     ended: Option<u64>,
-    /// Artifacts compared, and known to be there.
+    /// Artifacts compared so far, and (`of`) all those to compare.
     compared: u64,
     of: u64,
     differences: u64,
@@ -137,7 +137,7 @@ impl Job {
         lock(&self.report).unsure += 1;
     }
 
-    /// Takes note of a target that can't be compared now, and of the reason that came first.
+    /// Records a target that can't be compared now, with the first reason.
     pub(super) fn unheard(&self, target: &str, reason: &str) {
         let mut report = lock(&self.report);
         if !report.unheard.iter().any(|(url, _)| url == target) {
@@ -167,13 +167,13 @@ impl Job {
         lock(&self.report).state == State::Running
     }
 
-    /// Returns how many differences were found, and how many of them are mended.
+    /// Returns how many differences were found, and how many of them are repaired.
     pub(super) fn figures(&self) -> (u64, u64) {
         let report = lock(&self.report);
         (report.differences, report.repaired)
     }
 
-    /// Returns the report as JSON; `whole` with every difference that it names.
+    /// Returns the report as JSON; if `whole`, with every difference that it names.
     pub(super) fn to_json(&self, whole: bool) -> Value {
         let report = lock(&self.report);
         let unheard = report.unheard.iter();

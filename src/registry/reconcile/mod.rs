@@ -1,9 +1,9 @@
-//! Repair: the targets are compared, and each is given what it lacks, so that a push whose machine
-//! is gone still reaches every target.
+//! Reconcile: compares the targets and gives each what it lacks, so that a push reaches every
+//! target even if its machine is gone.
 //!
-//! The journal knows what this mount owes; repair knows nothing and looks. One round goes:
-//! repositories → LIST and tombstones of every target → who lacks what → gifts. Every gift is
-//! conditional on what was seen, so that it never replaces what somebody has pushed meanwhile.
+//! The journal knows this mount's pending pushes; reconcile looks at the targets alone. One round:
+//! repositories → LIST and tombstones of every target → differences → repairs. Each repair is
+//! conditional on the observed state, so it never replaces a push made meanwhile.
 
 mod diff;
 mod job;
@@ -32,33 +32,33 @@ use crate::store::Token;
 use job::Job;
 pub use job::{Order, Task, UnknownOrder};
 
-/// How many artifacts are compared at once. 8: it is background work, and the stores have others
-/// to serve.
+/// How many artifacts are compared at once. 8: this is background work, and the stores have other
+/// clients to serve.
 const AT_ONCE: usize = 8;
 
-/// How many contents are remembered that a store's listing doesn't tell the stamp of, so that the
-/// next round needs no request for each. 65,536: some 16 MB, and only where there are as many.
+/// How many contents whose stamps are not in the store's listing are remembered, so that the next
+/// round needs no request for each. 65,536: some 16 MB, and only on a site with that many.
 const REMEMBERED: usize = 65_536;
 
-/// How long after its start a mount compares its targets for the first time. 10 s: long enough
-/// not to be in the way of what the mount was made for.
+/// How long after its start a mount compares its targets for the first time. 10 s: late enough to
+/// stay out of the way of the mount's first use.
 const FIRST_ROUND: Duration = Duration::from_secs(10);
 
-/// How long after a target is back it is compared. 2 s: it is given what the journal owes first.
+/// How long after its return a target is compared. 2 s: its pending pushes are replayed first.
 const REPLAY_FIRST: Duration = Duration::from_secs(2);
 
-/// What repair has to remember.
+/// The state of reconcile.
 #[derive(Debug)]
 pub(super) struct Reconcile {
-    /// The newest job that somebody has asked for.
+    /// The newest job that a user requested.
     asked: Mutex<Option<Arc<Job>>>,
-    /// The newest round of the background.
+    /// The newest background round.
     round: Mutex<Option<Arc<Job>>>,
     remembered: Mutex<LruCache<(TargetId, ArtifactId), Remembered>>,
     soon: Arc<Notify>,
 }
 
-/// A content that a target was seen to hold.
+/// A content that was observed on a target.
 #[derive(Debug, Clone)]
 struct Remembered {
     token: Token,
@@ -77,10 +77,10 @@ impl Default for Reconcile {
     }
 }
 
-/// Why a job is not begun.
+/// The reason not to begin a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotBegun {
-    /// Another one is under way.
+    /// Another job is under way.
     #[error("another job is under way")]
     Busy,
     /// The mount is read-only.
@@ -89,7 +89,7 @@ pub enum NotBegun {
 }
 
 impl Registry {
-    /// Starts the rounds. They end with the registry.
+    /// Starts the background rounds. They end with the registry.
     pub(super) fn keep_repaired(self: &Arc<Self>) {
         let interval = self.settings.repair;
         if interval.is_zero() || self.settings.read_only {
@@ -122,7 +122,7 @@ impl Registry {
         });
     }
 
-    /// Has the targets compared soon: one of them is back, and nobody knows what it has missed.
+    /// Begins a round soon: a target is back, and the pushes that it missed are unknown.
     pub(super) fn repair_soon(&self) {
         self.repair.soon.notify_one();
     }
@@ -150,26 +150,26 @@ impl Registry {
         Ok(())
     }
 
-    /// Stops the job that is under way, if one is. What it has done stays done.
+    /// Stops the job that is under way, if there is one. Its repairs so far remain.
     pub fn stop_job(&self) {
         if let Some(job) = lock(&self.repair.asked).as_ref() {
             job.stop.notify_one();
         }
     }
 
-    /// Returns the newest job that somebody has asked for, as JSON; `{}` if nobody has.
+    /// Returns the newest requested job as JSON; `{}` if there is none.
     pub fn job(&self) -> Value {
         let asked = lock(&self.repair.asked);
         asked.as_ref().map_or(json!({}), |job| job.to_json(true))
     }
 
-    /// Returns the newest round of the background for the status.
+    /// Returns the newest background round, for the status.
     pub(super) fn round(&self) -> Value {
         let round = lock(&self.repair.round);
         round.as_ref().map_or(Value::Null, |job| job.to_json(false))
     }
 
-    /// Carries a job out, to its end or until it is stopped.
+    /// Runs a job to its end, or until it is stopped.
     async fn carry_out(&self, job: &Job) {
         let compared = AssertUnwindSafe(self.compare_all(job)).catch_unwind();
         let stopped = tokio::select! {
@@ -190,7 +190,7 @@ impl Registry {
         }
     }
 
-    /// Returns every repository that any target holds, with its route.
+    /// Returns every repository that any target holds, with its replica set.
     async fn repos_to_compare(&self, job: &Job) -> BTreeMap<RepoName, &ReplicaSet> {
         let end = Instant::now() + self.settings.push;
         let mut repos: BTreeMap<RepoName, &ReplicaSet> = BTreeMap::new();
@@ -225,8 +225,8 @@ impl Registry {
                 None => in_backups.extend(held),
             }
         }
-        // What only backups hold, of a repository that no registry has got yet. With several
-        // registries nobody can tell whose it is.
+        // Add repositories that only backups hold so far. With several registries, it is unknown
+        // which one each belongs to.
         if let [replicas] = self.routes.open() {
             for repo in in_backups {
                 if self.is_free(&repo) {

@@ -1,4 +1,4 @@
-//! Mending: what one artifact's targets lack is given to them, if that is the task.
+//! Repair: each target gets what it lacks of one artifact, if the task is a sync.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -12,15 +12,15 @@ use crate::registry::events::{Event, Level};
 use crate::registry::replica::{Replica, TargetId};
 use crate::store::{Condition, Failure, Kind};
 
-/// For how long a tombstone is kept, in nanoseconds: 90 days. A backup that was out for longer
-/// than that is brought back by hand, by somebody who knows.
+/// How long a tombstone is kept, in nanoseconds: 90 days. A backup that was out for longer must be
+/// brought back by hand, by an experienced operator.
 const TOMBSTONE_KEPT: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
 
-/// Stands for this mount among those that hold something.
+/// The id of this mount among the holders of a content.
 const OWN: TargetId = TargetId(usize::MAX);
 
 impl Registry {
-    /// Compares what the targets hold of one artifact, and mends it if that is the task.
+    /// Compares one artifact on all targets, and repairs it if the task is a sync.
     pub(super) async fn compare_artifact(&self, job: &Job, view: &View<'_>, id: &ArtifactId) {
         let registry = view.replicas.registry.id;
         let deleted = view.last_deleted(&id.item);
@@ -38,8 +38,8 @@ impl Registry {
         if is_quiet {
             return;
         }
-        // Listings are not taken at one instant. What looks different is looked at again, by
-        // itself, while nobody gives anything to anybody.
+        // The listings were not taken at one instant. Check a difference again, under the lock that
+        // keeps this mount's replays and deletions of the artifact away.
         let _gifts = self.applies.lock(id).await;
         let (mut holdings, last) = self.scan_again(job, view, id).await;
         self.add_own(view, id, &mut holdings);
@@ -89,9 +89,9 @@ impl Registry {
         }
     }
 
-    /// Adds what this mount knows, and has, that is newer than what any target holds. Of two that
-    /// push at the same moment to a registry without conditions, the older push may have replaced
-    /// the newer one everywhere, and nobody but the mount that has made it knows of it.
+    /// Adds this mount's own content if it is cached, and newer than every target's. On a registry
+    /// without conditional writes, the older of two simultaneous pushes may have replaced the newer
+    /// one everywhere. Then only the mount that made the newer one knows of it.
     fn add_own(&self, view: &View<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
         if view.replicas.registry.conditions() != Some(false) {
             return;
@@ -173,7 +173,7 @@ impl Registry {
         Err(why)
     }
 
-    /// Gives a target the newest content, in place of what it was seen to hold.
+    /// Applies the newest content to a target, in place of the observed state.
     async fn repair(
         &self,
         view: &View<'_>,
@@ -225,8 +225,7 @@ impl Registry {
             && deleted.is_some_and(|deleted| deleted.saturating_add(TOMBSTONE_KEPT) < now)
     }
 
-    /// Sees to it that every target knows of a deletion, or that none has to remember it any
-    /// longer.
+    /// Makes every target remember a deletion, or removes its tombstones once they have expired.
     async fn settle_tombstones(
         &self,
         job: &Job,
@@ -254,11 +253,11 @@ impl Registry {
                 return;
             }
         }
-        // The newest of them says all that the others do.
+        // The newest tombstone makes the older ones redundant.
         self.remove_tombstones(job, view, id, when).await;
     }
 
-    /// Removes the tombstones that this round has seen, and that are older than `before`.
+    /// Removes the tombstones that this round has seen and that are older than `before`.
     async fn remove_tombstones(&self, job: &Job, view: &View<'_>, id: &ArtifactId, before: u64) {
         let end = Instant::now() + self.settings.push;
         for seen in &view.targets {

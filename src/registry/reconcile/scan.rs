@@ -1,4 +1,4 @@
-//! What the targets hold of a repository, as one round sees it.
+//! The state of a repository on all targets, as one round sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::registry::replica::{Replica, ReplicaSet};
 use crate::registry::{Registry, lock};
 use crate::store::{Failure, Kind, Meta, RepoListing, Token};
 
-/// What every target of a repository that could be heard holds.
+/// The state of a repository on each target that answered.
 pub(super) struct View<'a> {
     pub(super) replicas: &'a ReplicaSet,
     /// The registry first.
     pub(super) targets: Vec<Seen<'a>>,
 }
 
-/// What one target lists.
+/// The listing of one target.
 pub(super) struct Seen<'a> {
     pub(super) target: &'a Arc<Replica>,
     listing: RepoListing,
-    /// When each item was deleted, as far as there are tombstones.
+    /// The times at which each item was deleted, from its tombstones.
     pub(super) deleted: BTreeMap<Item, BTreeSet<u64>>,
 }
 
 impl View<'_> {
-    /// Returns every item that any target holds, or knows to be deleted.
+    /// Returns every item that any target holds, or has a tombstone for.
     pub(super) fn items(&self) -> BTreeSet<Item> {
         let seen = self.targets.iter();
         seen.flat_map(|seen| seen.listing.items.keys().chain(seen.deleted.keys()))
@@ -46,8 +46,8 @@ impl View<'_> {
         deleted.filter_map(BTreeSet::last).max().copied()
     }
 
-    /// Tells whether all targets list the same bytes of an item. S3's ETag of what was put in one
-    /// piece is its MD5, so that buckets need no request for each object to be compared.
+    /// Tells whether all targets list the same bytes of an item. On S3, the ETag of an object that
+    /// was uploaded in one piece is its MD5, so comparing buckets needs no request per object.
     pub(super) fn lists_the_same(&self, item: &Item) -> bool {
         let mut listed = self.targets.iter().map(|seen| {
             let meta = seen.listing.items.get(item)?;
@@ -58,14 +58,14 @@ impl View<'_> {
         first.is_some() && listed.all(|other| other == first)
     }
 
-    /// Tells whether every target of the route is in the picture.
+    /// Tells whether every target of the replica set answered.
     pub(super) fn is_whole(&self) -> bool {
         self.targets.len() == self.replicas.targets().count()
     }
 }
 
 impl Registry {
-    /// Lists what every target holds of a repository, all at once.
+    /// Lists a repository on every target, all at once.
     pub(super) async fn scan<'a>(
         &self,
         job: &Job,
@@ -74,7 +74,7 @@ impl Registry {
     ) -> View<'a> {
         let end = Instant::now() + self.settings.push;
         let looks = replicas.targets().map(|target| async move {
-            // The tombstones last: whoever is listed and has none, was not yet deleted.
+            // List the tombstones last: an item that is listed and has none was not yet deleted.
             let listing = target.ask(|target| target.list(repo, end)).await?;
             let tombstones = target.ask(|target| target.tombstones(repo, end)).await?;
             let mut deleted: BTreeMap<Item, BTreeSet<u64>> = BTreeMap::new();
@@ -99,8 +99,8 @@ impl Registry {
         View { replicas, targets }
     }
 
-    /// Returns what each target holds of an artifact; a target whose answer says nothing is left
-    /// out.
+    /// Returns the state of an artifact on each target, without the targets whose answers are
+    /// inconclusive.
     pub(super) async fn holdings(
         &self,
         job: &Job,
@@ -143,7 +143,7 @@ impl Registry {
         self.held_now(job, target, id, end).await
     }
 
-    /// Asks a target what it holds of an artifact.
+    /// Asks a target for the current state of an artifact.
     pub(super) async fn held_now(
         &self,
         job: &Job,
@@ -158,7 +158,7 @@ impl Registry {
                     token,
                     ..
                 }) => return Ok(self.remember(target, id, stamp, true, token)),
-                // Only its bytes tell what was put there by hand.
+                // Content put there by hand is identified by its bytes alone.
                 Ok(_) => {}
                 Err(failure) => return as_held(failure),
             }
@@ -176,7 +176,8 @@ impl Registry {
         }
     }
 
-    /// Returns what a target holds as far as its listing tells, or told with the same token.
+    /// Returns the state of an artifact on a target if its listing tells it, or if the listed token
+    /// is remembered.
     fn held_as_listed(&self, target: &Replica, id: &ArtifactId, listed: &Meta) -> Option<Held> {
         let token = listed.token.clone();
         if let Some(stamp) = listed.stamp {
@@ -228,7 +229,7 @@ fn is_md5(token: &Token) -> bool {
     digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Tells what a failure to read says of what a target holds.
+/// Returns the state that a failed read implies, if it implies one.
 fn as_held(failure: Failure) -> Result<Held, Failure> {
     match failure.kind {
         Kind::NotFound => Ok(Held::Nothing),
