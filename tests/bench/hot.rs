@@ -235,7 +235,7 @@ fn readdirplus(bencher: Bencher, plans: usize) {
                     .block_on(world.fs.clone().readdir(fh, offset))
                     .unwrap();
                 let (from, mut taken) = (offset, Vec::with_capacity(ROOM));
-                world.fs.hand_on(&listing, from, true, |listed| {
+                world.fs.for_each_entry(&listing, from, true, |listed| {
                     let has_room = taken.len() < ROOM;
                     if has_room {
                         offset = listed.offset;

@@ -49,7 +49,7 @@ impl Processes for Machine {
 impl Machine {
     pub(super) fn of(fixture: &Fixture) -> Arc<Self> {
         let machine = Arc::new(Self::default());
-        fixture.fs.ask(machine.clone());
+        fixture.fs.set_processes(machine.clone());
         machine
     }
 
@@ -218,7 +218,7 @@ async fn any_close_pushes_once_the_opener_lets_go() {
 }
 
 #[tokio::test]
-async fn a_close_says_what_the_push_answers_once_the_opener_lets_go() {
+async fn the_openers_last_close_returns_the_result_of_the_push() {
     let fixture = world_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;

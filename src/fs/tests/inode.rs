@@ -47,7 +47,7 @@ async fn a_name_more_or_less_changes_the_file_and_its_directory() {
 }
 
 #[tokio::test]
-async fn a_scratch_directory_has_a_link_for_each_directory_in_it() {
+async fn a_temporary_directory_has_a_link_for_each_subdirectory() {
     let fixture = fixture();
     for dir in [".d", ".e", ".d/x", ".d/y", ".e/z"] {
         fixture.mkdir(dir).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_scratch_directory_has_a_link_for_each_directory_in_it() {
 }
 
 #[tokio::test]
-async fn a_scratch_file_belongs_to_who_makes_it() {
+async fn a_temporary_file_belongs_to_its_creator() {
     let fixture = fixture();
     let root = crate::fs::ROOT;
     let attrs = CreateAttrs {

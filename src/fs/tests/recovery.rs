@@ -10,7 +10,7 @@ use crate::registry::{FallbackOn, Settings};
 use crate::store::{Fault, Kind};
 
 #[tokio::test(start_paused = true)]
-async fn what_was_shown_while_the_registry_was_out_does_not_go_back_with_it() {
+async fn content_shown_during_an_outage_never_goes_back() {
     let fixture = world_of(choice(), V1).await;
     let other = fixture.another();
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
@@ -54,7 +54,7 @@ async fn a_targets_last_failure_goes_when_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_site_reads_from_backups_it_can_also_write() {
+async fn content_read_from_backups_can_be_written() {
     let fallback_on = FallbackOn {
         not_found: true,
         denied: false,
@@ -72,7 +72,7 @@ async fn what_a_site_reads_from_backups_it_can_also_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backup_that_refuses_takes_nothing_away_in_an_outage() {
+async fn a_backups_refusal_removes_nothing_in_an_outage() {
     let fixture = world_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.backups[0].set_fault(Fault::Fail(Kind::Denied));
@@ -86,7 +86,7 @@ async fn a_backup_that_refuses_takes_nothing_away_in_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
+async fn a_target_that_missed_a_push_catches_up_when_it_returns() {
     let fixture = world_of(
         Choice {
             redo: true,
@@ -115,7 +115,7 @@ async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_given_late_never_overwrites_a_newer_one() {
+async fn a_late_replay_never_overwrites_a_newer_push() {
     let fixture = world_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_push_given_late_never_overwrites_a_newer_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
+async fn the_background_rests_while_no_due_target_has_pending_pushes() {
     let fixture = world_of(
         Choice {
             redo: true,
@@ -162,7 +162,7 @@ async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
+async fn a_target_without_pending_pushes_causes_no_background_work() {
     let fixture = world_of(
         Choice {
             redo: true,

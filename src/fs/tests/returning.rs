@@ -198,7 +198,7 @@ async fn one_request_at_a_time_is_on_trial_and_the_rest_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_backup_that_serves_use_takes_the_registry_back_within_a_second() {
+async fn with_a_backup_that_serves_a_request_soon_probes_the_registry() {
     for (idle, pause) in [(0, 970), (600, 50), (7, 130)] {
         let fixture = fixture(Settings::default()).await;
         fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
