@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::folders;
 use super::layout::layout;
 use super::settings::{FallbackOn, MountSettings};
-use crate::fs::{self, Fs};
+use crate::fs::{Fs, FsSettings};
 use crate::registry::{
     self, Durability, Event, Level, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId,
     WallClock,
@@ -279,8 +279,8 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
     }
 }
 
-fn fs_settings(settings: &MountSettings) -> fs::Settings {
-    fs::Settings {
+fn fs_settings(settings: &MountSettings) -> FsSettings {
+    FsSettings {
         read_only: settings.read_only,
         allow_delete: settings.allow_delete,
         max_writers: settings.max_open_files,

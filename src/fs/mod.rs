@@ -51,7 +51,7 @@ const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 
 /// The settings of the file system.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct FsSettings {
     /// Whether nothing can be changed.
     pub read_only: bool,
     /// Whether artifacts can be deleted.
@@ -74,7 +74,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Fs {
     registry: Arc<Registry>,
-    settings: Settings,
+    settings: FsSettings,
     nodes: Mutex<Nodes>,
     handles: Mutex<Handles>,
     local: Mutex<LocalNames>,
@@ -93,7 +93,7 @@ pub struct Fs {
 
 impl Fs {
     /// Makes the file system of a registry.
-    pub fn new(registry: Arc<Registry>, settings: Settings) -> Arc<Self> {
+    pub fn new(registry: Arc<Registry>, settings: FsSettings) -> Arc<Self> {
         let staged = Arc::new(Quota::new(settings.staged_bytes));
         let temporary = TemporaryTree::new(settings.temporary_bytes, registry.staging_dir());
         Arc::new(Self {

@@ -87,7 +87,7 @@ impl Fixture {
             started: SystemTime::now(),
             read_only: false,
         };
-        let settings = atlasfs::fs::Settings {
+        let settings = atlasfs::fs::FsSettings {
             read_only: false,
             allow_delete: false,
             max_writers: 512,

@@ -1,4 +1,4 @@
-//! Descriptors that processes share: whose close is a save.
+//! Descriptors that processes share: which close is a save.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ pub(super) const OPENER: u32 = 1_000;
 pub(super) const CHILD: u32 = 1_001;
 pub(super) const THREAD: u32 = 1_002;
 
-/// Half of what a writer means to write, and the rest.
+/// The two halves of a document.
 pub(super) const HALF: &[u8] = b"schema \"half\" {}\n";
 pub(super) const REST: &[u8] = b"schema \"rest\" {}\n";
 

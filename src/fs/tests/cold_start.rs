@@ -6,8 +6,8 @@ use super::{V1, V2};
 use crate::fs::Error;
 use crate::store::{Fault, Kind};
 
-/// Makes a mount that knows nothing, while every target is out.
-fn in_the_dark() -> Fixture {
+/// Makes a mount without local state, while every target is out.
+fn cold_start() -> Fixture {
     let fixture = Fixture::new();
     set_all(&fixture, Fault::Fail(Kind::Unreachable));
     fixture
@@ -15,7 +15,7 @@ fn in_the_dark() -> Fixture {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_from_the_start_stops_no_mkdir() {
-    let fixture = in_the_dark();
+    let fixture = cold_start();
     fixture.mkdir("app").await.unwrap();
     assert_eq!(fixture.mkdir("app").await, Err(Error::Exists));
     assert_eq!(fixture.ls("app").await.unwrap(), ["plans"]);
@@ -28,7 +28,7 @@ async fn an_outage_from_the_start_stops_no_mkdir() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_from_the_start_keeps_the_bytes_of_every_save() {
-    let fixture = in_the_dark();
+    let fixture = cold_start();
     fixture.mkdir("app").await.unwrap();
     assert_eq!(fixture.cp("app/schema.hcl", V1).await, Err(Error::Io));
     fixture.cp("app/.new", V2).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_configured_repository_in_the_dark_replaces_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_save_begun_in_the_dark_replaces_nothing() {
-    let fixture = in_the_dark();
+    let fixture = cold_start();
     fixture.mkdir("app").await.unwrap();
     let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
     file.write(0, V2).unwrap();
@@ -125,7 +125,7 @@ async fn a_save_begun_in_the_dark_replaces_nothing() {
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
     for down in [false, true] {
-        // Also while the registry is out again, and only the backups can tell.
+        // Also while the registry is out again, and only the backups answer.
         let fault = down.then_some(Fault::Fail(Kind::Unreachable));
         fixture.registry.set_fault(fault);
         fixture.wait().await;

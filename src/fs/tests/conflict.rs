@@ -1,4 +1,4 @@
-//! Conflicts: two who save at once, and stores that can't choose between them.
+//! Conflicts: two writers at once, and stores that can't choose between them.
 
 use std::time::Duration;
 

@@ -169,7 +169,7 @@ async fn look_ups_and_opens_keep_their_deadlines_with_a_hung_registry() {
         let name = std::ffi::OsStr::new("schema.hcl");
         let begun = tokio::time::Instant::now();
         let looked = fixture.fs.clone().lookup(app, name, 1).await;
-        // Where no target tells of the repository, the name can be saved to, and not be read.
+        // If no target answers for the repository, a save reaches the push, and a read fails.
         assert!(looked.is_ok());
         assert!(
             begun.elapsed() <= Duration::from_millis(2_010),

@@ -1,4 +1,4 @@
-//! Deleting: the registry decides, whoever has missed it is told later, and nothing comes back.
+//! Deletions: the registry decides, targets that missed one catch up, and nothing comes back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +142,7 @@ async fn a_crash_amid_a_deletion_is_rolled_forward() {
     let fs = fixture.fs.clone();
     let removal = tokio::spawn(fs.unlink(app, std::ffi::OsStr::new("schema"), 0));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // What is on disk now is what a crash would leave.
+    // The disk is now as a crash would leave it.
     let left = Arc::new(tempfile::tempdir().unwrap());
     let journal = |dir: &tempfile::TempDir| dir.path().join("journal");
     std::fs::create_dir(journal(&left)).unwrap();

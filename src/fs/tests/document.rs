@@ -1,4 +1,4 @@
-//! What is no document, and is refused before any target sees it.
+//! Invalid documents: refused before any target sees them.
 
 use super::fixtures::{plan, with, world_with};
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};

@@ -163,7 +163,7 @@ async fn a_replay_in_the_background_causes_no_conflict() {
     fixture.cp("app/schema", V2).await.unwrap();
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
-    // The close asks what the registry holds, and the background gives it V2 before its push.
+    // The close asks the registry, and the background replays V2 to it before the push.
     fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(1_100)));

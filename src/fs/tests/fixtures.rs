@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::SystemTime;
 
-use crate::fs::{Fs, Settings as FsSettings};
+use crate::fs::{Fs, FsSettings};
 use crate::model::RepoName;
 use crate::registry::{
     self, Registry, Replica, ReplicaSet, ReplicaSets, Settings, StateDir, TargetId, WallClock,
 };
 use crate::store::{Backend, Fault, Memory, Role, Target};
 
-/// Two backups and a registry in memory, mounted as far as one can without a mount.
+/// A file system on a registry and two backups in memory, without a mount.
 pub(super) struct Fixture {
     pub(super) fs: Arc<Fs>,
     pub(super) registry: Memory,
@@ -20,7 +20,7 @@ pub(super) struct Fixture {
     pub(super) next_pid: AtomicU32,
 }
 
-/// What a test may choose.
+/// The options of a test's mount.
 #[derive(Default)]
 pub(super) struct Choice {
     pub(super) registry: Settings,
@@ -130,7 +130,7 @@ impl Fixture {
         })
     }
 
-    /// Waits until what is written in the background is written.
+    /// Waits for the background writes.
     pub(super) async fn settle(&self) {
         self.fs.registry.settle().await;
     }

@@ -1,4 +1,4 @@
-//! What a scratch file's inode tells: owner, kind, links and times, as POSIX has them.
+//! The inode of a temporary file: owner, kind, links and times, as POSIX has them.
 
 use std::ffi::OsStr;
 
@@ -87,7 +87,7 @@ async fn a_temporary_file_belongs_to_its_creator() {
         let attr = fixture.stat(name).await.unwrap();
         assert_eq!((attr.uid, attr.gid), (Some(7), Some(8)), "{name}");
     }
-    // What is a repository belongs to the owner of the mount, like all in it.
+    // A repository belongs to the owner of the mount, like everything in it.
     fs().mkdir(root, OsStr::new("new"), attrs).await.unwrap();
     let attr = fixture.stat("new").await.unwrap();
     assert_eq!((attr.uid, attr.gid, attr.perm), (None, None, 0o755));

@@ -118,7 +118,7 @@ impl Fixture {
         })
     }
 
-    /// What `cp` does: open with O_CREAT and O_TRUNC, write, close.
+    /// Does what `cp` does: open with O_CREAT and O_TRUNC, write, close.
     pub(super) async fn cp(&self, path: &str, content: &[u8]) -> Result<()> {
         let file = self.open(path, WRITE_ANEW, true).await?;
         let written = file.write(0, content);
@@ -126,7 +126,7 @@ impl Fixture {
         written.and(flushed)
     }
 
-    /// What `cat` does.
+    /// Does what `cat` does.
     pub(super) async fn cat(&self, path: &str) -> Result<Vec<u8>> {
         let file = self.open(path, READ, false).await?;
         let content = file.read_all().await;
@@ -141,7 +141,7 @@ impl Fixture {
     pub(super) async fn ls_by(&self, path: &str, pid: u32) -> Result<Vec<String>> {
         let ino = self.walk(path, pid).await?.ino;
         let fh = self.fs.clone().opendir(ino, pid).await?;
-        // Offset 2 is what a listing goes on from after `.` and `..`: it needs the first call.
+        // A listing goes on at offset 2 after `.` and `..`.
         let _ = self.fs.clone().readdir(fh, 2).await;
         let listing = self.fs.clone().readdir(fh, 0);
         let listing = self.in_time("readdir", METADATA, listing).await;
@@ -270,7 +270,7 @@ impl Fixture {
         serde_json::from_slice(&self.cat(path).await.unwrap()).unwrap()
     }
 
-    /// Lets the TTL of what is known pass.
+    /// Waits until the TTL has passed.
     pub(super) async fn wait(&self) {
         tokio::time::sleep(std::time::Duration::from_millis(1_001)).await;
     }
@@ -352,7 +352,7 @@ impl File<'_> {
         flushed
     }
 
-    /// The end of a process that was killed: no FLUSH reaches anybody who waits for it.
+    /// Ends a killed process: the result of its FLUSH goes nowhere.
     pub(super) async fn release(self) {
         self.fixture.fs.clone().release(self.fh).await.unwrap();
     }

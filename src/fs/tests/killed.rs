@@ -20,7 +20,7 @@ async fn kept(fixture: &Fixture) -> Option<Vec<u8>> {
     Some(fixture.cat(path).await.unwrap())
 }
 
-/// Demands that nothing is pushed, that these bytes are kept, and that it is told.
+/// Asserts that nothing is pushed, that these bytes are kept, and that it is reported.
 async fn is_torn(fixture: &Fixture, content: &[u8]) {
     holds(fixture, V1);
     assert_eq!(kept(fixture).await.as_deref(), Some(content));

@@ -1,4 +1,4 @@
-//! Names: what is there, what may be made, and what is refused.
+//! Names: the existing ones, the valid ones, and the refused ones.
 
 use super::V1;
 use super::kernel::{Choice, Fixture, READ, WRITE};

@@ -1,4 +1,4 @@
-//! Pulls: what a read gives, and what it never gives.
+//! Pulls: the answers of a read.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Pushes: what a close means.
+//! Pushes: the meaning of a close.
 
 use super::fixtures::{plan, with, world_with};
 use super::kernel::{READ, READ_WRITE, WRITE, WRITE_ANEW};

@@ -1,4 +1,4 @@
-//! What happens when a fault ends: who has missed a push is given it.
+//! The end of a fault: targets that missed a push catch up.
 
 use std::time::Duration;
 
@@ -180,7 +180,7 @@ async fn a_target_without_pending_pushes_causes_no_background_work() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     fixture.backups[0].set_fault(None);
     fixture.cp("app/schema", V3).await.unwrap();
-    // With nobody at rest, time would stand still here.
+    // While a task is busy, the paused time would stand still here.
     tokio::time::sleep(Duration::from_secs(600)).await;
     fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;

@@ -1,4 +1,4 @@
-//! Renaming a scratch file onto an artifact's name is a push.
+//! Renaming a temporary file onto an artifact's name is a push.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn a_rename_makes_an_artifact_that_was_not_there() {
         .await
         .unwrap();
     all_hold(&fixture, "new/schema", b"SELECT 1;\n");
-    // From a directory that rsync makes for what it delays.
+    // From the directory that rsync makes for delayed files.
     fixture.mkdir("app/plans/.~tmp~").await.unwrap();
     fixture
         .cp("app/plans/.~tmp~/p2", &plan("p2"))
@@ -161,7 +161,7 @@ async fn a_rename_that_fails_leaves_both_files_and_keeps_the_bytes() {
     assert_eq!(kept.len(), 1);
     let path = format!(".atlasfs/unpushed/app/{}", kept[0]);
     assert_eq!(fixture.cat(&path).await.unwrap(), V2);
-    // mv(1) then copies, and removes what was kept.
+    // mv(1) then copies, and removes the kept bytes.
     assert_eq!(
         fixture.mv(&path, "app/schema").await,
         Err(Error::CrossDevice)
@@ -217,7 +217,7 @@ async fn a_degraded_rename_succeeds_as_a_degraded_close_does() {
     assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Io));
     assert_eq!(fixture.cat("app/.s").await.unwrap(), V2);
     fixture.backups[1].set_fault(None);
-    // The second try is the same push: what the first has left is no conflict.
+    // The second attempt is the same push: the traces of the first are no conflict.
     fixture.mv("app/.s", "app/schema").await.unwrap();
     all_hold(&fixture, "app/schema", V2);
 }
@@ -255,7 +255,7 @@ async fn a_handle_of_a_renamed_file_writes_to_the_artifact() {
     );
     file.flush().await.unwrap();
     all_hold(&fixture, "app/schema", V3);
-    // And nobody else's content is overwritten.
+    // And no other writer's content is overwritten.
     fixture.cp("app/schema", V1).await.unwrap();
     file.write(0, V3).unwrap();
     assert_eq!(file.close().await, Err(Error::Stale));

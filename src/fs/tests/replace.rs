@@ -9,7 +9,7 @@ async fn fixture() -> Fixture {
     world_of(choice(), V1).await
 }
 
-/// What a program does that reads an artifact, and then renames a new version over it.
+/// Reads an artifact, as a program does before it renames a new version over it.
 async fn read(fixture: &Fixture, pid: u32) {
     let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
     let opened = fixture.fs.clone().open(ino, READ, pid).await.unwrap();
@@ -51,10 +51,10 @@ async fn a_rename_replaces_only_what_its_program_has_read() {
     assert_eq!(fixture.cat("app/.s").await.unwrap(), V3);
     let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
     assert_eq!(kept.len(), 1, "kept once, though the kernel asks twice");
-    // Somebody else's mv of what the program has written is no different.
+    // The same for an mv of that file by another program.
     assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Stale));
     all_hold(&fixture, "app/schema", V2);
-    // Who has read what is there now may replace it.
+    // A program that has read the newest content may replace it.
     fixture.rm("app/.s").await.unwrap();
     read(&fixture, pid).await;
     write(&fixture, "app/.s", V3, pid).await;
@@ -105,7 +105,7 @@ async fn a_program_may_save_repeatedly_without_reading() {
             .unwrap();
         all_hold(&fixture, "app/schema", content);
     }
-    // In place, in between: the handle knows what it has pushed.
+    // A write in place in between: the handle knows its own push.
     let how = OpenMode {
         truncate: true,
         ..WRITE

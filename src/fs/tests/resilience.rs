@@ -1,4 +1,4 @@
-//! Targets that are out: they cost nobody more than they must, and are taken back.
+//! Outages of targets: they cost little, and end when a probe succeeds.
 
 use std::time::Duration;
 

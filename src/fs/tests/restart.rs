@@ -1,4 +1,4 @@
-//! What the journal keeps, over a crash and a restart.
+//! The journal over a crash and a restart.
 
 use std::time::Duration;
 

@@ -285,7 +285,7 @@ fn caches() -> [Settings; 4] {
     ]
 }
 
-/// Asserts that a program sees what is known, soon, with the breakers closed and open.
+/// Asserts that a program soon sees the known content, with the breakers closed and open.
 async fn soon<T>(fixture: &Fixture, program: impl AsyncFn() -> T) {
     for pause in [0, 100, 700, 1_100, 2_500, 5_000, 20_000, 60_000] {
         tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -1,4 +1,4 @@
-//! Scratch files: what tools make for themselves, in this mount alone.
+//! Temporary files: the files that tools make for themselves, in this mount alone.
 
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ async fn fixture() -> Fixture {
     world_of(choice(), V1).await
 }
 
-/// No target has heard of anything but of the schema that the set-up has pushed.
+/// Asserts that the targets have got no write but that of the first schema.
 fn nothing_else_was_pushed(fixture: &Fixture) {
     for store in fixture.all() {
         let requests = store.requests();
@@ -109,7 +109,7 @@ async fn the_total_size_of_temporary_files_is_limited() {
     let file = fixture.open("app/.a", WRITE, false).await.unwrap();
     assert_eq!(file.write(6, b"7"), Err(Error::NoSpace));
     assert_eq!(file.truncate(7).await, Err(Error::NoSpace));
-    // Writing over what is there takes nothing.
+    // Overwriting takes no more space.
     file.write(0, b"abcdef").unwrap();
     file.truncate(5).await.unwrap();
     file.write(5, b"x").unwrap();
@@ -408,7 +408,7 @@ async fn the_close_of_a_plan_under_a_temporary_name_is_refused() {
         let path = format!("app/plans/{name}");
         let pushed = fixture.cp(&path, plan(name).as_bytes()).await;
         assert_eq!(pushed, Err(Error::NotPermitted), "{name}");
-        // On its way to the name of its label it is what it seems to be.
+        // A plan with another label is a temporary file on its way to its name.
         fixture.cp(&path, plan("p1").as_bytes()).await.unwrap();
     }
     nothing_else_was_pushed(&fixture);

@@ -1,4 +1,4 @@
-//! The two names of one artifact: what a change by one of them does to the other.
+//! The two names of one artifact: a change by one of them shows by the other.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,8 +7,8 @@ use super::kernel::{Choice, Fixture, READ};
 use super::{V1, V2};
 use crate::fs::{Attr, Error};
 
-/// Returns the inodes whose attributes the kernel is told to forget from now on.
-fn told(fixture: &Fixture) -> Arc<Mutex<Vec<u64>>> {
+/// Collects the inodes whose attributes the kernel must forget from now on.
+fn invalidated(fixture: &Fixture) -> Arc<Mutex<Vec<u64>>> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let inodes = Arc::clone(&told);
     fixture
@@ -37,7 +37,7 @@ async fn a_push_by_one_name_invalidates_the_other() {
         ("app/plans/p1", "app/plans/p1.plan.hcl", plan("p1")),
     ] {
         let before = fixture.stat(other).await.unwrap();
-        let told = told(&fixture);
+        let told = invalidated(&fixture);
         fixture.cp(by, &new).await.unwrap();
         assert_eq!(*told.lock().unwrap(), [before.ino], "{by}");
         let now = ask(&fixture, &before).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_push_by_one_name_invalidates_the_other() {
 async fn a_rename_onto_one_name_invalidates_the_other() {
     let fixture = world_with(V1).await;
     let before = fixture.stat("app/schema").await.unwrap();
-    let told = told(&fixture);
+    let told = invalidated(&fixture);
     fixture.cp("app/.new", V2).await.unwrap();
     fixture.mv("app/.new", "app/schema.hcl").await.unwrap();
     assert_eq!(*told.lock().unwrap(), [before.ino]);
@@ -64,7 +64,7 @@ async fn a_rename_onto_one_name_invalidates_the_other() {
 #[tokio::test]
 async fn a_failed_push_invalidates_nothing() {
     let fixture = world_with(V1).await;
-    let told = told(&fixture);
+    let told = invalidated(&fixture);
     assert_eq!(fixture.cp("app/schema", b"{").await, Err(Error::Invalid));
     assert!(told.lock().unwrap().is_empty());
 }
@@ -88,7 +88,7 @@ async fn an_open_handle_on_the_old_content_sees_its_size() {
 async fn a_deletion_by_one_name_invalidates_the_other() {
     let fixture = deleting().await;
     let before = fixture.stat("app/schema").await.unwrap();
-    let told = told(&fixture);
+    let told = invalidated(&fixture);
     fixture.rm("app/schema.hcl").await.unwrap();
     assert_eq!(*told.lock().unwrap(), [before.ino]);
     assert_eq!(ask(&fixture, &before).await, Err(Error::Stale));
@@ -132,7 +132,7 @@ async fn everybody_else_deletes_by_either_name() {
         fixture.rm(name).await.unwrap();
         assert_eq!(fixture.registry.content("app/schema"), None, "{name}");
     }
-    // A program that has only listed, or only used the other name, knows what it does.
+    // A program that has only listed, or only used the other name, may delete.
     let fixture = deleting().await;
     let pid = fixture.pid();
     fixture.walk("app/schema.hcl", pid).await.unwrap();

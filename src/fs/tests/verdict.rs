@@ -1,4 +1,4 @@
-//! What a close has called failed stays failed, and its bytes are kept, however slow the disk is.
+//! A push whose close has failed stays failed, and its bytes are kept, however slow the disk is.
 
 use std::time::Duration;
 
