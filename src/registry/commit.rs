@@ -3,8 +3,9 @@
 use tokio::time::Instant;
 
 use super::Registry;
+use super::base::{BaseVersion, MOVED_ON};
 use super::entry::{Expectation, View};
-use super::push::{BaseVersion, MOVED_ON, Push};
+use super::push::Push;
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::store::{Condition, Failure, Kind, Meta, Token};

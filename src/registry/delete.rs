@@ -13,8 +13,8 @@ use super::error::Error;
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
+use super::push::still_busy;
 use super::replica::{ReplicaSet, share};
-use super::tee::not_our_turn;
 use super::{Durability, Registry, blocking};
 use crate::model::{ArtifactId, Format, Stamp};
 use crate::store::Failure;
@@ -31,10 +31,10 @@ impl Registry {
     /// them, or with [`Durability::All`] not each, knows for good that it is deleted; then it is
     /// deleted from the registry all the same, and the background goes on.
     pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
-        let turn = timeout_at(end, self.turns.take(id)).await;
-        let _turn = turn.map_err(|_| not_our_turn("delete", id))?;
-        let applies = timeout_at(share(end, 3), self.applies.take(id)).await;
-        let _gifts = applies.map_err(|_| not_our_turn("delete", id))?;
+        let lock = timeout_at(end, self.pushes.lock(id)).await;
+        let _lock = lock.map_err(|_| still_busy("delete", id))?;
+        let applies = timeout_at(share(end, 3), self.applies.lock(id)).await;
+        let _applies = applies.map_err(|_| still_busy("delete", id))?;
         let replicas = self.replicas(&id.repo)?;
         let stamp = Stamp::new(self.stamps.next(self.wall.now()), b"", Format::Sql);
         let _live = self.replay.hold_back(stamp.when);

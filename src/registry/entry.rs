@@ -8,7 +8,6 @@ mod facts;
 mod observed;
 mod pending;
 mod revision;
-mod shared_stamp;
 
 use tokio::time::Instant;
 
@@ -18,10 +17,9 @@ use crate::fault_injection::{Bug, injected};
 use crate::model::Stamp;
 use crate::store::{Content, Meta};
 
-use observed::{ObservedState, ObservedStates};
+use observed::{ObservedState, ObservedStates, SharedStamp};
 use pending::PendingState;
 use revision::unique_time;
-use shared_stamp::SharedStamp;
 
 pub use facts::{Facts, Shown};
 pub use revision::{Expectation, Freshness, Revision, Source, View};
@@ -207,9 +205,8 @@ impl Entry {
     /// Returns whether that is believed: what the mount still owes to the registry can't be there
     /// yet.
     pub fn absent(&mut self, registry: TargetId, begun: Instant) -> bool {
-        let settled = self.own().settled.get(&registry);
         if self.pending().contains(&registry)
-            || settled.is_some_and(|settled| begun < *settled)
+            || self.is_older_than_replay(registry, begun)
             || self.is_older_than_own_change(begun)
         {
             return false;
@@ -240,7 +237,9 @@ impl Entry {
         begun: Instant,
         revision: impl FnOnce() -> u64,
     ) -> Freshness {
-        if self.is_older_than_own_change(begun) {
+        // Content without a stamp counts as newer than a replay, unless the replay overwrote it.
+        let is_overwritten = !content.stamped && self.is_older_than_replay(from, begun);
+        if is_overwritten || self.is_older_than_own_change(begun) {
             return Freshness::Behind;
         }
         let before = self.seen.get(&from).filter(|seen| match &seen.token {
@@ -334,6 +333,11 @@ impl Entry {
         let before = self.seen.get(&target);
         let had = before.map(ObservedState::newest).unwrap_or_default();
         self.seen.insert(target, ObservedState { had, ..seen });
+    }
+
+    fn is_older_than_replay(&self, target: TargetId, begun: Instant) -> bool {
+        let settled = self.own().settled.get(&target);
+        settled.is_some_and(|settled| begun < *settled)
     }
 
     fn is_older_than_own_change(&self, begun: Instant) -> bool {

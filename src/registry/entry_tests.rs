@@ -307,6 +307,28 @@ async fn what_was_in_the_registry_by_hand_before_a_push_that_it_missed_is_behind
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_read_before_a_replay_are_behind_it() {
+    let mut story = Story::new();
+    story.pushed(stamp(7, V2), &[(BACKUP, "b")], &[REGISTRY]);
+    later().await;
+    let begun = Instant::now();
+    later().await;
+    let replayed = stamp(7, V2);
+    story
+        .record
+        .given(REGISTRY, &replayed, token("r"), Instant::now());
+    let by_hand = Content {
+        stamped: false,
+        ..content("a", stamp(3, V1), V1)
+    };
+    assert_eq!(story.read_at(REGISTRY, &by_hand, begun), Freshness::Behind);
+    assert_eq!(story.current(), Some(replayed));
+    // The same object, found by a read that began later, is newer: somebody has put it there.
+    later().await;
+    assert_eq!(story.read(REGISTRY, &by_hand), Freshness::Current);
+}
+
+#[tokio::test(start_paused = true)]
 async fn content_put_into_a_backup_by_hand_is_as_old_as_the_store_says() {
     let mut story = Story::new();
     story.pushed(stamp(2_000, V1), &[(REGISTRY, "a")], &[BACKUP]);

@@ -22,7 +22,6 @@
 //! Lines are appended later; the last one may be torn by a crash, and is then as if never written:
 //! a target that is given a push twice has it once.
 
-mod file;
 mod line;
 mod opening;
 mod record;
@@ -41,11 +40,11 @@ use super::lock;
 use super::room::Room;
 use crate::model::{ArtifactId, Stamp};
 
-#[cfg(test)]
-pub(crate) use file::fail_reads;
 pub use line::{cut_line, line, read_line};
 pub use opening::Damaged;
 pub use record::Record;
+#[cfg(test)]
+pub(crate) use record::fail_reads;
 use record::parse;
 
 /// The journal of one mount.
@@ -110,7 +109,7 @@ impl Journal {
             .get_mut(&when)
             .is_some_and(|record| record.got.insert(target.to_owned()));
         let got = line(&json!({ "got": target }));
-        if is_news && let Err(error) = file::append(&self.path(when), &got) {
+        if is_news && let Err(error) = record::append(&self.path(when), &got) {
             tracing::warn!("can't write to the journal that {target} has got a push: {error}");
         }
     }
@@ -211,7 +210,7 @@ impl Journal {
         if let Some(content) = kept(&lock(&self.state)) {
             return Ok(content);
         }
-        let bytes = file::read(&self.path(when))?;
+        let bytes = record::read(&self.path(when))?;
         let parsed = parse(&bytes);
         let (_, content) = parsed.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(Bytes::copy_from_slice(content))

@@ -1,4 +1,4 @@
-//! Turns: one push of an artifact at a time.
+//! A lock for each key: one push of an artifact at a time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,13 +24,13 @@ impl<K> Default for KeyedLock<K> {
 
 impl<K> fmt::Debug for KeyedLock<K> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Turns({})", lock(&self.queues).len())
+        write!(out, "KeyedLock({})", lock(&self.queues).len())
     }
 }
 
 impl<K: Clone + Eq + Hash> KeyedLock<K> {
-    /// Waits for the key's turn, which ends when the guard is dropped.
-    pub async fn take(&self, key: &K) -> OwnedMutexGuard<()> {
+    /// Locks a key until the guard is dropped.
+    pub async fn lock(&self, key: &K) -> OwnedMutexGuard<()> {
         let queue = {
             let mut queues = lock(&self.queues);
             queues.retain(|_, queue| queue.strong_count() > 0);
@@ -55,21 +55,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_key_waits_and_another_does_not() {
-        let turns = KeyedLock::default();
-        let first = turns.take(&1).await;
-        let _other = turns.take(&2).await;
-        let waits = tokio::time::timeout(Duration::from_secs(1), turns.take(&1)).await;
+        let locks = KeyedLock::default();
+        let first = locks.lock(&1).await;
+        let _other = locks.lock(&2).await;
+        let waits = tokio::time::timeout(Duration::from_secs(1), locks.lock(&1)).await;
         assert!(waits.is_err());
         drop(first);
-        let _next = turns.take(&1).await;
+        let _next = locks.lock(&1).await;
     }
 
     #[tokio::test]
     async fn a_key_that_nobody_holds_is_forgotten() {
-        let turns = KeyedLock::default();
+        let locks = KeyedLock::default();
         for key in 0..100 {
-            let _turn = turns.take(&key).await;
+            let _lock = locks.lock(&key).await;
         }
-        assert!(lock(&turns.queues).len() <= 2);
+        assert!(lock(&locks.queues).len() <= 2);
     }
 }

@@ -1,16 +1,16 @@
 //! Push and pull: the three promises live here.
 //!
 //! [`Registry`] is what the file system sees: a repository's artifacts, wherever they lie.
-//! A push goes through `tee` to the targets of its [`ReplicaSet`]; a pull goes through the
+//! A push (`push`) goes to the targets of its [`ReplicaSet`]; a pull goes through the
 //! `index` (what is known, how fresh) and the `cache` to the first target that can answer.
 
 mod apply;
 #[cfg(test)]
 mod arbitrary_tests;
+mod base;
 mod blocking;
 mod breaker;
 mod cache;
-mod cache_lookup;
 mod check;
 mod commit;
 mod conditions;
@@ -42,9 +42,7 @@ mod settings;
 mod singleflight;
 mod state_dir;
 mod status;
-mod tee;
 mod unpushed;
-mod verdict;
 mod watch;
 
 use std::fmt;
@@ -69,6 +67,7 @@ use keyed_lock::KeyedLock;
 use metrics::Metrics;
 use singleflight::SingleFlight;
 
+pub use base::BaseVersion;
 #[cfg(test)]
 pub(crate) use blocking::{simulate_computing, simulate_disk};
 pub use entry::{Revision, Source};
@@ -79,7 +78,7 @@ pub(crate) use journal::fail_reads;
 pub use journal::{Damaged, Record as Unpushed};
 pub use metrics::Counter;
 pub use pull::Pulled;
-pub use push::{BaseVersion, Wait};
+pub use push::Wait;
 pub use reconcile::{NotBegun, Order, UnknownOrder};
 pub use replica::{Replica, ReplicaSet, ReplicaSets, State, TargetId};
 pub use room::Room;
@@ -140,10 +139,11 @@ pub struct Registry {
     state: StateDir,
     stamps: StampClock,
     wall: WallClock,
-    turns: KeyedLock<ArtifactId>,
+    /// One push or deletion of an artifact at a time.
+    pushes: KeyedLock<ArtifactId>,
     /// The checks of documents that may run now.
     checks: Arc<Semaphore>,
-    /// Who gives targets what they are owed: the background, or nobody while a deletion goes on.
+    /// Held while replay or reconcile writes an artifact to a target, or a deletion goes on.
     applies: KeyedLock<ArtifactId>,
     /// By repository, and whether the listing is pressing.
     lists: SingleFlight<(RepoName, bool), Result<(), Error>>,
@@ -198,7 +198,7 @@ impl Registry {
             events: Events::default(),
             metrics: Metrics::default(),
             stamps: StampClock::default(),
-            turns: KeyedLock::default(),
+            pushes: KeyedLock::default(),
             checks: Arc::new(Semaphore::new(check::AT_ONCE)),
             applies: KeyedLock::default(),
             lists: SingleFlight::default(),

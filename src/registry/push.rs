@@ -1,63 +1,32 @@
-//! A push on its way: what it may replace, and how far it has come.
+//! The whole push: lock → validate → journal → commit → replicate → decide → complete.
+//!
+//! If a step fails, the bytes are kept in `unpushed`. If the push succeeds and a target misses it,
+//! the journal keeps the bytes, and `replay` gives them to that target later.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
 
+use super::base::{BaseVersion, MOVED_ON};
+use super::breaker::pressing;
+use super::check::Candidate;
+use super::commit::Commit;
 use super::entry::Revision;
-use super::replica::{Replica, ReplicaSet, TargetId};
+use super::error::{Error, ErrorKind, reasons};
+use super::events::{Event, Level};
+use super::fallback::registry_deadline;
+use super::journal::Record;
+use super::receipt::receipt;
+use super::replica::{Replica, ReplicaSet, TargetId, share};
+use super::{Durability, Registry, blocking};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, Stamp};
-use crate::store::{Failure, Token};
-
-/// Why a push is a conflict, where the mount knows it without asking the registry.
-pub(super) const MOVED_ON: &str = "it has been pushed, or deleted, since it was opened";
-
-/// What a handle was opened on: the content that its push may replace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BaseVersion {
-    /// The content's number; `None` if there was no such artifact.
-    pub(super) revision: Option<u64>,
-    /// The handle's own push that has failed, as far as anybody knows.
-    pub(super) attempt: Option<Stamp>,
-}
-
-impl BaseVersion {
-    /// Returns the base that a handle has which is opened now.
-    pub fn of(known: Option<&Revision>) -> Self {
-        Self {
-            revision: known.map(|known| known.revision),
-            attempt: None,
-        }
-    }
-
-    /// Tells whether there was no such artifact.
-    pub fn is_absent(&self) -> bool {
-        self.revision.is_none()
-    }
-
-    /// Tells whether the base is still the newest content. A failed push of this very handle that
-    /// a target has got all the same is nobody else's.
-    pub(super) fn is(&self, current: Option<&Revision>) -> bool {
-        #[cfg(test)]
-        if injected(Bug::BaseIgnored) {
-            return true;
-        }
-        let own = current.and_then(|known| known.stamp());
-        self.revision == current.map(|known| known.revision)
-            || (own.is_some() && own == self.attempt)
-    }
-
-    /// Returns the stamp for a push. One that is tried again, by the next close after a failed
-    /// one, is the same push: a target that has got it by then has got it.
-    pub(super) fn attempt(&mut self, fresh: Stamp) -> Stamp {
-        let again = self
-            .attempt
-            .filter(|attempt| attempt.sha256 == fresh.sha256 && attempt.format == fresh.format);
-        *self.attempt.insert(again.unwrap_or(fresh))
-    }
-}
+use crate::model::{ArtifactId, Format, Stamp};
+use crate::store::{Condition, Failure, Token};
 
 /// How long a push waits for backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,14 +38,383 @@ pub enum Wait {
     ForVerdict,
 }
 
-/// A document on its way, and how far it has come.
+/// A push under way.
 pub(super) struct Push<'a> {
+    registry: &'a Arc<Registry>,
     pub(super) id: &'a ArtifactId,
     pub(super) replicas: &'a ReplicaSet,
     pub(super) content: &'a Bytes,
     pub(super) stamp: Stamp,
-    /// An earlier push of the same handle that has failed, as far as anybody knows.
+    /// An earlier push of the same handle that seems to have failed.
     pub(super) attempt: Option<Stamp>,
-    pub(super) got: Vec<(TargetId, Option<Token>)>,
-    pub(super) missing: Vec<(&'a Arc<Replica>, Failure)>,
+    wait: Wait,
+    /// The targets that have it, with the tokens that they gave.
+    got: Vec<(TargetId, Option<Token>)>,
+    /// The targets that miss it.
+    missing: Vec<(&'a Arc<Replica>, Failure)>,
+}
+
+impl Registry {
+    /// Pushes a document to the registry and to every backup. `suffix` is the format that the
+    /// file's name says. `base` is the content that the document may replace; it becomes the
+    /// document itself as soon as any target has it, even if these are too few for a success.
+    ///
+    /// It ends by `end`, with the verdict that is known then; the caller must not give up before.
+    /// `wait` says whether hung backups may use up all of that time.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if the registry no longer holds `base`; [`ErrorKind::Invalid`] if
+    /// the document is refused; the targets' failures if too few of them have it. The bytes are
+    /// kept in `unpushed` then.
+    pub async fn push(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        content: Bytes,
+        base: &mut BaseVersion,
+        suffix: Option<Format>,
+        end: Instant,
+        wait: Wait,
+    ) -> Result<(), Error> {
+        let lock = timeout_at(end, self.pushes.lock(id)).await;
+        let attempt = base.attempt;
+        let stamp = match &lock {
+            Ok(_) => self.validate(id, &content, base, suffix, end).await,
+            Err(_) => Err(still_busy("push", id)),
+        };
+        // Replay must not push an entry before the journal knows the verdict.
+        let held_back = stamp
+            .as_ref()
+            .map(|stamp| self.replay.hold_back(stamp.when));
+        let ready = stamp
+            .clone()
+            .and_then(|stamp| Ok((stamp, self.replicas(&id.repo)?)));
+        let mut pushed = match ready {
+            Ok((stamp, replicas)) => {
+                let push = Push {
+                    registry: self,
+                    id,
+                    replicas,
+                    content: &content,
+                    stamp,
+                    attempt,
+                    wait,
+                    got: Vec::new(),
+                    missing: Vec::new(),
+                };
+                // After a panic the journal must not hold an entry that replay would push.
+                let run = AssertUnwindSafe(push.run(base, end)).catch_unwind();
+                run.await
+                    .unwrap_or_else(|_| Err(super::list::panicked("pushing", id)))
+            }
+            Err(error) => Err(error),
+        };
+        match &mut pushed {
+            Ok(()) => self.remember_failure(id, None, end).await,
+            Err(error) => {
+                let stamp = stamp.as_ref().ok().copied();
+                self.keep(id, &content, stamp, error, end).await;
+            }
+        }
+        drop(held_back);
+        pushed
+    }
+
+    /// Checks that the base is current and the document valid; returns the stamp of the push.
+    async fn validate(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        content: &Bytes,
+        base: &mut BaseVersion,
+        suffix: Option<Format>,
+        end: Instant,
+    ) -> Result<Stamp, Error> {
+        let current = timeout_at(end, self.current(id)).await.map_err(|_| {
+            let reason = format!("can't push {id}: no target has told its format in time");
+            Error::new(ErrorKind::Outage, reason)
+        })?;
+        if !base.is(current.as_ref()) {
+            return Err(conflict(id, MOVED_ON));
+        }
+        // An earlier push of this handle may have reached some target: that is the base now.
+        base.revision = current.as_ref().map(|known| known.revision);
+        // Assume HCL if the current content is unreadable: HCL must not become SQL by accident.
+        let format = current.map(|known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format));
+        let candidate = Candidate {
+            id,
+            content,
+            suffix,
+            current: format,
+        };
+        let (format, sha256) = self.check(candidate, end).await?;
+        Ok(base.attempt(Stamp {
+            when: self.stamps.next(self.wall.now()),
+            sha256,
+            size: content.len() as u64,
+            format,
+        }))
+    }
+
+    /// Returns the content that a push would replace, with its format if anybody can tell it.
+    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Revision> {
+        let current = self.index.peek(id, |record| record.current().cloned());
+        match current.flatten() {
+            Some(known) if known.stamp().is_none() => {
+                let pulled = self.pull(id).await.map(|pulled| pulled.known);
+                Some(pulled.unwrap_or(known))
+            }
+            current => current,
+        }
+    }
+}
+
+impl Push<'_> {
+    async fn run(mut self, base: &mut BaseVersion, last: Instant) -> Result<(), Error> {
+        let end = self.journal(last).await?;
+        // Where one target is enough, skipped targets are asked only if no other has it.
+        let any = self.registry.settings.durability == Durability::Any;
+        let skipped = self.replicas.is_any_skipped();
+        self.commit_and_replicate(base, end, !any).await?;
+        if any && skipped && self.got.is_empty() {
+            self.missing.clear();
+            self.commit_and_replicate(base, end, true).await?;
+        }
+        self.index(base);
+        self.decide()?;
+        self.complete(last).await;
+        Ok(())
+    }
+
+    /// Makes the push durable on this machine; returns the targets' deadline.
+    async fn journal(&self, end: Instant) -> Result<Instant, Error> {
+        let (record, bytes) = (
+            Record::new(self.id, &self.stamp, false),
+            self.content.clone(),
+        );
+        #[cfg(test)]
+        match () {
+            () if injected(Bug::NoJournal) => return Ok(end),
+            () if injected(Bug::LateJournal) => {
+                let (journal, when) = (Arc::clone(&self.registry.journal), self.stamp.when);
+                drop(tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+                    journal.admit(record, bytes)?;
+                    journal.write(when)
+                }));
+                return Ok(end);
+            }
+            () => {}
+        }
+        self.registry
+            .write_journal("push", record, bytes, end)
+            .await
+    }
+
+    /// Pushes to the registry, which decides conflicts, and then to the backups. `is_pressing`:
+    /// targets that are skipped are asked too.
+    async fn commit_and_replicate(
+        &mut self,
+        base: &BaseVersion,
+        end: Instant,
+        is_pressing: bool,
+    ) -> Result<(), Error> {
+        let deadline = registry_deadline(self.replicas, end);
+        if self.replicas.has_registry() {
+            self.commit(base, deadline, is_pressing.then_some(deadline))
+                .await?;
+        }
+        let settings = &self.registry.settings;
+        // Where the registry decides and has failed, no backup may hold a push that fails.
+        if !self.missing.is_empty() && settings.durability != Durability::Any {
+            return Ok(());
+        }
+        let is_decided = !self.got.is_empty() && settings.durability != Durability::All;
+        let end = match self.wait {
+            Wait::ForVerdict if is_decided => end.min(Instant::now() + settings.metadata),
+            // If no target has it yet, those that are skipped need time as well.
+            _ if self.got.is_empty() && !is_pressing && self.replicas.is_any_skipped() => {
+                share(end, 2)
+            }
+            _ => end,
+        };
+        pressing(is_pressing.then_some(end), self.replicate(end)).await;
+        Ok(())
+    }
+
+    /// Replaces the base in the registry with the document.
+    async fn commit(
+        &mut self,
+        base: &BaseVersion,
+        deadline: Instant,
+        pressing_until: Option<Instant>,
+    ) -> Result<(), Error> {
+        let registry = &self.replicas.registry;
+        let commit = self.registry.commit(self, base, deadline);
+        match pressing(pressing_until, commit).await {
+            Commit::Got(token) => self.got.push((registry.id, token)),
+            Commit::Missed(failure) => self.missing.push((registry, failure)),
+            Commit::Lost(why) => return Err(conflict(self.id, &why)),
+            Commit::Undecided(failure) => {
+                let what = format!("can't push {}: somebody may have been faster", self.id);
+                return Err(Error::of_failures(what, [(registry.url(), &failure)]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the document into all backups at once.
+    async fn replicate(&mut self, end: Instant) {
+        let (id, stamp, content) = (self.id, &self.stamp, self.content);
+        let replicas = self.replicas;
+        #[cfg(test)]
+        let end =
+            end + std::time::Duration::from_secs(if injected(Bug::NoDeadline) { 60 } else { 0 });
+        let puts = replicas.backups.iter().map(|backup| async move {
+            let content = content.clone();
+            let put = backup.ask(|target| target.put(id, content, stamp, &Condition::None, end));
+            (backup, put.await)
+        });
+        for (backup, put) in futures::future::join_all(puts).await {
+            match put {
+                Ok(token) => self.got.push((backup.id, token)),
+                Err(failure) => self.missing.push((backup, failure)),
+            }
+        }
+    }
+
+    /// Makes the document the newest content in the index, if any target has it: it can be read
+    /// from there whatever the verdict is.
+    fn index(&self, base: &mut BaseVersion) {
+        if self.got.is_empty() {
+            return;
+        }
+        let (registry, id, stamp) = (self.registry, self.id, self.stamp);
+        for target in self.replicas.targets().filter(|target| self.has(target)) {
+            target.pushes.increment();
+        }
+        let missing: Vec<TargetId> = self.missing.iter().map(|(target, _)| target.id).collect();
+        let missed = |target: &Replica| {
+            let mut missing = self.missing.iter();
+            let missed = missing.find(|(missing, _)| missing.id == target.id);
+            let missed = missed.map(|(_, failure)| failure);
+            missed
+                .or_else(|| target.unsupported())
+                .map(Failure::to_string)
+        };
+        let receipt = receipt(id, self.replicas, missed).to_string();
+        registry.cache_insert(stamp.sha256, self.content);
+        let mut open = registry.routes.open().iter();
+        if let Some(place) = open.position(|open| open.registry.id == self.replicas.registry.id) {
+            registry.index.add_root(&id.repo, place);
+        }
+        *base = registry.index.change(id, |entry| {
+            let revision = || registry.index.next_revision();
+            entry.pushed(stamp, &self.got, &missing, Instant::now(), revision);
+            entry.set_receipt(receipt);
+            BaseVersion::of(entry.current())
+        });
+    }
+
+    /// Decides by the durability whether the push has succeeded.
+    fn decide(&self) -> Result<(), Error> {
+        let done = match self.registry.settings.durability {
+            Durability::Any => !self.got.is_empty(),
+            Durability::Registry => self.has(&self.replicas.registry),
+            Durability::All => self.missing.is_empty(),
+        };
+        #[cfg(test)]
+        let done = done || (injected(Bug::RegistryNotNeeded) && !self.got.is_empty());
+        match done {
+            true => Ok(()),
+            false => {
+                let what = format!("can't push {}", self.id);
+                Err(Error::of_failures(what, self.failures()))
+            }
+        }
+    }
+
+    /// Reports a success, and writes to the journal which targets have it.
+    ///
+    /// If the journal is late, replay asks each target before it pushes. The answer waits for it
+    /// all the same: if the mount dies, the next one would replay an entry that is complete, into
+    /// a registry from which somebody is just deleting it.
+    async fn complete(self, end: Instant) {
+        self.report();
+        let registry = self.registry;
+        let (journal, index_log) = (
+            Arc::clone(&registry.journal),
+            Arc::clone(&registry.index_log),
+        );
+        let (id, stamp, got) = (self.id.clone(), self.stamp, self.urls_of_got());
+        let is_complete = self.missing.is_empty();
+        let settling = blocking::run(move || {
+            // Before the journal forgets the push: after a crash one of them must know it.
+            index_log.write();
+            journal.supersede(&id, &stamp);
+            match is_complete {
+                true => journal.settle(&id, stamp.when),
+                false => got.iter().for_each(|url| journal.got(stamp.when, url)),
+            }
+        });
+        let _ = timeout_at(end, settling).await;
+        if !is_complete {
+            registry.replay.wake();
+        }
+    }
+
+    fn report(&self) {
+        let (id, stamp, metrics) = (self.id, self.stamp, &self.registry.metrics);
+        let event = match self.missing.is_empty() {
+            true => {
+                metrics.pushes_complete.increment();
+                Event::new(Level::Info, "push", format!("{id} is on every target"))
+            }
+            false => {
+                metrics.pushes_degraded.increment();
+                let why = reasons(self.failures());
+                let message = format!("{id} is pushed, but not to every target: {why}");
+                Event::new(Level::Warn, "push-degraded", message)
+            }
+        };
+        let missing: Vec<&str> = self.failures().map(|(url, _)| url).collect();
+        self.registry.tell(
+            event
+                .with("artifact", id.to_string())
+                .with("size", stamp.size)
+                .with("sha256", stamp.sha256.to_string())
+                .with("format", stamp.format.as_str())
+                .with("targets", json!(self.urls_of_got()))
+                .with("missing", json!(missing)),
+        );
+    }
+
+    fn has(&self, target: &Replica) -> bool {
+        self.got.iter().any(|(got, _)| *got == target.id)
+    }
+
+    fn failures(&self) -> impl Iterator<Item = (&str, &Failure)> {
+        let missing = self.missing.iter();
+        missing.map(|(target, failure)| (target.url(), failure))
+    }
+
+    fn urls_of_got(&self) -> Vec<String> {
+        let targets = self.replicas.targets();
+        let got = targets.filter(|target| self.has(target));
+        got.map(|target| target.url().to_owned()).collect()
+    }
+}
+
+/// The push or deletion before this one has used up all of the time.
+pub(super) fn still_busy(what: &str, id: &ArtifactId) -> Error {
+    Error::new(
+        ErrorKind::Outage,
+        format!("can't {what} {id}: the push before it is still under way"),
+    )
+}
+
+fn conflict(id: &ArtifactId, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("can't push {id}: {why}; read it again and merge"),
+    )
 }

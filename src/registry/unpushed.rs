@@ -1,4 +1,4 @@
-//! The bytes of failed pushes, and the files of the journal that a person has to decide about.
+//! The journal's side of a push: it is made durable first, and its bytes are kept if it fails.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{Error, ErrorKind};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
+use super::replica::share;
+use super::room::is_full;
 use super::{Registry, Unpushed, blocking};
-use crate::model::{ArtifactId, Format, Stamp};
+use crate::model::{ArtifactId, Format, Rejection, Stamp};
 
 impl Registry {
     /// Returns the failed pushes whose bytes are kept, oldest first.
@@ -90,8 +92,72 @@ impl Registry {
 
     /// Keeps the bytes of a push that was not even begun, and tells of the failure.
     pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
-        let mut error = super::tee::not_our_turn("push", id);
+        let mut error = super::push::still_busy("push", id);
         self.keep(id, content, None, &mut error, end).await;
+    }
+
+    /// Makes a push or deletion durable in the journal; no target may see it before. Returns the
+    /// targets' deadline: to mark a failure takes the disk as long again, and must be done before
+    /// the failure is reported. For the same reason the journal has half of the time.
+    pub(super) async fn write_journal(
+        self: &Arc<Self>,
+        what: &str,
+        record: Record,
+        content: Bytes,
+        end: Instant,
+    ) -> Result<Instant, Error> {
+        let (begun, half) = (Instant::now(), share(end, 2));
+        let (id, when, deletes) = (record.id.clone(), record.stamp.when, record.deletes);
+        let written = match self.journal.admit(record, content) {
+            Ok(()) => {
+                let journal = Arc::clone(&self.journal);
+                let mut writing = blocking::run(move || journal.write(when));
+                match timeout_at(half, &mut writing).await {
+                    Ok(Ok(written)) => written,
+                    Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
+                    Err(_) => {
+                        if !deletes {
+                            self.watch_keeping(&id, writing);
+                        }
+                        let slow =
+                            "this machine's disk has not answered within half of --push-timeout";
+                        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, slow))
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        };
+        let took = begun.elapsed();
+        written.map(|()| end - took).map_err(|error| {
+            let kind = match is_full(&error) {
+                true => ErrorKind::NoSpace,
+                false => ErrorKind::Outage,
+            };
+            let message = format!("can't {what} {id}: the journal can't be written: {error}");
+            Error::new(kind, message)
+        })
+    }
+
+    /// Tells that an artifact was truncated and closed, which pushes nothing.
+    pub async fn refuse_empty(&self, id: &ArtifactId) {
+        self.refuse_nothing(id, format!("can't push {id}: {}", Rejection::Empty))
+            .await;
+    }
+
+    /// Tells that a write has failed, and that what it has left of a document is not pushed.
+    pub async fn refuse_broken(&self, id: &ArtifactId) {
+        let reason = format!(
+            "can't push {id}: writing it has failed (over --max-size, or this machine's disk), and \
+             half a document is not pushed"
+        );
+        self.refuse_nothing(id, reason).await;
+    }
+
+    async fn refuse_nothing(&self, id: &ArtifactId, reason: String) {
+        let error = Error::new(ErrorKind::Invalid, reason);
+        let limit = Instant::now() + self.settings.verdict_budget();
+        self.remember_failure(id, Some(&error.reason), limit).await;
+        self.tell_failed(id, 0, &error, None);
     }
 
     /// Keeps what a killed writer has left of a document, and tells of it; nothing of it is pushed.
@@ -223,9 +289,66 @@ impl Registry {
             }
         });
     }
+
+    fn tell_failed(
+        &self,
+        id: &ArtifactId,
+        size: usize,
+        error: &Error,
+        kept: Option<std::io::Result<String>>,
+    ) {
+        let (kind, counter) = match error.kind {
+            ErrorKind::Conflict => ("conflict", &self.metrics.pushes_conflict),
+            ErrorKind::Invalid => ("push-refused", &self.metrics.pushes_refused),
+            ErrorKind::Torn => ("torn", &self.metrics.pushes_failed),
+            _ => ("push-failed", &self.metrics.pushes_failed),
+        };
+        counter.increment();
+        self.index
+            .change(id, |record| record.failed(error.reason.clone()));
+        let mut event = Event::new(Level::Error, kind, error.reason.clone())
+            .with("artifact", id.to_string())
+            .with("size", size);
+        event = match kept {
+            Some(Ok(path)) => event.with("kept", format!(".atlasfs/unpushed/{path}")),
+            Some(Err(error)) => event.with("not_kept", error.to_string()),
+            None => event,
+        };
+        self.tell(event);
+    }
 }
 
 /// Returns the path of a damaged file in the mount.
 pub(super) fn kept(damaged: &Damaged) -> String {
     format!(".atlasfs/unpushed/damaged/{}", damaged.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{BaseVersion, ReplicaSets, Settings, StateDir, Wait, WallClock};
+    use super::*;
+    use crate::model::{Item, RepoName};
+
+    #[tokio::test]
+    async fn a_push_without_a_registry_keeps_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path(), "a test").unwrap();
+        let replicas = ReplicaSets::new(Vec::new(), None);
+        let registry = Registry::open(replicas, Settings::default(), state, WallClock::default());
+        let registry = registry.unwrap();
+        let id = ArtifactId {
+            repo: RepoName::parse("app").unwrap(),
+            item: Item::Schema,
+        };
+        let content = Bytes::from_static(b"schema \"main\" {}\n");
+        let mut base = BaseVersion::default();
+        let end = Instant::now() + Duration::from_secs(60);
+        let pushed = registry.push(&id, content.clone(), &mut base, None, end, Wait::ForAll);
+        assert_eq!(pushed.await.unwrap_err().kind, ErrorKind::NotFound);
+        let kept: Vec<u64> = registry.unpushed().iter().map(|it| it.stamp.when).collect();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(registry.read_unpushed(kept[0]).unwrap(), content);
+    }
 }

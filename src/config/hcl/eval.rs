@@ -80,6 +80,8 @@ impl Scope<'_> {
             let key = match key {
                 ObjectKey::Ident(name) => name.as_str().to_string(),
                 ObjectKey::Expression(Expression::Variable(name)) => name.as_str().to_string(),
+                // A keyword is a name there.
+                ObjectKey::Expression(Expression::Null(_)) => "null".into(),
                 ObjectKey::Expression(key) => self.text(key, "an object's key", names)?,
             };
             out.insert(key, self.part(value.expr(), names)?);

@@ -99,9 +99,9 @@ impl File {
             }
         };
         let plain = plain(&text).map_err(|syntax| invalid(syntax, "not valid HCL: "))?;
-        // HashiCorp's parser takes more, such as more than 64 levels of nesting.
         let body = hcl::edit::parser::parse_body(&plain).map_err(|error| {
-            let syntax = Syntax::at(&text, error.location().offset(), error.message());
+            let why = explain(error.message());
+            let syntax = Syntax::at(&text, error.location().offset(), why);
             invalid(syntax, "HCL that atlasfs can't read: ")
         })?;
         Ok(Self {
@@ -120,6 +120,23 @@ impl File {
             line,
             column,
         }
+    }
+}
+
+/// Says what to do about HCL that HashiCorp's parser takes and hcl-rs's refuses. The bounds are
+/// constants of hcl-rs, whose parser is recursive.
+fn explain(message: &str) -> &str {
+    match message {
+        _ if message.contains("nested levels") => {
+            "more than 64 levels are nested here: move an inner part to a local"
+        }
+        _ if message.contains("chained binary operators") => {
+            "more than 128 operators are chained here: move a part of the expression to a local"
+        }
+        _ if message.contains("redefined object key") => {
+            "this object has the key already, in another spelling: remove one of them"
+        }
+        other => other,
     }
 }
 

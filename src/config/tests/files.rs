@@ -82,11 +82,44 @@ fn a_file_is_read_as_hashicorps_parser_reads_it() {
     let text = repo("name = \"a\"") + "x = [\n1,\n2]\ny = <<SQL\nSQL x\n";
     let message = refusal(&text);
     assert!(message.contains("this heredoc has no end"), "{message}");
-    // Legal, and beyond hcl-rs.
-    let message = refusal("x = [\n1]\ny = { a = 1,\n a = 2 }\n");
-    let expected = "atlas.hcl:4:2: HCL that atlasfs can't read: ";
-    assert!(message.starts_with(expected), "{message}");
     assert!(refusal("x = y.0.1\n").starts_with("atlas.hcl:1:7: not valid HCL: "));
+}
+
+#[test]
+fn the_last_of_an_objects_equal_keys_counts() {
+    let text =
+        "locals {\n x = {\n  é = \"b\", name = \"b\"\n  name = \"c\" # c\n  name : \"a\",\n }\n}\n";
+    let text = text.to_string() + &repo("name = local.x.name");
+    assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "]);
+    // Blanks in the place of an item move nothing.
+    let message = refusal("x = { é = <<E\nx\nE\n é = 1, é = 2 }\ny = { z = 1, z = 2 ]\n");
+    assert!(message.starts_with("atlas.hcl:5:20: "), "{message}");
+}
+
+#[test]
+fn hcl_beyond_the_parser_is_refused_with_advice() {
+    for (text, expected) in [
+        (
+            format!("x = [\n1]\ny = {}1{}\n", "(".repeat(65), ")".repeat(65)),
+            "3:70: HCL that atlasfs can't read: more than 64 levels are nested here: move an inner \
+             part to a local",
+        ),
+        (
+            format!("x = 1\n\ny = 1{}\n", " + 1".repeat(129)),
+            "3:519: HCL that atlasfs can't read: more than 128 operators are chained here: move a \
+             part of the expression to a local",
+        ),
+        (
+            "x = {\n (1) = 1\n ( 1 ) = 2\n}\n".into(),
+            "3:2: HCL that atlasfs can't read: this object has the key already, in another \
+             spelling: remove one of them",
+        ),
+    ] {
+        assert_eq!(refusal(&text), format!("atlas.hcl:{expected}"));
+    }
+    let text = format!("x = {}1{}\n", "(".repeat(64), ")".repeat(64));
+    let text = text + &format!("y = 1{}\n", " + 1".repeat(128)) + &repo("name = \"a\"");
+    assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) struct Choice {
     pub(super) named: Vec<&'static str>,
     pub(super) stores: Option<[Memory; 3]>,
     /// Stores of another kind, which the targets lie in instead.
-    pub(super) drivers: Option<[Arc<dyn Backend>; 3]>,
+    pub(super) drivers: Option<Vec<Arc<dyn Backend>>>,
     pub(super) wall: WallClock,
     pub(super) max_writers: Option<usize>,
     pub(super) temporary_bytes: Option<u64>,
@@ -49,19 +49,19 @@ impl Fixture {
     pub(super) fn with(choice: Choice) -> Self {
         let stores = choice.stores.unwrap_or_default();
         let drivers = choice.drivers.unwrap_or_else(|| {
-            let stores = stores.clone();
-            stores.map(|store| -> Arc<dyn Backend> { Arc::new(store) })
+            let stores = stores.clone().into_iter();
+            let drivers = stores.map(|store| -> Arc<dyn Backend> { Arc::new(store) });
+            drivers.collect()
         });
         let watched: Vec<Arc<Replica>> = drivers
             .into_iter()
-            .zip(["mem://registry", "mem://backup-1", "mem://backup-2"])
             .enumerate()
-            .map(|(place, (driver, url))| {
-                let role = match place {
-                    0 => Role::Registry,
-                    n => Role::Backup(n - 1),
+            .map(|(place, driver)| {
+                let (role, url) = match place {
+                    0 => (Role::Registry, "mem://registry".to_owned()),
+                    n => (Role::Backup(n - 1), format!("mem://backup-{n}")),
                 };
-                let target = Target::new(role, url, driver);
+                let target = Target::new(role, &url, driver);
                 let watched = Replica::new(TargetId(place), target);
                 if !choice.untried {
                     watched.presume_conditions(true);

@@ -1,5 +1,6 @@
 //! The end of a fault: targets that missed a push catch up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::{choice, choice_of, world_of};
@@ -7,7 +8,7 @@ use super::kernel::{Choice, Fixture, WRITE};
 use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::registry::{FallbackOn, Settings};
-use crate::store::{Fault, Kind};
+use crate::store::{Backend, Fault, Kind, Memory};
 
 #[tokio::test(start_paused = true)]
 async fn content_shown_during_an_outage_never_goes_back() {
@@ -249,4 +250,23 @@ async fn the_background_goes_on_after_it_has_met_a_bug() {
     assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V2);
     let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("met a bug"), "{events}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_backup_of_five_catches_up() {
+    let stores: Vec<Memory> = (0..6).map(|_| Memory::default()).collect();
+    let drivers = stores
+        .iter()
+        .map(|store| -> Arc<dyn Backend> { Arc::new(store.clone()) });
+    let fixture = Fixture::with(Choice {
+        redo: true,
+        drivers: Some(drivers.collect()),
+        ..choice()
+    });
+    stores[5].set_fault(Some(Fault::Fail(Kind::Unreachable)));
+    fixture.cp("app/schema", V1).await.unwrap();
+    assert_eq!(stores[5].content("app/schema"), None);
+    stores[5].set_fault(None);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(stores[5].content("app/schema").unwrap(), V1);
 }

@@ -98,16 +98,29 @@ impl<L: Listener> Recogniser<'_, '_, L> {
             }
             (Kind::Then, _) => self.refuse("a conditional needs : and its second value here"),
             (Kind::Parenthesis | Kind::Call, Token::Sign(b')'))
-            | (Kind::Index | Kind::Tuple, Token::Sign(b']'))
-            | (Kind::Item, Token::Sign(b'}')) => Ok(self.close()),
+            | (Kind::Index | Kind::Tuple, Token::Sign(b']')) => Ok(self.close()),
             (Kind::Call, Token::Sign(b',')) => self.next_of(b')'),
             (Kind::Call, Token::Ellipsis) => {
                 self.expect(Token::Sign(b')'), ") is expected after ...")?;
                 Ok(self.close())
             }
             (Kind::Tuple, Token::Sign(b',')) => self.next_of(b']'),
-            (Kind::Key, Token::Sign(b'=' | b':')) => Ok(self.becomes(Kind::Item)),
-            (Kind::Item, Token::Sign(b',') | Token::Newline) => self.key(),
+            (Kind::Key, Token::Sign(b'=' | b':')) => {
+                self.listener.key_end(self.scanner.start);
+                Ok(self.becomes(Kind::Item))
+            }
+            (Kind::Item, Token::Sign(b'}')) => {
+                self.listener.item_end(frame.at, self.scanner.start);
+                Ok(self.close())
+            }
+            (Kind::Item, Token::Sign(b',')) => {
+                self.listener.item_end(frame.at, self.scanner.at);
+                self.key()
+            }
+            (Kind::Item, Token::Newline) => {
+                self.listener.item_end(frame.at, self.scanner.start);
+                self.key()
+            }
             (Kind::ForIn, Token::Sign(b':')) if is_object => Ok(self.becomes(Kind::ForKey)),
             (Kind::ForIn, Token::Sign(b':')) => Ok(self.becomes(Kind::ForValue)),
             (Kind::ForKey, Token::Arrow) => Ok(self.becomes(Kind::ForValue)),
@@ -193,6 +206,7 @@ impl<L: Listener> Recogniser<'_, '_, L> {
                 Token::Newline => {}
                 Token::Sign(b'}') => return Ok(self.close()),
                 token => {
+                    self.listener.key(self.scanner.start);
                     self.held = Some(token);
                     return Ok(self.becomes(Kind::Key));
                 }

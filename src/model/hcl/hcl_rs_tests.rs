@@ -24,6 +24,13 @@ fn hcl_rs_reads_text_that_was_rewritten_for_it() {
         ),
         ("a = [\n for x in [1] # c\n : x\n]\n", "a = [1]\n"),
         ("a = 1 # c\r", "a = 1\n"),
+        ("a = { b = 1, b = 2 }\n", "a = { b = 2 }\n"),
+        (
+            "a = {\n b = <<E\nx\nE\n c = { b = 1\n b = 4 }\n b /* d */ = 2 # e\n b : 3,\n}\n",
+            "a = { c = { b = 4 }, b = 3 }\n",
+        ),
+        ("a = { \"b\" = 1, \"b\" = 2, }\n", "a = { b = 2 }\n"),
+        ("a = { (1 + 1) = 1, (1 + 1) = 2 }\n", "a = { 2 = 2 }\n"),
     ] {
         let plain = plain(text.as_bytes()).unwrap();
         assert_eq!(plain.len(), text.len());

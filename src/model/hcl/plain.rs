@@ -1,5 +1,6 @@
 //! HCL as hcl-rs takes it, for the one document whose values the mount needs: atlas.hcl.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Syntax;
@@ -9,38 +10,80 @@ use super::scanner::name_len;
 /// The places of a heredoc: its marker, its text, its closing line.
 type Heredoc = (Range<usize>, Range<usize>, Range<usize>);
 
-#[derive(Default)]
-struct Heredocs(Vec<Heredoc>);
+/// An item of an object: where the object starts, and the places of the key and the whole item.
+type Item = (usize, Range<usize>, Range<usize>);
 
-impl Listener for Heredocs {
+/// What hcl-rs may read otherwise.
+#[derive(Default)]
+struct Suspects {
+    heredocs: Vec<Heredoc>,
+    items: Vec<Item>,
+    /// The keys of the items that are open.
+    keys: Vec<Range<usize>>,
+}
+
+impl Listener for Suspects {
     fn heredoc(&mut self, marker: Range<usize>, text: Range<usize>, closing: Range<usize>) {
-        self.0.push((marker, text, closing));
+        self.heredocs.push((marker, text, closing));
+    }
+
+    fn key(&mut self, start: usize) {
+        self.keys.push(start..start);
+    }
+
+    fn key_end(&mut self, end: usize) {
+        if let Some(key) = self.keys.last_mut() {
+            key.end = end;
+        }
+    }
+
+    fn item_end(&mut self, object: usize, end: usize) {
+        if let Some(key) = self.keys.pop() {
+            let item = key.start..end;
+            self.items.push((object, key, item));
+        }
     }
 }
 
 /// Checks a text, without its byte-order mark, by HashiCorp's rules, and rewrites what hcl-rs
-/// reads otherwise; all places stay where they are. Blanks take the place of comments and of line
-/// ends within brackets, and another marker that of one that begins a line of its own heredoc.
+/// reads otherwise; all places stay where they are. Blanks take the place of comments, of line ends
+/// within brackets, and of an object's item whose key comes again. Another marker takes the place
+/// of one that begins a line of its own heredoc.
 ///
 /// # Errors
 ///
 /// The first [`Syntax`] error.
 pub(crate) fn plain(text: &[u8]) -> Result<String, Syntax> {
-    let mut heredocs = Heredocs::default();
-    let mut recogniser = Recogniser::new(text, &mut heredocs);
+    let mut suspects = Suspects::default();
+    let mut recogniser = Recogniser::new(text, &mut suspects);
     recogniser.scanner.ignored = Some(Vec::new());
     let ignored = recogniser.run()?;
     let mut plain = text.to_vec();
     for range in ignored {
         plain.get_mut(range).unwrap_or_default().fill(b' ');
     }
-    for heredoc in heredocs.0 {
+    for heredoc in suspects.heredocs {
         rename(&mut plain, heredoc);
+    }
+    for item in repeated(&plain, suspects.items) {
+        plain.get_mut(item).unwrap_or_default().fill(b' ');
     }
     String::from_utf8(plain).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Syntax::at(text, at, "invalid UTF-8: save the file as UTF-8")
     })
+}
+
+/// Returns the items whose key comes again in their object. The last one counts in Atlas, and
+/// hcl-rs refuses them all. Keys are compared as they are spelt: what is spelt alike evaluates
+/// alike.
+fn repeated(plain: &[u8], items: Vec<Item>) -> Vec<Range<usize>> {
+    let mut last = HashMap::new();
+    let earlier = items.into_iter().filter_map(|(object, key, item)| {
+        let key = plain.get(key).unwrap_or_default().trim_ascii();
+        last.insert((object, key), item)
+    });
+    earlier.collect()
 }
 
 /// Gives a heredoc another marker if hcl-rs would end it too early: at a line that begins with it.

@@ -30,6 +30,12 @@ pub(in crate::model) trait Listener {
     fn attribute(&mut self, _depth: usize, _name: &[u8], _value: Value) {}
     /// A heredoc has ended: the places of its marker, its text, and its closing line.
     fn heredoc(&mut self, _marker: Range<usize>, _text: Range<usize>, _closing: Range<usize>) {}
+    /// A key of an object starts at a byte offset.
+    fn key(&mut self, _start: usize) {}
+    /// The last key that has started ends.
+    fn key_end(&mut self, _end: usize) {}
+    /// The value of that key ends, with the comma after it. `object` is where the object starts.
+    fn item_end(&mut self, _object: usize, _end: usize) {}
 }
 
 /// Tells whether a text, without its byte-order mark, is HCL.

@@ -1,8 +1,10 @@
-//! What each target was last seen to hold.
+//! The state of each target as it was last observed, and the stamps that an entry shares.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::shared_stamp::SharedStamp;
+use super::Entry;
+use crate::model::Stamp;
 use crate::registry::replica::TargetId;
 use crate::store::{Meta, Token};
 
@@ -66,5 +68,40 @@ impl ObservedStates {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// A stamp, or none, in the room of a pointer. The places of a record, and the inodes of its
+/// contents, mostly keep the same one: it is in memory once for all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SharedStamp(Option<Arc<Stamp>>);
+
+impl SharedStamp {
+    pub(super) fn new(stamp: Option<Stamp>) -> Self {
+        Self(stamp.map(Arc::new))
+    }
+
+    pub(super) fn get(&self) -> Option<Stamp> {
+        self.0.as_deref().copied()
+    }
+
+    /// Tells whether both are the same one in memory.
+    #[cfg(test)]
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let both = self.0.as_ref().zip(other.0.as_ref());
+        both.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+    }
+}
+
+impl Entry {
+    /// Makes what keeps a stamp: if the record keeps it already, that, for it is mostly the same
+    /// one in every place.
+    pub(super) fn keep(&self, stamp: Option<Stamp>) -> SharedStamp {
+        let current = self.current.iter().map(|known| &known.stamp);
+        let seen = self.seen.iter().map(|seen| &seen.stamp);
+        let mut kept = current.chain([&self.high_water]).chain(seen);
+        kept.find(|kept| kept.get() == stamp)
+            .cloned()
+            .unwrap_or_else(|| SharedStamp::new(stamp))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::shared_stamp::SharedStamp;
+use super::observed::SharedStamp;
 use crate::model::{Sha256, Stamp};
 use crate::registry::replica::TargetId;
 use crate::store::{Meta, Token};

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::file::{cut_torn_end, read};
-use super::record::{Record, parse};
+use super::record::{Record, cut_torn_end, parse, read};
 use super::{Journal, State, is_gone, lock, name};
 use crate::registry::room::{Room, is_full};
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::file::{mark, write};
-use super::record::Record;
+use super::record::{Record, mark, write};
 use super::{Journal, Writing, is_gone, lock};
 use crate::dir::open_regular;
 #[cfg(test)]

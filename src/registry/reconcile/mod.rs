@@ -5,7 +5,6 @@
 //! repositories → LIST and tombstones of every target → who lacks what → gifts. Every gift is
 //! conditional on what was seen, so that it never replaces what somebody has pushed meanwhile.
 
-mod background;
 mod diff;
 mod job;
 mod repair;
@@ -14,13 +13,15 @@ mod scan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use lru::LruCache;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::replay::jitter;
 use super::replica::{ReplicaSet, TargetId};
 use super::{Registry, lock};
 #[cfg(test)]
@@ -38,6 +39,13 @@ const AT_ONCE: usize = 8;
 /// How many contents are remembered that a store's listing doesn't tell the stamp of, so that the
 /// next round needs no request for each. 65,536: some 16 MB, and only where there are as many.
 const REMEMBERED: usize = 65_536;
+
+/// How long after its start a mount compares its targets for the first time. 10 s: long enough
+/// not to be in the way of what the mount was made for.
+const FIRST_ROUND: Duration = Duration::from_secs(10);
+
+/// How long after a target is back it is compared. 2 s: it is given what the journal owes first.
+const REPLAY_FIRST: Duration = Duration::from_secs(2);
 
 /// What repair has to remember.
 #[derive(Debug)]
@@ -81,6 +89,44 @@ pub enum NotBegun {
 }
 
 impl Registry {
+    /// Starts the rounds. They end with the registry.
+    pub(super) fn keep_repaired(self: &Arc<Self>) {
+        let interval = self.settings.repair;
+        if interval.is_zero() || self.settings.read_only {
+            return;
+        }
+        let (weak, soon) = (Arc::downgrade(self), Arc::clone(&self.repair.soon));
+        tokio::spawn(async move {
+            let mut next = Instant::now() + FIRST_ROUND.min(interval);
+            let mut rounds = 0;
+            loop {
+                if timeout_at(next, soon.notified()).await.is_ok() {
+                    tokio::time::sleep(REPLAY_FIRST.min(interval)).await;
+                }
+                let Some(registry) = weak.upgrade() else {
+                    return;
+                };
+                rounds += 1;
+                let begun = nanos(registry.wall.now());
+                let order = Order {
+                    task: Task::Sync,
+                    quick: true,
+                };
+                let job = Arc::new(Job::new(rounds, order, begun));
+                *lock(&registry.repair.round) = Some(Arc::clone(&job));
+                registry.carry_out(&job).await;
+                let (differences, repaired) = job.figures();
+                tracing::debug!(differences, repaired, "the targets were compared");
+                next = Instant::now() + interval.mul_f64(jitter(begun));
+            }
+        });
+    }
+
+    /// Has the targets compared soon: one of them is back, and nobody knows what it has missed.
+    pub(super) fn repair_soon(&self) {
+        self.repair.soon.notify_one();
+    }
+
     /// Begins a job in the background; [`Registry::job`] tells how far it has come.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ impl Registry {
         }
         // Listings are not taken at one instant. What looks different is looked at again, by
         // itself, while nobody gives anything to anybody.
-        let _gifts = self.applies.take(id).await;
+        let _gifts = self.applies.lock(id).await;
         let (mut holdings, last) = self.scan_again(job, view, id).await;
         self.add_own(view, id, &mut holdings);
         match diff(registry, &holdings, last.max(deleted)) {

@@ -126,8 +126,18 @@ fn for_expressions_and_splats_go_over_collections() {
         ("{ a = { \"b c\" = [5] } }.a[\"b c\"].0", "5"),
         ("{ (\"x${1}\") = 1, y : 2 }", "{\"x1\":1,\"y\":2}"),
         ("max([1, 5, 3]...)", "5"),
+        (
+            "{ a = 1, b = { a = 2 }, a = 3 }",
+            "{\"a\":3,\"b\":{\"a\":2}}",
+        ),
+        ("{ \"a${1}\" = 1, \"a${1}\" = 2 }", "{\"a1\":2}"),
+        ("{ null = 1, true = 2 }", "{\"null\":1,\"true\":2}"),
     ]);
     refuse(&[
+        (
+            "{ (null) = 1 }",
+            "an object's key must be a string, it is null",
+        ),
         ("{ for x in [1, 2] : \"a\" => x }", "have the same key"),
         (
             "[for x in \"a\" : x]",

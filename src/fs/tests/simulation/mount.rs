@@ -45,7 +45,7 @@ impl Mount {
         dir: tempfile::TempDir,
     ) -> Arc<Self> {
         let cut = Arc::new(AtomicBool::new(false));
-        let drivers = std::array::from_fn(|place| -> Arc<dyn Backend> {
+        let drivers: [_; 3] = std::array::from_fn(|place| -> Arc<dyn Backend> {
             let (sim, cut) = (Arc::clone(sim), Arc::clone(&cut));
             Arc::new(Way {
                 sim,
@@ -68,7 +68,7 @@ impl Mount {
             } else {
                 Vec::new()
             },
-            drivers: Some(drivers),
+            drivers: Some(Vec::from(drivers)),
             wall: WallClock::new(move || time_of(clock.lock().now())),
             redo: true,
             state_dir: Some(Arc::new(dir)),
