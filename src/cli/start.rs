@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::settings::{FallbackReason, MountSettings};
 use super::topology::{self, StartError, known_folders, remember_folders};
-use crate::fs::{self, Fs};
+use crate::fs::{Fs, FsSettings};
 use crate::registry::{
     self, Durability, Event, Level, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId,
     WallClock,
@@ -269,8 +269,8 @@ fn registry_settings(settings: &MountSettings) -> registry::Settings {
     }
 }
 
-fn fs_settings(settings: &MountSettings) -> fs::Settings {
-    fs::Settings {
+fn fs_settings(settings: &MountSettings) -> FsSettings {
+    FsSettings {
         read_only: settings.read_only,
         allow_delete: settings.allow_delete,
         max_writers: settings.max_open_files,

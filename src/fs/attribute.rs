@@ -1,22 +1,30 @@
-//! Attributes, and what an inode may be set to.
+//! Attributes of an inode, extended ones included.
 
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::directory::kind;
+use bytes::Bytes;
+
 use super::handle::Handle;
-use super::node::{Node, Report, number_of_content};
+use super::node::{ControlFile, Node, number_of_content};
 use super::staged_file::StagedFile;
-use super::{Attr, Entry, Error, FOR_EVER, FileKind, Fs, OpenMode, Result, SetAttr, Statfs, lock};
-use crate::model::{ArtifactId, MAX_NAME_BYTES};
-use crate::registry::Revision;
+use super::{
+    Attr, Error, FOR_EVER, FileKind, Fs, LookupEntry, OpenMode, Result, SetAttr, Statfs, XattrFlag,
+    lock,
+};
+use crate::model::{ArtifactId, MAX_NAME_BYTES, when_to_text};
+use crate::registry::{About, Revision};
+
+/// The prefix of the extended attributes of an artifact.
+const ARTIFACT_XATTR_PREFIX: &str = "user.atlas.";
 
 impl Fs {
-    /// Returns the attributes, and for how long the kernel may keep them.
+    /// Returns the attributes, and the time that the kernel may keep them.
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`] for an inode that is no more.
+    /// [`Error::Stale`] for an unknown inode.
     pub async fn getattr(self: Arc<Self>, ino: u64, fh: Option<u64>) -> Result<(Attr, Duration)> {
         if let Some(Handle::StagedFile { staged, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
             return Ok((self.attr_of(ino, &staged), Duration::ZERO));
@@ -32,9 +40,9 @@ impl Fs {
         Ok((entry.attr, entry.attr_ttl))
     }
 
-    /// Returns the attributes of a content that is not the newest any more. Handles that are open
-    /// on it still see it. Nobody else can mean it: the kernel has followed a name that it looked
-    /// up before the push, so stat(2) must tell of the content that an open of that name gives.
+    /// Returns the attributes of a content that is no longer the newest. An open handle still sees that
+    /// content. Otherwise the kernel has followed a name of an earlier look-up, so stat(2) must show
+    /// the content that an open of the name returns.
     fn outdated(
         &self,
         ino: u64,
@@ -43,45 +51,34 @@ impl Fs {
     ) -> Result<(Attr, Duration)> {
         let is_open = lock(&self.handles).is_open(ino);
         let shown = newest.as_ref().map_or(ino, number_of_content);
-        let told = match is_open {
+        let visible = match is_open {
             true => known,
             false => newest.as_ref().ok_or(Error::Stale)?,
         };
         let attr = Attr {
             shown,
-            ..self.attr(ino, FileKind::File, told.size, told.time)
+            ..self.attr(ino, FileKind::File, visible.size, visible.time)
         };
         Ok((attr, Duration::ZERO))
     }
 
-    /// Has the kernel ask anew for the attributes of the content that was the newest `before`.
-    pub(super) fn outdate(&self, id: &ArtifactId, before: Option<Revision>) {
+    /// Makes the kernel forget the attributes of the content that was the newest `before`.
+    pub(super) fn invalidate(&self, id: &ArtifactId, before: Option<Revision>) {
         let newest = self.registry.newest(id).map(|newest| newest.revision);
         if let Some(before) = before.filter(|before| Some(before.revision) != newest) {
             self.kernel.forget_attributes(number_of_content(&before));
         }
     }
 
-    /// Returns how the kernel is to see a node.
-    pub(super) fn entry(&self, ino: u64, node: &Node) -> Entry {
+    /// Returns the attributes of a node, with their times to live.
+    pub(super) fn entry(&self, ino: u64, node: &Node) -> LookupEntry {
         let ttl = self.registry.settings().ttl;
         let started = self.settings.mount.started;
         let (kind, size, time, entry_ttl, attr_ttl) = match node {
-            // Its name can become an artifact's at any time, and is then another inode.
+            // A rename can give its name to an artifact, with another inode, at any time.
             Node::TemporaryFile(temporary) => {
-                let now = temporary.now();
-                let bare = self.attr(ino, kind(node), now.size, now.modified);
-                let attr = Attr {
-                    perm: now.perm,
-                    accessed: now.accessed,
-                    changed: now.changed,
-                    links: now.links,
-                    uid: now.uid,
-                    gid: now.gid,
-                    device: temporary.device(),
-                    ..bare
-                };
-                return Entry {
+                let attr = temporary.attr(ino);
+                return LookupEntry {
                     attr,
                     entry_ttl: Duration::ZERO,
                     attr_ttl: Duration::ZERO,
@@ -92,7 +89,7 @@ impl Fs {
             }
             Node::Repo(_) => (FileKind::Directory, 0, started, ttl, FOR_EVER),
             Node::KeptDir(_) => (FileKind::Directory, 0, started, Duration::ZERO, FOR_EVER),
-            Node::Report(report) => {
+            Node::ControlFile(report) => {
                 let size = self.render(*report).len() as u64;
                 (
                     FileKind::File,
@@ -118,26 +115,26 @@ impl Fs {
                 (FileKind::File, known.size, known.time, fresh, FOR_EVER)
             }
             Node::Blank(_) => {
-                // `ls -l` tells it from an artifact: nobody but this mount's owner has it.
+                // The mode shows in `ls -l` that only this mount has it.
                 let attr = Attr {
                     perm: 0o600,
                     ..self.attr(ino, FileKind::File, 0, started)
                 };
-                return Entry {
+                return LookupEntry {
                     attr,
                     entry_ttl: Duration::ZERO,
                     attr_ttl: Duration::ZERO,
                 };
             }
             Node::StagedFile(staged) => {
-                return Entry {
+                return LookupEntry {
                     attr: self.attr_of(ino, staged),
                     entry_ttl: Duration::ZERO,
                     attr_ttl: Duration::ZERO,
                 };
             }
         };
-        Entry {
+        LookupEntry {
             attr: self.attr(ino, kind, size, time),
             entry_ttl,
             attr_ttl,
@@ -178,12 +175,12 @@ impl Fs {
         }
     }
 
-    /// Sets the size; accepts everything else, and keeps it for scratch files alone: modes, owners
-    /// and times are nothing that a target could keep.
+    /// Sets the size. Modes, owners and times are accepted, but only temporary files keep them: a target
+    /// can't store them.
     ///
     /// # Errors
     ///
-    /// [`Error::TooBig`], [`Error::NoSpace`]; for a truncation by path, what a push answers.
+    /// [`Error::TooBig`], [`Error::NoSpace`]; for a truncation by path, the error of the push.
     pub async fn setattr(
         self: Arc<Self>,
         ino: u64,
@@ -210,28 +207,28 @@ impl Fs {
         }
         match &node {
             Node::StagedFile(staged) if staged.is_open() => staged.set_size(size, self.now())?,
-            Node::StagedFile(_) => self.truncate_apart(ino, size, pid).await?,
+            Node::StagedFile(_) => self.truncate_in_task(ino, size, pid).await?,
             Node::Content(..) | Node::Blank(_) => {
-                if self.send_back_to_write(pid, &node) {
+                if self.retry_for_writing(pid, &node) {
                     return Err(Error::Stale);
                 }
-                self.truncate_apart(ino, size, pid).await?;
+                self.truncate_in_task(ino, size, pid).await?;
             }
-            // A shell's redirection makes it empty before it writes.
-            Node::Report(Report::Jobs) => {}
+            // A shell's redirection truncates it before it writes.
+            Node::ControlFile(ControlFile::Jobs) => {}
             node if node.is_directory() => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
         }
         self.getattr(ino, fh).await
     }
 
-    /// Truncates in a task of its own: a caller that gives up must not leave a handle behind.
-    async fn truncate_apart(self: &Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
+    /// Truncates in a task of its own: the handle must be dropped even if the caller gives up.
+    async fn truncate_in_task(self: &Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
         let truncation = tokio::spawn(Arc::clone(self).truncate_by_path(ino, size, pid));
         truncation.await.unwrap_or(Err(Error::Io))
     }
 
-    /// truncate(2): an open, a change of size, and a close whose push answers.
+    /// Does truncate(2): an open, a change of the size, and a close that pushes.
     async fn truncate_by_path(self: Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
         let how = OpenMode {
             write: true,
@@ -250,7 +247,7 @@ impl Fs {
         pushed
     }
 
-    /// Returns synthetic figures: an object store is never full and never counted.
+    /// Returns made-up figures: an object store has no known size.
     pub fn statfs(&self) -> Statfs {
         const BLOCK: u32 = 4096;
         const BLOCKS: u64 = 1 << 40;
@@ -261,5 +258,123 @@ impl Fs {
             block_size: BLOCK,
             name_max: MAX_NAME_BYTES as u32,
         }
+    }
+
+    /// Reads an extended attribute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoAttribute`].
+    pub async fn getxattr(self: Arc<Self>, ino: u64, name: &OsStr) -> Result<Bytes> {
+        let node = self.node(ino)?;
+        if let Node::TemporaryFile(temporary) = &node {
+            return temporary.xattr(name);
+        }
+        let name = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(ARTIFACT_XATTR_PREFIX));
+        let name = name.ok_or(Error::NoAttribute)?;
+        let attributes = self.xattrs(&node).await;
+        let mut attributes = attributes.into_iter();
+        let found = attributes.find(|(known, _)| *known == name);
+        found
+            .map(|(_, value)| value.into())
+            .ok_or(Error::NoAttribute)
+    }
+
+    /// Lists the names of an inode's extended attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`] for an unknown inode.
+    pub async fn listxattr(self: Arc<Self>, ino: u64) -> Result<Vec<OsString>> {
+        let node = self.node(ino)?;
+        if let Node::TemporaryFile(temporary) = &node {
+            return Ok(temporary.xattrs());
+        }
+        let attributes = self.xattrs(&node).await.into_iter();
+        Ok(attributes
+            .map(|(name, _)| format!("{ARTIFACT_XATTR_PREFIX}{name}").into())
+            .collect())
+    }
+
+    /// Sets an extended attribute of a temporary file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSupported`] for other files; the error of the flag; [`Error::NoSpace`].
+    pub fn setxattr(&self, ino: u64, name: &OsStr, value: &[u8], flag: XattrFlag) -> Result<()> {
+        self.writable()?;
+        match self.node(ino)? {
+            Node::TemporaryFile(temporary) => temporary.set_xattr(name, value, flag, self.now()),
+            _ => Err(Error::NotSupported),
+        }
+    }
+
+    /// Removes an extended attribute of a temporary file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSupported`] for other files; [`Error::NoAttribute`].
+    pub fn removexattr(&self, ino: u64, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        match self.node(ino)? {
+            Node::TemporaryFile(temporary) => temporary.remove_xattr(name, self.now()),
+            _ => Err(Error::NotSupported),
+        }
+    }
+
+    async fn xattrs(&self, node: &Node) -> Vec<(&'static str, String)> {
+        let Some(id) = node.artifact() else {
+            return Vec::new();
+        };
+        if matches!(node, Node::Content(_, known) if known.stamp().is_none()) {
+            // Without a stamp, the hash is made from the content; an unreadable one has none.
+            let _ = self.registry.pull(id).await;
+        }
+        let mut attributes = vec![("url", id.atlas_url())];
+        let Some(about) = self.registry.about(id) else {
+            return attributes;
+        };
+        let About {
+            known,
+            source,
+            stale,
+            pending,
+            error,
+            receipt,
+        } = about;
+        if let Some(stamp) = known.and_then(|known| known.stamp()) {
+            attributes.push(("version", version(stamp.when)));
+            attributes.push(("sha256", stamp.sha256.to_string()));
+        }
+        attributes.extend(source.map(|source| ("source", source)));
+        attributes.extend(stale.map(|stale| ("stale", stale.as_secs().to_string())));
+        if !pending.is_empty() {
+            attributes.push(("pending", pending.join(" ")));
+        }
+        attributes.extend(error.map(|error| ("error", error)));
+        attributes.extend(receipt.map(|receipt| ("push", receipt)));
+        attributes
+    }
+}
+
+/// Writes a stamp's time as Atlas writes a version: `YYYYMMDDhhmmss`, UTC.
+fn version(when: u64) -> String {
+    let digits = when_to_text(when);
+    digits
+        .chars()
+        .filter(char::is_ascii_digit)
+        .take(14)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_atlas_time() {
+        assert_eq!(version(1_725_989_864_000_000_001), "20240910173744");
     }
 }

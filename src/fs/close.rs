@@ -1,48 +1,38 @@
-//! Closing files: where a writer's bytes become a push.
+//! Closing files: a close of a changed file pushes it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::handle::Handle;
-use super::process::{Opener, Processes};
-use super::staged_file::{Left, StagedFile};
-use super::temporary::TemporaryFile;
+use super::handle::{Handle, Opener, Processes};
+use super::staged_file::{Remainder, StagedFile};
 use super::{Error, Fs, Result, lock};
 use crate::model::ArtifactId;
 use crate::registry::{Event, Level, Wait};
 
-/// How long a look at processes may take. The kernel may make it wait for a process that itself
-/// waits for the answer to this close; then the close is a save, as without the look.
-const LOOK: Duration = Duration::from_secs(1);
+/// The time limit to read /proc. The kernel may make the reader wait for a process that itself waits
+/// for this close. After the limit the close is a save, as without /proc.
+const PROCESS_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Fs {
-    /// Pushes what the handle has not pushed yet (close of one descriptor by a thread), if that
-    /// close is a save.
+    /// Pushes the unpushed changes at the close of one descriptor, if that close is a save.
     ///
     /// # Errors
     ///
-    /// What the push answers; [`Error::Io`] if a writer was killed amid its work.
+    /// The error of the push; [`Error::Io`] if a writer was killed.
     pub async fn flush(self: Arc<Self>, fh: u64, pid: u32) -> Result<()> {
         let handle = self.handle(fh)?;
-        let opener = handle.opener();
-        match (handle.staged(), handle) {
-            (Some(staged), _) => {
-                let is_changed = staged.is_changed();
-                match opener.filter(|_| is_changed) {
-                    Some(opener) if self.is_save(fh, &staged, opener, pid).await => {
-                        self.save(staged).await
-                    }
-                    _ => Ok(()),
-                }
-            }
-            (None, Handle::TemporaryFile { temporary, .. }) => self.refuse_plan(&temporary),
-            (None, _) => Ok(()),
+        let Some(staged) = handle.staged() else {
+            return self.refuse_plan(&handle);
+        };
+        match handle.opener().filter(|_| staged.is_changed()) {
+            Some(opener) if self.is_save(fh, &staged, opener, pid).await => self.save(staged).await,
+            _ => Ok(()),
         }
     }
 
-    /// Tells whether a close means that the document is whole.
+    /// Tells whether a close means that the document is complete.
     async fn is_save(
         &self,
         fh: u64,
@@ -61,14 +51,14 @@ impl Fs {
             inodes,
             is_alone: !lock(&self.handles).is_written_by_others(fh, inodes),
         };
-        let look = move || is_save(&*processes, &staged, closer);
-        let look = tokio::task::spawn_blocking(look);
-        matches!(timeout(LOOK, look).await, Err(_) | Ok(Err(_) | Ok(true)))
+        let judged = tokio::task::spawn_blocking(move || is_save(&*processes, &staged, closer));
+        let judged = timeout(PROCESS_LOOKUP_TIMEOUT, judged).await;
+        matches!(judged, Err(_) | Ok(Err(_) | Ok(true)))
     }
 
     async fn save(self: Arc<Self>, staged: Arc<StagedFile>) -> Result<()> {
         match staged.torn() {
-            None => self.push_apart(staged).await,
+            None => self.push_in_task(staged).await,
             Some(signal) => {
                 let keeping = tokio::spawn(async move { self.keep_torn(&staged, signal).await });
                 keeping.await.unwrap_or(Err(Error::Io))
@@ -76,43 +66,46 @@ impl Fs {
         }
     }
 
-    /// Keeps what a killed writer has left.
+    /// Keeps the bytes of a killed writer without a push.
     async fn keep_torn(&self, staged: &StagedFile, signal: i32) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
-        let turn = timeout_at(end, staged.turn.lock()).await;
-        let _turn = turn.map_err(|_| Error::Io)?;
+        let locked = timeout_at(end, staged.push_lock.lock()).await;
+        let _locked = locked.map_err(|_| Error::Io)?;
         let Some(snapshot) = staged.snapshot()? else {
             return Ok(());
         };
         let is_news = !staged.has_failed(snapshot.change);
-        // A new name that nothing was written to is gone with its writer.
+        // An empty new name vanishes with its writer.
         if is_news && (!snapshot.bytes.is_empty() || self.registry.exists(staged.id())) {
             let keeping = self
                 .registry
                 .keep_torn(staged.id(), &snapshot.bytes, signal, end);
             keeping.await;
         }
-        staged.note(snapshot.change, snapshot.base, false);
+        staged.push_ended(snapshot.change, snapshot.base, false);
         Err(Error::Io)
     }
 
-    /// Pushes what the handle has not pushed yet, whatever process asks.
+    /// Pushes the unpushed changes, for any process.
     ///
     /// # Errors
     ///
-    /// What the push answers.
+    /// The error of the push.
     pub async fn fsync(self: Arc<Self>, fh: u64) -> Result<()> {
         let handle = self.handle(fh)?;
-        match (handle.staged(), handle) {
-            (Some(staged), _) => self.push_apart(staged).await,
-            (None, Handle::TemporaryFile { temporary, .. }) => self.refuse_plan(&temporary),
-            (None, _) => Ok(()),
+        match handle.staged() {
+            Some(staged) => self.push_in_task(staged).await,
+            None => self.refuse_plan(&handle),
         }
     }
 
-    /// Refuses to keep as a scratch file what its writer must think is pushed by this close.
-    fn refuse_plan(&self, temporary: &TemporaryFile) -> Result<()> {
-        let Some(plan) = temporary.meant_as_plan(self.registry.settings().max_size) else {
+    /// Refuses the close of a temporary file with a plan in it: its writer would believe that the close
+    /// has pushed the plan.
+    fn refuse_plan(&self, handle: &Handle) -> Result<()> {
+        let Handle::TemporaryFile { temporary, .. } = handle else {
+            return Ok(());
+        };
+        let Some(plan) = temporary.plan(self.registry.settings().max_size) else {
             return Ok(());
         };
         let message = "a plan is not pushed under this name, for tools give such names to files \
@@ -122,11 +115,11 @@ impl Fs {
         Err(Error::NotPermitted)
     }
 
-    /// Drops a handle; pushes as a last resort what no close has tried to push.
+    /// Drops a handle; pushes, as a last resort, changes that no close has tried to push.
     ///
     /// # Errors
     ///
-    /// [`Error::BadHandle`]; nobody is told of anything else any more.
+    /// [`Error::BadHandle`]; the kernel ignores all other errors.
     pub async fn release(self: Arc<Self>, fh: u64) -> Result<()> {
         let removed = lock(&self.handles).remove(fh);
         let (ino, handle) = removed.ok_or(Error::BadHandle)?;
@@ -138,70 +131,71 @@ impl Fs {
             self.forget(ino, 1);
             return Ok(());
         };
-        // In a task of its own: who waits may give up, and the handle has to be given back.
+        // In a task of its own: the handle must be dropped even if the caller gives up.
         let ending = tokio::spawn(async move {
-            self.clone().end(&staged, opener).await;
+            self.clone().last_push(&staged, opener).await;
             staged.close();
             self.forget(ino, 1);
         });
         ending.await.map_err(|_| Error::Io)
     }
 
-    /// Does what is left to do when a writer's last handle goes.
-    async fn end(self: Arc<Self>, staged: &Arc<StagedFile>, opener: Option<Opener>) {
-        if staged.left() == Left::Unpushed
+    /// Pushes or keeps the unpushed changes of a staged file's last handle.
+    async fn last_push(self: Arc<Self>, staged: &Arc<StagedFile>, opener: Option<Opener>) {
+        if staged.remainder() == Remainder::Unpushed
             && let Some(signal) = self.killed(opener).await
         {
             staged.killed(signal, None, true);
         }
-        match staged.left() {
-            Left::Nothing => {}
-            Left::Torn => {
+        match staged.remainder() {
+            Remainder::Nothing => {}
+            Remainder::Torn => {
                 let signal = staged.torn().unwrap_or_default();
-                // Nobody hears the answer any more.
+                // A release reports no errors.
                 let _ = self.keep_torn(staged, signal).await;
             }
-            Left::Unpushed => {
-                let pushed = self.clone().push_apart(Arc::clone(staged)).await;
-                self.tell_unreported(staged.id(), pushed);
+            Remainder::Unpushed => {
+                let pushed = self.clone().push_in_task(Arc::clone(staged)).await;
+                self.report_unreported(staged.id(), pushed);
             }
-            Left::OnlyOpened => self.registry.refuse_empty(staged.id()).await,
-            Left::Broken => self.registry.refuse_broken(staged.id()).await,
+            Remainder::OnlyOpened => self.registry.refuse_empty(staged.id()).await,
+            Remainder::Broken => self.registry.refuse_broken(staged.id()).await,
         }
     }
 
-    /// Returns the signal that has ended the process which opened a file. One that has written
-    /// through a mapping, its descriptor closed, is killed without a FLUSH.
+    /// Returns the signal that killed the process that opened a file. A process that writes through a
+    /// mapping, its descriptor closed, is killed without a FLUSH.
     async fn killed(&self, opener: Option<Opener>) -> Option<i32> {
         let thread = opener.filter(|opener| opener.thread != 0)?.thread;
         let processes = Arc::clone(self.processes.get()?);
-        let look = tokio::task::spawn_blocking(move || processes.killed_by(thread));
-        timeout(LOOK, look).await.ok()?.ok()?
+        let killed_by = tokio::task::spawn_blocking(move || processes.killed_by(thread));
+        timeout(PROCESS_LOOKUP_TIMEOUT, killed_by)
+            .await
+            .ok()?
+            .ok()?
     }
 
-    fn tell_unreported(&self, id: &ArtifactId, pushed: Result<()>) {
+    fn report_unreported(&self, id: &ArtifactId, pushed: Result<()>) {
         self.registry.count_unreported();
         let message = match &pushed {
             Ok(()) => "pushed after the last close, which could not report it".to_owned(),
             Err(error) => format!("the push after the last close failed: {error}"),
         };
-        let level = if pushed.is_ok() {
-            Level::Warn
-        } else {
-            Level::Error
+        let level = match pushed {
+            Ok(()) => Level::Warn,
+            Err(_) => Level::Error,
         };
         let event = Event::new(level, "unreported", message);
         self.registry.tell(event.with("artifact", id.to_string()));
     }
 
-    /// Pushes in a task of its own: who waits for it may give up at a deadline, and the push goes
-    /// on to its own.
-    async fn push_apart(self: Arc<Self>, staged: Arc<StagedFile>) -> Result<()> {
+    /// Pushes in a task of its own: the push goes on if the caller gives up at its deadline.
+    async fn push_in_task(self: Arc<Self>, staged: Arc<StagedFile>) -> Result<()> {
         if !staged.is_changed() {
             return Ok(());
         }
         let push = tokio::spawn(async move {
-            let _under_way = self.pushes.begin();
+            let _in_flight = self.pushes.begin();
             self.push(&staged).await
         });
         push.await.unwrap_or(Err(Error::Io))
@@ -209,8 +203,8 @@ impl Fs {
 
     async fn push(&self, staged: &StagedFile) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
-        let turn = timeout_at(end, staged.turn.lock()).await;
-        let Ok(_turn) = turn else {
+        let locked = timeout_at(end, staged.push_lock.lock()).await;
+        let Ok(_locked) = locked else {
             if let Some(snapshot) = staged.snapshot()?.filter(|it| !it.only_opened) {
                 let refused = self.registry.refuse(staged.id(), &snapshot.bytes, end);
                 refused.await;
@@ -222,19 +216,19 @@ impl Fs {
         };
         let (id, change, mut base) = (staged.id(), snapshot.change, snapshot.base);
         if snapshot.only_touched && base.is_absent() {
-            // Somebody may have pushed it since.
+            // Another mount may have pushed it since.
             if !self.registry.exists(id) {
                 lock(&self.local).touch(id.clone(), staged.suffix());
             }
-            staged.note(change, base, true);
+            staged.push_ended(change, base, true);
             return Ok(());
         }
         if snapshot.only_opened {
-            // `release` tells of it, if it stays at that.
+            // `release` reports it, if nothing follows.
             return Err(Error::Invalid);
         }
         if base.is_absent() && !self.registry.was_listed(&id.repo) {
-            // It was opened while no target could say what is there. One may be able to by now.
+            // No target answered at the open; one may by now.
             let _ = timeout_at(end, self.registry.stat(id, false)).await;
         }
         let before = self.registry.newest(id);
@@ -243,8 +237,8 @@ impl Fs {
             .registry
             .push(id, bytes, &mut base, suffix, end, Wait::ForAll);
         let pushed = push.await;
-        self.outdate(id, before);
-        staged.note(change, base, pushed.is_ok());
+        self.invalidate(id, before);
+        staged.push_ended(change, base, pushed.is_ok());
         pushed?;
         lock(&self.local).untouch(id);
         Ok(())
@@ -257,16 +251,16 @@ struct Closer {
     opener: Opener,
     /// The thread that closes.
     thread: u32,
-    /// The numbers that the file's descriptors show.
+    /// The inode numbers that the file's descriptors show.
     inodes: [u64; 2],
-    /// Whether no other open file shows these numbers.
+    /// Whether no other open file shows these inode numbers.
     is_alone: bool,
 }
 
-/// Tells whether a close means that the document is whole. It doesn't when a signal has ended the
-/// process, nor while the process that opened the file goes on with it: a shell's
-/// `{ cat a; cat b; } > file` has a close by each cat before its own, and dash's
-/// `exec 3> file; cat a >&3` closes duplicates of its own descriptor.
+/// Tells whether a close means that the document is complete. It doesn't if a signal has killed the
+/// process, nor while the process that opened the file still has it open: in a shell's
+/// `{ cat a; cat b; } > file` each cat closes before the shell, and dash's `exec 3> file; cat a >&3`
+/// closes duplicates of its own descriptor.
 fn is_save(processes: &dyn Processes, staged: &StagedFile, closer: Closer) -> bool {
     let (opener, thread) = (closer.opener, closer.thread);
     let opened_by = opener.process(processes);
@@ -276,12 +270,12 @@ fn is_save(processes: &dyn Processes, staged: &StagedFile, closer: Closer) -> bo
     };
     let is_opener = thread == opener.thread || (process.is_some() && process == opened_by);
     if let Some(signal) = processes.killed_by(thread) {
-        // A reader that has seen enough ends a pipeline's other part by SIGPIPE. Any other signal
-        // cuts work off, also that of a script whose children do the writing.
+        // A reader that ends early kills the rest of its pipeline by SIGPIPE. Any other signal cuts
+        // off work, also that of a script whose children write.
         staged.killed(signal, process, is_opener || signal != libc::SIGPIPE);
         return false;
     }
-    // The opener's descriptors may be those of another open file that looks the same.
+    // The opener's descriptors may belong to another open file with the same inode.
     let may_share = process.is_some() && (!is_opener || closer.is_alone);
     let holder = opened_by.filter(|_| may_share);
     !holder.is_some_and(|opened_by| processes.holds(opened_by, closer.inodes))

@@ -1,11 +1,11 @@
-//! The control files: `.atlasfs` and what lies in it.
+//! The control files in `.atlasfs`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use bytes::Bytes;
 
-use super::node::{Node, Report};
+use super::node::{ControlFile, Node};
 use super::{Error, Fs, Result, lock};
 use crate::registry::{Damaged, NotBegun, Open, Unpushed};
 
@@ -15,11 +15,11 @@ const UNPUSHED: &str = "unpushed";
 /// The directory of the journal's damaged files, within that.
 const DAMAGED: &str = "damaged";
 
-const REPORTS: [(&str, Report); 4] = [
-    ("status", Report::Status),
-    ("metrics", Report::Metrics),
-    ("events", Report::Events),
-    ("jobs", Report::Jobs),
+const CONTROL_FILES: [(&str, ControlFile); 4] = [
+    ("status", ControlFile::Status),
+    ("metrics", ControlFile::Metrics),
+    ("events", ControlFile::Events),
+    ("jobs", ControlFile::Jobs),
 ];
 
 impl Fs {
@@ -28,49 +28,49 @@ impl Fs {
         if name == UNPUSHED {
             return Ok(Node::KeptDir(String::new()));
         }
-        let mut reports = REPORTS.iter();
+        let mut reports = CONTROL_FILES.iter();
         let report = reports.find(|(known, _)| name == *known);
         report
-            .map(|(_, report)| Node::Report(*report))
+            .map(|(_, report)| Node::ControlFile(*report))
             .ok_or(Error::NotFound)
     }
 
     /// Lists `.atlasfs`.
     pub(super) fn list_control(&self) -> Vec<(OsString, Node)> {
-        let reports = REPORTS.iter();
-        let reports = reports.map(|(name, report)| (name.into(), Node::Report(*report)));
+        let reports = CONTROL_FILES.iter();
+        let reports = reports.map(|(name, report)| (name.into(), Node::ControlFile(*report)));
         let unpushed = (UNPUSHED.into(), Node::KeptDir(String::new()));
         reports.chain([unpushed]).collect()
     }
 
-    /// Renders a report as it is now.
-    pub(super) fn render(&self, report: Report) -> Bytes {
+    /// Renders a control file.
+    pub(super) fn render(&self, report: ControlFile) -> Bytes {
         let text = match report {
-            Report::Status => {
+            ControlFile::Status => {
                 let status = self.registry.status(&self.settings.mount);
                 format!("{status:#}\n")
             }
-            Report::Metrics => {
+            ControlFile::Metrics => {
                 let inodes = lock(&self.nodes).len();
                 let handles = lock(&self.handles).len();
                 self.registry.metrics(Open { inodes, handles })
             }
-            Report::Events => self.registry.events(),
-            Report::Jobs => format!("{:#}\n", self.registry.job()),
+            ControlFile::Events => self.registry.events(),
+            ControlFile::Jobs => format!("{:#}\n", self.registry.job()),
         };
         text.into()
     }
 
-    /// Takes an order for a job: `verify`, `sync`, each with ` quick` after it or not, or `stop`.
-    pub(super) fn order(&self, data: &[u8]) -> Result<u32> {
+    /// Handles a job request: `verify` or `sync`, with ` quick` after it or not, or `stop`.
+    pub(super) fn request_job(&self, data: &[u8]) -> Result<u32> {
         let text = std::str::from_utf8(data)
             .map_err(|_| Error::Invalid)?
             .trim();
         if text == "stop" {
             self.registry.stop_job();
         } else {
-            let order = text.parse().map_err(|_| Error::Invalid)?;
-            let begun = self.registry.begin_job(order);
+            let job = text.parse().map_err(|_| Error::Invalid)?;
+            let begun = self.registry.begin_job(job);
             begun.map_err(|refusal| match refusal {
                 NotBegun::Busy => Error::Busy,
                 NotBegun::ReadOnly => Error::ReadOnly,

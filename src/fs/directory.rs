@@ -1,25 +1,17 @@
-//! Listing directories.
+//! DirListing directories.
 
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
 
-use super::handle::{Directory, Handle};
+use super::handle::{DirListing, Directory, Handle};
 use super::name::listed;
 use super::node::Node;
-use super::temporary::Kind;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
 use crate::model::{ArtifactId, Item, RepoName};
 use crate::registry::Revision;
 
-/// The offsets of `.` and `..`; the entries proper follow.
-const DOTS: u64 = 2;
-
-/// What a directory held when it was last listed from its beginning.
-#[derive(Debug, Clone)]
-pub struct Listing {
-    ino: u64,
-    entries: Arc<Vec<(OsString, Node)>>,
-}
+/// The number of the entries `.` and `..`, which come first.
+const DOT_ENTRIES: u64 = 2;
 
 impl Fs {
     /// Opens a directory.
@@ -33,7 +25,7 @@ impl Fs {
             return Err(Error::NotDirectory);
         }
         if let Node::Repo(repo) | Node::Plans(repo) = node {
-            lock(&self.strays).note_listing(pid, repo);
+            lock(&self.strays).record_listing(pid, repo);
         }
         let directory = Directory {
             ino,
@@ -43,12 +35,12 @@ impl Fs {
         Ok(lock(&self.handles).insert(ino, Handle::Directory(Arc::new(directory))))
     }
 
-    /// Lists a directory: as it is, when the offset is 0, and as it was then otherwise.
+    /// Lists a directory: as it is for offset 0, and as it was then for any other offset.
     ///
     /// # Errors
     ///
-    /// Why no target can say what is there.
-    pub async fn readdir(self: Arc<Self>, fh: u64, offset: u64) -> Result<Listing> {
+    /// The error of the targets.
+    pub async fn readdir(self: Arc<Self>, fh: u64, offset: u64) -> Result<DirListing> {
         let directory = match lock(&self.handles).get(fh) {
             Some(Handle::Directory(directory)) => Arc::clone(directory),
             _ => return Err(Error::BadHandle),
@@ -60,19 +52,18 @@ impl Fs {
             *lock(&directory.entries) = Arc::new(entries);
         }
         let entries = Arc::clone(&lock(&directory.entries));
-        Ok(Listing {
+        Ok(DirListing {
             ino: directory.ino,
             entries,
         })
     }
 
-    /// Gives the entries of a listing, from `offset` on, to `add`, until that answers that it has
-    /// no room for the last one. With `plus`, each entry but `.` and `..` carries an
-    /// [`Entry`](super::Entry), and whoever has had room for it holds one more reference on its
-    /// inode.
-    pub fn hand_on(
+    /// Passes the entries of a listing, from `offset` on, to `add`, until `add` returns false for lack
+    /// of room. With `plus`, each entry but `.` and `..` carries its [`LookupEntry`](super::LookupEntry),
+    /// and the caller holds one more reference on the inode of each added entry.
+    pub fn for_each_entry(
         &self,
-        listing: &Listing,
+        listing: &DirListing,
         offset: u64,
         plus: bool,
         mut add: impl FnMut(DirEntry<'_>) -> bool,
@@ -90,9 +81,9 @@ impl Fs {
                 return;
             }
         }
-        let skip = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
-        for ((name, node), next) in listing.entries.iter().zip(DOTS + 1..).skip(skip) {
-            let entry = plus.then(|| self.hand_out(node.clone()));
+        let skip = usize::try_from(offset.saturating_sub(DOT_ENTRIES)).unwrap_or(usize::MAX);
+        for ((name, node), next) in listing.entries.iter().zip(DOT_ENTRIES + 1..).skip(skip) {
+            let entry = plus.then(|| self.lookup_entry(node.clone()));
             let ino = entry.map_or_else(|| self.number_shown(node, next), |entry| entry.attr.ino);
             let has_room = add(DirEntry {
                 ino,
@@ -118,8 +109,7 @@ impl Fs {
         }
     }
 
-    /// Returns the number that a plain listing shows: the inode's, if the node has one, and
-    /// otherwise one that no inode will ever have.
+    /// Returns the inode number for a plain listing: the node's, or one that no inode ever gets.
     fn number_shown(&self, node: &Node, place: u64) -> u64 {
         let number = lock(&self.nodes).number_of(node);
         number.unwrap_or(u64::MAX - place)
@@ -168,7 +158,7 @@ impl Fs {
         }
     }
 
-    /// Lists those artifacts of a repository that `name` gives a name to.
+    /// Lists the artifacts of a repository for which `name` returns a name.
     async fn artifacts(
         &self,
         repo: &RepoName,
@@ -195,15 +185,10 @@ impl Fs {
     }
 }
 
-/// Returns what a node is.
-pub(super) fn kind(node: &Node) -> FileKind {
+/// Returns the kind of a node.
+fn kind(node: &Node) -> FileKind {
     match node {
-        Node::TemporaryFile(temporary) => match temporary.kind {
-            Kind::File => FileKind::File,
-            Kind::Directory => FileKind::Directory,
-            Kind::Symlink(_) => FileKind::Symlink,
-            Kind::Special { kind, .. } => kind,
-        },
+        Node::TemporaryFile(temporary) => temporary.file_kind(),
         node if node.is_directory() => FileKind::Directory,
         _ => FileKind::File,
     }

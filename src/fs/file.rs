@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::handle::Handle;
-use super::node::{Node, Report};
-use super::process::Opener;
-use super::staged_file::{StagedFile, local};
-use super::stale_retry::Intent;
-use super::{CreateAttrs, Entry, Error, Fs, OpenMode, Opened, Result, SetAttr, lock};
+use super::handle::{Handle, Opener};
+use super::node::{ControlFile, Node};
+use super::staged_file::StagedFile;
+use super::staging::disk_error;
+use super::threads::Intent;
+use super::{CreateAttrs, Error, Fs, LookupEntry, OpenMode, Opened, Result, lock};
 use crate::model::ArtifactId;
 use crate::registry::{BaseVersion, Registry, Revision};
 
@@ -19,8 +19,8 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`] sends the kernel back to look the name up again: for a reader whose inode
-    /// is no longer the newest content, and for a writer, who gets an inode of its own.
+    /// [`Error::Stale`] makes the kernel look the name up again: for a reader whose inode is no longer
+    /// the newest content, and for a writer, which gets an inode of its own.
     pub async fn open(self: Arc<Self>, ino: u64, how: OpenMode, pid: u32) -> Result<Opened> {
         let node = self.node(ino)?;
         if let Node::TemporaryFile(temporary) = &node {
@@ -29,9 +29,9 @@ impl Fs {
             }
             return match temporary.pushed() {
                 None => self.open_temporary(ino, temporary, how, pid),
-                // Through /proc/self/fd: whoever has it open works on the artifact.
+                // Through /proc/self/fd: an open handle works on the artifact.
                 Some(staged) if staged.is_open() => {
-                    self.open_staged(&staged, how, Start::Newest).await?;
+                    self.open_staged(&staged, how, StartContent::Newest).await?;
                     Ok(self.opened_staged(ino, staged, how, false, pid))
                 }
                 Some(_) => Err(Error::Stale),
@@ -42,10 +42,10 @@ impl Fs {
         }
         let (handle, keep_cache) = match node {
             Node::Content(id, known) => self.open_content(&id, &known, pid).await?,
-            // Only a failed push has made it, or no target could say what is there. An empty answer
-            // would mean "drop everything".
+            // A failed push made it, or no target answers. Empty content would mean "drop
+            // everything".
             Node::Blank(id)
-                if self.registry.exists(&id) && self.send_back(pid, &id, Intent::Read) =>
+                if self.registry.exists(&id) && self.retry_as_stale(pid, &id, Intent::Read) =>
             {
                 return Err(Error::Stale);
             }
@@ -64,12 +64,12 @@ impl Fs {
                 };
                 (handle, true)
             }
-            // The look-up was for a writer that has not come: readers go elsewhere.
+            // The look-up was for a writer that has not come; a reader looks up again.
             Node::StagedFile(staged) => {
                 lock(&self.stale_retries).take(pid, staged.id(), Intent::Write);
                 return Err(Error::Stale);
             }
-            Node::Report(report) => (Handle::Bytes(self.render(report)), false),
+            Node::ControlFile(report) => (Handle::Bytes(self.render(report)), false),
             Node::Kept { when, .. } => {
                 let read = self.read_kept(move |registry| registry.read_unpushed(when));
                 (Handle::Bytes(read.await?), false)
@@ -88,7 +88,7 @@ impl Fs {
         })
     }
 
-    /// Opens a content for reading. The kernel may keep its pages: they never change.
+    /// Opens a content for reading; returns also whether the kernel may keep its pages.
     async fn open_content(
         &self,
         id: &ArtifactId,
@@ -102,8 +102,8 @@ impl Fs {
         };
         if is_newest {
             lock(&self.stale_retries).take(pid, id, Intent::Read);
-            lock(&self.reads).note(pid, id, BaseVersion::of(Some(known)));
-        } else if self.send_back(pid, id, Intent::Read) {
+            lock(&self.reads).record(pid, id, BaseVersion::of(Some(known)));
+        } else if self.retry_as_stale(pid, id, Intent::Read) {
             return Err(Error::Stale);
         }
         if !is_newest
@@ -111,26 +111,26 @@ impl Fs {
             && pulled.is_ok()
             && let Some(bytes) = self.registry.cached(known)
         {
-            // Sent back, and overtaken again: what was looked up a moment ago is given whole.
-            // Newer bytes under this inode's size would be cut off by whoever trusts in it.
-            lock(&self.reads).note(pid, id, BaseVersion::of(Some(known)));
+            // Overtaken by a push again after the retry: serve the content of the last look-up. The
+            // kernel would cut newer bytes off at this inode's size.
+            lock(&self.reads).record(pid, id, BaseVersion::of(Some(known)));
             return Ok((Handle::Bytes(bytes), true));
         }
         let pulled = pulled?;
-        lock(&self.reads).note(pid, id, BaseVersion::of(Some(&pulled.known)));
+        lock(&self.reads).record(pid, id, BaseVersion::of(Some(&pulled.known)));
         Ok((Handle::Bytes(pulled.bytes), is_newest))
     }
 
-    /// Sends a thread back to look the name up again; `false` if it has been, or can't be told
-    /// from others: threads of foreign pid namespaces all come as 0.
-    pub(super) fn send_back(&self, pid: u32, id: &ArtifactId, wish: Intent) -> bool {
-        pid != 0 && lock(&self.stale_retries).send_back(pid, id, wish)
+    /// Tells whether to answer ESTALE, so that the thread looks the name up again; `false` if it has
+    /// done so already, or is of a foreign pid namespace (number 0).
+    pub(super) fn retry_as_stale(&self, pid: u32, id: &ArtifactId, intent: Intent) -> bool {
+        pid != 0 && lock(&self.stale_retries).start(pid, id, intent)
     }
 
-    /// Sends a writer back, who is to get an inode of its own.
-    pub(super) fn send_back_to_write(&self, pid: u32, node: &Node) -> bool {
+    /// Tells whether to answer ESTALE, so that a writer gets an inode of its own.
+    pub(super) fn retry_for_writing(&self, pid: u32, node: &Node) -> bool {
         match node {
-            Node::Content(id, _) | Node::Blank(id) => self.send_back(pid, id, Intent::Write),
+            Node::Content(id, _) | Node::Blank(id) => self.retry_as_stale(pid, id, Intent::Write),
             _ => false,
         }
     }
@@ -143,25 +143,25 @@ impl Fs {
     ) -> Result<Opened> {
         self.writable()?;
         let node = self.node(ino)?;
-        if self.send_back_to_write(pid, &node) {
+        if self.retry_for_writing(pid, &node) {
             return Err(Error::Stale);
         }
         match node {
             Node::StagedFile(staged) => {
                 lock(&self.stale_retries).take(pid, staged.id(), Intent::Write);
                 lock(&self.reads).forget(pid, staged.id());
-                self.open_staged(&staged, how, Start::Newest).await?;
+                self.open_staged(&staged, how, StartContent::Newest).await?;
                 Ok(self.opened_staged(ino, staged, how, false, pid))
             }
             Node::Content(id, _) | Node::Blank(id) => {
-                // Sent back, and here again without a look-up: opened through /proc/self/fd. The
-                // inode is shared with readers, so the kernel must not keep these pages.
+                // No look-up after ESTALE: opened through /proc/self/fd. Readers share the inode, so
+                // the kernel must not keep these pages.
                 let staged = Arc::new(self.staged(&id, None, 0));
-                self.open_staged(&staged, how, Start::Newest).await?;
+                self.open_staged(&staged, how, StartContent::Newest).await?;
                 Ok(self.opened_staged(ino, staged, how, true, pid))
             }
-            Node::Report(Report::Jobs) => Ok(Opened {
-                fh: self.insert(ino, Handle::Orders),
+            Node::ControlFile(ControlFile::Jobs) => Ok(Opened {
+                fh: self.insert(ino, Handle::Jobs),
                 keep_cache: false,
                 direct_io: true,
                 no_flush: true,
@@ -171,60 +171,65 @@ impl Fs {
         }
     }
 
-    /// Creates and opens a file. Nobody else sees the name before its first close.
+    /// Creates and opens a file. Other programs see the name after its first close.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPermitted`] for a name that is not of the contract; [`Error::Exists`].
+    /// [`Error::NotPermitted`] for an invalid name; [`Error::Exists`].
     pub async fn create(
         self: Arc<Self>,
         parent: u64,
         name: &OsStr,
         how: OpenMode,
         attrs: CreateAttrs,
-    ) -> Result<(Entry, Opened)> {
+    ) -> Result<(LookupEntry, Opened)> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::temporary_place(&parent, name)?.is_some() {
+        if Self::temporary_dir(&parent, name)?.is_some() {
             return self.create_temporary(&parent, name, how, attrs);
         }
         let (id, suffix) = self.parse_new(&parent, name)?;
-        self.note_name(attrs.pid, &id, name);
+        self.record_name(attrs.pid, &id, name);
         let exists = self.is_there(&id, suffix).await?;
         if exists && how.exclusive {
             return Err(Error::Exists);
         }
         let staged = Arc::new(self.staged(&id, suffix, 0));
         let start = match exists {
-            true => Start::Newest,
-            false => Start::Empty,
+            true => StartContent::Newest,
+            false => StartContent::Empty,
         };
         self.open_staged(&staged, how, start).await?;
-        // touch(1) asks for neither; cp(1), install(1) and a shell's `>` do.
+        // touch(1) sets neither flag; cp(1), install(1) and a shell's `>` do.
         if !exists && !how.truncate && !how.exclusive {
             staged.touch();
         }
-        // A new name is a change, also if it is opened only for reading: its close makes it.
+        // A new name is a change even if it is opened only for reading.
         let how = OpenMode { write: true, ..how };
-        let entry = self.hand_out(Node::StagedFile(Arc::clone(&staged)));
+        let entry = self.lookup_entry(Node::StagedFile(Arc::clone(&staged)));
         Ok((
             entry,
             self.opened_staged(entry.attr.ino, staged, how, false, attrs.pid),
         ))
     }
 
-    /// Opens a writer's view: what it begins with, and what its push may replace.
-    async fn open_staged(&self, staged: &StagedFile, how: OpenMode, start: Start) -> Result<()> {
-        let opening = self.open_staged_slowly(staged, how, start);
+    /// Opens a staged file within the read deadline: sets its content and base.
+    async fn open_staged(
+        &self,
+        staged: &StagedFile,
+        how: OpenMode,
+        start: StartContent,
+    ) -> Result<()> {
+        let opening = self.load_staged(staged, how, start);
         let opened = tokio::time::timeout(self.registry.settings().read, opening).await;
         opened.unwrap_or(Err(Error::Io))
     }
 
-    async fn open_staged_slowly(
+    async fn load_staged(
         &self,
         staged: &StagedFile,
         how: OpenMode,
-        start: Start,
+        start: StartContent,
     ) -> Result<()> {
         if lock(&self.handles).writers() >= self.settings.max_writers {
             return Err(Error::TooManyHandles);
@@ -232,15 +237,15 @@ impl Fs {
         let id = staged.id();
         let mut base = BaseVersion::default();
         let mut content = Bytes::new();
-        let mut empty = start == Start::Empty;
+        let mut empty = start == StartContent::Empty;
         if !staged.is_open() {
             let known = match self.resolve(id, None).await {
-                // Whatever is there is truncated anyway. The push demands that there be nothing.
+                // The content is truncated anyway. The push will demand that the artifact be absent.
                 Err(Error::Io) if how.truncate && !self.registry.was_listed(&id.repo) => None,
                 known => known?,
             };
             base = BaseVersion::of(known.as_ref());
-            if known.is_some() && start == Start::Newest && !how.truncate {
+            if known.is_some() && start == StartContent::Newest && !how.truncate {
                 let pulled = self.registry.pull(id).await?;
                 base = BaseVersion::of(Some(&pulled.known));
                 content = pulled.bytes;
@@ -259,7 +264,7 @@ impl Fs {
         direct_io: bool,
         pid: u32,
     ) -> Opened {
-        // Looked up now: a thread may end long before its process closes the file.
+        // Look the process up now: the thread may end long before the close.
         let processes = self.processes.get().filter(|_| pid != 0);
         let opener = Opener {
             thread: pid,
@@ -304,7 +309,7 @@ impl Fs {
                 Ok(bytes.slice(begin..end))
             }
             Handle::StagedFile { staged, .. } => staged.read(offset, size),
-            Handle::Orders => Ok(Bytes::new()),
+            Handle::Jobs => Ok(Bytes::new()),
             Handle::TemporaryFile { temporary, .. } => match temporary.pushed() {
                 Some(staged) => staged.read(offset, size),
                 None => temporary.read(offset, size),
@@ -313,7 +318,7 @@ impl Fs {
         }
     }
 
-    /// Reads what is below `.atlasfs/unpushed`.
+    /// Reads a file below `.atlasfs/unpushed`.
     async fn read_kept(
         &self,
         read: impl FnOnce(&Registry) -> std::io::Result<Bytes> + Send + 'static,
@@ -321,10 +326,10 @@ impl Fs {
         let registry = Arc::clone(&self.registry);
         let read = tokio::task::spawn_blocking(move || read(&registry));
         let bytes = read.await.map_err(|_| Error::Io)?;
-        bytes.map_err(|error| local(&error))
+        bytes.map_err(|error| disk_error(&error))
     }
 
-    /// Writes to a handle's staging file. Local disk only: it never waits for a target.
+    /// Writes to a handle's staged file, on the local disk: it never waits for a target.
     ///
     /// # Errors
     ///
@@ -333,13 +338,13 @@ impl Fs {
         let room = self.registry.room();
         let handle = self.handle(fh)?;
         if let (Some(staged), Some(opener)) = (handle.staged(), handle.opener()) {
-            self.note_writer(&staged, opener, pid);
+            self.record_writer(&staged, opener, pid);
         }
         match handle {
             Handle::StagedFile { staged, append, .. } => {
                 staged.write(offset, data, append, self.now(), room)
             }
-            Handle::Orders => self.order(data),
+            Handle::Jobs => self.request_job(data),
             Handle::TemporaryFile {
                 temporary, append, ..
             } => match temporary.pushed() {
@@ -350,7 +355,7 @@ impl Fs {
         }
     }
 
-    fn note_writer(&self, staged: &StagedFile, opener: Opener, thread: u32) {
+    fn record_writer(&self, staged: &StagedFile, opener: Opener, thread: u32) {
         if let Some(processes) = self.processes.get() {
             let opened_by = || opener.process(&**processes);
             let process = || match thread {
@@ -362,7 +367,7 @@ impl Fs {
         }
     }
 
-    /// Makes a file at least so long, with zeroes: fallocate(2) without any mode.
+    /// Extends a file with zeroes up to this size: fallocate(2) without a mode.
     ///
     /// # Errors
     ///
@@ -377,25 +382,17 @@ impl Fs {
             };
         }
         match handle {
-            Handle::TemporaryFile { temporary, .. } if temporary.now().size >= end => Ok(()),
-            Handle::TemporaryFile { temporary, .. } => {
-                let size = Some(end);
-                let set = SetAttr {
-                    size,
-                    ..SetAttr::default()
-                };
-                temporary.set(&set, self.now())
-            }
+            Handle::TemporaryFile { temporary, .. } => temporary.extend(end, self.now()),
             _ => Err(Error::BadHandle),
         }
     }
 }
 
-/// What a writer's view begins with.
+/// The initial content of a staged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
+enum StartContent {
     /// The newest content, unless it is truncated.
     Newest,
-    /// Nothing: the name is new.
+    /// None: the name is new.
     Empty,
 }

@@ -1,39 +1,39 @@
-//! Open files and directories.
+//! Open files and directories, and the processes that hold them open.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::node::Node;
-use super::process::Opener;
 use super::staged_file::StagedFile;
 use super::temporary::TemporaryFile;
 
-/// What a handle refers to.
+/// An open file or directory.
 #[derive(Debug, Clone)]
 pub(super) enum Handle {
-    /// A content, or a rendered report: the bytes that were there at open.
+    /// A content or a control file, as it was at the open.
     Bytes(Bytes),
-    /// A writer's view.
+    /// A staged file.
     StagedFile {
-        /// The view.
+        /// The file.
         staged: Arc<StagedFile>,
         /// Whether writes go to the end.
         append: bool,
-        /// The process that opened it; nothing if only for reading.
+        /// The process that opened it; `None` if only for reading.
         opener: Option<Opener>,
     },
-    /// Where orders for jobs are written.
-    Orders,
-    /// A scratch file.
+    /// The control file that takes job requests.
+    Jobs,
+    /// A temporary file.
     TemporaryFile {
         /// The file.
         temporary: Arc<TemporaryFile>,
         /// Whether writes go to the end.
         append: bool,
-        /// The process that opened it; nothing if only for reading.
+        /// The process that opened it; `None` if only for reading.
         opener: Option<Opener>,
     },
     /// A directory.
@@ -41,13 +41,13 @@ pub(super) enum Handle {
 }
 
 impl Handle {
-    /// Returns the writer's view that the handle is on: a scratch file that has been renamed onto
-    /// an artifact's name is one.
+    /// Returns the handle's staged file. A temporary file that was renamed onto an artifact's name has
+    /// one too.
     pub(super) fn staged(&self) -> Option<Arc<StagedFile>> {
         match self {
             Handle::StagedFile { staged, .. } => Some(Arc::clone(staged)),
             Handle::TemporaryFile { temporary, .. } => temporary.pushed(),
-            Handle::Bytes(_) | Handle::Orders | Handle::Directory(_) => None,
+            Handle::Bytes(_) | Handle::Jobs | Handle::Directory(_) => None,
         }
     }
 
@@ -55,7 +55,7 @@ impl Handle {
     pub(super) fn opener(&self) -> Option<Opener> {
         match self {
             Handle::StagedFile { opener, .. } | Handle::TemporaryFile { opener, .. } => *opener,
-            Handle::Bytes(_) | Handle::Orders | Handle::Directory(_) => None,
+            Handle::Bytes(_) | Handle::Jobs | Handle::Directory(_) => None,
         }
     }
 
@@ -129,8 +129,48 @@ impl Handles {
         self.open.len()
     }
 
-    /// Returns how many handles are open for writing, or on a scratch file.
+    /// Returns how many handles are open for writing, or on a temporary file.
     pub(super) fn writers(&self) -> usize {
         self.writers
+    }
+}
+
+/// The entries of a directory at the last listing from its start.
+#[derive(Debug, Clone)]
+pub struct DirListing {
+    pub(super) ino: u64,
+    pub(super) entries: Arc<Vec<(OsString, Node)>>,
+}
+
+/// The processes of this machine. An answer is missing for a process that can't be seen: of a foreign
+/// pid namespace, or of another user.
+pub trait Processes: Debug + Send + Sync {
+    /// Returns the process that a thread belongs to.
+    fn process_of(&self, thread: u32) -> Option<u32>;
+
+    /// Returns the signal that ends the process of a thread; 0 if the signal is unknown.
+    fn killed_by(&self, thread: u32) -> Option<i32>;
+
+    /// Tells whether a process has a file with one of these inode numbers open for writing.
+    fn holds(&self, process: u32, inodes: [u64; 2]) -> bool;
+}
+
+/// The process that opened a file for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opener {
+    /// The thread that called open(2); 0 if it can't be seen.
+    pub(super) thread: u32,
+    /// Its process, if it was looked up during the open.
+    pub(super) process: Option<u32>,
+    /// The inode.
+    pub(super) ino: u64,
+}
+
+impl Opener {
+    /// Returns the process; looks it up now if the open has not.
+    pub(super) fn process(&self, processes: &dyn Processes) -> Option<u32> {
+        let looked_up = || processes.process_of(self.thread);
+        self.process
+            .or_else(|| looked_up().filter(|_| self.thread != 0))
     }
 }

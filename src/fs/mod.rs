@@ -1,121 +1,101 @@
-//! Names, inodes and handles: what POSIX means here, async and testable without a mount.
+//! Names, inodes and handles: POSIX semantics, async and testable without a mount.
 //!
-//! [`Fs`] is the whole of it. `namespace` finds and makes names, `directory` lists them, `file`
-//! opens, reads and writes, `close` pushes (`process` tells whose close it is), `attribute` and `xattr` answer for an inode; `temporary` has what tools make
-//! for themselves, and `rename` makes artifacts of that; `node`, `handle` and `staged` keep the
-//! state that these share.
+//! [`Fs`] is the file system; its operations are spread over the files. `namespace` looks up, makes and
+//! removes names, `directory` lists them, `file` opens, reads and writes, `close` pushes, `attribute`
+//! answers for an inode; `temporary` has the files that tools make for themselves, and `rename` turns
+//! them into artifacts. `node`, `handle`, `staged_file`, `staging`, `name` and `threads` hold the state.
 
 mod attribute;
 mod close;
 mod control;
 mod directory;
-mod error;
 mod file;
 mod handle;
-mod in_flight;
-mod kernel;
-mod local;
 mod name;
 mod namespace;
 mod node;
-mod process;
-mod quota;
-mod reads;
 mod rename;
 mod staged_file;
-mod stale_retry;
-mod strays;
+mod staging;
 mod temporary;
+mod threads;
 mod types;
-mod xattr;
 
 #[cfg(test)]
 mod tests;
 
-pub use directory::Listing;
-pub use error::Error;
-pub use in_flight::InFlight;
-pub use process::Processes;
+pub use handle::{DirListing, Processes};
 pub use types::{
-    Attr, CreateAttrs, DirEntry, Entry, FileKind, OpenMode, Opened, ROOT, SetAttr, Statfs,
-    XattrFlag,
+    Attr, CreateAttrs, DirEntry, Error, FileKind, LookupEntry, OpenMode, Opened, ROOT, Result,
+    SetAttr, Statfs, XattrFlag,
 };
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
 
 use crate::registry::{self, Registry};
 
 use handle::Handles;
-use kernel::Kernel;
-use local::Local;
-use node::{Node, Nodes};
-use quota::Quota;
-use reads::Reads;
-use stale_retry::StaleRetries;
-use strays::Strays;
-use temporary::Tree;
+use name::LocalNames;
+use node::{KernelNotifier, Node, Nodes};
+use staging::Quota;
+use temporary::TemporaryTree;
+use threads::{Reads, StaleRetries, Strays};
+use types::lock;
 
-/// What an operation of the file system answers.
-pub type Result<T> = std::result::Result<T, Error>;
-
-/// For how long the kernel may keep what never changes: the attributes of a content, which has
-/// its inode for itself, and the fixed directories. An hour: as good as for ever, and short
-/// enough that a surprise ends by itself.
+/// The time that the kernel may keep constant attributes: those of a content, which has an inode of
+/// its own, and of the fixed directories. One hour: practically for ever, yet an error ends by itself.
 const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 
-/// Locks a mutex; see the registry's own `lock` for why a poisoned one is used as it is.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a mount may choose about its files.
+/// The settings of the file system.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct FsSettings {
     /// Whether nothing can be changed.
     pub read_only: bool,
-    /// Whether an artifact can be deleted.
+    /// Whether artifacts can be deleted.
     pub allow_delete: bool,
-    /// How many handles may be open for writing, or on scratch files, at once.
+    /// The most handles that are open for writing, or on temporary files, at once.
     pub max_writers: usize,
-    /// How many bytes scratch files may take, all together.
+    /// The most bytes of all temporary files together.
     pub temporary_bytes: u64,
-    /// How many bytes artifacts may take that are being written, all together.
+    /// The most bytes of all staged files together.
     pub staged_bytes: u64,
-    /// What the status tells of the mount.
+    /// The mount, as the status shows it.
     pub mount: registry::Mount,
 }
 
 /// The file system.
 ///
-/// Every operation is a future that answers from memory at its first poll whenever it can, so a
-/// caller may poll it once where it stands and hand it to a runtime only if it is pending. `pid`
-/// is the thread that asks, as FUSE tells it.
+/// Every operation is a future that answers from memory at its first poll if it can. So a caller can
+/// poll it once on its own thread, and give it to a runtime only if it is pending. `pid` is the calling
+/// thread, from FUSE.
 #[derive(Debug)]
 pub struct Fs {
     registry: Arc<Registry>,
-    settings: Settings,
+    settings: FsSettings,
     nodes: Mutex<Nodes>,
     handles: Mutex<Handles>,
-    local: Mutex<Local>,
+    local: Mutex<LocalNames>,
     stale_retries: Mutex<StaleRetries>,
     reads: Mutex<Reads>,
     strays: Mutex<Strays>,
-    temporary: Mutex<Tree>,
-    kernel: Kernel,
-    /// What artifacts take that are being written.
+    temporary: Mutex<TemporaryTree>,
+    kernel: KernelNotifier,
+    /// The quota of staged files.
     staged: Arc<Quota>,
-    /// Pushes and deletions: the process is not to end before them.
+    /// Pushes and deletions, which the process waits for before it ends.
     pushes: InFlight,
-    /// Tells which close is a save; without it each one is.
+    /// Decides which close is a save; without it, every close is.
     processes: OnceLock<Arc<dyn Processes>>,
 }
 
 impl Fs {
     /// Makes the file system of a registry.
-    pub fn new(registry: Arc<Registry>, settings: Settings) -> Arc<Self> {
+    pub fn new(registry: Arc<Registry>, settings: FsSettings) -> Arc<Self> {
         let staged = Arc::new(Quota::new(settings.staged_bytes));
-        let temporary = Tree::new(settings.temporary_bytes, registry.staging_dir());
+        let temporary = TemporaryTree::new(settings.temporary_bytes, registry.staging_dir());
         Arc::new(Self {
             registry,
             settings,
@@ -123,7 +103,7 @@ impl Fs {
             staged,
             reads: Mutex::default(),
             strays: Mutex::default(),
-            kernel: Kernel::default(),
+            kernel: KernelNotifier::default(),
             nodes: Mutex::new(Nodes::new()),
             handles: Mutex::default(),
             local: Mutex::default(),
@@ -133,33 +113,33 @@ impl Fs {
         })
     }
 
-    /// Says how the kernel is made to forget the attributes of an inode. `forget` must not wait for
+    /// Sets the function that makes the kernel forget the attributes of an inode. It must not wait for
     /// an answer of this file system.
     pub fn connect(&self, forget: impl Fn(u64) + Send + Sync + 'static) {
         self.kernel.connect(forget);
     }
 
-    /// Leaves the kernel alone from now on: the mount is about to go.
+    /// Sends the kernel no more notifications: the mount ends.
     pub fn disconnect(&self) {
         self.kernel.disconnect();
     }
 
-    /// Names the machine's processes, which the mount asks from now on; the first call counts.
-    pub fn ask(&self, processes: Arc<dyn Processes>) {
+    /// Sets the source of process information; only the first call counts.
+    pub fn set_processes(&self, processes: Arc<dyn Processes>) {
         self.processes.get_or_init(|| processes);
     }
 
-    /// Gives back `count` references on an inode.
+    /// Drops `count` references on an inode.
     pub fn forget(&self, ino: u64, count: u64) {
         lock(&self.nodes).forget(ino, count);
     }
 
-    /// Takes one more reference on an inode.
+    /// Adds a reference on an inode.
     fn remember(&self, ino: u64) {
         lock(&self.nodes).remember(ino);
     }
 
-    /// Waits until no push is under way, at most as long as `within`; returns how many are left.
+    /// Waits for the pushes in flight, at most as long as `within`; returns how many are left.
     pub async fn shut_down(&self, within: Duration) -> usize {
         let mut pushes = self.pushes.count();
         let done = pushes.wait_for(|pushes| *pushes == 0);
@@ -167,13 +147,13 @@ impl Fs {
         *pushes.borrow()
     }
 
-    /// Returns what an inode stands for.
+    /// Returns the node of an inode.
     fn node(&self, ino: u64) -> Result<Node> {
         lock(&self.nodes).get(ino).cloned().ok_or(Error::Stale)
     }
 
-    /// Gives a node its inode, with a reference for the caller.
-    fn hand_out(&self, node: Node) -> Entry {
+    /// Returns a node's inode and attributes, with a reference for the caller.
+    fn lookup_entry(&self, node: Node) -> LookupEntry {
         let mut nodes = lock(&self.nodes);
         let ino = nodes.intern(node.clone());
         nodes.remember(ino);
@@ -208,5 +188,40 @@ impl From<registry::Error> for Error {
             ErrorKind::NoSpace => Error::NoSpace,
             ErrorKind::Outage | ErrorKind::Torn => Error::Io,
         }
+    }
+}
+
+/// Counts operations in flight, so that the process can wait for them before it ends.
+#[derive(Debug, Clone)]
+pub struct InFlight(watch::Sender<usize>);
+
+/// One operation in flight, until this is dropped.
+#[derive(Debug)]
+pub struct InFlightGuard(InFlight);
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl InFlight {
+    /// Counts one more operation.
+    #[must_use]
+    pub fn begin(&self) -> InFlightGuard {
+        self.0.send_modify(|count| *count += 1);
+        InFlightGuard(self.clone())
+    }
+
+    /// Returns the count, as a watch.
+    pub fn count(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        let end = |count: &mut usize| *count = count.saturating_sub(1);
+        self.0.0.send_modify(end);
     }
 }

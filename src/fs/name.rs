@@ -1,44 +1,45 @@
-//! Names: what a name in a directory of the mount stands for.
+//! Names in the directories of the mount, and the names that exist in this mount alone.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use super::Error;
+use super::types::Error;
 use crate::model::{
-    Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of, is_probe,
-    is_temporary,
+    ArtifactId, Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of,
+    is_probe, is_temporary,
 };
 
 /// The name of the directory with the control files.
 pub(super) const CONTROL: &str = ".atlasfs";
 
-/// What a name in the root directory stands for.
+/// A name in the root directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InRoot {
     /// The control files.
     Control,
     /// A repository.
     Repo(RepoName),
-    /// A scratch file.
+    /// A temporary file.
     TemporaryFile,
-    /// Nothing of this contract.
+    /// An invalid name.
     Foreign,
 }
 
-/// What a name in a repository's directory, or its `plans`, stands for.
+/// A name in a repository's directory, or in its `plans`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InRepo {
     /// The directory of the plans.
     Plans,
-    /// An artifact, and the format that the name's suffix says.
+    /// An artifact, and the format of the name's suffix.
     Artifact(Item, Option<Format>),
-    /// A scratch file.
+    /// A temporary file.
     TemporaryFile,
-    /// Nothing of this contract.
+    /// An invalid name.
     Foreign,
 }
 
-/// Checks what every name must keep.
+/// Checks the length of a name.
 pub(super) fn text(name: &OsStr) -> Result<Option<&str>, Error> {
     match name.len() {
         0..=MAX_NAME_BYTES => Ok(name.to_str()),
@@ -46,8 +47,8 @@ pub(super) fn text(name: &OsStr) -> Result<Option<&str>, Error> {
     }
 }
 
-/// Parses a name in the root directory. What can be a repository's name is one: there is no
-/// artifact here that a tool could be writing beside.
+/// Parses a name in the root directory. A valid name of a repository is one, even if it looks
+/// temporary: no tool writes beside an artifact here.
 pub(super) fn in_root(name: &OsStr) -> Result<InRoot, Error> {
     let repo = match text(name)? {
         Some(CONTROL) => return Ok(InRoot::Control),
@@ -75,12 +76,12 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
     })
 }
 
-/// Tells whether a name is the schema's with something made up behind it: `schema.hcl.AbC123` of
-/// QSaveFile (Kate; qsavefile.cpp of qtbase) and mktemp(1), `schema.oAbC123` of patch. The same
-/// behind a plan's name would be another plan's. A word behind it (`schema.backup`) or a date
-/// (`schema.202411`) is meant to be kept, so it takes a letter, and a digit or a capital letter.
+/// Tells whether a name is the schema's with a random suffix: `schema.hcl.AbC123` of QSaveFile (Kate;
+/// qsavefile.cpp of qtbase) and mktemp(1), `schema.oAbC123` of patch. A plan's name with such a suffix
+/// is another plan's. A word (`schema.backup`) or a date (`schema.202411`) is not random, so the suffix
+/// needs a letter, and a digit or a capital letter.
 fn is_beside_schema(name: &[u8]) -> bool {
-    let made_up = |random: &[u8]| {
+    let is_random = |random: &[u8]| {
         let lower = |byte: &u8| byte.is_ascii_lowercase();
         !random.iter().all(lower) && !random.iter().all(u8::is_ascii_digit)
     };
@@ -92,7 +93,7 @@ fn is_beside_schema(name: &[u8]) -> bool {
                 [b'o', rest @ ..] if rest.len() == 6 => rest,
                 random => random,
             });
-            random.is_some_and(|random| is_made_of(random, b"") && made_up(random))
+            random.is_some_and(|random| is_made_of(random, b"") && is_random(random))
         })
 }
 
@@ -108,8 +109,8 @@ pub(super) fn in_plans(name: &OsStr) -> Result<InRepo, Error> {
     }))
 }
 
-/// Returns the name by which a plan is listed: its own, or its file's if its own is a temporary
-/// file's. Nothing, if only a name that is too long would be left.
+/// Returns the listed name of a plan: its own, or with the suffix if its own looks temporary. `None`
+/// if that name is too long.
 pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
     let plan = plan.as_str();
     match is_temporary(plan.as_bytes()) {
@@ -121,7 +122,7 @@ pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
     }
 }
 
-/// Returns the name by which an artifact is listed.
+/// Returns the listed name of an artifact.
 pub(super) fn listed_name(item: &Item) -> Option<OsString> {
     match item {
         Item::Schema => Some("schema".into()),
@@ -129,16 +130,67 @@ pub(super) fn listed_name(item: &Item) -> Option<OsString> {
     }
 }
 
-/// Tells why a scratch file of this name must not be made, if so.
-pub(super) fn why_not(name: &OsStr) -> Option<&'static str> {
+/// Returns the reason if no temporary file may have this name.
+pub(super) fn reserved(name: &OsStr) -> Option<&'static str> {
     if is_probe(name.as_bytes()) {
-        // vim then writes in place, and the live name never disappears.
+        // Without its probe vim writes in place, and the live name never disappears.
         return Some("vim's probe: an editor saves into the file itself here");
     }
     (name == ".git").then_some(
         "a git repository in the mount would be gone with the mount: keep it elsewhere, and copy \
          files from its work tree",
     )
+}
+
+/// The names that exist in this mount alone: new repositories, and touched artifacts.
+#[derive(Debug, Default)]
+pub(super) struct LocalNames {
+    repos: BTreeSet<RepoName>,
+    touched: BTreeMap<ArtifactId, Option<Format>>,
+}
+
+impl LocalNames {
+    /// Makes a repository; `false` if it was made already.
+    pub(super) fn make(&mut self, repo: RepoName) -> bool {
+        self.repos.insert(repo)
+    }
+
+    /// Tells whether a repository was made here.
+    pub(super) fn has(&self, repo: &RepoName) -> bool {
+        self.repos.contains(repo)
+    }
+
+    /// Removes a repository; `false` if it wasn't made here.
+    pub(super) fn remove(&mut self, repo: &RepoName) -> bool {
+        self.repos.remove(repo)
+    }
+
+    /// Lists the repositories made here.
+    pub(super) fn repos(&self) -> impl Iterator<Item = &RepoName> {
+        self.repos.iter()
+    }
+
+    /// Adds an artifact that was made and left empty, with the suffix of its name.
+    pub(super) fn touch(&mut self, id: ArtifactId, suffix: Option<Format>) {
+        self.touched.insert(id, suffix);
+    }
+
+    /// Forgets a touched artifact; `false` if it wasn't one.
+    pub(super) fn untouch(&mut self, id: &ArtifactId) -> bool {
+        self.touched.remove(id).is_some()
+    }
+
+    /// Tells whether a name with this suffix is that of a touched artifact.
+    pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
+        let touched = self.touched.get(id);
+        touched.is_some_and(|made| made.is_none() || suffix.is_none() || *made == suffix)
+    }
+
+    /// Lists the touched artifacts of a repository.
+    pub(super) fn touched(&self, repo: &RepoName) -> impl Iterator<Item = &Item> {
+        let all = self.touched.keys();
+        all.filter(move |id| id.repo == *repo).map(|id| &id.item)
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_the_contract_is_foreign() {
+    fn an_invalid_name_is_foreign() {
         let not_utf8 = OsStr::from_bytes(b"a\xff");
         assert_eq!(in_root(not_utf8), Ok(InRoot::Foreign));
         assert_eq!(in_repo(not_utf8), Ok(InRepo::Foreign));
@@ -218,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_up_behind_the_schemas_name_is_scratch_and_a_word_is_not() {
+    fn a_random_suffix_of_the_schema_is_temporary_and_a_word_is_not() {
         for name in [
             "schema.AbCdEf",
             "schema.hcl.a1b2c3",

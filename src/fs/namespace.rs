@@ -1,17 +1,17 @@
-//! Finding, making and removing names.
+//! Looking up, making and removing names.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::name::{InRepo, InRoot, in_plans, in_repo, in_root};
+use super::name::{InRepo, InRoot, in_plans, in_repo, in_root, listed_name};
 use super::node::{Node, number_of_content};
-use super::quota::Reservation;
 use super::staged_file::StagedFile;
-use super::stale_retry::Intent;
-use super::temporary::Place;
-use super::{CreateAttrs, Entry, Error, Fs, Result, lock};
+use super::staging::{Reservation, StagedBytes, disk_error};
+use super::temporary::TemporaryDir;
+use super::threads::{Intent, Program};
+use super::{CreateAttrs, Error, Fs, LookupEntry, Result, lock};
 use crate::model::{ArtifactId, Format, RepoName};
 use crate::registry::{self, ErrorKind, Event, Level, Revision};
 
@@ -20,27 +20,32 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], or why no target can say.
-    pub async fn lookup(self: Arc<Self>, parent: u64, name: &OsStr, pid: u32) -> Result<Entry> {
+    /// [`Error::NotFound`], or the error of the targets.
+    pub async fn lookup(
+        self: Arc<Self>,
+        parent: u64,
+        name: &OsStr,
+        pid: u32,
+    ) -> Result<LookupEntry> {
         let parent = self.node(parent)?;
-        if let Some(place) = Self::temporary_place(&parent, name)? {
-            return Ok(self.hand_out(self.find_temporary(&place, name)?));
+        if let Some(place) = Self::temporary_dir(&parent, name)? {
+            return Ok(self.lookup_entry(self.find_temporary(&place, name)?));
         }
         let node = match parent {
             Node::Root => self.find_in_root(name).await?,
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
-                Found::Plans(repo) => Node::Plans(repo),
-                Found::Artifact(id, suffix) => {
-                    self.note_name(pid, &id, name);
+                InDirectory::Plans(repo) => Node::Plans(repo),
+                InDirectory::Artifact(id, suffix) => {
+                    self.record_name(pid, &id, name);
                     self.find_artifact(&id, suffix, pid).await?
                 }
-                Found::Foreign => return Err(Error::NotFound),
+                InDirectory::Foreign => return Err(Error::NotFound),
             },
             Node::Control => self.find_control(name)?,
             Node::KeptDir(dir) => self.find_kept(&dir, name)?,
             _ => return Err(Error::NotDirectory),
         };
-        Ok(self.hand_out(node))
+        Ok(self.lookup_entry(node))
     }
 
     async fn find_in_root(&self, name: &OsStr) -> Result<Node> {
@@ -48,7 +53,7 @@ impl Fs {
             InRoot::Control => Ok(Node::Control),
             InRoot::Repo(repo) => match self.has_repo(&repo).await {
                 Ok(true) => Ok(Node::Repo(repo)),
-                // No target can say, or ever could. mkdir(2) looks the name up first.
+                // No target has ever answered. mkdir(2) looks the name up first.
                 Ok(false) | Err(Error::Io) => Err(Error::NotFound),
                 Err(error) => Err(error),
             },
@@ -72,7 +77,7 @@ impl Fs {
             Ok(Some(known)) => Node::Content(id.clone(), known),
             Ok(None) if self.is_blank(id, suffix) => Node::Blank(id.clone()),
             Ok(None) => return Err(Error::NotFound),
-            // A name that can be saved to, so that the bytes are kept, and that can't be read.
+            // A save must reach the push, so that its bytes are kept; a read fails.
             Err(Error::Io) if !self.registry.was_listed(&id.repo) => Node::Blank(id.clone()),
             Err(error) => return Err(error),
         };
@@ -82,7 +87,7 @@ impl Fs {
         if !lock(&self.stale_retries).is_waiting(pid, id, Intent::Write) {
             return Ok(node);
         }
-        // The number is the one that stat(2) tells of this content.
+        // Programs see the inode number that stat(2) shows for this content.
         let (size, shown) = match &node {
             Node::Content(_, known) => (known.size, Some(number_of_content(known))),
             _ => (0, None),
@@ -91,8 +96,8 @@ impl Fs {
         Ok(Node::StagedFile(Arc::new(staged)))
     }
 
-    /// Pulls the content for a reader who has been overtaken by a push already: its open finds it
-    /// in memory then, however often it is overtaken again.
+    /// Pulls the content for a reader that a push has overtaken: its open then finds it in memory, even
+    /// after further pushes.
     async fn read_ahead(&self, id: &ArtifactId, node: Node, end: Instant) -> Node {
         match timeout_at(end, self.registry.pull(id)).await {
             Ok(Ok(pulled)) => Node::Content(id.clone(), pulled.known),
@@ -100,15 +105,16 @@ impl Fs {
         }
     }
 
-    /// Makes a writer's view, not open yet.
+    /// Makes a staged file, not open yet.
     pub(super) fn staged(&self, id: &ArtifactId, suffix: Option<Format>, size: u64) -> StagedFile {
         let max_size = self.registry.settings().max_size;
         let reservation = Reservation::new(&self.staged);
-        StagedFile::new(id.clone(), suffix, max_size, reservation, self.now(), size)
+        let bytes = StagedBytes::new(size, reservation);
+        StagedFile::new(id.clone(), suffix, max_size, bytes, self.now())
     }
 
-    /// Returns the newest content of an artifact, if the artifact answers to a name with this
-    /// suffix: `schema.sql` isn't there while the state is HCL.
+    /// Returns the newest content of an artifact, if its format fits the name's suffix: there is no
+    /// `schema.sql` while the state is HCL.
     pub(super) async fn resolve(
         &self,
         id: &ArtifactId,
@@ -118,33 +124,32 @@ impl Fs {
             Err(error) if self.is_new(&id.repo, &error) => None,
             known => known?,
         };
-        // A format that nobody can tell now is taken for HCL, as it is in a push.
+        // Assume HCL if the format is unknown, as a push does.
         let format = |known: &Revision| known.stamp().map_or(Format::Hcl, |stamp| stamp.format);
         Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
     }
 
-    /// Tells whether a repository is new, as far as this mount can know: it was made here, and no
-    /// target could ever say otherwise. A push to it still replaces nothing, for it demands that
-    /// the target hold nothing.
+    /// Tells whether a repository is new for this mount: it was made here, and no target has ever
+    /// listed it. A push to it still replaces nothing, because it demands an empty target.
     pub(super) fn is_new(&self, repo: &RepoName, error: &registry::Error) -> bool {
         error.kind == ErrorKind::Outage
             && !self.registry.was_listed(repo)
             && lock(&self.local).has(repo)
     }
 
-    /// Tells whether an artifact that no target knows is there all the same: touched, or with a
-    /// failed push whose error somebody will want to read.
+    /// Tells whether an artifact unknown to all targets has a name here: it was touched, or its push
+    /// has failed with an error to show.
     fn is_blank(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
         !self.registry.exists(id)
             && (self.registry.has_error(id) || lock(&self.local).is_touched(id, suffix))
     }
 
-    /// Tells whether an artifact was touched here and has not been pushed since, by anybody.
+    /// Tells whether an artifact was touched here, and never pushed since.
     pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
         !self.registry.exists(id) && lock(&self.local).is_touched(id, suffix)
     }
 
-    /// Finds out what a name to be created is for; refuses what is not of the contract.
+    /// Parses the name of a new artifact; refuses any other name.
     pub(super) fn parse_new(
         &self,
         parent: &Node,
@@ -152,16 +157,16 @@ impl Fs {
     ) -> Result<(ArtifactId, Option<Format>)> {
         match parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
-                Found::Artifact(id, suffix) => Ok((id, suffix)),
-                Found::Plans(_) => Err(Error::IsDirectory),
-                Found::Foreign => Err(self.refuse(name)),
+                InDirectory::Artifact(id, suffix) => Ok((id, suffix)),
+                InDirectory::Plans(_) => Err(Error::IsDirectory),
+                InDirectory::Foreign => Err(self.refuse(name)),
             },
             Node::Root | Node::Control | Node::KeptDir(_) => Err(self.refuse(name)),
             _ => Err(Error::NotDirectory),
         }
     }
 
-    /// Refuses a name that is not of the contract, and says what is.
+    /// Refuses an invalid name, and reports the valid ones.
     pub(super) fn refuse(&self, name: &OsStr) -> Error {
         let message = "not a name of this mount: a repository holds schema (schema.hcl, \
                        schema.sql) and plans/<name> (plans/<name>.plan.hcl)";
@@ -175,17 +180,16 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`]; [`Error::NotPermitted`] for what isn't a repository's name, or elsewhere
-    /// than in the root.
+    /// [`Error::Exists`]; [`Error::NotPermitted`] for an invalid name, or outside of the root.
     pub async fn mkdir(
         self: Arc<Self>,
         parent: u64,
         name: &OsStr,
         attrs: CreateAttrs,
-    ) -> Result<Entry> {
+    ) -> Result<LookupEntry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::temporary_place(&parent, name)?.is_some() {
+        if Self::temporary_dir(&parent, name)?.is_some() {
             return self.mkdir_temporary(&parent, name, attrs);
         }
         let repo = match parent {
@@ -196,33 +200,33 @@ impl Fs {
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
-                    Found::Plans(_) => Error::Exists,
-                    Found::Artifact(..) | Found::Foreign => self.refuse(name),
+                    InDirectory::Plans(_) => Error::Exists,
+                    InDirectory::Artifact(..) | InDirectory::Foreign => self.refuse(name),
                 });
             }
             _ => return Err(self.refuse(name)),
         };
         let is_there = match self.has_repo(&repo).await {
-            // It is local until its first push, which finds out what the targets hold.
+            // It is local until its first push, which asks the targets.
             Err(Error::Io) => false,
             is_there => is_there?,
         };
         if is_there || !lock(&self.local).make(repo.clone()) {
             return Err(Error::Exists);
         }
-        Ok(self.hand_out(Node::Repo(repo)))
+        Ok(self.lookup_entry(Node::Repo(repo)))
     }
 
     /// Removes an empty repository that was made here.
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`]; [`Error::NotPermitted`] for one of the configuration, and for the
-    /// directories that are always there.
+    /// [`Error::NotEmpty`]; [`Error::NotPermitted`] for a configured repository, and for the fixed
+    /// directories.
     pub async fn rmdir(self: Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if let Some(place) = Self::temporary_place(&parent, name)? {
+        if let Some(place) = Self::temporary_dir(&parent, name)? {
             return self.rmdir_temporary(&place, name);
         }
         let repo = match parent {
@@ -233,9 +237,9 @@ impl Fs {
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
-                    Found::Plans(_) => Error::NotPermitted,
-                    Found::Artifact(..) => Error::NotDirectory,
-                    Found::Foreign => Error::NotFound,
+                    InDirectory::Plans(_) => Error::NotPermitted,
+                    InDirectory::Artifact(..) => Error::NotDirectory,
+                    InDirectory::Foreign => Error::NotFound,
                 });
             }
             _ => return Err(Error::NotPermitted),
@@ -244,7 +248,10 @@ impl Fs {
             return Err(Error::NotFound);
         }
         let touched = lock(&self.local).touched(&repo).next().is_some();
-        let temporary = [Place::Repo(repo.clone()), Place::Plans(repo.clone())];
+        let temporary = [
+            TemporaryDir::Repo(repo.clone()),
+            TemporaryDir::Plans(repo.clone()),
+        ];
         let temporary = temporary
             .iter()
             .any(|place| !lock(&self.temporary).is_empty(place));
@@ -253,29 +260,29 @@ impl Fs {
         }
         match lock(&self.local).remove(&repo) {
             true => Ok(()),
-            // It is there because the configuration, or the registry, says so.
+            // The configuration or the registry has it.
             false => Err(Error::NotPermitted),
         }
     }
 
-    /// Deletes an artifact from every target, if the mount allows it. What is local can always be
-    /// removed: touched files, traces of failed pushes, and the bytes kept of these.
+    /// Deletes an artifact from every target, if the mount allows it. Local files can always be removed:
+    /// touched ones, and those of failed pushes.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPermitted`] without `--allow-delete`; what the targets answered.
+    /// [`Error::NotPermitted`] without `--allow-delete`; the error of the targets.
     pub async fn unlink(self: Arc<Self>, parent: u64, name: &OsStr, pid: u32) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
         self.writable()?;
         let parent = self.node(parent)?;
-        if let Some(place) = Self::temporary_place(&parent, name)? {
+        if let Some(place) = Self::temporary_dir(&parent, name)? {
             return self.unlink_temporary(&place, name);
         }
         let (id, suffix) = match parent {
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
-                Found::Artifact(id, suffix) => (id, suffix),
-                Found::Plans(_) => return Err(Error::IsDirectory),
-                Found::Foreign => return Err(Error::NotFound),
+                InDirectory::Artifact(id, suffix) => (id, suffix),
+                InDirectory::Plans(_) => return Err(Error::IsDirectory),
+                InDirectory::Foreign => return Err(Error::NotFound),
             },
             Node::KeptDir(dir) => return self.unlink_kept(&dir, name).await,
             Node::Root => return Err(Error::IsDirectory),
@@ -299,16 +306,46 @@ impl Fs {
         self.refuse_stray(pid, &id, name)?;
         let fs = Arc::clone(&self);
         let deletion = tokio::spawn(async move {
-            let _under_way = fs.pushes.begin();
+            let _in_flight = fs.pushes.begin();
             let deleted = fs.registry.delete(&id, end).await;
             if deleted.is_ok() {
-                // It may have been touched here before somebody else pushed it.
+                // It may have been touched here before another mount pushed it.
                 lock(&fs.local).untouch(&id);
             }
-            fs.outdate(&id, Some(before));
+            fs.invalidate(&id, Some(before));
             deleted
         });
         Ok(deletion.await.map_err(|_| Error::Io)??)
+    }
+
+    /// Records the name by which a thread uses an artifact.
+    pub(super) fn record_name(&self, pid: u32, id: &ArtifactId, name: &OsStr) {
+        if listed_name(&id.item).is_none_or(|listed| listed != name) {
+            lock(&self.strays).record_name(pid, id);
+        }
+    }
+
+    /// Refuses to delete an artifact by its listed name for a program that knows its other name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`].
+    pub(super) fn refuse_stray(&self, pid: u32, id: &ArtifactId, name: &OsStr) -> Result<()> {
+        if listed_name(&id.item).is_none_or(|listed| listed != name) {
+            return Ok(());
+        }
+        let (listings, names) = lock(&self.strays).of(id);
+        let program = Program::of(pid);
+        let is_its_own = |pids: &[u32]| pids.iter().any(|&other| program.has(other));
+        if !is_its_own(&listings) || !is_its_own(&names) {
+            return Ok(());
+        }
+        let message = "the program that deletes this has listed the directory and used the \
+                       artifact's other name, so it takes one file for two: exclude this name from \
+                       what it deletes, or delete the artifact with rm";
+        let event = Event::new(Level::Warn, "refused", message);
+        self.registry.tell(event.with("artifact", id.to_string()));
+        Err(Error::NotPermitted)
     }
 
     async fn unlink_kept(&self, dir: &str, name: &OsStr) -> Result<()> {
@@ -317,25 +354,25 @@ impl Fs {
                 .registry
                 .remove_unpushed(when)
                 .await
-                .map_err(|error| super::staged_file::local(&error)),
+                .map_err(|error| disk_error(&error)),
             Node::Damaged { name, .. } => self
                 .registry
                 .remove_damaged(&name)
-                .map_err(|error| super::staged_file::local(&error)),
+                .map_err(|error| disk_error(&error)),
             _ => Err(Error::IsDirectory),
         }
     }
 }
 
-/// What a name in a repository, or in its plans, stands for.
-pub(super) enum Found {
+/// A name in a repository, or in its plans.
+pub(super) enum InDirectory {
     Plans(RepoName),
     Artifact(ArtifactId, Option<Format>),
     Foreign,
 }
 
-/// Finds out what a name in a repository, or in its plans, stands for.
-pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<Found> {
+/// Parses a name in a repository, or in its plans.
+pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<InDirectory> {
     let (repo, found) = match parent {
         Node::Repo(repo) => (repo, in_repo(name)?),
         Node::Plans(repo) => (repo, in_plans(name)?),
@@ -343,8 +380,8 @@ pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<Found> {
     };
     let repo = repo.clone();
     Ok(match found {
-        InRepo::Plans => Found::Plans(repo),
-        InRepo::Artifact(item, suffix) => Found::Artifact(ArtifactId { repo, item }, suffix),
-        InRepo::TemporaryFile | InRepo::Foreign => Found::Foreign,
+        InRepo::Plans => InDirectory::Plans(repo),
+        InRepo::Artifact(item, suffix) => InDirectory::Artifact(ArtifactId { repo, item }, suffix),
+        InRepo::TemporaryFile | InRepo::Foreign => InDirectory::Foreign,
     })
 }

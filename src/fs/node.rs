@@ -1,36 +1,37 @@
-//! Inodes: which number stands for what, for as long as the kernel remembers it.
+//! Inodes: their numbers, for as long as the kernel remembers them.
 //!
-//! A content never changes under its inode: a push makes a new inode, as a rename over the file
-//! would. Readers keep what they opened, the kernel's pages of an inode are always right, and a
+//! The content of an inode never changes: a push makes a new inode, as a rename over the file would.
+//! Readers keep the content that they opened, the kernel's pages of an inode are always right, and a
 //! writer works on an inode of its own that no path leads to.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 
-use super::ROOT;
 use super::staged_file::StagedFile;
 use super::temporary::TemporaryFile;
+use super::types::{ROOT, lock};
 use crate::model::{ArtifactId, RepoName};
 use crate::registry::Revision;
 
 /// The files of `.atlasfs` that are rendered when they are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Report {
+pub(super) enum ControlFile {
     Status,
     Metrics,
     Events,
-    /// The job that somebody has asked for; whoever writes to it asks for one.
+    /// The last requested job; a write to it requests one.
     Jobs,
 }
 
-/// What an inode stands for.
+/// The object that an inode stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     Root,
     Repo(RepoName),
     Plans(RepoName),
     Control,
-    Report(Report),
+    ControlFile(ControlFile),
     /// A directory below `.atlasfs/unpushed`, by its path there.
     KeptDir(String),
     /// A failed push whose bytes are kept.
@@ -43,24 +44,24 @@ pub(super) enum Node {
         name: String,
         size: u64,
     },
-    /// One content of an artifact.
+    /// A content of an artifact.
     Content(ArtifactId, Revision),
-    /// An artifact that no target knows: it was only touched, or its first push has failed.
+    /// An artifact unknown to all targets: only touched, or its first push has failed.
     Blank(ArtifactId),
-    /// A writer's own view of an artifact.
+    /// A staged file.
     StagedFile(Arc<StagedFile>),
-    /// A scratch file, directory or symbolic link.
+    /// A temporary file, directory or symbolic link.
     TemporaryFile(Arc<TemporaryFile>),
 }
 
-/// What tells inodes apart: two look-ups that mean the same thing get the same inode.
+/// The identity of an inode: two look-ups of the same object get the same inode.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+enum NodeKey {
     Root,
     Repo(RepoName),
     Plans(RepoName),
     Control,
-    Report(Report),
+    ControlFile(ControlFile),
     KeptDir(Box<str>),
     Kept(u64),
     Damaged(Box<str>),
@@ -69,18 +70,18 @@ enum Key {
 }
 
 impl Node {
-    fn key(&self) -> Option<Key> {
+    fn key(&self) -> Option<NodeKey> {
         Some(match self {
-            Node::Root => Key::Root,
-            Node::Repo(repo) => Key::Repo(repo.clone()),
-            Node::Plans(repo) => Key::Plans(repo.clone()),
-            Node::Control => Key::Control,
-            Node::Report(report) => Key::Report(*report),
-            Node::KeptDir(path) => Key::KeptDir(path.as_str().into()),
-            Node::Kept { when, .. } => Key::Kept(*when),
-            Node::Damaged { name, .. } => Key::Damaged(name.as_str().into()),
-            Node::Blank(id) => Key::Blank(Box::new(id.clone())),
-            Node::TemporaryFile(temporary) => Key::TemporaryFile(temporary.number),
+            Node::Root => NodeKey::Root,
+            Node::Repo(repo) => NodeKey::Repo(repo.clone()),
+            Node::Plans(repo) => NodeKey::Plans(repo.clone()),
+            Node::Control => NodeKey::Control,
+            Node::ControlFile(report) => NodeKey::ControlFile(*report),
+            Node::KeptDir(path) => NodeKey::KeptDir(path.as_str().into()),
+            Node::Kept { when, .. } => NodeKey::Kept(*when),
+            Node::Damaged { name, .. } => NodeKey::Damaged(name.as_str().into()),
+            Node::Blank(id) => NodeKey::Blank(Box::new(id.clone())),
+            Node::TemporaryFile(temporary) => NodeKey::TemporaryFile(temporary.number),
             Node::Content(..) | Node::StagedFile(_) => return None,
         })
     }
@@ -90,7 +91,7 @@ impl Node {
         match self {
             Node::Root | Node::Repo(_) | Node::Plans(_) | Node::Control | Node::KeptDir(_) => true,
             Node::TemporaryFile(temporary) => temporary.is_directory(),
-            Node::Report(_)
+            Node::ControlFile(_)
             | Node::Kept { .. }
             | Node::Damaged { .. }
             | Node::Content(..)
@@ -99,7 +100,7 @@ impl Node {
         }
     }
 
-    /// Returns the artifact that the node is a view of.
+    /// Returns the artifact of a content, or of a staged file.
     pub(super) fn artifact(&self) -> Option<&ArtifactId> {
         match self {
             Node::Content(id, _) | Node::Blank(id) => Some(id),
@@ -110,15 +111,14 @@ impl Node {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct NodeSlot {
     node: Node,
     /// References that the kernel holds, plus one for each open handle.
     references: u64,
 }
 
-/// Returns the number of a content's inode. It follows from the revision, which no two contents of
-/// a mount share, so it can be told before the kernel looks the content up. Everything else has
-/// odd numbers.
+/// Returns the inode number of a content. It is made of the revision, which is unique in a mount, so
+/// it is known before the kernel looks the content up. All other inodes have odd numbers.
 pub(super) fn number_of_content(known: &Revision) -> u64 {
     known.revision * 2
 }
@@ -126,9 +126,9 @@ pub(super) fn number_of_content(known: &Revision) -> u64 {
 /// The inodes that are alive.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    /// Boxed, for up to half of a hash table's places are empty.
-    slots: HashMap<u64, Box<Slot>>,
-    numbers: HashMap<Key, u64>,
+    /// Boxed, because up to half of a hash table is empty.
+    slots: HashMap<u64, Box<NodeSlot>>,
+    numbers: HashMap<NodeKey, u64>,
     next: u64,
 }
 
@@ -145,8 +145,8 @@ impl Nodes {
         nodes
     }
 
-    /// Returns the inode number of a node; a new one gets a number that was never used for another.
-    /// Without a reference it is kept until [`Nodes::drop_unused`].
+    /// Returns the inode number of a node; a new node gets a number that was never used. A node without
+    /// a reference is kept until [`Nodes::drop_unused`].
     pub(super) fn intern(&mut self, node: Node) -> u64 {
         let known = self.number_of(&node);
         if let Some(number) = known
@@ -162,7 +162,7 @@ impl Nodes {
         if let Some(key) = node.key() {
             self.numbers.insert(key, number);
         }
-        let slot = Slot {
+        let slot = NodeSlot {
             node,
             references: 0,
         };
@@ -178,19 +178,19 @@ impl Nodes {
         }
     }
 
-    /// Returns what an inode stands for.
+    /// Returns the node of an inode.
     pub(super) fn get(&self, number: u64) -> Option<&Node> {
         self.slots.get(&number).map(|slot| &slot.node)
     }
 
-    /// Takes a reference.
+    /// Adds a reference.
     pub(super) fn remember(&mut self, number: u64) {
         if let Some(slot) = self.slots.get_mut(&number) {
             slot.references += 1;
         }
     }
 
-    /// Gives references back; the last one frees the inode.
+    /// Drops references; the last one frees the inode.
     pub(super) fn forget(&mut self, number: u64, count: u64) {
         if let Some(slot) = self.slots.get_mut(&number) {
             slot.references = slot.references.saturating_sub(count);
@@ -198,7 +198,7 @@ impl Nodes {
         }
     }
 
-    /// Frees an inode that nobody refers to.
+    /// Frees an inode without references.
     pub(super) fn drop_unused(&mut self, number: u64) {
         let unused = self
             .slots
@@ -218,6 +218,40 @@ impl Nodes {
     }
 }
 
+/// A function that makes the kernel forget the attributes of an inode.
+type ForgetAttributes = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Notifications to the kernel, while it is connected.
+#[derive(Default)]
+pub(super) struct KernelNotifier(Mutex<Option<ForgetAttributes>>);
+
+impl KernelNotifier {
+    /// Sets the function that makes the kernel forget.
+    pub(super) fn connect(&self, forget: impl Fn(u64) + Send + Sync + 'static) {
+        *lock(&self.0) = Some(Arc::new(forget));
+    }
+
+    /// Sends no more notifications.
+    pub(super) fn disconnect(&self) {
+        *lock(&self.0) = None;
+    }
+
+    /// Makes the kernel ask for an inode's attributes at their next use.
+    pub(super) fn forget_attributes(&self, ino: u64) {
+        // Not under the lock: the call may wait for the kernel.
+        let forget = lock(&self.0).clone();
+        if let Some(forget) = forget {
+            forget(ino);
+        }
+    }
+}
+
+impl fmt::Debug for KernelNotifier {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("KernelNotifier")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_thing_has_the_same_inode_for_as_long_as_it_is_remembered() {
+    fn the_same_object_has_the_same_inode() {
         let mut nodes = Nodes::new();
         let app = nodes.intern(repo("app"));
         nodes.remember(app);
@@ -236,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inode_is_freed_with_its_last_reference_and_its_number_not_used_again() {
+    fn an_inode_number_is_never_used_again() {
         let mut nodes = Nodes::new();
         let app = nodes.intern(repo("app"));
         nodes.remember(app);
@@ -249,17 +283,17 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_never_forgotten_below_its_own_reference() {
+    fn the_root_is_never_freed() {
         let mut nodes = Nodes::new();
         nodes.remember(ROOT);
         nodes.forget(ROOT, 1);
         assert!(nodes.get(ROOT).is_some());
     }
 
-    /// The kernel remembers an inode for each artifact that somebody has listed.
+    /// The kernel remembers an inode for each listed artifact.
     #[test]
-    fn an_inode_takes_no_more_than_it_needs() {
-        assert!(size_of::<Slot>() <= 104, "{}", size_of::<Slot>());
-        assert!(size_of::<Key>() <= 24, "{}", size_of::<Key>());
+    fn an_inode_takes_little_memory() {
+        assert!(size_of::<NodeSlot>() <= 104, "{}", size_of::<NodeSlot>());
+        assert!(size_of::<NodeKey>() <= 24, "{}", size_of::<NodeKey>());
     }
 }

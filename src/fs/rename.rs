@@ -1,45 +1,44 @@
-//! Renaming: among scratch files, and of a scratch file onto an artifact's name, which is a push.
+//! Renaming: among temporary files, and of a temporary file onto an artifact's name, which is a push.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::namespace::{Found, in_directory};
+use super::namespace::{InDirectory, in_directory};
 use super::node::Node;
-use super::quota::Reservation;
-use super::stale_retry::Intent;
-use super::temporary::{Kind, Place, TemporaryFile};
+use super::staging::Reservation;
+use super::temporary::{TemporaryDir, TemporaryFile, TemporaryKind};
+use super::threads::Intent;
 use super::{Error, Fs, Result, lock};
 use crate::model::{ArtifactId, Format, Item};
 use crate::registry::{BaseVersion, Event, Level, Wait};
 
-/// The kernel locks the directory until the rename is answered, and whoever looks up a name there
-/// that the kernel does not remember waits with it.
-const WAIT: Wait = Wait::ForVerdict;
+/// The kernel locks the directory during a rename, and look-ups of uncached names wait with it.
+const RENAME_WAIT: Wait = Wait::ForVerdict;
 
-/// A scratch file's name, and what the name stands for.
-struct From {
-    place: Place,
+/// The temporary file to rename, and its name.
+struct RenameSource {
+    place: TemporaryDir,
     name: std::ffi::OsString,
     temporary: Arc<TemporaryFile>,
 }
 
-/// Where it goes, and who sends it there.
-struct To {
+/// The artifact to rename it onto, and the thread that renames.
+struct RenameTarget {
     id: ArtifactId,
     suffix: Option<Format>,
     pid: u32,
 }
 
 impl Fs {
-    /// Renames. A scratch file that gets an artifact's name is pushed, and stays what it was if
-    /// that fails. An artifact never leaves its name.
+    /// Renames. A temporary file that gets an artifact's name is pushed; it stays as it is if the push
+    /// fails. An artifact is never renamed.
     ///
     /// # Errors
     ///
-    /// What the push answers; [`Error::Exists`] with `no_replace`; [`Error::NotPermitted`] for an
-    /// artifact, and [`Error::Invalid`] for a plan that would get a name which is not its label.
+    /// The error of the push; [`Error::Exists`] with `no_replace`; [`Error::NotPermitted`] for an
+    /// artifact, and [`Error::Invalid`] for a plan whose new name would not be its label.
     pub async fn rename(
         self: Arc<Self>,
         (parent, name): (u64, &OsStr),
@@ -49,67 +48,70 @@ impl Fs {
     ) -> Result<()> {
         self.writable()?;
         let (parent, new_parent) = (self.node(parent)?, self.node(new_parent)?);
-        let Some(place) = Self::temporary_place(&parent, name)? else {
+        let Some(place) = Self::temporary_dir(&parent, name)? else {
             return self
                 .rename_other((&parent, name), (&new_parent, new_name), no_replace)
                 .await;
         };
-        if Self::temporary_place(&new_parent, new_name)?.is_some() {
+        if Self::temporary_dir(&new_parent, new_name)?.is_some() {
             return self.rename_temporary((&place, name), (&new_parent, new_name), no_replace);
         }
         let temporary = lock(&self.temporary).find(&place, name)?;
         let (id, suffix) = match &new_parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(&new_parent, new_name)? {
-                Found::Artifact(id, suffix) => (id, suffix),
-                Found::Plans(_) if temporary.is_directory() => return Err(Error::NotEmpty),
-                Found::Plans(_) => return Err(Error::IsDirectory),
-                Found::Foreign => return Err(self.refuse(new_name)),
+                InDirectory::Artifact(id, suffix) => (id, suffix),
+                InDirectory::Plans(_) if temporary.is_directory() => return Err(Error::NotEmpty),
+                InDirectory::Plans(_) => return Err(Error::IsDirectory),
+                InDirectory::Foreign => return Err(self.refuse(new_name)),
             },
             _ => return Err(self.refuse(new_name)),
         };
-        self.note_name(pid, &id, new_name);
+        self.record_name(pid, &id, new_name);
         match temporary.kind {
-            Kind::File => {}
-            Kind::Directory if self.resolve(&id, suffix).await?.is_some() => {
+            TemporaryKind::File => {}
+            TemporaryKind::Directory if self.resolve(&id, suffix).await?.is_some() => {
                 return Err(Error::NotDirectory);
             }
-            Kind::Directory | Kind::Symlink(_) | Kind::Special { .. } => {
+            TemporaryKind::Directory
+            | TemporaryKind::Symlink(_)
+            | TemporaryKind::Special { .. } => {
                 return Err(self.refuse(new_name));
             }
         }
         if lock(&self.stale_retries).take(pid, &id, Intent::Rename) {
-            // The kernel answers ESTALE by asking once more: it has been a conflict, and is one.
+            // The kernel retries after ESTALE: this is still the same conflict.
             return Err(Error::Stale);
         }
         if no_replace && self.is_there(&id, suffix).await? {
             return Err(Error::Exists);
         }
         let name = name.to_owned();
-        let from = From {
+        let from = RenameSource {
             place,
             name,
             temporary,
         };
-        // In a task of its own: who waits may give up, and the push goes on to its own end.
-        let to = To { id, suffix, pid };
+        // In a task of its own: the push goes on if the caller gives up.
+        let to = RenameTarget { id, suffix, pid };
         let fs = Arc::clone(&self);
         let push = tokio::spawn(async move {
-            let _under_way = fs.pushes.begin();
+            let _in_flight = fs.pushes.begin();
             fs.push_temporary(&from, &to).await
         });
         push.await.unwrap_or(Err(Error::Io))
     }
 
+    /// Tells whether an artifact exists, or was touched here.
     pub(super) async fn is_there(&self, id: &ArtifactId, suffix: Option<Format>) -> Result<bool> {
         Ok(self.resolve(id, suffix).await?.is_some() || self.is_touched(id, suffix))
     }
 
-    /// Pushes a scratch file, which then is no scratch file any more.
-    async fn push_temporary(&self, from: &From, to: &To) -> Result<()> {
+    /// Pushes a temporary file and turns it into a staged file of the artifact.
+    async fn push_temporary(&self, from: &RenameSource, to: &RenameTarget) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
         let (temporary, id) = (&from.temporary, &to.id);
-        let turn = timeout_at(end, temporary.turn.lock()).await;
-        let _turn = turn.map_err(|_| Error::Io)?;
+        let locked = timeout_at(end, temporary.push_lock.lock()).await;
+        let _locked = locked.map_err(|_| Error::Io)?;
         let max_size = self.registry.settings().max_size;
         let (writer, tried) = temporary.origin(id);
         let read = {
@@ -122,46 +124,39 @@ impl Fs {
         };
         loop {
             let snapshot = temporary.snapshot(max_size);
-            let snapshot = snapshot.inspect_err(|error| self.tell_too_big(id, *error))?;
+            let (change, bytes) = snapshot.inspect_err(|error| self.report_too_big(id, *error))?;
             let before = self.registry.newest(id);
             let push = self
                 .registry
-                .push(id, snapshot.bytes, &mut base, to.suffix, end, WAIT);
+                .push(id, bytes, &mut base, to.suffix, end, RENAME_WAIT);
             let pushed = push.await;
-            self.outdate(id, before);
+            self.invalidate(id, before);
             if let Err(error) = pushed {
                 let error = Error::from(error);
-                temporary.has_failed(id, base);
+                temporary.set_failed(id, base);
                 if error == Error::Stale {
-                    self.send_back(to.pid, id, Intent::Rename);
+                    self.retry_as_stale(to.pid, id, Intent::Rename);
                 }
                 return Err(error);
             }
             lock(&self.local).untouch(id);
             let reservation = Reservation::new(&self.staged);
-            if temporary.becomes(
-                snapshot.change,
-                id.clone(),
-                to.suffix,
-                base,
-                max_size,
-                reservation,
-            ) {
+            if temporary.become_staged(change, id.clone(), to.suffix, base, max_size, reservation) {
                 break;
             }
-            // Written to, and closed, while the push was under way: that is to be pushed too.
+            // It was written and closed during the push: push that too.
         }
         let mut reads = lock(&self.reads);
         for pid in [writer, to.pid] {
-            reads.note(pid, id, base);
+            reads.record(pid, id, base);
         }
         drop(reads);
         lock(&self.temporary).remove_if(&from.place, &from.name, temporary, self.now());
         Ok(())
     }
 
-    /// Returns the newest content that the mount knows as what may be replaced. Where nobody can
-    /// tell now, that is nothing: the push will hardly succeed, and its bytes are kept.
+    /// Returns the newest known content as the base; an absent one if no target answers, as the push
+    /// then fails and its bytes are kept.
     async fn newest(&self, id: &ArtifactId) -> BaseVersion {
         let known = self.registry.stat(id, false).await;
         known.map_or_else(
@@ -170,15 +165,15 @@ impl Fs {
         )
     }
 
-    fn tell_too_big(&self, id: &ArtifactId, error: Error) {
+    fn report_too_big(&self, id: &ArtifactId, error: Error) {
         if error == Error::TooBig {
-            let message = "larger than --max-size: the scratch file stays what it is";
+            let message = "larger than --max-size: the temporary file stays as it is";
             let event = Event::new(Level::Warn, "refused", message);
             self.registry.tell(event.with("artifact", id.to_string()));
         }
     }
 
-    /// Answers for everything that is no scratch file: nothing else leaves its name.
+    /// Returns the answer to a rename of anything but a temporary file: nothing else can be renamed.
     async fn rename_other(
         &self,
         (parent, name): (&Node, &OsStr),
@@ -187,13 +182,13 @@ impl Fs {
     ) -> Result<()> {
         let old = match parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
-                Found::Artifact(id, suffix) => (id, suffix),
-                Found::Plans(_) => return Err(self.refuse_rename(name, new_name)),
-                Found::Foreign => return Err(Error::NotFound),
+                InDirectory::Artifact(id, suffix) => (id, suffix),
+                InDirectory::Plans(_) => return Err(self.refuse_rename(name, new_name)),
+                InDirectory::Foreign => return Err(Error::NotFound),
             },
             Node::KeptDir(dir) => {
                 self.find_kept(dir, name)?;
-                // mv(1) then copies, which is a push, and removes what was kept.
+                // mv(1) then copies, which is a push, and removes the kept bytes.
                 return Err(Error::CrossDevice);
             }
             _ => return Err(self.refuse_rename(name, new_name)),
@@ -203,8 +198,8 @@ impl Fs {
         }
         let new = match new_parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(new_parent, new_name)? {
-                Found::Artifact(id, suffix) => Some((id, suffix)),
-                Found::Plans(_) | Found::Foreign => None,
+                InDirectory::Artifact(id, suffix) => Some((id, suffix)),
+                InDirectory::Plans(_) | InDirectory::Foreign => None,
             },
             _ => None,
         };
@@ -220,7 +215,7 @@ impl Fs {
         }
         let plans = matches!((&old.0.item, &new.0.item), (Item::Plan(a), Item::Plan(b)) if a != b);
         let refused = self.refuse_rename(name, new_name);
-        // The label of what has been checked is its name.
+        // A checked plan's label is its name.
         match plans && self.registry.settings().validate {
             true => Err(Error::Invalid),
             false => Err(refused),

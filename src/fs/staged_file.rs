@@ -1,114 +1,100 @@
-//! A writer's own view of an artifact: the staging file that no reader sees.
+//! Staged files: the local file that a writer writes to before the push, and that no reader sees.
 
-use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::quota::Reservation;
-use super::{Error, lock};
+use super::staging::StagedBytes;
+use super::types::{Error, Result, lock};
 use crate::model::{ArtifactId, Format};
 use crate::registry::{BaseVersion, Room};
 
-/// Files take whole blocks of a disk.
-pub(super) const BLOCK: u64 = 4096;
-
-/// The bytes that a writer is working on, and how much of them has been pushed.
+/// The bytes of a writer, and the state of their push.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     id: ArtifactId,
     suffix: Option<Format>,
     max_size: u64,
-    /// The inode of the content that it was looked up for.
+    /// The inode number of the content that the writer looked up.
     shown: Option<u64>,
-    state: Mutex<State>,
-    /// Held while a push of these bytes is under way: the two flushes of a duplicated descriptor
-    /// are one push.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    state: Mutex<StagedState>,
+    /// Held during a push: two flushes of a duplicated descriptor are one push.
+    pub(super) push_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
-struct State {
-    staging: Option<File>,
-    /// What the staging file takes of this machine.
-    reservation: Reservation,
-    size: u64,
+struct StagedState {
+    bytes: StagedBytes,
     time: SystemTime,
     base: BaseVersion,
     handles: u32,
-    /// Counts changes.
+    /// The number of changes.
     change: u64,
     /// The change that the last successful push included.
     pushed: u64,
     /// The change that the last failed push included.
     failed: u64,
-    /// Whether anything has happened besides the truncation by opening.
+    /// Whether anything was written after the truncation by an open.
     written: bool,
-    /// Whether nothing has happened but that a new name was made without demanding that it be
-    /// empty or new, as touch(1) does.
+    /// Whether the name was made as touch(1) does: without O_TRUNC and O_EXCL.
     touched: bool,
-    /// Why a write has failed: what is here is not what the writer wanted, and is never pushed.
+    /// The error of a failed write: the bytes are incomplete, and are never pushed.
     broken: Option<Error>,
     /// The threads that have written since the last push, each with its process.
     writers: Vec<(u32, Option<u32>)>,
-    /// The signal that has killed a writer amid its work: no close pushes what it left.
+    /// The signal that killed a writer: no close pushes its incomplete bytes.
     torn: Option<i32>,
 }
 
-/// The bytes to push, and what they are to replace.
+/// The bytes to push, and their base.
 #[derive(Debug)]
-pub(super) struct Snapshot {
-    /// Which change they include.
+pub(super) struct StagedSnapshot {
+    /// The last change that they include.
     pub(super) change: u64,
     /// The bytes.
     pub(super) bytes: Bytes,
-    /// What they may replace.
+    /// The content that they may replace.
     pub(super) base: BaseVersion,
-    /// Nothing has happened but the truncation by opening: a shell's redirection closes a
-    /// duplicate before the program has written anything.
+    /// Nothing was written after the truncation by an open: a shell's redirection closes a
+    /// duplicate before the program writes.
     pub(super) only_opened: bool,
-    /// Nothing has happened but a touch(1) of a new name.
+    /// Only a touch(1) made the name.
     pub(super) only_touched: bool,
 }
 
-/// Where a writer stands when its last handle goes.
+/// The state of the bytes when the last handle is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// Everything is pushed, or its failure was reported; or other handles are left.
+pub(super) enum Remainder {
+    /// Pushed, or the failure was reported; or other handles are open.
     Nothing,
-    /// Bytes that no close has tried to push.
+    /// No close has tried to push them.
     Unpushed,
-    /// A truncation by opening that nothing followed.
+    /// An open has truncated the file, and nothing followed.
     OnlyOpened,
-    /// What a failed write has left, which is not to be pushed.
+    /// A write has failed: never push them.
     Broken,
-    /// What a killed writer has left, which is not to be pushed, but kept.
+    /// A killed writer has left them: keep them without a push.
     Torn,
 }
 
 impl StagedFile {
-    /// Makes a view of an artifact that has not been opened yet.
+    /// Makes a staged file of an artifact, not open yet.
     pub(super) fn new(
         id: ArtifactId,
         suffix: Option<Format>,
         max_size: u64,
-        reservation: Reservation,
+        bytes: StagedBytes,
         now: SystemTime,
-        size: u64,
     ) -> Self {
         Self {
             id,
             suffix,
             max_size,
             shown: None,
-            state: Mutex::new(State {
-                staging: None,
-                reservation,
-                size,
+            state: Mutex::new(StagedState {
+                bytes,
                 time: now,
                 base: BaseVersion::default(),
                 handles: 0,
@@ -121,16 +107,16 @@ impl StagedFile {
                 writers: Vec::new(),
                 torn: None,
             }),
-            turn: tokio::sync::Mutex::new(()),
+            push_lock: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// Shows the number of this inode to programs.
+    /// Sets the inode number that programs see.
     pub(super) fn showing(self, shown: Option<u64>) -> Self {
         Self { shown, ..self }
     }
 
-    /// Returns the number of the inode that programs are to see.
+    /// Returns the inode number that programs see.
     pub(super) fn shown(&self) -> Option<u64> {
         self.shown
     }
@@ -140,29 +126,29 @@ impl StagedFile {
         &self.id
     }
 
-    /// Returns the format that the name's suffix says.
+    /// Returns the format of the name's suffix.
     pub(super) fn suffix(&self) -> Option<Format> {
         self.suffix
     }
 
-    /// Tells whether a handle has been opened on it.
+    /// Tells whether a handle is open.
     pub(super) fn is_open(&self) -> bool {
-        lock(&self.state).staging.is_some()
+        lock(&self.state).bytes.is_open()
     }
 
-    /// Tells whether there is anything that has not been pushed.
+    /// Tells whether there are unpushed changes.
     pub(super) fn is_changed(&self) -> bool {
         let state = lock(&self.state);
         state.change != state.pushed
     }
 
-    /// Takes note that the name has just been made by a touch(1): that alone is no empty document.
+    /// Records that a touch(1) made the name: that alone is no empty document.
     pub(super) fn touch(&self) {
         lock(&self.state).touched = true;
     }
 
-    /// Opens a handle. The first one sets what is there: `content`, to be replaced if it is still
-    /// `base` by then. `empty`: the file is truncated, or new, which is a change already.
+    /// Opens a handle. The first one sets the content and its base. `empty` means that the file is
+    /// truncated, or new, which is a change already.
     pub(super) fn open(
         &self,
         staging_dir: &Path,
@@ -171,44 +157,26 @@ impl StagedFile {
         content: &[u8],
         empty: bool,
         now: SystemTime,
-    ) -> Result<(), Error> {
+    ) -> Result<()> {
         let mut state = lock(&self.state);
-        if state.staging.is_none() {
-            // What is cut off at once takes nothing.
-            let kept = if empty { 0 } else { content.len() as u64 };
-            state.reservation.resize(kept)?;
-            let make = || in_staging(staging_dir, || tempfile::tempfile_in(staging_dir));
-            let staging = room.find(BLOCK, make).map_err(|error| local(&error))?;
-            write_in(room, &staging, content, 0)?;
-            state.staging = Some(staging);
-            state.size = content.len() as u64;
+        if !state.bytes.is_open() {
+            state.bytes.create(staging_dir, room, content)?;
             state.base = base;
         }
         if empty {
-            if let Some(staging) = &state.staging {
-                staging.set_len(0).map_err(|error| local(&error))?;
-            }
-            state.reservation.resize(0)?;
-            state.size = 0;
+            state.bytes.set_size(0)?;
             state.time = now;
             state.change += 1;
             state.touched = false;
-            state.begin_anew();
+            state.reset_writers();
         }
         state.handles += 1;
         Ok(())
     }
 
-    /// Takes over the bytes of a scratch file that has become the artifact, with its open handles.
-    pub(super) fn adopt(
-        &self,
-        staging: Option<File>,
-        handles: u32,
-        base: BaseVersion,
-        is_pushed: bool,
-    ) {
+    /// Takes over the open handles of a temporary file that has become the artifact.
+    pub(super) fn adopt(&self, handles: u32, base: BaseVersion, is_pushed: bool) {
         let mut state = lock(&self.state);
-        state.staging = staging;
         state.handles = handles;
         state.base = base;
         if !is_pushed {
@@ -217,40 +185,38 @@ impl StagedFile {
         }
     }
 
-    /// Closes a handle; the last one gives the staging file back. Says first what is left.
-    pub(super) fn left(&self) -> Left {
+    /// Returns the state of the bytes, if this is the last handle.
+    pub(super) fn remainder(&self) -> Remainder {
         let state = lock(&self.state);
         let touched = state.touched && !state.written;
         if state.handles != 1 || state.change == state.pushed || touched {
-            Left::Nothing
+            Remainder::Nothing
         } else if state.broken.is_some() {
-            Left::Broken
+            Remainder::Broken
         } else if state.change == state.failed {
-            Left::Nothing
+            Remainder::Nothing
         } else if state.torn.is_some() {
-            Left::Torn
-        } else if !state.written && state.size == 0 {
-            Left::OnlyOpened
+            Remainder::Torn
+        } else if !state.written && state.bytes.size() == 0 {
+            Remainder::OnlyOpened
         } else {
-            Left::Unpushed
+            Remainder::Unpushed
         }
     }
 
-    /// Drops a handle.
+    /// Closes a handle; the last one frees the bytes.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
         state.handles = state.handles.saturating_sub(1);
         if state.handles == 0 {
-            state.staging = None;
-            // To give back never fails.
-            let _ = state.reservation.resize(0);
+            state.bytes.close();
         }
     }
 
-    /// Returns size and time as the writer sees them.
+    /// Returns the size and time that the writer sees.
     pub(super) fn attributes(&self) -> (u64, SystemTime) {
         let state = lock(&self.state);
-        (state.size, state.time)
+        (state.bytes.size(), state.time)
     }
 
     /// Writes at an offset, or at the end.
@@ -261,10 +227,10 @@ impl StagedFile {
         append: bool,
         now: SystemTime,
         room: &Room,
-    ) -> Result<u32, Error> {
+    ) -> Result<u32> {
         let mut state = lock(&self.state);
-        let offset = if append { state.size } else { offset };
-        let written = state.write(offset, data, self.max_size, room);
+        let offset = if append { state.bytes.size() } else { offset };
+        let written = state.bytes.write(offset, data, self.max_size, room);
         state.change += 1;
         state.written = true;
         state.time = now;
@@ -273,8 +239,8 @@ impl StagedFile {
         u32::try_from(data.len()).map_err(|_| Error::Invalid)
     }
 
-    /// Takes note of a thread that writes. The process that opened the file decides what becomes of
-    /// it: when it writes on after another one was killed, its close is a save again.
+    /// Records a thread that writes. If the process that opened the file writes on after another one
+    /// was killed, its close is a save again.
     pub(super) fn written_by(
         &self,
         thread: u32,
@@ -296,8 +262,8 @@ impl StagedFile {
         }
     }
 
-    /// Takes note that a signal has killed a process amid its work; tells whether it matters:
-    /// `always`, or because the process may have written some of what is not pushed yet.
+    /// Records that a signal has killed a process. It counts `always`, or if the process may have
+    /// written some of the unpushed bytes.
     pub(super) fn killed(&self, signal: i32, process: Option<u32>, always: bool) {
         let mut state = lock(&self.state);
         let mut writers = state.writers.iter();
@@ -307,31 +273,31 @@ impl StagedFile {
         }
     }
 
-    /// Returns the signal that has killed a writer amid its work.
+    /// Returns the signal that killed a writer.
     pub(super) fn torn(&self) -> Option<i32> {
         lock(&self.state).torn
     }
 
-    /// Reads what the writer sees.
-    pub(super) fn read(&self, offset: u64, size: u32) -> Result<Bytes, Error> {
-        let state = lock(&self.state);
-        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
-        let left = state.size.saturating_sub(offset).min(size.into());
-        read_at(staging, offset, left).map_err(|error| local(&error))
+    /// Reads the bytes that the writer sees.
+    pub(super) fn read(&self, offset: u64, size: u32) -> Result<Bytes> {
+        lock(&self.state).bytes.read(offset, size.into())
     }
 
     /// Cuts, or extends with zeroes.
-    pub(super) fn set_size(&self, size: u64, now: SystemTime) -> Result<(), Error> {
+    pub(super) fn set_size(&self, size: u64, now: SystemTime) -> Result<()> {
         let mut state = lock(&self.state);
-        let set = state.set_size(size, self.max_size);
-        // A size set on purpose is a change also where it was that already: `truncate -s 0`
-        // means to push, and is told that nothing empty is pushed.
+        let set = match size <= self.max_size {
+            true => state.bytes.set_size(size),
+            false => Err(Error::TooBig),
+        };
+        // A size set on purpose is a change even if it is the same: `truncate -s 0` means a push,
+        // and gets the error that nothing empty is pushed.
         state.change += 1;
         state.written = true;
         state.time = now;
         state.broken = match set {
             Ok(()) if size == 0 => {
-                state.begin_anew();
+                state.reset_writers();
                 None
             }
             set => state.broken.or(set.err()),
@@ -339,8 +305,8 @@ impl StagedFile {
         set
     }
 
-    /// Returns the bytes to push; `None` if there are none that have not been pushed.
-    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, Error> {
+    /// Returns the bytes to push; `None` if all are pushed.
+    pub(super) fn snapshot(&self) -> Result<Option<StagedSnapshot>> {
         let state = lock(&self.state);
         if state.change == state.pushed {
             return Ok(None);
@@ -348,9 +314,8 @@ impl StagedFile {
         if let Some(error) = state.broken {
             return Err(error);
         }
-        let staging = state.staging.as_ref().ok_or(Error::BadHandle)?;
-        let bytes = read_at(staging, 0, state.size).map_err(|error| local(&error))?;
-        Ok(Some(Snapshot {
+        let bytes = state.bytes.read(0, state.bytes.size())?;
+        Ok(Some(StagedSnapshot {
             change: state.change,
             only_opened: !state.written && bytes.is_empty(),
             only_touched: !state.written && bytes.is_empty() && state.touched,
@@ -359,8 +324,8 @@ impl StagedFile {
         }))
     }
 
-    /// Takes note of how the push of a snapshot ended, and of what the next one may replace.
-    pub(super) fn note(&self, change: u64, base: BaseVersion, succeeded: bool) {
+    /// Records the end of a push, and the base of the next one.
+    pub(super) fn push_ended(&self, change: u64, base: BaseVersion, succeeded: bool) {
         let mut state = lock(&self.state);
         state.base = base;
         match succeeded {
@@ -368,79 +333,21 @@ impl StagedFile {
             false => state.failed = change,
         }
         if state.change == state.pushed {
-            state.begin_anew();
+            state.reset_writers();
         }
     }
 
-    /// Tells whether the push of a change has failed, and its close has said so.
+    /// Tells whether the push of a change has failed, and a close has reported it.
     pub(super) fn has_failed(&self, change: u64) -> bool {
         lock(&self.state).failed == change
     }
 }
 
-impl State {
-    /// Forgets the troubles of writers whose bytes are pushed, or gone.
-    fn begin_anew(&mut self) {
+impl StagedState {
+    /// Forgets errors and writers of bytes that are pushed, or gone.
+    fn reset_writers(&mut self) {
         self.broken = None;
         self.torn = None;
         self.writers.clear();
-    }
-
-    fn write(&mut self, offset: u64, data: &[u8], max_size: u64, room: &Room) -> Result<(), Error> {
-        let end = offset
-            .checked_add(data.len() as u64)
-            .filter(|&end| end <= max_size)
-            .ok_or(Error::TooBig)?;
-        let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
-        self.reservation.resize(self.size.max(end))?;
-        write_in(room, staging, data, offset)?;
-        self.size = self.size.max(end);
-        Ok(())
-    }
-
-    fn set_size(&mut self, size: u64, max_size: u64) -> Result<(), Error> {
-        if size > max_size {
-            return Err(Error::TooBig);
-        }
-        let staging = self.staging.as_ref().ok_or(Error::BadHandle)?;
-        self.reservation.resize(size)?;
-        staging.set_len(size).map_err(|error| local(&error))?;
-        self.size = size;
-        Ok(())
-    }
-}
-
-/// Makes a file in the staging directory, which a full disk may not have had room for so far.
-pub(super) fn in_staging<T>(dir: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    match make() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().mode(0o700).create(dir)?;
-            make()
-        }
-        made => made,
-    }
-}
-
-/// Writes all of it, in the place of what can be given up if the disk is full.
-pub(super) fn write_in(room: &Room, file: &File, data: &[u8], offset: u64) -> Result<(), Error> {
-    let need = data.len() as u64 + BLOCK;
-    let written = room.find(need, || file.write_all_at(data, offset));
-    written.map_err(|error| local(&error))
-}
-
-/// Reads exactly so many bytes.
-pub(super) fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Bytes> {
-    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes.into())
-}
-
-/// Maps an error of this machine's disk.
-pub(super) fn local(error: &io::Error) -> Error {
-    tracing::error!("can't use the staging directory: {error}");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace,
-        io::ErrorKind::NotFound => Error::NotFound,
-        _ => Error::Io,
     }
 }

@@ -1,12 +1,13 @@
-//! What goes in and out of the file system's operations.
+//! The types that the operations of the file system take and return, and its errors.
 
 use std::ffi::OsStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The root directory's inode number, fixed by the FUSE protocol.
 pub const ROOT: u64 = 1;
 
-/// What an inode is.
+/// The kind of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A directory.
@@ -30,10 +31,10 @@ pub enum FileKind {
 pub struct Attr {
     /// The inode's number.
     pub ino: u64,
-    /// The number that programs are told: a writer's own inode says that of the content it has
-    /// been opened on. vim, for one, won't write to a file whose number is not what stat(2) said.
+    /// The number that programs see. A writer's own inode shows that of the content it was opened on:
+    /// vim, for one, won't write to a file whose number differs from that of stat(2).
     pub shown: u64,
-    /// What it is.
+    /// The kind.
     pub kind: FileKind,
     /// Permission bits.
     pub perm: u16,
@@ -41,47 +42,47 @@ pub struct Attr {
     pub size: u64,
     /// Time of the content.
     pub time: SystemTime,
-    /// Time of the last access, as far as somebody has set it; otherwise that of the content.
+    /// Time of the last access if it was set; otherwise that of the content.
     pub accessed: SystemTime,
-    /// Time of the last change of anything. An artifact has nothing that changes but its content.
+    /// Time of the last change. In an artifact only the content changes.
     pub changed: SystemTime,
-    /// How many names it has.
+    /// The number of its names.
     pub links: u32,
-    /// The owner, where it is not the owner of everything in the mount.
+    /// The owner; `None` for the owner of the mount.
     pub uid: Option<u32>,
-    /// The group, where it is not the group of everything in the mount.
+    /// The group; `None` for the group of the mount.
     pub gid: Option<u32>,
-    /// Which device it is, for one.
+    /// The device number, for a device.
     pub device: u32,
 }
 
-/// A name's inode, as a directory hands it out.
+/// The inode of a name, from a look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct LookupEntry {
     /// The attributes.
     pub attr: Attr,
-    /// For how long the kernel may take the name to mean this inode.
+    /// The time that the kernel may use this inode for the name.
     pub entry_ttl: Duration,
-    /// For how long the kernel may keep the attributes.
+    /// The time that the kernel may keep the attributes.
     pub attr_ttl: Duration,
 }
 
 /// One entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirEntry<'a> {
-    /// The inode's number (as shown; for READDIRPLUS the entry's own holds).
+    /// The inode's number (as shown; READDIRPLUS uses the entry's own).
     pub ino: u64,
-    /// Where a listing goes on after this entry.
+    /// The offset after this entry.
     pub offset: u64,
-    /// What it is.
+    /// The kind.
     pub kind: FileKind,
     /// The name.
     pub name: &'a OsStr,
     /// With READDIRPLUS: the inode and its attributes.
-    pub entry: Option<Entry>,
+    pub entry: Option<LookupEntry>,
 }
 
-/// How a file is opened.
+/// The mode of an open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenMode {
     /// O_RDONLY or O_RDWR.
@@ -101,7 +102,7 @@ pub struct OpenMode {
 pub struct Opened {
     /// The handle.
     pub fh: u64,
-    /// The kernel may keep the pages that it has of this inode.
+    /// The kernel may keep its pages of this inode.
     pub keep_cache: bool,
     /// Reads and writes bypass the kernel's page cache.
     pub direct_io: bool,
@@ -109,8 +110,7 @@ pub struct Opened {
     pub no_flush: bool,
 }
 
-/// What a setattr sets. Mode, owner and times are accepted everywhere, and kept by scratch files
-/// alone.
+/// The attributes to set. Every file accepts mode, owner and times; only temporary files keep them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// The new size in bytes.
@@ -127,42 +127,115 @@ pub struct SetAttr {
     pub modified: Option<SystemTime>,
 }
 
-/// What a new file or directory is made with.
+/// The attributes of a new file or directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CreateAttrs {
-    /// Permission bits, which scratch files alone keep.
+    /// Permission bits, which only temporary files keep.
     pub perm: u16,
     /// The thread that makes it.
     pub pid: u32,
-    /// Its user, which scratch files alone keep; nothing for the owner of the mount.
+    /// Its user, which only temporary files keep; `None` for the owner of the mount.
     pub uid: Option<u32>,
     /// Its group, likewise.
     pub gid: Option<u32>,
 }
 
-/// What setxattr(2) asks for.
+/// The mode of setxattr(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum XattrFlag {
-    /// The attribute may be there or not.
+    /// The attribute may exist or not.
     #[default]
     Any,
-    /// XATTR_CREATE: it must not be there.
+    /// XATTR_CREATE: it must not exist.
     Create,
-    /// XATTR_REPLACE: it must be there.
+    /// XATTR_REPLACE: it must exist.
     Replace,
 }
 
 /// Figures for statfs(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statfs {
-    /// Blocks in all.
+    /// All blocks.
     pub blocks: u64,
     /// Free blocks.
     pub free: u64,
-    /// Files in all.
+    /// All files.
     pub files: u64,
     /// Block size in bytes.
     pub block_size: u32,
     /// The longest name in bytes.
     pub name_max: u32,
+}
+
+/// The result of an operation of the file system.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The reason why an operation of the file system failed; `fuse` maps each to its errno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// ENOENT.
+    #[error("no such file or directory")]
+    NotFound,
+    /// EPERM: the mount does not allow it.
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// EACCES: the target refuses these credentials.
+    #[error("permission denied")]
+    Denied,
+    /// EROFS: the mount is read-only.
+    #[error("read-only file system")]
+    ReadOnly,
+    /// EEXIST.
+    #[error("file exists")]
+    Exists,
+    /// ENOTEMPTY.
+    #[error("directory not empty")]
+    NotEmpty,
+    /// EBUSY: another job is running.
+    #[error("device or resource busy")]
+    Busy,
+    /// ENOTDIR.
+    #[error("not a directory")]
+    NotDirectory,
+    /// EISDIR.
+    #[error("is a directory")]
+    IsDirectory,
+    /// EINVAL: refused by a check, or by the target as malformed.
+    #[error("invalid argument")]
+    Invalid,
+    /// EFBIG.
+    #[error("file too large")]
+    TooBig,
+    /// ENAMETOOLONG.
+    #[error("file name too long")]
+    NameTooLong,
+    /// ENOSPC: this machine or the target is full.
+    #[error("no space left on device")]
+    NoSpace,
+    /// ESTALE: another writer has pushed, or the inode is gone.
+    #[error("stale file handle")]
+    Stale,
+    /// EIO: every target has an outage, or a bug was caught.
+    #[error("input/output error")]
+    Io,
+    /// EBADF.
+    #[error("bad file descriptor")]
+    BadHandle,
+    /// ENFILE: too many handles are open for writing.
+    #[error("too many open files in system")]
+    TooManyHandles,
+    /// ENODATA: no such extended attribute.
+    #[error("no data available")]
+    NoAttribute,
+    /// EOPNOTSUPP.
+    #[error("operation not supported")]
+    NotSupported,
+    /// EXDEV.
+    #[error("invalid cross-device link")]
+    CrossDevice,
+}
+
+/// Locks a mutex. A panic elsewhere leaves the data as it was, so a poisoned lock is used as it is.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

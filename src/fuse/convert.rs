@@ -8,7 +8,8 @@ use fuser::{
 };
 
 use crate::fs::{
-    Attr, CreateAttrs, DirEntry, Entry, Error, FileKind, Fs, Listing, OpenMode, Opened, XattrFlag,
+    Attr, CreateAttrs, DirEntry, DirListing, Error, FileKind, Fs, LookupEntry, OpenMode, Opened,
+    XattrFlag,
 };
 
 /// The preferred block size of stat(2): a page, the smallest piece the kernel reads.
@@ -134,7 +135,7 @@ pub(super) fn open_flags(opened: &Opened) -> FopenFlags {
 /// Inode numbers are never reused, so every inode is of the first generation.
 pub(super) const GENERATION: Generation = Generation(0);
 
-pub(super) fn entry(owner: Owner) -> impl FnOnce(ReplyEntry, Entry) {
+pub(super) fn entry(owner: Owner) -> impl FnOnce(ReplyEntry, LookupEntry) {
     move |reply, entry| {
         reply.entry_with_ttls(
             &entry.attr_ttl,
@@ -158,8 +159,8 @@ pub(super) fn done(reply: ReplyEmpty, (): ()) {
 }
 
 /// Lists entries until the reply is full.
-pub(super) fn list(fs: &Fs, offset: u64, mut reply: ReplyDirectory, listing: &Listing) {
-    fs.hand_on(listing, offset, false, |entry| {
+pub(super) fn list(fs: &Fs, offset: u64, mut reply: ReplyDirectory, listing: &DirListing) {
+    fs.for_each_entry(listing, offset, false, |entry| {
         let kind = file_type(entry.kind);
         !reply.add(INodeNo(entry.ino), entry.offset, kind, entry.name)
     });
@@ -181,9 +182,9 @@ pub(super) fn list_plus(
     owner: Owner,
     offset: u64,
     mut reply: ReplyDirectoryPlus,
-    listing: &Listing,
+    listing: &DirListing,
 ) {
-    fs.hand_on(listing, offset, true, |listed| {
+    fs.for_each_entry(listing, offset, true, |listed| {
         let (shown, ttl) = match listed.entry {
             // The reply has one time for both, so the shorter one holds.
             Some(entry) => (entry.attr, entry.entry_ttl.min(entry.attr_ttl)),

@@ -23,9 +23,9 @@ use super::convert::{
     perm, sized, time, xattr_flag,
 };
 use super::dispatch::{Deadlines, Dispatcher, ErrorReply};
-use crate::fs::{self, Entry, Fs, Opened, SetAttr, Statfs};
+use crate::fs::{self, Fs, LookupEntry, Opened, SetAttr, Statfs};
 
-/// The largest write in one request: what the kernel's default of 256 pages allows.
+/// The largest write in one request: the kernel's default of 256 pages.
 const MAX_WRITE: u32 = 1 << 20;
 
 /// The kernel features that this file system uses. It does not ask for the write-back cache, which
@@ -301,7 +301,7 @@ impl fuser::Filesystem for Bridge {
         let (fs, name, owner) = (self.fs.clone(), name.to_owned(), self.owner);
         let attrs = attrs(req, mode);
         let future = async move { fs.create(parent.0, &name, open_mode(flags), attrs).await };
-        let ok = move |reply: ReplyCreate, (entry, opened): (Entry, Opened)| {
+        let ok = move |reply: ReplyCreate, (entry, opened): (LookupEntry, Opened)| {
             reply.created(
                 // The reply has one time for both, so the shorter one holds.
                 &entry.entry_ttl.min(entry.attr_ttl),

@@ -44,7 +44,7 @@ pub fn serve(
 ) -> Result<Served, MountError> {
     let (mount, connection) = ActiveMount::new(request)?;
     match Proc::new(mount.device()) {
-        Some(processes) => fs.ask(Arc::new(processes)),
+        Some(processes) => fs.set_processes(Arc::new(processes)),
         None => tracing::warn!(
             "/proc doesn't show this process, so each close counts as a save: also one by a killed \
              program, or by a part of a shell's command; mount with the /proc of this pid namespace"

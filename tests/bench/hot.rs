@@ -87,7 +87,7 @@ impl Fixture {
             started: SystemTime::now(),
             read_only: false,
         };
-        let settings = atlasfs::fs::Settings {
+        let settings = atlasfs::fs::FsSettings {
             read_only: false,
             allow_delete: false,
             max_writers: 512,
@@ -235,7 +235,7 @@ fn readdirplus(bencher: Bencher, plans: usize) {
                     .block_on(world.fs.clone().readdir(fh, offset))
                     .unwrap();
                 let (from, mut taken) = (offset, Vec::with_capacity(ROOM));
-                world.fs.hand_on(&listing, from, true, |listed| {
+                world.fs.for_each_entry(&listing, from, true, |listed| {
                     let has_room = taken.len() < ROOM;
                     if has_room {
                         offset = listed.offset;

@@ -1,91 +1,68 @@
-//! One scratch file (or directory, or symbolic link): its bytes, and what is set on it.
+//! One temporary file (or directory, or symbolic link): its bytes, and its attributes.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::PREFIX;
-use super::state::{Content, State};
-use crate::fs::quota::{Quota, Reservation};
-use crate::fs::staged_file::{StagedFile, in_staging, local, read_at, write_in};
-use crate::fs::{CreateAttrs, Error, FileKind, Result, SetAttr, lock};
+use super::xattrs::Xattrs;
+use crate::fs::staged_file::StagedFile;
+use crate::fs::staging::{Quota, Reservation, StagedBytes};
+use crate::fs::types::{Attr, CreateAttrs, Error, FileKind, Result, SetAttr, XattrFlag, lock};
 use crate::model::{ArtifactId, Format, PlanName, check_plan};
 use crate::registry::{BaseVersion, Room};
 
-/// What a name of the scratch files stands for.
+/// The prefix of the file names in the staging directory. Files without names would need a descriptor
+/// each for as long as they exist.
+pub(super) const PREFIX: &str = "scratch-";
+
+/// The kind of a temporary file.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::fs) enum Kind {
+pub(in crate::fs) enum TemporaryKind {
     File,
     Directory,
-    /// A symbolic link, and where it leads.
+    /// A symbolic link, with its destination.
     Symlink(OsString),
-    /// A named pipe, a socket or a device: the kernel does all with it but keep its name.
+    /// A named pipe, a socket or a device: the mount keeps its name, and the kernel does the rest.
     Special {
         kind: FileKind,
         device: u32,
     },
 }
 
-/// One scratch file.
+/// A temporary file.
 #[derive(Debug)]
 pub(in crate::fs) struct TemporaryFile {
-    /// Tells it from all others of this mount.
+    /// Unique in this mount.
     pub(in crate::fs) number: u64,
-    pub(in crate::fs) kind: Kind,
-    /// Held while a rename of it onto an artifact's name is under way.
-    pub(in crate::fs) turn: tokio::sync::Mutex<()>,
-    pub(super) budget: Arc<Quota>,
-    pub(super) state: Mutex<State>,
-}
-
-/// What is set on a scratch file now.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::fs) struct Now {
-    pub(in crate::fs) size: u64,
-    pub(in crate::fs) perm: u16,
-    pub(in crate::fs) links: u32,
-    pub(in crate::fs) uid: Option<u32>,
-    pub(in crate::fs) gid: Option<u32>,
-    pub(in crate::fs) accessed: SystemTime,
-    pub(in crate::fs) modified: SystemTime,
-    pub(in crate::fs) changed: SystemTime,
-}
-
-/// The bytes to push.
-#[derive(Debug)]
-pub(in crate::fs) struct Snapshot {
-    /// Which change they include.
-    pub(in crate::fs) change: u64,
-    pub(in crate::fs) bytes: Bytes,
+    pub(in crate::fs) kind: TemporaryKind,
+    /// Held during a rename onto an artifact's name.
+    pub(in crate::fs) push_lock: tokio::sync::Mutex<()>,
+    budget: Arc<Quota>,
+    state: Mutex<TemporaryState>,
 }
 
 impl TemporaryFile {
-    /// Makes one that has no name yet.
+    /// Makes a file without a name.
     pub(super) fn new(
         number: u64,
-        kind: Kind,
+        kind: TemporaryKind,
         attrs: CreateAttrs,
         budget: Arc<Quota>,
         staging: &Path,
         now: SystemTime,
     ) -> Result<Self> {
         let content = match kind {
-            Kind::File => {
-                let make = || tempfile::Builder::new().prefix(PREFIX).tempfile_in(staging);
-                let made = in_staging(staging, make);
-                let path = made.map_err(|error| local(&error))?.into_temp_path();
-                let open = None;
-                let size = 0;
-                Content::Stored { path, open, size }
+            TemporaryKind::File => {
+                let reservation = Reservation::new(&budget);
+                TemporaryContent::Stored(StagedBytes::named(staging, PREFIX, reservation)?)
             }
-            Kind::Directory | Kind::Symlink(_) | Kind::Special { .. } => Content::None,
+            _ => TemporaryContent::None,
         };
         budget.take_file()?;
-        let state = State {
+        let state = TemporaryState {
             content,
             handles: 0,
             links: 0,
@@ -100,12 +77,12 @@ impl TemporaryFile {
             accessed: now,
             modified: now,
             changed: now,
-            xattrs: BTreeMap::new(),
+            xattrs: Xattrs::new(Reservation::new(&budget)),
         };
         Ok(Self {
             number,
             kind,
-            turn: tokio::sync::Mutex::default(),
+            push_lock: tokio::sync::Mutex::default(),
             budget,
             state: Mutex::new(state),
         })
@@ -113,33 +90,17 @@ impl TemporaryFile {
 
     /// Tells whether it is a directory.
     pub(in crate::fs) fn is_directory(&self) -> bool {
-        self.kind == Kind::Directory
+        self.kind == TemporaryKind::Directory
     }
 
-    /// Returns which device it is.
-    pub(in crate::fs) fn device(&self) -> u32 {
-        match self.kind {
-            Kind::Special { device, .. } => device,
-            Kind::File | Kind::Directory | Kind::Symlink(_) => 0,
-        }
-    }
-
-    /// Counts one more name.
-    pub(super) fn add_link(&self, now: SystemTime) {
+    /// Changes the number of its names.
+    pub(super) fn add_links(&self, links: i32, now: SystemTime) {
         let mut state = lock(&self.state);
-        state.links += 1;
+        state.links = state.links.saturating_add_signed(links);
         state.changed = now;
     }
 
-    /// Counts one name less.
-    pub(super) fn remove_link(&self, now: SystemTime) {
-        let mut state = lock(&self.state);
-        state.links = state.links.saturating_sub(1);
-        state.changed = now;
-    }
-
-    /// Takes note that a directory's names have changed, and whether it has a directory more or
-    /// less in it.
+    /// Records a change of a directory's names, and of the number of directories in it.
     pub(super) fn names_have_changed(&self, directories: i32, now: SystemTime) {
         let mut state = lock(&self.state);
         state.directories = state.directories.saturating_add_signed(directories);
@@ -152,93 +113,101 @@ impl TemporaryFile {
         lock(&self.state).links > 0
     }
 
-    /// Returns the view of the artifact that it has become.
+    /// Returns the staged file that it has become.
     pub(in crate::fs) fn pushed(&self) -> Option<Arc<StagedFile>> {
         match &lock(&self.state).content {
-            Content::Pushed(staged) => Some(Arc::clone(staged)),
-            Content::None | Content::Stored { .. } => None,
+            TemporaryContent::Pushed(staged) => Some(Arc::clone(staged)),
+            _ => None,
         }
     }
 
-    /// Returns what is set on it.
-    pub(in crate::fs) fn now(&self) -> Now {
+    /// Returns its attributes.
+    pub(in crate::fs) fn attr(&self, ino: u64) -> Attr {
         let state = lock(&self.state);
-        let (size, modified) = match (&state.content, &self.kind) {
-            (Content::Stored { size, .. }, _) => (*size, state.modified),
-            (Content::Pushed(staged), _) => staged.attributes(),
-            (Content::None, Kind::Symlink(to)) => (to.len() as u64, state.modified),
-            (Content::None, _) => (0, state.modified),
+        let (size, time) = match (&state.content, &self.kind) {
+            (TemporaryContent::Stored(bytes), _) => (bytes.size(), state.modified),
+            (TemporaryContent::Pushed(staged), _) => staged.attributes(),
+            (_, TemporaryKind::Symlink(to)) => (to.len() as u64, state.modified),
+            _ => (0, state.modified),
         };
-        Now {
-            size,
+        let device = match self.kind {
+            TemporaryKind::Special { device, .. } => device,
+            _ => 0,
+        };
+        Attr {
+            ino,
+            shown: ino,
+            kind: self.file_kind(),
             perm: state.perm,
-            // Pushed, it has the artifact's name.
+            size,
+            time,
+            accessed: state.accessed,
+            changed: state.changed,
             links: match &state.content {
-                Content::Pushed(_) => 1,
+                // It has the artifact's name.
+                TemporaryContent::Pushed(_) => 1,
                 // Its name, its own `.`, and the `..` of each directory in it.
-                Content::None if self.is_directory() && state.links > 0 => 2 + state.directories,
-                Content::None | Content::Stored { .. } => state.links,
+                _ if self.is_directory() && state.links > 0 => 2 + state.directories,
+                _ => state.links,
             },
             uid: state.uid,
             gid: state.gid,
-            accessed: state.accessed,
-            modified,
-            changed: state.changed,
+            device,
         }
     }
 
-    /// Opens it once more.
+    /// Returns its kind for stat(2).
+    pub(in crate::fs) fn file_kind(&self) -> FileKind {
+        match self.kind {
+            TemporaryKind::File => FileKind::File,
+            TemporaryKind::Directory => FileKind::Directory,
+            TemporaryKind::Symlink(_) => FileKind::Symlink,
+            TemporaryKind::Special { kind, .. } => kind,
+        }
+    }
+
+    /// Opens a handle.
     pub(in crate::fs) fn open(&self, truncate: bool, now: SystemTime) -> Result<()> {
         let mut state = lock(&self.state);
         state.open()?;
-        if truncate && let Err(error) = state.set_size(0, &self.budget, now) {
+        if truncate && let Err(error) = state.set_size(0, now) {
             state.close();
             return Err(error);
         }
         Ok(())
     }
 
-    /// Closes it once.
+    /// Closes a handle.
     pub(in crate::fs) fn close(&self) {
         lock(&self.state).close();
     }
 
-    /// Takes note of who writes.
-    pub(in crate::fs) fn written_by(&self, pid: u32) {
+    /// Records the thread that writes.
+    pub(in crate::fs) fn set_writer(&self, pid: u32) {
         lock(&self.state).writer = pid;
     }
 
-    /// Takes note that its name could be a plan's as well.
-    pub(super) fn could_be(&self, plan: Option<PlanName>) {
+    /// Sets the plan that its name could be.
+    pub(super) fn set_plan(&self, plan: Option<PlanName>) {
         lock(&self.state).plan = plan;
     }
 
-    /// Returns the plan that its name would be, if that very plan is in it: whoever wrote that meant
-    /// a push.
-    pub(in crate::fs) fn meant_as_plan(&self, max_size: u64) -> Option<PlanName> {
+    /// Returns the plan that its name could be, if that very plan is in it: the writer meant a push.
+    pub(in crate::fs) fn plan(&self, max_size: u64) -> Option<PlanName> {
         let plan = lock(&self.state).plan.clone();
         plan.filter(|plan| {
             let snapshot = self.snapshot(max_size);
-            snapshot.is_ok_and(|snapshot| check_plan(&snapshot.bytes, plan).is_ok())
+            snapshot.is_ok_and(|(_, bytes)| check_plan(&bytes, plan).is_ok())
         })
     }
 
-    /// Reads from an open one.
+    /// Reads; the file must be open.
     pub(in crate::fs) fn read(&self, offset: u64, size: u32) -> Result<Bytes> {
-        let state = lock(&self.state);
-        let Content::Stored {
-            open: Some(file),
-            size: len,
-            ..
-        } = &state.content
-        else {
-            return Err(Error::BadHandle);
-        };
-        let left = len.saturating_sub(offset).min(size.into());
-        read_at(file, offset, left).map_err(|error| local(&error))
+        let mut state = lock(&self.state);
+        state.bytes()?.read(offset, size.into())
     }
 
-    /// Writes to an open one, at an offset or at the end.
+    /// Writes at an offset or at the end; the file must be open.
     pub(in crate::fs) fn write(
         &self,
         offset: u64,
@@ -249,34 +218,28 @@ impl TemporaryFile {
     ) -> Result<u32> {
         let mut state = lock(&self.state);
         let written = u32::try_from(data.len()).map_err(|_| Error::Invalid)?;
-        let Content::Stored {
-            open: Some(file),
-            size,
-            ..
-        } = &mut state.content
-        else {
-            return Err(Error::BadHandle);
-        };
-        let offset = if append { *size } else { offset };
-        let end = offset.checked_add(data.len() as u64);
-        let end = end.ok_or(Error::TooBig)?;
-        let more = end.saturating_sub(*size);
-        self.budget.take(more)?;
-        if let Err(error) = write_in(room, file, data, offset) {
-            self.budget.give(more);
-            return Err(error);
-        }
-        *size = end.max(*size);
+        let bytes = state.bytes()?;
+        let offset = if append { bytes.size() } else { offset };
+        bytes.write(offset, data, u64::MAX, room)?;
         state.modified_at(now);
         Ok(written)
     }
 
-    /// Sets what is to be set.
+    /// Extends it with zeroes up to this size; the file must be open.
+    pub(in crate::fs) fn extend(&self, size: u64, now: SystemTime) -> Result<()> {
+        let mut state = lock(&self.state);
+        match state.bytes()?.size() < size {
+            true => state.set_size(size, now),
+            false => Ok(()),
+        }
+    }
+
+    /// Sets attributes.
     pub(in crate::fs) fn set(&self, set: &SetAttr, now: SystemTime) -> Result<()> {
         let mut state = lock(&self.state);
         if let Some(size) = set.size {
             state.open()?;
-            let sized = state.set_size(size, &self.budget, now);
+            let sized = state.set_size(size, now);
             state.close();
             sized?;
         }
@@ -289,80 +252,168 @@ impl TemporaryFile {
         Ok(())
     }
 
-    /// Returns the bytes to push, if they are not too many.
-    pub(in crate::fs) fn snapshot(&self, max_size: u64) -> Result<Snapshot> {
+    /// Returns the bytes to push, and the change that they include.
+    pub(in crate::fs) fn snapshot(&self, max_size: u64) -> Result<(u64, Bytes)> {
         let mut state = lock(&self.state);
         state.open()?;
-        let bytes = match &state.content {
-            Content::Stored { size, .. } if *size > max_size => Err(Error::TooBig),
-            Content::Stored {
-                open: Some(file),
-                size,
-                ..
-            } => read_at(file, 0, *size).map_err(|error| local(&error)),
+        let read = match &state.content {
+            TemporaryContent::Stored(bytes) if bytes.size() > max_size => Err(Error::TooBig),
+            TemporaryContent::Stored(bytes) => bytes.read(0, bytes.size()),
             _ => Err(Error::Stale),
         };
         state.close();
-        Ok(Snapshot {
-            change: state.change,
-            bytes: bytes?,
-        })
+        Ok((state.change, read?))
     }
 
-    /// Returns the thread that has written it, and what an earlier rename onto this artifact's
-    /// name was to replace.
+    /// Returns the thread that wrote it last, and the base of an earlier failed rename onto this
+    /// artifact's name.
     pub(in crate::fs) fn origin(&self, id: &ArtifactId) -> (u32, Option<BaseVersion>) {
         let state = lock(&self.state);
         let tried = state.tried.as_ref().filter(|(tried, _)| tried == id);
         (state.writer, tried.map(|(_, base)| *base))
     }
 
-    /// Takes note that a push has failed, and of what the next try may replace.
-    pub(in crate::fs) fn has_failed(&self, id: &ArtifactId, base: BaseVersion) {
+    /// Records a failed push, and the base of the next attempt.
+    pub(in crate::fs) fn set_failed(&self, id: &ArtifactId, base: BaseVersion) {
         lock(&self.state).tried = Some((id.clone(), base));
     }
 
-    /// Takes note that a change of it has become an artifact: from now on it is a writer's view of
-    /// that for whoever has it open, and nothing for everybody else. `false` if it has changed
-    /// since, and nobody is left to push that.
-    pub(in crate::fs) fn becomes(
+    /// Turns it into a staged file after the push of `change`: its open handles now work on the
+    /// artifact. Returns `false` if it has changed since, and no handle is left to push that.
+    pub(in crate::fs) fn become_staged(
         &self,
         change: u64,
         id: ArtifactId,
         suffix: Option<Format>,
         base: BaseVersion,
         max_size: u64,
-        mut reservation: Reservation,
+        reservation: Reservation,
     ) -> bool {
         let mut state = lock(&self.state);
         let (handles, is_pushed) = (state.handles, state.change == change);
         if handles == 0 && !is_pushed {
             return false;
         }
-        let Content::Stored { open, size, .. } = &mut state.content else {
+        let TemporaryContent::Stored(bytes) = &mut state.content else {
             return true;
         };
-        let (staging, size) = (open.take(), *size);
-        // They are there already; the next write has to find room for all of them.
-        let _ = reservation.resize(size);
-        self.budget.give(size);
-        let staged = StagedFile::new(id, suffix, max_size, reservation, state.modified, size);
-        staged.adopt(staging, handles, base, is_pushed);
-        state.content = Content::Pushed(Arc::new(staged));
+        let bytes = bytes.take_unnamed(reservation);
+        let staged = StagedFile::new(id, suffix, max_size, bytes, state.modified);
+        staged.adopt(handles, base, is_pushed);
+        state.content = TemporaryContent::Pushed(Arc::new(staged));
         true
+    }
+
+    /// Sets an extended attribute.
+    pub(in crate::fs) fn set_xattr(
+        &self,
+        name: &OsStr,
+        value: &[u8],
+        flag: XattrFlag,
+        now: SystemTime,
+    ) -> Result<()> {
+        let mut state = lock(&self.state);
+        state.xattrs.set(name, value, flag)?;
+        state.changed = now;
+        Ok(())
+    }
+
+    /// Returns an extended attribute.
+    pub(in crate::fs) fn xattr(&self, name: &OsStr) -> Result<Bytes> {
+        lock(&self.state).xattrs.get(name)
+    }
+
+    /// Lists the names of the extended attributes.
+    pub(in crate::fs) fn xattrs(&self) -> Vec<OsString> {
+        lock(&self.state).xattrs.names()
+    }
+
+    /// Removes an extended attribute.
+    pub(in crate::fs) fn remove_xattr(&self, name: &OsStr, now: SystemTime) -> Result<()> {
+        let mut state = lock(&self.state);
+        state.xattrs.remove(name)?;
+        state.changed = now;
+        Ok(())
+    }
+}
+
+/// The mutable part of a temporary file.
+#[derive(Debug)]
+struct TemporaryState {
+    content: TemporaryContent,
+    handles: u32,
+    links: u32,
+    /// The number of directories in it.
+    directories: u32,
+    /// Counts changes of the bytes.
+    change: u64,
+    /// The thread that has opened it for writing last.
+    writer: u32,
+    /// The plan that its name could be too.
+    plan: Option<PlanName>,
+    /// The artifact and the base of a failed rename.
+    tried: Option<(ArtifactId, BaseVersion)>,
+    perm: u16,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    accessed: SystemTime,
+    modified: SystemTime,
+    changed: SystemTime,
+    xattrs: Xattrs,
+}
+
+/// The bytes of a temporary file.
+#[derive(Debug)]
+enum TemporaryContent {
+    /// A directory, a link or a device has none.
+    None,
+    /// In the staging directory; open while there is a handle.
+    Stored(StagedBytes),
+    /// Pushed: open handles work on the artifact.
+    Pushed(Arc<StagedFile>),
+}
+
+impl TemporaryState {
+    fn open(&mut self) -> Result<()> {
+        let TemporaryContent::Stored(bytes) = &mut self.content else {
+            return Err(Error::Stale);
+        };
+        bytes.open()?;
+        self.handles += 1;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.handles = self.handles.saturating_sub(1);
+        if self.handles == 0
+            && let TemporaryContent::Stored(bytes) = &mut self.content
+        {
+            bytes.close();
+        }
+    }
+
+    fn bytes(&mut self) -> Result<&mut StagedBytes> {
+        match &mut self.content {
+            TemporaryContent::Stored(bytes) => Ok(bytes),
+            _ => Err(Error::BadHandle),
+        }
+    }
+
+    fn set_size(&mut self, size: u64, now: SystemTime) -> Result<()> {
+        self.bytes()?.set_size(size)?;
+        self.modified_at(now);
+        Ok(())
+    }
+
+    fn modified_at(&mut self, now: SystemTime) {
+        self.change += 1;
+        self.modified = now;
+        self.changed = now;
     }
 }
 
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
-        let state = lock(&self.state);
-        let size = match &state.content {
-            Content::Stored { size, .. } => *size,
-            Content::None | Content::Pushed(_) => 0,
-        };
-        let xattrs = state.xattrs.iter();
-        let xattrs: usize = xattrs.map(|(name, value)| name.len() + value.len()).sum();
-        self.budget.give(size + xattrs as u64);
         self.budget.give_file();
     }
 }

@@ -1,12 +1,11 @@
-//! Scratch files: what tools make for themselves, which lives in this mount alone.
+//! Temporary files: the files that tools make for themselves. They live in this mount alone.
 //!
-//! [`Tree`] has the names, [`TemporaryFile`] what is behind one, `names` the operations on both, and
-//! the bounds are a [`Quota`]. The bytes lie in the staging directory.
+//! [`TemporaryTree`] has the names, [`TemporaryFile`] is one file, and `names` has the operations of
+//! the file system on both. A [`Quota`] limits the bytes, which lie in the staging directory.
 
 mod file;
 mod names;
-mod state;
-mod xattr;
+mod xattrs;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -14,30 +13,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use super::quota::Quota;
-use super::{CreateAttrs, Error, Result};
+use super::staging::Quota;
+use super::types::{CreateAttrs, Error, Result};
 use crate::model::RepoName;
 
-pub(super) use file::{Kind, TemporaryFile};
+use file::PREFIX;
+pub(super) use file::{TemporaryFile, TemporaryKind};
 
-/// What the names of the files in the staging directory begin with. Files without names would need
-/// a descriptor each, for as long as they exist.
-const PREFIX: &str = "scratch-";
-
-/// A directory that scratch files can be in.
+/// A directory that can hold temporary files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Place {
+pub(super) enum TemporaryDir {
     Root,
     Repo(RepoName),
     Plans(RepoName),
-    /// A scratch directory, by its number.
+    /// A temporary directory, by its number.
     Dir(u64),
 }
 
-/// The names of all scratch files.
+/// The names of all temporary files.
 #[derive(Debug)]
-pub(super) struct Tree {
-    names: HashMap<Place, BTreeMap<OsString, Arc<TemporaryFile>>>,
+pub(super) struct TemporaryTree {
+    names: HashMap<TemporaryDir, BTreeMap<OsString, Arc<TemporaryFile>>>,
     /// The directories that have a name, by number.
     directories: HashMap<u64, Weak<TemporaryFile>>,
     last: u64,
@@ -45,10 +41,10 @@ pub(super) struct Tree {
     staging: PathBuf,
 }
 
-impl Tree {
-    /// Makes a tree with nothing in it, and removes what a mount that was killed has left.
+impl TemporaryTree {
+    /// Makes an empty tree, and removes the files that a killed mount has left.
     pub(super) fn new(limit: u64, staging: PathBuf) -> Self {
-        sweep(&staging);
+        remove_leftovers(&staging);
         Self {
             names: HashMap::new(),
             directories: HashMap::new(),
@@ -59,15 +55,15 @@ impl Tree {
     }
 
     /// Finds a name.
-    pub(super) fn find(&self, place: &Place, name: &OsStr) -> Result<Arc<TemporaryFile>> {
+    pub(super) fn find(&self, place: &TemporaryDir, name: &OsStr) -> Result<Arc<TemporaryFile>> {
         let found = self.names.get(place).and_then(|names| names.get(name));
         found.cloned().ok_or(Error::NotFound)
     }
 
-    /// Makes something new; it has no name yet.
+    /// Makes a file without a name.
     pub(super) fn make(
         &mut self,
-        kind: Kind,
+        kind: TemporaryKind,
         attrs: CreateAttrs,
         now: SystemTime,
     ) -> Result<Arc<TemporaryFile>> {
@@ -77,18 +73,18 @@ impl Tree {
         Ok(Arc::new(made))
     }
 
-    /// Gives a file one more name; what had the name before loses it.
+    /// Gives a file one more name; a file that had the name before loses it.
     pub(super) fn insert(
         &mut self,
-        place: Place,
+        place: TemporaryDir,
         name: OsString,
         temporary: Arc<TemporaryFile>,
         now: SystemTime,
     ) {
-        // Fails only if there was nothing of that name.
+        // Fails only if the name is new.
         let _ = self.remove(&place, &name, now);
-        temporary.add_link(now);
-        self.has_changed(&place, i32::from(temporary.is_directory()), now);
+        temporary.add_links(1, now);
+        self.names_have_changed(&place, i32::from(temporary.is_directory()), now);
         if temporary.is_directory() {
             let directory = Arc::downgrade(&temporary);
             self.directories.insert(temporary.number, directory);
@@ -96,10 +92,10 @@ impl Tree {
         self.names.entry(place).or_default().insert(name, temporary);
     }
 
-    /// Takes a name away from what it stands for.
+    /// Removes a name; returns its file.
     pub(super) fn remove(
         &mut self,
-        place: &Place,
+        place: &TemporaryDir,
         name: &OsStr,
         now: SystemTime,
     ) -> Result<Arc<TemporaryFile>> {
@@ -108,26 +104,25 @@ impl Tree {
         if names.is_empty() {
             self.names.remove(place);
         }
-        removed.remove_link(now);
-        self.has_changed(place, -i32::from(removed.is_directory()), now);
+        removed.add_links(-1, now);
+        self.names_have_changed(place, -i32::from(removed.is_directory()), now);
         self.directories.remove(&removed.number);
         Ok(removed)
     }
 
-    /// Takes note that the names in a directory have changed. What is not a scratch directory has
-    /// nothing to be changed.
-    fn has_changed(&self, place: &Place, directories: i32, now: SystemTime) {
-        if let Place::Dir(number) = place
+    /// Records that the names in a directory have changed, which only a temporary directory shows.
+    fn names_have_changed(&self, place: &TemporaryDir, directories: i32, now: SystemTime) {
+        if let TemporaryDir::Dir(number) = place
             && let Some(directory) = self.directories.get(number).and_then(Weak::upgrade)
         {
             directory.names_have_changed(directories, now);
         }
     }
 
-    /// Takes a name away if it still stands for this file.
+    /// Removes a name if it is still this file's.
     pub(super) fn remove_if(
         &mut self,
-        place: &Place,
+        place: &TemporaryDir,
         name: &OsStr,
         temporary: &Arc<TemporaryFile>,
         now: SystemTime,
@@ -141,18 +136,19 @@ impl Tree {
     /// Lists a directory.
     pub(super) fn list(
         &self,
-        place: &Place,
+        place: &TemporaryDir,
     ) -> impl Iterator<Item = (&OsString, &Arc<TemporaryFile>)> + use<'_> {
         self.names.get(place).into_iter().flatten()
     }
 
-    /// Tells whether a directory has no scratch file in it.
-    pub(super) fn is_empty(&self, place: &Place) -> bool {
+    /// Tells whether a directory has no temporary file in it.
+    pub(super) fn is_empty(&self, place: &TemporaryDir) -> bool {
         self.names.get(place).is_none_or(BTreeMap::is_empty)
     }
 }
 
-fn sweep(staging: &Path) {
+/// Removes the files that a killed mount has left.
+fn remove_leftovers(staging: &Path) {
     let entries = std::fs::read_dir(staging).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
@@ -177,12 +173,12 @@ mod tests {
     use crate::registry::Room;
 
     #[test]
-    fn what_a_killed_mount_has_left_is_removed_and_nothing_else() {
+    fn only_the_files_of_a_killed_mount_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["scratch-AbC123", "other", "scratch-notes.txt"] {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
-        let _tree = Tree::new(1, dir.path().to_owned());
+        let _tree = TemporaryTree::new(1, dir.path().to_owned());
         let left = std::fs::read_dir(dir.path()).unwrap();
         let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
@@ -190,22 +186,27 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_go_with_the_last_who_holds_the_file() {
+    fn the_bytes_are_freed_with_the_last_reference() {
         let dir = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
-        let mut tree = Tree::new(10, dir.path().to_owned());
-        let file = tree.make(Kind::File, CreateAttrs::default(), now).unwrap();
+        let mut tree = TemporaryTree::new(10, dir.path().to_owned());
+        let file = tree
+            .make(TemporaryKind::File, CreateAttrs::default(), now)
+            .unwrap();
         file.open(false, now).unwrap();
         file.write(0, b"0123456789", false, now, &Room::default())
             .unwrap();
-        tree.insert(Place::Root, ".a".into(), Arc::clone(&file), now);
-        let other = tree.make(Kind::File, CreateAttrs::default(), now).unwrap();
+        tree.insert(TemporaryDir::Root, ".a".into(), Arc::clone(&file), now);
+        let other = tree
+            .make(TemporaryKind::File, CreateAttrs::default(), now)
+            .unwrap();
         other.open(false, now).unwrap();
         assert_eq!(
             other.write(0, b"x", false, now, &Room::default()),
             Err(Error::NoSpace)
         );
-        tree.remove(&Place::Root, OsStr::new(".a"), now).unwrap();
+        tree.remove(&TemporaryDir::Root, OsStr::new(".a"), now)
+            .unwrap();
         assert_eq!(
             other.write(0, b"x", false, now, &Room::default()),
             Err(Error::NoSpace)

@@ -1,21 +1,23 @@
-//! Making, finding, moving and removing scratch files by name.
+//! Making, finding, moving and removing temporary files by name.
 
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use super::{Kind, Place, TemporaryFile};
-use crate::fs::handle::Handle;
-use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, text, why_not};
+use super::{TemporaryDir, TemporaryFile, TemporaryKind};
+use crate::fs::handle::{Handle, Opener};
+use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, reserved, text};
 use crate::fs::node::Node;
-use crate::fs::process::Opener;
-use crate::fs::{CreateAttrs, Entry, Error, FileKind, Fs, OpenMode, Opened, Result, lock};
+use crate::fs::{CreateAttrs, Error, FileKind, Fs, LookupEntry, OpenMode, Opened, Result, lock};
 use crate::model::PlanName;
 use crate::registry::{Event, Level};
 
 impl Fs {
-    /// Returns the directory of scratch files that a name in this directory belongs to, if what
-    /// has such a name is a scratch file. Within a scratch directory everything is.
-    pub(in crate::fs) fn temporary_place(parent: &Node, name: &OsStr) -> Result<Option<Place>> {
+    /// Returns the directory of temporary files, if a name in this directory is a temporary file's.
+    /// In a temporary directory, every name is.
+    pub(in crate::fs) fn temporary_dir(
+        parent: &Node,
+        name: &OsStr,
+    ) -> Result<Option<TemporaryDir>> {
         let is_temporary = match parent {
             Node::Root => in_root(name)? == InRoot::TemporaryFile,
             Node::Repo(_) => in_repo(name)? == InRepo::TemporaryFile,
@@ -23,43 +25,43 @@ impl Fs {
             Node::TemporaryFile(dir) if dir.is_directory() => text(name).map(|_| true)?,
             _ => false,
         };
-        Ok(Self::place_of(parent).filter(|_| is_temporary))
+        Ok(Self::temporary_dir_of(parent).filter(|_| is_temporary))
     }
 
-    /// Returns the directory of scratch files that a directory of the mount has.
-    pub(in crate::fs) fn place_of(dir: &Node) -> Option<Place> {
+    /// Returns a directory of the mount as one of temporary files.
+    pub(in crate::fs) fn temporary_dir_of(dir: &Node) -> Option<TemporaryDir> {
         Some(match dir {
-            Node::Root => Place::Root,
-            Node::Repo(repo) => Place::Repo(repo.clone()),
-            Node::Plans(repo) => Place::Plans(repo.clone()),
-            Node::TemporaryFile(dir) if dir.is_directory() => Place::Dir(dir.number),
+            Node::Root => TemporaryDir::Root,
+            Node::Repo(repo) => TemporaryDir::Repo(repo.clone()),
+            Node::Plans(repo) => TemporaryDir::Plans(repo.clone()),
+            Node::TemporaryFile(dir) if dir.is_directory() => TemporaryDir::Dir(dir.number),
             _ => return None,
         })
     }
 
-    /// Finds a scratch file.
-    pub(in crate::fs) fn find_temporary(&self, place: &Place, name: &OsStr) -> Result<Node> {
+    /// Finds a temporary file.
+    pub(in crate::fs) fn find_temporary(&self, place: &TemporaryDir, name: &OsStr) -> Result<Node> {
         lock(&self.temporary)
             .find(place, name)
             .map(Node::TemporaryFile)
     }
 
-    /// Lists the scratch files of a directory.
+    /// Lists the temporary files of a directory.
     pub(in crate::fs) fn list_temporary(&self, dir: &Node) -> Vec<(OsString, Node)> {
         let tree = lock(&self.temporary);
-        let place = Self::place_of(dir);
+        let place = Self::temporary_dir_of(dir);
         let files = place.iter().flat_map(|place| tree.list(place));
         files
             .map(|(name, temporary)| (name.clone(), Node::TemporaryFile(Arc::clone(temporary))))
             .collect()
     }
 
-    /// Refuses what must not be made, or only in a directory that is still there.
-    fn may_make(&self, parent: &Node, name: &OsStr) -> Result<()> {
+    /// Refuses a reserved name, or one in a directory that is removed.
+    fn check_new_temporary(&self, parent: &Node, name: &OsStr) -> Result<()> {
         if let Node::TemporaryFile(dir) = parent {
             return dir.has_name().then_some(()).ok_or(Error::NotFound);
         }
-        let Some(why) = why_not(name) else {
+        let Some(why) = reserved(name) else {
             return Ok(());
         };
         let event = Event::new(Level::Warn, "refused", why);
@@ -68,16 +70,16 @@ impl Fs {
         Err(Error::NotPermitted)
     }
 
-    /// Makes a scratch file, directory or symbolic link.
+    /// Makes a temporary file, directory or symbolic link.
     fn make_temporary(
         &self,
         parent: &Node,
         name: &OsStr,
-        kind: Kind,
+        kind: TemporaryKind,
         attrs: CreateAttrs,
     ) -> Result<Arc<TemporaryFile>> {
-        self.may_make(parent, name)?;
-        let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
+        self.check_new_temporary(parent, name)?;
+        let place = Self::temporary_dir_of(parent).ok_or(Error::NotDirectory)?;
         let mut tree = lock(&self.temporary);
         if tree.find(&place, name).is_ok() {
             return Err(Error::Exists);
@@ -86,28 +88,28 @@ impl Fs {
         let made = tree.make(kind, attrs, now)?;
         if let Node::Plans(_) = parent {
             let plan = name.to_str().and_then(|name| PlanName::parse(name).ok());
-            made.could_be(plan);
+            made.set_plan(plan);
         }
         tree.insert(place, name.to_owned(), Arc::clone(&made), now);
         Ok(made)
     }
 
-    /// Makes a scratch file and opens it, or opens the one that has been made in between.
+    /// Makes and opens a temporary file, or opens the one that was made in between.
     pub(in crate::fs) fn create_temporary(
         &self,
         parent: &Node,
         name: &OsStr,
         how: OpenMode,
         attrs: CreateAttrs,
-    ) -> Result<(Entry, Opened)> {
-        let temporary = match self.make_temporary(parent, name, Kind::File, attrs) {
+    ) -> Result<(LookupEntry, Opened)> {
+        let temporary = match self.make_temporary(parent, name, TemporaryKind::File, attrs) {
             Err(Error::Exists) if !how.exclusive => {
-                let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
+                let place = Self::temporary_dir_of(parent).ok_or(Error::NotDirectory)?;
                 lock(&self.temporary).find(&place, name)?
             }
             made => made?,
         };
-        let entry = self.hand_out(Node::TemporaryFile(Arc::clone(&temporary)));
+        let entry = self.lookup_entry(Node::TemporaryFile(Arc::clone(&temporary)));
         match self.open_temporary(entry.attr.ino, &temporary, how, attrs.pid) {
             Ok(opened) => Ok((entry, opened)),
             Err(error) => {
@@ -117,7 +119,7 @@ impl Fs {
         }
     }
 
-    /// Opens a scratch file.
+    /// Opens a temporary file.
     pub(in crate::fs) fn open_temporary(
         &self,
         ino: u64,
@@ -126,18 +128,18 @@ impl Fs {
         pid: u32,
     ) -> Result<Opened> {
         match temporary.kind {
-            Kind::File => {}
-            Kind::Directory => return Err(Error::IsDirectory),
-            Kind::Symlink(_) => return Err(Error::Invalid),
-            // The kernel opens these without asking.
-            Kind::Special { .. } => return Err(Error::NotSupported),
+            TemporaryKind::File => {}
+            TemporaryKind::Directory => return Err(Error::IsDirectory),
+            TemporaryKind::Symlink(_) => return Err(Error::Invalid),
+            // The kernel opens these itself.
+            TemporaryKind::Special { .. } => return Err(Error::NotSupported),
         }
         if lock(&self.handles).writers() >= self.settings.max_writers {
             return Err(Error::TooManyHandles);
         }
         temporary.open(how.truncate, self.now())?;
         if how.write || how.truncate {
-            temporary.written_by(pid);
+            temporary.set_writer(pid);
         }
         let handle = Handle::TemporaryFile {
             temporary: Arc::clone(temporary),
@@ -152,23 +154,23 @@ impl Fs {
             fh: self.insert(ino, handle),
             keep_cache: true,
             direct_io: false,
-            // It may be renamed onto an artifact's name, and then be written to.
+            // A rename can turn it into an artifact, whose close pushes.
             no_flush: !how.write,
         })
     }
 
-    /// Makes a scratch directory.
+    /// Makes a temporary directory.
     pub(in crate::fs) fn mkdir_temporary(
         &self,
         parent: &Node,
         name: &OsStr,
         attrs: CreateAttrs,
-    ) -> Result<Entry> {
-        let made = self.make_temporary(parent, name, Kind::Directory, attrs)?;
-        Ok(self.hand_out(Node::TemporaryFile(made)))
+    ) -> Result<LookupEntry> {
+        let made = self.make_temporary(parent, name, TemporaryKind::Directory, attrs)?;
+        Ok(self.lookup_entry(Node::TemporaryFile(made)))
     }
 
-    /// Makes a symbolic link among the scratch files.
+    /// Makes a symbolic link among the temporary files.
     ///
     /// # Errors
     ///
@@ -179,22 +181,21 @@ impl Fs {
         name: &OsStr,
         to: OsString,
         attrs: CreateAttrs,
-    ) -> Result<Entry> {
+    ) -> Result<LookupEntry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::temporary_place(&parent, name)?.is_none() {
+        if Self::temporary_dir(&parent, name)?.is_none() {
             return Err(self.refuse(name));
         }
         let attrs = CreateAttrs {
             perm: 0o777,
             ..attrs
         };
-        let made = self.make_temporary(&parent, name, Kind::Symlink(to), attrs)?;
-        Ok(self.hand_out(Node::TemporaryFile(made)))
+        let made = self.make_temporary(&parent, name, TemporaryKind::Symlink(to), attrs)?;
+        Ok(self.lookup_entry(Node::TemporaryFile(made)))
     }
 
-    /// Makes a file without opening it, a named pipe, a socket or a device among the scratch
-    /// files.
+    /// Makes a file without opening it, a named pipe, a socket or a device, as a temporary file.
     ///
     /// # Errors
     ///
@@ -206,53 +207,52 @@ impl Fs {
         kind: FileKind,
         device: u32,
         attrs: CreateAttrs,
-    ) -> Result<Entry> {
+    ) -> Result<LookupEntry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        if Self::temporary_place(&parent, name)?.is_none() {
+        if Self::temporary_dir(&parent, name)?.is_none() {
             return Err(self.refuse(name));
         }
         let kind = match kind {
-            FileKind::File => Kind::File,
-            FileKind::Fifo | FileKind::Socket => Kind::Special { kind, device: 0 },
-            FileKind::CharDevice | FileKind::BlockDevice => Kind::Special { kind, device },
+            FileKind::File => TemporaryKind::File,
+            FileKind::Fifo | FileKind::Socket => TemporaryKind::Special { kind, device: 0 },
+            FileKind::CharDevice | FileKind::BlockDevice => TemporaryKind::Special { kind, device },
             FileKind::Directory | FileKind::Symlink => return Err(Error::Invalid),
         };
         let made = self.make_temporary(&parent, name, kind, attrs)?;
-        Ok(self.hand_out(Node::TemporaryFile(made)))
+        Ok(self.lookup_entry(Node::TemporaryFile(made)))
     }
 
     /// Reads a symbolic link.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for everything else.
+    /// [`Error::Invalid`] for other files.
     pub async fn readlink(self: Arc<Self>, ino: u64) -> Result<OsString> {
-        match self.node(ino)? {
-            Node::TemporaryFile(temporary) => match &temporary.kind {
-                Kind::Symlink(to) => Ok(to.clone()),
-                _ => Err(Error::Invalid),
-            },
-            _ => Err(Error::Invalid),
+        if let Node::TemporaryFile(temporary) = self.node(ino)?
+            && let TemporaryKind::Symlink(to) = &temporary.kind
+        {
+            return Ok(to.clone());
         }
+        Err(Error::Invalid)
     }
 
-    /// Gives a scratch file one more name among the scratch files.
+    /// Makes a hard link between temporary files.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPermitted`] where an artifact is on either side: tools then copy.
-    pub async fn link(self: Arc<Self>, ino: u64, parent: u64, name: &OsStr) -> Result<Entry> {
+    /// [`Error::NotPermitted`] if either side is an artifact: tools then copy.
+    pub async fn link(self: Arc<Self>, ino: u64, parent: u64, name: &OsStr) -> Result<LookupEntry> {
         self.writable()?;
         let parent = self.node(parent)?;
-        let place = Self::temporary_place(&parent, name)?;
+        let place = Self::temporary_dir(&parent, name)?;
         let (Node::TemporaryFile(temporary), Some(place)) = (self.node(ino)?, place) else {
             return Err(self.refuse(name));
         };
         if temporary.is_directory() {
             return Err(Error::NotPermitted);
         }
-        self.may_make(&parent, name)?;
+        self.check_new_temporary(&parent, name)?;
         let mut tree = lock(&self.temporary);
         if tree.find(&place, name).is_ok() {
             return Err(Error::Exists);
@@ -262,11 +262,11 @@ impl Fs {
         }
         tree.insert(place, name.to_owned(), Arc::clone(&temporary), self.now());
         drop(tree);
-        Ok(self.hand_out(Node::TemporaryFile(temporary)))
+        Ok(self.lookup_entry(Node::TemporaryFile(temporary)))
     }
 
-    /// Removes a scratch file's name. Who has it open keeps it.
-    pub(in crate::fs) fn unlink_temporary(&self, place: &Place, name: &OsStr) -> Result<()> {
+    /// Removes a temporary file's name. Open handles keep the file.
+    pub(in crate::fs) fn unlink_temporary(&self, place: &TemporaryDir, name: &OsStr) -> Result<()> {
         let mut tree = lock(&self.temporary);
         match tree.find(place, name)?.is_directory() {
             true => Err(Error::IsDirectory),
@@ -274,28 +274,28 @@ impl Fs {
         }
     }
 
-    /// Removes a scratch directory.
-    pub(in crate::fs) fn rmdir_temporary(&self, place: &Place, name: &OsStr) -> Result<()> {
+    /// Removes a temporary directory.
+    pub(in crate::fs) fn rmdir_temporary(&self, place: &TemporaryDir, name: &OsStr) -> Result<()> {
         let mut tree = lock(&self.temporary);
         let dir = tree.find(place, name)?;
         if !dir.is_directory() {
             return Err(Error::NotDirectory);
         }
-        if !tree.is_empty(&Place::Dir(dir.number)) {
+        if !tree.is_empty(&TemporaryDir::Dir(dir.number)) {
             return Err(Error::NotEmpty);
         }
         tree.remove(place, name, self.now()).map(drop)
     }
 
-    /// Renames a scratch file to another name of a scratch file.
+    /// Renames a temporary file to another temporary name.
     pub(in crate::fs) fn rename_temporary(
         &self,
-        from: (&Place, &OsStr),
+        from: (&TemporaryDir, &OsStr),
         (parent, to): (&Node, &OsStr),
         no_replace: bool,
     ) -> Result<()> {
-        self.may_make(parent, to)?;
-        let place = Self::place_of(parent).ok_or(Error::NotDirectory)?;
+        self.check_new_temporary(parent, to)?;
+        let place = Self::temporary_dir_of(parent).ok_or(Error::NotDirectory)?;
         let mut tree = lock(&self.temporary);
         let temporary = tree.find(from.0, from.1)?;
         if let Ok(there) = tree.find(&place, to) {
@@ -309,7 +309,7 @@ impl Fs {
             match (temporary.is_directory(), there.is_directory()) {
                 (true, false) => return Err(Error::NotDirectory),
                 (false, true) => return Err(Error::IsDirectory),
-                (true, true) if !tree.is_empty(&Place::Dir(there.number)) => {
+                (true, true) if !tree.is_empty(&TemporaryDir::Dir(there.number)) => {
                     return Err(Error::NotEmpty);
                 }
                 _ => {}

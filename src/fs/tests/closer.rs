@@ -1,4 +1,4 @@
-//! Descriptors that processes share: whose close is a save.
+//! Descriptors that processes share: which close is a save.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ pub(super) const OPENER: u32 = 1_000;
 pub(super) const CHILD: u32 = 1_001;
 pub(super) const THREAD: u32 = 1_002;
 
-/// Half of what a writer means to write, and the rest.
+/// The two halves of a document.
 pub(super) const HALF: &[u8] = b"schema \"half\" {}\n";
 pub(super) const REST: &[u8] = b"schema \"rest\" {}\n";
 
@@ -49,7 +49,7 @@ impl Processes for Machine {
 impl Machine {
     pub(super) fn of(fixture: &Fixture) -> Arc<Self> {
         let machine = Arc::new(Self::default());
-        fixture.fs.ask(machine.clone());
+        fixture.fs.set_processes(machine.clone());
         machine
     }
 
@@ -218,7 +218,7 @@ async fn any_close_pushes_once_the_opener_lets_go() {
 }
 
 #[tokio::test]
-async fn a_close_says_what_the_push_answers_once_the_opener_lets_go() {
+async fn the_openers_last_close_returns_the_result_of_the_push() {
     let fixture = world_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;

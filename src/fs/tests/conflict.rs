@@ -1,4 +1,4 @@
-//! Conflicts: two who save at once, and stores that can't choose between them.
+//! Conflicts: two writers at once, and stores that can't choose between them.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ async fn a_push_whose_reply_was_lost_is_found_out_by_the_next_close() {
 }
 
 #[tokio::test]
-async fn a_store_that_ignores_conditions_is_told_of_and_looked_at_before_each_push() {
+async fn a_store_that_ignores_conditions_is_reported_and_checked_before_each_push() {
     let registry = Memory::ignoring_conditions();
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
@@ -147,7 +147,7 @@ async fn a_store_that_is_out_when_mounting_is_tried_as_soon_as_it_answers() {
 }
 
 #[tokio::test]
-async fn a_store_that_can_not_be_tried_for_conditions_is_told_of() {
+async fn a_store_without_a_capability_probe_is_reported() {
     let fixture = Fixture::with(Choice {
         untried: true,
         ..Choice::default()

@@ -102,7 +102,7 @@ async fn shutting_down_waits_for_the_pushes_under_way() {
 }
 
 #[tokio::test]
-async fn what_is_being_written_is_bounded_in_bytes_and_beyond_them_there_is_no_space() {
+async fn the_total_size_of_staged_files_is_limited() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         staged_bytes: Some(30),
@@ -124,7 +124,7 @@ async fn what_is_being_written_is_bounded_in_bytes_and_beyond_them_there_is_no_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_whose_end_takes_too_long_is_given_back_all_the_same() {
+async fn a_slow_release_still_frees_its_handle() {
     let fixture = world_with(V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
@@ -169,7 +169,7 @@ async fn look_ups_and_opens_keep_their_deadlines_with_a_hung_registry() {
         let name = std::ffi::OsStr::new("schema.hcl");
         let begun = tokio::time::Instant::now();
         let looked = fixture.fs.clone().lookup(app, name, 1).await;
-        // Where no target tells of the repository, the name can be saved to, and not be read.
+        // If no target answers for the repository, a save reaches the push, and a read fails.
         assert!(looked.is_ok());
         assert!(
             begun.elapsed() <= Duration::from_millis(2_010),

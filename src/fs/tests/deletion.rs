@@ -1,4 +1,4 @@
-//! Deleting: the registry decides, whoever has missed it is told later, and nothing comes back.
+//! Deletions: the registry decides, targets that missed one catch up, and nothing comes back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,7 @@ async fn a_deletion_removes_from_every_target() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backup_that_misses_a_deletion_is_told_of_it_when_it_is_back() {
+async fn a_backup_that_missed_a_deletion_catches_up_when_it_returns() {
     for restarts in [false, true] {
         let fixture = world_with(with_redo()).await;
         fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
@@ -101,7 +101,7 @@ async fn a_backup_that_misses_a_deletion_is_told_of_it_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deletion_that_is_owed_takes_nothing_away_that_was_pushed_later() {
+async fn a_pending_deletion_never_removes_a_later_push() {
     let fixture = world_with(with_redo()).await;
     fixture.backups[1].set_fault(Fault::FailWrites(Kind::Unreachable));
     fixture.rm("app/schema").await.unwrap();
@@ -117,7 +117,7 @@ async fn a_deletion_that_is_owed_takes_nothing_away_that_was_pushed_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owed_push_does_not_bring_back_what_another_mount_has_deleted() {
+async fn a_pending_push_does_not_undo_another_mounts_deletion() {
     let fixture = Fixture::with(with_redo());
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V1).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_crash_amid_a_deletion_is_rolled_forward() {
     let fs = fixture.fs.clone();
     let removal = tokio::spawn(fs.unlink(app, std::ffi::OsStr::new("schema"), 0));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // What is on disk now is what a crash would leave.
+    // The disk is now as a crash would leave it.
     let left = Arc::new(tempfile::tempdir().unwrap());
     let journal = |dir: &tempfile::TempDir| dir.path().join("journal");
     std::fs::create_dir(journal(&left)).unwrap();
@@ -200,7 +200,7 @@ async fn nothing_is_deleted_anywhere_while_the_registry_is_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_is_not_given_to_a_backup_that_had_missed_it() {
+async fn a_deleted_artifact_is_not_replayed_to_a_backup() {
     let fixture = world_with(with_redo()).await;
     fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
@@ -214,7 +214,7 @@ async fn what_is_deleted_is_not_given_to_a_backup_that_had_missed_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_is_not_given_to_the_registry_that_had_missed_it() {
+async fn a_deleted_artifact_is_not_replayed_to_the_registry() {
     let fixture = world_with(with_redo()).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
@@ -259,7 +259,7 @@ async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_does_not_stay_as_an_empty_file() {
+async fn a_deletion_leaves_no_empty_file() {
     let fixture = Fixture::with(choice());
     let touched = fixture.open("app/schema", WRITE, true).await.unwrap();
     touched.close().await.unwrap();

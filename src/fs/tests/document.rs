@@ -1,4 +1,4 @@
-//! What is no document, and is refused before any target sees it.
+//! Invalid documents: refused before any target sees them.
 
 use super::fixtures::{plan, with, world_with};
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
@@ -101,7 +101,7 @@ async fn the_empty_close_of_a_redirection_to_a_new_name_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn the_mode_tells_a_touched_file_from_an_artifact() {
+async fn a_touched_file_has_another_mode_than_an_artifact() {
     let fixture = world_with(V1).await;
     let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.close().await.unwrap();
@@ -120,7 +120,7 @@ async fn a_touched_file_can_be_removed_without_allow_delete() {
 }
 
 #[tokio::test]
-async fn what_is_over_the_limit_is_refused_where_it_is_written() {
+async fn a_write_over_the_limit_is_refused() {
     let fixture = with(Settings {
         max_size: 100,
         validate: false,

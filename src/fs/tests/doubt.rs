@@ -30,7 +30,7 @@ async fn a_save_after_one_whose_reply_was_lost_is_no_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_looks_meanwhile_makes_no_conflict_of_a_push_that_is_tried_again() {
+async fn a_read_between_two_attempts_causes_no_conflict() {
     for stores in [false, true] {
         for look in ["nobody", "ls", "cat"] {
             for again in [V2, V3] {
@@ -66,7 +66,7 @@ async fn who_looks_meanwhile_makes_no_conflict_of_a_push_that_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_nobody_can_explain_gives_no_backup_anything() {
+async fn an_unexplained_refusal_pushes_to_no_backup() {
     let fixture = world_of(choice(), V1).await;
     let other = fixture.another();
     other.cp("app/schema", V2).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_failed_push_makes_no_other_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_removes_the_kept_bytes_has_seen_the_error() {
+async fn removing_the_kept_bytes_clears_the_error() {
     let fixture = world_of(choice(), V1).await;
     assert_eq!(
         fixture.cp("app/schema", b"broken {").await,
@@ -102,7 +102,7 @@ async fn who_removes_the_kept_bytes_has_seen_the_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_listed_while_the_journal_is_written_is_not_replaced_unseen() {
+async fn an_artifact_listed_during_the_journal_write_is_not_replaced() {
     crate::registry::simulate_disk(Duration::from_millis(100));
     let fixture = world_of(choice(), V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_background_gives_meanwhile_makes_no_conflict() {
+async fn a_replay_in_the_background_causes_no_conflict() {
     let fixture = world_of(
         Choice {
             redo: true,
@@ -163,7 +163,7 @@ async fn what_the_background_gives_meanwhile_makes_no_conflict() {
     fixture.cp("app/schema", V2).await.unwrap();
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
-    // The close asks what the registry holds, and the background gives it V2 before its push.
+    // The close asks the registry, and the background replays V2 to it before the push.
     fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_millis(1_100)));
@@ -187,7 +187,7 @@ async fn content_put_there_by_hand_is_seen_and_not_overwritten_unread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_can_read_can_be_replaced() {
+async fn unreadable_content_can_be_replaced() {
     for stores in [None, unstamped_lists()] {
         let fixture = world_of(Choice { stores, ..choice() }, V1).await;
         let stamp = Stamp::new(1, V2, Format::Hcl);

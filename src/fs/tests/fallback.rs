@@ -103,7 +103,7 @@ async fn the_registry_is_preferred_when_both_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_registry_answers_ends_a_hedged_read() {
+async fn the_registrys_answer_ends_a_hedged_read() {
     for (denied, error) in [(false, Error::NotFound), (true, Error::Denied)] {
         let fixture = hedged(Settings {
             ttl: Duration::from_secs(60),
@@ -179,7 +179,7 @@ async fn a_backup_that_is_behind_is_not_served_by_a_hedge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_mount_is_not_left_with_what_a_backup_that_is_behind_gave_it() {
+async fn a_new_mount_replaces_the_old_content_of_a_backup_behind() {
     // Of the same size: a listing without stamps doesn't tell them apart.
     let newer: &[u8] = b"schema \"pablic\" {}\n";
     let stores = std::array::from_fn(|_| Memory::without_listed_stamps());

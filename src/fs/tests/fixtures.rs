@@ -1,8 +1,144 @@
-//! Worlds that tests begin in.
+//! Mounts for tests: their stores, settings and first contents.
 
-use super::kernel::{Choice, Fixture};
-use crate::registry::Settings;
-use crate::store::{Fault, Memory};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::SystemTime;
+
+use crate::fs::{Fs, FsSettings};
+use crate::model::RepoName;
+use crate::registry::{
+    self, Registry, Replica, ReplicaSet, ReplicaSets, Settings, StateDir, TargetId, WallClock,
+};
+use crate::store::{Backend, Fault, Memory, Role, Target};
+
+/// A file system on a registry and two backups in memory, without a mount.
+pub(super) struct Fixture {
+    pub(super) fs: Arc<Fs>,
+    pub(super) registry: Memory,
+    pub(super) backups: [Memory; 2],
+    pub(super) state_dir: Arc<tempfile::TempDir>,
+    pub(super) next_pid: AtomicU32,
+}
+
+/// The options of a test's mount.
+#[derive(Default)]
+pub(super) struct Choice {
+    pub(super) registry: Settings,
+    pub(super) allow_delete: bool,
+    pub(super) read_only: bool,
+    pub(super) named: Vec<&'static str>,
+    pub(super) stores: Option<[Memory; 3]>,
+    /// Stores of another kind, which the targets lie in instead.
+    pub(super) drivers: Option<Vec<Arc<dyn Backend>>>,
+    pub(super) wall: WallClock,
+    pub(super) max_writers: Option<usize>,
+    pub(super) temporary_bytes: Option<u64>,
+    pub(super) staged_bytes: Option<u64>,
+    /// Whether the background work runs.
+    pub(super) redo: bool,
+    pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
+    /// Whether it is not known yet that the registry honours conditions.
+    pub(super) untried: bool,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        Self::with(Choice::default())
+    }
+
+    pub(super) fn with(choice: Choice) -> Self {
+        let stores = choice.stores.unwrap_or_default();
+        let drivers = choice.drivers.unwrap_or_else(|| {
+            let stores = stores.clone().into_iter();
+            let drivers = stores.map(|store| -> Arc<dyn Backend> { Arc::new(store) });
+            drivers.collect()
+        });
+        let watched: Vec<Arc<Replica>> = drivers
+            .into_iter()
+            .enumerate()
+            .map(|(place, driver)| {
+                let (role, url) = match place {
+                    0 => (Role::Registry, "mem://registry".to_owned()),
+                    n => (Role::Backup(n - 1), format!("mem://backup-{n}")),
+                };
+                let target = Target::new(role, &url, driver);
+                let watched = Replica::new(TargetId(place), target);
+                if !choice.untried {
+                    watched.presume_conditions(true);
+                }
+                Arc::new(watched)
+            })
+            .collect();
+        let route = ReplicaSet {
+            registry: Arc::clone(&watched[0]),
+            backups: watched[1..].to_vec(),
+        };
+        let named = choice.named.iter();
+        let named = named.map(|name| (RepoName::parse(name).unwrap(), route.clone()));
+        let routes = ReplicaSets::new(named.collect(), Some(route.clone()));
+        let state_dir = choice
+            .state_dir
+            .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
+        let state = StateDir::open(state_dir.path(), "a test").unwrap();
+        let registry = Registry::open(routes, choice.registry, state, choice.wall);
+        let settings = FsSettings {
+            read_only: choice.read_only,
+            allow_delete: choice.allow_delete,
+            max_writers: choice.max_writers.unwrap_or(100),
+            temporary_bytes: choice.temporary_bytes.unwrap_or(1 << 20),
+            staged_bytes: choice.staged_bytes.unwrap_or(1 << 30),
+            mount: registry::Mount {
+                dir: "/mnt".into(),
+                started: SystemTime::now(),
+                read_only: choice.read_only,
+            },
+        };
+        let registry = registry.unwrap();
+        if choice.redo {
+            registry.start();
+        }
+        let [registry_store, first, second] = stores;
+        Self {
+            fs: Fs::new(registry, settings),
+            registry: registry_store,
+            backups: [first, second],
+            state_dir,
+            // Above all that a machine gives, so that none is a real thread's.
+            next_pid: AtomicU32::new(1 << 30),
+        }
+    }
+
+    /// Mounts the same stores once more, from another machine as it were.
+    pub(super) fn another(&self) -> Self {
+        let [first, second] = self.backups.clone();
+        Self::with(Choice {
+            stores: Some([self.registry.clone(), first, second]),
+            ..Choice::default()
+        })
+    }
+
+    /// Ends this mount, as `kill -9` would, and mounts again with the same state directory.
+    pub(super) fn restart(self, choice: Choice) -> Self {
+        let [first, second] = self.backups.clone();
+        let stores = Some([self.registry.clone(), first, second]);
+        let state_dir = Some(Arc::clone(&self.state_dir));
+        drop(self);
+        Self::with(Choice {
+            stores,
+            state_dir,
+            ..choice
+        })
+    }
+
+    /// Waits for the background writes.
+    pub(super) async fn settle(&self) {
+        self.fs.registry.settle().await;
+    }
+
+    pub(super) fn all(&self) -> [&Memory; 3] {
+        [&self.registry, &self.backups[0], &self.backups[1]]
+    }
+}
 
 /// Makes a plan.
 pub fn plan(name: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What a scratch file's inode tells: owner, kind, links and times, as POSIX has them.
+//! The inode of a temporary file: owner, kind, links and times, as POSIX has them.
 
 use std::ffi::OsStr;
 
@@ -47,7 +47,7 @@ async fn a_name_more_or_less_changes_the_file_and_its_directory() {
 }
 
 #[tokio::test]
-async fn a_scratch_directory_has_a_link_for_each_directory_in_it() {
+async fn a_temporary_directory_has_a_link_for_each_subdirectory() {
     let fixture = fixture();
     for dir in [".d", ".e", ".d/x", ".d/y", ".e/z"] {
         fixture.mkdir(dir).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_scratch_directory_has_a_link_for_each_directory_in_it() {
 }
 
 #[tokio::test]
-async fn a_scratch_file_belongs_to_who_makes_it() {
+async fn a_temporary_file_belongs_to_its_creator() {
     let fixture = fixture();
     let root = crate::fs::ROOT;
     let attrs = CreateAttrs {
@@ -87,7 +87,7 @@ async fn a_scratch_file_belongs_to_who_makes_it() {
         let attr = fixture.stat(name).await.unwrap();
         assert_eq!((attr.uid, attr.gid), (Some(7), Some(8)), "{name}");
     }
-    // What is a repository belongs to the owner of the mount, like all in it.
+    // A repository belongs to the owner of the mount, like everything in it.
     fs().mkdir(root, OsStr::new("new"), attrs).await.unwrap();
     let attr = fixture.stat("new").await.unwrap();
     assert_eq!((attr.uid, attr.gid, attr.perm), (None, None, 0o755));

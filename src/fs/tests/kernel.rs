@@ -1,152 +1,18 @@
 //! A kernel in miniature: paths, retries after ESTALE, and the calls that programs make.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::fs::{
-    Attr, CreateAttrs, Error, FileKind, Fs, OpenMode, ROOT, Result, SetAttr, Settings,
-};
-use crate::model::RepoName;
-use crate::registry::{
-    self, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId, WallClock,
-};
-use crate::store::{Backend, Memory, Role, Target};
+pub(super) use super::fixtures::{Choice, Fixture};
+use crate::fs::{Attr, CreateAttrs, Error, FileKind, OpenMode, ROOT, Result, SetAttr};
 
-/// The deadlines, and what a machine may take beyond them.
+/// The deadlines, each with some slack for the machine.
 const METADATA: Duration = Duration::from_millis(2_010);
 const READING: Duration = Duration::from_millis(5_010);
 const PUSH: Duration = Duration::from_millis(15_010);
 
-/// Two backups and a registry in memory, mounted as far as one can without a mount.
-pub(super) struct Fixture {
-    pub(super) fs: Arc<Fs>,
-    pub(super) registry: Memory,
-    pub(super) backups: [Memory; 2],
-    pub(super) state_dir: Arc<tempfile::TempDir>,
-    next_pid: AtomicU32,
-}
-
-/// What a test may choose.
-#[derive(Default)]
-pub(super) struct Choice {
-    pub(super) registry: registry::Settings,
-    pub(super) allow_delete: bool,
-    pub(super) read_only: bool,
-    pub(super) named: Vec<&'static str>,
-    pub(super) stores: Option<[Memory; 3]>,
-    /// Stores of another kind, which the targets lie in instead.
-    pub(super) drivers: Option<Vec<Arc<dyn Backend>>>,
-    pub(super) wall: WallClock,
-    pub(super) max_writers: Option<usize>,
-    pub(super) temporary_bytes: Option<u64>,
-    pub(super) staged_bytes: Option<u64>,
-    /// Whether the background work runs.
-    pub(super) redo: bool,
-    pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
-    /// Whether it is not known yet that the registry honours conditions.
-    pub(super) untried: bool,
-}
-
 impl Fixture {
-    pub(super) fn new() -> Self {
-        Self::with(Choice::default())
-    }
-
-    pub(super) fn with(choice: Choice) -> Self {
-        let stores = choice.stores.unwrap_or_default();
-        let drivers = choice.drivers.unwrap_or_else(|| {
-            let stores = stores.clone().into_iter();
-            let drivers = stores.map(|store| -> Arc<dyn Backend> { Arc::new(store) });
-            drivers.collect()
-        });
-        let watched: Vec<Arc<Replica>> = drivers
-            .into_iter()
-            .enumerate()
-            .map(|(place, driver)| {
-                let (role, url) = match place {
-                    0 => (Role::Registry, "mem://registry".to_owned()),
-                    n => (Role::Backup(n - 1), format!("mem://backup-{n}")),
-                };
-                let target = Target::new(role, &url, driver);
-                let watched = Replica::new(TargetId(place), target);
-                if !choice.untried {
-                    watched.presume_conditions(true);
-                }
-                Arc::new(watched)
-            })
-            .collect();
-        let route = ReplicaSet {
-            registry: Arc::clone(&watched[0]),
-            backups: watched[1..].to_vec(),
-        };
-        let named = choice.named.iter();
-        let named = named.map(|name| (RepoName::parse(name).unwrap(), route.clone()));
-        let routes = ReplicaSets::new(named.collect(), Some(route.clone()));
-        let state_dir = choice
-            .state_dir
-            .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
-        let state = StateDir::open(state_dir.path(), "a test").unwrap();
-        let registry = Registry::open(routes, choice.registry, state, choice.wall);
-        let settings = Settings {
-            read_only: choice.read_only,
-            allow_delete: choice.allow_delete,
-            max_writers: choice.max_writers.unwrap_or(100),
-            temporary_bytes: choice.temporary_bytes.unwrap_or(1 << 20),
-            staged_bytes: choice.staged_bytes.unwrap_or(1 << 30),
-            mount: registry::Mount {
-                dir: "/mnt".into(),
-                started: SystemTime::now(),
-                read_only: choice.read_only,
-            },
-        };
-        let registry = registry.unwrap();
-        if choice.redo {
-            registry.start();
-        }
-        let [registry_store, first, second] = stores;
-        Self {
-            fs: Fs::new(registry, settings),
-            registry: registry_store,
-            backups: [first, second],
-            state_dir,
-            // Above all that a machine gives, so that none is a real thread's.
-            next_pid: AtomicU32::new(1 << 30),
-        }
-    }
-
-    /// Mounts the same stores once more, from another machine as it were.
-    pub(super) fn another(&self) -> Self {
-        let [first, second] = self.backups.clone();
-        Self::with(Choice {
-            stores: Some([self.registry.clone(), first, second]),
-            ..Choice::default()
-        })
-    }
-
-    /// Ends this mount, as `kill -9` would, and mounts again with the same state directory.
-    pub(super) fn restart(self, choice: Choice) -> Self {
-        let [first, second] = self.backups.clone();
-        let stores = Some([self.registry.clone(), first, second]);
-        let state_dir = Some(Arc::clone(&self.state_dir));
-        drop(self);
-        Self::with(Choice {
-            stores,
-            state_dir,
-            ..choice
-        })
-    }
-
-    /// Waits until what is written in the background is written.
-    pub(super) async fn settle(&self) {
-        self.fs.registry.settle().await;
-    }
-
-    pub(super) fn all(&self) -> [&Memory; 3] {
-        [&self.registry, &self.backups[0], &self.backups[1]]
-    }
-
     /// Looks a path up from the root; the references are given back.
     pub(super) async fn walk(&self, path: &str, pid: u32) -> Result<Attr> {
         let mut ino = ROOT;
@@ -252,7 +118,7 @@ impl Fixture {
         })
     }
 
-    /// What `cp` does: open with O_CREAT and O_TRUNC, write, close.
+    /// Does what `cp` does: open with O_CREAT and O_TRUNC, write, close.
     pub(super) async fn cp(&self, path: &str, content: &[u8]) -> Result<()> {
         let file = self.open(path, WRITE_ANEW, true).await?;
         let written = file.write(0, content);
@@ -260,7 +126,7 @@ impl Fixture {
         written.and(flushed)
     }
 
-    /// What `cat` does.
+    /// Does what `cat` does.
     pub(super) async fn cat(&self, path: &str) -> Result<Vec<u8>> {
         let file = self.open(path, READ, false).await?;
         let content = file.read_all().await;
@@ -275,13 +141,13 @@ impl Fixture {
     pub(super) async fn ls_by(&self, path: &str, pid: u32) -> Result<Vec<String>> {
         let ino = self.walk(path, pid).await?.ino;
         let fh = self.fs.clone().opendir(ino, pid).await?;
-        // Offset 2 is what a listing goes on from after `.` and `..`: it needs the first call.
+        // A listing goes on at offset 2 after `.` and `..`.
         let _ = self.fs.clone().readdir(fh, 2).await;
         let listing = self.fs.clone().readdir(fh, 0);
         let listing = self.in_time("readdir", METADATA, listing).await;
         self.fs.releasedir(fh);
         let mut names = Vec::new();
-        self.fs.hand_on(&listing?, 0, true, |listed| {
+        self.fs.for_each_entry(&listing?, 0, true, |listed| {
             // All but `.` and `..`; they are forgotten at once.
             if let Some(entry) = listed.entry {
                 names.push(listed.name.to_str().unwrap().to_owned());
@@ -404,7 +270,7 @@ impl Fixture {
         serde_json::from_slice(&self.cat(path).await.unwrap()).unwrap()
     }
 
-    /// Lets the TTL of what is known pass.
+    /// Waits until the TTL has passed.
     pub(super) async fn wait(&self) {
         tokio::time::sleep(std::time::Duration::from_millis(1_001)).await;
     }
@@ -486,7 +352,7 @@ impl File<'_> {
         flushed
     }
 
-    /// The end of a process that was killed: no FLUSH reaches anybody who waits for it.
+    /// Ends a killed process: the result of its FLUSH goes nowhere.
     pub(super) async fn release(self) {
         self.fixture.fs.clone().release(self.fh).await.unwrap();
     }

@@ -20,7 +20,7 @@ async fn kept(fixture: &Fixture) -> Option<Vec<u8>> {
     Some(fixture.cat(path).await.unwrap())
 }
 
-/// Demands that nothing is pushed, that these bytes are kept, and that it is told.
+/// Asserts that nothing is pushed, that these bytes are kept, and that it is reported.
 async fn is_torn(fixture: &Fixture, content: &[u8]) {
     holds(fixture, V1);
     assert_eq!(kept(fixture).await.as_deref(), Some(content));
@@ -32,7 +32,7 @@ async fn is_torn(fixture: &Fixture, content: &[u8]) {
 }
 
 #[tokio::test]
-async fn nothing_of_a_killed_writer_is_pushed_and_its_bytes_are_kept() {
+async fn a_killed_writers_bytes_are_kept_and_not_pushed() {
     let fixture = world_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
@@ -202,7 +202,7 @@ async fn a_file_that_is_begun_anew_after_a_kill_is_saved() {
 }
 
 #[tokio::test]
-async fn fsync_pushes_what_a_killed_writer_has_left() {
+async fn fsync_pushes_the_bytes_of_a_killed_writer() {
     let fixture = world_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
@@ -234,7 +234,7 @@ async fn a_bystander_whose_reader_left_tears_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_script_tears_what_its_children_wrote() {
+async fn the_bytes_of_a_killed_scripts_children_are_incomplete() {
     let fixture = world_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;

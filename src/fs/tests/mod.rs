@@ -1,6 +1,7 @@
 //! The semantics of the mount, each sentence a test, without a mount.
 
 mod closer;
+mod cold_start;
 mod conflict;
 mod deadline;
 mod deletion;
@@ -11,6 +12,7 @@ mod fixtures;
 mod inode;
 mod kernel;
 mod killed;
+mod listing;
 mod model;
 mod names;
 mod offline;
@@ -19,6 +21,7 @@ mod push;
 mod reconcile;
 mod recovery;
 mod rename;
+mod replace;
 mod resilience;
 mod restart;
 mod returning;

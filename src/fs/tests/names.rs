@@ -1,4 +1,4 @@
-//! Names: what is there, what may be made, and what is refused.
+//! Names: the existing ones, the valid ones, and the refused ones.
 
 use super::V1;
 use super::kernel::{Choice, Fixture, READ, WRITE};
@@ -104,7 +104,7 @@ async fn plans_is_always_there() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_the_contract_is_refused() {
+async fn an_invalid_name_is_refused() {
     let fixture = fixture().await;
     for path in [
         "file",
@@ -232,7 +232,7 @@ async fn the_extended_attributes_are_those_of_the_contract() {
 }
 
 #[tokio::test]
-async fn a_store_with_foreign_names_shows_only_what_is_of_the_contract() {
+async fn a_store_with_foreign_names_shows_only_valid_ones() {
     let fixture = fixture().await;
     let foreign = [
         "app/../etc",
@@ -266,7 +266,7 @@ async fn a_store_with_foreign_names_shows_only_what_is_of_the_contract() {
 }
 
 #[tokio::test]
-async fn what_is_known_to_be_there_is_read_from_where_it_is() {
+async fn a_known_artifact_is_read_from_a_target_that_has_it() {
     let fixture = fixture().await;
     let reader = fixture.open("app/schema", READ, false).await.unwrap();
     assert_eq!(reader.size().await, V1.len() as u64);
@@ -341,7 +341,7 @@ async fn five_plans() -> (Fixture, u64) {
 async fn names_from(fixture: &Fixture, fh: u64, offset: u64, room: usize) -> Vec<(u64, String)> {
     let listing = fixture.fs.clone().readdir(fh, offset).await.unwrap();
     let mut taken = Vec::new();
-    fixture.fs.hand_on(&listing, offset, true, |listed| {
+    fixture.fs.for_each_entry(&listing, offset, true, |listed| {
         if taken.len() < room {
             taken.push((listed.offset, listed.name.to_str().unwrap().to_owned()));
             return true;
@@ -352,7 +352,7 @@ async fn names_from(fixture: &Fixture, fh: u64, offset: u64, room: usize) -> Vec
 }
 
 #[tokio::test]
-async fn what_somebody_has_pushed_since_is_not_a_touched_file_under_its_other_name() {
+async fn a_touched_file_that_was_pushed_since_is_no_touched_file() {
     let fixture = Fixture::new();
     fixture.mkdir("app").await.unwrap();
     let touched = fixture.open("app/schema.sql", WRITE, true).await.unwrap();

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::kernel::{Choice, Fixture, READ_WRITE, WRITE, WRITE_ANEW};
+use super::fixtures::{set_all, unstamped_lists};
+use super::kernel::{Choice, Fixture};
 use super::{V1, V2};
 use crate::fs::Error;
 use crate::model::{Format, Stamp};
 use crate::registry::{Settings, WallClock};
-use crate::store::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind};
 
 const PLAN: &[u8] = b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n";
 
@@ -21,10 +22,6 @@ fn choice() -> Choice {
     }
 }
 
-fn unstamped_lists() -> Option<[Memory; 3]> {
-    Some(std::array::from_fn(|_| Memory::without_listed_stamps()))
-}
-
 /// A mount that has read everything that another one has pushed.
 async fn world_with(choice: Choice) -> Fixture {
     let fixture = Fixture::with(choice);
@@ -36,13 +33,6 @@ async fn world_with(choice: Choice) -> Fixture {
         fixture.cat(path).await.unwrap();
     }
     fixture
-}
-
-fn set_all(fixture: &Fixture, fault: impl Into<Option<Fault>> + Copy) {
-    fixture
-        .all()
-        .iter()
-        .for_each(|store| store.set_fault(fault));
 }
 
 /// Ends the mount, and starts it again while every target is out.
@@ -95,7 +85,7 @@ async fn hung_targets_cost_a_mount_that_starts_its_deadlines_and_nothing_more() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn stale_is_the_time_since_a_target_told_of_it_restarts_included() {
+async fn stale_is_the_time_since_a_target_confirmed_it() {
     let fixture = world_with(choice()).await;
     let an_hour_later = SystemTime::now() + Duration::from_secs(3600);
     let later = Choice {
@@ -138,7 +128,7 @@ async fn a_content_that_was_never_read_is_an_error_and_its_name_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_listed_is_an_error_to_read() {
+async fn an_artifact_that_was_never_listed_is_an_error_to_read() {
     let fixture = Fixture::with(Choice {
         named: vec!["app", "never"],
         ..choice()
@@ -200,7 +190,7 @@ async fn an_acknowledged_push_is_served_after_a_kill_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_deleted_meanwhile_vanishes_when_the_targets_are_back() {
+async fn a_deletion_during_an_outage_shows_when_targets_return() {
     let fixture = world_with(choice()).await;
     let fixture = restart_offline(fixture, choice()).await;
     assert_eq!(fixture.cat("app/plans/p").await.unwrap(), PLAN);
@@ -218,7 +208,7 @@ async fn what_was_deleted_meanwhile_vanishes_when_the_targets_are_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_pushed_meanwhile_is_seen_at_once_when_targets_are_up() {
+async fn a_push_by_another_mount_shows_at_once_after_a_restart() {
     for stores in [None, unstamped_lists()] {
         let fixture = world_with(Choice { stores, ..choice() }).await;
         fixture.settle().await;
@@ -346,7 +336,7 @@ async fn a_cache_that_can_not_be_written_is_no_error_of_a_read_or_a_push() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_cache_and_catalogue_stop_no_start() {
+async fn a_damaged_cache_or_index_stops_no_start() {
     let fixture = world_with(choice()).await;
     fixture.settle().await;
     let dir = std::sync::Arc::clone(&fixture.state_dir);
@@ -384,7 +374,7 @@ async fn a_repository_that_is_not_found_any_more_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_journal_owes_does_not_undo_what_was_heard_later() {
+async fn a_pending_push_does_not_undo_later_content() {
     let named = || Choice {
         named: vec!["app"],
         ..choice()
@@ -406,135 +396,4 @@ async fn what_the_journal_owes_does_not_undo_what_was_heard_later() {
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     let fixture = restart_offline(fixture, named()).await;
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
-}
-
-/// Makes a mount that knows nothing, while every target is out.
-fn in_the_dark() -> Fixture {
-    let fixture = Fixture::new();
-    set_all(&fixture, Fault::Fail(Kind::Unreachable));
-    fixture
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_outage_from_the_start_stops_no_mkdir() {
-    let fixture = in_the_dark();
-    fixture.mkdir("app").await.unwrap();
-    assert_eq!(fixture.mkdir("app").await, Err(Error::Exists));
-    assert_eq!(fixture.ls("app").await.unwrap(), ["plans"]);
-    assert_eq!(fixture.ls("app/plans").await.unwrap(), [""; 0]);
-    assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
-    assert_eq!(fixture.stat("other").await, Err(Error::NotFound));
-    assert_eq!(fixture.ls("").await, Err(Error::Io));
-    fixture.rmdir("app").await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_outage_from_the_start_keeps_the_bytes_of_every_save() {
-    let fixture = in_the_dark();
-    fixture.mkdir("app").await.unwrap();
-    assert_eq!(fixture.cp("app/schema.hcl", V1).await, Err(Error::Io));
-    fixture.cp("app/.new", V2).await.unwrap();
-    assert_eq!(fixture.mv("app/.new", "app/schema").await, Err(Error::Io));
-    let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
-    assert_eq!(kept.len(), 2, "{kept:?}");
-    for (name, content) in kept.iter().zip([V1, V2]) {
-        let path = format!(".atlasfs/unpushed/app/{name}");
-        assert_eq!(fixture.cat(&path).await.unwrap(), content);
-    }
-    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
-    // The targets are back, and hold nothing.
-    set_all(&fixture, None::<Fault>);
-    fixture.wait().await;
-    fixture.cp("app/schema.hcl", V2).await.unwrap();
-    for store in fixture.all() {
-        assert_eq!(store.content("app/schema").unwrap(), V2);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_configured_repository_in_the_dark_keeps_every_save() {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    });
-    set_all(&fixture, Fault::Fail(Kind::Unreachable));
-    assert_eq!(fixture.cp("app/schema.hcl", V1).await, Err(Error::Io));
-    assert_eq!(fixture.cp("app/plans/p", PLAN).await, Err(Error::Io));
-    fixture.cp("app/.new", V2).await.unwrap();
-    assert_eq!(fixture.mv("app/.new", "app/schema").await, Err(Error::Io));
-    assert_eq!(fixture.ls(".atlasfs/unpushed/app").await.unwrap().len(), 3);
-    for name in ["app/schema", "app/schema.hcl", "app/plans/p", "app/plans/q"] {
-        assert_eq!(fixture.cat(name).await, Err(Error::Io), "{name}");
-    }
-    set_all(&fixture, None::<Fault>);
-    fixture.wait().await;
-    fixture.settle().await;
-    for store in fixture.all() {
-        assert_eq!(
-            store.content("app/schema"),
-            None,
-            "a failed push is not made"
-        );
-    }
-    assert_eq!(fixture.stat("app/plans/q").await, Err(Error::NotFound));
-    fixture.cp("app/schema.hcl", V2).await.unwrap();
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_no_target_tells_of_is_never_extended() {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    });
-    set_all(&fixture, Fault::Fail(Kind::Unreachable));
-    for how in [WRITE, READ_WRITE] {
-        let opened = fixture.open("app/schema", how, false).await;
-        assert_eq!(opened.map(|_| ()).unwrap_err(), Error::Io, "{how:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_configured_repository_in_the_dark_replaces_nothing() {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    });
-    let other = fixture.another();
-    other.mkdir("app").await.unwrap();
-    other.cp("app/schema", V1).await.unwrap();
-    set_all(&fixture, Fault::Fail(Kind::Unreachable));
-    let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
-    file.write(0, V2).unwrap();
-    set_all(&fixture, None::<Fault>);
-    fixture.wait().await;
-    assert_eq!(file.flush().await, Err(Error::Stale));
-    file.close().await.unwrap_err();
-    for store in fixture.all() {
-        assert_eq!(store.content("app/schema").unwrap(), V1);
-    }
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_save_begun_in_the_dark_replaces_nothing() {
-    let fixture = in_the_dark();
-    fixture.mkdir("app").await.unwrap();
-    let file = fixture.open("app/schema", WRITE_ANEW, true).await.unwrap();
-    file.write(0, V2).unwrap();
-    let other = fixture.another();
-    set_all(&fixture, None::<Fault>);
-    other.mkdir("app").await.unwrap();
-    other.cp("app/schema", V1).await.unwrap();
-    for down in [false, true] {
-        // Also while the registry is out again, and only the backups can tell.
-        let fault = down.then_some(Fault::Fail(Kind::Unreachable));
-        fixture.registry.set_fault(fault);
-        fixture.wait().await;
-        assert_eq!(file.flush().await, Err(Error::Stale), "{down}");
-    }
-    file.close().await.unwrap_err();
-    for store in fixture.all() {
-        assert_eq!(store.content("app/schema").unwrap(), V1);
-    }
 }

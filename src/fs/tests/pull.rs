@@ -1,16 +1,16 @@
-//! Pulls: what a read gives, and what it never gives.
+//! Pulls: the answers of a read.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use super::fixtures::unstamped_lists;
 use super::kernel::{Choice, Fixture, READ};
 use super::{V1, V2};
 use crate::fs::Error;
-use crate::model::{Format, Stamp};
 use crate::registry::{FallbackOn, Settings};
-use crate::store::{Fault, Kind, Memory};
+use crate::store::{Fault, Kind};
 
-/// Another mount's pushes, read by one that has no cache: every read asks a target.
-async fn uncached(content: &[u8]) -> Fixture {
+/// Makes a mount without a cache, and a push by another mount: every read asks a target.
+pub(super) async fn uncached(content: &[u8]) -> Fixture {
     with(
         content,
         Settings {
@@ -21,7 +21,7 @@ async fn uncached(content: &[u8]) -> Fixture {
     .await
 }
 
-async fn with(content: &[u8], settings: Settings) -> Fixture {
+pub(super) async fn with(content: &[u8], settings: Settings) -> Fixture {
     let fixture = Fixture::with(Choice {
         registry: settings,
         named: vec!["app"],
@@ -81,7 +81,7 @@ async fn an_outage_of_the_registry_falls_back_to_the_backups_in_order() {
 }
 
 #[tokio::test]
-async fn a_fallback_is_told() {
+async fn a_fallback_is_reported() {
     let fixture = uncached(V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     fixture.cat("app/schema").await.unwrap();
@@ -114,7 +114,7 @@ async fn a_refusal_is_no_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_from_the_registry_does_not_come_back_from_a_backup() {
+async fn a_deletion_from_the_registry_is_not_undone_by_a_backup() {
     let fixture = uncached(V1).await;
     fixture.cat("app/schema").await.unwrap();
     fixture.registry.remove("app/schema");
@@ -204,7 +204,7 @@ async fn with_every_target_hung_each_operation_ends_by_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_cached_is_served_labelled_when_no_target_answers() {
+async fn cached_content_is_served_labelled_when_no_target_answers() {
     let fixture = with(V1, Settings::default()).await;
     fixture.cat("app/schema").await.unwrap();
     assert_eq!(fixture.xattr("app/schema", "stale").await, None);
@@ -297,7 +297,7 @@ async fn a_reader_on_an_old_inode_is_sent_to_the_newest_content() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_who_is_overtaken_twice_gets_a_whole_content_or_the_newest_uncached() {
+async fn a_reader_overtaken_twice_gets_a_complete_content() {
     let fixture = uncached(V1).await;
     let pid = fixture.pid();
     let old = fixture.walk("app/schema", pid).await.unwrap().ino;
@@ -333,8 +333,8 @@ async fn a_mount_never_goes_back_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_registry_has_not_got_yet_is_served_from_the_backups() {
-    for stores in [None, Some(listing_no_stamps())] {
+async fn content_pending_for_the_registry_is_served_from_backups() {
+    for stores in [None, unstamped_lists()] {
         let fixture = Fixture::with(Choice {
             registry: Settings {
                 cache_bytes: 0,
@@ -366,141 +366,4 @@ async fn what_the_registry_has_not_got_yet_is_served_from_the_backups() {
         assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
         assert_eq!(fixture.xattr("app/schema", "pending").await, None);
     }
-}
-
-fn listing_no_stamps() -> [Memory; 3] {
-    std::array::from_fn(|_| Memory::without_listed_stamps())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_listing_without_stamps_costs_one_get_an_artifact_that_is_looked_at() {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        stores: Some(listing_no_stamps()),
-        ..Choice::default()
-    });
-    fixture.another().cp("app/schema", V1).await.unwrap_err();
-    let other = fixture.another();
-    other.mkdir("app").await.unwrap();
-    other.cp("app/schema", V1).await.unwrap();
-    fixture.registry.requests();
-    let stamp = fixture
-        .registry
-        .object("app/schema")
-        .unwrap()
-        .stamp
-        .unwrap();
-    assert_eq!(fixture.stat("app/schema").await.unwrap().time, stamp.time());
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(
-        fixture.stat("app/schema.hcl").await.unwrap().size,
-        V1.len() as u64
-    );
-    assert_eq!(fixture.registry.requests(), ["LIST app", "GET app/schema"]);
-    fixture.wait().await;
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(fixture.registry.requests(), ["LIST app"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_time_of_a_content_does_not_change_while_one_looks() {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        stores: Some(listing_no_stamps()),
-        ..Choice::default()
-    });
-    let other = fixture.another();
-    other.mkdir("app").await.unwrap();
-    other.cp("app/schema", V1).await.unwrap();
-    fixture.ls("app").await.unwrap();
-    let shown = fixture.stat("app/schema").await.unwrap();
-    fixture.cat("app/schema").await.unwrap();
-    assert_eq!(fixture.stat("app/schema").await.unwrap(), shown);
-    fixture.wait().await;
-    assert_eq!(fixture.stat("app/schema").await.unwrap(), shown);
-}
-
-#[tokio::test]
-async fn content_put_there_by_hand_is_served_with_the_stores_own_time() {
-    let fixture = uncached(V1).await;
-    fixture.registry.place("app/schema", V2, None);
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
-    let age = SystemTime::now().duration_since(fixture.stat("app/schema").await.unwrap().time);
-    assert!(age.unwrap() < Duration::from_secs(60));
-}
-
-#[tokio::test]
-async fn a_stamp_that_is_not_of_the_bytes_is_an_outage_of_that_target() {
-    let fixture = uncached(V1).await;
-    let stamp = fixture.registry.object("app/schema").unwrap().stamp;
-    fixture.registry.place("app/schema", V2, stamp);
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(
-        fixture.xattr("app/schema", "source").await.unwrap(),
-        "mem://backup-1"
-    );
-}
-
-#[tokio::test]
-async fn a_stamp_from_the_end_of_time_is_not_believed() {
-    let fixture = uncached(V1).await;
-    let stamp = Stamp::new(u64::MAX, V2, Format::Hcl);
-    fixture.registry.place("app/schema", V2, Some(stamp));
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_backup_that_missed_a_push_does_not_hide_it() {
-    let fixture = uncached(V1).await;
-    fixture.backups[0].remove("app/schema");
-    fixture.registry.set_fault(Fault::Fail(Kind::Busy));
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(
-        fixture.xattr("app/schema", "source").await.unwrap(),
-        "mem://backup-2"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_object_over_max_size_on_the_registry_falls_back() {
-    let fixture = with(
-        V1,
-        Settings {
-            cache_bytes: 0,
-            max_size: 64,
-            ..Settings::default()
-        },
-    )
-    .await;
-    fixture.registry.place("app/schema", &[b'x'; 65], None);
-    for _ in 0..9 {
-        assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-        fixture.wait().await;
-    }
-    let fallback = fixture.events("fallback").await.pop().unwrap();
-    assert_eq!(fallback["target"], "mem://backup-1");
-    let reason = fallback["reason"].as_str().unwrap();
-    assert!(reason.contains("--max-size"), "{reason}");
-    assert_eq!(fixture.breaker(0).await, "closed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_object_over_max_size_on_every_target_names_the_flag() {
-    let fixture = with(
-        V1,
-        Settings {
-            max_size: 64,
-            ..Settings::default()
-        },
-    )
-    .await;
-    for store in fixture.all() {
-        store.place("app/schema", &[b'x'; 65], None);
-    }
-    assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
-    let failed = fixture.events("pull-failed").await.pop().unwrap();
-    let reason = failed["message"].as_str().unwrap();
-    assert_eq!(reason.matches("--max-size").count(), 3, "{reason}");
 }

@@ -1,4 +1,4 @@
-//! Pushes: what a close means.
+//! Pushes: the meaning of a close.
 
 use super::fixtures::{plan, with, world_with};
 use super::kernel::{READ, READ_WRITE, WRITE, WRITE_ANEW};
@@ -48,7 +48,7 @@ async fn fsync_and_close_in_a_row_are_one_push() {
 }
 
 #[tokio::test]
-async fn no_reader_sees_what_is_being_written() {
+async fn no_reader_sees_unfinished_writes() {
     let fixture = world_with(V1).await;
     let reader = fixture.open("app/schema", READ, false).await.unwrap();
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
@@ -71,7 +71,7 @@ async fn no_reader_sees_what_is_being_written() {
 }
 
 #[tokio::test]
-async fn a_writer_sees_what_it_has_written() {
+async fn a_writer_sees_its_own_writes() {
     let fixture = world_with(V1).await;
     let file = fixture.open("app/schema", READ_WRITE, false).await.unwrap();
     assert_eq!(file.read_all().await.unwrap(), V1);
@@ -93,7 +93,7 @@ async fn a_new_file_is_not_there_before_its_close() {
 }
 
 #[tokio::test]
-async fn appending_goes_to_the_end_of_what_is_there() {
+async fn appending_writes_at_the_end() {
     let fixture = world_with(V1).await;
     let append = OpenMode {
         append: true,
@@ -145,7 +145,7 @@ async fn truncate_by_path_is_a_push() {
 }
 
 #[tokio::test]
-async fn what_was_opened_and_not_changed_is_not_pushed() {
+async fn an_open_without_a_change_is_not_pushed() {
     let fixture = world_with(V1).await;
     fixture.registry.requests();
     let file = fixture.open("app/schema", WRITE, false).await.unwrap();
@@ -160,7 +160,7 @@ async fn what_was_opened_and_not_changed_is_not_pushed() {
 }
 
 #[tokio::test]
-async fn any_succeeds_when_one_target_has_it_and_says_who_is_missing() {
+async fn any_succeeds_with_one_target_and_names_the_missing() {
     let fixture = world_with(V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
@@ -333,7 +333,7 @@ async fn a_first_push_that_failed_is_not_read_as_empty() {
 }
 
 #[tokio::test]
-async fn a_handle_that_nobody_closed_is_pushed_as_a_last_resort_and_counted() {
+async fn a_release_without_a_close_pushes_and_is_counted() {
     let fixture = world_with(V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
@@ -356,7 +356,7 @@ async fn a_failure_that_a_close_has_reported_is_not_tried_again_by_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_is_told_the_number_of_the_file_that_it_has_looked_up() {
+async fn a_writer_sees_the_inode_number_of_its_look_up() {
     let fixture = world_with(V1).await;
     let seen = fixture.stat("app/schema").await.unwrap();
     let file = fixture.open("app/schema", WRITE, false).await.unwrap();
@@ -377,7 +377,7 @@ async fn a_writer_is_told_the_number_of_the_file_that_it_has_looked_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn threads_that_can_not_be_told_apart_are_served_at_once() {
+async fn threads_without_a_number_are_served_at_once() {
     let fixture = world_with(V1).await;
     let ino = fixture.walk("app/schema", 0).await.unwrap().ino;
     let how = OpenMode {

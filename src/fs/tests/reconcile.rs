@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::fixtures::unstamped_lists;
 use super::kernel::{Choice, Fixture, WRITE};
 use super::{V1, V2};
 use crate::fs::Error;
@@ -31,10 +32,6 @@ fn repairing() -> Choice {
         redo: true,
         ..choice()
     }
-}
-
-fn unstamped_lists() -> Option<[Memory; 3]> {
-    Some(std::array::from_fn(|_| Memory::without_listed_stamps()))
 }
 
 /// Loses the machine that a mount is on, and mounts the same stores on another one.
@@ -142,7 +139,7 @@ async fn a_deletion_whose_machine_is_gone_reaches_every_backup_from_another_moun
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_deleted_is_not_brought_back_while_the_registry_is_out() {
+async fn a_deleted_artifact_stays_deleted_while_the_registry_is_out() {
     let fixture = Fixture::with(choice());
     fixture.cp("app/schema", V1).await.unwrap();
     fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
@@ -160,7 +157,7 @@ async fn what_was_deleted_is_not_brought_back_while_the_registry_is_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn verify_tells_every_difference_and_changes_nothing() {
+async fn verify_reports_every_difference_and_changes_nothing() {
     let fixture = Fixture::with(choice());
     fixture.cp("app/schema", V1).await.unwrap();
     assert_eq!(order(&fixture, "verify").await["differences"], 0);
@@ -199,7 +196,7 @@ async fn bytes_that_have_rotted_are_found_by_reading_them_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_put_into_the_registry_by_hand_reaches_the_backups() {
+async fn content_put_into_the_registry_by_hand_reaches_the_backups() {
     for stores in [None, unstamped_lists()] {
         let fixture = Fixture::with(Choice { stores, ..choice() });
         fixture.cp("app/schema", V1).await.unwrap();
@@ -213,7 +210,7 @@ async fn what_was_put_into_the_registry_by_hand_reaches_the_backups() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repository_that_only_a_backup_holds_is_given_to_all() {
+async fn a_repository_that_only_a_backup_holds_reaches_all_targets() {
     let fixture = Fixture::with(Choice {
         named: Vec::new(),
         ..choice()
@@ -313,8 +310,7 @@ async fn of_many_deletions_of_a_name_one_tombstone_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_that_an_older_one_has_replaced_everywhere_is_given_back_by_the_mount_that_made_it()
-{
+async fn a_mount_restores_its_push_after_an_older_one_replaced_it() {
     for (honours, expected) in [(false, V1), (true, V2)] {
         let fixture = Fixture::with(Choice {
             stores: Some([

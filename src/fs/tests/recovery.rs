@@ -1,4 +1,4 @@
-//! What happens when a fault ends: who has missed a push is given it.
+//! The end of a fault: targets that missed a push catch up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::registry::{FallbackOn, Settings};
 use crate::store::{Backend, Fault, Kind, Memory};
 
 #[tokio::test(start_paused = true)]
-async fn what_was_shown_while_the_registry_was_out_does_not_go_back_with_it() {
+async fn content_shown_during_an_outage_never_goes_back() {
     let fixture = world_of(choice(), V1).await;
     let other = fixture.another();
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
@@ -55,7 +55,7 @@ async fn a_targets_last_failure_goes_when_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_site_reads_from_backups_it_can_also_write() {
+async fn content_read_from_backups_can_be_written() {
     let fallback_on = FallbackOn {
         not_found: true,
         denied: false,
@@ -73,7 +73,7 @@ async fn what_a_site_reads_from_backups_it_can_also_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backup_that_refuses_takes_nothing_away_in_an_outage() {
+async fn a_backups_refusal_removes_nothing_in_an_outage() {
     let fixture = world_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.backups[0].set_fault(Fault::Fail(Kind::Denied));
@@ -87,7 +87,7 @@ async fn a_backup_that_refuses_takes_nothing_away_in_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
+async fn a_target_that_missed_a_push_catches_up_when_it_returns() {
     let fixture = world_of(
         Choice {
             redo: true,
@@ -116,7 +116,7 @@ async fn who_has_missed_a_push_is_given_it_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_given_late_never_overwrites_a_newer_one() {
+async fn a_late_replay_never_overwrites_a_newer_push() {
     let fixture = world_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_push_given_late_never_overwrites_a_newer_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
+async fn the_background_rests_while_no_due_target_has_pending_pushes() {
     let fixture = world_of(
         Choice {
             redo: true,
@@ -163,7 +163,7 @@ async fn the_background_rests_while_nothing_is_owed_to_who_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
+async fn a_target_without_pending_pushes_causes_no_background_work() {
     let fixture = world_of(
         Choice {
             redo: true,
@@ -181,7 +181,7 @@ async fn a_target_that_is_owed_nothing_more_gives_the_background_no_work() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     fixture.backups[0].set_fault(None);
     fixture.cp("app/schema", V3).await.unwrap();
-    // With nobody at rest, time would stand still here.
+    // While a task is busy, the paused time would stand still here.
     tokio::time::sleep(Duration::from_secs(600)).await;
     fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;

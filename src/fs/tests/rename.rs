@@ -1,30 +1,26 @@
-//! Renaming a scratch file onto an artifact's name is a push.
+//! Renaming a temporary file onto an artifact's name is a push.
 
 use std::time::Duration;
 
+use super::fixtures::{choice, world_of};
 use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE};
-use crate::fs::{Error, OpenMode};
+use crate::fs::Error;
 use crate::registry::{Durability, Settings};
 use crate::store::{Fault, Kind};
 
-const V1: &[u8] = b"schema \"public\" {}\n";
-const V2: &[u8] = b"schema \"public\" { comment = \"2\" }\n";
-const V3: &[u8] = b"schema \"public\" { comment = \"three\" }\n";
+pub(super) const V1: &[u8] = b"schema \"public\" {}\n";
+pub(super) const V2: &[u8] = b"schema \"public\" { comment = \"2\" }\n";
+pub(super) const V3: &[u8] = b"schema \"public\" { comment = \"three\" }\n";
 
 fn plan(name: &str) -> Vec<u8> {
     format!("plan \"{name}\" {{\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}}\n").into()
 }
 
 async fn fixture() -> Fixture {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    });
-    fixture.cp("app/schema", V1).await.unwrap();
-    fixture
+    world_of(choice(), V1).await
 }
 
-fn all_hold(fixture: &Fixture, key: &str, content: &[u8]) {
+pub(super) fn all_hold(fixture: &Fixture, key: &str, content: &[u8]) {
     for store in fixture.all() {
         assert_eq!(store.content(key).unwrap(), content, "{key}");
     }
@@ -84,7 +80,7 @@ async fn a_rename_makes_an_artifact_that_was_not_there() {
         .await
         .unwrap();
     all_hold(&fixture, "new/schema", b"SELECT 1;\n");
-    // From a directory that rsync makes for what it delays.
+    // From the directory that rsync makes for delayed files.
     fixture.mkdir("app/plans/.~tmp~").await.unwrap();
     fixture
         .cp("app/plans/.~tmp~/p2", &plan("p2"))
@@ -124,7 +120,7 @@ async fn a_rename_is_checked_as_a_close_is() {
 }
 
 #[tokio::test]
-async fn what_is_larger_than_an_artifact_may_be_is_not_pushed() {
+async fn a_file_over_max_size_is_not_pushed() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         registry: Settings {
@@ -165,7 +161,7 @@ async fn a_rename_that_fails_leaves_both_files_and_keeps_the_bytes() {
     assert_eq!(kept.len(), 1);
     let path = format!(".atlasfs/unpushed/app/{}", kept[0]);
     assert_eq!(fixture.cat(&path).await.unwrap(), V2);
-    // mv(1) then copies, and removes what was kept.
+    // mv(1) then copies, and removes the kept bytes.
     assert_eq!(
         fixture.mv(&path, "app/schema").await,
         Err(Error::CrossDevice)
@@ -179,7 +175,7 @@ async fn a_rename_that_fails_leaves_both_files_and_keeps_the_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rename_while_nobody_can_tell_what_is_there_keeps_its_bytes_too() {
+async fn a_rename_while_no_target_answers_keeps_its_bytes() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         ..Choice::default()
@@ -221,7 +217,7 @@ async fn a_degraded_rename_succeeds_as_a_degraded_close_does() {
     assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Io));
     assert_eq!(fixture.cat("app/.s").await.unwrap(), V2);
     fixture.backups[1].set_fault(None);
-    // The second try is the same push: what the first has left is no conflict.
+    // The second attempt is the same push: the traces of the first are no conflict.
     fixture.mv("app/.s", "app/schema").await.unwrap();
     all_hold(&fixture, "app/schema", V2);
 }
@@ -239,124 +235,8 @@ async fn rename_noreplace_replaces_nothing() {
     assert_eq!(writes(&fixture), [1; 3]);
 }
 
-/// What a program does that reads an artifact, and then renames a new version over it.
-async fn read(fixture: &Fixture, pid: u32) {
-    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
-    let opened = fixture.fs.clone().open(ino, READ, pid).await.unwrap();
-    fixture.fs.clone().release(opened.fh).await.unwrap();
-}
-
-async fn write(fixture: &Fixture, path: &str, content: &[u8], pid: u32) {
-    let how = OpenMode {
-        truncate: true,
-        ..WRITE
-    };
-    let parent = fixture.stat("app").await.unwrap().ino;
-    let name = std::ffi::OsStr::new(path.strip_prefix("app/").unwrap());
-    let attrs = crate::fs::CreateAttrs {
-        perm: 0o600,
-        pid,
-        ..Default::default()
-    };
-    let created = fixture.fs.clone().create(parent, name, how, attrs);
-    let (_, opened) = created.await.unwrap();
-    fixture.fs.write(opened.fh, 0, content, 0).unwrap();
-    fixture.fs.clone().flush(opened.fh, 0).await.unwrap();
-    fixture.fs.clone().release(opened.fh).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rename_replaces_only_what_its_program_has_read() {
-    let fixture = fixture().await;
-    let pid = fixture.pid();
-    read(&fixture, pid).await;
-    fixture.another().cp("app/schema", V2).await.unwrap();
-    // The mount learns of it in between; the program doesn't.
-    fixture.wait().await;
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
-    write(&fixture, "app/.s", V3, pid).await;
-    let renamed = fixture.rename("app/.s", "app/schema", false, pid).await;
-    assert_eq!(renamed, Err(Error::Stale));
-    all_hold(&fixture, "app/schema", V2);
-    assert_eq!(fixture.cat("app/.s").await.unwrap(), V3);
-    let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
-    assert_eq!(kept.len(), 1, "kept once, though the kernel asks twice");
-    // Somebody else's mv of what the program has written is no different.
-    assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Stale));
-    all_hold(&fixture, "app/schema", V2);
-    // Who has read what is there now may replace it.
-    fixture.rm("app/.s").await.unwrap();
-    read(&fixture, pid).await;
-    write(&fixture, "app/.s", V3, pid).await;
-    fixture
-        .rename("app/.s", "app/schema", false, pid)
-        .await
-        .unwrap();
-    all_hold(&fixture, "app/schema", V3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_program_that_has_read_nothing_replaces_what_is_there() {
-    let fixture = fixture().await;
-    fixture.cp("app/.s", V3).await.unwrap();
-    fixture.another().cp("app/schema", V2).await.unwrap();
-    fixture.wait().await;
-    fixture.mv("app/.s", "app/schema").await.unwrap();
-    all_hold(&fixture, "app/schema", V3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rename_that_the_registry_finds_overtaken_is_a_conflict() {
-    let fixture = fixture().await;
-    fixture.cp("app/.s", V3).await.unwrap();
-    fixture.stat("app/schema").await.unwrap();
-    // Within the TTL: the mount does not know yet.
-    fixture.another().cp("app/schema", V2).await.unwrap();
-    assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Stale));
-    all_hold(&fixture, "app/schema", V2);
-    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
-    let conflicts = events.matches("\"event\":\"conflict\"").count();
-    assert_eq!(
-        conflicts, 1,
-        "one conflict, though the kernel asks twice: {events}"
-    );
-}
-
 #[tokio::test]
-async fn a_program_may_save_again_and_again_without_reading_what_it_has_saved() {
-    let fixture = fixture().await;
-    let pid = fixture.pid();
-    read(&fixture, pid).await;
-    for content in [V2, V3, V2] {
-        write(&fixture, "app/.s", content, pid).await;
-        fixture
-            .rename("app/.s", "app/schema", false, pid)
-            .await
-            .unwrap();
-        all_hold(&fixture, "app/schema", content);
-    }
-    // In place, in between: the handle knows what it has pushed.
-    let how = OpenMode {
-        truncate: true,
-        ..WRITE
-    };
-    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
-    let sent_back = fixture.fs.clone().open(ino, how, pid).await;
-    assert_eq!(sent_back.err(), Some(Error::Stale));
-    let ino = fixture.walk("app/schema", pid).await.unwrap().ino;
-    let opened = fixture.fs.clone().open(ino, how, pid).await.unwrap();
-    fixture.fs.write(opened.fh, 0, V1, 0).unwrap();
-    fixture.fs.clone().flush(opened.fh, 0).await.unwrap();
-    write(&fixture, "app/.s", V3, pid).await;
-    fixture
-        .rename("app/.s", "app/schema", false, pid)
-        .await
-        .unwrap();
-    all_hold(&fixture, "app/schema", V3);
-}
-
-#[tokio::test]
-async fn who_has_the_file_open_that_was_renamed_writes_to_the_artifact() {
+async fn a_handle_of_a_renamed_file_writes_to_the_artifact() {
     let fixture = fixture().await;
     let file = fixture.open("app/.s", READ_WRITE, true).await.unwrap();
     file.write(0, V2).unwrap();
@@ -375,7 +255,7 @@ async fn who_has_the_file_open_that_was_renamed_writes_to_the_artifact() {
     );
     file.flush().await.unwrap();
     all_hold(&fixture, "app/schema", V3);
-    // And nobody else's content is overwritten.
+    // And no other writer's content is overwritten.
     fixture.cp("app/schema", V1).await.unwrap();
     file.write(0, V3).unwrap();
     assert_eq!(file.close().await, Err(Error::Stale));
@@ -383,7 +263,7 @@ async fn who_has_the_file_open_that_was_renamed_writes_to_the_artifact() {
 }
 
 #[tokio::test]
-async fn who_is_killed_with_the_renamed_file_open_has_it_pushed_at_last() {
+async fn a_killed_writers_renamed_file_is_pushed_at_release() {
     let fixture = fixture().await;
     let file = fixture.open("app/.s", WRITE, true).await.unwrap();
     file.write(0, V2).unwrap();
@@ -394,7 +274,7 @@ async fn who_is_killed_with_the_renamed_file_open_has_it_pushed_at_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_written_while_a_rename_is_under_way_is_pushed_too() {
+async fn a_write_during_a_rename_is_pushed_too() {
     let fixture = fixture().await;
     let file = fixture.open("app/.s", WRITE, true).await.unwrap();
     file.write(0, V2).unwrap();
@@ -414,7 +294,7 @@ async fn what_is_written_while_a_rename_is_under_way_is_pushed_too() {
 }
 
 #[tokio::test]
-async fn who_reads_the_old_content_keeps_it_through_a_rename() {
+async fn a_reader_of_the_old_content_keeps_it_through_a_rename() {
     let fixture = fixture().await;
     let reader = fixture.open("app/schema", READ, false).await.unwrap();
     fixture.cp("app/.s", V2).await.unwrap();
@@ -425,7 +305,7 @@ async fn who_reads_the_old_content_keeps_it_through_a_rename() {
 }
 
 #[tokio::test]
-async fn the_bytes_of_what_was_renamed_are_scratch_no_more() {
+async fn a_renamed_file_no_longer_counts_as_temporary() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         temporary_bytes: Some(V3.len() as u64),

@@ -1,4 +1,4 @@
-//! Targets that are out: they cost nobody more than they must, and are taken back.
+//! Outages of targets: they cost little, and end when a probe succeeds.
 
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ async fn a_skipped_target_delays_neither_reads_nor_pushes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_takes_a_target_back_without_any_user_and_what_it_is_owed_follows_at_once() {
+async fn a_probe_closes_the_breaker_and_starts_the_replay() {
     let fixture = fixture(Settings::default()).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.open_breaker().await;
@@ -251,7 +251,7 @@ async fn with_every_target_skipped_all_ends_in_time_and_heals_at_once() {
 const PLAN: &[u8] = b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n";
 
 #[tokio::test(start_paused = true)]
-async fn with_every_target_skipped_what_is_cached_is_served_at_once() {
+async fn with_every_target_skipped_cached_content_is_served_at_once() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         redo: true,
@@ -289,7 +289,7 @@ async fn without_a_breaker_every_target_is_asked_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_probes_for_a_mount_that_has_ended() {
+async fn an_ended_mount_sends_no_probes() {
     let fixture = fixture(Settings::default()).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     fixture.open_breaker().await;

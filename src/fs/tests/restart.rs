@@ -1,4 +1,4 @@
-//! What the journal keeps, over a crash and a restart.
+//! The journal over a crash and a restart.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_acknowledged_survives_a_restart_and_is_given_to_all() {
+async fn an_acknowledged_push_survives_a_restart_and_reaches_all_targets() {
     for stores in [None, unstamped_lists()] {
         let fixture = world_of(Choice { stores, ..choice() }, V1).await;
         fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
@@ -90,7 +90,7 @@ async fn crash_in_doubt(fixture: Fixture) -> Fixture {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_in_doubt_at_a_crash_is_rolled_forward() {
+async fn a_push_in_doubt_at_a_crash_is_rolled_forward() {
     let fixture = crash_in_doubt(world_of(choice(), V1).await).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     for store in fixture.all() {
@@ -274,7 +274,7 @@ async fn a_failure_that_keeps_its_bytes_replaces_one_without() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_empty_file_is_told_after_a_restart() {
+async fn a_refused_empty_file_is_reported_after_a_restart() {
     let fixture = world_of(choice(), V1).await;
     assert_eq!(fixture.cp("app/schema", b"").await, Err(Error::Invalid));
     let before = failures(&fixture).await;

@@ -198,7 +198,7 @@ async fn one_request_at_a_time_is_on_trial_and_the_rest_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_backup_that_serves_use_takes_the_registry_back_within_a_second() {
+async fn with_a_backup_that_serves_a_request_soon_probes_the_registry() {
     for (idle, pause) in [(0, 970), (600, 50), (7, 130)] {
         let fixture = fixture(Settings::default()).await;
         fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
@@ -285,7 +285,7 @@ fn caches() -> [Settings; 4] {
     ]
 }
 
-/// Asserts that a program sees what is known, soon, with the breakers closed and open.
+/// Asserts that a program soon sees the known content, with the breakers closed and open.
 async fn soon<T>(fixture: &Fixture, program: impl AsyncFn() -> T) {
     for pause in [0, 100, 700, 1_100, 2_500, 5_000, 20_000, 60_000] {
         tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -1,24 +1,19 @@
-//! Scratch files: what tools make for themselves, in this mount alone.
+//! Temporary files: the files that tools make for themselves, in this mount alone.
 
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
-use super::fixtures::plan;
+use super::V1;
+use super::fixtures::{choice, world_of};
 use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE, WRITE_ANEW};
-use super::{V1, V2};
 use crate::fs::{CreateAttrs, Error, FileKind, OpenMode, SetAttr, XattrFlag};
 use crate::store::Fault;
 
 async fn fixture() -> Fixture {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    });
-    fixture.cp("app/schema", V1).await.unwrap();
-    fixture
+    world_of(choice(), V1).await
 }
 
-/// No target has heard of anything but of the schema that the set-up has pushed.
+/// Asserts that the targets have got no write but that of the first schema.
 fn nothing_else_was_pushed(fixture: &Fixture) {
     for store in fixture.all() {
         let requests = store.requests();
@@ -102,7 +97,7 @@ async fn temporary_files_are_listed_and_gone_with_the_mount() {
 }
 
 #[tokio::test]
-async fn the_bytes_of_scratch_files_are_bounded_all_together() {
+async fn the_total_size_of_temporary_files_is_limited() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         temporary_bytes: Some(10),
@@ -114,7 +109,7 @@ async fn the_bytes_of_scratch_files_are_bounded_all_together() {
     let file = fixture.open("app/.a", WRITE, false).await.unwrap();
     assert_eq!(file.write(6, b"7"), Err(Error::NoSpace));
     assert_eq!(file.truncate(7).await, Err(Error::NoSpace));
-    // Writing over what is there takes nothing.
+    // Overwriting takes no more space.
     file.write(0, b"abcdef").unwrap();
     file.truncate(5).await.unwrap();
     file.write(5, b"x").unwrap();
@@ -131,7 +126,7 @@ async fn the_bytes_of_scratch_files_are_bounded_all_together() {
 }
 
 #[tokio::test]
-async fn a_scratch_file_that_is_open_can_be_removed_and_still_be_used() {
+async fn a_removed_temporary_file_stays_usable_while_open() {
     let fixture = fixture().await;
     let file = fixture.open("app/.f", READ_WRITE, true).await.unwrap();
     file.write(0, b"here").unwrap();
@@ -193,7 +188,7 @@ async fn the_probe_of_vim_and_a_git_repository_are_refused() {
 }
 
 #[tokio::test]
-async fn a_symbolic_link_among_scratch_files_leads_where_it_was_told() {
+async fn a_symbolic_link_among_temporary_files_keeps_its_destination() {
     let fixture = fixture().await;
     let to = "me@here.4711:1732000000";
     fixture.symlink(to, "app/.#schema").await.unwrap();
@@ -216,7 +211,7 @@ async fn a_symbolic_link_among_scratch_files_leads_where_it_was_told() {
 }
 
 #[tokio::test]
-async fn a_hard_link_is_one_file_under_two_scratch_names() {
+async fn a_hard_link_is_one_file_under_two_temporary_names() {
     let fixture = fixture().await;
     fixture.cp("app/.a", b"one").await.unwrap();
     fixture.ln("app/.a", "app/plans/.b").await.unwrap();
@@ -293,7 +288,7 @@ async fn temporary_directories_hold_whatever_a_tool_puts_there() {
 }
 
 #[tokio::test]
-async fn modes_owners_times_and_extended_attributes_of_scratch_files_are_kept() {
+async fn temporary_files_keep_modes_owners_times_and_extended_attributes() {
     let fixture = fixture().await;
     fixture.cp("app/.f", b"x").await.unwrap();
     let ino = fixture.stat("app/.f").await.unwrap().ino;
@@ -334,7 +329,7 @@ async fn modes_owners_times_and_extended_attributes_of_scratch_files_are_kept() 
 }
 
 #[tokio::test]
-async fn a_scratch_file_is_created_once_with_o_excl_and_written_at_its_end_with_o_append() {
+async fn temporary_files_honour_o_excl_and_o_append() {
     let fixture = fixture().await;
     let exclusive = OpenMode {
         exclusive: true,
@@ -361,7 +356,7 @@ async fn a_scratch_file_is_created_once_with_o_excl_and_written_at_its_end_with_
 }
 
 #[tokio::test]
-async fn a_read_only_mount_has_no_scratch_files() {
+async fn a_read_only_mount_has_no_temporary_files() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         read_only: true,
@@ -374,58 +369,7 @@ async fn a_read_only_mount_has_no_scratch_files() {
 }
 
 #[tokio::test]
-async fn a_plan_named_like_a_temporary_file_is_listed_by_its_file_name() {
-    let fixture = Fixture::with(Choice {
-        named: vec!["app"],
-        ..Choice::default()
-    });
-    for name in ["p1.tmp", "sedAbC123"] {
-        let key = format!("app/plans/{name}");
-        fixture.registry.place(&key, b"x", None);
-        assert_eq!(fixture.stat(&key).await, Err(Error::NotFound), "{name}");
-    }
-    let files = ["p1.tmp.plan.hcl", "sedAbC123.plan.hcl"];
-    assert_eq!(fixture.ls("app/plans").await.unwrap(), files);
-    assert_eq!(
-        fixture.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(),
-        b"x"
-    );
-    // Its bare name is a temporary file's, before and after.
-    fixture.cp("app/plans/p1.tmp", b"mine").await.unwrap();
-    assert_eq!(fixture.cat("app/plans/p1.tmp").await.unwrap(), b"mine");
-    assert_eq!(
-        fixture.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(),
-        b"x"
-    );
-}
-
-#[tokio::test]
-async fn a_plan_named_like_a_temporary_file_is_pushed_by_its_file_name() {
-    let fixture = fixture().await;
-    for name in ["v2.tmp", "v2.tmp.1", "XXAbC123"] {
-        let (file, key) = (
-            format!("app/plans/{name}.plan.hcl"),
-            format!("app/plans/{name}"),
-        );
-        fixture.cp(&file, &plan(name)).await.unwrap();
-        for store in fixture.all() {
-            assert_eq!(store.content(&key).unwrap(), plan(name), "{name}");
-        }
-        assert_eq!(fixture.cat(&file).await.unwrap(), plan(name));
-        let listed = fixture.ls("app/plans").await.unwrap();
-        assert!(listed.contains(&format!("{name}.plan.hcl")), "{listed:?}");
-    }
-    for path in ["app/x.tmp.sql", "app/schema.tmp.hcl"] {
-        assert_eq!(
-            fixture.cp(path, V2).await,
-            Err(Error::NotPermitted),
-            "{path}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_repository_with_scratch_files_in_it_is_not_empty() {
+async fn a_repository_with_temporary_files_is_not_empty() {
     let fixture = Fixture::new();
     fixture.mkdir("new").await.unwrap();
     fixture.cp("new/plans/.f", b"x").await.unwrap();
@@ -435,7 +379,7 @@ async fn a_repository_with_scratch_files_in_it_is_not_empty() {
 }
 
 #[tokio::test]
-async fn open_scratch_files_count_against_the_bound_of_open_files() {
+async fn open_temporary_files_count_as_open_files() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
         max_writers: Some(1),
@@ -455,7 +399,7 @@ async fn open_scratch_files_count_against_the_bound_of_open_files() {
 }
 
 #[tokio::test]
-async fn a_plan_whose_own_name_is_a_scratch_files_is_refused_by_its_close() {
+async fn the_close_of_a_plan_under_a_temporary_name_is_refused() {
     let fixture = fixture().await;
     let plan = |label: &str| {
         format!("plan \"{label}\" {{\n  from = \"a\"\n  to = \"b\"\n  migration = \"c\"\n}}\n")
@@ -464,7 +408,7 @@ async fn a_plan_whose_own_name_is_a_scratch_files_is_refused_by_its_close() {
         let path = format!("app/plans/{name}");
         let pushed = fixture.cp(&path, plan(name).as_bytes()).await;
         assert_eq!(pushed, Err(Error::NotPermitted), "{name}");
-        // On its way to the name of its label it is what it seems to be.
+        // A plan with another label is a temporary file on its way to its name.
         fixture.cp(&path, plan("p1").as_bytes()).await.unwrap();
     }
     nothing_else_was_pushed(&fixture);

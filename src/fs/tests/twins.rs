@@ -1,14 +1,14 @@
-//! The two names of one artifact: what a change by one of them does to the other.
+//! The two names of one artifact: a change by one of them shows by the other.
 
 use std::sync::{Arc, Mutex};
 
-use super::fixtures::{plan, world_with};
+use super::fixtures::{choice, plan, world_of, world_with};
 use super::kernel::{Choice, Fixture, READ};
 use super::{V1, V2};
 use crate::fs::{Attr, Error};
 
-/// Returns the inodes whose attributes the kernel is told to forget from now on.
-fn told(fixture: &Fixture) -> Arc<Mutex<Vec<u64>>> {
+/// Collects the inodes whose attributes the kernel must forget from now on.
+fn invalidated(fixture: &Fixture) -> Arc<Mutex<Vec<u64>>> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let inodes = Arc::clone(&told);
     fixture
@@ -27,7 +27,7 @@ async fn ask(fixture: &Fixture, before: &Attr) -> Result<Attr, Error> {
 }
 
 #[tokio::test]
-async fn a_push_by_one_name_is_told_to_the_kernel_for_the_other() {
+async fn a_push_by_one_name_invalidates_the_other() {
     let fixture = world_with(V1).await;
     fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
     for (by, other, new) in [
@@ -37,7 +37,7 @@ async fn a_push_by_one_name_is_told_to_the_kernel_for_the_other() {
         ("app/plans/p1", "app/plans/p1.plan.hcl", plan("p1")),
     ] {
         let before = fixture.stat(other).await.unwrap();
-        let told = told(&fixture);
+        let told = invalidated(&fixture);
         fixture.cp(by, &new).await.unwrap();
         assert_eq!(*told.lock().unwrap(), [before.ino], "{by}");
         let now = ask(&fixture, &before).await.unwrap();
@@ -51,10 +51,10 @@ async fn a_push_by_one_name_is_told_to_the_kernel_for_the_other() {
 }
 
 #[tokio::test]
-async fn a_rename_onto_one_name_is_told_for_the_other() {
+async fn a_rename_onto_one_name_invalidates_the_other() {
     let fixture = world_with(V1).await;
     let before = fixture.stat("app/schema").await.unwrap();
-    let told = told(&fixture);
+    let told = invalidated(&fixture);
     fixture.cp("app/.new", V2).await.unwrap();
     fixture.mv("app/.new", "app/schema.hcl").await.unwrap();
     assert_eq!(*told.lock().unwrap(), [before.ino]);
@@ -62,15 +62,15 @@ async fn a_rename_onto_one_name_is_told_for_the_other() {
 }
 
 #[tokio::test]
-async fn a_push_that_fails_tells_the_kernel_nothing() {
+async fn a_failed_push_invalidates_nothing() {
     let fixture = world_with(V1).await;
-    let told = told(&fixture);
+    let told = invalidated(&fixture);
     assert_eq!(fixture.cp("app/schema", b"{").await, Err(Error::Invalid));
     assert!(told.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn who_has_the_old_content_open_sees_its_size() {
+async fn an_open_handle_on_the_old_content_sees_its_size() {
     let fixture = world_with(V1).await;
     let before = fixture.stat("app/schema").await.unwrap();
     let reader = fixture.open("app/schema", READ, false).await.unwrap();
@@ -85,10 +85,10 @@ async fn who_has_the_old_content_open_sees_its_size() {
 }
 
 #[tokio::test]
-async fn a_deletion_by_one_name_is_told_for_the_other() {
+async fn a_deletion_by_one_name_invalidates_the_other() {
     let fixture = deleting().await;
     let before = fixture.stat("app/schema").await.unwrap();
-    let told = told(&fixture);
+    let told = invalidated(&fixture);
     fixture.rm("app/schema.hcl").await.unwrap();
     assert_eq!(*told.lock().unwrap(), [before.ino]);
     assert_eq!(ask(&fixture, &before).await, Err(Error::Stale));
@@ -106,7 +106,7 @@ async fn deleting() -> Fixture {
 }
 
 #[tokio::test]
-async fn a_program_that_mirrors_does_not_delete_what_it_knows_by_another_name() {
+async fn a_mirroring_program_cannot_delete_an_artifact_it_wrote_by_another_name() {
     let fixture = deleting().await;
     let pid = fixture.pid();
     fixture.ls_by("app", pid).await.unwrap();
@@ -132,9 +132,60 @@ async fn everybody_else_deletes_by_either_name() {
         fixture.rm(name).await.unwrap();
         assert_eq!(fixture.registry.content("app/schema"), None, "{name}");
     }
-    // A program that has only listed, or only used the other name, knows what it does.
+    // A program that has only listed, or only used the other name, may delete.
     let fixture = deleting().await;
     let pid = fixture.pid();
     fixture.walk("app/schema.hcl", pid).await.unwrap();
     fixture.rm_by("app/schema", pid).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_plan_named_like_a_temporary_file_is_listed_by_its_file_name() {
+    let fixture = Fixture::with(Choice {
+        named: vec!["app"],
+        ..Choice::default()
+    });
+    for name in ["p1.tmp", "sedAbC123"] {
+        let key = format!("app/plans/{name}");
+        fixture.registry.place(&key, b"x", None);
+        assert_eq!(fixture.stat(&key).await, Err(Error::NotFound), "{name}");
+    }
+    let files = ["p1.tmp.plan.hcl", "sedAbC123.plan.hcl"];
+    assert_eq!(fixture.ls("app/plans").await.unwrap(), files);
+    assert_eq!(
+        fixture.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(),
+        b"x"
+    );
+    // Its bare name is a temporary file's, before and after.
+    fixture.cp("app/plans/p1.tmp", b"mine").await.unwrap();
+    assert_eq!(fixture.cat("app/plans/p1.tmp").await.unwrap(), b"mine");
+    assert_eq!(
+        fixture.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(),
+        b"x"
+    );
+}
+
+#[tokio::test]
+async fn a_plan_named_like_a_temporary_file_is_pushed_by_its_file_name() {
+    let fixture = world_of(choice(), V1).await;
+    for name in ["v2.tmp", "v2.tmp.1", "XXAbC123"] {
+        let (file, key) = (
+            format!("app/plans/{name}.plan.hcl"),
+            format!("app/plans/{name}"),
+        );
+        fixture.cp(&file, &plan(name)).await.unwrap();
+        for store in fixture.all() {
+            assert_eq!(store.content(&key).unwrap(), plan(name), "{name}");
+        }
+        assert_eq!(fixture.cat(&file).await.unwrap(), plan(name));
+        let listed = fixture.ls("app/plans").await.unwrap();
+        assert!(listed.contains(&format!("{name}.plan.hcl")), "{listed:?}");
+    }
+    for path in ["app/x.tmp.sql", "app/schema.tmp.hcl"] {
+        assert_eq!(
+            fixture.cp(path, V2).await,
+            Err(Error::NotPermitted),
+            "{path}"
+        );
+    }
 }

@@ -81,7 +81,7 @@ async fn nothing_asks_or_waits_for_the_registry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_tells_it_apart_from_an_outage() {
+async fn the_status_distinguishes_it_from_an_outage() {
     let fixture = island();
     fixture.cp("app/schema", V1).await.unwrap();
     let status = fixture.json(".atlasfs/status").await;

@@ -1,4 +1,4 @@
-//! What a close has called failed stays failed, and its bytes are kept, however slow the disk is.
+//! A push whose close has failed stays failed, and its bytes are kept, however slow the disk is.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn a_push_that_outlasts_the_journal_is_kept_and_never_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_lost_after_the_close_are_told_after_a_restart() {
+async fn bytes_lost_after_the_close_are_reported_after_a_restart() {
     let fixture = world_of(in_background(), V1).await;
     simulate_disk(HUNG);
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
@@ -135,7 +135,7 @@ async fn a_journal_file_that_can_not_be_read_is_pushed_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn damage_is_told_by_every_mount_until_a_person_removes_it() {
+async fn every_mount_reports_damage_until_it_is_removed() {
     let fixture = world_of(choice(), V1).await;
     let name = format!("{:020}", 7);
     let journal = fixture.state_dir.path().join("journal");

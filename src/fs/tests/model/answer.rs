@@ -1,4 +1,4 @@
-//! What each operation on names must answer, and change.
+//! The expected answer and effect of each operation on names.
 
 use super::staged_file::StagedFile;
 use super::truth::{Found, Handle, Name, Open, TemporaryFile, Truth, name};
@@ -30,7 +30,7 @@ impl Truth {
             Err(Error::NotFound) if create => {
                 self.parent(path)?;
                 match name(path) {
-                    // Another name of what is there, as `schema.sql` is of a state in HCL, or new.
+                    // Another name of the artifact, as `schema.sql` of a state in HCL, or a new one.
                     Name::Artifact(id, suffix) => {
                         let handle = self.open_staged(id, suffix, Vec::new(), true);
                         self.staged(self.last).is_touched = !how.truncate && !how.exclusive;
@@ -260,7 +260,7 @@ impl Truth {
         Ok(())
     }
 
-    /// A scratch file gets an artifact's name, with all who have it open, or stays what it was.
+    /// A temporary file gets an artifact's name, with its open handles, or stays as it is.
     fn rename_is_push(
         &mut self,
         (from, at): (&str, u64),

@@ -1,6 +1,6 @@
 //! Random operations, compared after each one with a small model of the contract.
 //!
-//! `operation` says what can be done, `truth` what must come of it, and `play` does it. A sequence
+//! `operation` has the operations, `truth` the expected state, and `play` runs both. A sequence
 //! that has ever failed is kept in `regressions`, and is played first. `ATLASFS_MODEL_SEQUENCES`
 //! plays more of them.
 

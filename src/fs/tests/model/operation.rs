@@ -1,12 +1,12 @@
-//! What programs do, on few enough names to meet each other.
+//! Operations of programs, on few enough names to meet each other.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::fs::OpenMode;
 
-/// The names: of artifacts and their aliases, of scratch files in every kind of directory, and of
-/// what is refused.
+/// The names: of artifacts and their aliases, of temporary files in every kind of directory, and
+/// invalid ones.
 pub(super) const PATHS: [&str; 24] = [
     "app/schema",
     "app/schema.hcl",
@@ -34,7 +34,7 @@ pub(super) const PATHS: [&str; 24] = [
     "no repository",
 ];
 
-/// What is written: documents of each format, and what is refused as one.
+/// The contents: documents of each format, and invalid ones.
 pub(super) const CONTENTS: [&str; 9] = [
     "schema \"public\" {}\n",
     "schema \"public\" { comment = \"longer\" }\n",
@@ -100,7 +100,7 @@ fn how() -> impl Strategy<Value = OpenMode> {
 
 fn operation() -> impl Strategy<Value = Operation> {
     let slot = || 0..SLOTS;
-    // Documents more often than not, and whole ones: what is refused is not pushed.
+    // Mostly complete documents: an invalid one is not pushed.
     let content = || prop_oneof![2 => select(&CONTENTS[..3]), 1 => select(&CONTENTS[..])];
     let offset = || prop_oneof![2 => Just(0), 1 => 0..60_u64];
     prop_oneof![

@@ -31,7 +31,7 @@ pub(super) async fn play(allow_delete: bool, operations: &[Operation]) {
     }
 }
 
-/// Does one thing; answers what came of it, and what must have.
+/// Runs one operation; returns its answer, and the expected one.
 async fn step<'a>(
     fixture: &'a Fixture,
     truth: &mut Truth,
@@ -170,7 +170,7 @@ async fn truncate(fixture: &Fixture, path: &str, size: u64) -> Result<()> {
     }
 }
 
-/// Compares names, kinds, sizes and contents, and what is open, with what must be.
+/// Compares names, kinds, sizes, contents and open handles with the expected state.
 async fn compare(fixture: &Fixture, truth: &Truth, files: &[Option<File<'_>>; SLOTS], when: &str) {
     for path in PATHS {
         let is = fixture.stat(path).await.map(|attr| (attr.kind, attr.size));
@@ -224,7 +224,7 @@ async fn compare(fixture: &Fixture, truth: &Truth, files: &[Option<File<'_>>; SL
             assert_eq!(content, truth.read(open), "{open:?} {when}");
         }
     }
-    // What the targets hold is what has been pushed.
+    // The targets hold the pushes.
     for (id, content) in &truth.artifacts {
         for store in fixture.all() {
             let held = store.content(&id.to_string());

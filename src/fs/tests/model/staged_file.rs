@@ -4,15 +4,15 @@ use super::truth::{Content, Truth};
 use crate::fs::{Error, Result};
 use crate::model::{ArtifactId, Format, Item, check_plan, check_schema};
 
-/// What a writer of an artifact has before it.
+/// The staged file of a writer, as the model expects it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StagedFile {
     pub(super) bytes: Vec<u8>,
     /// The content that it was opened on, by number.
     pub(super) base: Option<u64>,
-    /// Whether it differs from what has been pushed.
+    /// Whether it differs from the last push.
     pub(super) is_dirty: bool,
-    /// Whether a push of just this has failed, and was told.
+    /// Whether the push of this very content has failed, with an error.
     pub(super) was_refused: bool,
     /// Whether anything has happened besides the truncation by opening.
     pub(super) is_written: bool,
@@ -41,7 +41,7 @@ impl Truth {
         }
         let unwritten = !staged.is_written && staged.bytes.is_empty();
         if unwritten && staged.is_touched && staged.base.is_none() {
-            // It stays local and empty, unless somebody else has pushed it.
+            // It stays local and empty, unless another writer has pushed it.
             if !self.artifacts.contains_key(id) {
                 self.touched.insert(id.clone(), suffix);
             }
@@ -63,7 +63,7 @@ impl Truth {
         pushed.map(drop)
     }
 
-    /// The end of the last handle: what no close has tried to push is pushed, and told to nobody.
+    /// Releases the last handle: changes that no close has tried to push are pushed without a report.
     pub(super) fn release(&mut self, id: &ArtifactId, suffix: Option<Format>, at: u64) {
         let staged = self.staged(at);
         let left = staged.clone();

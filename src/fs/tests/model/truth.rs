@@ -1,4 +1,4 @@
-//! What must be: the names, their contents, and what each operation answers.
+//! The expected state: the names, their contents, and the answer of each operation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,21 +15,21 @@ pub(super) struct Content {
     pub(super) format: Format,
 }
 
-/// A scratch file or directory.
+/// A temporary file or directory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TemporaryFile {
     pub(super) is_directory: bool,
     pub(super) bytes: Vec<u8>,
-    /// The artifact that a rename has failed to make of it, and what that was to replace.
+    /// The artifact and the base of a failed rename.
     pub(super) tried: Option<(ArtifactId, Option<u64>)>,
-    /// What it has become for those who have it open.
+    /// The staged file that its open handles work on.
     pub(super) pushed: Option<(ArtifactId, Option<Format>, u64)>,
 }
 
 /// An open file.
 #[derive(Debug, Clone)]
 pub(super) enum Handle {
-    /// A reader's: what it has opened.
+    /// A reader's: the content that it has opened.
     Bytes(Vec<u8>),
     StagedFile(ArtifactId, Option<Format>, u64),
     TemporaryFile(u64),
@@ -42,19 +42,19 @@ pub(super) struct Open {
     pub(super) how: OpenMode,
 }
 
-/// What a name is for, whether it is there or not.
+/// The meaning of a name, whether it exists or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Name {
     Repo(String),
     Plans,
     Artifact(ArtifactId, Option<Format>),
     TemporaryFile,
-    /// A scratch file's name that must not be made.
+    /// A reserved name of a temporary file.
     Refused,
     Foreign,
 }
 
-/// What is there.
+/// The expected state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     Directory,
@@ -92,7 +92,7 @@ fn artifact(repo: &str, item: Item) -> ArtifactId {
     ArtifactId { repo, item }
 }
 
-/// Returns what a path of [`PATHS`](super::operation::PATHS) is for.
+/// Returns the meaning of a path of [`PATHS`](super::operation::PATHS).
 pub(super) fn name(path: &str) -> Name {
     let parts: Vec<&str> = path.split('/').collect();
     let schema = |repo, suffix| Name::Artifact(artifact(repo, Item::Schema), suffix);
@@ -134,7 +134,7 @@ impl Truth {
         }
     }
 
-    /// Finds what is at a path.
+    /// Finds the file at a path.
     pub(super) fn find(&self, path: &str) -> Result<Found> {
         self.parent(path)?;
         let found = match name(path) {

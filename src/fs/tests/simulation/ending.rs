@@ -1,4 +1,4 @@
-//! What must be true when every fault is over and nothing is owed to anybody any more.
+//! The truth after every fault has ended and no push is pending.
 
 use super::truth::{Actor, KEYS, State, Text, Truth};
 
@@ -41,7 +41,7 @@ impl Truth {
         }
     }
 
-    /// Whether one mount alone has pushed it, and nobody has deleted it or used other tools.
+    /// Whether only one mount has pushed it, without a deletion or other tools.
     fn is_simple(&self, artifact: usize) -> bool {
         let texts = || self.texts.values().filter(|text| text.artifact == artifact);
         let first = texts().next().and_then(|text| text.mount);

@@ -1,7 +1,7 @@
 //! The simulation: seeded schedules of operations, faults and restarts on mounts that share three
 //! stores, in simulated time, against a reference model.
 //!
-//! `ATLASFS_SCHEDULES=10000` plays more of them; `ATLASFS_SEED=7` plays one and tells every step.
+//! `ATLASFS_SCHEDULES=10000` plays more of them; `ATLASFS_SEED=7` plays one and shows every step.
 //!
 //! Not simulated: clocks that differ, stores that cut their times to the second or that have no
 //! tokens, a request that takes effect after its sender has given it up, `rename`.
@@ -41,7 +41,7 @@ fn play(schedule: &Schedule, trace: bool) -> (Option<String>, Vec<String>) {
     )
 }
 
-/// Leaves out of a schedule what the violation doesn't need.
+/// Removes the steps of a schedule that the violation doesn't need.
 fn shrink(mut schedule: Schedule, sentence: &str) -> Schedule {
     let same = |told: &str| told.get(..20) == sentence.get(..20);
     for size in [8, 4, 2, 1, 1] {

@@ -31,7 +31,7 @@ pub(super) struct Held {
     ino: u64,
     fh: u64,
     artifact: usize,
-    /// What a reader has read, or nothing.
+    /// The content that a reader has read, or nothing.
     content: Option<Bytes>,
     writer: Option<usize>,
     pub(super) busy: Arc<AtomicBool>,
@@ -229,7 +229,7 @@ impl Mount {
         }
     }
 
-    /// Opens for writing; what it reads there is the base.
+    /// Opens for writing; the content that it reads is the base.
     async fn open(&self, artifact: usize, how: OpenMode) -> Option<(File<'_>, usize, Bytes)> {
         let mut begun = self.truth().begin_read(self.number, artifact);
         // A name that only a failed push knows is begun anew by a writer.
@@ -335,7 +335,7 @@ impl Held {
                 self.mount.flush(&file, writer, content.clone()).await;
                 let failed = self.mount.truth().texts[&content].state == State::Failed;
                 if failed && what == OnHandle::Read {
-                    // The same once more, as a program does that is told of a failure.
+                    // The same once more, as a program does after an error.
                     self.mount.flush(&file, writer, content).await;
                 }
             }

@@ -1,4 +1,4 @@
-//! Playing a schedule: mounts, programs that use them, and what befalls both.
+//! Playing a schedule: mounts, the programs that use them, and the faults of both.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -98,7 +98,7 @@ impl Play {
         }
     }
 
-    /// Chooses an open handle that nobody is using.
+    /// Chooses an open handle that is not in use.
     fn take(&self, handle: usize, what: OnHandle) -> Option<Held> {
         let mut held = self.held.lock().unwrap();
         let at = handle % held.len().max(1);
@@ -174,7 +174,7 @@ impl Play {
         self.mounts[number] = Mount::start(&self.schedule, &self.sim, number, dir);
     }
 
-    /// Every fault ends, and everything that is owed to anybody is given.
+    /// Every fault ends, and every pending push is replayed.
     async fn end(&mut self) {
         self.sim.lock().log(|| "— the end".into());
         (0..3).for_each(|place| self.sim.lock().set_fault(place, None));

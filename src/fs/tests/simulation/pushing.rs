@@ -1,4 +1,4 @@
-//! What a push, a close and a deletion may do.
+//! The valid outcomes of a push, a close and a deletion.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::fs::Error;
 use crate::model::Stamp;
 use crate::registry::Durability;
 
-/// What a close has said, and what is seen then.
+/// The result of a close, and the content seen then.
 pub(super) struct Told {
     pub(super) result: Result<(), Error>,
     /// Its bytes are in `unpushed`.
@@ -31,7 +31,7 @@ impl Truth {
         self.writers.len() - 1
     }
 
-    /// It is open; `base` is what it has read.
+    /// It is open; `base` is the content that it has read.
     pub(super) fn opened(&mut self, writer: usize, base: Option<Bytes>) {
         self.writers[writer].opened.1 = self.now();
         self.writers[writer].base = base;

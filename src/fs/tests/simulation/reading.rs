@@ -1,4 +1,4 @@
-//! What a read may give.
+//! The valid answers of a read.
 
 use bytes::Bytes;
 
@@ -6,10 +6,10 @@ use super::truth::{KEYS, SECOND, State, Text, Time, Truth};
 use crate::fs::Error;
 use crate::store::{Fault, Kind};
 
-/// For how long a mount may go by what it has heard: the TTL, and a listing under way.
+/// The time that a mount may rely on its last answer: the TTL, and a listing in flight.
 const TTL: Time = SECOND * 6 / 5;
 
-/// What was true when a read began.
+/// The truth when a read began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BegunRead {
     pub(super) mount: usize,
@@ -178,7 +178,7 @@ impl Truth {
         });
     }
 
-    /// What the registry answers, it answers: no backup is asked.
+    /// The registry's answer is final: no backup is asked.
     fn check_answers(&mut self, begun: &BegunRead, result: &Result<Bytes, Error>, owes: bool) {
         let BegunRead {
             mount, artifact, ..
@@ -203,7 +203,7 @@ impl Truth {
         }
     }
 
-    /// A handle gives what was there when it was opened.
+    /// A handle reads the content of its open.
     pub(super) fn read_again(&mut self, first: &Bytes, again: &Bytes) {
         self.must(first == again, || {
             "a reader keeps what it has opened".into()

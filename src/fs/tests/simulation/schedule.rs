@@ -1,4 +1,4 @@
-//! Schedules: what happens, drawn from a seed.
+//! Schedules: random steps, drawn from a seed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::random::Random;
 use crate::registry::Durability;
 use crate::store::{Fault, Kind};
 
-/// One thing that happens. `apart`: what follows doesn't wait for it.
+/// One step. `apart`: the next step doesn't wait for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
     Act {
@@ -33,7 +33,7 @@ pub(super) enum Step {
     Lose(usize),
 }
 
-/// What a program does.
+/// An action of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Save,

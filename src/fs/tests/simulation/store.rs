@@ -106,7 +106,7 @@ impl Way {
         object.ok_or_else(|| Failure::new(Kind::NotFound, format!("no {key}")))
     }
 
-    /// What a store with rotten disks gives: half of it, something else, or nothing.
+    /// The answer of a store with bad disks: half of the bytes, other bytes, or nothing.
     fn rotten(&self, content: &Bytes) -> Bytes {
         match self.sim.lock().network.below(3) {
             0 => content.slice(..content.len() / 2),

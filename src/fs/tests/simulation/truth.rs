@@ -1,4 +1,4 @@
-//! The truth: what the stores hold, who wrote it and when, and what each mount has been told.
+//! The truth: the contents of the stores, their writers and times, and the answers to each mount.
 //!
 //! The reference model is a set of facts, each with the time it became one; the rules in
 //! `reading`, `pushing` and `ending` are sentences over them. Where the contract promises nothing, the
@@ -46,12 +46,12 @@ pub(super) struct Object {
     pub(super) modified: Time,
 }
 
-/// What one store holds.
+/// The content of one store.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) fault: Option<Fault>,
-    /// Since when the fault has been what it is.
+    /// The start of the present fault.
     pub(super) since: Time,
     pub(super) lists_stamps: bool,
     tokens: u64,
@@ -71,7 +71,7 @@ impl Shelf {
     }
 }
 
-/// Who has changed an artifact.
+/// The origin of a change of an artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Actor {
     /// A handle.
@@ -80,7 +80,7 @@ pub(super) enum Actor {
     Hand,
 }
 
-/// A content that somebody has written. No two are the same.
+/// A written content. No two are the same.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
     pub(super) artifact: usize,
@@ -127,12 +127,12 @@ pub(super) struct Writer {
     pub(super) artifact: usize,
     /// When its opening began and ended; later, when its last successful close did.
     pub(super) opened: (Time, Time),
-    /// What the mount was known to know when it began.
+    /// The knowledge of the mount when it began.
     pub(super) high_water: Time,
     pub(super) base: Option<Bytes>,
 }
 
-/// What a mount has been told since it was started.
+/// The answers to a mount since its start.
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
     /// The order of the newest content that it has served or acknowledged, or still owes.
@@ -349,7 +349,7 @@ impl Truth {
         self.deleting.iter().any(|(_, what, _)| *what == artifact)
     }
 
-    /// The order of what a store holds.
+    /// The order of a store's content.
     pub(super) fn order_at(&self, place: usize, artifact: usize) -> Option<(Time, Time)> {
         let object = self.stores[place].objects.get(KEYS[artifact])?;
         Some(

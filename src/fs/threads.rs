@@ -1,0 +1,309 @@
+//! The mount's memory of threads: ESTALE retries, the last read of each, and the names it has used.
+//!
+//! The kernel answers ESTALE to an open by one new look-up of the whole path, in the same thread
+//! (`do_filp_open` with LOOKUP_REVAL; truncate(2) does the same). That is how a writer gets an inode
+//! of its own, and a reader the newest content, without a notification. The kernel looks up the last
+//! name twice on the way: first to find its entry invalid, then for the new one.
+//!
+//! A rename has no handle that remembers the content before it. The program that renames, or the one
+//! that wrote the temporary file, has usually read the artifact here before (`sed -i`, `perl -i`), so
+//! its rename may replace the content that it has read.
+//!
+//! An artifact is listed by one name and answers to two. A program that copies a directory, as
+//! `rsync --delete` does, writes `schema.hcl`, finds `schema` in the listing and deletes it: the very
+//! content that it has just written. Two things reveal such a program: it has listed the directory,
+//! and used the other name.
+//!
+//! Threads of foreign pid namespaces all have the number 0, and are not remembered.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+use crate::model::{ArtifactId, RepoName};
+use crate::registry::BaseVersion;
+
+/// The most reads, listings or uses of names to remember: some hundred kilobytes each.
+const MAX_ENTRIES: NonZeroUsize = match NonZeroUsize::new(1_000) {
+    Some(many) => many,
+    None => NonZeroUsize::MIN,
+};
+
+/// The operation that got ESTALE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// An open to read the newest content.
+    Read,
+    /// An open to write: the next look-up makes an inode for it.
+    Write,
+    /// A rename onto the artifact's name: the retry gets the same conflict without another push.
+    Rename,
+}
+
+/// The time limit of a retry. The kernel retries at once, but may wait for a target on its way; an
+/// older retry is that of a dead thread.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The number of retries from which on old ones are removed.
+const MAX_RETRIES: usize = 1_000;
+
+/// A retry that has not come yet.
+#[derive(Debug)]
+struct PendingRetry {
+    intent: Intent,
+    since: Instant,
+}
+
+/// The threads that got ESTALE and have not retried yet.
+#[derive(Debug, Default)]
+pub(super) struct StaleRetries {
+    waiting: HashMap<(u32, ArtifactId), PendingRetry>,
+}
+
+impl StaleRetries {
+    /// Starts a retry; `false` if this is the retry already, so that the thread must get an answer.
+    pub(super) fn start(&mut self, pid: u32, id: &ArtifactId, intent: Intent) -> bool {
+        if self.take(pid, id, intent) {
+            return false;
+        }
+        if self.waiting.len() >= MAX_RETRIES {
+            self.waiting
+                .retain(|_, waiting| waiting.since.elapsed() < RETRY_TIMEOUT);
+        }
+        let since = Instant::now();
+        let waiting = PendingRetry { intent, since };
+        self.waiting.insert((pid, id.clone()), waiting);
+        true
+    }
+
+    /// Tells whether a retry is pending.
+    pub(super) fn is_waiting(&self, pid: u32, id: &ArtifactId, intent: Intent) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let waiting = self.waiting.get(&(pid, id.clone()));
+        waiting.is_some_and(|waiting| {
+            waiting.intent == intent && waiting.since.elapsed() < RETRY_TIMEOUT
+        })
+    }
+
+    /// Ends a retry; returns whether it was pending.
+    pub(super) fn take(&mut self, pid: u32, id: &ArtifactId, intent: Intent) -> bool {
+        let waits = self.is_waiting(pid, id, intent);
+        if waits {
+            self.waiting.remove(&(pid, id.clone()));
+        }
+        waits
+    }
+}
+
+/// The lifetime of a read. Ten minutes: longer than any tool works on a schema, and shorter than most
+/// kernels take to reuse a thread's number.
+const READ_LIFETIME: Duration = Duration::from_secs(600);
+
+/// The content of each artifact that each thread has read last.
+#[derive(Debug)]
+pub(super) struct Reads {
+    last: LruCache<(u32, ArtifactId), (BaseVersion, Instant)>,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            last: LruCache::new(MAX_ENTRIES),
+        }
+    }
+}
+
+impl Reads {
+    /// Records the content that a thread has read.
+    pub(super) fn record(&mut self, pid: u32, id: &ArtifactId, base: BaseVersion) {
+        if pid != 0 {
+            self.last.put((pid, id.clone()), (base, Instant::now()));
+        }
+    }
+
+    /// Forgets a read: the thread has opened the artifact for writing, and the handle has the base.
+    pub(super) fn forget(&mut self, pid: u32, id: &ArtifactId) {
+        self.last.pop(&(pid, id.clone()));
+    }
+
+    /// Returns the content that a thread has read last, within the lifetime.
+    pub(super) fn of(&self, pid: u32, id: &ArtifactId) -> Option<BaseVersion> {
+        let (base, at) = self.last.peek(&(pid, id.clone()))?;
+        (at.elapsed() < READ_LIFETIME).then_some(*base)
+    }
+}
+
+/// The lifetime of a listing and of the use of a name. One hour: longer than any program takes to copy
+/// a directory.
+const STRAY_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// The repositories that threads have listed, and the artifacts that they have used by an unlisted
+/// name.
+#[derive(Debug)]
+pub(super) struct Strays {
+    listings: LruCache<(u32, RepoName), Instant>,
+    names: LruCache<(u32, ArtifactId), Instant>,
+}
+
+impl Default for Strays {
+    fn default() -> Self {
+        Self {
+            listings: LruCache::new(MAX_ENTRIES),
+            names: LruCache::new(MAX_ENTRIES),
+        }
+    }
+}
+
+impl Strays {
+    /// Records that a thread lists a repository, or its plans.
+    pub(super) fn record_listing(&mut self, pid: u32, repo: RepoName) {
+        if pid != 0 {
+            self.listings.put((pid, repo), Instant::now());
+        }
+    }
+
+    /// Records that a thread uses an unlisted name of an artifact.
+    pub(super) fn record_name(&mut self, pid: u32, id: &ArtifactId) {
+        if pid != 0 {
+            self.names.put((pid, id.clone()), Instant::now());
+        }
+    }
+
+    /// Returns the threads that have listed an artifact's repository, and those that have used an
+    /// unlisted name of the artifact.
+    pub(super) fn of(&self, id: &ArtifactId) -> (Vec<u32>, Vec<u32>) {
+        let listings = self.listings.iter();
+        let listings = listings.filter(|((_, repo), at)| *repo == id.repo && is_recent(at));
+        let names = self.names.iter();
+        let names = names.filter(|((_, other), at)| other == id && is_recent(at));
+        (
+            listings.map(|((pid, _), _)| *pid).collect(),
+            names.map(|((pid, _), _)| *pid).collect(),
+        )
+    }
+}
+
+fn is_recent(at: &Instant) -> bool {
+    at.elapsed() < STRAY_LIFETIME
+}
+
+/// A running program: a process, and its child processes.
+pub(super) struct Program {
+    thread: u32,
+    process: Option<u32>,
+}
+
+impl Program {
+    pub(super) fn of(thread: u32) -> Self {
+        let process = process(thread).map(|(process, _)| process);
+        Self { thread, process }
+    }
+
+    /// Tells whether a thread belongs to the program. rsync writes in a child of the process that lists
+    /// and deletes.
+    pub(super) fn has(&self, thread: u32) -> bool {
+        if thread == self.thread {
+            return true;
+        }
+        let other = self.process.and_then(|_| process(thread));
+        other.is_some_and(|(process, parent)| [Some(process), Some(parent)].contains(&self.process))
+    }
+}
+
+/// Returns the process of a thread, and its parent.
+fn process(thread: u32) -> Option<(u32, u32)> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let field = |name: &str| {
+        let mut lines = status.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name))?;
+        value.trim().parse().ok()
+    };
+    Some((field("Tgid:")?, field("PPid:")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Item, RepoName};
+
+    fn id(repo: &str) -> ArtifactId {
+        ArtifactId {
+            repo: RepoName::parse(repo).unwrap(),
+            item: Item::Schema,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_gets_estale_once() {
+        let mut stale_retries = StaleRetries::default();
+        assert!(stale_retries.start(1, &id("a"), Intent::Write));
+        assert!(!stale_retries.start(1, &id("a"), Intent::Write));
+        assert!(stale_retries.start(1, &id("a"), Intent::Write));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_thread_that_got_estale_retries() {
+        let mut stale_retries = StaleRetries::default();
+        stale_retries.start(1, &id("a"), Intent::Write);
+        assert!(!stale_retries.take(2, &id("a"), Intent::Write));
+        assert!(!stale_retries.take(1, &id("b"), Intent::Write));
+        assert!(!stale_retries.take(1, &id("a"), Intent::Read));
+        assert!(stale_retries.take(1, &id("a"), Intent::Write));
+        assert!(!stale_retries.take(1, &id("a"), Intent::Write));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_that_never_comes_is_forgotten() {
+        let mut stale_retries = StaleRetries::default();
+        stale_retries.start(1, &id("a"), Intent::Write);
+        tokio::time::advance(RETRY_TIMEOUT).await;
+        assert!(!stale_retries.take(1, &id("a"), Intent::Write));
+        for pid in 0..3_000 {
+            stale_retries.start(pid, &id("a"), Intent::Read);
+            tokio::time::advance(RETRY_TIMEOUT / 500).await;
+        }
+        assert!(stale_retries.waiting.len() <= MAX_RETRIES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_is_the_threads_own_for_ten_minutes() {
+        let mut reads = Reads::default();
+        reads.record(1, &id("app"), BaseVersion::default());
+        reads.record(0, &id("app"), BaseVersion::default());
+        assert_eq!(reads.of(1, &id("app")), Some(BaseVersion::default()));
+        assert_eq!(reads.of(2, &id("app")), None);
+        assert_eq!(reads.of(0, &id("app")), None);
+        tokio::time::advance(READ_LIFETIME).await;
+        assert_eq!(reads.of(1, &id("app")), None);
+    }
+
+    #[tokio::test]
+    async fn an_open_for_writing_forgets_the_read() {
+        let mut reads = Reads::default();
+        reads.record(1, &id("app"), BaseVersion::default());
+        reads.forget(1, &id("app"));
+        assert_eq!(reads.of(1, &id("app")), None);
+    }
+
+    #[test]
+    fn a_program_has_its_threads_and_child_processes() {
+        let program = Program::of(std::process::id());
+        let thread = std::thread::spawn(|| Program::of(nix::unistd::gettid().as_raw() as u32));
+        let thread = thread.join().unwrap();
+        assert_eq!(thread.process, program.process);
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        assert!(program.has(child.id()) && thread.has(child.id()));
+        assert!(!Program::of(child.id()).has(std::process::id()));
+        assert!(!program.has(1) || std::process::id() == 1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
