@@ -20,8 +20,8 @@ use super::settings::MountSettings;
 use super::{complain, log};
 use crate::fuse;
 
-/// The longest start of a mount. Targets are asked with deadlines of their own, so a start that works
-/// is faster.
+/// The longest start of a mount. Targets are asked with deadlines of their own, so a start that
+/// works is faster.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts the process behind the mount, and waits until the mount answers or has failed.
@@ -77,7 +77,8 @@ fn spawn(dir: &Path, argv: &[OsString]) -> io::Result<Child> {
     Ok(child)
 }
 
-/// Passes on the reports of the process until it is ready or has failed; `None` if it takes too long.
+/// Passes on the reports of the process until it is ready or has failed; `None` if it takes too
+/// long.
 fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let (sender, reports) = mpsc::channel();

@@ -50,7 +50,8 @@ pub(super) fn start(
     if let Some(file) = &settings.file
         && file.starts_with(state_dir)
     {
-        // Otherwise the log would be the first file in it, and the directory not known as atlasfs's.
+        // Otherwise the log would be the first file in it, and the directory not known as
+        // atlasfs's.
         StateDir::claim(state_dir)?;
     }
     let (writer, look) = match (&settings.file, place) {

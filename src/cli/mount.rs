@@ -18,8 +18,8 @@ use super::start::start;
 use crate::fs::Fs;
 use crate::fuse::{self, MountRequest, Served};
 
-/// The time of a mount's first answer beyond the deadline of metadata. The answer comes from memory,
-/// so only a machine in trouble takes longer.
+/// The time of a mount's first answer beyond the deadline of metadata. The answer comes from
+/// memory, so only a machine in trouble takes longer.
 const FIRST_ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
 /// The time of the shutdown beyond the deadline of a push, for the steps after the push.

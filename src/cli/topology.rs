@@ -1,4 +1,5 @@
-//! The repositories to mount, their targets, and the folders that earlier mounts have used as targets.
+//! The repositories to mount, their targets, and the folders that earlier mounts have used as
+//! targets.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

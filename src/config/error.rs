@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::url::UrlError;
 
-/// The reason why a configuration is refused. It is one line that says where the error is and what to
-/// do. Texts that Atlas has too are Atlas's own.
+/// The reason why a configuration is refused. It is one line that says where the error is and what
+/// to do. Texts that Atlas has too are Atlas's own.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration's own URL is wrong.

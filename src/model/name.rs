@@ -1,5 +1,5 @@
-//! The names of repositories, plans and artifacts, the keys they have in a store, and the names that
-//! tools give to files of their own.
+//! The names of repositories, plans and artifacts, the keys they have in a store, and the names
+//! that tools give to files of their own.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The ways in which mount(8) calls its helpers, and its options: `-o key=value,…`, each the flag of
-//! that name. Both are turned into the command line of `atlasfs mount`.
+//! The ways in which mount(8) calls its helpers, and its options: `-o key=value,…`, each the flag
+//! of that name. Both are turned into the command line of `atlasfs mount`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -103,8 +103,8 @@ pub(super) struct Flag {
     pub(super) takes_value: bool,
 }
 
-/// Options that mount(8) and fstab(5) use themselves, or that always hold. `nosuid` and `nodev` always
-/// hold, so their opposites are taken and change nothing.
+/// Options that mount(8) and fstab(5) use themselves, or that always hold. `nosuid` and `nodev`
+/// always hold, so their opposites are taken and change nothing.
 const IGNORED_OPTIONS: [&str; 37] = [
     "async",
     "atime",

@@ -1,4 +1,5 @@
-//! Durations and sizes as people write them. No library in the tree takes `1.5s` and refuses `1 day`.
+//! Durations and sizes as people write them. No library in the tree takes `1.5s` and refuses `1
+//! day`.
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@ use std::cell::Cell;
 pub(crate) enum EvalErrorKind {
     /// Atlas fails here too: `try` goes on to its next argument.
     Error,
-    /// A data source is needed; this is its address. `try` must not hide it: Atlas would have gone on
-    /// with the source's value.
+    /// A data source is needed; this is its address. `try` must not hide it: Atlas would have gone
+    /// on with the source's value.
     Data(String),
     /// This evaluator lacks something that Atlas has, or a bound is reached.
     Refused,
@@ -55,8 +55,9 @@ pub(crate) const MAX_TEXT: usize = 1 << 20;
 /// The most elements that a function may make. Far beyond any list of targets.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
-/// The most work that one load may do: one unit for each evaluated expression, and one for each node
-/// or byte of a new value. A real configuration uses some thousands; this many take about a second.
+/// The most work that one load may do: one unit for each evaluated expression, and one for each
+/// node or byte of a new value. A real configuration uses some thousands; this many take about a
+/// second.
 const MAX_WORK: usize = 16 << 20;
 
 /// The rest of the work that one load may do.

@@ -1,4 +1,5 @@
-//! The scope of an expression: `atlas.env`, variables, locals, blocks, and the names bound around it.
+//! The scope of an expression: `atlas.env`, variables, locals, blocks, and the names bound around
+//! it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -131,8 +132,8 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Checks the value of a local or variable. Atlas refuses the whole file if there is none, so a `try`
-/// around the reference doesn't catch the error.
+/// Checks the value of a local or variable. Atlas refuses the whole file if there is none, so a
+/// `try` around the reference doesn't catch the error.
 fn checked(value: Result<Value, EvalError>, offset: usize) -> Outcome {
     match value {
         Ok(value) if value.measure().1 > MAX_DEPTH => Err(EvalError::refused(

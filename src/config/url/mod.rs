@@ -56,8 +56,8 @@ pub fn parse_target(url: &str) -> Result<Location, UrlError> {
 ///
 /// # Errors
 ///
-/// [`UrlError`] as [`parse_target`] has it, and for user info, whatever the scheme: every user of the
-/// machine can read a command line.
+/// [`UrlError`] as [`parse_target`] has it, and for user info, whatever the scheme: every user of
+/// the machine can read a command line.
 pub fn parse_flag(url: &str) -> Result<Location, UrlError> {
     match has_user_info(url) {
         true => Err(UrlError::new(

@@ -112,8 +112,8 @@ fn authority_of(rest: &str) -> &str {
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
-/// Tells whether an authority ends within `user:token` because the token holds a delimiter. The rest
-/// of the token would then be taken for a path, and shown.
+/// Tells whether an authority ends within `user:token` because the token holds a delimiter. The
+/// rest of the token would then be taken for a path, and shown.
 fn misplaced_user_info(rest: &str) -> bool {
     let authority = authority_of(rest);
     authority.contains(':') && !authority.contains('@') && rest.contains('@')
@@ -133,8 +133,8 @@ fn may_be_shown(name: &str) -> bool {
         || FILE_PARAMETERS.contains(&name)
 }
 
-/// Returns the part of a URL, or of a text in its place, that may be shown: no user info, no fragment,
-/// no value of an unknown parameter (a signature, a token).
+/// Returns the part of a URL, or of a text in its place, that may be shown: no user info, no
+/// fragment, no value of an unknown parameter (a signature, a token).
 pub(super) fn shown(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),

@@ -44,10 +44,10 @@ impl Listener for Suspects {
     }
 }
 
-/// Checks a text, without its byte-order mark, by HashiCorp's rules, and rewrites the parts
-/// that hcl-rs reads otherwise; all places stay where they are. Blanks take the place of comments, of line ends
-/// within brackets, and of an object's item whose key comes again. Another marker takes the place
-/// of one that begins a line of its own heredoc.
+/// Checks a text, without its byte-order mark, by HashiCorp's rules, and rewrites the parts that
+/// hcl-rs reads otherwise; all places stay where they are. Blanks take the place of comments, of
+/// line ends within brackets, and of an object's item whose key comes again. Another marker takes
+/// the place of one that begins a line of its own heredoc.
 ///
 /// # Errors
 ///
