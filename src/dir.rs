@@ -15,15 +15,15 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Nothing above the directory, and nothing behind a link.
+/// Lookups reach nothing above the directory and nothing behind a link.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
 
-/// Opening a named pipe or a terminal must not wait for anything, nor change the process.
-const PATIENT: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
+/// Opening a named pipe must not wait, and a terminal must not become the controlling one.
+const NONBLOCKING: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
-const LINK: &str = "a symbolic link is in the way, and not followed";
+const LINK_REFUSED: &str = "a symbolic link is in the way, and not followed";
 
 /// An open directory. All paths are relative to it.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl Dir {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let opened = self.at(path, flags, Mode::empty());
         opened.map(Self).map_err(|error| match self.meta(path) {
-            // The kernel says that it is no directory.
-            Ok(meta) if meta.is_symlink() => invalid(LINK),
+            // The kernel only says that it is no directory.
+            Ok(meta) if meta.is_symlink() => invalid(LINK_REFUSED),
             _ => error,
         })
     }
@@ -87,7 +87,7 @@ impl Dir {
         }
     }
 
-    /// Describes a name, and never what a link leads to.
+    /// Describes a name, and follows no link.
     pub(crate) fn meta(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
         let opened = self.at(path.as_ref(), OFlags::PATH, Mode::empty())?;
         File::from(opened).metadata()
@@ -135,12 +135,12 @@ impl Dir {
 
     /// Sets the permissions of a directory or a regular file.
     pub(crate) fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
-        let opened = self.at(path.as_ref(), OFlags::RDONLY | PATIENT, Mode::empty())?;
+        let opened = self.at(path.as_ref(), OFlags::RDONLY | NONBLOCKING, Mode::empty())?;
         File::from(opened).set_permissions(Permissions::from_mode(mode))
     }
 
     fn regular(&self, path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
-        let opened = self.at(path, flags | PATIENT, Mode::from(mode))?;
+        let opened = self.at(path, flags | NONBLOCKING, Mode::from(mode))?;
         must_be_regular(File::from(opened))
     }
 
@@ -164,13 +164,13 @@ impl Dir {
             opened => opened,
         };
         opened.map_err(|errno| match errno {
-            Errno::LOOP | Errno::XDEV => invalid(LINK),
+            Errno::LOOP | Errno::XDEV => invalid(LINK_REFUSED),
             Errno::NXIO | Errno::NODEV => invalid("it is not a regular file"),
             errno => errno.into(),
         })
     }
 
-    /// Does what `openat2` does, one name after the other.
+    /// Opens a path as `openat2` does, one name after the other.
     fn walk(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
         let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut dir = rustix::fs::openat(&self.0, ".", through, Mode::empty())?;

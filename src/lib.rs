@@ -3,15 +3,15 @@
 //!
 //! The house has seven floors, and a floor imports only floors below it:
 //!
-//! - [`cli`]: what the user typed;
-//! - [`config`]: `atlas.hcl` and URLs, turned into what to mount;
+//! - [`cli`]: the command line;
+//! - [`config`]: `atlas.hcl` and URLs, read into the repositories to mount;
 //! - [`fuse`]: the only place that names fuser or an errno: parse, dispatch, reply;
 //! - [`fs`]: names, inodes and handles: POSIX meaning, async, tested without a mount;
 //! - [`registry`]: push and pull: the three promises live here;
 //! - [`store`]: one store: drivers, verdicts, deadlines;
-//! - [`model`]: names, stamps and formats, which everyone above talks about.
+//! - [`model`]: names, stamps and formats, for all floors above.
 //!
-//! Beside them, `dir` is how every floor reaches what lies in a directory that others can write to.
+//! Beside them, `dir` opens files in directories that others can write to.
 
 #[cfg(test)]
 mod arbitrary;

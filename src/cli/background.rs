@@ -1,5 +1,5 @@
-//! Mounting in the background: the process that the user started waits until the one behind the
-//! mount says that it answers.
+//! Mounting in the background: the process that the user started waits until the process behind the
+//! mount is ready.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,9 +20,9 @@ use super::settings::MountSettings;
 use super::{complain, log};
 use crate::fuse;
 
-/// How long a mount may take to come up. Targets are asked with deadlines of their own, so nothing
-/// that works takes as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest start of a mount. Targets are asked with deadlines of their own, so a start that
+/// works is faster.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts the process behind the mount, and waits until the mount answers or has failed.
 pub(super) fn launch(settings: &MountSettings, argv: &[OsString]) -> Exit {
@@ -38,7 +38,7 @@ pub(super) fn launch(settings: &MountSettings, argv: &[OsString]) -> Exit {
         Ok(None) => {
             complain(&format!(
                 "the process behind the mount did not get ready within {} s and was ended",
-                PATIENCE.as_secs()
+                START_TIMEOUT.as_secs()
             ));
             Exit::Failure
         }
@@ -54,7 +54,7 @@ pub(super) fn launch(settings: &MountSettings, argv: &[OsString]) -> Exit {
 /// glibc gives every thread of a pool an arena of its own, each of which grows to what its busiest
 /// moment took. Two are enough for two cores' worth of small files, and keep a mount at the memory
 /// that it begins with.
-const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+const MALLOC_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 
 /// Starts this program once more. The arguments go over its stdin, not its command line: a
 /// variable's value may be a secret.
@@ -64,8 +64,8 @@ fn spawn(dir: &Path, argv: &[OsString]) -> io::Result<Child> {
         .arg("daemon")
         .arg(std::path::absolute(dir)?)
         .env(
-            ARENAS.0,
-            std::env::var_os(ARENAS.0).unwrap_or_else(|| ARENAS.1.into()),
+            MALLOC_ARENAS.0,
+            std::env::var_os(MALLOC_ARENAS.0).unwrap_or_else(|| MALLOC_ARENAS.1.into()),
         )
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -77,7 +77,8 @@ fn spawn(dir: &Path, argv: &[OsString]) -> io::Result<Child> {
     Ok(child)
 }
 
-/// Passes on what the process says until it is ready or has failed; nothing if it takes too long.
+/// Passes on the reports of the process until it is ready or has failed; `None` if it takes too
+/// long.
 fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let (sender, reports) = mpsc::channel();
@@ -90,7 +91,7 @@ fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
                 }
             }
         })?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + START_TIMEOUT;
     loop {
         match reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Some(MountReport::Warning(text))) => complain(&format!("warning: {text}")),
@@ -125,15 +126,15 @@ fn undo(child: &mut Child, dir: &Path) {
     }
 }
 
-/// Is the process behind the mount.
+/// Runs the process behind the mount.
 pub(super) fn daemon() -> Exit {
     mount::adjust_limits();
-    let tell = |report: &MountReport| report.send(io::stdout());
+    let send = |report: &MountReport| report.send(io::stdout());
     let fail = |why: String, exit| {
-        let _ = tell(&MountReport::Failed(why, exit));
+        let _ = send(&MountReport::Failed(why, exit));
         exit
     };
-    // For people who look at the list of processes: started through /proc, it is called `exe`.
+    // For the list of processes: a program started through /proc is called `exe`.
     let _ = std::fs::write("/proc/self/comm", "atlasfs");
     // It fails only for the leader of a group, which a process just started is not.
     let _ = nix::unistd::setsid();
@@ -187,7 +188,7 @@ fn word(value: &Value) -> io::Result<OsString> {
     Ok(OsString::from_vec(bytes.ok_or(io::ErrorKind::InvalidData)?))
 }
 
-/// Lets go of everything that belongs to whoever started it.
+/// Lets go of the terminal and the directory of the process that started it.
 fn leave() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;

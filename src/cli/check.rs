@@ -14,14 +14,14 @@ use crate::model::{ArtifactId, Item, RepoName};
 use crate::store::{Failure, Kind, Location, Role, Target};
 
 /// The largest artifact that is read as a sample, in bytes.
-const SAMPLE: u64 = 64 << 20;
+const MAX_SAMPLE_BYTES: u64 = 64 << 20;
 
-/// What was found of one thing.
+/// The outcome of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum CheckOutcome {
     Yes,
     No,
-    /// It was not tried, and why.
+    /// It was not tried; the text says why.
     NotTried(&'static str),
 }
 
@@ -43,7 +43,7 @@ impl CheckOutcome {
     }
 }
 
-/// What was found of one target.
+/// The checks of one target.
 #[derive(Debug)]
 struct TargetCheck {
     role: Role,
@@ -53,11 +53,11 @@ struct TargetCheck {
     writable: CheckOutcome,
     conditional: CheckOutcome,
     latency: Option<Duration>,
-    /// What is wrong, in the target's words.
+    /// The failure, in the target's words.
     failure: Option<Failure>,
 }
 
-/// Tries every target, and prints what was found.
+/// Tries every target, and prints the outcome.
 pub(super) fn check(settings: &CheckSettings) -> Exit {
     let findings = match topology::load(&settings.what) {
         Ok(topology) => {
@@ -89,26 +89,26 @@ fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCh
         .build()
         .map_err(|error| format!("cannot begin: {error}"))?;
     let findings = runtime.block_on(async {
-        let trials = targets(topology)
+        let checks = targets(topology)
             .into_iter()
             .map(|(role, location)| try_one(role, location, settings));
-        futures::future::join_all(trials).await
+        futures::future::join_all(checks).await
     });
-    // Who hangs is not waited for.
+    // A check that hangs is not waited for.
     runtime.shutdown_background();
     Ok(findings)
 }
 
 /// Returns every target once, with its first role.
 fn targets(topology: &Topology) -> Vec<(Role, &Location)> {
-    let routes = topology.repos.iter();
-    let routes = routes.map(|repo| (&repo.registry, &repo.backups));
+    let named = topology.repos.iter();
+    let named = named.map(|repo| (&repo.registry, &repo.backups));
     let others = topology
         .others
         .iter()
         .map(|(registry, backups)| (registry, backups));
     let mut targets: Vec<(Role, &Location)> = Vec::new();
-    for (registry, backups) in routes.chain(others) {
+    for (registry, backups) in named.chain(others) {
         let backups = backups.iter().enumerate();
         let backups = backups.map(|(place, backup)| (Role::Backup(place), backup));
         for (role, location) in std::iter::once((Role::Registry, registry)).chain(backups) {
@@ -153,7 +153,7 @@ async fn try_target(
     let begun = Instant::now();
     let probed = target.probe(end).await;
     finding.latency = Some(begun.elapsed());
-    // Who refuses is there; what was never asked may be anywhere.
+    // A target that refuses is there; one that was never asked may not be.
     finding.reachable = match &probed {
         Err(failure) if failure.is_outage() => CheckOutcome::No,
         Err(failure) if failure.unasked || failure.kind == Kind::Invalid => {
@@ -194,7 +194,7 @@ async fn read_one(target: &Target, end: Instant) -> Result<bool, Failure> {
         let first: Option<Item> = items.next();
         if let Some(item) = first {
             let id = ArtifactId { repo, item };
-            target.get(&id, SAMPLE, end).await?;
+            target.get(&id, MAX_SAMPLE_BYTES, end).await?;
             return Ok(true);
         }
     }
@@ -249,7 +249,7 @@ fn table(findings: &[TargetCheck]) -> String {
     for finding in findings {
         let Some(fix) = fix(finding) else { continue };
         let wrong = match &finding.failure {
-            // The reason says what to do.
+            // The reason holds the advice.
             Some(failure) if failure.fix.is_some() => failure.reason.clone(),
             Some(failure) => format!("{}; {fix}", failure.reason),
             None => fix,
@@ -259,7 +259,7 @@ fn table(findings: &[TargetCheck]) -> String {
     out
 }
 
-/// Says what to do about what is wrong with a target, if anything is.
+/// Returns advice on the failure of a target.
 fn fix(finding: &TargetCheck) -> Option<String> {
     let Some(failure) = &finding.failure else {
         return (finding.conditional == CheckOutcome::No && finding.role == Role::Registry).then(|| {
@@ -278,7 +278,7 @@ fn fix(finding: &TargetCheck) -> Option<String> {
         _ => "listing and reading",
     };
     let says = |what: &str| failure.reason.contains(what);
-    // Where nothing could be asked, the reason says already what to do.
+    // If the target could not be opened, the reason says already what is wrong.
     let opened = !failure.reason.starts_with("cannot open ");
     Some(match failure.kind {
         Kind::Denied | Kind::Invalid if !opened => {
@@ -309,7 +309,7 @@ fn fix(finding: &TargetCheck) -> Option<String> {
     })
 }
 
-/// Returns what the exit code says: whether every target can be used.
+/// Returns the exit code: it says whether every target can be used.
 fn verdict(findings: &[TargetCheck]) -> Exit {
     let is_well = |finding: &&TargetCheck| finding.failure.is_none();
     match findings.iter().filter(is_well).count() {

@@ -1,8 +1,8 @@
-//! What the exit codes mean.
+//! The exit codes and their meaning.
 
 use std::process::ExitCode;
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// It was done; for `status`: mounted and healthy.
@@ -12,8 +12,8 @@ pub enum Exit {
     /// The command line is wrong.
     Usage,
     /// `status`: mounted, but a target is out or something is not pushed everywhere. `verify` and
-    /// `sync`: the targets differ, or some could not be compared. `check`: one can't be used. The mount's own process: it has
-    /// ended while pushes were under way, and their closes have not succeeded.
+    /// `sync`: the targets differ, or some could not be compared. `check`: one can't be used. The
+    /// mount's own process: it has ended while pushes were under way, and their closes failed.
     Degraded,
     /// The mount's own process: the kernel's connection was broken from outside.
     Aborted,

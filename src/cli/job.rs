@@ -13,16 +13,16 @@ use super::status::mounted;
 use super::{complain, print, table};
 use crate::fuse;
 
-/// How long the mount may take to answer; it is busy with the job.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest wait for an answer of the mount, which is busy with the job.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the mount is asked how far it has come. 100 ms: progress that looks alive.
-const TICK: Duration = Duration::from_millis(100);
+/// The pause between two questions about progress. 100 ms: progress that looks alive.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often progress is told where nobody watches a terminal.
-const LINE: Duration = Duration::from_secs(5);
+/// The pause between two lines of progress where stderr is no terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Has the mount do a job, tells its progress on stderr, and prints what came out.
+/// Has the mount do a job, shows its progress on stderr, and prints the result.
 pub(super) fn run(task: &str, args: &JobArgs) -> Exit {
     match carry_out(task, args) {
         Ok(report) => {
@@ -47,9 +47,9 @@ fn carry_out(task: &str, args: &JobArgs) -> Result<Value, String> {
         true => format!("{task} quick\n"),
         false => format!("{task}\n"),
     };
-    // From here on an interrupt stops the job and not this command, which has to tell of it.
+    // From here on an interrupt stops the job, and this command reports the result.
     let interrupts = Interrupts::catch()?;
-    tell_mount(&path, order).map_err(|error| match error.raw_os_error() {
+    send_order(&path, order).map_err(|error| match error.raw_os_error() {
         Some(libc::EBUSY) => format!(
             "cannot {task} {shown}: a verify or sync is under way; wait for it, or stop it with \
              echo stop > {}",
@@ -62,33 +62,33 @@ fn carry_out(task: &str, args: &JobArgs) -> Result<Value, String> {
     })?;
     let mut progress = Progress::new(task, args.json);
     loop {
-        std::thread::sleep(TICK);
+        std::thread::sleep(POLL_INTERVAL);
         let report = read(&path).map_err(|why| format!("cannot {task} {shown}: {why}"))?;
         let state = report.get("state").and_then(Value::as_str);
-        progress.tell(&report, state != Some("running"));
+        progress.show(&report, state != Some("running"));
         if state != Some("running") {
             return Ok(report);
         }
         if interrupts.came() {
-            tell_mount(&path, "stop\n".into())
+            send_order(&path, "stop\n".into())
                 .map_err(|error| format!("cannot stop the {task} of {shown}: {error}"))?;
         }
     }
 }
 
 /// Writes an order to the mount, which may have hung.
-fn tell_mount(path: &Path, order: String) -> std::io::Result<()> {
+fn send_order(path: &Path, order: String) -> std::io::Result<()> {
     let path = path.to_owned();
     let write = move || {
         let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
         file.write_all(order.as_bytes())
     };
-    fuse::within(PATIENCE, write).unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
+    fuse::within(ANSWER_TIMEOUT, write).unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()))
 }
 
 fn read(path: &Path) -> Result<Value, String> {
     let path = path.to_owned();
-    let text = fuse::within(PATIENCE, move || std::fs::read_to_string(path));
+    let text = fuse::within(ANSWER_TIMEOUT, move || std::fs::read_to_string(path));
     let text = text.ok_or("it does not answer any more")?;
     let text = text.map_err(|error| error.to_string())?;
     serde_json::from_str(&text).map_err(|error| format!("its report is not JSON: {error}"))
@@ -131,12 +131,12 @@ impl Interrupts {
     }
 }
 
-/// Tells progress on stderr: one line that changes on a terminal, one now and then elsewhere.
+/// Shows progress on stderr: one line that changes on a terminal, one now and then elsewhere.
 struct Progress {
     task: String,
     quiet: bool,
     on_terminal: bool,
-    told: Instant,
+    shown: Instant,
 }
 
 impl Progress {
@@ -145,15 +145,16 @@ impl Progress {
             task: task.into(),
             quiet,
             on_terminal: std::io::stderr().is_terminal(),
-            told: Instant::now(),
+            shown: Instant::now(),
         }
     }
 
-    fn tell(&mut self, report: &Value, is_last: bool) {
-        if self.quiet || (!self.on_terminal && !is_last && self.told.elapsed() < LINE) {
+    fn show(&mut self, report: &Value, is_last: bool) {
+        if self.quiet || (!self.on_terminal && !is_last && self.shown.elapsed() < PROGRESS_INTERVAL)
+        {
             return;
         }
-        self.told = Instant::now();
+        self.shown = Instant::now();
         let number = |key| table::number(report, key);
         let line = format!(
             "{}: {} of {} compared, {}",
@@ -178,7 +179,7 @@ fn count(number: u64, what: &str) -> String {
     }
 }
 
-/// Writes what came out, a line a difference.
+/// Writes the result, one line for each difference.
 fn summary(report: &Value) -> String {
     use std::fmt::Write;
     let mut out = String::new();
@@ -233,7 +234,7 @@ fn summary(report: &Value) -> String {
     out
 }
 
-/// Returns what the exit code says of a report: whether every target holds the same now.
+/// Returns the exit code for a report: it says whether every target holds the same now.
 fn verdict(report: &Value) -> Exit {
     let number = |key| table::number(report, key);
     let all_done = table::text(report, "state") == "done"
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_names_every_difference_and_who_was_not_heard() {
+    fn the_summary_names_every_difference_and_each_target_that_was_not_compared() {
         let report = json!({
             "state": "done", "compared": 7, "of": 7, "differences": 3, "repaired": 1, "unsure": 0,
             "found": [

@@ -21,7 +21,7 @@ use crate::registry::{StateDir, StateDirError};
 /// Where the system's log listens.
 const DEV_LOG: &str = "/dev/log";
 
-/// Where the log goes unless a file is asked for.
+/// The place of the log unless a file is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LogDestination {
     /// To the user's terminal.
@@ -30,7 +30,7 @@ pub(super) enum LogDestination {
     Background,
 }
 
-/// Why there is no log.
+/// The reason why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogError {
     #[error("cannot write the log {path}: {1}; choose another with --log-file", path = .0.display())]
@@ -50,7 +50,8 @@ pub(super) fn start(
     if let Some(file) = &settings.file
         && file.starts_with(state_dir)
     {
-        // Or the log would be the first thing in it, and not atlasfs's.
+        // Otherwise the log would be the first file in it, and the directory not known as
+        // atlasfs's.
         StateDir::claim(state_dir)?;
     }
     let (writer, look) = match (&settings.file, place) {
@@ -58,7 +59,7 @@ pub(super) fn start(
         (None, LogDestination::Stderr) => (BoxMakeWriter::new(io::stderr), Look::of_stderr()),
         (None, LogDestination::Background) => match Syslog::connect(Path::new(DEV_LOG)) {
             Ok(syslog) => (BoxMakeWriter::new(syslog), Look::Timeless),
-            // It holds what nobody else is to read.
+            // Its permissions let no other user read it.
             Err(_) => {
                 let file = StateDir::log(state_dir)?;
                 (BoxMakeWriter::new(Mutex::new(file)), Look::Plain)
@@ -76,7 +77,7 @@ pub(super) fn start(
     Ok(())
 }
 
-/// How a line of text looks.
+/// The look of a line of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Plain,
@@ -111,7 +112,7 @@ fn layer(
     }
 }
 
-/// What others have to say is of interest only if it is a warning.
+/// Libraries log from warnings on.
 fn filter(level: Level) -> Targets {
     Targets::new()
         .with_default(level.min(Level::WARN))
@@ -144,7 +145,7 @@ impl Syslog {
     fn connect(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
-        // A log that nobody reads must not hold up anybody.
+        // A log without a reader must not block the mount.
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: Arc::new(socket),
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_peoples_messages_are_logged_from_warnings_on() {
+    fn messages_of_libraries_are_logged_from_warnings_on() {
         for (level, own, others) in [
             (Level::DEBUG, Level::DEBUG, Level::WARN),
             (Level::INFO, Level::INFO, Level::WARN),
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_file_that_cannot_be_written_is_told_by_name() {
+    fn a_log_file_that_cannot_be_written_is_named() {
         let Err(error) = to_file(Path::new("/proc/none/log")) else {
             panic!("written");
         };

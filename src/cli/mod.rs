@@ -1,4 +1,4 @@
-//! What the user typed.
+//! The command line: from the words of the user to an exit code.
 
 mod args;
 mod background;
@@ -53,7 +53,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn refuse(refusal: &Refusal) -> Exit {
     match refusal {
         Refusal::Clap(error) => {
-            // A terminal that is gone can't be told.
+            // The terminal may be gone.
             let _ = error.print();
             if error.use_stderr() {
                 Exit::Usage
@@ -68,14 +68,14 @@ fn refuse(refusal: &Refusal) -> Exit {
     }
 }
 
-/// Tells the user, on stderr and in one line, what went wrong.
+/// Reports an error on stderr in one line.
 fn complain(line: &str) {
     use std::io::Write;
     // `eprintln` would panic where stderr is closed.
     let _ = writeln!(std::io::stderr(), "atlasfs: {line}");
 }
 
-/// Prints what was asked for.
+/// Prints a result on stdout.
 fn print(text: &str) {
     use std::io::Write;
     // `println` would panic where the reader has seen enough.

@@ -18,16 +18,16 @@ use super::start::start;
 use crate::fs::Fs;
 use crate::fuse::{self, MountRequest, Served};
 
-/// How long the first answer of a mount may take beyond the deadline of metadata. It comes from
-/// memory, so this only ever passes on a machine in trouble.
-const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// The time of a mount's first answer beyond the deadline of metadata. The answer comes from
+/// memory, so only a machine in trouble takes longer.
+const FIRST_ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
-/// How much longer than the deadline of a push the end may take, for what comes after the push.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time of the shutdown beyond the deadline of a push, for the steps after the push.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 
-/// Threads of the runtime. What it does is wait for networks, and two are there so that hashing a
-/// large artifact does not hold up a small one.
-const THREADS: usize = 2;
+/// Threads of the runtime. It mostly waits for networks; with two threads, hashing a large artifact
+/// does not delay a small one.
+const WORKER_THREADS: usize = 2;
 
 /// Mounts and serves in this process; errors go to stderr.
 pub(super) fn in_foreground(settings: &MountSettings) -> Exit {
@@ -47,7 +47,7 @@ pub(super) fn in_foreground(settings: &MountSettings) -> Exit {
     mount(settings, tell)
 }
 
-/// Mounts, tells how that went, and serves until the end.
+/// Mounts, reports the outcome, and serves until the end.
 pub(super) fn mount(
     settings: &MountSettings,
     mut tell: impl FnMut(&MountReport) -> io::Result<()>,
@@ -71,7 +71,7 @@ pub(super) fn mount(
 
 fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+        .worker_threads(WORKER_THREADS)
         .thread_name("atlasfs")
         .enable_all()
         .build()
@@ -79,7 +79,7 @@ fn runtime() -> io::Result<Runtime> {
 
 fn fail(tell: &mut impl FnMut(&MountReport) -> io::Result<()>, why: String) -> Exit {
     tracing::error!("{why}");
-    // Whoever started it may be gone.
+    // The process that waits for the report may be gone.
     let _ = tell(&MountReport::Failed(why, Exit::Failure));
     Exit::Failure
 }
@@ -95,7 +95,7 @@ async fn live(
         read_only: settings.read_only,
         allow_other: settings.allow_other,
     };
-    // Before targets are asked: what is wrong here is told at once.
+    // Before targets are asked, so that a wrong mount point is reported at once.
     let dir = match fuse::preflight(&request) {
         Ok(dir) => dir,
         Err(error) => return fail(tell, error.to_string()),
@@ -113,7 +113,7 @@ async fn live(
         Err(error) => return fail(tell, error.to_string()),
     };
     for warning in started.warnings {
-        // Whoever started it may be gone; sending Ready tells.
+        // The process that waits for it may be gone: sending Ready shows that.
         let _ = tell(&MountReport::Warning(warning));
     }
     request.source = started.source;
@@ -129,10 +129,10 @@ async fn live(
         Ok(served) => served,
         Err(error) => return fail(tell, error.to_string()),
     };
-    let patience = settings.deadlines.metadata + FIRST_ANSWER;
+    let timeout = settings.deadlines.metadata + FIRST_ANSWER_MARGIN;
     let dir = served.mount.dir().to_owned();
     let mount = served.mount.clone();
-    let proof = tokio::task::spawn_blocking(move || mount.prove(patience)).await;
+    let proof = tokio::task::spawn_blocking(move || mount.prove(timeout)).await;
     let failed = match proof {
         Ok(Ok(())) => {
             tracing::info!(dir = %dir.display(), source = request.source, "mounted");
@@ -171,7 +171,7 @@ async fn serve_until_the_end(
     }
     let end = fs.shut_down(push_deadline);
     let left = tokio::select! {
-        left = tokio::time::timeout(push_deadline + LAST_WORDS, end) => left.ok(),
+        left = tokio::time::timeout(push_deadline + SHUTDOWN_MARGIN, end) => left.ok(),
         name = signals.next() => {
             tracing::warn!("{name} again: ending at once");
             None
@@ -180,7 +180,7 @@ async fn serve_until_the_end(
     if left == Some(0) {
         // A push is done before its close is answered: an end in between makes it look failed.
         let answered = served.unanswered.wait_for(|unanswered| *unanswered == 0);
-        let _ = tokio::time::timeout(LAST_WORDS, answered).await;
+        let _ = tokio::time::timeout(SHUTDOWN_MARGIN, answered).await;
     }
     match left {
         Some(0) => tracing::info!(dir = %dir.display(), "ended"),
@@ -205,7 +205,7 @@ fn worse(one: Exit, other: Exit) -> Exit {
     if one == Exit::Success { other } else { one }
 }
 
-/// Finds out why the session has ended, and clears up.
+/// Logs why the session has ended, and clears up.
 fn after_session<E>(served: &Served, ended: Result<io::Result<()>, E>, dir: &Path) -> Exit {
     let dir = dir.display();
     match ended {
@@ -240,10 +240,10 @@ async fn detach(served: &Served) {
     }
 }
 
-/// Signals that would end the process and tell it nothing. They are listened to, not ignored: what
-/// is ignored stays so in the programs that are run for credentials. A write beyond the limit of
+/// Signals that would end the process for no good reason. They are caught, not ignored: an ignored
+/// signal stays ignored in the programs that are run for credentials. A write beyond the limit of
 /// file sizes then fails with EFBIG.
-const HARMLESS: [libc::c_int; 13] = [
+const CAUGHT_SIGNALS: [libc::c_int; 13] = [
     libc::SIGHUP,
     libc::SIGXFSZ,
     libc::SIGXCPU,
@@ -267,7 +267,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        for harmless in HARMLESS {
+        for harmless in CAUGHT_SIGNALS {
             // The listener stays when its receiver is gone.
             let _ = signal(SignalKind::from_raw(harmless))?;
         }
@@ -289,11 +289,11 @@ impl Signals {
 /// A message to the process that the user started: one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum MountReport {
-    /// It goes on, but the user should know.
+    /// The mount goes on, and the user should know this.
     Warning(String),
     /// The mount answers.
     Ready,
-    /// There is no mount, and this is why.
+    /// There is no mount; the text says why.
     Failed(String, Exit),
 }
 
@@ -309,7 +309,7 @@ impl MountReport {
         to.flush()
     }
 
-    /// Reads a line; nothing if it isn't one of ours.
+    /// Reads a line; `None` if it is no message.
     pub(super) fn read(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
         if let Some(text) = value.get("warn").and_then(Value::as_str) {
@@ -326,15 +326,14 @@ impl MountReport {
 
 /// The most descriptors that a mount makes use of: every handle of the default limits, with a
 /// connection each.
-const DESCRIPTORS: u64 = 65_536;
+const MAX_DESCRIPTORS: u64 = 65_536;
 
-/// Closes the descriptors that are the caller's, which would keep its locks and pipes for as long
-/// as the mount lives, and raises the limit of descriptors as far as that is allowed. It comes
-/// before anything is opened.
+/// Closes the caller's descriptors, which would keep its locks and pipes for as long as the mount
+/// lives, and raises the limit of descriptors as far as allowed. Call it before anything is opened.
 pub(super) fn adjust_limits() {
     fuse::close_all();
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let wanted = hard.min(DESCRIPTORS).max(soft);
+        let wanted = hard.min(MAX_DESCRIPTORS).max(soft);
         // Without it, the mount has as many as its caller.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::fuse;
 
-/// How long the search for a process may take: it only reads /proc.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// The longest search for a process: it only reads /proc.
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A process, told from a later one of the same number by when it started.
+/// A process. Its start time tells it from a later process with the same number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: u64,
@@ -28,8 +28,8 @@ impl Process {
     /// the directory is on its command line.
     pub(super) fn behind(dir: &Path) -> Option<Self> {
         let dir = dir.to_owned();
-        // A path on somebody's command line may lead through a mount that hangs.
-        fuse::within(PATIENCE, move || Self::search(&dir)).flatten()
+        // A path on a command line may lead through a mount that hangs.
+        fuse::within(SEARCH_TIMEOUT, move || Self::search(&dir)).flatten()
     }
 
     fn search(dir: &Path) -> Option<Self> {
@@ -44,7 +44,7 @@ impl Process {
     }
 
     /// Tells whether the process is a mount's: a daemon in another pid namespace gives a number
-    /// that is somebody else's here, and can't be waited for.
+    /// that belongs to another process here, and can't be waited for.
     pub(super) fn is_ours(&self) -> bool {
         let name = |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).ok();
         let theirs = name(&self.pid.to_string());
@@ -75,7 +75,7 @@ impl Process {
         Self::find(self.pid).as_ref() == Some(self)
     }
 
-    /// Says what a stopped process waits for.
+    /// Says how to continue or end a stopped process.
     pub(super) fn halted(&self) -> String {
         let pid = self.pid;
         format!(
@@ -84,18 +84,18 @@ impl Process {
         )
     }
 
-    /// Tells whether somebody has stopped the process, so that it can't answer.
+    /// Tells whether the process is stopped, so that it can't answer.
     pub(super) fn is_stopped(&self) -> bool {
         matches!(state(self.pid), Some(('T', started)) if started == self.started)
     }
 }
 
-/// Returns a process's state and when it started; nothing if it has ended.
+/// Returns a process's state and start time; `None` if it has ended.
 fn state(pid: u64) -> Option<(char, u64)> {
     parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Reads /proc/PID/stat; nothing for a process that has ended already and only waits for its parent.
+/// Reads /proc/PID/stat; `None` for a process that has ended and only waits for its parent.
 fn parse(stat: &[u8]) -> Option<(char, u64)> {
     // The name stands in parentheses, and may hold some itself.
     let end = stat.iter().rposition(|byte| *byte == b')')?;

@@ -1,4 +1,4 @@
-//! What a mount is asked to be, whichever way it was asked.
+//! The settings of a mount and of a check, whether they come as flags or as mount options.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -30,7 +30,7 @@ pub struct MountSettings {
     pub dir: PathBuf,
     /// It stays in the foreground.
     pub foreground: bool,
-    /// What is mounted.
+    /// The registries and backups.
     pub what: Selection,
     /// When a push counts as done.
     pub durability: Durability,
@@ -52,15 +52,15 @@ pub struct MountSettings {
     pub breaker: u32,
     /// After how long the backups are asked beside the registry; zero is never.
     pub hedge: Duration,
-    /// How often the targets are compared and mended; zero is never.
+    /// How often the targets are compared and repaired; zero is never.
     pub repair_interval: Duration,
-    /// Where the journal, the cache on disk and what is unpushed lie; absolute.
+    /// The folder of the journal, the cache on disk and the unpushed files; absolute.
     pub state_dir: PathBuf,
     /// Artifacts may be deleted.
     pub allow_delete: bool,
     /// Nothing may be written.
     pub read_only: bool,
-    /// Users other than the one who mounts are let in.
+    /// Other users are let in.
     pub allow_other: bool,
     /// Documents are checked before they are pushed.
     pub validate: bool,
@@ -72,13 +72,13 @@ pub struct MountSettings {
     pub scratch_size: u64,
     /// How many bytes artifacts may take that are being written.
     pub staging_size: u64,
-    /// Who owns the files.
+    /// The owner of the files.
     pub owner: Owner,
-    /// What is logged, how, and where.
+    /// The level, format and file of the log.
     pub log: LogSettings,
 }
 
-/// What `check` is to try.
+/// The settings of `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckSettings {
     /// The targets.
@@ -91,7 +91,7 @@ pub struct CheckSettings {
     pub json: bool,
 }
 
-/// What is logged, how, and where.
+/// The level, format and file of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     /// The least urgent level that is logged.
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_name_is_told_with_the_right_ones() {
+    fn a_wrong_name_is_refused_with_the_right_ones() {
         let error = "most".parse::<FallbackReason>().unwrap_err();
         assert_eq!(
             error,

@@ -1,4 +1,4 @@
-//! From settings to a file system: what the user named is loaded, opened and tried.
+//! From settings to a file system: loads the configuration, opens the targets and tries them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,18 +16,18 @@ use crate::registry::{
 };
 use crate::store::{Failure, Kind, Location, Role, Target};
 
-/// How long mounting waits to find out whether the registry honours conditions. 1 s: five requests
-/// to a store on another continent.
-const TRYING_CONDITIONS: Duration = Duration::from_secs(1);
+/// The longest wait for the answer whether the registry honours conditions. 1 s: five requests to a
+/// store on another continent.
+const CONDITIONS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A file system that can be mounted.
 #[derive(Debug)]
 pub struct Started {
     /// The file system.
     pub fs: Arc<Fs>,
-    /// What `mount` shows as the source: the registry's URL, as it may be shown.
+    /// The source that `mount` shows: the registry's URL without secrets.
     pub source: String,
-    /// What the user should know although it works: which target is out, and why. One line each.
+    /// The warnings: the mount works, and this target is out. One line each.
     pub warnings: Vec<String>,
 }
 
@@ -44,28 +44,31 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         folders: known_folders(&settings.state_dir),
     };
     let named = topology.repos.iter().map(|repo| {
-        let route = targets.route(&repo.registry, &repo.backups)?;
-        Ok((repo.name.clone(), route))
+        let replica_set = targets.replica_set(&repo.registry, &repo.backups)?;
+        Ok((repo.name.clone(), replica_set))
     });
     let named = named.collect::<Result<Vec<_>, StartError>>()?;
     let others = match &topology.others {
-        Some((registry, backups)) => Some(targets.route(registry, backups)?),
+        Some((registry, backups)) => Some(targets.replica_set(registry, backups)?),
         None => None,
     };
-    let routes = ReplicaSets::new(named, others);
-    check_durability(settings.durability, &routes)?;
+    let replica_sets = ReplicaSets::new(named, others);
+    check_durability(settings.durability, &replica_sets)?;
     let mut warnings = topology.warnings;
-    warnings.extend(try_targets(&routes, &targets, settings).await?);
+    warnings.extend(try_targets(&replica_sets, &targets, settings).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
     let state = StateDir::open(&settings.state_dir, &holder).map_err(StartError::new)?;
     if let Err(error) = remember_folders(&settings.state_dir, &targets.used()) {
         tracing::warn!("can't remember which folders are targets: {error}");
     }
-    let source = routes.open().first().map(|route| route.registry.url());
+    let source = replica_sets
+        .open()
+        .first()
+        .map(|replica_set| replica_set.registry.url());
     let source = source.unwrap_or("atlasfs").to_owned();
     let registry = Registry::open(
-        routes,
+        replica_sets,
         registry_settings(settings),
         state,
         WallClock::default(),
@@ -73,12 +76,12 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let registry = registry.map_err(StartError::new)?;
     registry.start();
     if !settings.read_only {
-        let end = Instant::now() + TRYING_CONDITIONS;
+        let end = Instant::now() + CONDITIONS_TIMEOUT;
         for (target, failure) in registry.try_conditions(end).await {
             let (url, why) = (target.url(), &failure.reason);
             let warning = format!("target {url} refuses what pushes and deletions need: {why}");
-            // Who has told that it refuses everything has told this too.
-            if !warnings.iter().any(|told| told.contains(url)) {
+            // A target that refuses everything has its warning already.
+            if !warnings.iter().any(|warning| warning.contains(url)) {
                 warnings.push(warning);
             }
         }
@@ -105,7 +108,7 @@ struct Targets {
 }
 
 impl Targets {
-    fn route(
+    fn replica_set(
         &mut self,
         registry: &Location,
         backups: &[Location],
@@ -134,7 +137,7 @@ impl Targets {
         Ok(target)
     }
 
-    /// Says of a folder whether an earlier mount has used it.
+    /// Marks a folder that an earlier mount has used.
     fn with_past(&self, location: &Location) -> Location {
         let mut location = location.clone();
         if let Location::File(folder) = &mut location {
@@ -158,8 +161,8 @@ impl Targets {
             .collect()
     }
 
-    /// Tells whether a target has said that it will not serve, and not just that it can't now. A
-    /// folder that was used before comes back when its disk is mounted.
+    /// Tells whether a target refuses for good. A folder that was used before comes back when its
+    /// disk is mounted.
     fn refuses_for_good(&self, target: &Replica, failure: &Failure) -> bool {
         let mut opened = self.opened.iter();
         let is_away = failure.kind == Kind::StoreMissing
@@ -172,8 +175,8 @@ impl Targets {
 }
 
 /// Refuses a rule that no push could ever satisfy.
-fn check_durability(durability: Durability, routes: &ReplicaSets) -> Result<(), StartError> {
-    let on_cloud = routes.unsupported().next().is_some();
+fn check_durability(durability: Durability, replica_sets: &ReplicaSets) -> Result<(), StartError> {
+    let on_cloud = replica_sets.unsupported().next().is_some();
     match durability {
         Durability::Registry | Durability::All if on_cloud => Err(StartError(format!(
             "--durability {durability} needs the registry, and atlas cloud can't be reached by this \
@@ -183,14 +186,14 @@ fn check_durability(durability: Durability, routes: &ReplicaSets) -> Result<(), 
     }
 }
 
-/// Tries every target. A mount comes up unless every one of them definitely refuses.
+/// Tries every target. A mount starts unless all of them refuse for good.
 async fn try_targets(
-    routes: &ReplicaSets,
+    replica_sets: &ReplicaSets,
     opened: &Targets,
     settings: &MountSettings,
 ) -> Result<Vec<String>, StartError> {
     let deadline = Instant::now() + settings.deadlines.metadata;
-    let targets = routes.targets();
+    let targets = replica_sets.targets();
     let probes = targets.iter().map(|target| async move {
         let probed = target.ask(|target| target.probe(deadline)).await;
         Some((target, probed.err()?))
@@ -200,7 +203,7 @@ async fn try_targets(
         .into_iter()
         .flatten()
         .collect();
-    let unsupported = routes.unsupported();
+    let unsupported = replica_sets.unsupported();
     let unsupported = unsupported.filter_map(|target| Some((target, target.unsupported()?)));
     let refusals = failed
         .iter()
@@ -237,7 +240,7 @@ async fn try_targets(
     Ok(alone.chain(out).collect())
 }
 
-/// Tells whether a target has said that it will not serve, and not just that it can't now.
+/// Tells whether a failure is a refusal, and not an outage.
 fn refuses(failure: &Failure) -> bool {
     match failure.kind {
         Kind::Denied | Kind::Invalid | Kind::NotFound | Kind::StoreMissing | Kind::NoSpace => true,

@@ -1,4 +1,4 @@
-//! `atlasfs status`: how a mount is.
+//! `atlasfs status`: the health of a mount.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use super::process::Process;
 use super::{complain, print, table};
 use crate::fuse::{self, Occupant};
 
-/// How long the mount may take to answer. It answers from memory, within milliseconds; with the
-/// start of this program and the search for the process, `status` then takes a second at most.
-pub(super) const PATIENCE: Duration = Duration::from_millis(800);
+/// The longest wait for the mount's answer, which comes from memory within milliseconds. With the
+/// start of this program and the search for the process, `status` takes a second at most.
+pub(super) const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Prints how a mount is.
+/// Prints the status of a mount.
 pub(super) fn status(args: &StatusArgs) -> Exit {
-    match fetch(&args.dir, PATIENCE) {
+    match fetch(&args.dir, STATUS_TIMEOUT) {
         Ok((text, status)) => {
             if args.json {
                 print(text.trim_end());
@@ -34,7 +34,7 @@ pub(super) fn status(args: &StatusArgs) -> Exit {
 }
 
 /// Reads the status of the mount on a directory, as text and as JSON.
-pub(super) fn fetch(dir: &Path, patience: Duration) -> Result<(String, Value), String> {
+pub(super) fn fetch(dir: &Path, timeout: Duration) -> Result<(String, Value), String> {
     let shown = dir.display();
     let resolved =
         fuse::resolve(dir).map_err(|error| format!("cannot look at {shown}: {error}"))?;
@@ -49,7 +49,7 @@ pub(super) fn fetch(dir: &Path, patience: Duration) -> Result<(String, Value), S
         let path = mounted(&asked)?.join(".atlasfs/status");
         Ok::<_, String>(std::fs::read_to_string(path))
     };
-    let text = fuse::within(patience.saturating_sub(begun.elapsed()), read)
+    let text = fuse::within(timeout.saturating_sub(begun.elapsed()), read)
         .ok_or_else(|| silent(dir, process.as_ref()))??
         .map_err(|error| format!("cannot read the status of {shown}: {error}"))?;
     let status = serde_json::from_str(&text)
@@ -57,7 +57,7 @@ pub(super) fn fetch(dir: &Path, patience: Duration) -> Result<(String, Value), S
     Ok((text, status))
 }
 
-/// Says why a mount does not answer, as far as its process shows, and what to do.
+/// Explains why a mount does not answer, as far as its process shows, with advice.
 pub(super) fn silent(dir: &Path, process: Option<&Process>) -> String {
     let shown = dir.display();
     let why = match process {
@@ -91,7 +91,7 @@ pub(super) fn mounted(dir: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// Returns what the exit code says of a status.
+/// Returns the exit code for a status.
 fn health(status: &Value) -> Exit {
     let unwell = |target: &&Value| {
         let state = target.get("state").and_then(Value::as_str);
@@ -143,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_mounted_is_a_failure_in_words() {
+    fn a_directory_without_a_mount_is_a_failure_in_words() {
         let dir = tempfile::tempdir().unwrap();
-        let error = fetch(dir.path(), PATIENCE).unwrap_err();
+        let error = fetch(dir.path(), STATUS_TIMEOUT).unwrap_err();
         assert!(error.ends_with("is not mounted"), "{error}");
-        let error = fetch(Path::new("/proc"), PATIENCE).unwrap_err();
+        let error = fetch(Path::new("/proc"), STATUS_TIMEOUT).unwrap_err();
         assert!(error.contains("of type proc"), "{error}");
-        assert!(fetch(Path::new("/none/such"), PATIENCE).is_err());
+        assert!(fetch(Path::new("/none/such"), STATUS_TIMEOUT).is_err());
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn is_set(value: &Value, key: &str) -> bool {
     value.get(key).and_then(Value::as_bool) == Some(true)
 }
 
-/// Returns the table. What a status lacks is shown as a hyphen, and what it has beyond is left out.
+/// Returns the table. A missing value is shown as a hyphen, and unknown keys are left out.
 pub(super) fn table(status: &Value) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
@@ -38,7 +38,7 @@ pub(super) fn table(status: &Value) -> String {
     out
 }
 
-/// Writes which files of the journal are damaged, or could not be read.
+/// Writes the files of the journal that are damaged or could not be read.
 fn journal(out: &mut String, journal: &Value) -> std::fmt::Result {
     for damaged in list(journal, "damaged") {
         let path = text(damaged, "path");
@@ -57,13 +57,13 @@ fn journal(out: &mut String, journal: &Value) -> std::fmt::Result {
     Ok(())
 }
 
-/// Writes why the last push of an artifact failed, where that left no bytes to tell it beside.
+/// Writes the errors of last pushes that left no unpushed file, which would show the error.
 fn errors(out: &mut String, errors: &[Value], unpushed: &[Value]) -> std::fmt::Result {
-    let told = |error: &Value| {
+    let is_shown = |error: &Value| {
         let mut unpushed = unpushed.iter();
         unpushed.any(|kept| kept.get("reason") == error.get("reason"))
     };
-    for error in errors.iter().filter(|error| !told(error)) {
+    for error in errors.iter().filter(|error| !is_shown(error)) {
         writeln!(out, "failed: {}", text(error, "reason"))?;
     }
     Ok(())
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_shown_with_what_matters() {
+    fn a_status_is_shown_with_all_that_matters() {
         let status = json!({
             "version": "0.1.0", "mount": "/mnt/registry", "pid": 12, "uptime_seconds": 3700,
             "durability": "any", "read_only": true, "healthy": false, "later_key": [1],

@@ -1,5 +1,5 @@
-//! Which repositories there are, where their targets lie, and which folders earlier mounts have used
-//! as targets.
+//! The repositories to mount, their targets, and the folders that earlier mounts have used as
+//! targets.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use crate::config;
 use crate::dir::Dir;
 use crate::store::{FileLocation, Location, Overlap};
 
-/// Why there is no file system: one line, with what to do, and no secret.
+/// The reason why there is no file system: one line with advice and without secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartError(pub String);
@@ -25,11 +25,11 @@ impl StartError {
     }
 }
 
-/// What is to be mounted: the repositories of the configuration, and the targets of all others.
+/// The repositories of the configuration with their targets, and the targets of all others.
 pub(super) struct Topology {
     pub(super) repos: Vec<config::RepoConfig>,
     pub(super) others: Option<(Location, Vec<Location>)>,
-    /// What the user should know of the configuration, one line each.
+    /// The warnings about the configuration, one line each.
     pub(super) warnings: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Topology {
 ///
 /// # Errors
 ///
-/// [`StartError`] for what can't be loaded, or names nothing.
+/// [`StartError`] for a configuration that can't be loaded or names nothing, and for wrong URLs.
 pub(super) fn load(what: &Selection) -> Result<Topology, StartError> {
     let parse = |url: &String| config::parse_flag(url).map_err(StartError::new);
     let registry = what.registry.as_ref().map(parse).transpose()?;
@@ -131,7 +131,7 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
             Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
                 std::fs::set_permissions(dir, Permissions::from_mode(0o700))
             }
-            // One that is gone is an outage.
+            // A folder that is gone is an outage.
             _ => Ok(()),
         }
     };
@@ -152,10 +152,10 @@ const FOLDERS_FILE: &str = "folders";
 /// The name of the next version of it, until it is whole.
 const FOLDERS_NEXT: &str = "folders.tmp";
 
-/// How many bytes of it are read: thousands of paths.
+/// The most bytes of it that are read: thousands of paths.
 const FOLDERS_LIMIT: u64 = 1 << 20;
 
-/// Returns the folders that were used before. None if that can't be read.
+/// Returns the folders that were used before; an empty set if the file can't be read.
 pub(super) fn known_folders(state_dir: &Path) -> BTreeSet<PathBuf> {
     let dir = Dir::open(state_dir);
     let lines = dir
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_repository_says_what_to_do() {
+    fn a_configuration_without_repositories_is_refused_with_advice() {
         assert!(nothing_to_mount("file://a.hcl", Some("dev")).contains("--registry"));
         assert!(nothing_to_mount("file://a.hcl", None).contains("--env"));
     }

@@ -11,20 +11,20 @@ use super::process::Process;
 use super::{complain, print, status};
 use crate::fuse::{self, UnmountError};
 
-/// How long the process may take to push what it has: longer than any sensible deadline of a push.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for the process to push the rest: longer than any sensible deadline of a push.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long unmounting may take in all if the mount doesn't answer.
-const HUNG: Duration = Duration::from_millis(2_500);
+/// The longest time of the whole command if the mount doesn't answer.
+const HUNG_MOUNT_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// How often it is looked whether the process has ended.
-const LOOK: Duration = Duration::from_millis(20);
+/// The pause between two looks whether the process has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long the search for programs that use a mount may take: it only reads /proc.
-const SEARCH: Duration = Duration::from_secs(1);
+/// The longest search for programs that use a mount: it only reads /proc.
+const USER_SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many programs that use a mount are named.
-const NAMED: usize = 5;
+/// The most programs that a message names.
+const MAX_NAMED_USERS: usize = 5;
 
 /// Unmounts, and waits until the process behind the mount has ended.
 pub(super) fn unmount(args: &UnmountArgs) -> Exit {
@@ -36,14 +36,14 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
         }
     };
     let begun = Instant::now();
-    // The mount's own word counts, for an earlier one, detached, may have been on this directory.
-    let told = tells(&dir);
-    let answers = told.is_some();
-    let process = told.or_else(|| Process::behind(&dir));
+    // The mount's own answer counts first: a detached mount may have been on this directory before.
+    let answer = ask_for_process(&dir);
+    let answers = answer.is_some();
+    let process = answer.or_else(|| Process::behind(&dir));
     let stopped = process.as_ref().filter(|process| process.is_stopped());
     if let Err(error) = fuse::unmount(&dir, args.lazy) {
         let why = match error {
-            // Whoever asked the mount still waits for it, and so keeps it busy.
+            // The question to the mount still waits in the kernel, and keeps the mount busy.
             UnmountError::Busy(dir) if !answers && stopped.is_none() => {
                 status::silent(&dir, process.as_ref())
             }
@@ -65,14 +65,14 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
             ));
             Exit::Success
         }
-        Some(process) if answers => wait_for(&process, begun + PATIENCE),
-        Some(process) => wait_for(&process, begun + HUNG),
+        Some(process) if answers => wait_for(&process, begun + PUSH_TIMEOUT),
+        Some(process) => wait_for(&process, begun + HUNG_MOUNT_TIMEOUT),
     }
 }
 
 /// Asks the mount for its process.
-fn tells(dir: &Path) -> Option<Process> {
-    let (_, status) = status::fetch(dir, status::PATIENCE).ok()?;
+fn ask_for_process(dir: &Path) -> Option<Process> {
+    let (_, status) = status::fetch(dir, status::STATUS_TIMEOUT).ok()?;
     let pid = status.get("pid").and_then(Value::as_u64)?;
     Process::find(pid).filter(Process::is_ours)
 }
@@ -86,7 +86,7 @@ fn wait_for(process: &Process, until: Instant) -> Exit {
                 format!("{pid} has not ended: its log says why; end it with kill -KILL {pid}")
             }
             (false, false) => {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
                 continue;
             }
         };
@@ -101,8 +101,8 @@ fn wait_for(process: &Process, until: Instant) -> Exit {
 
 fn busy(dir: &Path) -> String {
     let under = dir.to_owned();
-    // A process that waits for the mount may keep what /proc has of it to itself.
-    let users = fuse::within(SEARCH, move || users(&under)).unwrap_or_default();
+    // Reading /proc of a process that waits for the mount may hang.
+    let users = fuse::within(USER_SEARCH_TIMEOUT, move || users(&under)).unwrap_or_default();
     let dir = dir.display();
     let by = match users.as_slice() {
         [] => String::new(),
@@ -113,7 +113,7 @@ fn busy(dir: &Path) -> String {
     )
 }
 
-/// Returns which programs use what lies under a directory, as far as this user may see it.
+/// Returns the programs that use files below a directory, as far as this user may see them.
 fn users(dir: &Path) -> Vec<String> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Vec::new();
@@ -127,9 +127,9 @@ fn users(dir: &Path) -> Vec<String> {
             format!("{} (process {pid})", name.trim())
         })
         .collect();
-    if users.len() > NAMED {
-        let more = users.len() - NAMED;
-        users.truncate(NAMED);
+    if users.len() > MAX_NAMED_USERS {
+        let more = users.len() - MAX_NAMED_USERS;
+        users.truncate(MAX_NAMED_USERS);
         users.push(format!("{more} more"));
     }
     users
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_holds_a_file_open_is_named() {
+    fn a_program_that_holds_a_file_open_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap();
         assert!(users(&path).is_empty());

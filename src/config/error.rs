@@ -1,11 +1,11 @@
-//! Why a configuration is refused.
+//! The errors of a configuration, and their positions.
 
 use std::fmt;
 
 use super::url::UrlError;
 
-/// Why a configuration is refused, in one line that says where and what to do. The texts that
-/// Atlas has too are Atlas's own.
+/// The reason why a configuration is refused. It is one line that says where the error is and what
+/// to do. Texts that Atlas has too are Atlas's own.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration's own URL is wrong.
@@ -16,7 +16,7 @@ pub enum ConfigError {
     NotFound {
         /// The file, as it was named.
         name: String,
-        /// What the system said.
+        /// The system's own error.
         source: std::io::Error,
     },
     /// The file can't be read.
@@ -24,7 +24,7 @@ pub enum ConfigError {
     Read {
         /// The file, as it was named.
         name: String,
-        /// What the system said.
+        /// The system's own error.
         source: std::io::Error,
     },
     /// The path is a folder, a pipe or a device.
@@ -47,32 +47,32 @@ pub enum ConfigError {
         /// The argument, without its value.
         argument: String,
     },
-    /// The env isn't there.
+    /// The file has no such env.
     #[error("env {name:?} not defined in config file {file:?}: {known}")]
     NoEnv {
         /// The env asked for.
         name: String,
         /// The file, as it was named.
         file: String,
-        /// The envs that there are.
+        /// The envs of the file.
         known: String,
     },
     /// Something in the file is wrong.
     #[error("{place}: {message}")]
     Invalid {
-        /// Where.
+        /// The position in the file.
         place: Position,
-        /// What is wrong, and what to do.
+        /// The fault, and what to do.
         message: String,
     },
     /// A registry's or backup's URL is wrong.
     #[error("{place}: {what}: {source}")]
     Target {
-        /// Where.
+        /// The position in the file.
         place: Position,
-        /// Which attribute of which block.
+        /// The attribute and its block.
         what: String,
-        /// What is wrong with it.
+        /// The fault of the URL.
         source: UrlError,
     },
     /// Two `repo` blocks of one name have different targets.
@@ -91,7 +91,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Returns where in the file the error is, if it is in the file.
+    /// Returns the position of an error that is in the file.
     pub fn place(&self) -> Option<&Position> {
         match self {
             ConfigError::Invalid { place, .. } | ConfigError::Target { place, .. } => Some(place),
@@ -101,7 +101,7 @@ impl ConfigError {
     }
 }
 
-/// A place in the configuration file; its `Display` is `file:line:column`.
+/// A position in the configuration file. Its `Display` is `file:line:column`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The file, as it was named.

@@ -1,4 +1,4 @@
-//! `atlas.hcl` and URLs, turned into what to mount.
+//! The configuration: `atlas.hcl` and URLs, read into the repositories to mount.
 
 mod error;
 #[cfg(test)]
@@ -21,8 +21,8 @@ use crate::model::RepoName;
 /// The configuration that is read when none is named: Atlas's own default.
 pub const DEFAULT_URL: &str = hcl::DEFAULT_URL;
 
-/// Loads a configuration: reads the file, chooses the env, and evaluates its `repo` blocks and
-/// what they refer to. Everything else in the file is left unevaluated.
+/// Loads a configuration: reads the file, chooses the env, and evaluates its `repo` blocks with all
+/// that they refer to. Nothing else in the file is evaluated.
 ///
 /// # Errors
 ///
@@ -31,8 +31,8 @@ pub fn load(source: &ConfigSource, getenv: Environment<'_>) -> Result<Config, Co
     with_file(source, getenv, evaluate)
 }
 
-/// Loads what a configuration says of Atlas Cloud, for a registry that is there. Mounting doesn't
-/// need it, so a token that can't be had keeps no mount from its backups.
+/// Loads the settings of Atlas Cloud. A mount works without them: a token that can't be evaluated
+/// must not keep it from its backups.
 ///
 /// # Errors
 ///

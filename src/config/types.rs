@@ -1,4 +1,4 @@
-//! What a configuration says: where it is read from, its repositories and their targets.
+//! The types of a configuration: its source, its repositories and their targets.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::url::UrlError;
 use crate::model::RepoName;
 use crate::store::{Location, Overlap};
 
-/// What the user named: a configuration file, an env of it, values of its variables.
+/// The words of the user: a configuration file, an env of it, and values of its variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigSource {
     /// The configuration's URL (`--config`); [`DEFAULT_URL`](super::DEFAULT_URL) if there is none.
@@ -26,7 +26,7 @@ pub struct Config {
     /// The evaluated envs: one of them for each block of the name, and each element of its
     /// `for_each`.
     pub envs: Vec<EnvConfig>,
-    /// What the user should know although it works, one line each.
+    /// The warnings: the mount works, and the user should know this. One line each.
     pub warnings: Vec<String>,
     /// Every repository once, in file order.
     pub repos: Vec<RepoConfig>,
@@ -108,7 +108,7 @@ pub fn check_backups(
 ///
 /// # Errors
 ///
-/// Why it isn't one, and of what.
+/// The reason, which names the other store.
 pub(super) fn check_backup(
     backup: &Location,
     registry: &Location,

@@ -23,7 +23,7 @@ fn plan_name() -> PlanName {
     PlanName::parse("p1").unwrap()
 }
 
-/// What one may be nested in, with what ends it.
+/// The beginnings and ends of nested values.
 const NESTS: [(&str, &str); 14] = [
     ("[", "]"),
     ("(", ")"),
@@ -112,7 +112,7 @@ proptest! {
     }
 }
 
-/// What a parser might look at again and again: in the square of its length, it would take hours.
+/// Texts that a parser might read again and again: in quadratic time it would take hours.
 #[test]
 fn long_repetition_takes_time_in_proportion() {
     const LENGTH: usize = 100_000;

@@ -1,5 +1,5 @@
-//! Schema states and plans as documents: their formats, and what is refused before any target
-//! sees a byte of it.
+//! Schema states and plans as documents: their formats, and the checks before any target
+//! sees a byte.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,7 +50,7 @@ impl FromStr for Format {
     }
 }
 
-/// Why a document is refused; the message says where (line and column) and what to do.
+/// The reason why a document is refused. The message says where (line and column) and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// Nothing is declared: as a desired state that would mean "drop everything".
@@ -59,7 +59,7 @@ pub enum Rejection {
          nothing was pushed (to delete an artifact, mount with --allow-delete and use rm)"
     )]
     Empty,
-    /// Nothing is declared here; other files are named that the registry doesn't have.
+    /// The document only names other files, which the registry doesn't have.
     #[error(
         "the document has only atlas:import lines, and the files that they name are not in the \
          registry: as a desired state it would drop everything; push the whole schema in one file"
@@ -80,7 +80,7 @@ pub enum Rejection {
     /// The plan doesn't parse.
     #[error("not a valid plan: {0}")]
     PlanSyntax(Syntax),
-    /// The plan parses and isn't what a plan must be.
+    /// The plan parses and breaks a rule of plans.
     #[error("not a valid plan: {0}")]
     Plan(String),
 }
@@ -125,7 +125,7 @@ pub fn check_schema(
     }
 }
 
-/// Guesses the format of a schema state that nobody has checked.
+/// Guesses the format of an unchecked schema state.
 pub fn guess_format(content: &[u8]) -> Format {
     match check_schema(content, None, None) {
         Ok(format) => format,
@@ -151,7 +151,7 @@ fn says_something(content: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-/// Counts what a document declares.
+/// Counts the declarations of a document.
 struct Items(usize);
 
 impl Listener for Items {
@@ -169,7 +169,7 @@ impl Listener for Items {
 ///
 /// # Errors
 ///
-/// A [`Rejection`] that names what is missing, unknown or wrong.
+/// A [`Rejection`] that names the missing, unknown or wrong part.
 pub fn check_plan(content: &[u8], name: &PlanName) -> Result<(), Rejection> {
     let text = readable(content)?;
     let mut plan = Plan::default();
@@ -213,7 +213,7 @@ pub fn check_plan(content: &[u8], name: &PlanName) -> Result<(), Rejection> {
 /// strict.
 const PLAN_ATTRIBUTES: [&str; 3] = ["from", "to", "migration"];
 
-/// What a document has of a plan.
+/// The parts of a plan that a document has.
 #[derive(Default)]
 struct Plan {
     /// How many blocks and attributes it has.

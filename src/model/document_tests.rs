@@ -1,4 +1,4 @@
-//! Which documents are refused, with which words.
+//! The documents that are refused, and the words of the refusal.
 
 use super::*;
 

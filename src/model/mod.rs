@@ -1,4 +1,4 @@
-//! What a registry holds: the names, stamps and formats that every floor above talks about.
+//! The model of a registry's content: names, stamps and formats.
 
 #[cfg(test)]
 mod arbitrary_tests;

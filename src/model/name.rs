@@ -1,5 +1,5 @@
-//! The names of repositories, plans and artifacts, the keys they have in a store, and the names that
-//! tools give to files of their own.
+//! The names of repositories, plans and artifacts, the keys they have in a store, and the names
+//! that tools give to files of their own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// may hold is one that a directory entry can carry.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// Why a string is not a name of this contract.
+/// The reason why a string is no valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid name {name:?}: {reason}")]
 pub struct InvalidName {
@@ -16,7 +16,7 @@ pub struct InvalidName {
     reason: &'static str,
 }
 
-/// What the file of a plan may be called besides its name: Atlas saves plans as `<name>.plan.hcl`.
+/// The suffix that the file of a plan may have: Atlas saves plans as `<name>.plan.hcl`.
 pub const PLAN_SUFFIX: &str = ".plan.hcl";
 
 fn check_plan(name: &str) -> Result<(), InvalidName> {
@@ -160,7 +160,7 @@ impl fmt::Display for ArtifactId {
 /// The suffixes of documents.
 const DOCUMENTS: [&[u8]; 2] = [b".hcl", b".sql"];
 
-/// Tells whether a name is one that a tool makes for a file of its own: what has it stays in the
+/// Tells whether a name is one that a tool makes for a file of its own. Such a file stays in the
 /// mount, whatever the directory.
 ///
 /// The name alone must tell a writer whether closing the file is a push. So a document's suffix
@@ -178,7 +178,7 @@ pub fn is_temporary(name: &[u8]) -> bool {
     let inside = |middle: &[u8]| name.windows(middle.len()).any(|part| part == middle);
     // Backups of vim, emacs, gedit and Kate.
     name.ends_with(b"~")
-        // What emacs saves by itself.
+        // Auto-save files of emacs.
         || (name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#"))
         // sed -i, and perl -i (its template is XXXXXXXX, of which the C library fills in six).
         || is_made_of(name, b"sed")
@@ -197,8 +197,7 @@ pub fn is_probe(name: &[u8]) -> bool {
     name == b"4913"
 }
 
-/// Tells whether a name is a prefix and what mkstemp(3) fills a template with: six letters and
-/// digits.
+/// Tells whether a name is a prefix and six letters and digits, as mkstemp(3) makes it.
 pub fn is_made_of(name: &[u8], prefix: &[u8]) -> bool {
     let filled = name.strip_prefix(prefix);
     filled.is_some_and(|filled| filled.len() == 6 && filled.iter().all(u8::is_ascii_alphanumeric))
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_not_called_what_another_one_is_called_too() {
+    fn no_plan_has_the_second_name_of_another_plan() {
         assert!(PlanName::parse("p1.plan.hcl").is_err());
         assert!(PlanName::parse("p1.hcl").is_ok());
         assert!(RepoName::parse("p1.plan.hcl").is_ok());
@@ -261,7 +260,7 @@ mod tests {
 
     #[test]
     fn names_that_tools_make_are_told_from_names_that_people_give() {
-        for scratch in [
+        for temporary in [
             ".schema.swp",
             ".schema.hcl.AbC123",
             ".goutputstream-X1Y2Z3",
@@ -282,7 +281,7 @@ mod tests {
             ".p1.tmp.plan.hcl",
             "4913",
         ] {
-            assert!(is_temporary(scratch.as_bytes()), "{scratch}");
+            assert!(is_temporary(temporary.as_bytes()), "{temporary}");
         }
         for given in [
             "schema",

@@ -1,4 +1,4 @@
-//! The stamp: what is known of one pushed content, and the clock that orders pushes.
+//! The stamp: the metadata of one pushed content, and the clock that orders pushes.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -74,7 +74,7 @@ impl FromStr for Sha256 {
     }
 }
 
-/// What is known of one pushed content.
+/// The metadata of one pushed content.
 ///
 /// Stamps are ordered by `when`; the hash breaks the tie of two machines that pushed in the same
 /// nanosecond, so that every mount agrees on which content is the newer one.
@@ -93,7 +93,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// The end of time for stamps, in nanoseconds since the epoch: 2200-01-01. No clock is that
-    /// wrong; if a stamp from later were believed, there would be no later time left.
+    /// wrong, and after a stamp from later no clock could issue a newer one.
     pub const END: u64 = 7_258_118_400_000_000_000;
 
     /// Describes `content` as pushed at `when`.
@@ -162,7 +162,7 @@ impl StampClock {
     }
 
     /// Takes note of a stamp that came from a target, however far ahead of this machine's clock it
-    /// is: a push that were older than what it replaces would not be believed by other mounts.
+    /// is: other mounts would ignore a push that is older than the content it replaces.
     pub fn observe(&self, when: u64) {
         if when < Stamp::END {
             let mut newest = self.lock();

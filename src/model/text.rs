@@ -2,8 +2,8 @@
 
 use super::hcl::name_len;
 
-/// What comes before the text in some editors' files.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The byte-order mark that some editors write before the text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The document is UTF-16, which neither Atlas nor a database reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +25,7 @@ pub(crate) fn decode(content: &[u8]) -> Result<&[u8], Utf16> {
         [0xfe, 0xff, rest @ ..] => (false, rest),
         [1..=255, 0] | [1..=255, 0, 1..=255, 0, ..] => (true, content),
         [0, 1..=255] | [0, 1..=255, 0, 1..=255, ..] => (false, content),
-        _ => return Ok(content.strip_prefix(MARK).unwrap_or(content)),
+        _ => return Ok(content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content)),
     };
     let units = rest.chunks(2).map(|pair| match (pair, is_little) {
         ([low, high], true) | ([high, low], false) => u16::from_be_bytes([*high, *low]),
@@ -48,7 +48,7 @@ fn readable(content: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     text
 }
 
-/// What a document declares, whatever its language.
+/// The declarations of a document, whatever its language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Declares {
     Something,
@@ -69,7 +69,7 @@ pub(super) fn declares(content: &[u8]) -> Declares {
     }
 }
 
-/// What is left of a text behind its first white space and comments.
+/// The rest of a text behind its first white space and comments.
 struct Skipped<'a> {
     rest: &'a [u8],
     /// A comment was one of `atlas:import`.
@@ -151,8 +151,8 @@ fn comment_len(text: &[u8], nests: bool) -> Option<usize> {
     }
 }
 
-/// Returns the length of what starts here and is nothing to a parser: white space, control
-/// characters such as NUL, characters without width, semicolons.
+/// Returns the length of the blank that starts here: white space, control characters such as NUL,
+/// characters without width, semicolons.
 fn blank_len(text: &[u8]) -> usize {
     let is_blank = |byte: &&u8| matches!(byte, 0..=b' ' | b';' | 0x7f);
     let ascii = text.iter().take_while(is_blank).count();
@@ -207,7 +207,7 @@ pub(super) fn looks_like_hcl(text: &[u8]) -> bool {
             [b'=', b'=', ..] => return false,
             [b'=', ..] => return words == 1 && !is_label,
             [b'{', ..] if words > 0 && loose == 0 && is_label => return true,
-            // ClickHouse has `SELECT {name:Type}`, ODBC `{d '…'}`: go on with what is inside.
+            // ClickHouse has `SELECT {name:Type}`, ODBC `{d '…'}`: go on inside.
             [b'{', body @ ..] if words > 0 => {
                 rest = Skipped::of(body, false).rest;
                 (words, loose, is_label) = (0, 0, false);

@@ -1,4 +1,4 @@
-//! Which documents say something, and in which language.
+//! Documents that declare something, and their language.
 
 use super::super::{Format, PlanName, Rejection, check_plan, check_schema, guess_format};
 

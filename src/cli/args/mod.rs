@@ -16,7 +16,7 @@ use self::mount::{MountArgs, WhatArgs};
 use super::settings::{CheckSettings, MountSettings};
 use super::{exit, help};
 
-/// What is to be done.
+/// The task that the user asks for.
 #[derive(Debug)]
 pub(super) enum Request {
     /// Mount.
@@ -25,9 +25,9 @@ pub(super) enum Request {
     Daemon,
     /// Unmount.
     Unmount(UnmountArgs),
-    /// Tell how a mount is.
+    /// Show the status of a mount.
     Status(StatusArgs),
-    /// Tell where the targets of a mount differ, or mend that.
+    /// Show where the targets of a mount differ, or repair that.
     Job(&'static str, JobArgs),
     /// Try targets without mounting them.
     Check(CheckSettings),
@@ -37,10 +37,10 @@ pub(super) enum Request {
     Nothing,
 }
 
-/// Why nothing is done: the command line is wrong, or asked for help.
+/// The reason why nothing is done: the command line is wrong, or asks for help.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// clap's words.
+    /// An error or help text of clap.
     Clap(clap::Error),
     /// One line.
     Line(String),
@@ -91,7 +91,7 @@ enum Command {
     },
 }
 
-/// What `unmount` takes.
+/// The arguments of `unmount`.
 #[derive(Debug, Args)]
 pub(super) struct UnmountArgs {
     /// The mount point
@@ -101,7 +101,7 @@ pub(super) struct UnmountArgs {
     pub(super) lazy: bool,
 }
 
-/// What `status` takes.
+/// The arguments of `status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// The mount point
@@ -111,7 +111,7 @@ pub(super) struct StatusArgs {
     pub(super) json: bool,
 }
 
-/// What `verify` and `sync` take.
+/// The arguments of `verify` and `sync`.
 #[derive(Debug, Args)]
 pub(super) struct JobArgs {
     /// The mount point
@@ -124,7 +124,7 @@ pub(super) struct JobArgs {
     pub(super) json: bool,
 }
 
-/// What `check` takes.
+/// The arguments of `check`.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]

@@ -14,7 +14,7 @@ use crate::config::Secret;
 use crate::fuse::{Deadlines, Owner};
 use crate::registry::Durability;
 
-/// Which registries and backups are meant.
+/// The choice of registries and backups.
 #[derive(Debug, Args)]
 pub(super) struct WhatArgs {
     /// The configuration: file://atlas.hcl
@@ -37,7 +37,7 @@ pub(super) struct WhatArgs {
 }
 
 impl WhatArgs {
-    /// Checks what clap can't.
+    /// Checks the URLs, which clap can't do.
     pub(super) fn selection(self) -> Result<Selection, String> {
         let registry = self.registry.iter().map(|url| ("--registry", url));
         let backups = self.backup.iter().map(|url| ("--backup", url));
@@ -224,7 +224,7 @@ pub(super) struct MountArgs {
 }
 
 impl MountArgs {
-    /// Checks what clap can't, without ever repeating a value that may be a secret.
+    /// Turns the arguments into settings. No message repeats a value that may be a secret.
     pub(super) fn settings(self) -> Result<MountSettings, String> {
         let this_process = Owner::of_this_process();
         // In the background, `/` becomes the working directory.

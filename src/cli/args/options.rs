@@ -1,5 +1,5 @@
-//! The ways in which mount(8) calls its helpers, and its options: `-o key=value,…`, each the flag of
-//! that name. Both are turned into the command line of `atlasfs mount`.
+//! The ways in which mount(8) calls its helpers, and its options: `-o key=value,…`, each the flag
+//! of that name. Both are turned into the command line of `atlasfs mount`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -15,8 +15,8 @@ pub(super) struct Translated {
     pub(super) fake: bool,
 }
 
-/// Sources that say nothing: what to mount is among the options.
-const NO_SOURCE: [&str; 2] = ["none", "atlasfs"];
+/// Sources that name no registry: the options do.
+const EMPTY_SOURCES: [&str; 2] = ["none", "atlasfs"];
 
 /// Translates `mount.atlasfs SOURCE DIR …` and `atlasfs SOURCE DIR …`; leaves the rest as it is.
 pub(super) fn translate(argv: Vec<OsString>) -> Result<Translated, String> {
@@ -40,7 +40,7 @@ pub(super) fn translate(argv: Vec<OsString>) -> Result<Translated, String> {
 }
 
 fn is_source(word: &OsStr) -> bool {
-    NO_SOURCE.iter().any(|none| word == *none)
+    EMPTY_SOURCES.iter().any(|none| word == *none)
         || word.to_str().is_some_and(|word| word.contains("://"))
 }
 
@@ -51,7 +51,7 @@ fn is_word_of(word: &OsStr, prefix: &str) -> bool {
 /// The first words of a mount of this source.
 fn mount(source: &OsStr) -> impl Iterator<Item = OsString> + use<> {
     let mut words = vec![OsString::from("atlasfs"), OsString::from("mount")];
-    if !NO_SOURCE.iter().any(|none| source == *none) {
+    if !EMPTY_SOURCES.iter().any(|none| source == *none) {
         words.push("--registry".into());
         words.push(source.to_owned());
     }
@@ -103,9 +103,9 @@ pub(super) struct Flag {
     pub(super) takes_value: bool,
 }
 
-/// What mount(8) and fstab(5) have for themselves, or the mount does anyway. `nosuid` and `nodev`
+/// Options that mount(8) and fstab(5) use themselves, or that always hold. `nosuid` and `nodev`
 /// always hold, so their opposites are taken and change nothing.
-const IGNORED: [&str; 37] = [
+const IGNORED_OPTIONS: [&str; 37] = [
     "async",
     "atime",
     "auto",
@@ -202,7 +202,7 @@ fn is_flag(word: &str, flag: &Flag) -> bool {
     }
 }
 
-/// If a word holds `-o`: what stands before it, and its list unless that is the next word.
+/// If a word holds `-o`, returns the switches before it, and its list unless that is the next word.
 fn option_list(word: &str) -> Option<(Option<String>, Option<&str>)> {
     let letters = word.strip_prefix('-').filter(|w| !w.starts_with('-'))?;
     let (before, list) = letters.split_once('o')?;
@@ -246,7 +246,7 @@ fn flag_of(item: &str, flags: &[Flag], sloppy: bool) -> Result<Option<String>, S
     if key == "ro" {
         return Ok(Some("--read-only".to_owned()));
     }
-    if IGNORED.contains(&key) || key.starts_with("x-") || key.starts_with("X-") {
+    if IGNORED_OPTIONS.contains(&key) || key.starts_with("x-") || key.starts_with("X-") {
         return Ok(None);
     }
     let name = key.replace('_', "-");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_call_that_makes_no_sense_is_told() {
+    fn a_helper_call_that_makes_no_sense_is_refused() {
         for line in [
             "mount.atlasfs a",
             "mount.atlasfs a b c",
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_without_its_value_or_with_one_too_many_is_told() {
+    fn an_option_without_its_value_or_with_one_too_many_is_refused() {
         let error = expanded("atlasfs mount -o ttl /mnt").unwrap_err();
         assert_eq!(error, "mount option `ttl` wants a value: ttl=…");
         let error = expanded("atlasfs mount -o read-only=1 /mnt").unwrap_err();

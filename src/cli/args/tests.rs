@@ -1,4 +1,4 @@
-//! What command lines mean.
+//! Command lines and their meaning.
 
 use super::super::settings::{FallbackReason, LogFormat};
 use super::*;
@@ -177,7 +177,7 @@ fn credentials_on_the_command_line_are_refused_and_not_repeated() {
 }
 
 #[test]
-fn wrong_values_are_told() {
+fn wrong_values_are_refused() {
     assert!(refused("atlasfs mount --registry /srv /mnt").contains("wants a URL"));
     assert!(refused("atlasfs mount --ttl soon /mnt").contains("250ms"));
     assert!(refused("atlasfs mount --push-timeout 0s /mnt").contains("too short"));

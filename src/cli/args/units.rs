@@ -1,4 +1,5 @@
-//! Durations and sizes as people write them.
+//! Durations and sizes as people write them. No library in the tree takes `1.5s` and refuses `1
+//! day`.
 
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_is_told_with_examples() {
+    fn a_text_that_is_no_duration_is_refused_with_examples() {
         for text in [
             "",
             "5",
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_size_is_told_with_examples() {
+    fn a_text_that_is_no_size_is_refused_with_examples() {
         for text in [
             "",
             "M",

@@ -59,7 +59,7 @@ pub(crate) fn is_named(scope: &Scope<'_>, block: &Block, name: &str) -> Result<b
     Ok(value.to_text().is_some_and(|own| own == name))
 }
 
-/// Returns the error of an env that isn't there.
+/// Returns the error for an env that the file doesn't have.
 pub(crate) fn undefined(file: &ConfigFile, name: &str) -> ConfigError {
     let of_it = |block: &&Block| is_dynamic(block) || label(block) == Some(name);
     let reached = file.body.get_blocks("env").find(of_it);
@@ -103,7 +103,7 @@ fn is_dynamic(block: &Block) -> bool {
     struct AtlasEnvSearch(bool);
     impl Visit for AtlasEnvSearch {
         fn visit_traversal(&mut self, node: &Traversal) {
-            // What a local value uses shows when it is evaluated.
+            // A local may use it too; that shows when it is evaluated.
             self.0 |= is_atlas_env(node) || is_local(node);
             visit_traversal(self, node);
         }

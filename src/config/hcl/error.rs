@@ -1,26 +1,26 @@
-//! Why an evaluation fails, and the bound on its work.
+//! The errors of an evaluation, and the bound on its work.
 
 use std::cell::Cell;
 
-/// What kind of failure it is: `try` and `can` catch only one of them.
+/// The kind of an error: `try` and `can` catch only one of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EvalErrorKind {
-    /// What Atlas would answer too: `try` goes on to its next argument.
+    /// Atlas fails here too: `try` goes on to its next argument.
     Error,
-    /// A data source is needed, by its address. `try` must not hide it: Atlas would have gone on
-    /// with the source's value.
+    /// A data source is needed; this is its address. `try` must not hide it: Atlas would have gone
+    /// on with the source's value.
     Data(String),
-    /// What Atlas can do and this evaluator can't, or a bound reached.
+    /// This evaluator lacks something that Atlas has, or a bound is reached.
     Refused,
 }
 
 /// A failed evaluation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct EvalError {
-    /// Where in the file, as a byte offset.
+    /// The byte offset in the file.
     pub(crate) offset: usize,
     pub(crate) kind: EvalErrorKind,
-    /// What went wrong; never a value, for values may be secrets.
+    /// The fault. It never holds a value: values may be secrets.
     pub(crate) message: String,
 }
 
@@ -55,16 +55,17 @@ pub(crate) const MAX_TEXT: usize = 1 << 20;
 /// The most elements that a function may make. Far beyond any list of targets.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
-/// The work that one load may do: a unit an expression evaluated, a unit a value's node or byte
-/// made. A real configuration uses some thousands; this many takes about a second.
-const UNITS: usize = 16 << 20;
+/// The most work that one load may do: one unit for each evaluated expression, and one for each
+/// node or byte of a new value. A real configuration uses some thousands; this many take about a
+/// second.
+const MAX_WORK: usize = 16 << 20;
 
-/// What is left of the work that one load may do.
+/// The rest of the work that one load may do.
 pub(crate) struct Budget(Cell<usize>);
 
 impl Budget {
     pub(crate) fn new() -> Self {
-        Self(Cell::new(UNITS))
+        Self(Cell::new(MAX_WORK))
     }
 
     /// Takes units off.

@@ -308,7 +308,7 @@ impl Scope<'_> {
         })
     }
 
-    /// Returns what a `for` goes over.
+    /// Returns the pairs of key and value that a `for` goes over.
     pub(crate) fn pairs(
         &self,
         collection: Value,

@@ -1,4 +1,4 @@
-//! Which locals refer to which: the order they are evaluated in, and cycles among them.
+//! The references between locals: their order of evaluation, and cycles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

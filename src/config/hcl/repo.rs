@@ -35,7 +35,7 @@ pub(crate) struct RepoBlock {
 ///
 /// # Errors
 ///
-/// [`ConfigError`] with the place of what is missing, malformed or can't be evaluated.
+/// [`ConfigError`] with the position of a part that is missing or malformed or can't be evaluated.
 pub(crate) fn repos(
     scope: &Scope<'_>,
     env: &Block,
@@ -109,7 +109,7 @@ impl Reader<'_> {
     }
 
     /// Refuses an attribute that a `repo` block doesn't have: a misspelt `backup` would be no
-    /// backup at all, and nobody would know until the day it is needed.
+    /// backup at all, and that would show on the day it is needed.
     fn only_known(&self, block: &Block) -> Result<(), ConfigError> {
         for attribute in block.body.attributes() {
             let key = attribute.key.as_str();
@@ -138,7 +138,7 @@ impl Reader<'_> {
     fn name(&self, attribute: &Attribute) -> Result<RepoName, ConfigError> {
         let offset = offset_of(&attribute.value);
         match self.value(attribute)? {
-            // What has these is a URL rather than a name, and may hold a token.
+            // With these it is a URL rather than a name, and may hold a token.
             Value::String(name) if name.contains([':', '@']) => Err(self.invalid(
                 offset,
                 "invalid name: it has a ':' or '@': use the repository's slug",
@@ -157,8 +157,8 @@ impl Reader<'_> {
         let offset = offset_of(&attribute.value);
         match self.value(attribute)? {
             Value::Null => Ok(Location::AtlasCloud),
-            // Atlas would take it for Atlas Cloud; it is mostly a variable that isn't set, and
-            // pushing somewhere else than meant must not happen silently.
+            // Atlas would take it for Atlas Cloud. It is mostly a variable that isn't set, and a
+            // push must not go silently to another place than meant.
             Value::String(url) if url.is_empty() => Err(self.invalid(
                 offset,
                 "url is empty: give it a value, or remove it to use Atlas Cloud",
@@ -238,7 +238,7 @@ impl Reader<'_> {
     }
 }
 
-/// Turns a failed evaluation into an error that says what needed it.
+/// Turns a failed evaluation into an error that names the block that needed it.
 pub(crate) fn report(scope: &Scope<'_>, what: &str, failure: EvalError) -> ConfigError {
     let message = match failure.kind {
         EvalErrorKind::Data(address) => format!(
@@ -259,7 +259,7 @@ const TOKEN_VARIABLE: &str = "ATLAS_TOKEN";
 /// The attribute that gives it in the file.
 const TOKEN: &str = "token";
 
-/// Evaluates what the file says of Atlas Cloud.
+/// Evaluates the settings of Atlas Cloud.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! What an expression can refer to: `atlas.env`, variables, locals, blocks, and the names bound
-//! around it.
+//! The scope of an expression: `atlas.env`, variables, locals, blocks, and the names bound around
+//! it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::value::Value;
 /// then needs a bounded stack. Far beyond any real value.
 const MAX_DEPTH: usize = 64;
 
-/// What a load is given from outside of the file.
+/// The inputs of a load that come from outside of the file.
 pub(crate) struct Inputs<'a> {
     /// The selected env's name.
     pub(crate) env: Option<&'a str>,
@@ -29,8 +29,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) getenv: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// What the file's variables, locals and functions evaluate to. Everything is evaluated when it
-/// is first needed, and once.
+/// The variables, locals and blocks of a file. Each is evaluated when it is first needed, and once.
 pub(crate) struct Scope<'a> {
     pub(crate) file: &'a ConfigFile,
     pub(crate) inputs: &'a Inputs<'a>,
@@ -90,7 +89,7 @@ impl<'a> Scope<'a> {
             let key = format!("local.{}", local.key.as_str());
             if !self.values.borrow().contains_key(&key) {
                 let value = self.eval(&local.value, &Bindings::file());
-                let outcome = kept(value, offset_of(local));
+                let outcome = checked(value, offset_of(local));
                 self.values.borrow_mut().insert(key, outcome);
             }
         }
@@ -120,7 +119,7 @@ impl<'a> Scope<'a> {
                 format!("there is no variable {name:?}: declare it in a variable block"),
             ));
         };
-        let outcome = kept(variable.evaluate(self), variable.offset);
+        let outcome = checked(variable.evaluate(self), variable.offset);
         self.values.borrow_mut().insert(key, outcome.clone());
         outcome
     }
@@ -133,9 +132,9 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Keeps a local's or variable's value, or why there is none. Atlas would have refused the whole
-/// file for that, so a `try` around the reference doesn't catch it.
-fn kept(value: Result<Value, EvalError>, offset: usize) -> Outcome {
+/// Checks the value of a local or variable. Atlas refuses the whole file if there is none, so a
+/// `try` around the reference doesn't catch the error.
+fn checked(value: Result<Value, EvalError>, offset: usize) -> Outcome {
     match value {
         Ok(value) if value.measure().1 > MAX_DEPTH => Err(EvalError::refused(
             offset,
@@ -251,8 +250,8 @@ impl<'a> Variable<'a> {
 
     /// Evaluates to the value given by `--var`, or else to the default, converted to the type.
     ///
-    /// Only a variable that something kept refers to gets here, so an unset one that the mount
-    /// has no use for does no harm.
+    /// Only variables that the mount needs are evaluated, so an unset one that it doesn't need does
+    /// no harm.
     pub(crate) fn evaluate(&self, scope: &Scope<'_>) -> Result<Value, EvalError> {
         let Some(kind) = self.kind else {
             return Err(EvalError::refused(
@@ -274,7 +273,7 @@ impl<'a> Variable<'a> {
             scope.inputs.vars.get(self.name).map(Vec::as_slice),
             self.default,
         ) {
-            // One value for a list is a list of one: who gives it need not know the type.
+            // One value for a list is a list of one: the user need not know the type.
             (Some([one]), _) if !kind.is_sequence() => Value::from(one.as_str()),
             (Some(many), _) => Value::List(many.iter().map(|one| one.as_str().into()).collect()),
             (None, Some(default)) => match scope.eval(default, &Bindings::atlas_only())? {
@@ -305,7 +304,7 @@ impl<'a> Variable<'a> {
 ///
 /// # Errors
 ///
-/// [`ConfigError::Var`] for what isn't `key=value`.
+/// [`ConfigError::Var`] for an argument that isn't `key=value`.
 pub(crate) fn parse_vars(
     arguments: &[String],
 ) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
@@ -316,7 +315,7 @@ pub(crate) fn parse_vars(
             .flexible(true)
             .from_reader(argument.as_bytes());
         let malformed = || {
-            // The value may be a secret: only what can be a key is shown.
+            // The value may be a secret: only the key is shown.
             let key = argument.split('=').next().unwrap_or_default();
             let shown = match argument.contains('=') {
                 true => format!("{key}=…"),

@@ -13,7 +13,7 @@ use super::file::offset_of;
 use super::scope::{Bindings, Scope};
 use super::value::Value;
 
-/// What a template stands in.
+/// The surroundings of a template.
 #[derive(Clone, Copy, Default)]
 struct Within {
     /// The marker before it, which may strip white space at its start.

@@ -99,7 +99,7 @@ impl Scope<'_> {
         Value::Object(BTreeMap::from([("env".into(), env)]))
     }
 
-    /// Goes the steps from a value, and clones only what they lead to.
+    /// Goes the steps from a value, and clones only the value at their end.
     fn walk(
         &self,
         from: &Value,

@@ -175,7 +175,7 @@ impl Type {
     ///
     /// # Errors
     ///
-    /// What is required instead, in Atlas's words.
+    /// The required type, in Atlas's words.
     pub(crate) fn convert(&self, value: Value) -> Result<Value, String> {
         let required = || format!("{} required", self.name());
         if matches!(value, Value::Null | Value::Unknown(_)) {

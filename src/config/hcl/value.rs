@@ -9,8 +9,8 @@ use super::number::Number;
 /// The size of a number, in nodes: its digits cost as much to make and to read.
 pub(crate) const NUMBER_SIZE: usize = 16;
 
-/// A value. Lists stand for tuples too, and objects for maps: what Atlas's configuration does
-/// with them is the same. Objects and sets are in the order that HCL iterates them in.
+/// A value. Lists stand for tuples too, and objects for maps: Atlas's configuration makes no
+/// difference. Objects and sets are in the order in which HCL iterates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Value {
     Bool(bool),
@@ -20,13 +20,13 @@ pub(crate) enum Value {
     Set(BTreeSet<Value>),
     Object(BTreeMap<String, Value>),
     Null,
-    /// An element or attribute that can't be evaluated here, and why. It does no harm to those
-    /// beside it; an expression never evaluates to it.
+    /// The reason why an element or attribute can't be evaluated here. Its siblings can be used; an
+    /// expression never evaluates to it.
     Unknown(Rc<EvalError>),
 }
 
 impl Value {
-    /// Returns what the value is, for messages; values themselves may be secrets.
+    /// Returns the kind of the value for messages: the value itself may be a secret.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
@@ -40,7 +40,7 @@ impl Value {
         }
     }
 
-    /// Returns why a part of the value is not known, if one isn't.
+    /// Returns the error of the first unknown part of the value.
     pub(crate) fn unknown(&self) -> Option<&EvalError> {
         match self {
             Value::Unknown(failure) => Some(failure),

@@ -23,7 +23,7 @@ const URLS: [&str; 8] = [
     "file://relative/%2e%2e/x%00",
 ];
 
-/// What one may nest in, with what ends it.
+/// The beginnings and ends of nested values.
 const NESTS: [(&str, &str); 8] = [
     ("[", "]"),
     ("(", ")"),

@@ -1,4 +1,4 @@
-//! Which env blocks are evaluated, and what of them.
+//! The choice of env blocks, and of the parts that are evaluated.
 
 use super::*;
 

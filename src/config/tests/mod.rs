@@ -1,5 +1,4 @@
-//! What a configuration says to mount, from the file to the merged repositories: what the tests
-//! share.
+//! A configuration, from the file to the merged repositories: the helpers of these tests.
 
 mod arbitrary;
 mod envs;

@@ -1,4 +1,4 @@
-//! What `repo` blocks and Atlas Cloud's block say.
+//! `repo` blocks, and the block of Atlas Cloud.
 
 use super::*;
 use crate::store::Location;

@@ -56,8 +56,8 @@ pub fn parse_target(url: &str) -> Result<Location, UrlError> {
 ///
 /// # Errors
 ///
-/// [`UrlError`] as [`parse_target`] has it, and for user info, whatever the scheme: every user of the
-/// machine can read a command line.
+/// [`UrlError`] as [`parse_target`] has it, and for user info, whatever the scheme: every user of
+/// the machine can read a command line.
 pub fn parse_flag(url: &str) -> Result<Location, UrlError> {
     match has_user_info(url) {
         true => Err(UrlError::new(
@@ -216,7 +216,7 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
         return Err("it names no repository: write oci://host/repository".into());
     }
     if repository.contains(['@', ':']) {
-        // What stands there may be a token's half, and is not repeated.
+        // That part may be half of a token, and is not repeated.
         return Err(
             "a tag or digest has no place in it, for each artifact is a tag of its own: end it \
              before the ':' or '@'"
@@ -261,7 +261,7 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
     })
 }
 
-/// Returns the bucket or container, which stands where a host does.
+/// Returns the bucket or container, which stands in the place of a host.
 fn store(parts: &Parts<'_>, what: &str, extra: &str) -> Result<String, String> {
     let name = parts.authority;
     if name.is_empty() {

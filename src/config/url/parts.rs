@@ -82,7 +82,7 @@ impl<'a> Parts<'a> {
             Some((authority, path)) => (authority, path),
             None => (rest, ""),
         };
-        // The last `@`: a token may hold one that nobody has encoded.
+        // The last `@`: a token may hold one that is not percent-encoded.
         let (user_info, authority) = match authority.rsplit_once('@') {
             Some((user_info, host)) => (Some(user_info), host),
             None => (None, authority),
@@ -107,13 +107,13 @@ fn is_scheme(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Returns what stands between a URL's scheme and its path.
+/// Returns the authority: the part between a URL's scheme and its path.
 fn authority_of(rest: &str) -> &str {
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
-/// Tells whether an authority ends within `user:token` because the token holds a delimiter as it
-/// stands. What follows would then be taken for a path, and shown.
+/// Tells whether an authority ends within `user:token` because the token holds a delimiter. The
+/// rest of the token would then be taken for a path, and shown.
 fn misplaced_user_info(rest: &str) -> bool {
     let authority = authority_of(rest);
     authority.contains(':') && !authority.contains('@') && rest.contains('@')
@@ -133,15 +133,15 @@ fn may_be_shown(name: &str) -> bool {
         || FILE_PARAMETERS.contains(&name)
 }
 
-/// Returns the most of a text that should be a URL and may not be one that may be shown: no user
-/// info, no fragment, no value of an unknown parameter (a signature, a token).
+/// Returns the part of a URL, or of a text in its place, that may be shown: no user info, no
+/// fragment, no value of an unknown parameter (a signature, a token).
 pub(super) fn shown(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
     };
-    // Up to the last `@` of all: with a token's own delimiters in it, nobody knows where the
-    // authority ends.
+    // Up to the last `@` of all: a token may hold delimiters, so the end of the authority is not
+    // known.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     let rest = rest.split('#').next().unwrap_or_default();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -167,7 +167,7 @@ pub(super) fn shown(url: &str) -> String {
     out
 }
 
-/// Returns a parameter's name for a message; what doesn't look like a name may be a secret.
+/// Returns a parameter's name for a message. A text that doesn't look like a name may be a secret.
 pub(super) fn parameter_shown(name: &str) -> String {
     // The longest known name has 18 characters, those of signed URLs up to 20.
     let plain = name.len() <= 24

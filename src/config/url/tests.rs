@@ -1,4 +1,4 @@
-//! What a target's URL may be, and what a refusal says and hides.
+//! URLs of targets: which are taken, and the words of a refusal.
 
 use super::*;
 

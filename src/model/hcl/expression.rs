@@ -48,7 +48,7 @@ impl<L: Listener> Recogniser<'_, '_, L> {
         }
     }
 
-    /// Reads what may follow an operand.
+    /// Reads an operator, or the token that ends the expression.
     pub(super) fn operator(&mut self) -> Result<Expected, ScanError> {
         match self.held_or_next()? {
             HclToken::Sign(b'.') => match self.next()? {
@@ -85,7 +85,7 @@ impl<L: Listener> Recogniser<'_, '_, L> {
         }
     }
 
-    /// Reads the token that follows an expression, which what is open decides on.
+    /// Reads the token that follows an expression. The innermost frame decides which are right.
     fn end_expression(&mut self, token: HclToken) -> Result<Expected, ScanError> {
         let Some(frame) = self.frames.last() else {
             return self.end_attribute(token);
@@ -171,7 +171,7 @@ impl<L: Listener> Recogniser<'_, '_, L> {
         }
     }
 
-    /// Reads what follows a name: it may be a function's.
+    /// Reads on after a name, which may be a function's.
     fn reference(&mut self) -> Result<Expected, ScanError> {
         let mut is_function = false;
         loop {

@@ -12,7 +12,7 @@ type Heredoc = (Range<usize>, Range<usize>, Range<usize>);
 /// An item of an object: where the object starts, and the places of the key and the whole item.
 type Item = (usize, Range<usize>, Range<usize>);
 
-/// What hcl-rs may read otherwise.
+/// The parts that hcl-rs may read otherwise.
 #[derive(Default)]
 struct Suspects {
     heredocs: Vec<Heredoc>,
@@ -44,10 +44,10 @@ impl Listener for Suspects {
     }
 }
 
-/// Checks a text, without its byte-order mark, by HashiCorp's rules, and rewrites what hcl-rs
-/// reads otherwise; all places stay where they are. Blanks take the place of comments, of line ends
-/// within brackets, and of an object's item whose key comes again. Another marker takes the place
-/// of one that begins a line of its own heredoc.
+/// Checks a text, without its byte-order mark, by HashiCorp's rules, and rewrites the parts that
+/// hcl-rs reads otherwise; all places stay where they are. Blanks take the place of comments, of
+/// line ends within brackets, and of an object's item whose key comes again. Another marker takes
+/// the place of one that begins a line of its own heredoc.
 ///
 /// # Errors
 ///
@@ -74,8 +74,8 @@ pub(crate) fn plain(text: &[u8]) -> Result<String, Syntax> {
 }
 
 /// Returns the items whose key comes again in their object. The last one counts in Atlas, and
-/// hcl-rs refuses them all. Keys are compared as they are spelt: what is spelt alike evaluates
-/// alike.
+/// hcl-rs refuses them all. Keys are compared as they are spelt: the same spelling has the
+/// same value.
 fn repeated(plain: &[u8], items: Vec<Item>) -> Vec<Range<usize>> {
     let mut last = HashMap::new();
     let earlier = items.into_iter().filter_map(|(object, key, item)| {

@@ -10,7 +10,7 @@ use super::scanner::{HclToken, Piece, ScanError, Scanner, Syntax};
 /// own: it dies of some 100,000 of them, and real documents have ten.
 const MAX_DEPTH: usize = 10_000;
 
-/// The value of an attribute, as far as anybody asks.
+/// The kind of an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::model) enum ValueKind {
     /// A string or heredoc that refers to nothing.
@@ -21,7 +21,7 @@ pub(in crate::model) enum ValueKind {
     Other,
 }
 
-/// Is told of what a document declares, in the document's order. `depth` is that of the body.
+/// Receives the declarations of a document, in their order. `depth` is that of the body.
 pub(in crate::model) trait Listener {
     /// A block starts, with so many labels, of which `label` is the first.
     fn block(&mut self, _depth: usize, _kind: &[u8], _label: &[u8], _labels: usize) {}
@@ -46,7 +46,7 @@ pub(in crate::model) fn recognise(text: &[u8], listener: &mut impl Listener) -> 
     Recogniser::new(text, listener).run().map(drop)
 }
 
-/// What is open.
+/// The kind of an open bracket, body or template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FrameKind {
     /// A block's body.
@@ -92,13 +92,13 @@ pub(super) struct Frame {
     pub(super) at: usize,
 }
 
-/// What comes next.
+/// The next thing in the text.
 pub(super) enum Expected {
     /// An attribute, a block, or the end of a body.
     Body,
     /// An operand of an expression.
     Operand,
-    /// What may follow an operand.
+    /// An operator or another thing that may follow an operand.
     Operator,
     /// The next part of a template; whether a line starts here.
     Template { is_fresh: bool },
@@ -156,7 +156,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         }
     }
 
-    /// Reads the whole text; returns what the scanner has ignored.
+    /// Reads the whole text; returns the ranges that the scanner has ignored.
     pub(super) fn run(mut self) -> Result<Vec<Range<usize>>, Syntax> {
         let mut state = Ok(Some(Expected::Body));
         loop {
@@ -231,7 +231,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         Ok(())
     }
 
-    /// Changes what is open.
+    /// Changes the kind of the innermost frame.
     pub(super) fn becomes(&mut self, kind: FrameKind) -> Expected {
         if let Some(frame) = self.frames.last_mut() {
             frame.kind = kind;
@@ -239,7 +239,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         Expected::Operand
     }
 
-    /// Closes what is open: with its bracket it is an operand.
+    /// Closes the innermost frame: with its bracket it is an operand.
     pub(super) fn close(&mut self) -> Expected {
         self.frames.pop();
         self.is_splat = false;
@@ -332,7 +332,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         }
     }
 
-    /// Reads what follows the expression of an attribute.
+    /// Reads the token that follows the expression of an attribute.
     pub(super) fn end_attribute(&mut self, token: HclToken) -> Result<Expected, ScanError> {
         let attribute = std::mem::take(&mut self.attribute);
         let value = match (attribute.is_template, attribute.template) {

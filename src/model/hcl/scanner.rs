@@ -10,7 +10,7 @@ pub struct Syntax {
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// What is wrong there.
+    /// The fault there.
     pub message: String,
 }
 
@@ -69,7 +69,7 @@ pub(super) enum HclToken {
     Sign(u8),
 }
 
-/// What ends a literal part of a template.
+/// The end of a literal part of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     /// The end of the template.
@@ -103,7 +103,7 @@ pub(super) struct Scanner<'a> {
     pub(super) start: usize,
     /// Where it ends.
     pub(super) at: usize,
-    /// The comments, and the ends of lines that mean nothing, if anybody wants to know them.
+    /// The comments, and the ends of lines that mean nothing, if the caller wants them.
     pub(super) ignored: Option<Vec<Range<usize>>>,
 }
 
@@ -254,8 +254,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The longest run of what may be a number decides, as in HashiCorp's scanner; then it must be
-    /// one.
+    /// As in HashiCorp's scanner, the longest run of a number's characters is taken, and must be a
+    /// number.
     fn number(&mut self) -> Result<HclToken, ScanError> {
         let mut end = self.at;
         loop {
@@ -297,7 +297,7 @@ impl<'a> Scanner<'a> {
         self.foreign()
     }
 
-    /// Reads what follows a backslash of a quoted template.
+    /// Reads an escape sequence of a quoted template.
     fn escape(&mut self) -> Result<(), ScanError> {
         let (len, digits) = match self.rest() {
             [_, b'n' | b'r' | b't' | b'"' | b'\\', ..] => (2, None),
@@ -358,7 +358,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Returns the length of what follows `<<` if that begins a heredoc.
+/// Returns the length of a heredoc's beginning after `<<`, if it is one.
 fn heredoc(after: &[u8]) -> Option<usize> {
     let dash = usize::from(after.starts_with(b"-"));
     let name = name_len(after.get(dash..)?);

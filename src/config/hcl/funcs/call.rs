@@ -8,7 +8,7 @@ use super::super::scope::Scope;
 use super::super::types::unified;
 use super::super::value::Value;
 
-/// Why a function failed.
+/// The failure of a function.
 #[derive(Debug)]
 pub(crate) enum FunctionError {
     /// As it does in Atlas; `try` goes on.
@@ -35,7 +35,7 @@ pub(super) type Answer = Result<Value, FunctionError>;
 /// A function: it gets its evaluated arguments.
 pub(crate) type Function = fn(&Call<'_>) -> Answer;
 
-/// One call: the arguments, and the scope for what looks outside.
+/// One call: the arguments, and the scope for functions that look outside.
 pub(crate) struct Call<'c> {
     pub(crate) args: &'c [Value],
     pub(crate) scope: &'c Scope<'c>,
@@ -128,7 +128,7 @@ impl<'c> Call<'c> {
         }
     }
 
-    /// Makes a string, if it is not too long to be made.
+    /// Allows a string of this length, and charges for it.
     pub(crate) fn bounded(&self, length: usize) -> Result<(), FunctionError> {
         if length > MAX_TEXT {
             return Err(FunctionError::Refused(
@@ -138,7 +138,7 @@ impl<'c> Call<'c> {
         self.charge(length)
     }
 
-    /// Allows a number of elements, if it is not too large.
+    /// Allows this many elements, and charges for them.
     pub(crate) fn few(&self, count: usize) -> Result<(), FunctionError> {
         if count > MAX_ITEMS {
             return Err(FunctionError::Refused(format!(

@@ -46,7 +46,7 @@ pub(super) fn find(name: &str) -> Option<Function> {
     })
 }
 
-/// Writes JSON as Go's encoder does, which escapes what HTML would take for markup.
+/// Writes JSON as Go's encoder does, which escapes the markup of HTML.
 pub(crate) fn json(value: &Value) -> String {
     match value {
         Value::Null | Value::Unknown(_) => "null".into(),
@@ -250,7 +250,7 @@ fn csvdecode(call: &Call<'_>) -> Answer {
     Ok(Value::List(rows))
 }
 
-/// What nested collections are indented to multiples of, as in the library that Atlas uses.
+/// The step of indentation in merged YAML, as in the library that Atlas uses.
 const INDENT: usize = 4;
 
 /// `yamlmerge`: several YAML documents as one. Null documents count for nothing; a single document is returned as it is.

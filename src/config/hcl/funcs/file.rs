@@ -35,7 +35,7 @@ fn file(call: &Call<'_>) -> Answer {
         .map_err(|_| format!("{path:?} is not UTF-8").into())
 }
 
-/// `fileset` (with `**` and `{a,b}`) and the older `glob`: the absolute paths of what matches.
+/// `fileset` (with `**` and `{a,b}`) and the older `glob`: the absolute paths that match.
 fn matching(call: &Call<'_>, extended: bool) -> Answer {
     call.takes(1..=1)?;
     let pattern = absolute(call)?;
@@ -66,7 +66,7 @@ fn absolute(call: &Call<'_>) -> Result<PathBuf, FunctionError> {
     Ok(clean)
 }
 
-/// The most folder entries that one pattern may look at.
+/// The most folder entries that one pattern may visit.
 const MAX_VISITED: usize = 10_000;
 
 /// How deep `**` goes.
@@ -83,7 +83,7 @@ struct GlobSearch<'c> {
     found: Vec<PathBuf>,
 }
 
-/// Finds what matches an absolute pattern, sorted.
+/// Finds the paths that match an absolute pattern, sorted.
 fn glob(call: &Call<'_>, pattern: &str, extended: bool) -> Result<Vec<PathBuf>, FunctionError> {
     let patterns = match extended {
         true => alternatives(pattern)?,

@@ -15,10 +15,10 @@ pub(crate) use self::call::{Call, Function, FunctionError};
 pub(super) use self::encoding::json as json_of;
 
 /// A function that Atlas has and a mount has no use for: it makes an expression for schemas.
-const LEFT_OUT: &str = "sql";
+const UNSUPPORTED: &str = "sql";
 
-/// Functions that only move elements: those of them that are not known do no harm.
-const MOVING: [&str; 12] = [
+/// Functions that only move elements: they take values with unknown parts.
+const PASSES_UNKNOWN: [&str; 12] = [
     "coalescelist",
     "concat",
     "element",
@@ -47,10 +47,10 @@ pub(crate) fn find(name: &str) -> Option<Function> {
 
 /// Tells whether Atlas has a function that is left out here.
 pub(crate) fn is_left_out(name: &str) -> bool {
-    name == LEFT_OUT
+    name == UNSUPPORTED
 }
 
 /// Tells whether a function takes values with unknown parts, and passes those on.
 pub(crate) fn passes_unknown(name: &str) -> bool {
-    MOVING.contains(&name)
+    PASSES_UNKNOWN.contains(&name)
 }

@@ -259,7 +259,7 @@ fn searched(call: &Call<'_>, index: usize) -> Result<String, FunctionError> {
             "the searched string is longer than {MAX_SEARCHED} bytes"
         )));
     }
-    // The square is what going over all matches may cost.
+    // Going over all matches may cost the square.
     call.charge(text.len() * (1 + text.len() / 256))?;
     Ok(text)
 }

@@ -53,7 +53,7 @@ fn quoted<'t>(text: &'t str, out: &mut String) -> Result<&'t str, FunctionError>
 }
 
 fn piece(token: &str, first: char, time: &DateTime<FixedOffset>) -> Result<String, FunctionError> {
-    // Format letters are cty's; what is no letter stands for itself.
+    // Format letters are cty's; any other character stands for itself.
     let hour12 = time.hour12().1;
     Ok(match token {
         "YYYY" => format!("{:04}", time.year()),

@@ -59,7 +59,7 @@ fn urlqueryset(call: &Call<'_>) -> Answer {
     {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let decoded = |text: &str| decode(&text.replace('+', " "));
-        // What is malformed Go drops.
+        // Go drops malformed pairs.
         if let (Some(key), Some(value)) = (decoded(key), decoded(value)) {
             pairs.entry(key).or_default().push(value);
         }
@@ -141,7 +141,7 @@ fn cut(text: &str, mark: char) -> (&str, Option<&str>) {
     }
 }
 
-/// Escapes all but letters, digits, `-_.~` and what the URL's part allows besides.
+/// Escapes all but letters, digits, `-_.~` and the characters that are allowed in this part.
 fn escaped(text: &str, allowed: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

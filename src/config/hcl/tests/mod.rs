@@ -1,4 +1,4 @@
-//! Expressions, functions, variables and locals: what the tests of all of them share.
+//! Expressions, functions, variables and locals: the helpers of these tests.
 
 mod bounds;
 mod expressions;
