@@ -82,9 +82,9 @@ pub struct RepoListing {
 }
 
 /// The layout's parts that are no artifacts of this mount yet; nothing foreign about them.
-const KNOWN: [&str; 3] = ["versions/", "tags/", "migrations/"];
+const OTHER_LAYOUT: [&str; 3] = ["versions/", "tags/", "migrations/"];
 /// Where bookkeeping keeps its objects, beside the repositories.
-const OWN: &str = ".atlasfs";
+const BOOKKEEPING: &str = ".atlasfs";
 
 /// The registry or one backup.
 #[derive(Debug, Clone)]
@@ -292,7 +292,7 @@ impl Target {
         for prefix in listed.await? {
             match RepoName::parse(&prefix) {
                 Ok(repo) => repos.push(repo),
-                Err(_) if prefix == OWN => {}
+                Err(_) if prefix == BOOKKEEPING => {}
                 Err(_) => hidden.push(prefix),
             }
         }
@@ -342,17 +342,17 @@ impl Target {
 /// Tells whether a key below a repository belongs to the layout without being an artifact of this
 /// mount. The empty objects that some consoles make as "folders" do.
 fn known(key: &str) -> bool {
-    matches!(key, "" | "plans/") || KNOWN.iter().any(|part| key.starts_with(part))
+    matches!(key, "" | "plans/") || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
 }
 
 /// From this size on a content is parsed on a thread of its own; below, that takes under 1 ms.
-const LARGE: usize = 64 << 10;
+const MAX_INLINE_PARSE_BYTES: usize = 64 << 10;
 
 /// Guesses the format of a content that nobody has stamped.
 async fn guess(item: &Item, content: &Bytes) -> Format {
     match item {
         Item::Plan(_) => Format::Hcl,
-        Item::Schema if content.len() < LARGE => guess_format(content),
+        Item::Schema if content.len() < MAX_INLINE_PARSE_BYTES => guess_format(content),
         Item::Schema => {
             let content = content.clone();
             let guessed = tokio::task::spawn_blocking(move || guess_format(&content)).await;

@@ -5,11 +5,11 @@ use futures::StreamExt;
 use object_store::client::{HttpError, HttpResponseBody};
 use reqwest::{Method, StatusCode};
 
-use super::connection::Shown;
+use super::connection::ProxyName;
 use super::xml::leaves;
 
 /// The longest error document that is read.
-pub(crate) const ERROR_BYTES: usize = 64 << 10;
+pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// Who calls it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Provider {
 
 /// A reply, as far as the verdict needs it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
+pub(crate) struct StoreReply {
     pub(crate) status: u16,
     pub(crate) error: ErrorDocument,
     /// Whether the store sent it, and not the service that gives out credentials.
@@ -36,17 +36,17 @@ pub(crate) struct Seen {
     /// Why a 2xx is no success of what was asked.
     pub(crate) unfit: Option<String>,
     /// The proxy that it came through.
-    pub(crate) through: Option<Shown>,
+    pub(crate) through: Option<ProxyName>,
 }
 
 /// How the last request of an operation ended.
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     /// None was sent.
     #[default]
     Unsent,
     /// A reply came.
-    Reply(Seen),
+    Reply(StoreReply),
     /// None came.
     Broken {
         /// Why.
@@ -148,7 +148,7 @@ fn secretive(word: &str) -> bool {
 }
 
 /// A request, as far as its success depends on it.
-pub(crate) struct Asked {
+pub(crate) struct RequestKind {
     pub(crate) provider: Provider,
     pub(crate) method: Method,
     /// Whether only a part of an object was asked for.
@@ -156,12 +156,12 @@ pub(crate) struct Asked {
 }
 
 /// Why a 2xx is no success, and the error document that came with it.
-pub(crate) struct Unfit {
+pub(crate) struct FalseSuccess {
     pub(crate) why: String,
     pub(crate) error: ErrorDocument,
 }
 
-impl Asked {
+impl RequestKind {
     /// Judges a 2xx. A success comes back with its body.
     ///
     /// # Errors
@@ -171,19 +171,19 @@ impl Asked {
         &self,
         status: StatusCode,
         body: HttpResponseBody,
-    ) -> Result<Result<HttpResponseBody, Unfit>, HttpError> {
+    ) -> Result<Result<HttpResponseBody, FalseSuccess>, HttpError> {
         let number = status.as_u16();
         if !self.is_success(number) {
             let why = format!("{number} is no success of a {}", self.method);
             let error = ErrorDocument::default();
-            return Ok(Err(Unfit { why, error }));
+            return Ok(Err(FalseSuccess { why, error }));
         }
         if self.method != Method::PUT && self.method != Method::DELETE {
             return Ok(Ok(body));
         }
-        let document = match bounded(body, ERROR_BYTES).await {
-            (_, End::CutOff(error)) => return Err(error),
-            (document, End::Whole | End::TooLong) => document,
+        let document = match bounded(body, MAX_ERROR_BYTES).await {
+            (_, BodyEnd::CutOff(error)) => return Err(error),
+            (document, BodyEnd::Whole | BodyEnd::TooLong) => document,
         };
         Ok(match contradiction(&document) {
             None => Ok(Bytes::from(document).into()),
@@ -194,7 +194,7 @@ impl Asked {
                     why.push_str(": ");
                     why.push_str(said);
                 }
-                Err(Unfit { why, error })
+                Err(FalseSuccess { why, error })
             }
         })
     }
@@ -237,27 +237,27 @@ fn contradiction(document: &[u8]) -> Option<(ErrorDocument, &'static str)> {
 }
 
 /// Why no more of a body was read.
-pub(crate) enum End {
+pub(crate) enum BodyEnd {
     Whole,
     TooLong,
     CutOff(HttpError),
 }
 
 /// Reads a body up to a bound.
-pub(crate) async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, End) {
+pub(crate) async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, BodyEnd) {
     let mut stream = body.bytes_stream();
     let mut read = Vec::new();
     while let Some(chunk) = stream.next().await {
         match chunk {
             Ok(chunk) => read.extend_from_slice(&chunk),
-            Err(error) => return (read, End::CutOff(error)),
+            Err(error) => return (read, BodyEnd::CutOff(error)),
         }
         if read.len() > bound {
             read.truncate(bound);
-            return (read, End::TooLong);
+            return (read, BodyEnd::TooLong);
         }
     }
-    (read, End::Whole)
+    (read, BodyEnd::Whole)
 }
 
 #[cfg(test)]
@@ -346,7 +346,7 @@ mod tests {
     const ALL: [Provider; 4] = [Provider::S3, Provider::Azure, Provider::Gcs, Provider::Oci];
 
     fn successes(provider: Provider, method: Method, ranged: bool) -> Vec<u16> {
-        let asked = Asked {
+        let asked = RequestKind {
             provider,
             method,
             ranged,
