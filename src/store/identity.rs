@@ -11,10 +11,10 @@ use super::cloud::{azure_service_name, gcs_service_name, s3_service_name};
 use super::http::opening::service_name;
 use super::{Location, OciLocation};
 
-/// How long a disk is waited for: as long as when it is opened.
+/// The longest wait for a disk: as long as when it is opened.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the place of one location lies to that of another.
+/// The relation of one location's place to another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
     /// They are one place.
@@ -92,7 +92,7 @@ fn registry(at: &OciLocation) -> String {
 fn of_folder(dir: PathBuf) -> StoreIdentity {
     let (sender, receiver) = mpsc::channel();
     let asked = dir.clone();
-    // A disk that hangs is not waited for; whoever waits for it is left behind.
+    // A disk that hangs is not waited for; its thread is left behind.
     std::thread::spawn(move || {
         let _ = sender.send(resolved(&asked));
     });

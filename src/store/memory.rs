@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
-/// What is wrong with the store.
+/// The fault that is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Every operation fails.

@@ -68,7 +68,7 @@ pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBacken
 pub(crate) fn service_name(location: &AzureLocation, env: Env<'_>) -> String {
     let found = find(location, env).and_then(|found| service(location, &found, env));
     found.map_or_else(
-        // Without credentials there may be no account yet; who names the same is the same.
+        // Without credentials there may be no account yet; the same name is the same account.
         |_| {
             let account = location.storage_account.clone();
             let account = account.or_else(|| set(env, "AZURE_STORAGE_ACCOUNT"));

@@ -114,7 +114,7 @@ impl CloudBackend {
 
     /// Confirms what a reply without an error code says: the one to HEAD has none, and neither has
     /// a gateway's. "Not found" may mean the bucket, "bad request" an expired token; a listing says
-    /// which. And S3 refuses what isn't there to whoever may not list.
+    /// which. And S3 refuses a missing object to a user who may not list.
     async fn confirmed(&self, failure: AttemptError) -> Failure {
         let AttemptError {
             failure,

@@ -155,7 +155,7 @@ pub(super) fn stamp_from_attributes(
 }
 
 /// Reads the stamp of an object in a listing, if it shows one. One that can't be read is for
-/// whoever reads the object to tell.
+/// the reader of the object to tell.
 pub(super) fn stamp_from_listing(object: &ListedObject, names: StampNames) -> Option<Stamp> {
     let stamp = read(object.size, names, |wanted| {
         // Azure's names have no case.

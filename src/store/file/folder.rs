@@ -20,14 +20,14 @@ use crate::store::{Failure, FileLocation, Kind, Token};
 
 /// The driver's own directory below the folder.
 pub(super) const OWN: &str = ".atlasfs";
-/// Where temporary files are until they are whole.
+/// The folder of temporary files, until they are whole.
 pub(super) const TMP: &str = ".atlasfs/tmp";
-/// Where the stamps are, each under its object's key.
+/// The folder of the stamps, each under its object's key.
 pub(super) const STAMPS: &str = ".atlasfs/stamps";
-/// What in the driver's own directory is not an object; the rest of it is for bookkeeping objects.
+/// The names in the driver's own directory that are no objects; the rest is for bookkeeping.
 pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
-/// What is wrong with the empty folder that a disk leaves behind which is not mounted.
+/// The fault of an empty folder whose disk is not mounted.
 const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
                             folder, mkdir .atlasfs in it)";
 
@@ -97,7 +97,7 @@ impl Folder {
             }
         }
         self.check_case_sensitivity(&root)?;
-        // Whoever holds the lock is amid a put and owns what is in tmp; next time, then.
+        // The holder of the lock is amid a put and owns the files in tmp; next time, then.
         if let Ok(Some(_lock)) = lock::try_now(&root) {
             self.sweep(&root).map_err(failed)?;
         }
@@ -236,7 +236,8 @@ impl Folder {
                 let why = format!("cannot lock {}: {holder}", self.url);
                 Err(Failure::new(Kind::Busy, why))
             }
-            // Who may only read the folder may not be able to lock it; no one writes it then.
+            // A user who may only read the folder can't always lock it; this process writes
+            // nothing.
             Err(error) if mode == LockMode::Shared && Kind::of_io(&error) != Kind::Unreachable => {
                 Ok(None)
             }
@@ -310,8 +311,8 @@ pub(super) fn modified(meta: &Metadata) -> SystemTime {
     meta.modified().unwrap_or(UNIX_EPOCH)
 }
 
-/// How many names of a folder are tried. A folder that can be written to has atlasfs's own, so one
-/// would do; others are tried where that can't be made.
+/// The most names of a folder that are tried. A folder that can be written to has atlasfs's own, so
+/// one would do; others are tried where that can't be made.
 const MAX_CASE_TRIALS: usize = 16;
 
 /// Tells whether a folder with these names ignores their case: it then finds a name that it

@@ -1,4 +1,4 @@
-//! The lock: one writer at a time in a folder, over all processes of the host; and who holds it, for
+//! The lock: one writer at a time in a folder, over all processes of the host; and its holder, for
 //! a stopped or hung process that keeps every writer away must be found.
 
 use std::fs::{File, TryLockError, read_dir, read_to_string};
@@ -15,15 +15,15 @@ use crate::dir::Dir;
 /// The lock's file. It is never written to.
 pub(super) const LOCK: &str = ".atlasfs/lock";
 
-/// How long to wait for the lock. Whoever holds it does so for one small write; longer than this
+/// The longest wait for the lock. Its holder needs it for one small write; longer than this
 /// is a hung disk, and the caller's deadline is over anyway.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries. There is no time-limited flock, and a plain one could wait for ever.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// How long to wait before the holder is looked for, which costs more than most waits.
+/// The wait before the holder is looked up, which costs more than most waits.
 const HOLDER_LOOKUP_DELAY: Duration = Duration::from_millis(50);
 
-/// How a lock is shared.
+/// The sharing of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockMode {
     /// With other readers.
@@ -38,7 +38,7 @@ pub(super) struct Lock {
     _file: File,
 }
 
-/// How a try to take the lock ended.
+/// The result of a try to take the lock.
 enum LockAttempt {
     Taken(Lock),
     /// Another process has it.
@@ -47,7 +47,7 @@ enum LockAttempt {
     Moved,
 }
 
-/// Takes the lock, waiting up to [`LOCK_TIMEOUT`] for it. `tell` is told who holds it if that takes
+/// Takes the lock, waiting up to [`LOCK_TIMEOUT`] for it. `tell` is given the holder if that takes
 /// long.
 pub(super) fn acquire(root: &Dir, mode: LockMode, tell: impl Fn(String)) -> io::Result<Lock> {
     let start = Instant::now();

@@ -31,12 +31,12 @@ use super::backend::{Waiting, waits_for};
 use super::{Backend, Capabilities, Condition, Failure, FileLocation, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
-/// How many operations of one folder may be under way at once. A hung disk keeps their threads;
+/// The most operations of one folder that run at once. A hung disk keeps their threads;
 /// this leaves the rest of tokio's pool to the other targets.
 const MAX_OPERATIONS: usize = 16;
 
-/// How long opening waits for the disk. A mount comes up though a disk hangs; the folder is then
-/// found at the first operation that gets through.
+/// The longest wait for the disk when a folder is opened. A mount comes up though a disk hangs; the
+/// folder is then found at the first operation that gets through.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The driver of a `file://` target.

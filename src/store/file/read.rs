@@ -1,4 +1,4 @@
-//! What a folder does to be read: get, head and the listings.
+//! Reading a folder: get, head and the listings.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -137,8 +137,8 @@ impl Folder {
         let mut prefixes = Vec::new();
         for name in root.list("").map_err(failed)? {
             let path = Path::new(&name);
-            // A directory without a file in it is not the prefix of any key; our own is none anyway.
-            // What is no directory has no file in it, and a link is not followed.
+            // A directory without a file in it is not the prefix of any key; our own is none
+            // anyway. What is no directory has no file in it, and a link is not followed.
             if name != OWN && has_file(&root, path).map_err(failed)? {
                 prefixes.push(name.to_string_lossy().into_owned());
             }

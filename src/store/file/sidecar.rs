@@ -9,7 +9,8 @@ use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
 
 const HEADER: &str = "atlasfs-stamps 1";
 
-/// What is read of a sidecar at most. 4 KiB: two entries and their sum take less than 500 bytes.
+/// The most bytes that are read of a sidecar. 4 KiB: two entries and their sum take less than 500
+/// bytes.
 pub(super) const MAX_SIDECAR_BYTES: u64 = 4 << 10;
 
 /// Tells whether bytes are a sidecar's, damaged or not: a crash may leave an empty one.
@@ -17,7 +18,7 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
     bytes.is_empty() || bytes.starts_with(HEADER.as_bytes())
 }
 
-/// What is known of one content.
+/// The record of one content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SidecarEntry {
     /// It was pushed, with this stamp.

@@ -1,4 +1,4 @@
-//! What a folder does to be written: put and delete, each whole or not at all.
+//! Writing a folder: put and delete, each whole or not at all.
 
 use std::fs::Metadata;
 use std::io;
@@ -17,8 +17,8 @@ use crate::dir::Dir;
 use crate::model::Stamp;
 use crate::store::{Condition, Failure, Kind, Token};
 
-/// Up to which size the content that a put replaces is hashed, under the lock, if it has no stamp. A
-/// larger one has none after a crash amid the put either.
+/// Up to which size the content that a put replaces is hashed, under the lock, if it has no stamp.
+/// A larger one has none after a crash amid the put either.
 const MAX_HASHED_UNDER_LOCK: u64 = 64 << 20;
 
 impl Folder {

@@ -7,8 +7,8 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::{CertificateError, Error as Tls};
 
-/// What is never asked through a proxy: this machine, as Go's clients and so Atlas's have it, and
-/// the addresses where the clouds give out a machine's credentials.
+/// The hosts that are never asked through a proxy: this machine, as Go's clients and so Atlas's
+/// have it, and the addresses where the clouds give out a machine's credentials.
 const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::/32";
 
 /// A proxy, as it may be shown: without its user and password.
@@ -32,7 +32,7 @@ impl fmt::Display for ProxyName {
     }
 }
 
-/// What the environment says of proxies.
+/// The proxies that the environment names.
 #[derive(Debug)]
 pub(crate) struct Proxies {
     http: Option<(&'static str, String)>,
@@ -47,7 +47,7 @@ impl Proxies {
     ///
     /// # Errors
     ///
-    /// Which variable names no proxy; its value may hold a password, and is not told.
+    /// The name of a variable that names no proxy; its value may hold a password.
     pub(crate) fn find(env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let set = |name: &&'static str| {
             let value = env(name).map(|value| value.trim().to_owned());

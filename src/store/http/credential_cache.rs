@@ -21,7 +21,7 @@ use crate::store::backend::waits_for;
 /// Credentials are fetched anew so long before they end, or when a quarter of their time is left.
 /// Google's metadata address gives out a new token some four minutes before the end, Azure's five.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(300);
-/// As long as a service that gives out credentials is waited for, by whoever may be waiting still:
+/// The longest wait for a service that gives out credentials:
 /// an operation whose own deadline is shorter fails, and the next one finds them there.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A service that has failed, or whose credentials the store did not take, is not asked again
@@ -32,11 +32,11 @@ const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub(crate) struct CredentialError {
-    /// What that means for the operation that wants some.
+    /// The kind of failure for the operation that wants some.
     pub(crate) kind: Kind,
-    /// Who was asked, and what came of it.
+    /// The service that was asked, and its answer.
     pub(crate) why: String,
-    /// What to do, if that is known.
+    /// The remedy, if it is known.
     pub(crate) fix: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl From<CredentialError> for StoreError {
     }
 }
 
-/// What opens a store for a time.
+/// A credential that opens a store for a time.
 pub(crate) trait Credential: Clone + Send + Sync + 'static {
     /// Returns what tells it from the next one.
     fn name(&self) -> &str;
@@ -118,12 +118,12 @@ impl<C> FetchedCredential<C> {
     }
 }
 
-/// Where credentials come from.
+/// A source of credentials.
 #[async_trait]
 pub(crate) trait CredentialSource<C>: Send + Sync {
     /// Fetches one.
     async fn fetch(&self) -> Result<FetchedCredential<C>, CredentialError>;
-    /// Returns who gives them out, for messages.
+    /// Returns the name of the source, for messages.
     fn source_name(&self) -> String;
 }
 
@@ -234,7 +234,7 @@ impl<C: Credential> CredentialCache<C> {
             return fetching.clone();
         }
         let kept = Arc::clone(self);
-        // In a task of its own: who waits may give up, and the credential is wanted all the same.
+        // In a task of its own: a caller may give up, and the credential is wanted all the same.
         let task = tokio::spawn(async move {
             let fetched = timeout(FETCH_TIMEOUT, kept.source.fetch()).await;
             let fetched = fetched.unwrap_or_else(|_| {
@@ -335,7 +335,7 @@ impl Renewal {
                     "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId",
                 ),
             ) => true,
-            // The reply to HEAD has no document, and whoever is refused anything else gets a 403.
+            // The reply to HEAD has no document, and every other refusal is a 403.
             (Renewal::Signed(..), status, None) => status == 400 && method == "HEAD",
             (Renewal::Signed(..), ..) => false,
         }

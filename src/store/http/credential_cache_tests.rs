@@ -117,7 +117,7 @@ async fn a_token_that_was_taken_and_is_refused_is_replaced_at_once() {
     tokens.accepted(&first);
     let second = tokens.replace_refused(&first).await.unwrap();
     assert_eq!(second.as_deref(), Some("token-2"));
-    // Who comes late gets the one that is there.
+    // A late caller gets the one that is there.
     assert_eq!(tokens.replace_refused(&first).await.unwrap(), second);
     assert_eq!(tokens.get().await.unwrap(), "token-2");
     assert_eq!(asked.load(Ordering::SeqCst), 2);

@@ -8,10 +8,10 @@ use super::reply::{Provider, RequestOutcome, StoreReply};
 use super::verdict::{Reply, StoreOperation};
 use crate::store::{Failure, Kind};
 
-/// What S3 lets clocks differ by is 15 minutes; less than a minute is the time that replies take.
+/// S3 lets clocks differ by 15 minutes; a reply itself takes less than a minute.
 const CLOCK_TOLERANCE: i64 = 60;
 
-/// What is attempted: for the verdict, and for the message if it fails.
+/// An attempt: for the verdict, and for the message if it fails.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     pub(crate) verb: &'static str,
@@ -81,7 +81,7 @@ pub(crate) fn failure(
     match outcome {
         RequestOutcome::Reply(seen) if seen.from_store || seen.unfit.is_some() => failure,
         RequestOutcome::Broken { .. } => failure,
-        // The store has not spoken, but who was to give out the credentials, or nobody.
+        // The store has not spoken, but the credentials' service, or nobody.
         RequestOutcome::Reply(_) | RequestOutcome::Unsent => failure.before_asking(),
     }
 }
@@ -212,7 +212,7 @@ fn clock(ahead: Option<i64>) -> String {
 }
 
 /// Tells whether S3 refuses for lack of a permission. What isn't there it refuses in the same
-/// words to whoever may not list.
+/// words to a user who may not list.
 pub(crate) fn lacks_permission(outcome: &RequestOutcome) -> bool {
     matches!(outcome, RequestOutcome::Reply(seen) if seen.from_store && Provider::S3.is_about_rights(seen))
 }

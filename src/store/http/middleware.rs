@@ -39,24 +39,24 @@ const MAX_IDLE_CONNECTIONS: usize = 8;
 const MAX_PAGE_BYTES: usize = 16 << 20;
 /// Longer than any operation lasts.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
-/// Who it is that fails when there can be no client.
+/// The name in the error of a client that can't be made.
 pub(crate) const CLIENT_ERROR: &str = "http client";
-/// Who it is that fails when the environment names a proxy that can be none.
+/// The name in the error of a proxy that can be none.
 pub(crate) const PROXY_ERROR: &str = "proxy";
-/// What object_store gets of a page that is read here: nothing, in every provider's format.
+/// object_store's view of a page that is read here: an empty one, in every provider's format.
 const EMPTY_PAGE: &[u8] = b"<Page><Blobs></Blobs></Page>";
 
 tokio::task_local! {
     static CURRENT: Arc<RequestLog>;
 }
 
-/// What the client notes of one operation.
+/// The client's notes of one operation.
 #[derive(Debug, Default)]
 pub(crate) struct RequestLog {
     listing: bool,
     outcome: Mutex<RequestOutcome>,
     page: Mutex<Option<ListPage>>,
-    /// How it was refused by one who said when to ask again, and when that is.
+    /// The status of a refusal that tells when to ask again, and that time.
     refused: Mutex<Option<(StatusCode, Instant)>>,
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn client(https_only: bool) -> object_store::Result<(reqwest::Client,
         .map_err(|why| generic(PROXY_ERROR, why.into()))?;
     let builder = reqwest::Client::builder()
         .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
-        // A redirect would carry a signed request, and a push, to who knows where.
+        // A redirect would carry a signed request, and a push, to an unknown host.
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -169,7 +169,7 @@ impl HttpService for Observer {
             .authority()
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority));
         if let Some(refusal) = log.refusal() {
-            // Whoever sends this would ask again at once.
+            // object_store would ask again at once.
             return Ok(refusal);
         }
         let way = ConnectionPath {
@@ -238,7 +238,7 @@ impl Observer {
         *request.headers_mut() = parts.headers;
         let authorization = request.headers().get("authorization");
         if authorization.is_some_and(|value| value.as_bytes().trim_ascii() == b"Bearer") {
-            // What object_store sends to GCS for somebody who has no token.
+            // object_store sends this to GCS where there is no token.
             request.headers_mut().remove("authorization");
         }
         *request.body_mut() = Some(match body.as_bytes() {

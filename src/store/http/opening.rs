@@ -1,4 +1,4 @@
-//! What opening a store shares among the providers: refusals, variables, and the client's options.
+//! Opening a store, as far as providers share it: refusals, variables, and the client's options.
 
 use object_store::{ClientOptions, Error as StoreError};
 use url::{Host, Url};

@@ -1,4 +1,5 @@
-//! The reply of a store: its status, its error document, and whether it is the success of a request.
+//! The reply of a store: its status, its error document, and whether it is the success of a
+//! request.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -11,7 +12,7 @@ use super::xml::leaves;
 /// The longest error document that is read.
 pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// Who calls it so.
+/// The provider of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Provider {
     S3,
@@ -39,7 +40,7 @@ pub(crate) struct StoreReply {
     pub(crate) through: Option<ProxyName>,
 }
 
-/// How the last request of an operation ended.
+/// The end of an operation's last request.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum RequestOutcome {
     /// None was sent.
@@ -51,19 +52,19 @@ pub(crate) enum RequestOutcome {
     Broken {
         /// Why.
         why: String,
-        /// What to do, where that is known.
+        /// The remedy, where it is known.
         fix: Option<String>,
     },
 }
 
-/// What an error document says.
+/// The content of an error document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ErrorDocument {
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
     /// The region where the bucket really is.
     pub(crate) region: Option<String>,
-    /// What the code doesn't say, and the user wants to know.
+    /// A reason that the code doesn't give.
     pub(crate) hint: Option<&'static str>,
 }
 
@@ -86,7 +87,7 @@ impl ErrorDocument {
             [.., "Message"] => {
                 error.message = error.message.take().or_else(|| shown_message(&text))
             }
-            // Google's message is "Access denied."; who lacks which permission is told here.
+            // Google's message is "Access denied."; only the details name user and permission.
             [.., "Details"] => details = shown_message(&text),
             [.., "AuthenticationErrorDetail"] => error.hint = hint(&text),
             [.., "Region"] => error.region = error.region.take().or_else(|| shown_word(&text)),

@@ -2,18 +2,18 @@
 
 use crate::store::Kind;
 
-/// What an HTTP store answered, as far as the verdict needs it.
+/// The answer of an HTTP store, as far as the verdict needs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reply<'a> {
     /// The status.
     pub status: u16,
     /// The code in the body of a failing reply (`NoSuchKey`), where there is one.
     pub code: Option<&'a str>,
-    /// What the request was for.
+    /// The purpose of the request.
     pub operation: StoreOperation,
 }
 
-/// What a request was for, as far as the verdict needs it.
+/// The purpose of a request, as far as the verdict needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoreOperation {
     /// To read an object.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
-/// How deep elements may lie. A listing has three levels, and each costs time at every end.
+/// The greatest depth of an element. A listing has three levels, and each costs time at every end.
 const MAX_DEPTH: usize = 16;
 
 /// One object of a listing.
@@ -27,7 +27,7 @@ pub(crate) struct ListedObject {
 pub(crate) struct ListPage {
     pub(crate) objects: Vec<ListedObject>,
     pub(crate) prefixes: Vec<String>,
-    /// What to ask the next page with.
+    /// The token of the next page.
     pub(crate) next: Option<String>,
 }
 

@@ -28,7 +28,7 @@ const FORMAT: &str = "atlas-format";
 const CREATED: &str = "org.opencontainers.image.created";
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// What a manifest says.
+/// The content of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Manifest {
     /// The digest of the content: `sha256:…`.

@@ -1,4 +1,4 @@
-//! Who one is to an OCI registry: credentials, and the tokens that are had for them.
+//! Authentication at an OCI registry: credentials, and the tokens that are had for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,26 +14,26 @@ use crate::store::backend::waits_for;
 use crate::store::http::opening::{Env, OpenError, denied, is_loopback};
 use crate::store::{Kind, OciLocation};
 
-/// How long a token is good that doesn't say how long: by the specification, 60 s.
+/// The lifetime of a token that doesn't tell its own: by the specification, 60 s.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 /// A token this near its end may be over when it arrives.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
-/// What opens a registry. Never shown.
+/// The authentication at one registry. Never shown.
 pub(super) struct Auth {
     host: String,
     given: LoginSource,
     /// The helper that was asked last.
     helper: Mutex<Option<Arc<Helper>>>,
-    /// Where the credentials came from that were shown last.
+    /// The origin of the credentials that were used last.
     origin: Mutex<Origin>,
     /// The headers that worked last, and until when: a token may be for pushing, or for deleting.
     headers: Mutex<HashMap<TokenScope, (Arc<str>, Instant)>>,
-    /// Held by the one who logs in; the others use what it gets.
+    /// Held during a login; the other requests use its result.
     pub(super) login_lock: tokio::sync::Mutex<()>,
 }
 
-/// What a header is to open.
+/// The permission that a header is to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum TokenScope {
     /// To delete.
@@ -52,17 +52,17 @@ impl TokenScope {
     }
 }
 
-/// Where credentials are looked for.
+/// The place where credentials are looked for.
 enum LoginSource {
     /// In the URL.
     Url(DockerCredentials),
-    /// Where Docker keeps them.
+    /// In Docker's file.
     Docker(DockerFile),
     /// Nowhere.
     Nothing,
 }
 
-/// Where credentials came from.
+/// The origin of credentials.
 enum Origin {
     Nowhere,
     Url,
@@ -70,7 +70,7 @@ enum Origin {
     Helper(String),
 }
 
-/// What a registry demands.
+/// A registry's demand.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// User and password.

@@ -2,9 +2,9 @@
 //! stands for its key.
 //!
 //! Registries have no conditional writes: who writes on a condition claims the tag first. Where
-//! claims can't be kept, the condition is looked at just before and just after the write, which finds
-//! most races and not all. Nor do they list more than tags: what is known of an artifact costs a
-//! request each.
+//! claims can't be kept, the condition is looked at just before and just after the write, which
+//! finds most races and not all. Nor do they list more than tags: what is known of an artifact
+//! costs a request each.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -34,7 +34,7 @@ use crate::store::{
 /// As many manifests are asked for at once. A listing has a second or two, and a registry on the
 /// internet takes 50 ms for each; twice as many would be a burst that registries turn down.
 const MAX_PARALLEL_LOOKUPS: usize = 16;
-/// Where the hub really answers.
+/// The host where the hub really answers.
 const HUB_HOST: &str = "registry-1.docker.io";
 
 /// Opens the driver of a repository. Nothing is sent.

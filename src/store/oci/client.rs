@@ -25,7 +25,7 @@ pub(super) struct Client {
     pub(super) auth: Auth,
     /// Held while a blob is uploaded that every artifact has.
     pub(super) common: tokio::sync::Mutex<()>,
-    /// What time the registry said last that it is, and when it was asked.
+    /// The registry's time at its last reply, and when that was asked for.
     clock: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -82,7 +82,7 @@ impl Client {
         url.authority() == self.base.authority() && url.scheme() == self.base.scheme()
     }
 
-    /// Sends a request as who one is: once more after a bad moment, and once more with a token.
+    /// Sends a request with credentials: again after a bad moment, and again with a new token.
     pub(super) async fn ask(
         &self,
         method: &str,
@@ -206,7 +206,7 @@ impl Client {
                 self.send("POST", &place, &headers, body).await?
             }
         };
-        // Who gives tokens speaks for the registry, but a 404 of theirs is about no artifact.
+        // The token service speaks for the registry, but its 404 is about no artifact.
         let status = response.status().as_u16();
         let host = realm.host_str().unwrap_or_default();
         if !response.status().is_success() {
@@ -259,7 +259,7 @@ pub(super) async fn body(response: HttpResponse, limit: u64) -> Result<Bytes, St
     Ok(read.into())
 }
 
-/// What the verdict and the message are, whatever the last reply was.
+/// An error that has a kind and words of its own, whatever the last reply was.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub(super) struct OciError {

@@ -17,23 +17,23 @@ use tokio::time::{Instant, timeout};
 
 use crate::store::http::opening::{Env, set};
 
-/// What Docker calls its own hub.
+/// Docker's name for its own hub.
 const HUB_ENTRY: &str = "https://index.docker.io/v1/";
 /// The hosts that are Docker's hub.
 const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// What one has to show. Never shown.
+/// Credentials for a registry. Never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum DockerCredentials {
     /// Nothing: one is anonymous.
     None,
     /// `user:password` in base64.
     Basic(String),
-    /// What tokens are had for: docker's `identitytoken`.
+    /// A token that others are had for: docker's `identitytoken`.
     Identity(String),
 }
 
-/// What Docker keeps of a host.
+/// Docker's entry of a host.
 pub(super) enum DockerEntry {
     /// It is in the file.
     Here(DockerCredentials),
@@ -142,14 +142,14 @@ fn of_host<'v>(entries: &'v Value, host: &str) -> Option<&'v Value> {
 /// A helper that makes a token asks its cloud for it, some seconds at most; one that takes longer
 /// waits for somebody to type a password.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
-/// What it says is good for so long: it is asked once for a burst of requests, and soon again
+/// A helper's reply is good for so long: it is asked once for a burst of requests, and soon again
 /// after it has failed.
 const HELPER_REPLY_LIFETIME: Duration = Duration::from_secs(10);
 /// A longer answer is none.
 const MAX_HELPER_REPLY_BYTES: u64 = 64 << 10;
 /// The user of a secret that is no password but an identity token.
 const TOKEN_USER: &str = "<token>";
-/// What every helper says when it keeps nothing for a host.
+/// Every helper's reply when it keeps nothing for a host.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
 type HelperReply = Result<Arc<DockerCredentials>, Arc<str>>;

@@ -1,4 +1,4 @@
-//! What is found in Docker's file.
+//! Tests of what Docker's file and helpers give.
 
 use std::os::unix::fs::PermissionsExt;
 

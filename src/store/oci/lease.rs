@@ -1,12 +1,12 @@
-//! Claims: whoever is about to move a tag says so under a tag of its own first, and goes on when it
+//! Claims: a mount that is about to move a tag first writes a tag of its own, and goes on when it
 //! finds nobody else's there. That is the compare-and-swap which OCI has not got.
 //!
 //! Of two who claim at once at least one sees the other, for each lists the tags after it has
 //! written its own: so never do both go on. The earlier one stays and waits; the later one
 //! withdraws until nobody is left.
 //!
-//! A claim whose owner has died holds for [`LEASE_DURATION`] by the registry's own clock. An owner who has
-//! come that far without its reply doesn't count on it any more.
+//! A claim whose owner has died holds for [`LEASE_DURATION`] by the registry's own clock. An owner
+//! who has come that far without its reply doesn't count on it any more.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -25,20 +25,21 @@ use crate::store::backend::waits_for;
 use crate::store::http::middleware::RequestLog;
 use crate::store::{Failure, Kind};
 
-/// How long a claim holds. 30 s: twice the usual deadline of a push.
+/// The time that a claim holds. 30 s: twice the usual deadline of a push.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
-/// How old a claim may be when the tag is moved. 10 s: the other two thirds are for a registry that
-/// takes its time.
+/// The greatest age of a claim when the tag is moved. 10 s: the other two thirds are for a registry
+/// that takes its time.
 const MAX_AGE_AT_CHANGE: Duration = Duration::from_secs(10);
-/// How old a claim may be when the reply to that is here: the registry's clock has whole seconds.
+/// The greatest age of a claim when the reply to that is here: the registry's clock has whole
+/// seconds.
 const MAX_AGE_AT_REPLY: Duration = Duration::from_secs(25);
-/// How long a push waits until its claim is withdrawn.
+/// The longest wait of a push for its claim's withdrawal.
 const WITHDRAWAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// How late a claim may come.
+/// The greatest lateness of a claim that was given up while it was put.
 const MAX_LATENESS: Duration = Duration::from_secs(1);
-/// What the tags of all claims begin with.
+/// The start of the tags of all claims.
 const TAG_PREFIX: &str = "_claim.";
-/// How long one waits before one looks again who else has claimed; the last for as long as it takes.
+/// The pauses between two looks at the other claims; the last one repeats.
 const POLL_PAUSES: [Duration; 5] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
@@ -46,7 +47,7 @@ const POLL_PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
 ];
-/// docker-registry answers with a 500 to who deletes while it writes down another tag.
+/// docker-registry answers a deletion with a 500 while it writes down another tag.
 const WITHDRAWAL_PAUSES: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
@@ -56,7 +57,7 @@ const WITHDRAWAL_PAUSES: [Duration; 3] = [
 /// The right to change one tag. Dropping it withdraws it, unless a change is under way.
 pub(super) struct Lease {
     client: Arc<Client>,
-    /// What the claims on the same tag begin with.
+    /// The start of the claims on the same tag.
     prefix: String,
     tag: String,
     /// The registry's time that it carries, and before that was asked for.
@@ -155,8 +156,8 @@ impl Lease {
         }
     }
 
-    /// Runs what the tag was claimed for, and withdraws the claim; `None` if that takes so long that
-    /// somebody else may change the tag.
+    /// Runs what the tag was claimed for, and withdraws the claim; `None` if that takes so long
+    /// that somebody else may change the tag.
     ///
     /// A change that is given up, or ends in an outage, may arrive all the same: until then nobody
     /// else is to make one, so the claim stays.

@@ -22,7 +22,7 @@ pub(crate) struct OciBackend {
     pub(super) client: Arc<Client>,
     /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
     pub(super) lease_support: OnceLock<(bool, Option<Failure>)>,
-    /// What is known of the tags, by the digest of what lies under them.
+    /// The manifests that were read last, by their tags.
     pub(super) known: TagCache,
     pub(super) url: String,
 }
@@ -170,7 +170,8 @@ impl OciBackend {
         self.lease_support.get_or_init(|| known).clone()
     }
 
-    /// Runs what changes a tag after a look at it, while nobody else does: where claims can be kept.
+    /// Runs what changes a tag after a look at it, while nobody else does: where claims can be
+    /// kept.
     pub(super) async fn with_lease<T>(
         &self,
         attempt: Attempt<'_>,
@@ -179,7 +180,7 @@ impl OciBackend {
         change: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         if !self.supports_leases().await?.0 {
-            // As late as can be: whoever comes in between is not seen.
+            // As late as can be: a write in between is not seen.
             look.await?;
             return change.await;
         }
@@ -270,7 +271,7 @@ pub(super) fn failed(
 /// More artifacts than one mount is likely to list, at some 300 bytes each.
 const MAX_CACHED_TAGS: NonZeroUsize = NonZeroUsize::new(16 << 10).unwrap();
 
-/// What is known of the tags. A manifest never changes; which one a tag is on, does: the digest
+/// The last manifest under each tag. A manifest never changes, but a tag may move: the digest
 /// says whether this is still the one.
 pub(super) struct TagCache(Mutex<LruCache<String, (String, Manifest)>>);
 

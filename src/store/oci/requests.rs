@@ -19,7 +19,7 @@ const MAX_REDIRECTS: usize = 3;
 /// The header that says what a manifest's digest is.
 const DIGEST_HEADER: &str = "docker-content-digest";
 
-/// What a registry means by a 405.
+/// The meaning of a registry's 405.
 pub(super) const NO_DELETIONS: &str =
     "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
 
@@ -43,7 +43,7 @@ struct TagPage {
     next: Option<Url>,
 }
 
-/// What became of a manifest that was to be removed.
+/// The result of removing a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removal {
     /// It was there.
@@ -52,7 +52,7 @@ pub(super) enum Removal {
     Before,
 }
 
-/// What lies under a tag.
+/// The manifest under a tag.
 pub(super) struct Tagged {
     pub(super) digest: String,
     pub(super) document: Bytes,

@@ -17,7 +17,7 @@ use crate::store::S3Location;
 use crate::store::http::credential_cache::{CredentialCache, CredentialSource, Renewal};
 use crate::store::http::opening::{Env, OpenError, denied, refuse, secret, set};
 
-/// How the sessions of roles are called if nobody says otherwise.
+/// The default name of a role's session.
 const DEFAULT_SESSION_NAME: &str = "atlasfs";
 /// The longest chain of profiles, each with a role that the next one assumes.
 const MAX_PROFILE_CHAIN: usize = 8;
@@ -28,7 +28,7 @@ const NO_CREDENTIALS: &str = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECR
                     AWS_EC2_METADATA_DISABLED=false; for a public bucket add anonymous=true to the \
                     url";
 
-/// What is known before anything is asked for: the environment, and the shared files.
+/// The settings that are known before any request: the environment, and the shared files.
 pub(crate) struct AwsSettings<'a> {
     env: Env<'a>,
     files: SharedFiles,
@@ -96,7 +96,8 @@ impl AwsSettings<'_> {
         region: &str,
     ) -> Result<(AmazonS3Builder, Option<Renewal>), OpenError> {
         if location.anonymous {
-            // The keys are never used; without any, object_store would turn to the metadata address.
+            // The keys are never used; without any, object_store would turn to the metadata
+            // address.
             let builder = builder
                 .with_skip_signature(true)
                 .with_access_key_id("anonymous")
@@ -141,7 +142,7 @@ struct KeySearch<'a> {
 /// The keys that were found.
 struct AwsKeys {
     provider: AwsCredentialProvider,
-    /// Where they are kept, if they can be fetched anew.
+    /// Their cache, if they can be fetched anew.
     kept: Option<Arc<CredentialCache<Arc<AwsCredential>>>>,
 }
 
@@ -204,7 +205,7 @@ impl KeySearch<'_> {
         }
     }
 
-    /// What a profile says, in the order of Go's SDK.
+    /// Finds the keys of a profile, in the order of Go's SDK.
     fn of_profile(&self, name: &str, depth: usize) -> KeySearchResult {
         let lacks = |what: &str| Err(denied(format!("the profile {name:?} {what}")));
         let Some(profile) = self.known.shared.profile(name) else {
@@ -262,7 +263,7 @@ impl KeySearch<'_> {
         Ok(Some(AwsKeys::fetched(role)))
     }
 
-    /// What a profile holds but for its role.
+    /// Finds the keys that a profile holds itself, without its role.
     fn of_profile_itself(&self, name: &str, profile: &Profile<'_>) -> KeySearchResult {
         let printed = format!(
             "aws configure export-credentials --profile {name} prints keys: set \
@@ -292,7 +293,7 @@ impl KeySearch<'_> {
         Ok(None)
     }
 
-    /// What a profile's `credential_source` names.
+    /// Finds the keys that a profile's `credential_source` names.
     fn of_source(&self, source: &str, name: &str) -> Result<AwsKeys, OpenError> {
         match source {
             "Environment" => self.keys()?.ok_or_else(|| {

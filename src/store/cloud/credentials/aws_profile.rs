@@ -18,18 +18,18 @@ pub(crate) const DEFAULT_PROFILE: &str = "default";
 /// The files are some kilobytes; what is longer is another one.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Where the shared files are, whether they are there or not.
+/// The paths of the shared files, whether they are there or not.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedFiles {
     credentials: Option<PathBuf>,
     config: Option<PathBuf>,
 }
 
-/// What a section of a file says, its names in lower case. A nested name has its parent's before
+/// The values of a file's section, its names in lower case. A nested name has its parent's before
 /// it: `s3.endpoint_url`.
 type Values = BTreeMap<String, String>;
 
-/// What the shared files say.
+/// The content of the shared files.
 #[derive(Clone, Default)]
 pub(crate) struct SharedConfig {
     profiles: BTreeMap<String, Values>,
@@ -43,7 +43,7 @@ pub(crate) struct Profile<'a> {
     services: Option<&'a Values>,
 }
 
-/// Which of the two files: the headings of their sections differ.
+/// One of the two files: the headings of their sections differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SharedFile {
     Config,
@@ -71,7 +71,7 @@ impl SharedFiles {
     ///
     /// # Errors
     ///
-    /// Which one can't be read, and why. What is in it is not told.
+    /// The name of one that can't be read, and why. Its content is not told.
     pub(crate) fn read(&self) -> Result<SharedConfig, String> {
         let mut shared = SharedConfig::default();
         // In this order: of a key that both have, that of the credentials file counts.
@@ -204,7 +204,7 @@ impl<'a> Profile<'a> {
     }
 }
 
-/// What a section is about.
+/// The kind of a section.
 enum Section {
     Profile(String),
     Services(String),
@@ -239,12 +239,12 @@ fn property(line: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (name, value.trim().into()))
 }
 
-/// How long a key of the shared files counts before they are looked at again: whoever rotates keys
-/// has the old ones work for longer than that.
+/// The time before the shared files are read again. It is short, for rotated keys: the old ones
+/// work for longer than that.
 const REREAD_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the keys serve on while the files can't be read, for they may be being written.
+/// The time that the keys serve on while the files can't be read, for they may be being written.
 const UNREADABLE_GRACE: Duration = Duration::from_secs(10);
-/// The keys of a profile of the shared files, read again and again: whoever rotates them writes
+/// The keys of a profile of the shared files, read again and again: rotated keys are written
 /// there, and nobody has to mount anew.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedKeys {

@@ -19,7 +19,7 @@ use crate::store::http::opening::{Env, OpenError, denied, invalid, is_word, refu
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-/// Where principals of Azure's own cloud log in.
+/// The login host of Azure's own cloud.
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 /// What a principal asks to be let in to.
 const SCOPE: &str = "https://storage.azure.com/.default";

@@ -1,4 +1,4 @@
-//! Where tokens come from: a service that is asked over HTTP, or a key that signs them.
+//! The sources of tokens: a service that is asked over HTTP, or a key that signs them.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,21 +21,21 @@ use crate::store::http::retry_once;
 
 /// The longest reply that is read; tokens have some kilobytes.
 const MAX_REPLY_BYTES: usize = 64 << 10;
-/// How long a token is good for that nobody says anything of.
+/// The lifetime of a token that doesn't tell its own.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
-/// How long a token is good for that a key has signed: the most that Google takes.
+/// The lifetime of a token that a key has signed: the most that Google takes.
 const SIGNED_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A field of a form.
 pub(crate) enum FormField {
     /// Its text.
     Text(String),
-    /// The file that holds it, which is read each time: whoever wrote it replaces it before it is
+    /// The file that holds it, which is read each time: its writer replaces it before it is
     /// over.
     File(PathBuf),
 }
 
-/// What a service is asked.
+/// The request to a token service.
 pub(crate) enum TokenRequest {
     /// A GET with these headers: a metadata address.
     Get(Vec<(&'static str, String)>),
@@ -50,7 +50,7 @@ pub(crate) struct TokenService {
     url: Url,
     ask: TokenRequest,
     place: String,
-    /// What to do when it refuses.
+    /// The remedy when it refuses.
     advice: &'static str,
 }
 
@@ -146,7 +146,7 @@ impl FormField {
             FormField::Text(text) => Ok(text.clone()),
             FormField::File(path) => match std::fs::read_to_string(path) {
                 Ok(text) => Ok(text.trim().into()),
-                // Whoever writes it may be about to.
+                // Its writer may be about to.
                 Err(error) => {
                     let path = path.display();
                     let why = format!(" from the token file {path}, which can't be read: {error}");
