@@ -10,11 +10,10 @@ use futures::StreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions,
+    Error as StoreError, GetOptions, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions,
 };
 
-use super::quirks::Quirks;
+use super::quirks::{Quirks, RemoveObject};
 use super::quirks::{stamp_from_attributes, stamp_from_listing, stamp_to_attributes};
 use crate::model::Stamp;
 use crate::store::http::failure::{
@@ -423,18 +422,4 @@ pub(super) fn opened(
         fix: Some(why.clone()),
         ..Failure::new(kind, format!("cannot open {url}: {why}")).before_asking()
     })
-}
-
-/// Deletes objects.
-#[async_trait]
-pub(super) trait RemoveObject: Send + Sync {
-    /// Deletes an object; one that isn't there may be an error.
-    async fn remove(&self, path: &Path) -> Result<(), StoreError>;
-}
-
-#[async_trait]
-impl<S: ObjectStore> RemoveObject for S {
-    async fn remove(&self, path: &Path) -> Result<(), StoreError> {
-        self.delete(path).await
-    }
 }

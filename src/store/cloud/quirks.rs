@@ -1,8 +1,11 @@
 //! The quirks of each provider, as far as an open store is concerned: its tokens, and the stamp in
 //! an object's metadata.
 
+use async_trait::async_trait;
 use md5::{Digest, Md5};
+use object_store::path::Path;
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 
 use crate::model::{Stamp, when_from_text, when_to_text};
 use crate::store::http::reply::Provider;
@@ -183,6 +186,20 @@ fn read<'m>(
         })
     };
     read().map(Some).ok_or(StampError)
+}
+
+/// Deletes objects.
+#[async_trait]
+pub(super) trait RemoveObject: Send + Sync {
+    /// Deletes an object; one that isn't there may be an error.
+    async fn remove(&self, path: &Path) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+impl<S: ObjectStore> RemoveObject for S {
+    async fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        self.delete(path).await
+    }
 }
 
 #[cfg(test)]
