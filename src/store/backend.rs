@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::Failure;
 use crate::model::Stamp;
 
-/// What a store uses to tell one content of a key from the next: an ETag, a generation, or what
+/// The store's mark that tells one content of a key from the next: an ETag, a generation, or what
 /// the driver makes up for the purpose. Opaque above the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Token(pub String);
@@ -101,19 +101,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Tells whether the store honours [`Condition`]s, if the driver knows or has a way of its own to
-    /// find out; `None` if that shows when it is written to.
+    /// Tells whether the store honours [`Condition`]s, if the driver knows or has a way of its own
+    /// to find out; `None` if that shows when it is written to.
     async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
         Ok(None)
     }
 }
 
-/// What a store has shown of itself.
+/// The capabilities that a store has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     /// Whether it honours conditions.
     pub honours_conditions: bool,
-    /// What it refuses of the rest that a mount needs: to read what was written, or to delete it.
+    /// Its refusal of another thing that a mount needs: to read an object, or to delete it.
     pub refused: Option<Failure>,
 }
 
@@ -121,7 +121,7 @@ tokio::task_local! {
     static WAITING: Waiting;
 }
 
-/// What one operation is waiting for, as far as its driver has said.
+/// The thing that one operation waits for, as far as its driver has said.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Waiting(Arc<Mutex<Option<String>>>);
 

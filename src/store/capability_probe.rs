@@ -1,4 +1,4 @@
-//! What a target can be asked to show of itself, with an object of its own that is removed again:
+//! The capabilities of a target, probed with an object of its own that is removed again:
 //! that it takes writes, and that it honours conditions, which some stores ignore and say nothing.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Capabilities, Condition, Failure, Kind, Target};
 use crate::model::{Format, Stamp};
 
-/// Where the object lies that is written for the test, and deleted again.
+/// The folder of the object that the probe writes and deletes.
 const PROBE: &str = ".atlasfs/probe";
 
 impl Target {
@@ -19,7 +19,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead of taking the object.
+    /// The target's failing answer.
     pub async fn try_conditions(&self, deadline: Instant) -> Result<Capabilities, Failure> {
         let attempt = "finding out whether conditions hold";
         let known = self.by(deadline, attempt, self.driver.try_conditions());
@@ -50,7 +50,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead; [`Kind::Corrupt`] if it gives other bytes than it took.
+    /// The target's failing answer; [`Kind::Corrupt`] if it gives other bytes than it took.
     pub async fn round_trip(&self, deadline: Instant) -> Result<(), Failure> {
         let key = probe_key();
         let content = Bytes::from_static(b"can this store be written to?\n");

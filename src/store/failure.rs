@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-/// What kind of failure a target's reply is.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The store is there and has no such object (404).
@@ -30,7 +30,7 @@ pub enum Kind {
     TooBig,
 }
 
-/// What a failure means for the operation that met it.
+/// The meaning of a failure for the operation that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The target has spoken: the operation ends here, and a read does not fall back.
@@ -94,13 +94,13 @@ impl Kind {
 /// secret: drivers build them from status, error code and redacted URLs only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Failure {
-    /// What kind of failure it is.
+    /// Its kind.
     pub kind: Kind,
-    /// What was attempted, on what, and what the target answered.
+    /// The attempt, its object, and the target's answer.
     pub reason: String,
     /// Whether the deadline has passed before the target has said anything.
     pub timed_out: bool,
-    /// What to do about it, if the driver knows better than the kind does. The reason says it too.
+    /// The remedy, if the driver knows a better one than the kind does. The reason says it too.
     pub fix: Option<String>,
     /// Whether the store has not been asked at all: it can't be opened as it is written, or there
     /// are no credentials to ask it with.

@@ -11,10 +11,10 @@ use super::cloud::{azure_service_name, gcs_service_name, s3_service_name};
 use super::http::opening::service_name;
 use super::{Location, OciLocation};
 
-/// How long a disk is waited for: as long as when it is opened.
-const DISK: Duration = Duration::from_secs(2);
+/// The longest wait for a disk: as long as when it is opened.
+const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the place of one location lies to that of another.
+/// The relation of one location's place to another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
     /// They are one place.
@@ -27,7 +27,7 @@ pub enum Overlap {
 
 /// A place: a service, and the way to the folder or prefix there.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct StoreIdentity {
     service: String,
     path: Vec<String>,
 }
@@ -55,11 +55,11 @@ impl Location {
         }
     }
 
-    fn place(&self, env: &dyn Fn(&str) -> Option<String>) -> Option<Place> {
+    fn place(&self, env: &dyn Fn(&str) -> Option<String>) -> Option<StoreIdentity> {
         let place = |service: String, store: &str, prefix: &str| {
             let prefix = prefix.split('/').filter(|segment| !segment.is_empty());
             let path = std::iter::once(store).chain(prefix);
-            Some(Place {
+            Some(StoreIdentity {
                 service,
                 path: path.map(String::from).collect(),
             })
@@ -89,15 +89,17 @@ fn registry(at: &OciLocation) -> String {
 
 /// Returns the place of a folder, by its device and number if it is there: links, mounts and other
 /// detours lead to the same one.
-fn of_folder(dir: PathBuf) -> Place {
+fn of_folder(dir: PathBuf) -> StoreIdentity {
     let (sender, receiver) = mpsc::channel();
     let asked = dir.clone();
-    // A disk that hangs is not waited for; whoever waits for it is left behind.
+    // A disk that hangs is not waited for; its thread is left behind.
     std::thread::spawn(move || {
         let _ = sender.send(resolved(&asked));
     });
-    let path = receiver.recv_timeout(DISK).unwrap_or_else(|_| names(&dir));
-    Place {
+    let path = receiver
+        .recv_timeout(DISK_TIMEOUT)
+        .unwrap_or_else(|_| names(&dir));
+    StoreIdentity {
         service: "file".into(),
         path,
     }

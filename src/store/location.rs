@@ -1,4 +1,4 @@
-//! Where a store is: the parsed form of a target's URL.
+//! The location of a store: the parsed form of a target's URL.
 //!
 //! `config` parses URLs into these; each driver opens its own. Every location carries the URL as
 //! it may be shown: without user info, tokens or signatures.
@@ -116,7 +116,7 @@ impl fmt::Debug for OciLocation {
     }
 }
 
-/// Where a target is. Its `Display` is the URL as it may be shown.
+/// The location of a target. Its `Display` is the URL as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A folder.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
-/// What is wrong with the store.
+/// The fault that is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Every operation fails.
@@ -37,7 +37,7 @@ pub(crate) enum Fault {
 
 /// An object of the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Object {
+pub(crate) struct MemoryObject {
     pub(crate) content: Bytes,
     pub(crate) stamp: Option<Stamp>,
     token: u64,
@@ -45,8 +45,8 @@ pub(crate) struct Object {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    objects: BTreeMap<String, Object>,
+struct MemoryState {
+    objects: BTreeMap<String, MemoryObject>,
     fault: Option<Fault>,
     requests: Vec<String>,
     tokens: u64,
@@ -56,7 +56,7 @@ struct State {
 
 /// The store. Clones are the same store.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<State>>, Option<Arc<Failure>>);
+pub(crate) struct Memory(Arc<Mutex<MemoryState>>, Option<Arc<Failure>>);
 
 impl Memory {
     /// Makes a store whose listings carry no stamps, as S3's.
@@ -83,7 +83,7 @@ impl Memory {
         self.0.lock().unwrap().fault = fault.into();
     }
 
-    pub(crate) fn object(&self, key: &str) -> Option<Object> {
+    pub(crate) fn object(&self, key: &str) -> Option<MemoryObject> {
         self.0.lock().unwrap().objects.get(key).cloned()
     }
 
@@ -100,7 +100,7 @@ impl Memory {
     pub(crate) fn place(&self, key: &str, content: &[u8], stamp: Option<Stamp>) {
         let mut state = self.0.lock().unwrap();
         state.tokens += 1;
-        let object = Object {
+        let object = MemoryObject {
             content: Bytes::copy_from_slice(content),
             stamp,
             token: state.tokens,
@@ -151,7 +151,7 @@ impl Memory {
     }
 }
 
-fn listed(key: &str, object: &Object, with_stamp: bool) -> Listed {
+fn listed(key: &str, object: &MemoryObject, with_stamp: bool) -> Listed {
     Listed {
         key: key.into(),
         size: object.content.len() as u64,
@@ -214,7 +214,7 @@ impl Backend for Memory {
         }
         state.tokens += 1;
         let token = state.tokens;
-        let object = Object {
+        let object = MemoryObject {
             content,
             stamp: Some(*stamp),
             token,

@@ -12,7 +12,7 @@ use super::{Backend, Condition, Failure, Kind, Listed, Location, Stored, Token};
 use crate::model::Stamp;
 
 /// A driver, and what it found when it first looked at its store.
-pub(super) type Opened = (Arc<dyn Backend>, Result<(), Failure>);
+pub(super) type OpenedBackend = (Arc<dyn Backend>, Result<(), Failure>);
 
 /// Opens the driver of a location. `env` looks up environment variables.
 ///
@@ -33,7 +33,7 @@ pub fn open(
 pub(super) fn build(
     location: &Location,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Opened, Failure> {
+) -> Result<OpenedBackend, Failure> {
     match location {
         Location::File(location) => {
             let (driver, found) = FileBackend::open(location);
@@ -48,7 +48,7 @@ pub(super) fn build(
 }
 
 /// A cloud store without credentials is a target all the same: the others still serve.
-fn cloud(opened: Result<impl Backend, Failure>) -> Result<Opened, Failure> {
+fn cloud(opened: Result<impl Backend, Failure>) -> Result<OpenedBackend, Failure> {
     match opened {
         Ok(driver) => Ok((Arc::new(driver), Ok(()))),
         Err(failure) if failure.kind == Kind::Denied => {

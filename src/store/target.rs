@@ -16,7 +16,7 @@ use super::backend::Waiting;
 use super::{Backend, Condition, Failure, Kind, Listed, Location, Token};
 use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
 
-/// What a target is to the mount.
+/// The role of a target in the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The primary store.
@@ -39,7 +39,7 @@ impl fmt::Display for Role {
 pub struct Content {
     /// The bytes.
     pub bytes: Bytes,
-    /// What is known of them: their stamp, or what stands in for it.
+    /// Their stamp, or the one that is made up in its place.
     pub stamp: Stamp,
     /// Whether the store keeps a stamp with them. Content put there by hand has none; its `stamp`
     /// is then made from the store's own time and the bytes.
@@ -48,7 +48,7 @@ pub struct Content {
     pub token: Option<Token>,
 }
 
-/// What is known of an artifact without its content.
+/// The facts of an artifact without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     /// The size in bytes.
@@ -72,7 +72,7 @@ impl From<Listed> for Meta {
     }
 }
 
-/// What a target holds of one repository.
+/// The content of one repository at a target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepoListing {
     /// The artifacts.
@@ -82,9 +82,9 @@ pub struct RepoListing {
 }
 
 /// The layout's parts that are no artifacts of this mount yet; nothing foreign about them.
-const KNOWN: [&str; 3] = ["versions/", "tags/", "migrations/"];
-/// Where bookkeeping keeps its objects, beside the repositories.
-const OWN: &str = ".atlasfs";
+const OTHER_LAYOUT: [&str; 3] = ["versions/", "tags/", "migrations/"];
+/// The folder of bookkeeping's objects, beside the repositories.
+const BOOKKEEPING: &str = ".atlasfs";
 
 /// The registry or one backup.
 #[derive(Debug, Clone)]
@@ -147,7 +147,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead; [`Kind::Corrupt`] if the bytes are not the stamp's,
+    /// The target's failing answer; [`Kind::Corrupt`] if the bytes are not the stamp's,
     /// [`Kind::TooBig`] if there are more than `limit`.
     pub async fn get(
         &self,
@@ -204,7 +204,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn head(&self, id: &ArtifactId, deadline: Instant) -> Result<Meta, Failure> {
         let key = id.to_string();
         let attempt = format!("looking up {key}");
@@ -216,7 +216,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead. After an outage ([`Failure::is_outage`]) the target may
+    /// The target's failing answer. After an outage ([`Failure::is_outage`]) the target may
     /// have the artifact or not, but whole.
     pub async fn put(
         &self,
@@ -246,7 +246,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn delete(&self, id: &ArtifactId, deadline: Instant) -> Result<(), Failure> {
         let key = id.to_string();
         let attempt = format!("deleting {key}");
@@ -257,7 +257,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn list(&self, repo: &RepoName, deadline: Instant) -> Result<RepoListing, Failure> {
         let attempt = format!("listing {repo}");
         let listed = self.by(deadline, &attempt, self.driver.list(repo.as_str()));
@@ -281,7 +281,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn repos(&self, deadline: Instant) -> Result<(Vec<RepoName>, Vec<String>), Failure> {
         let listed = self.by(
             deadline,
@@ -292,7 +292,7 @@ impl Target {
         for prefix in listed.await? {
             match RepoName::parse(&prefix) {
                 Ok(repo) => repos.push(repo),
-                Err(_) if prefix == OWN => {}
+                Err(_) if prefix == BOOKKEEPING => {}
                 Err(_) => hidden.push(prefix),
             }
         }
@@ -305,7 +305,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
         self.by(deadline, "probing", self.driver.probe()).await
     }
@@ -342,17 +342,17 @@ impl Target {
 /// Tells whether a key below a repository belongs to the layout without being an artifact of this
 /// mount. The empty objects that some consoles make as "folders" do.
 fn known(key: &str) -> bool {
-    matches!(key, "" | "plans/") || KNOWN.iter().any(|part| key.starts_with(part))
+    matches!(key, "" | "plans/") || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
 }
 
 /// From this size on a content is parsed on a thread of its own; below, that takes under 1 ms.
-const LARGE: usize = 64 << 10;
+const MAX_INLINE_PARSE_BYTES: usize = 64 << 10;
 
 /// Guesses the format of a content that nobody has stamped.
 async fn guess(item: &Item, content: &Bytes) -> Format {
     match item {
         Item::Plan(_) => Format::Hcl,
-        Item::Schema if content.len() < LARGE => guess_format(content),
+        Item::Schema if content.len() < MAX_INLINE_PARSE_BYTES => guess_format(content),
         Item::Schema => {
             let content = content.clone();
             let guessed = tokio::task::spawn_blocking(move || guess_format(&content)).await;

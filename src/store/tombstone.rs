@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Condition, Failure, Target};
 use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, when_to_text};
 
-/// Where the tombstones lie, below the target's URL.
+/// The folder of the tombstones, below the target's URL.
 const DELETED: &str = ".atlasfs/deleted";
 
 /// The record of one deletion.
@@ -27,7 +27,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn put_tombstone(
         &self,
         id: &ArtifactId,
@@ -50,7 +50,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn tombstones(
         &self,
         repo: &RepoName,
@@ -70,7 +70,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn last_deleted(
         &self,
         id: &ArtifactId,
@@ -88,7 +88,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// What the target answered instead.
+    /// The target's failing answer.
     pub async fn remove_tombstone(
         &self,
         id: &ArtifactId,

@@ -10,22 +10,22 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ListResult};
 use url::Url;
 
-use super::backend::{CloudBackend, Remove, opened};
-use super::credentials::azure::{Found, find};
-use super::quirks::Quirks;
+use super::backend::{CloudBackend, opened};
+use super::credentials::azure::{AzureAccount, find};
+use super::quirks::{Quirks, RemoveObject};
 use crate::store::http::credential_cache::CredentialError;
 use crate::store::http::middleware::Connector;
 use crate::store::http::opening::{
-    Env, Refusal, connector, invalid, is_word, options, refuse, set, unbuilt,
+    Env, OpenError, connector, invalid, is_word, options, refuse, set, unbuilt,
 };
 use crate::store::http::reply::Provider;
 use crate::store::http::{retries, retry_once};
 use crate::store::{AzureLocation, Failure};
 
 /// Azure's own cloud.
-const DOMAIN: &str = "blob.core.windows.net";
+const DEFAULT_DOMAIN: &str = "blob.core.windows.net";
 /// Where Azurite listens unless it is told otherwise.
-const EMULATOR: &str = "127.0.0.1:10000";
+const EMULATOR_HOST: &str = "127.0.0.1:10000";
 
 /// Opens the driver of a container. Nothing is sent.
 pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
@@ -50,7 +50,7 @@ pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBacken
         if let Ok(mut segments) = container.path_segments_mut() {
             segments.pop_if_empty().push(&location.container);
         }
-        let own = Arc::new(Container {
+        let own = Arc::new(AzureContainer {
             client,
             credentials: store.credentials().clone(),
             account: found.account,
@@ -68,11 +68,11 @@ pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBacken
 pub(crate) fn service_name(location: &AzureLocation, env: Env<'_>) -> String {
     let found = find(location, env).and_then(|found| service(location, &found, env));
     found.map_or_else(
-        // Without credentials there may be no account yet; who names the same is the same.
+        // Without credentials there may be no account yet; the same name is the same account.
         |_| {
             let account = location.storage_account.clone();
             let account = account.or_else(|| set(env, "AZURE_STORAGE_ACCOUNT"));
-            let domain = location.domain.as_deref().unwrap_or(DOMAIN);
+            let domain = location.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
             format!("{}.{domain}", account.unwrap_or_default())
         },
         |url| crate::store::http::opening::service_name(&url),
@@ -80,7 +80,7 @@ pub(crate) fn service_name(location: &AzureLocation, env: Env<'_>) -> String {
 }
 
 /// Refuses what Azure would refuse later, or what contradicts itself.
-fn check(location: &AzureLocation) -> Result<(), Refusal> {
+fn check(location: &AzureLocation) -> Result<(), OpenError> {
     let name = &*location.container;
     if matches!(name, "$root" | "$logs") {
         return refuse(
@@ -108,9 +108,9 @@ fn check(location: &AzureLocation) -> Result<(), Refusal> {
 /// Decides where the account answers, as Go CDK does.
 pub(super) fn service(
     location: &AzureLocation,
-    found: &Found,
+    found: &AzureAccount,
     env: Env<'_>,
-) -> Result<Url, Refusal> {
+) -> Result<Url, OpenError> {
     let flag = |name: &str, given: bool| match set(env, name).map(|v| v.to_lowercase()) {
         _ if given => Ok(true),
         None => Ok(false),
@@ -143,9 +143,9 @@ pub(super) fn service(
     }
     let domain = match (domain, emulator, &found.suffix) {
         (Some(domain), _, _) => domain,
-        (None, true, _) => EMULATOR.into(),
+        (None, true, _) => EMULATOR_HOST.into(),
         (None, false, Some(suffix)) => format!("blob.{suffix}"),
-        (None, false, None) => DOMAIN.into(),
+        (None, false, None) => DEFAULT_DOMAIN.into(),
     };
     if !is_word(&domain, "-.:[]") {
         return refuse("domain must be a host name, and perhaps a port: blob.core.windows.net");
@@ -163,7 +163,7 @@ pub(super) fn service(
 }
 
 /// A container, and what opens it.
-pub(super) struct Container {
+pub(super) struct AzureContainer {
     pub(super) client: HttpClient,
     pub(super) credentials: AzureCredentialProvider,
     pub(super) account: String,
@@ -174,7 +174,7 @@ pub(super) struct Container {
 /// object_store has only Azure's batch: its reply is a 202 whatever becomes of the blob, and many
 /// a SAS and many a gateway doesn't allow it.
 #[async_trait]
-impl Remove for Container {
+impl RemoveObject for AzureContainer {
     async fn remove(&self, path: &Path) -> Result<(), StoreError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -186,7 +186,7 @@ impl Remove for Container {
 
 /// object_store doesn't ask for the metadata, and so a listing would have no stamps.
 #[async_trait]
-impl PaginatedListStore for Container {
+impl PaginatedListStore for AzureContainer {
     async fn list_paginated(
         &self,
         prefix: Option<&str>,
@@ -217,7 +217,7 @@ impl PaginatedListStore for Container {
     }
 }
 
-impl Container {
+impl AzureContainer {
     /// Sends a request, as often as everything else is tried: once more.
     async fn ask(&self, method: &str, url: &Url) -> Result<(), StoreError> {
         let is_transient = |sent: &Result<u16, StoreError>| match sent {

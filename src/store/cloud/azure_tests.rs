@@ -47,11 +47,11 @@ fn at(location: &AzureLocation, pairs: &[(&str, &str)]) -> String {
 /// Variables and their values.
 type Pairs = &'static [(&'static str, &'static str)];
 /// A change to a location.
-type Change = fn(&mut AzureLocation);
+type AzureChange = fn(&mut AzureLocation);
 
 #[test]
 fn each_parameter_that_chooses_an_address_does() {
-    let cases: [(Change, &str); 8] = [
+    let cases: [(AzureChange, &str); 8] = [
         (|_| {}, "https://acme.blob.core.windows.net"),
         (
             |l| l.storage_account = Some("other".into()),
@@ -183,7 +183,7 @@ fn a_connection_string_has_the_account_the_key_and_the_address() {
 
 #[test]
 fn what_azure_would_refuse_is_refused_at_once() {
-    let cases: [(Change, &str); 13] = [
+    let cases: [(AzureChange, &str); 13] = [
         (|l| l.container = "$root".into(), "Azure's own"),
         (|l| l.container = "$logs".into(), "Azure's own"),
         (|l| l.container = "Backup".into(), "no name of a container"),

@@ -10,29 +10,28 @@ use futures::StreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions,
+    Error as StoreError, GetOptions, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions,
 };
 
-use super::quirks::Quirks;
+use super::quirks::{Quirks, RemoveObject};
 use super::quirks::{stamp_from_attributes, stamp_from_listing, stamp_to_attributes};
 use crate::model::Stamp;
 use crate::store::http::failure::{
-    Attempt, Uncertain, failure, lacks_permission, no_store, refusal,
+    Attempt, AttemptError, failure, lacks_permission, no_store, refusal,
 };
-use crate::store::http::middleware::Exchange;
-use crate::store::http::opening::{Refusal, invalid};
-use crate::store::http::reply::{Outcome, Provider};
-use crate::store::http::verdict::Asked;
-use crate::store::http::xml::Page;
+use crate::store::http::middleware::RequestLog;
+use crate::store::http::opening::{OpenError, invalid};
+use crate::store::http::reply::{Provider, RequestOutcome};
+use crate::store::http::verdict::StoreOperation;
+use crate::store::http::xml::ListPage;
 use crate::store::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 
 /// A cloud store: a bucket, and the prefix in it.
 pub(crate) struct CloudBackend {
     store: Arc<dyn ObjectStore>,
     pub(super) lister: Arc<dyn PaginatedListStore>,
-    pub(super) remover: Arc<dyn Remove>,
-    dialect: Quirks,
+    pub(super) remover: Arc<dyn RemoveObject>,
+    quirks: Quirks,
     /// Without slashes at its ends; empty for the whole bucket.
     prefix: String,
     url: String,
@@ -45,16 +44,16 @@ impl fmt::Debug for CloudBackend {
 }
 
 impl CloudBackend {
-    pub(super) fn new<S>(store: S, dialect: Quirks, prefix: &str, url: &str) -> Self
+    pub(super) fn new<S>(store: S, quirks: Quirks, prefix: &str, url: &str) -> Self
     where
         S: ObjectStore + PaginatedListStore,
     {
         let store = Arc::new(store);
         Self {
             lister: Arc::clone(&store) as Arc<dyn PaginatedListStore>,
-            remover: Arc::clone(&store) as Arc<dyn Remove>,
+            remover: Arc::clone(&store) as Arc<dyn RemoveObject>,
             store,
-            dialect,
+            quirks,
             prefix: prefix.into(),
             url: url.into(),
         }
@@ -68,7 +67,7 @@ impl CloudBackend {
             prefix => format!("{prefix}/{key}"),
         };
         match Path::parse(&full) {
-            Ok(path) if path.as_ref() == full && !full.is_empty() && self.dialect.keeps(&full) => {
+            Ok(path) if path.as_ref() == full && !full.is_empty() && self.quirks.keeps(&full) => {
                 Ok(path)
             }
             _ => Err(Failure::new(
@@ -83,15 +82,15 @@ impl CloudBackend {
         &self,
         attempt: Attempt<'_>,
         operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, Uncertain> {
-        let (result, exchange) = Exchange::of(false, operation).await;
+    ) -> Result<T, AttemptError> {
+        let (result, log) = RequestLog::record(false, operation).await;
         result.map_err(|error| {
-            let outcome = exchange.outcome();
-            Uncertain {
-                hides: self.dialect == Quirks::S3 && lacks_permission(&outcome),
+            let outcome = log.outcome();
+            AttemptError {
+                hides: self.quirks == Quirks::S3 && lacks_permission(&outcome),
                 failure: self.failure(attempt, &outcome, &error),
-                coded: matches!(&outcome, Outcome::Reply(seen) if seen.error.is_exact()),
-                refused: exchange.is_refused(),
+                coded: matches!(&outcome, RequestOutcome::Reply(seen) if seen.error.is_exact()),
+                refused: log.is_refused(),
             }
         })
     }
@@ -102,21 +101,21 @@ impl CloudBackend {
         if result.meta.e_tag.is_none() && result.meta.last_modified.timestamp() == 0 {
             return Err(self.refusal(Kind::Unreachable, attempt, "the answer is not a store's"));
         }
-        stamp_from_attributes(&result.attributes, result.meta.size, self.dialect.names())
+        stamp_from_attributes(&result.attributes, result.meta.size, self.quirks.names())
             .map_err(|unreadable| self.refusal(Kind::Corrupt, attempt, &unreadable.to_string()))
     }
 
     /// Makes the token of a content that was read.
     fn token(&self, meta: &ObjectMeta) -> Option<Token> {
-        self.dialect
+        self.quirks
             .token(meta.e_tag.as_deref(), meta.version.as_deref())
     }
 
     /// Confirms what a reply without an error code says: the one to HEAD has none, and neither has
     /// a gateway's. "Not found" may mean the bucket, "bad request" an expired token; a listing says
-    /// which. And S3 refuses what isn't there to whoever may not list.
-    async fn confirmed(&self, failure: Uncertain) -> Failure {
-        let Uncertain {
+    /// which. And S3 refuses a missing object to a user who may not list.
+    async fn confirmed(&self, failure: AttemptError) -> Failure {
+        let AttemptError {
             failure,
             coded,
             hides,
@@ -157,11 +156,11 @@ impl CloudBackend {
     pub(super) fn failure(
         &self,
         attempt: Attempt<'_>,
-        outcome: &Outcome,
+        outcome: &RequestOutcome,
         error: &StoreError,
     ) -> Failure {
         let failure = failure(&self.url, attempt, outcome, error, None);
-        Provider::from(self.dialect).explained(failure, attempt.asked, outcome)
+        Provider::from(self.quirks).explained(failure, attempt.operation, outcome)
     }
 
     pub(super) fn refusal(&self, kind: Kind, attempt: Attempt<'_>, why: &str) -> Failure {
@@ -176,7 +175,7 @@ impl CloudBackend {
         delimited: bool,
         max_keys: Option<usize>,
         from: Option<String>,
-    ) -> Result<Page, Failure> {
+    ) -> Result<ListPage, Failure> {
         let prefix = match self.prefix.as_str() {
             "" => within.to_owned(),
             prefix => format!("{prefix}/{within}"),
@@ -189,19 +188,19 @@ impl CloudBackend {
         };
         let prefix = Some(prefix.as_str()).filter(|prefix| !prefix.is_empty());
         let listing = self.lister.list_paginated(prefix, options);
-        let (result, exchange) = Exchange::of(true, listing).await;
-        match (result, exchange.page()) {
+        let (result, log) = RequestLog::record(true, listing).await;
+        match (result, log.page()) {
             (Ok(_), Some(page)) => Ok(page),
             (Ok(_), None) => {
-                let (why, fix) = match exchange.outcome() {
-                    Outcome::Reply(seen) => (seen.error.code.clone(), no_store(&seen)),
-                    Outcome::Unsent | Outcome::Broken { .. } => (None, None),
+                let (why, fix) = match log.outcome() {
+                    RequestOutcome::Reply(seen) => (seen.error.code.clone(), no_store(&seen)),
+                    RequestOutcome::Unsent | RequestOutcome::Broken { .. } => (None, None),
                 };
                 let why = why.unwrap_or_else(|| "the answer is not a listing".into());
                 let failure = self.refusal(Kind::Unreachable, attempt, &why);
                 Err(failure.with_fix(fix))
             }
-            (Err(error), _) => Err(self.failure(attempt, &exchange.outcome(), &error)),
+            (Err(error), _) => Err(self.failure(attempt, &log.outcome(), &error)),
         }
     }
 
@@ -211,8 +210,8 @@ impl CloudBackend {
         attempt: Attempt<'_>,
         within: &str,
         delimited: bool,
-    ) -> Result<Vec<Page>, Failure> {
-        let mut pages: Vec<Page> = Vec::new();
+    ) -> Result<Vec<ListPage>, Failure> {
+        let mut pages: Vec<ListPage> = Vec::new();
         let mut from: Option<String> = None;
         loop {
             let page = self.page(attempt, within, delimited, None, from.clone());
@@ -247,7 +246,7 @@ impl CloudBackend {
 impl Backend for CloudBackend {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
         let path = self.path(key)?;
-        let attempt = Attempt::new("read", key, Asked::Read);
+        let attempt = Attempt::new("read", key, StoreOperation::Read);
         let too_big = |size: u64| {
             let why = format!("it has {size} bytes, more than the {limit} allowed");
             self.refusal(Kind::TooBig, attempt, &why)
@@ -287,7 +286,7 @@ impl Backend for CloudBackend {
             token: self.token(&meta),
             modified: meta.last_modified.into(),
         };
-        if !self.dialect.vouches(&stored) {
+        if !self.quirks.vouches(&stored) {
             // `rclone serve s3` sends the size of one content and the bytes of the next.
             let there = self.head(key).await?;
             if (there.size, &there.token) != (size, &stored.token) {
@@ -299,7 +298,7 @@ impl Backend for CloudBackend {
 
     async fn head(&self, key: &str) -> Result<Listed, Failure> {
         let path = self.path(key)?;
-        let attempt = Attempt::new("look up", key, Asked::Read);
+        let attempt = Attempt::new("look up", key, StoreOperation::Read);
         let options = GetOptions {
             head: true,
             ..GetOptions::default()
@@ -326,62 +325,62 @@ impl Backend for CloudBackend {
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         let path = self.path(key)?;
-        let (mode, asked) = match condition {
-            Condition::None => (PutMode::Overwrite, Asked::Write),
-            Condition::Absent => (PutMode::Create, Asked::WriteIf),
+        let (mode, operation) = match condition {
+            Condition::None => (PutMode::Overwrite, StoreOperation::Write),
+            Condition::Absent => (PutMode::Create, StoreOperation::WriteIf),
             Condition::Unchanged(expected) => {
-                let Some(version) = self.dialect.version(expected) else {
-                    let attempt = Attempt::new("write", key, Asked::WriteIf);
+                let Some(version) = self.quirks.version(expected) else {
+                    let attempt = Attempt::new("write", key, StoreOperation::WriteIf);
                     let why = "the token is not the store's";
                     return Err(self.refusal(Kind::Conflict, attempt, why));
                 };
-                (PutMode::Update(version), Asked::WriteIf)
+                (PutMode::Update(version), StoreOperation::WriteIf)
             }
         };
-        let attempt = Attempt::new("write", key, asked);
+        let attempt = Attempt::new("write", key, operation);
         let options = PutOptions {
             mode,
-            attributes: stamp_to_attributes(stamp, &content, self.dialect.names()),
+            attributes: stamp_to_attributes(stamp, &content, self.quirks.names()),
             ..PutOptions::default()
         };
         let put = self.store.put_opts(&path, content.into(), options);
         match self.run(attempt, put).await {
             Ok(result) => Ok(self
-                .dialect
+                .quirks
                 .token(result.e_tag.as_deref(), result.version.as_deref())),
-            Err(Uncertain {
+            Err(AttemptError {
                 failure,
                 refused: false,
                 ..
-            }) if asked == Asked::WriteIf
+            }) if operation == StoreOperation::WriteIf
                 && (failure.kind == Kind::Conflict || failure.is_outage()) =>
             {
                 self.settle(key, stamp, failure).await
             }
-            Err(Uncertain { failure, .. }) => Err(failure),
+            Err(AttemptError { failure, .. }) => Err(failure),
         }
     }
 
     async fn delete(&self, key: &str) -> Result<(), Failure> {
         let path = self.path(key)?;
-        let attempt = Attempt::new("delete", key, Asked::Delete);
+        let attempt = Attempt::new("delete", key, StoreOperation::Delete);
         match self.run(attempt, self.remover.remove(&path)).await {
-            Err(Uncertain { failure, .. }) if failure.kind != Kind::NotFound => Err(failure),
+            Err(AttemptError { failure, .. }) if failure.kind != Kind::NotFound => Err(failure),
             _ => Ok(()),
         }
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
-        let attempt = Attempt::new("list", prefix, Asked::List);
+        let attempt = Attempt::new("list", prefix, StoreOperation::List);
         let pages = self.pages(attempt, &format!("{prefix}/"), false).await?;
         let objects = pages.into_iter().flat_map(|page| page.objects);
         Ok(objects
             .map(|object| Listed {
                 key: self.relative(&object.key).into(),
                 size: object.size,
-                stamp: stamp_from_listing(&object, self.dialect.names()),
+                stamp: stamp_from_listing(&object, self.quirks.names()),
                 token: self
-                    .dialect
+                    .quirks
                     .token(object.e_tag.as_deref(), object.generation.as_deref()),
                 modified: object.modified.unwrap_or(UNIX_EPOCH),
             })
@@ -389,7 +388,7 @@ impl Backend for CloudBackend {
     }
 
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
-        let attempt = Attempt::new("list", "the repositories", Asked::List);
+        let attempt = Attempt::new("list", "the repositories", StoreOperation::List);
         let pages = self.pages(attempt, "", true).await?;
         let prefixes = pages.into_iter().flat_map(|page| page.prefixes);
         Ok(prefixes
@@ -401,7 +400,7 @@ impl Backend for CloudBackend {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        let attempt = Attempt::new("list", "the store", Asked::List);
+        let attempt = Attempt::new("list", "the store", StoreOperation::List);
         let page = self.page(attempt, "", false, Some(1), None);
         page.await.map(drop)
     }
@@ -410,7 +409,7 @@ impl Backend for CloudBackend {
 /// Opens a store, or says in one line why it can't be opened.
 pub(super) fn opened(
     url: &str,
-    build: impl FnOnce() -> Result<CloudBackend, Refusal>,
+    build: impl FnOnce() -> Result<CloudBackend, OpenError>,
 ) -> Result<CloudBackend, Failure> {
     let possible = |driver: CloudBackend| {
         driver
@@ -423,18 +422,4 @@ pub(super) fn opened(
         fix: Some(why.clone()),
         ..Failure::new(kind, format!("cannot open {url}: {why}")).before_asking()
     })
-}
-
-/// Deletes objects.
-#[async_trait]
-pub(super) trait Remove: Send + Sync {
-    /// Deletes an object; one that isn't there may be an error.
-    async fn remove(&self, path: &Path) -> Result<(), StoreError>;
-}
-
-#[async_trait]
-impl<S: ObjectStore> Remove for S {
-    async fn remove(&self, path: &Path) -> Result<(), StoreError> {
-        self.delete(path).await
-    }
 }

@@ -7,11 +7,11 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use url::Url;
 
 use super::backend::{CloudBackend, opened};
-use super::credentials::gcs::{Found, GcsProvider, UNIVERSE, find};
+use super::credentials::gcs::{GcsCredentials, GcsProvider, UNIVERSE, find};
 use super::quirks::Quirks;
 use crate::store::http::credential_cache::Renewal;
 use crate::store::http::opening::{
-    Env, Refusal, connector, denied, invalid, is_word, options, refuse, set, unbuilt,
+    Env, OpenError, connector, denied, invalid, is_word, options, refuse, set, unbuilt,
 };
 use crate::store::http::reply::Provider;
 use crate::store::http::retries;
@@ -52,7 +52,7 @@ pub(crate) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, 
 
 /// Returns the service that has the bucket, whichever way it is spelled.
 pub(crate) fn service_name(location: &GsLocation, env: Env<'_>) -> String {
-    let base = base(location, &Found::default(), env);
+    let base = base(location, &GcsCredentials::default(), env);
     base.map_or_else(
         |(_, why)| why,
         |url| crate::store::http::opening::service_name(&url),
@@ -60,7 +60,7 @@ pub(crate) fn service_name(location: &GsLocation, env: Env<'_>) -> String {
 }
 
 /// Refuses what Google would refuse later.
-fn check(location: &GsLocation) -> Result<(), Refusal> {
+fn check(location: &GsLocation) -> Result<(), OpenError> {
     let name = &*location.bucket;
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = [name.bytes().next(), name.bytes().last()];
@@ -92,7 +92,7 @@ fn check(location: &GsLocation) -> Result<(), Refusal> {
 }
 
 /// Decides where the bucket answers.
-fn base(location: &GsLocation, found: &Found, env: Env<'_>) -> Result<Url, Refusal> {
+fn base(location: &GsLocation, found: &GcsCredentials, env: Env<'_>) -> Result<Url, OpenError> {
     if let Some(host) = set(env, "STORAGE_EMULATOR_HOST") {
         let url = match host.contains("://") {
             true => host,

@@ -127,11 +127,11 @@ fn credentials_go_to_their_own_universe_alone() {
 }
 
 /// A change to a location.
-type Change = fn(&mut GsLocation);
+type GcsChange = fn(&mut GsLocation);
 
 #[test]
 fn what_google_would_refuse_is_refused_at_once() {
-    let cases: [(Change, &str); 6] = [
+    let cases: [(GcsChange, &str); 6] = [
         (|l| l.bucket = "Acme".into(), "no name of a bucket"),
         (|l| l.bucket = "a".into(), "no name of a bucket"),
         (|l| l.bucket = "-ab".into(), "no name of a bucket"),

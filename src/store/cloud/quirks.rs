@@ -1,12 +1,15 @@
 //! The quirks of each provider, as far as an open store is concerned: its tokens, and the stamp in
 //! an object's metadata.
 
+use async_trait::async_trait;
 use md5::{Digest, Md5};
+use object_store::path::Path;
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 
 use crate::model::{Stamp, when_from_text, when_to_text};
 use crate::store::http::reply::Provider;
-use crate::store::http::xml::Object;
+use crate::store::http::xml::ListedObject;
 use crate::store::{Stored, Token};
 
 /// A provider's way.
@@ -21,8 +24,8 @@ pub(super) enum Quirks {
 }
 
 impl From<Quirks> for Provider {
-    fn from(dialect: Quirks) -> Self {
-        match dialect {
+    fn from(quirks: Quirks) -> Self {
+        match quirks {
             Quirks::S3 => Self::S3,
             Quirks::Azure => Self::Azure,
             Quirks::Gcs => Self::Gcs,
@@ -32,7 +35,7 @@ impl From<Quirks> for Provider {
 
 /// The names of the stamp's parts in an object's metadata.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Names {
+pub(super) struct StampNames {
     pub(super) when: &'static str,
     pub(super) sha256: &'static str,
     pub(super) format: &'static str,
@@ -40,15 +43,15 @@ pub(super) struct Names {
 
 impl Quirks {
     /// Returns the names of the stamp's parts.
-    pub(super) fn names(self) -> Names {
+    pub(super) fn names(self) -> StampNames {
         match self {
-            Quirks::S3 | Quirks::Gcs => Names {
+            Quirks::S3 | Quirks::Gcs => StampNames {
                 when: "atlas-stamp",
                 sha256: "atlas-sha256",
                 format: "atlas-format",
             },
             // Azure takes C#'s identifiers, and nothing with a hyphen.
-            Quirks::Azure => Names {
+            Quirks::Azure => StampNames {
                 when: "atlas_stamp",
                 sha256: "atlas_sha256",
                 format: "atlas_format",
@@ -117,10 +120,10 @@ fn of_generation(generation: &str) -> Option<Token> {
 /// An object has a hash of ours with it, and a stamp that can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its stamp is unreadable")]
-pub(super) struct Unreadable;
+pub(super) struct StampError;
 
 /// Writes a stamp, and the content's type for those who look at the object in a browser.
-pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: Names) -> Attributes {
+pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: StampNames) -> Attributes {
     let content_type = match std::str::from_utf8(content) {
         Ok(_) => "text/plain; charset=utf-8",
         Err(_) => "application/octet-stream",
@@ -146,8 +149,8 @@ pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: Names) -
 pub(super) fn stamp_from_attributes(
     attributes: &Attributes,
     size: u64,
-    names: Names,
-) -> Result<Option<Stamp>, Unreadable> {
+    names: StampNames,
+) -> Result<Option<Stamp>, StampError> {
     read(size, names, |name| {
         let value = attributes.get(&Attribute::Metadata(name.into()));
         value.map(|value| value.as_ref())
@@ -155,8 +158,8 @@ pub(super) fn stamp_from_attributes(
 }
 
 /// Reads the stamp of an object in a listing, if it shows one. One that can't be read is for
-/// whoever reads the object to tell.
-pub(super) fn stamp_from_listing(object: &Object, names: Names) -> Option<Stamp> {
+/// the reader of the object to tell.
+pub(super) fn stamp_from_listing(object: &ListedObject, names: StampNames) -> Option<Stamp> {
     let stamp = read(object.size, names, |wanted| {
         // Azure's names have no case.
         let mut metadata = object.metadata.iter();
@@ -168,9 +171,9 @@ pub(super) fn stamp_from_listing(object: &Object, names: Names) -> Option<Stamp>
 
 fn read<'m>(
     size: u64,
-    names: Names,
+    names: StampNames,
     get: impl Fn(&'static str) -> Option<&'m str>,
-) -> Result<Option<Stamp>, Unreadable> {
+) -> Result<Option<Stamp>, StampError> {
     let Some(sha256) = get(names.sha256) else {
         return Ok(None);
     };
@@ -182,7 +185,21 @@ fn read<'m>(
             format: get(names.format)?.parse().ok()?,
         })
     };
-    read().map(Some).ok_or(Unreadable)
+    read().map(Some).ok_or(StampError)
+}
+
+/// Deletes objects.
+#[async_trait]
+pub(super) trait RemoveObject: Send + Sync {
+    /// Deletes an object; one that isn't there may be an error.
+    async fn remove(&self, path: &Path) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+impl<S: ObjectStore> RemoveObject for S {
+    async fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        self.delete(path).await
+    }
 }
 
 #[cfg(test)]
@@ -192,11 +209,11 @@ mod tests {
 
     #[test]
     fn an_e_tag_is_one_token_with_and_without_its_quotes() {
-        for dialect in [Quirks::S3, Quirks::Azure] {
-            let token = dialect.token(Some("0x8D1"), Some("7"));
+        for quirks in [Quirks::S3, Quirks::Azure] {
+            let token = quirks.token(Some("0x8D1"), Some("7"));
             assert_eq!(token, Some(Token("\"0x8D1\"".into())));
-            assert_eq!(token, dialect.token(Some("\"0x8D1\""), None));
-            let version = dialect.version(&token.unwrap()).unwrap();
+            assert_eq!(token, quirks.token(Some("\"0x8D1\""), None));
+            let version = quirks.version(&token.unwrap()).unwrap();
             assert_eq!(version.e_tag.as_deref(), Some("\"0x8D1\""));
             assert_eq!(version.version, None);
         }
@@ -220,7 +237,7 @@ mod tests {
     #[test]
     fn bytes_without_a_stamp_that_the_e_tag_of_s3_may_not_be_of_are_not_vouched_for() {
         let (hello, other) = ("5d41402abc4b2a76b9719d911017c592", "5d41402a-2");
-        for (dialect, stamped, e_tag, vouched) in [
+        for (quirks, stamped, e_tag, vouched) in [
             (Quirks::S3, false, hello, true),
             (Quirks::S3, false, other, false),
             (Quirks::S3, true, other, true),
@@ -233,7 +250,7 @@ mod tests {
                 token: of_e_tag(e_tag),
                 modified: std::time::UNIX_EPOCH,
             };
-            assert_eq!(dialect.vouches(&stored), vouched, "{dialect:?} {e_tag}");
+            assert_eq!(quirks.vouches(&stored), vouched, "{quirks:?} {e_tag}");
         }
     }
 
@@ -272,26 +289,22 @@ mod tests {
         let names = Quirks::Azure.names();
         let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Hcl);
         let pair = |name: &str, value: String| (name.to_owned(), value);
-        let object = Object {
+        let object = ListedObject {
             size: 1,
             metadata: vec![
                 pair("Atlas_Stamp", when_to_text(stamp.when)),
                 pair("ATLAS_SHA256", stamp.sha256.to_string()),
                 pair("atlas_format", "hcl".into()),
             ],
-            ..Object::default()
+            ..ListedObject::default()
         };
         assert_eq!(stamp_from_listing(&object, names), Some(stamp));
-        for credential_error in 0..3 {
+        for missing in 0..3 {
             let mut object = object.clone();
-            object.metadata.remove(credential_error);
-            assert_eq!(
-                stamp_from_listing(&object, names),
-                None,
-                "{credential_error}"
-            );
+            object.metadata.remove(missing);
+            assert_eq!(stamp_from_listing(&object, names), None, "{missing}");
         }
-        assert_eq!(stamp_from_listing(&Object::default(), names), None);
+        assert_eq!(stamp_from_listing(&ListedObject::default(), names), None);
     }
 
     #[test]
@@ -302,7 +315,7 @@ mod tests {
                 let mut attributes = stamp_to_attributes(&stamp, b"x", names);
                 attributes.insert(Attribute::Metadata(name.into()), "nonsense".into());
                 let read = stamp_from_attributes(&attributes, 1, names);
-                assert_eq!(read, Err(Unreadable), "{name}");
+                assert_eq!(read, Err(StampError), "{name}");
             }
             let mut attributes = Attributes::new();
             let when = Attribute::Metadata(names.when.into());

@@ -10,7 +10,7 @@ use super::credentials::aws_services::domain;
 use super::quirks::Quirks;
 use crate::store::http::middleware::Connector;
 use crate::store::http::opening::{
-    Env, Refusal, connector, invalid, is_word, options, refuse, set, unbuilt,
+    Env, OpenError, connector, invalid, is_word, options, refuse, set, unbuilt,
 };
 use crate::store::http::reply::Provider;
 use crate::store::http::retries;
@@ -100,7 +100,7 @@ pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
 }
 
 /// Refuses what neither object_store nor this driver can do, and what contradicts itself.
-fn check(location: &S3Location) -> Result<(), Refusal> {
+fn check(location: &S3Location) -> Result<(), OpenError> {
     let named = location.endpoint.is_some();
     if location.role.is_some() && location.anonymous {
         return refuse("anonymous excludes role: nobody can assume one");
@@ -136,7 +136,7 @@ pub(super) fn endpoint(
     location: &S3Location,
     env: Env<'_>,
     profile: Option<Profile<'_>>,
-) -> Result<Endpoint, Refusal> {
+) -> Result<Endpoint, OpenError> {
     check(location)?;
     let bucket = &location.bucket;
     let from_env = || {
@@ -192,7 +192,7 @@ pub(super) fn endpoint(
 }
 
 /// Refuses a name that AWS has no bucket of. In us-east-1 there are old ones with other names.
-fn named_for_aws(bucket: &str, region: &str) -> Result<(), Refusal> {
+fn named_for_aws(bucket: &str, region: &str) -> Result<(), OpenError> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let fits = (3..=63).contains(&bucket.len())
         && bucket
@@ -219,7 +219,7 @@ fn hostable(bucket: &str, scheme: &str) -> bool {
 }
 
 /// Decides where the bucket answers at an endpoint that was named.
-fn custom(location: &S3Location, named: &str, region: String) -> Result<Endpoint, Refusal> {
+fn custom(location: &S3Location, named: &str, region: String) -> Result<Endpoint, OpenError> {
     let url = Url::parse(named).map_err(|_| invalid("endpoint is no url (https://host:port)"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return refuse("endpoint must start with https:// or http://");
@@ -255,7 +255,10 @@ fn custom(location: &S3Location, named: &str, region: String) -> Result<Endpoint
     })
 }
 
-fn encryption(builder: AmazonS3Builder, location: &S3Location) -> Result<AmazonS3Builder, Refusal> {
+fn encryption(
+    builder: AmazonS3Builder,
+    location: &S3Location,
+) -> Result<AmazonS3Builder, OpenError> {
     let key = location.kms_key_id.as_deref();
     match (location.sse_type.as_deref(), key) {
         (None, None) => Ok(builder),

@@ -43,11 +43,11 @@ fn at(location: &S3Location) -> String {
 }
 
 /// A change to a location.
-type Change = fn(&mut S3Location);
+type S3Change = fn(&mut S3Location);
 
 #[test]
 fn each_parameter_that_chooses_an_address_does() {
-    let cases: [(Change, &str); 13] = [
+    let cases: [(S3Change, &str); 13] = [
         (|_| {}, "https://bucket.s3.eu-west-1.amazonaws.com"),
         (
             |l| l.use_path_style = true,
@@ -117,7 +117,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     fn endpoint(location: &mut S3Location, url: &str) {
         location.endpoint = Some(url.into());
     }
-    let cases: [(Change, &str); 24] = [
+    let cases: [(S3Change, &str); 24] = [
         (|l| l.role = Some("arn".into()), "no ARN of a role"),
         (
             |l| (l.role, l.anonymous) = (Some("arn:aws:iam::1:role/r".into()), true),

@@ -61,7 +61,7 @@ impl Disk {
     }
 
     /// Makes the directories down to `path`, durably. Each is synced also when it was there, for
-    /// whoever made it may not have got that far.
+    /// its maker may have crashed before that.
     pub(super) fn make_dirs(&self, root: &Dir, path: &Path) -> io::Result<()> {
         let mut parent = PathBuf::new();
         for component in path.components() {

@@ -12,22 +12,22 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::disk::{Disk, Effect, walk};
-use super::lock::{self, LOCK, Lock, Mode};
-use super::sidecar::{self, Sidecar, Unreadable};
+use super::lock::{self, LOCK, Lock, LockMode};
+use super::sidecar::{self, Sidecar, SidecarError};
 use crate::dir::Dir;
 use crate::store::backend::waits_for;
 use crate::store::{Failure, FileLocation, Kind, Token};
 
 /// The driver's own directory below the folder.
 pub(super) const OWN: &str = ".atlasfs";
-/// Where temporary files are until they are whole.
+/// The folder of temporary files, until they are whole.
 pub(super) const TMP: &str = ".atlasfs/tmp";
-/// Where the stamps are, each under its object's key.
+/// The folder of the stamps, each under its object's key.
 pub(super) const STAMPS: &str = ".atlasfs/stamps";
-/// What in the driver's own directory is not an object; the rest of it is for bookkeeping objects.
+/// The names in the driver's own directory that are no objects; the rest is for bookkeeping.
 pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
-/// What is wrong with the empty folder that a disk leaves behind which is not mounted.
+/// The fault of an empty folder whose disk is not mounted.
 const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
                             folder, mkdir .atlasfs in it)";
 
@@ -48,7 +48,7 @@ pub(super) struct Folder {
 
 /// An open object.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct OpenObject {
     pub(super) file: File,
     pub(super) meta: Metadata,
 }
@@ -96,8 +96,8 @@ impl Folder {
                 Err(error) => return Err(self.failure("use", name, &error)),
             }
         }
-        self.tells_cases_apart(&root)?;
-        // Whoever holds the lock is amid a put and owns what is in tmp; next time, then.
+        self.check_case_sensitivity(&root)?;
+        // The holder of the lock is amid a put and owns the files in tmp; next time, then.
         if let Ok(Some(_lock)) = lock::try_now(&root) {
             self.sweep(&root).map_err(failed)?;
         }
@@ -106,7 +106,7 @@ impl Folder {
     }
 
     /// Refuses a folder in which names that differ in case only are one.
-    fn tells_cases_apart(&self, root: &Dir) -> Result<(), Failure> {
+    fn check_case_sensitivity(&self, root: &Dir) -> Result<(), Failure> {
         // What can't be listed can't serve either, and says so itself.
         let names = root.list("").unwrap_or_default();
         if !ignores_case(&names, OWN, |name| root.meta(name).is_ok()) {
@@ -134,7 +134,7 @@ impl Folder {
             if let Ok(key) = path.strip_prefix(STAMPS)
                 && matches!(root.meta(key), Err(error) if error.kind() == io::ErrorKind::NotFound)
                 && root
-                    .read(path, sidecar::MAX)
+                    .read(path, sidecar::MAX_SIDECAR_BYTES)
                     .is_ok_and(|bytes| sidecar::is_one(&bytes))
             {
                 left.push(path.to_path_buf());
@@ -186,10 +186,10 @@ impl Folder {
 
     /// Opens an object; `None` if there is none. What is no regular file, or lies behind a
     /// symbolic link, is no object.
-    pub(super) fn find(&self, root: &Dir, key: &str) -> Result<Option<Found>, Failure> {
+    pub(super) fn find(&self, root: &Dir, key: &str) -> Result<Option<OpenObject>, Failure> {
         let opened = root.file(key).and_then(|file| {
             let meta = file.metadata()?;
-            Ok(Found { file, meta })
+            Ok(OpenObject { file, meta })
         });
         match opened {
             Ok(found) => Ok(Some(found)),
@@ -206,8 +206,8 @@ impl Folder {
         &self,
         root: &Dir,
         key: &str,
-    ) -> Result<Option<Result<Sidecar, Unreadable>>, Failure> {
-        match root.read(Path::new(STAMPS).join(key), sidecar::MAX) {
+    ) -> Result<Option<Result<Sidecar, SidecarError>>, Failure> {
+        match root.read(Path::new(STAMPS).join(key), sidecar::MAX_SIDECAR_BYTES) {
             Ok(bytes) => Ok(Some(Sidecar::parse(&bytes))),
             Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => Ok(None),
             Err(error) => Err(self.failure("read the stamp of", key, &error)),
@@ -225,7 +225,7 @@ impl Folder {
         waits_for(holder);
     }
 
-    pub(super) fn lock(&self, root: &Dir, mode: Mode) -> Result<Option<Lock>, Failure> {
+    pub(super) fn lock(&self, root: &Dir, mode: LockMode) -> Result<Option<Lock>, Failure> {
         let acquired = lock::acquire(root, mode, |holder| self.waits_for_holder(Some(holder)));
         let holder = self.holder();
         self.waits_for_holder(None);
@@ -236,8 +236,9 @@ impl Folder {
                 let why = format!("cannot lock {}: {holder}", self.url);
                 Err(Failure::new(Kind::Busy, why))
             }
-            // Who may only read the folder may not be able to lock it; no one writes it then.
-            Err(error) if mode == Mode::Shared && Kind::of_io(&error) != Kind::Unreachable => {
+            // A user who may only read the folder can't always lock it; this process writes
+            // nothing.
+            Err(error) if mode == LockMode::Shared && Kind::of_io(&error) != Kind::Unreachable => {
                 Ok(None)
             }
             Err(error) => match self.check() {
@@ -310,9 +311,9 @@ pub(super) fn modified(meta: &Metadata) -> SystemTime {
     meta.modified().unwrap_or(UNIX_EPOCH)
 }
 
-/// How many names of a folder are tried. A folder that can be written to has atlasfs's own, so one
-/// would do; others are tried where that can't be made.
-const TRIED: usize = 16;
+/// The most names of a folder that are tried. A folder that can be written to has atlasfs's own, so
+/// one would do; others are tried where that can't be made.
+const MAX_CASE_TRIALS: usize = 16;
 
 /// Tells whether a folder with these names ignores their case: it then finds a name that it
 /// doesn't list.
@@ -320,7 +321,7 @@ pub(super) fn ignores_case(names: &[OsString], own: &str, finds: impl Fn(&OsStr)
     let is_own = |name: &&OsString| name.eq_ignore_ascii_case(own);
     let own = names.iter().filter(is_own);
     let others = names.iter().filter(|name| !is_own(name));
-    own.chain(others).take(TRIED).any(|name| {
+    own.chain(others).take(MAX_CASE_TRIALS).any(|name| {
         let turned = turned(name);
         turned != *name && !names.contains(&turned) && finds(&turned)
     })

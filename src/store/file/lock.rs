@@ -1,4 +1,4 @@
-//! The lock: one writer at a time in a folder, over all processes of the host; and who holds it, for
+//! The lock: one writer at a time in a folder, over all processes of the host; and its holder, for
 //! a stopped or hung process that keeps every writer away must be found.
 
 use std::fs::{File, TryLockError, read_dir, read_to_string};
@@ -15,17 +15,17 @@ use crate::dir::Dir;
 /// The lock's file. It is never written to.
 pub(super) const LOCK: &str = ".atlasfs/lock";
 
-/// How long to wait for the lock. Whoever holds it does so for one small write; longer than this
+/// The longest wait for the lock. Its holder needs it for one small write; longer than this
 /// is a hung disk, and the caller's deadline is over anyway.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries. There is no time-limited flock, and a plain one could wait for ever.
-const PAUSE: Duration = Duration::from_millis(2);
-/// How long to wait before the holder is looked for, which costs more than most waits.
-const TELL_AFTER: Duration = Duration::from_millis(50);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// The wait before the holder is looked up, which costs more than most waits.
+const HOLDER_LOOKUP_DELAY: Duration = Duration::from_millis(50);
 
-/// How a lock is shared.
+/// The sharing of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum LockMode {
     /// With other readers.
     Shared,
     /// With nobody.
@@ -38,8 +38,8 @@ pub(super) struct Lock {
     _file: File,
 }
 
-/// How a try to take the lock ended.
-enum Tried {
+/// The result of a try to take the lock.
+enum LockAttempt {
     Taken(Lock),
     /// Another process has it.
     Held(File),
@@ -47,64 +47,64 @@ enum Tried {
     Moved,
 }
 
-/// Takes the lock, waiting up to [`PATIENCE`] for it. `tell` is told who holds it if that takes
+/// Takes the lock, waiting up to [`LOCK_TIMEOUT`] for it. `tell` is given the holder if that takes
 /// long.
-pub(super) fn acquire(root: &Dir, mode: Mode, tell: impl Fn(String)) -> io::Result<Lock> {
+pub(super) fn acquire(root: &Dir, mode: LockMode, tell: impl Fn(String)) -> io::Result<Lock> {
     let start = Instant::now();
     let mut told = false;
     loop {
         match try_mode(root, mode)? {
-            Tried::Taken(lock) => return Ok(lock),
-            Tried::Held(file) if !told && start.elapsed() > TELL_AFTER => {
+            LockAttempt::Taken(lock) => return Ok(lock),
+            LockAttempt::Held(file) if !told && start.elapsed() > HOLDER_LOOKUP_DELAY => {
                 tell(holder(&file));
                 told = true;
             }
-            Tried::Held(_) | Tried::Moved => {}
+            LockAttempt::Held(_) | LockAttempt::Moved => {}
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > LOCK_TIMEOUT {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(LOCK_POLL_INTERVAL);
     }
 }
 
 /// Takes the lock exclusively if nobody has it.
 pub(super) fn try_now(root: &Dir) -> io::Result<Option<Lock>> {
-    Ok(match try_mode(root, Mode::Exclusive)? {
-        Tried::Taken(lock) => Some(lock),
-        Tried::Held(_) | Tried::Moved => None,
+    Ok(match try_mode(root, LockMode::Exclusive)? {
+        LockAttempt::Taken(lock) => Some(lock),
+        LockAttempt::Held(_) | LockAttempt::Moved => None,
     })
 }
 
-fn try_mode(root: &Dir, how: Mode) -> io::Result<Tried> {
+fn try_mode(root: &Dir, how: LockMode) -> io::Result<LockAttempt> {
     let file = match how {
-        Mode::Exclusive => {
+        LockMode::Exclusive => {
             // Users who may not write in the folder could otherwise lock writers out.
             let writers = mode(root)? & 0o222;
             root.file_or_new(LOCK, writers | writers << 1)?
         }
-        Mode::Shared => root.file(LOCK)?,
+        LockMode::Shared => root.file(LOCK)?,
     };
     let tried = match how {
-        Mode::Exclusive => file.try_lock(),
-        Mode::Shared => file.try_lock_shared(),
+        LockMode::Exclusive => file.try_lock(),
+        LockMode::Shared => file.try_lock_shared(),
     };
     match tried {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Tried::Held(file)),
+        Err(TryLockError::WouldBlock) => return Ok(LockAttempt::Held(file)),
         Err(TryLockError::Error(error)) => return Err(error),
     }
     // A lock on a file that has been removed or replaced meanwhile keeps nobody out.
     let there = root.meta(LOCK).map(|meta| (meta.dev(), meta.ino()));
     let ours = file.metadata().map(|meta| (meta.dev(), meta.ino()))?;
     Ok(match there {
-        Ok(there) if there == ours => Tried::Taken(Lock { _file: file }),
-        _ => Tried::Moved,
+        Ok(there) if there == ours => LockAttempt::Taken(Lock { _file: file }),
+        _ => LockAttempt::Moved,
     })
 }
 
 /// As much as is read of the kernel's list of locks. 1 MiB: some 15,000 locks.
-const LOCKS: u64 = 1 << 20;
+const MAX_LOCKS_BYTES: u64 = 1 << 20;
 
 /// Says which process holds a lock on a file, as far as this machine's kernel knows.
 pub(super) fn holder(file: &File) -> String {
@@ -122,7 +122,7 @@ pub(super) fn holder(file: &File) -> String {
 fn read(path: &Path) -> String {
     let mut text = String::new();
     // What can't be read is another user's.
-    let _ = File::open(path).and_then(|file| file.take(LOCKS).read_to_string(&mut text));
+    let _ = File::open(path).and_then(|file| file.take(MAX_LOCKS_BYTES).read_to_string(&mut text));
     text
 }
 

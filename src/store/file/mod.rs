@@ -31,13 +31,13 @@ use super::backend::{Waiting, waits_for};
 use super::{Backend, Capabilities, Condition, Failure, FileLocation, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
-/// How many operations of one folder may be under way at once. A hung disk keeps their threads;
+/// The most operations of one folder that run at once. A hung disk keeps their threads;
 /// this leaves the rest of tokio's pool to the other targets.
-const AT_ONCE: usize = 16;
+const MAX_OPERATIONS: usize = 16;
 
-/// How long opening waits for the disk. A mount comes up though a disk hangs; the folder is then
-/// found at the first operation that gets through.
-const OPENING: Duration = Duration::from_secs(2);
+/// The longest wait for the disk when a folder is opened. A mount comes up though a disk hangs; the
+/// folder is then found at the first operation that gets through.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The driver of a `file://` target.
 ///
@@ -49,7 +49,7 @@ pub struct FileBackend {
     folder: Arc<Folder>,
     /// Writers of this process queue here, in order and able to give up; the folder's lock file
     /// is for other processes.
-    turn: Arc<Mutex<()>>,
+    write_queue: Arc<Mutex<()>>,
     threads: Arc<Semaphore>,
 }
 
@@ -65,11 +65,11 @@ impl FileBackend {
             .spawn(move || sender.send(preparing.prepare(create)));
         let found = match spawned {
             Err(error) => Err(folder.failure("open", "the folder", &error)),
-            Ok(_) => receiver.recv_timeout(OPENING).unwrap_or_else(|_| {
+            Ok(_) => receiver.recv_timeout(OPEN_TIMEOUT).unwrap_or_else(|_| {
                 Err(Failure::new(
                     Kind::Unreachable,
                     format!(
-                        "no answer from the disk within {OPENING:?} at {}",
+                        "no answer from the disk within {OPEN_TIMEOUT:?} at {}",
                         location.url
                     ),
                 ))
@@ -77,8 +77,8 @@ impl FileBackend {
         };
         let driver = Self {
             folder,
-            turn: Arc::default(),
-            threads: Arc::new(Semaphore::new(AT_ONCE)),
+            write_queue: Arc::default(),
+            threads: Arc::new(Semaphore::new(MAX_OPERATIONS)),
         };
         (driver, found)
     }
@@ -90,10 +90,10 @@ impl FileBackend {
         writes: bool,
         operation: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = match writes {
+        let write_queue = match writes {
             true => {
                 waits_for(self.folder.holder());
-                Some(Arc::clone(&self.turn).lock_owned().await)
+                Some(Arc::clone(&self.write_queue).lock_owned().await)
             }
             false => None,
         };
@@ -102,7 +102,7 @@ impl FileBackend {
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let folder = Arc::clone(&self.folder);
         tokio::task::spawn_blocking(move || {
-            let _held = (turn, thread);
+            let _held = (write_queue, thread);
             waiting.on_thread(|| {
                 folder.prepare(false)?;
                 operation(&folder)

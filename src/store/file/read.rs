@@ -1,4 +1,4 @@
-//! What a folder does to be read: get, head and the listings.
+//! Reading a folder: get, head and the listings.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -6,16 +6,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::disk::{has_file, walk};
-use super::folder::{Folder, Found, OWN, modified, nanos, reserved, token};
-use super::lock::Mode;
-use super::sidecar::{Entry, Unreadable};
+use super::folder::{Folder, OWN, OpenObject, modified, nanos, reserved, token};
+use super::lock::LockMode;
+use super::sidecar::{SidecarEntry, SidecarError};
 use crate::dir::Dir;
 use crate::model::Sha256;
 use crate::store::{Failure, Kind, Listed, Stored};
 
 /// A listing hashes contents whose file has lost its time (a restored copy, say) up to this size,
 /// so that their stamps are shown without the listing ever reading much.
-const HASHED_IN_LISTING: u64 = 16 << 20;
+const MAX_HASHED_IN_LISTING: u64 = 16 << 20;
 
 /// Hashes a file that had `size` bytes; one that grows meanwhile is not followed for ever.
 pub(super) fn hash(file: File, size: u64) -> io::Result<(Sha256, u64)> {
@@ -31,7 +31,7 @@ impl Folder {
         match self.read(&root, key, limit, false)? {
             Some(stored) => Ok(stored),
             None => {
-                let _lock = self.lock(&root, Mode::Shared)?;
+                let _lock = self.lock(&root, LockMode::Shared)?;
                 self.read(&root, key, limit, true)?.ok_or_else(|| {
                     self.refusal(Kind::Corrupt, "read", key, "its stamp does not fit")
                 })
@@ -47,7 +47,7 @@ impl Folder {
         limit: u64,
         locked: bool,
     ) -> Result<Option<Stored>, Failure> {
-        let Some(Found { file, meta }) = self.find(root, key)? else {
+        let Some(OpenObject { file, meta }) = self.find(root, key)? else {
             return Err(self.refusal(Kind::NotFound, "read", key, "not found"));
         };
         let mut content = Vec::new();
@@ -64,10 +64,10 @@ impl Folder {
         let stamp = match self.sidecar(root, key)? {
             None if locked || same(root, key, &meta) => None,
             None => return Ok(None),
-            Some(Err(Unreadable)) if locked => {
+            Some(Err(SidecarError)) if locked => {
                 return Err(self.refusal(Kind::Corrupt, "read", key, "its stamp is unreadable"));
             }
-            Some(Err(Unreadable)) => return Ok(None),
+            Some(Err(SidecarError)) => return Ok(None),
             Some(Ok(sidecar)) => {
                 let (sha256, size) = (Sha256::of(&content), content.len() as u64);
                 match sidecar.find(nanos(&meta), sha256, size) {
@@ -137,8 +137,8 @@ impl Folder {
         let mut prefixes = Vec::new();
         for name in root.list("").map_err(failed)? {
             let path = Path::new(&name);
-            // A directory without a file in it is not the prefix of any key; our own is none anyway.
-            // What is no directory has no file in it, and a link is not followed.
+            // A directory without a file in it is not the prefix of any key; our own is none
+            // anyway. What is no directory has no file in it, and a link is not followed.
             if name != OWN && has_file(&root, path).map_err(failed)? {
                 prefixes.push(name.to_string_lossy().into_owned());
             }
@@ -151,14 +151,14 @@ impl Folder {
         let stamp = match self.sidecar(root, key)? {
             Some(Ok(sidecar)) => match sidecar.by_time(nanos(meta), meta.len()) {
                 Some(entry) => entry.stamp(),
-                None if meta.len() > HASHED_IN_LISTING => None,
+                None if meta.len() > MAX_HASHED_IN_LISTING => None,
                 None => self
                     .find(root, key)?
                     .and_then(|found| hash(found.file, found.meta.len()).ok())
                     .and_then(|(sha256, size)| sidecar.by_hash(sha256, size))
-                    .and_then(Entry::stamp),
+                    .and_then(SidecarEntry::stamp),
             },
-            Some(Err(Unreadable)) | None => None,
+            Some(Err(SidecarError)) | None => None,
         };
         Ok(Listed {
             key: key.into(),

@@ -9,17 +9,18 @@ use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
 
 const HEADER: &str = "atlasfs-stamps 1";
 
-/// What is read of a sidecar at most. 4 KiB: two entries and their sum take less than 500 bytes.
-pub(super) const MAX: u64 = 4 << 10;
+/// The most bytes that are read of a sidecar. 4 KiB: two entries and their sum take less than 500
+/// bytes.
+pub(super) const MAX_SIDECAR_BYTES: u64 = 4 << 10;
 
 /// Tells whether bytes are a sidecar's, damaged or not: a crash may leave an empty one.
 pub(super) fn is_one(bytes: &[u8]) -> bool {
     bytes.is_empty() || bytes.starts_with(HEADER.as_bytes())
 }
 
-/// What is known of one content.
+/// The record of one content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum SidecarEntry {
     /// It was pushed, with this stamp.
     Stamped(Stamp),
     /// It was put into the folder by hand before a push replaced it: it has no stamp, and a crash
@@ -32,20 +33,19 @@ pub(super) enum Entry {
     },
 }
 
-impl Entry {
+impl SidecarEntry {
     /// Returns the stamp, if there is one.
     pub(super) fn stamp(self) -> Option<Stamp> {
         match self {
-            Entry::Stamped(stamp) => Some(stamp),
-            Entry::Plain { .. } => None,
+            SidecarEntry::Stamped(stamp) => Some(stamp),
+            SidecarEntry::Plain { .. } => None,
         }
     }
 
     fn describes(self, sha: Sha256, length: u64) -> bool {
         match self {
-            Entry::Stamped(Stamp { sha256, size, .. }) | Entry::Plain { sha256, size } => {
-                sha256 == sha && size == length
-            }
+            SidecarEntry::Stamped(Stamp { sha256, size, .. })
+            | SidecarEntry::Plain { sha256, size } => sha256 == sha && size == length,
         }
     }
 }
@@ -53,18 +53,18 @@ impl Entry {
 /// The entries of one object, oldest first; the last one is always a stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sidecar {
-    before: Option<Entry>,
+    before: Option<SidecarEntry>,
     newest: Stamp,
 }
 
 /// The sidecar can't be read: it is not one, or damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its stamp is unreadable")]
-pub(super) struct Unreadable;
+pub(super) struct SidecarError;
 
 impl Sidecar {
     /// Describes the put of a content stamped `newest` over the one that `before` describes.
-    pub(super) fn new(before: Option<Entry>, newest: Stamp) -> Self {
+    pub(super) fn new(before: Option<SidecarEntry>, newest: Stamp) -> Self {
         Self { before, newest }
     }
 
@@ -75,20 +75,20 @@ impl Sidecar {
 
     /// Finds the entry of the content with this time, hash and size. The time decides between two
     /// pushes of the same bytes, and nothing else: a copied file has a time of its own.
-    pub(super) fn find(&self, when: u64, sha256: Sha256, size: u64) -> Option<Entry> {
+    pub(super) fn find(&self, when: u64, sha256: Sha256, size: u64) -> Option<SidecarEntry> {
         self.by_time(when, size)
             .filter(|entry| entry.describes(sha256, size))
             .or_else(|| self.by_hash(sha256, size))
     }
 
     /// Finds the entry of the content with this hash and size.
-    pub(super) fn by_hash(&self, sha256: Sha256, size: u64) -> Option<Entry> {
+    pub(super) fn by_hash(&self, sha256: Sha256, size: u64) -> Option<SidecarEntry> {
         self.entries().find(|entry| entry.describes(sha256, size))
     }
 
     /// Finds the entry of the content whose file has this time and size: a content's file is
     /// given its stamp's `when` as its time, and no two stamps share one.
-    pub(super) fn by_time(&self, when: u64, size: u64) -> Option<Entry> {
+    pub(super) fn by_time(&self, when: u64, size: u64) -> Option<SidecarEntry> {
         self.entries().find(|entry| {
             entry
                 .stamp()
@@ -97,17 +97,21 @@ impl Sidecar {
     }
 
     /// Returns the entries, the newest first.
-    fn entries(&self) -> impl Iterator<Item = Entry> {
-        std::iter::once(Entry::Stamped(self.newest)).chain(self.before)
+    fn entries(&self) -> impl Iterator<Item = SidecarEntry> {
+        std::iter::once(SidecarEntry::Stamped(self.newest)).chain(self.before)
     }
 
     /// Writes the sidecar as text.
     pub(super) fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\n");
-        for entry in self.before.into_iter().chain([Entry::Stamped(self.newest)]) {
+        for entry in self
+            .before
+            .into_iter()
+            .chain([SidecarEntry::Stamped(self.newest)])
+        {
             // Writing to a String can't fail.
             let _ = match entry {
-                Entry::Stamped(stamp) => writeln!(
+                SidecarEntry::Stamped(stamp) => writeln!(
                     text,
                     "stamp {} {} {} {}",
                     when_to_text(stamp.when),
@@ -115,7 +119,7 @@ impl Sidecar {
                     stamp.size,
                     stamp.format
                 ),
-                Entry::Plain { sha256, size } => writeln!(text, "plain {sha256} {size}"),
+                SidecarEntry::Plain { sha256, size } => writeln!(text, "plain {sha256} {size}"),
             };
         }
         let sum = Sha256::of(text.as_bytes());
@@ -124,7 +128,7 @@ impl Sidecar {
     }
 
     /// Reads what [`Sidecar::to_text`] wrote, and nothing else.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, SidecarError> {
         let parse = || {
             let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
             let (body, sum) = text.rsplit_once("\nsum ")?;
@@ -136,27 +140,27 @@ impl Sidecar {
             if lines.next() != Some(HEADER) {
                 return None;
             }
-            let entries: Vec<Entry> = lines.map(parse_entry).collect::<Option<_>>()?;
+            let entries: Vec<SidecarEntry> = lines.map(parse_entry).collect::<Option<_>>()?;
             match entries.as_slice() {
-                [Entry::Stamped(newest)] => Some(Self::new(None, *newest)),
-                [before, Entry::Stamped(newest)] => Some(Self::new(Some(*before), *newest)),
+                [SidecarEntry::Stamped(newest)] => Some(Self::new(None, *newest)),
+                [before, SidecarEntry::Stamped(newest)] => Some(Self::new(Some(*before), *newest)),
                 _ => None,
             }
         };
-        parse().ok_or(Unreadable)
+        parse().ok_or(SidecarError)
     }
 }
 
-fn parse_entry(line: &str) -> Option<Entry> {
+fn parse_entry(line: &str) -> Option<SidecarEntry> {
     let mut words = line.split(' ');
     let entry = match words.next()? {
-        "stamp" => Entry::Stamped(Stamp {
+        "stamp" => SidecarEntry::Stamped(Stamp {
             when: when_from_text(words.next()?)?,
             sha256: words.next()?.parse().ok()?,
             size: words.next()?.parse().ok()?,
             format: words.next()?.parse().ok()?,
         }),
-        "plain" => Entry::Plain {
+        "plain" => SidecarEntry::Plain {
             sha256: words.next()?.parse().ok()?,
             size: words.next()?.parse().ok()?,
         },
@@ -173,13 +177,13 @@ mod tests {
     fn samples() -> Vec<Sidecar> {
         let old = Stamp::new(1_700_000_000_000_000_001, b"old", Format::Sql);
         let new = Stamp::new(1_700_000_000_000_000_002, b"new!", Format::Hcl);
-        let plain = Entry::Plain {
+        let plain = SidecarEntry::Plain {
             sha256: Sha256::of(b"by hand"),
             size: 7,
         };
         vec![
             Sidecar::new(None, new),
-            Sidecar::new(Some(Entry::Stamped(old)), new),
+            Sidecar::new(Some(SidecarEntry::Stamped(old)), new),
             Sidecar::new(Some(plain), new),
         ]
     }
@@ -209,9 +213,9 @@ mod tests {
             for bit in 0..8 {
                 let mut bytes = text.clone().into_bytes();
                 bytes[index] ^= 1 << bit;
-                assert_eq!(Sidecar::parse(&bytes), Err(Unreadable), "{index} {bit}");
+                assert_eq!(Sidecar::parse(&bytes), Err(SidecarError), "{index} {bit}");
             }
-            assert_eq!(Sidecar::parse(&text.as_bytes()[..index]), Err(Unreadable));
+            assert_eq!(Sidecar::parse(&text.as_bytes()[..index]), Err(SidecarError));
         }
         assert!(Sidecar::parse(format!("{text}\n").as_bytes()).is_err());
     }
@@ -235,7 +239,7 @@ mod tests {
                     _ => bytes.extend(words[(next() % words.len() as u64) as usize].bytes()),
                 }
             }
-            assert_eq!(Sidecar::parse(&bytes), Err(Unreadable));
+            assert_eq!(Sidecar::parse(&bytes), Err(SidecarError));
         }
     }
 }

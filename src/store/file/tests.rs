@@ -18,18 +18,18 @@ fn location(dir: &Path, create_dir: bool) -> FileLocation {
     }
 }
 
-struct Fixture {
+struct FolderFixture {
     driver: FileBackend,
     dir: PathBuf,
     _temp: tempfile::TempDir,
 }
 
-fn fixture() -> Fixture {
+fn fixture() -> FolderFixture {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("store");
     let (driver, found) = FileBackend::open(&location(&dir, true));
     found.unwrap();
-    Fixture {
+    FolderFixture {
         driver,
         dir,
         _temp: temp,
@@ -58,7 +58,7 @@ fn hold(dir: &Path) -> lock::Lock {
 
 #[tokio::test]
 async fn the_folder_holds_plain_bytes_under_the_keys_of_the_layout() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/plans/p1", b"plan", 1).await;
     assert_eq!(fs::read(dir.join("app/plans/p1")).unwrap(), b"plan");
     assert_eq!(fs::read_dir(dir.join(".atlasfs/tmp")).unwrap().count(), 0);
@@ -81,7 +81,7 @@ async fn a_missing_folder_is_missing_until_it_is_there_and_never_made_by_an_oper
 
 #[tokio::test]
 async fn a_folder_that_vanishes_is_missing_at_every_operation_and_is_not_made_again() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
     fs::remove_dir_all(&dir).unwrap();
     let stamp = Stamp::new(2, b"y", Format::Hcl);
@@ -108,7 +108,7 @@ async fn a_folder_that_vanishes_is_missing_at_every_operation_and_is_not_made_ag
 
 #[tokio::test]
 async fn the_empty_folder_below_a_disk_that_is_not_mounted_is_not_the_store() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
     fs::rename(&dir, dir.with_extension("unmounted")).unwrap();
     fs::create_dir(&dir).unwrap();
@@ -122,7 +122,7 @@ async fn the_empty_folder_below_a_disk_that_is_not_mounted_is_not_the_store() {
 
 #[tokio::test]
 async fn content_put_there_or_restored_by_hand_is_served() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     fs::create_dir_all(dir.join("app")).unwrap();
     fs::write(dir.join("app/schema"), "by hand").unwrap();
     let stored = driver.get("app/schema", MAX).await.unwrap();
@@ -138,7 +138,7 @@ async fn content_put_there_or_restored_by_hand_is_served() {
 
 #[tokio::test]
 async fn content_changed_behind_its_stamp_does_not_match_it() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     let stamp = put(&driver, "app/schema", b"pushed", 5).await;
     fs::write(dir.join("app/schema"), "pushes").unwrap();
     let stored = driver.get("app/schema", MAX).await.unwrap();
@@ -156,7 +156,7 @@ async fn content_changed_behind_its_stamp_does_not_match_it() {
 
 #[tokio::test]
 async fn links_fifos_sockets_and_strange_names_are_shown_as_what_they_are_and_never_followed() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
     let secret = dir.with_extension("secret");
     fs::create_dir(&secret).unwrap();
@@ -199,7 +199,7 @@ async fn links_fifos_sockets_and_strange_names_are_shown_as_what_they_are_and_ne
 
 #[tokio::test]
 async fn a_directory_where_an_object_should_be_breaks_neither_list_nor_get() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     fs::create_dir_all(dir.join("app/schema")).unwrap();
     fs::write(dir.join("app/schema/x"), "x").unwrap();
     fs::write(dir.join("app/plans"), "a file").unwrap();
@@ -219,7 +219,7 @@ async fn a_directory_where_an_object_should_be_breaks_neither_list_nor_get() {
 
 #[tokio::test]
 async fn what_a_crash_left_is_swept_at_open_unless_someone_is_writing() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
     let left = dir.join(".atlasfs/tmp/708-1700000000000000001-0.c");
     fs::write(&left, "half").unwrap();
@@ -236,7 +236,7 @@ async fn what_a_crash_left_is_swept_at_open_unless_someone_is_writing() {
 
 #[tokio::test]
 async fn a_repository_is_gone_with_its_last_object_and_a_bare_directory_is_none() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/plans/p1", b"x", 1).await;
     fs::create_dir_all(dir.join("bare/plans")).unwrap();
     assert_eq!(driver.list_prefixes().await.unwrap(), ["app"]);
@@ -248,7 +248,7 @@ async fn a_repository_is_gone_with_its_last_object_and_a_bare_directory_is_none(
 
 #[tokio::test]
 async fn bookkeeping_objects_have_a_place_and_the_drivers_own_files_are_no_objects() {
-    let Fixture { driver, _temp, .. } = fixture();
+    let FolderFixture { driver, _temp, .. } = fixture();
     put(&driver, ".atlasfs/tombstones/app/schema", b"gone", 1).await;
     let listed = driver.list(".atlasfs").await.unwrap();
     assert_eq!(listed.len(), 1, "{listed:?}");
@@ -269,7 +269,7 @@ async fn bookkeeping_objects_have_a_place_and_the_drivers_own_files_are_no_objec
 #[tokio::test]
 async fn conditions_hold_over_processes() {
     // Two drivers share nothing but the folder, as two processes do.
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     let (other, _) = FileBackend::open(&location(&dir, false));
     for round in 1..100_u64 {
         let token = driver
@@ -298,7 +298,7 @@ async fn conditions_hold_over_processes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_amid_many_writers_always_sees_a_content_with_its_own_stamp() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     let driver = Arc::new(driver);
     let (other, _) = FileBackend::open(&location(&dir, false));
     put(&driver, "app/schema", b"0", 1).await;
@@ -327,7 +327,7 @@ async fn a_reader_amid_many_writers_always_sees_a_content_with_its_own_stamp() {
 
 #[tokio::test]
 async fn a_lock_that_another_process_keeps_is_not_waited_for_beyond_the_deadline() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
     let held = hold(&dir);
     let start = Instant::now();
@@ -348,7 +348,7 @@ async fn a_lock_that_another_process_keeps_is_not_waited_for_beyond_the_deadline
 
 #[tokio::test]
 async fn a_folder_that_may_only_be_read_is_read() {
-    let Fixture { driver, dir, _temp } = fixture();
+    let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
     fs::remove_dir_all(dir.join(".atlasfs")).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
@@ -360,7 +360,7 @@ async fn a_folder_that_may_only_be_read_is_read() {
 
 #[tokio::test]
 async fn an_object_over_the_limit_is_refused_unread() {
-    let Fixture { driver, _temp, .. } = fixture();
+    let FolderFixture { driver, _temp, .. } = fixture();
     put(&driver, "app/schema", b"12345", 1).await;
     assert_eq!(
         &*driver.get("app/schema", 5).await.unwrap().content,

@@ -1,4 +1,4 @@
-//! What a folder does to be written: put and delete, each whole or not at all.
+//! Writing a folder: put and delete, each whole or not at all.
 
 use std::fs::Metadata;
 use std::io;
@@ -9,17 +9,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::disk::Effect;
-use super::folder::{Folder, Found, STAMPS, TMP, nanos, token};
-use super::lock::Mode;
+use super::folder::{Folder, OpenObject, STAMPS, TMP, nanos, token};
+use super::lock::LockMode;
 use super::read::hash;
-use super::sidecar::{Entry, Sidecar, Unreadable};
+use super::sidecar::{Sidecar, SidecarEntry, SidecarError};
 use crate::dir::Dir;
 use crate::model::Stamp;
 use crate::store::{Condition, Failure, Kind, Token};
 
-/// Up to which size the content that a put replaces is hashed, under the lock, if it has no stamp. A
-/// larger one has none after a crash amid the put either.
-const HASHED_UNDER_LOCK: u64 = 64 << 20;
+/// Up to which size the content that a put replaces is hashed, under the lock, if it has no stamp.
+/// A larger one has none after a crash amid the put either.
+const MAX_HASHED_UNDER_LOCK: u64 = 64 << 20;
 
 impl Folder {
     pub(super) fn put(
@@ -34,7 +34,7 @@ impl Folder {
         let failed = |error: io::Error| self.failure("write", key, &error);
         let tmp = self.disk.make_dirs(&root, Path::new(TMP));
         tmp.map_err(failed)?;
-        let _lock = self.lock(&root, Mode::Exclusive)?;
+        let _lock = self.lock(&root, LockMode::Exclusive)?;
         // Again, for the wait may have been long.
         self.check()?;
         let path = PathBuf::from(key);
@@ -116,25 +116,30 @@ impl Folder {
     }
 
     /// Describes the content that a put is about to replace, so that a crash leaves its stamp.
-    fn before(&self, root: &Dir, key: &str, found: Found) -> Result<Option<Entry>, Failure> {
+    fn before(
+        &self,
+        root: &Dir,
+        key: &str,
+        found: OpenObject,
+    ) -> Result<Option<SidecarEntry>, Failure> {
         let failed = |error: io::Error| self.failure("read", key, &error);
         let (when, size) = (nanos(&found.meta), found.meta.len());
         let sidecar = match self.sidecar(root, key)? {
             // Corrupt before, corrupt after a crash: nothing is known of it that may be believed.
-            Some(Err(Unreadable)) => return Ok(None),
+            Some(Err(SidecarError)) => return Ok(None),
             Some(Ok(sidecar)) => Some(sidecar),
             None => None,
         };
         if let Some(entry) = sidecar.as_ref().and_then(|known| known.by_time(when, size)) {
             return Ok(Some(entry));
         }
-        if size > HASHED_UNDER_LOCK {
+        if size > MAX_HASHED_UNDER_LOCK {
             return Ok(None);
         }
         let (sha256, size) = hash(found.file, size).map_err(failed)?;
         Ok(match sidecar {
             Some(sidecar) => sidecar.by_hash(sha256, size),
-            None => Some(Entry::Plain { sha256, size }),
+            None => Some(SidecarEntry::Plain { sha256, size }),
         })
     }
 
@@ -143,7 +148,7 @@ impl Folder {
         let root = self.enter()?;
         let failed = |error: io::Error| self.failure("delete", key, &error);
         self.disk.make_dirs(&root, Path::new(TMP)).map_err(failed)?;
-        let _lock = self.lock(&root, Mode::Exclusive)?;
+        let _lock = self.lock(&root, LockMode::Exclusive)?;
         // Again, for the wait may have been long.
         self.check()?;
         if root.meta(key).is_ok_and(|meta| meta.is_symlink()) {

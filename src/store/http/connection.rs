@@ -7,32 +7,32 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::{CertificateError, Error as Tls};
 
-/// What is never asked through a proxy: this machine, as Go's clients and so Atlas's have it, and
-/// the addresses where the clouds give out a machine's credentials.
+/// The hosts that are never asked through a proxy: this machine, as Go's clients and so Atlas's
+/// have it, and the addresses where the clouds give out a machine's credentials.
 const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::/32";
 
 /// A proxy, as it may be shown: without its user and password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct ProxyName {
     url: String,
     /// The variable that names it.
     pub(crate) variable: &'static str,
 }
 
-impl Shown {
+impl ProxyName {
     /// Tells whether it is spoken to by https.
     pub(crate) fn speaks_tls(&self) -> bool {
         self.url.starts_with("https:")
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for ProxyName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "the proxy {} of {}", self.url, self.variable)
     }
 }
 
-/// What the environment says of proxies.
+/// The proxies that the environment names.
 #[derive(Debug)]
 pub(crate) struct Proxies {
     http: Option<(&'static str, String)>,
@@ -47,7 +47,7 @@ impl Proxies {
     ///
     /// # Errors
     ///
-    /// Which variable names no proxy; its value may hold a password, and is not told.
+    /// The name of a variable that names no proxy; its value may hold a password.
     pub(crate) fn find(env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let set = |name: &&'static str| {
             let value = env(name).map(|value| value.trim().to_owned());
@@ -98,7 +98,7 @@ impl Proxies {
     }
 
     /// Returns the proxy that a request to a URL goes through.
-    pub(crate) fn of(&self, url: &str) -> Option<Shown> {
+    pub(crate) fn of(&self, url: &str) -> Option<ProxyName> {
         let taken = self.matcher.intercept(&url.parse().ok()?)?;
         let named = match url.starts_with("https:") {
             true => &self.https,
@@ -106,7 +106,7 @@ impl Proxies {
         };
         let (variable, _) = named.as_ref()?;
         let url = taken.uri();
-        Some(Shown {
+        Some(ProxyName {
             url: format!("{}://{}", url.scheme_str()?, url.authority()?),
             variable,
         })
@@ -114,16 +114,16 @@ impl Proxies {
 }
 
 /// The way that a request takes.
-pub(crate) struct Way {
+pub(crate) struct ConnectionPath {
     /// Whether it goes by https.
     pub(crate) secure: bool,
     /// Host and port.
     pub(crate) peer: Option<String>,
     /// The proxy that it goes through.
-    pub(crate) through: Option<Shown>,
+    pub(crate) through: Option<ProxyName>,
 }
 
-impl Way {
+impl ConnectionPath {
     /// Puts into words why no reply came, and what to do about it.
     /// `connecting` says that it was the connection that could not be made.
     pub(crate) fn broken(
@@ -136,7 +136,7 @@ impl Way {
         let is = |part: &str| why.contains(part);
         // Only what is told depends on these texts, never the verdict.
         // Through a tunnel the certificate is the store's, but for a proxy that has one itself.
-        let own = self.through.as_ref().is_some_and(Shown::speaks_tls);
+        let own = self.through.as_ref().is_some_and(ProxyName::speaks_tls);
         let fix = if let Some((why, fix)) = tls(error).and_then(explained).filter(|_| !own) {
             return (why.into(), Some(fix.into()));
         } else if let (Some(proxy), true) = (&self.through, connecting) {

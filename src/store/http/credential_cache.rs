@@ -14,29 +14,29 @@ use object_store::client::HttpRequest;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use tokio::time::{Instant, timeout};
 
-use super::reply::Seen;
+use super::reply::StoreReply;
 use crate::store::Kind;
 use crate::store::backend::waits_for;
 
 /// Credentials are fetched anew so long before they end, or when a quarter of their time is left.
 /// Google's metadata address gives out a new token some four minutes before the end, Azure's five.
-const EARLY: Duration = Duration::from_secs(300);
-/// As long as a service that gives out credentials is waited for, by whoever may be waiting still:
+const RENEWAL_MARGIN: Duration = Duration::from_secs(300);
+/// The longest wait for a service that gives out credentials:
 /// an operation whose own deadline is shorter fails, and the next one finds them there.
-const PATIENCE: Duration = Duration::from_secs(10);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A service that has failed, or whose credentials the store did not take, is not asked again
 /// sooner while there are some.
-const PAUSE: Duration = Duration::from_secs(30);
+const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why there are no credentials: a failure that is not the store's. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub(crate) struct CredentialError {
-    /// What that means for the operation that wants some.
+    /// The kind of failure for the operation that wants some.
     pub(crate) kind: Kind,
-    /// Who was asked, and what came of it.
+    /// The service that was asked, and its answer.
     pub(crate) why: String,
-    /// What to do, if that is known.
+    /// The remedy, if it is known.
     pub(crate) fix: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl From<CredentialError> for StoreError {
     }
 }
 
-/// What opens a store for a time.
+/// A credential that opens a store for a time.
 pub(crate) trait Credential: Clone + Send + Sync + 'static {
     /// Returns what tells it from the next one.
     fn name(&self) -> &str;
@@ -99,7 +99,7 @@ impl Credential for Arc<AwsCredential> {
 }
 
 /// A credential as it comes from its source.
-pub(crate) struct Lasting<C> {
+pub(crate) struct FetchedCredential<C> {
     pub(crate) credential: C,
     /// For so long no better one is asked for.
     pub(crate) fresh: Duration,
@@ -107,56 +107,56 @@ pub(crate) struct Lasting<C> {
     pub(crate) good: Duration,
 }
 
-impl<C> Lasting<C> {
+impl<C> FetchedCredential<C> {
     /// Makes it of how long it is good for.
     pub(crate) fn new(credential: C, good: Duration) -> Self {
         Self {
             credential,
-            fresh: good - EARLY.min(good / 4),
+            fresh: good - RENEWAL_MARGIN.min(good / 4),
             good,
         }
     }
 }
 
-/// Where credentials come from.
+/// A source of credentials.
 #[async_trait]
-pub(crate) trait Source<C>: Send + Sync {
+pub(crate) trait CredentialSource<C>: Send + Sync {
     /// Fetches one.
-    async fn fetch(&self) -> Result<Lasting<C>, CredentialError>;
-    /// Returns who gives them out, for messages.
-    fn place(&self) -> String;
+    async fn fetch(&self) -> Result<FetchedCredential<C>, CredentialError>;
+    /// Returns the name of the source, for messages.
+    fn source_name(&self) -> String;
 }
 
 /// The credentials of one store.
-pub(crate) struct Kept<C> {
-    source: Arc<dyn Source<C>>,
-    state: Mutex<State<C>>,
+pub(crate) struct CredentialCache<C> {
+    source: Arc<dyn CredentialSource<C>>,
+    state: Mutex<CacheState<C>>,
 }
 
-struct State<C> {
-    held: Option<Held<C>>,
+struct CacheState<C> {
+    held: Option<CachedCredential<C>>,
     fetching: Option<Fetching<C>>,
     /// No sooner is one fetched to replace one that is still good.
     rests_until: Option<Instant>,
 }
 
 /// The credential that is there.
-struct Held<C> {
-    lasting: Lasting<C>,
+struct CachedCredential<C> {
+    lasting: FetchedCredential<C>,
     fetched: Instant,
     /// Whether the store has taken it before.
-    taken: bool,
+    accepted: bool,
 }
 
 /// A fetch that is under way, for all who wait for it.
 type Fetching<C> = Shared<BoxFuture<'static, Result<C, CredentialError>>>;
 
-impl<C: Credential> Kept<C> {
+impl<C: Credential> CredentialCache<C> {
     /// Makes them of their source. Nothing is fetched.
-    pub(crate) fn new(source: impl Source<C> + 'static) -> Arc<Self> {
+    pub(crate) fn new(source: impl CredentialSource<C> + 'static) -> Arc<Self> {
         Arc::new(Self {
             source: Arc::new(source),
-            state: Mutex::new(State {
+            state: Mutex::new(CacheState {
                 held: None,
                 fetching: None,
                 rests_until: None,
@@ -186,17 +186,17 @@ impl<C: Credential> Kept<C> {
     }
 
     /// Notes that the store has taken the credential of a name.
-    pub(crate) fn taken(&self, name: &str) {
+    pub(crate) fn accepted(&self, name: &str) {
         let mut state = self.lock();
         let held = state.held.as_mut();
         if let Some(held) = held.filter(|held| held.lasting.credential.name() == name) {
-            held.taken = true;
+            held.accepted = true;
         }
     }
 
     /// Returns a credential in place of one that the store has refused, if there may be a better
     /// one: for one that was good, and is over or has been revoked.
-    pub(crate) async fn instead_of(
+    pub(crate) async fn replace_refused(
         self: &Arc<Self>,
         refused: &str,
     ) -> Result<Option<C>, CredentialError> {
@@ -207,7 +207,9 @@ impl<C: Credential> Kept<C> {
                     return Ok(Some(held.lasting.credential.clone()));
                 }
                 // As new as it is, it won't be another one that the store wants.
-                Some(held) if !held.taken && held.fetched.elapsed() < PAUSE => return Ok(None),
+                Some(held) if !held.accepted && held.fetched.elapsed() < REFETCH_INTERVAL => {
+                    return Ok(None);
+                }
                 _ => self.begin(&mut state),
             }
         };
@@ -217,23 +219,26 @@ impl<C: Credential> Kept<C> {
 
     /// Waits for a fetch; the deadline that may end that tells of it.
     async fn wait(&self, fetching: Fetching<C>) -> Result<C, CredentialError> {
-        waits_for(Some(format!("{} does not answer", self.source.place())));
+        waits_for(Some(format!(
+            "{} does not answer",
+            self.source.source_name()
+        )));
         let fetched = fetching.await;
         waits_for(None);
         fetched
     }
 
     /// Begins to fetch a credential, unless somebody has begun already.
-    fn begin(self: &Arc<Self>, state: &mut State<C>) -> Fetching<C> {
+    fn begin(self: &Arc<Self>, state: &mut CacheState<C>) -> Fetching<C> {
         if let Some(fetching) = &state.fetching {
             return fetching.clone();
         }
         let kept = Arc::clone(self);
-        // In a task of its own: who waits may give up, and the credential is wanted all the same.
+        // In a task of its own: a caller may give up, and the credential is wanted all the same.
         let task = tokio::spawn(async move {
-            let fetched = timeout(PATIENCE, kept.source.fetch()).await;
+            let fetched = timeout(FETCH_TIMEOUT, kept.source.fetch()).await;
             let fetched = fetched.unwrap_or_else(|_| {
-                let waited = PATIENCE.as_secs();
+                let waited = FETCH_TIMEOUT.as_secs();
                 Err(kept.failed(&format!("does not answer within {waited} s")))
             });
             kept.settle(fetched)
@@ -248,46 +253,49 @@ impl<C: Credential> Kept<C> {
         fetching
     }
 
-    fn settle(&self, fetched: Result<Lasting<C>, CredentialError>) -> Result<C, CredentialError> {
+    fn settle(
+        &self,
+        fetched: Result<FetchedCredential<C>, CredentialError>,
+    ) -> Result<C, CredentialError> {
         let mut state = self.lock();
         state.fetching = None;
-        state.rests_until = fetched.is_err().then(|| Instant::now() + PAUSE);
+        state.rests_until = fetched.is_err().then(|| Instant::now() + REFETCH_INTERVAL);
         let lasting = fetched?;
         let credential = lasting.credential.clone();
-        state.held = Some(Held {
+        state.held = Some(CachedCredential {
             lasting,
             fetched: Instant::now(),
-            taken: false,
+            accepted: false,
         });
         Ok(credential)
     }
 
     fn failed(&self, why: &str) -> CredentialError {
-        let why = format!(": {} {why}", self.source.place());
+        let why = format!(": {} {why}", self.source.source_name());
         CredentialError::new(Kind::Unreachable, why)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<C>> {
+    fn lock(&self) -> MutexGuard<'_, CacheState<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<C> fmt::Debug for Kept<C> {
+impl<C> fmt::Debug for CredentialCache<C> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Kept of {}", self.source.place())
+        write!(out, "Kept of {}", self.source.source_name())
     }
 }
 
-const DIGEST: &str = "x-amz-content-sha256";
-const SESSION: &str = "x-amz-security-token";
+const CONTENT_SHA256_HEADER: &str = "x-amz-content-sha256";
+const SESSION_TOKEN_HEADER: &str = "x-amz-security-token";
 
 /// The credentials that a store's requests carry, for those that have to be replaced.
 #[derive(Debug, Clone)]
 pub(crate) enum Renewal {
     /// Tokens.
-    Bearer(Arc<Kept<String>>),
+    Bearer(Arc<CredentialCache<String>>),
     /// Keys, with which S3's requests in a region are signed.
-    Signed(Arc<Kept<Arc<AwsCredential>>>, String),
+    Signed(Arc<CredentialCache<Arc<AwsCredential>>>, String),
 }
 
 impl Renewal {
@@ -297,7 +305,7 @@ impl Renewal {
         let authorization = header("authorization");
         let name = match self {
             Renewal::Bearer(_) => authorization?.strip_prefix("Bearer ")?,
-            Renewal::Signed(..) => match header(SESSION) {
+            Renewal::Signed(..) => match header(SESSION_TOKEN_HEADER) {
                 Some(session) => session,
                 None => {
                     let (_, scope) = authorization?.split_once("Credential=")?;
@@ -309,15 +317,15 @@ impl Renewal {
     }
 
     /// Notes that the store has taken the credential of a name.
-    pub(crate) fn taken(&self, name: &str) {
+    pub(crate) fn accepted(&self, name: &str) {
         match self {
-            Renewal::Bearer(tokens) => tokens.taken(name),
-            Renewal::Signed(keys, _) => keys.taken(name),
+            Renewal::Bearer(tokens) => tokens.accepted(name),
+            Renewal::Signed(keys, _) => keys.accepted(name),
         }
     }
 
     /// Tells whether the store takes a credential no longer, by its reply to a method.
-    pub(crate) fn is_due(&self, method: &str, seen: &Seen) -> bool {
+    pub(crate) fn is_due(&self, method: &str, seen: &StoreReply) -> bool {
         match (self, seen.status, seen.error.code.as_deref()) {
             (Renewal::Bearer(_), status, _) => status == 401,
             (
@@ -327,7 +335,7 @@ impl Renewal {
                     "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId",
                 ),
             ) => true,
-            // The reply to HEAD has no document, and whoever is refused anything else gets a 403.
+            // The reply to HEAD has no document, and every other refusal is a 403.
             (Renewal::Signed(..), status, None) => status == 400 && method == "HEAD",
             (Renewal::Signed(..), ..) => false,
         }
@@ -341,7 +349,7 @@ impl Renewal {
     ) -> Result<bool, CredentialError> {
         match self {
             Renewal::Bearer(tokens) => {
-                let fresh = tokens.instead_of(refused).await?;
+                let fresh = tokens.replace_refused(refused).await?;
                 let value = fresh.and_then(|fresh| format!("Bearer {fresh}").parse().ok());
                 let value: Option<HeaderValue> = value;
                 Ok(value.is_some_and(|value| {
@@ -349,7 +357,7 @@ impl Renewal {
                 }))
             }
             Renewal::Signed(keys, region) => {
-                let fresh = keys.instead_of(refused).await?;
+                let fresh = keys.replace_refused(refused).await?;
                 Ok(fresh.is_some_and(|fresh| sign(request, &fresh, region).is_some()))
             }
         }
@@ -358,12 +366,12 @@ impl Renewal {
 
 /// Signs a request anew that others have signed.
 fn sign(request: &mut HttpRequest, keys: &AwsCredential, region: &str) -> Option<()> {
-    let digest = request.headers().get(DIGEST)?.to_str().ok();
+    let digest = request.headers().get(CONTENT_SHA256_HEADER)?.to_str().ok();
     // It says "UNSIGNED-PAYLOAD" where the bytes aren't signed.
     let digest = digest.and_then(from_hex);
     // Whatever has a name of its own is signed; the old signature has none.
     request.headers_mut().remove(AUTHORIZATION);
-    request.headers_mut().remove(SESSION);
+    request.headers_mut().remove(SESSION_TOKEN_HEADER);
     AwsAuthorizer::new(keys, "s3", region)
         .with_sign_payload(digest.is_some())
         .try_authorize(request, digest.as_deref())

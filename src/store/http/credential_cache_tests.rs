@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{advance, sleep};
 
-use super::credential_cache::{CredentialError, Kept, Lasting, Source};
+use super::credential_cache::{
+    CredentialCache, CredentialError, CredentialSource, FetchedCredential,
+};
 use crate::store::Kind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -25,8 +27,8 @@ struct Counting {
 }
 
 #[async_trait]
-impl Source<String> for Counting {
-    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
+impl CredentialSource<String> for Counting {
+    async fn fetch(&self) -> Result<FetchedCredential<String>, CredentialError> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         sleep(self.takes).await;
         assert!(!self.panics || number > 1, "a bug");
@@ -36,15 +38,18 @@ impl Source<String> for Counting {
                 format!(": failure {number}"),
             ));
         }
-        Ok(Lasting::new(format!("token-{number}"), self.lasts))
+        Ok(FetchedCredential::new(
+            format!("token-{number}"),
+            self.lasts,
+        ))
     }
 
-    fn place(&self) -> String {
+    fn source_name(&self) -> String {
         "the service".into()
     }
 }
 
-fn counting(fails_from: u32, takes: Duration) -> (Arc<Kept<String>>, Arc<AtomicU32>) {
+fn counting(fails_from: u32, takes: Duration) -> (Arc<CredentialCache<String>>, Arc<AtomicU32>) {
     let source = Counting {
         fails_from,
         takes,
@@ -52,7 +57,7 @@ fn counting(fails_from: u32, takes: Duration) -> (Arc<Kept<String>>, Arc<AtomicU
         ..Counting::default()
     };
     let asked = Arc::clone(&source.asked);
-    (Kept::new(source), asked)
+    (CredentialCache::new(source), asked)
 }
 
 async fn settle() {
@@ -109,11 +114,11 @@ async fn a_service_that_fails_costs_nothing_until_the_token_ends_and_is_not_pres
 async fn a_token_that_was_taken_and_is_refused_is_replaced_at_once() {
     let (tokens, asked) = counting(0, Duration::ZERO);
     let first = tokens.get().await.unwrap();
-    tokens.taken(&first);
-    let second = tokens.instead_of(&first).await.unwrap();
+    tokens.accepted(&first);
+    let second = tokens.replace_refused(&first).await.unwrap();
     assert_eq!(second.as_deref(), Some("token-2"));
-    // Who comes late gets the one that is there.
-    assert_eq!(tokens.instead_of(&first).await.unwrap(), second);
+    // A late caller gets the one that is there.
+    assert_eq!(tokens.replace_refused(&first).await.unwrap(), second);
     assert_eq!(tokens.get().await.unwrap(), "token-2");
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
@@ -123,12 +128,12 @@ async fn a_token_that_was_never_taken_is_not_replaced_over_and_over() {
     let (tokens, asked) = counting(0, Duration::ZERO);
     let first = tokens.get().await.unwrap();
     for _ in 0..10 {
-        assert_eq!(tokens.instead_of(&first).await, Ok(None));
+        assert_eq!(tokens.replace_refused(&first).await, Ok(None));
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     // A clock that was wrong when it was signed has been set since, perhaps.
     advance(Duration::from_secs(31)).await;
-    let second = tokens.instead_of(&first).await.unwrap();
+    let second = tokens.replace_refused(&first).await.unwrap();
     assert_eq!(second.as_deref(), Some("token-2"));
 }
 
@@ -171,7 +176,7 @@ async fn a_source_that_panics_is_an_outage_and_not_for_ever() {
         lasts: HOUR,
         ..Counting::default()
     };
-    let tokens = Kept::new(source);
+    let tokens = CredentialCache::new(source);
     let none = tokens.get().await.unwrap_err();
     assert_eq!(none.kind, Kind::Unreachable);
     assert!(none.why.contains("met a bug"), "{none}");
@@ -184,7 +189,7 @@ async fn what_is_over_is_fetched_anew_and_who_waits_is_told_why_there_is_none() 
         fails_from: 3,
         ..Counting::default()
     };
-    let tokens = Kept::new(source);
+    let tokens = CredentialCache::new(source);
     assert_eq!(tokens.get().await.unwrap(), "token-1");
     assert_eq!(tokens.get().await.unwrap(), "token-2");
     let none = futures::future::join_all((0..10).map(|_| tokens.get())).await;

@@ -4,24 +4,24 @@ use object_store::Error as StoreError;
 
 use super::connection::innermost;
 use super::credential_cache::CredentialError;
-use super::reply::{Outcome, Provider, Seen};
-use super::verdict::{Asked, Reply};
+use super::reply::{Provider, RequestOutcome, StoreReply};
+use super::verdict::{Reply, StoreOperation};
 use crate::store::{Failure, Kind};
 
-/// What S3 lets clocks differ by is 15 minutes; less than a minute is the time that replies take.
-const SKEW: i64 = 60;
+/// S3 lets clocks differ by 15 minutes; a reply itself takes less than a minute.
+const CLOCK_TOLERANCE: i64 = 60;
 
-/// What is attempted: for the verdict, and for the message if it fails.
+/// An attempt: for the verdict, and for the message if it fails.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     pub(crate) verb: &'static str,
     pub(crate) key: &'a str,
-    pub(crate) asked: Asked,
+    pub(crate) operation: StoreOperation,
 }
 
 /// A failure, and whether an error code came with it.
 #[derive(Debug)]
-pub(crate) struct Uncertain {
+pub(crate) struct AttemptError {
     pub(crate) failure: Failure,
     pub(crate) coded: bool,
     /// Whether it may hide that nothing is there.
@@ -31,8 +31,12 @@ pub(crate) struct Uncertain {
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(verb: &'static str, key: &'a str, asked: Asked) -> Self {
-        Self { verb, key, asked }
+    pub(crate) fn new(verb: &'static str, key: &'a str, operation: StoreOperation) -> Self {
+        Self {
+            verb,
+            key,
+            operation,
+        }
     }
 }
 
@@ -41,7 +45,7 @@ impl<'a> Attempt<'a> {
 pub(crate) fn failure(
     url: &str,
     attempt: Attempt<'_>,
-    outcome: &Outcome,
+    outcome: &RequestOutcome,
     error: &StoreError,
     better: Option<String>,
 ) -> Failure {
@@ -51,11 +55,13 @@ pub(crate) fn failure(
         return failure.with_fix(credential_error.fix.clone());
     }
     let (kind, answer, fix) = match outcome {
-        Outcome::Reply(seen) if !(200..300).contains(&seen.status) => refused(attempt.asked, seen),
-        Outcome::Reply(Seen {
+        RequestOutcome::Reply(seen) if !(200..300).contains(&seen.status) => {
+            refused(attempt.operation, seen)
+        }
+        RequestOutcome::Reply(StoreReply {
             unfit: Some(why), ..
         }) => (Kind::Unreachable, why.clone(), None),
-        Outcome::Reply(seen) => {
+        RequestOutcome::Reply(seen) => {
             let what = match (&seen.error.code, seen.from_store) {
                 (Some(code), _) => format!("{} {code}", seen.status),
                 (None, true) => format!("no usable answer: {}", innermost(error)),
@@ -63,9 +69,9 @@ pub(crate) fn failure(
             };
             (Kind::Unreachable, what, no_store(seen))
         }
-        Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
+        RequestOutcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
         // A token file that can't be read, say.
-        Outcome::Unsent => (
+        RequestOutcome::Unsent => (
             Kind::Unreachable,
             format!("no request was sent: {}", innermost(error)),
             None,
@@ -73,10 +79,10 @@ pub(crate) fn failure(
     };
     let failure = refusal(url, kind, attempt, &answer).with_fix(better.or(fix));
     match outcome {
-        Outcome::Reply(seen) if seen.from_store || seen.unfit.is_some() => failure,
-        Outcome::Broken { .. } => failure,
-        // The store has not spoken, but who was to give out the credentials, or nobody.
-        Outcome::Reply(_) | Outcome::Unsent => failure.before_asking(),
+        RequestOutcome::Reply(seen) if seen.from_store || seen.unfit.is_some() => failure,
+        RequestOutcome::Broken { .. } => failure,
+        // The store has not spoken, but the credentials' service, or nobody.
+        RequestOutcome::Reply(_) | RequestOutcome::Unsent => failure.before_asking(),
     }
 }
 
@@ -87,7 +93,7 @@ pub(crate) fn refusal(url: &str, kind: Kind, attempt: Attempt<'_>, why: &str) ->
 }
 
 /// Decides on a reply that refuses, and puts into words what it says and what to do.
-fn refused(asked: Asked, seen: &Seen) -> (Kind, String, Option<String>) {
+fn refused(operation: StoreOperation, seen: &StoreReply) -> (Kind, String, Option<String>) {
     let (answer, fix) = words(seen);
     if !seen.from_store {
         let answer = format!("no credentials to be had: {answer}");
@@ -96,7 +102,7 @@ fn refused(asked: Asked, seen: &Seen) -> (Kind, String, Option<String>) {
     let kind = Kind::of_reply(Reply {
         status: seen.status,
         code: seen.error.code.as_deref(),
-        asked,
+        operation,
     });
     let fix = match (kind, &seen.error.region) {
         (Kind::Invalid, Some(region)) => {
@@ -107,22 +113,24 @@ fn refused(asked: Asked, seen: &Seen) -> (Kind, String, Option<String>) {
     (kind, answer, fix)
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Tells what became of a request for credentials that failed: the kind, why, and what to do.
     pub(crate) fn of_credentials(&self, otherwise: &str) -> (Kind, String, Option<String>) {
         match self {
-            Outcome::Reply(seen) if !(200..300).contains(&seen.status) => {
+            RequestOutcome::Reply(seen) if !(200..300).contains(&seen.status) => {
                 let (why, fix) = words(seen);
                 (Kind::of_credentials(seen.status), why, fix)
             }
-            Outcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
-            Outcome::Reply(_) | Outcome::Unsent => (Kind::Unreachable, otherwise.into(), None),
+            RequestOutcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
+            RequestOutcome::Reply(_) | RequestOutcome::Unsent => {
+                (Kind::Unreachable, otherwise.into(), None)
+            }
         }
     }
 }
 
 /// Puts into words what a reply that refuses says, and what to do.
-fn words(seen: &Seen) -> (String, Option<String>) {
+fn words(seen: &StoreReply) -> (String, Option<String>) {
     let code = seen.error.code.as_deref();
     let mut answer = seen.status.to_string();
     for (separator, more) in [(" ", code), (": ", seen.error.message.as_deref())] {
@@ -146,7 +154,7 @@ fn words(seen: &Seen) -> (String, Option<String>) {
                 .into(),
         ),
         Some("SignatureDoesNotMatch") => Some(match seen.ahead {
-            Some(ahead) if ahead.abs() > SKEW => clock(seen.ahead),
+            Some(ahead) if ahead.abs() > CLOCK_TOLERANCE => clock(seen.ahead),
             _ => "the secret key is not the access key's: correct it".into(),
         }),
         Some("InvalidToken") => {
@@ -165,7 +173,7 @@ fn words(seen: &Seen) -> (String, Option<String>) {
 }
 
 /// Says what to do about a reply that is no store's.
-pub(crate) fn no_store(seen: &Seen) -> Option<String> {
+pub(crate) fn no_store(seen: &StoreReply) -> Option<String> {
     match &seen.through {
         Some(proxy) if seen.status == 407 => Some(format!(
             "{proxy} wants a user and a password: write {}=http://user:password@host:port",
@@ -189,7 +197,7 @@ pub(crate) fn no_store(seen: &Seen) -> Option<String> {
 /// Says by how much this machine's clock is off.
 fn clock(ahead: Option<i64>) -> String {
     let off = match ahead {
-        Some(ahead) if ahead.abs() > SKEW => {
+        Some(ahead) if ahead.abs() > CLOCK_TOLERANCE => {
             let way = if ahead > 0 { "ahead" } else { "behind" };
             let (hours, minutes) = (ahead.abs() / 3600, ahead.abs() / 60 % 60);
             let by = match hours {
@@ -204,24 +212,29 @@ fn clock(ahead: Option<i64>) -> String {
 }
 
 /// Tells whether S3 refuses for lack of a permission. What isn't there it refuses in the same
-/// words to whoever may not list.
-pub(crate) fn lacks_permission(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Reply(seen) if seen.from_store && Provider::S3.is_about_rights(seen))
+/// words to a user who may not list.
+pub(crate) fn lacks_permission(outcome: &RequestOutcome) -> bool {
+    matches!(outcome, RequestOutcome::Reply(seen) if seen.from_store && Provider::S3.is_about_rights(seen))
 }
 
 impl Provider {
     /// Adds to a refusal what has to be allowed. One that is about the credentials themselves (a
     /// wrong signature, a token that is over) stays as it is.
-    pub(crate) fn explained(self, failure: Failure, asked: Asked, outcome: &Outcome) -> Failure {
+    pub(crate) fn explained(
+        self,
+        failure: Failure,
+        operation: StoreOperation,
+        outcome: &RequestOutcome,
+    ) -> Failure {
         match outcome {
-            Outcome::Reply(seen)
+            RequestOutcome::Reply(seen)
                 if failure.kind == Kind::Denied
                     && seen.from_store
                     && self.is_about_rights(seen) =>
             {
                 match kms_action(seen) {
                     Some(action) => needs(failure, &format!("{action} on the KMS key")),
-                    None => needs(failure, self.permission(asked)),
+                    None => needs(failure, self.permission(operation)),
                 }
             }
             _ => failure,
@@ -230,7 +243,7 @@ impl Provider {
 
     /// Tells whether a refusal says that these credentials are known, and may not do this. The
     /// reply to HEAD has no code, and can be about either.
-    fn is_about_rights(self, seen: &Seen) -> bool {
+    fn is_about_rights(self, seen: &StoreReply) -> bool {
         match (self, seen.status, seen.error.code.as_deref()) {
             (Provider::S3 | Provider::Gcs, 403, None | Some("AccessDenied")) => true,
             (Provider::Azure, 403, None) => true,
@@ -249,32 +262,34 @@ impl Provider {
         }
     }
 
-    fn permission(self, asked: Asked) -> &'static str {
-        match (self, asked) {
-            (Provider::S3, Asked::Read) => "s3:GetObject",
-            (Provider::S3, Asked::List) => "s3:ListBucket",
-            (Provider::S3, Asked::Write | Asked::WriteIf) => "s3:PutObject",
-            (Provider::S3, Asked::Delete) => "s3:DeleteObject",
-            (Provider::Azure, Asked::Read) => "to read blobs (of a SAS: sp=r)",
-            (Provider::Azure, Asked::List) => "to list blobs (of a SAS: sp=l)",
+    fn permission(self, operation: StoreOperation) -> &'static str {
+        match (self, operation) {
+            (Provider::S3, StoreOperation::Read) => "s3:GetObject",
+            (Provider::S3, StoreOperation::List) => "s3:ListBucket",
+            (Provider::S3, StoreOperation::Write | StoreOperation::WriteIf) => "s3:PutObject",
+            (Provider::S3, StoreOperation::Delete) => "s3:DeleteObject",
+            (Provider::Azure, StoreOperation::Read) => "to read blobs (of a SAS: sp=r)",
+            (Provider::Azure, StoreOperation::List) => "to list blobs (of a SAS: sp=l)",
             // A SAS with create alone may make blobs, and not replace them.
-            (Provider::Azure, Asked::Write | Asked::WriteIf) => "to write blobs (of a SAS: sp=cw)",
-            (Provider::Azure, Asked::Delete) => "to delete blobs (of a SAS: sp=d)",
-            (Provider::Gcs, Asked::Read) => "storage.objects.get",
-            (Provider::Gcs, Asked::List) => "storage.objects.list",
-            (Provider::Gcs, Asked::Write | Asked::WriteIf) => {
+            (Provider::Azure, StoreOperation::Write | StoreOperation::WriteIf) => {
+                "to write blobs (of a SAS: sp=cw)"
+            }
+            (Provider::Azure, StoreOperation::Delete) => "to delete blobs (of a SAS: sp=d)",
+            (Provider::Gcs, StoreOperation::Read) => "storage.objects.get",
+            (Provider::Gcs, StoreOperation::List) => "storage.objects.list",
+            (Provider::Gcs, StoreOperation::Write | StoreOperation::WriteIf) => {
                 "storage.objects.create, and storage.objects.delete to replace"
             }
-            (Provider::Gcs, Asked::Delete) => "storage.objects.delete",
-            (Provider::Oci, Asked::Read | Asked::List) => "pull",
-            (Provider::Oci, Asked::Write | Asked::WriteIf) => "push",
-            (Provider::Oci, Asked::Delete) => "delete",
+            (Provider::Gcs, StoreOperation::Delete) => "storage.objects.delete",
+            (Provider::Oci, StoreOperation::Read | StoreOperation::List) => "pull",
+            (Provider::Oci, StoreOperation::Write | StoreOperation::WriteIf) => "push",
+            (Provider::Oci, StoreOperation::Delete) => "delete",
         }
     }
 }
 
 /// Returns what a store may not do with the key that it encrypts with, if it says so.
-fn kms_action(seen: &Seen) -> Option<&str> {
+fn kms_action(seen: &StoreReply) -> Option<&str> {
     let mut words = seen.error.message.as_deref()?.split_whitespace();
     let action = words.find(|word| word.starts_with("kms:"))?;
     Some(action.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
@@ -297,26 +312,31 @@ mod tests {
     use super::*;
     use crate::store::http::reply::ErrorDocument;
 
-    const ALL: [Asked; 5] = [
-        Asked::Read,
-        Asked::List,
-        Asked::Write,
-        Asked::WriteIf,
-        Asked::Delete,
+    const ALL: [StoreOperation; 5] = [
+        StoreOperation::Read,
+        StoreOperation::List,
+        StoreOperation::Write,
+        StoreOperation::WriteIf,
+        StoreOperation::Delete,
     ];
 
-    fn explained(provider: Provider, asked: Asked, status: u16, code: Option<&str>) -> String {
-        let outcome = Outcome::Reply(Seen {
+    fn explained(
+        provider: Provider,
+        operation: StoreOperation,
+        status: u16,
+        code: Option<&str>,
+    ) -> String {
+        let outcome = RequestOutcome::Reply(StoreReply {
             status,
             error: ErrorDocument {
                 code: code.map(str::to_owned),
                 ..ErrorDocument::default()
             },
             from_store: true,
-            ..Seen::default()
+            ..StoreReply::default()
         });
         let failure = Failure::new(Kind::Denied, "no");
-        provider.explained(failure, asked, &outcome).reason
+        provider.explained(failure, operation, &outcome).reason
     }
 
     #[test]
@@ -334,17 +354,17 @@ mod tests {
             (Provider::Oci, 401, Some("UNAUTHORIZED")),
             (Provider::Oci, 403, Some("DENIED")),
         ] {
-            for asked in ALL {
-                let named = provider.permission(asked);
+            for operation in ALL {
+                let named = provider.permission(operation);
                 let expected = format!("no (needs the permission {named})");
-                assert_eq!(explained(provider, asked, status, code), expected);
+                assert_eq!(explained(provider, operation, status, code), expected);
             }
         }
     }
 
     #[test]
     fn a_refusal_by_the_key_names_the_keys_permission() {
-        let outcome = Outcome::Reply(Seen {
+        let outcome = RequestOutcome::Reply(StoreReply {
             status: 403,
             error: ErrorDocument {
                 code: Some("AccessDenied".to_owned()),
@@ -355,12 +375,12 @@ mod tests {
                 ..ErrorDocument::default()
             },
             from_store: true,
-            ..Seen::default()
+            ..StoreReply::default()
         });
         let failure = Failure::new(Kind::Denied, "no");
         assert_eq!(
             Provider::S3
-                .explained(failure, Asked::Write, &outcome)
+                .explained(failure, StoreOperation::Write, &outcome)
                 .reason,
             "no (needs the permission kms:GenerateDataKey on the KMS key)"
         );
@@ -377,8 +397,8 @@ mod tests {
             (Provider::Azure, 403, "AuthorizationFailure"),
             (Provider::Gcs, 401, "AuthenticationRequired"),
         ] {
-            for asked in ALL {
-                assert_eq!(explained(provider, asked, status, Some(code)), "no");
+            for operation in ALL {
+                assert_eq!(explained(provider, operation, status, Some(code)), "no");
             }
         }
     }

@@ -16,72 +16,76 @@ use object_store::{ClientOptions, Error as StoreError};
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 
-use super::connection::{Proxies, Way, wants_https};
+use super::connection::{ConnectionPath, Proxies, wants_https};
 use super::credential_cache::Renewal;
 use super::reply::{
-    Asked, ERROR_BYTES, End, ErrorDocument, Outcome, Provider, Seen, bounded, shown_word,
+    BodyEnd, ErrorDocument, MAX_ERROR_BYTES, Provider, RequestKind, RequestOutcome, StoreReply,
+    bounded, shown_word,
 };
-use super::xml::{self, Page};
+use super::xml::{self, ListPage};
 use http_body_util::BodyExt;
 
 /// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
 /// and the caller's deadline may leave room for a second address.
-const CONNECTING: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Servers and load balancers drop idle connections after 20 s (S3) to 60 s; a connection dropped
 /// just as it is used again costs a retry.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// As many idle connections as a burst of reads leaves behind.
-const IDLE_CONNECTIONS: usize = 8;
+const MAX_IDLE_CONNECTIONS: usize = 8;
 
 /// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
 /// with every byte escaped.
-const PAGE_BYTES: usize = 16 << 20;
+const MAX_PAGE_BYTES: usize = 16 << 20;
 /// Longer than any operation lasts.
-const LONG: Duration = Duration::from_secs(60 * 60);
-/// Who it is that fails when there can be no client.
-pub(crate) const CLIENT: &str = "http client";
-/// Who it is that fails when the environment names a proxy that can be none.
-pub(crate) const PROXY: &str = "proxy";
-/// What object_store gets of a page that is read here: nothing, in every provider's format.
-const NOTHING: &[u8] = b"<Page><Blobs></Blobs></Page>";
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+/// The name in the error of a client that can't be made.
+pub(crate) const CLIENT_ERROR: &str = "http client";
+/// The name in the error of a proxy that can be none.
+pub(crate) const PROXY_ERROR: &str = "proxy";
+/// object_store's view of a page that is read here: an empty one, in every provider's format.
+const EMPTY_PAGE: &[u8] = b"<Page><Blobs></Blobs></Page>";
 
 tokio::task_local! {
-    static CURRENT: Arc<Exchange>;
+    static CURRENT: Arc<RequestLog>;
 }
 
-/// What the client notes of one operation.
+/// The client's notes of one operation.
 #[derive(Debug, Default)]
-pub(crate) struct Exchange {
+pub(crate) struct RequestLog {
     listing: bool,
-    outcome: Mutex<Outcome>,
-    page: Mutex<Option<Page>>,
-    /// How it was refused by one who said when to ask again, and when that is.
+    outcome: Mutex<RequestOutcome>,
+    page: Mutex<Option<ListPage>>,
+    /// The status of a refusal that tells when to ask again, and that time.
     refused: Mutex<Option<(StatusCode, Instant)>>,
 }
 
-impl Exchange {
+impl RequestLog {
     /// Runs an operation and returns what was seen of it. `listing` says that its replies are
     /// pages of a listing.
-    pub(crate) async fn of<T>(listing: bool, operation: impl Future<Output = T>) -> (T, Arc<Self>) {
-        let exchange = Arc::new(Self {
+    pub(crate) async fn record<T>(
+        listing: bool,
+        operation: impl Future<Output = T>,
+    ) -> (T, Arc<Self>) {
+        let log = Arc::new(Self {
             listing,
             ..Self::default()
         });
-        let result = CURRENT.scope(Arc::clone(&exchange), operation).await;
-        (result, exchange)
+        let result = CURRENT.scope(Arc::clone(&log), operation).await;
+        (result, log)
     }
 
     /// Returns how the last request ended.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> RequestOutcome {
         lock(&self.outcome).clone()
     }
 
     /// Takes the page that the last reply held.
-    pub(crate) fn page(&self) -> Option<Page> {
+    pub(crate) fn page(&self) -> Option<ListPage> {
         lock(&self.page).take()
     }
 
-    fn note(&self, outcome: Outcome) {
+    fn note(&self, outcome: RequestOutcome) {
         *lock(&self.outcome) = outcome;
     }
 
@@ -117,19 +121,19 @@ pub(crate) struct Connector {
 /// Makes an HTTP client, which goes through the proxies that the environment names.
 pub(crate) fn client(https_only: bool) -> object_store::Result<(reqwest::Client, Proxies)> {
     let generic = |store, source| StoreError::Generic { store, source };
-    let proxies =
-        Proxies::find(|name| std::env::var(name).ok()).map_err(|why| generic(PROXY, why.into()))?;
+    let proxies = Proxies::find(|name| std::env::var(name).ok())
+        .map_err(|why| generic(PROXY_ERROR, why.into()))?;
     let builder = reqwest::Client::builder()
         .user_agent(concat!("atlasfs/", env!("CARGO_PKG_VERSION")))
-        // A redirect would carry a signed request, and a push, to who knows where.
+        // A redirect would carry a signed request, and a push, to an unknown host.
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECTING)
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
         .http1_only()
         .https_only(https_only);
     let client = proxies.apply(builder).and_then(|builder| builder.build());
-    let client = client.map_err(|error| generic(CLIENT, Box::new(error)))?;
+    let client = client.map_err(|error| generic(CLIENT_ERROR, Box::new(error)))?;
     Ok((client, proxies))
 }
 
@@ -159,16 +163,16 @@ struct Observer {
 #[async_trait::async_trait]
 impl HttpService for Observer {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let exchange = CURRENT.try_with(Arc::clone).unwrap_or_default();
+        let log = CURRENT.try_with(Arc::clone).unwrap_or_default();
         let from_store = request
             .uri()
             .authority()
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority));
-        if let Some(refusal) = exchange.refusal() {
-            // Whoever sends this would ask again at once.
+        if let Some(refusal) = log.refusal() {
+            // object_store would ask again at once.
             return Ok(refusal);
         }
-        let way = Way {
+        let way = ConnectionPath {
             secure: request.uri().scheme_str() == Some("https"),
             peer: request.uri().authority().map(|host| host.to_string()),
             through: self.proxies.of(&request.uri().to_string()),
@@ -177,15 +181,14 @@ impl HttpService for Observer {
         let renewable = renewable.and_then(|renewal| Some((renewal, renewal.carried(&request)?)));
         let result = match renewable {
             Some((renewal, carried)) if from_store => {
-                self.renewing(request, &exchange, &way, renewal, &carried)
-                    .await
+                self.renewing(request, &log, &way, renewal, &carried).await
             }
-            _ => self.converse(request, &exchange, from_store, &way).await,
+            _ => self.converse(request, &log, from_store, &way).await,
         };
         if let Err(error) = &result {
             let connecting = error.kind() == HttpErrorKind::Connect;
             let (why, fix) = way.broken(error, connecting);
-            exchange.note(Outcome::Broken { why, fix });
+            log.note(RequestOutcome::Broken { why, fix });
         }
         result
     }
@@ -197,23 +200,23 @@ impl Observer {
     async fn renewing(
         &self,
         request: HttpRequest,
-        exchange: &Exchange,
-        way: &Way,
+        log: &RequestLog,
+        way: &ConnectionPath,
         renewal: &Renewal,
         carried: &str,
     ) -> Result<HttpResponse, HttpError> {
         let mut again = request.clone();
-        let response = self.converse(request, exchange, true, way).await?;
+        let response = self.converse(request, log, true, way).await?;
         if response.status().is_success() {
-            renewal.taken(carried);
+            renewal.accepted(carried);
             return Ok(response);
         }
         let method = again.method().as_str();
         let due =
-            matches!(exchange.outcome(), Outcome::Reply(seen) if renewal.is_due(method, &seen));
+            matches!(log.outcome(), RequestOutcome::Reply(seen) if renewal.is_due(method, &seen));
         let unknown = |error| HttpError::new(HttpErrorKind::Unknown, error);
         match due && renewal.renew(&mut again, carried).await.map_err(unknown)? {
-            true => self.converse(again, exchange, true, way).await,
+            true => self.converse(again, log, true, way).await,
             false => Ok(response),
         }
     }
@@ -221,9 +224,9 @@ impl Observer {
     async fn converse(
         &self,
         request: HttpRequest,
-        exchange: &Exchange,
+        log: &RequestLog,
         from_store: bool,
-        way: &Way,
+        way: &ConnectionPath,
     ) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let reads = parts.method == "GET";
@@ -235,7 +238,7 @@ impl Observer {
         *request.headers_mut() = parts.headers;
         let authorization = request.headers().get("authorization");
         if authorization.is_some_and(|value| value.as_bytes().trim_ascii() == b"Bearer") {
-            // What object_store sends to GCS for somebody who has no token.
+            // object_store sends this to GCS where there is no token.
             request.headers_mut().remove("authorization");
         }
         *request.body_mut() = Some(match body.as_bytes() {
@@ -243,7 +246,7 @@ impl Observer {
             None => reqwest::Body::wrap(body),
         });
         let response = self.client.execute(request).await.map_err(broken)?;
-        let mut seen = Seen {
+        let mut seen = StoreReply {
             status: response.status().as_u16(),
             error: ErrorDocument::default(),
             from_store,
@@ -260,7 +263,7 @@ impl Observer {
         seen.error.region = word("x-amz-bucket-region");
         let after = response.headers().get("retry-after").map(patience);
         if let Some(after) = after.filter(|after| !after.is_zero()) {
-            *lock(&exchange.refused) = Some((response.status(), Instant::now() + after));
+            *lock(&log.refused) = Some((response.status(), Instant::now() + after));
         }
         // The reply to HEAD has no document.
         seen.error.code = word("x-ms-error-code");
@@ -269,13 +272,13 @@ impl Observer {
         if !success {
             // Kept from object_store, which would put it into its messages: error documents hold
             // key ids and the string to sign.
-            let (document, end) = bounded(body, ERROR_BYTES).await;
+            let (document, end) = bounded(body, MAX_ERROR_BYTES).await;
             let https = plain && wants_https(&document);
             let mut document = ErrorDocument::parse(&document);
             if https {
                 document.hint = Some("https is spoken there, not http");
             }
-            if let (404, true, End::CutOff(error)) = (seen.status, reads, end) {
+            if let (404, true, BodyEnd::CutOff(error)) = (seen.status, reads, end) {
                 // Only the code that is lost tells a missing object from a missing store.
                 return Err(error);
             }
@@ -284,7 +287,7 @@ impl Observer {
                 code: seen.error.code.or(document.code),
                 ..document
             };
-            exchange.note(Outcome::Reply(seen));
+            log.note(RequestOutcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         }
         // An upload to an OCI registry may end at its storage, which is another host.
@@ -292,7 +295,7 @@ impl Observer {
         let body = match self.provider.filter(|_| from_store || uploads) {
             None => body,
             Some(provider) => {
-                let asked = Asked {
+                let asked = RequestKind {
                     provider,
                     method,
                     ranged,
@@ -302,7 +305,7 @@ impl Observer {
                     Err(unfit) => {
                         seen.error = unfit.error;
                         seen.unfit = Some(unfit.why);
-                        exchange.note(Outcome::Reply(seen));
+                        log.note(RequestOutcome::Reply(seen));
                         // object_store asks nobody a second time after a 4xx.
                         parts.status = StatusCode::IM_A_TEAPOT;
                         return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
@@ -310,14 +313,14 @@ impl Observer {
                 }
             }
         };
-        if !(exchange.listing && from_store) {
-            exchange.note(Outcome::Reply(seen));
+        if !(log.listing && from_store) {
+            log.note(RequestOutcome::Reply(seen));
             return Ok(HttpResponse::from_parts(parts, body));
         }
-        let document = match bounded(body, PAGE_BYTES).await {
-            (document, End::Whole) => document,
-            (_, End::CutOff(error)) => return Err(error),
-            (_, End::TooLong) => {
+        let document = match bounded(body, MAX_PAGE_BYTES).await {
+            (document, BodyEnd::Whole) => document,
+            (_, BodyEnd::CutOff(error)) => return Err(error),
+            (_, BodyEnd::TooLong) => {
                 let error = std::io::Error::other("the listing is too long");
                 return Err(HttpError::new(HttpErrorKind::Decode, error));
             }
@@ -326,9 +329,9 @@ impl Observer {
         if page.is_none() {
             seen.error = ErrorDocument::parse(&document);
         }
-        *lock(&exchange.page) = page;
-        exchange.note(Outcome::Reply(seen));
-        let nothing = Bytes::from_static(NOTHING);
+        *lock(&log.page) = page;
+        log.note(RequestOutcome::Reply(seen));
+        let nothing = Bytes::from_static(EMPTY_PAGE);
         Ok(HttpResponse::from_parts(parts, nothing.into()))
     }
 }
@@ -345,7 +348,9 @@ fn patience(after: &HeaderValue) -> Duration {
         .to_str()
         .ok()
         .and_then(|text| text.trim().parse().ok());
-    seconds.map_or(LONG, Duration::from_secs).min(LONG)
+    seconds
+        .map_or(MAX_RETRY_AFTER, Duration::from_secs)
+        .min(MAX_RETRY_AFTER)
 }
 
 /// Converts a response to object_store's type of it.

@@ -1,4 +1,5 @@
-//! HTTP as the stores in a network speak it: the client, its credentials, and the meaning of a reply.
+//! HTTP as the stores in a network speak it: the client, its credentials, and the meaning of a
+//! reply.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ mod credential_cache_tests;
 /// The pause before the one retry.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// object_store's one quick retry, for the connection that was dropped while idle and the 503 of one
-/// bad moment. More is the caller's business: it has other targets to ask meanwhile.
+/// object_store's one quick retry, for the connection that was dropped while idle and the 503 of
+/// one bad moment. More is the caller's business: it has other targets to ask meanwhile.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {

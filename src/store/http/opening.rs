@@ -1,48 +1,51 @@
-//! What opening a store shares among the providers: refusals, variables, and the client's options.
+//! Opening a store, as far as providers share it: refusals, variables, and the client's options.
 
 use object_store::{ClientOptions, Error as StoreError};
 use url::{Host, Url};
 
 use super::connection::innermost;
-use super::middleware::{CLIENT, Connector, PROXY};
+use super::middleware::{CLIENT_ERROR, Connector, PROXY_ERROR};
 use super::reply::Provider;
 use crate::store::Kind;
 
 /// Looks up environment variables.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Why a location is refused.
-pub(crate) type Refusal = (Kind, String);
+pub(crate) type OpenError = (Kind, String);
 
 /// Refuses what can never work as it is written.
-pub(crate) fn invalid(why: impl ToString) -> Refusal {
+pub(crate) fn invalid(why: impl ToString) -> OpenError {
     (Kind::Invalid, why.to_string())
 }
 
 /// Refuses a store that there are no credentials for; the other targets still serve.
-pub(crate) fn denied(why: impl ToString) -> Refusal {
+pub(crate) fn denied(why: impl ToString) -> OpenError {
     (Kind::Denied, why.to_string())
 }
 
 /// Refuses what can never work as it is written.
-pub(crate) fn refuse<T>(why: &str) -> Result<T, Refusal> {
+pub(crate) fn refuse<T>(why: &str) -> Result<T, OpenError> {
     Err(invalid(why))
 }
 
 /// Tells whether it is the HTTP client that can't be made.
 pub(crate) fn is_of_client(error: &StoreError) -> bool {
-    matches!(error, StoreError::Generic { store, .. } if [CLIENT, PROXY].contains(store))
+    matches!(error, StoreError::Generic { store, .. } if [CLIENT_ERROR, PROXY_ERROR].contains(store))
 }
 
 /// Refuses what can't be built.
-pub(crate) fn unbuilt(error: StoreError) -> Refusal {
+pub(crate) fn unbuilt(error: StoreError) -> OpenError {
     let why = innermost(&error);
     match error {
-        StoreError::Generic { store: CLIENT, .. } => invalid(format!(
+        StoreError::Generic {
+            store: CLIENT_ERROR,
+            ..
+        } => invalid(format!(
             "there can be no https ({why}): install ca-certificates, or name a file of \
              certificates with SSL_CERT_FILE"
         )),
         StoreError::Generic {
-            store: PROXY,
+            store: PROXY_ERROR,
             source,
         } => invalid(source),
         _ => invalid(why),
@@ -55,7 +58,7 @@ pub(crate) fn set(env: Env<'_>, name: &str) -> Option<String> {
 }
 
 /// Returns a variable that holds a key or a token, fit to be part of a header.
-pub(crate) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, Refusal> {
+pub(crate) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, OpenError> {
     match set(env, name) {
         Some(value) if !fit(&value) => Err(invalid(format!(
             "{name} holds a blank, a line break or another character that no key has: remove it"

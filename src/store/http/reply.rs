@@ -1,17 +1,18 @@
-//! The reply of a store: its status, its error document, and whether it is the success of a request.
+//! The reply of a store: its status, its error document, and whether it is the success of a
+//! request.
 
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::client::{HttpError, HttpResponseBody};
 use reqwest::{Method, StatusCode};
 
-use super::connection::Shown;
+use super::connection::ProxyName;
 use super::xml::leaves;
 
 /// The longest error document that is read.
-pub(crate) const ERROR_BYTES: usize = 64 << 10;
+pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// Who calls it so.
+/// The provider of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Provider {
     S3,
@@ -22,7 +23,7 @@ pub(crate) enum Provider {
 
 /// A reply, as far as the verdict needs it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
+pub(crate) struct StoreReply {
     pub(crate) status: u16,
     pub(crate) error: ErrorDocument,
     /// Whether the store sent it, and not the service that gives out credentials.
@@ -36,34 +37,34 @@ pub(crate) struct Seen {
     /// Why a 2xx is no success of what was asked.
     pub(crate) unfit: Option<String>,
     /// The proxy that it came through.
-    pub(crate) through: Option<Shown>,
+    pub(crate) through: Option<ProxyName>,
 }
 
-/// How the last request of an operation ended.
+/// The end of an operation's last request.
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     /// None was sent.
     #[default]
     Unsent,
     /// A reply came.
-    Reply(Seen),
+    Reply(StoreReply),
     /// None came.
     Broken {
         /// Why.
         why: String,
-        /// What to do, where that is known.
+        /// The remedy, where it is known.
         fix: Option<String>,
     },
 }
 
-/// What an error document says.
+/// The content of an error document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ErrorDocument {
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
     /// The region where the bucket really is.
     pub(crate) region: Option<String>,
-    /// What the code doesn't say, and the user wants to know.
+    /// A reason that the code doesn't give.
     pub(crate) hint: Option<&'static str>,
 }
 
@@ -86,7 +87,7 @@ impl ErrorDocument {
             [.., "Message"] => {
                 error.message = error.message.take().or_else(|| shown_message(&text))
             }
-            // Google's message is "Access denied."; who lacks which permission is told here.
+            // Google's message is "Access denied."; only the details name user and permission.
             [.., "Details"] => details = shown_message(&text),
             [.., "AuthenticationErrorDetail"] => error.hint = hint(&text),
             [.., "Region"] => error.region = error.region.take().or_else(|| shown_word(&text)),
@@ -148,7 +149,7 @@ fn secretive(word: &str) -> bool {
 }
 
 /// A request, as far as its success depends on it.
-pub(crate) struct Asked {
+pub(crate) struct RequestKind {
     pub(crate) provider: Provider,
     pub(crate) method: Method,
     /// Whether only a part of an object was asked for.
@@ -156,12 +157,12 @@ pub(crate) struct Asked {
 }
 
 /// Why a 2xx is no success, and the error document that came with it.
-pub(crate) struct Unfit {
+pub(crate) struct FalseSuccess {
     pub(crate) why: String,
     pub(crate) error: ErrorDocument,
 }
 
-impl Asked {
+impl RequestKind {
     /// Judges a 2xx. A success comes back with its body.
     ///
     /// # Errors
@@ -171,19 +172,19 @@ impl Asked {
         &self,
         status: StatusCode,
         body: HttpResponseBody,
-    ) -> Result<Result<HttpResponseBody, Unfit>, HttpError> {
+    ) -> Result<Result<HttpResponseBody, FalseSuccess>, HttpError> {
         let number = status.as_u16();
         if !self.is_success(number) {
             let why = format!("{number} is no success of a {}", self.method);
             let error = ErrorDocument::default();
-            return Ok(Err(Unfit { why, error }));
+            return Ok(Err(FalseSuccess { why, error }));
         }
         if self.method != Method::PUT && self.method != Method::DELETE {
             return Ok(Ok(body));
         }
-        let document = match bounded(body, ERROR_BYTES).await {
-            (_, End::CutOff(error)) => return Err(error),
-            (document, End::Whole | End::TooLong) => document,
+        let document = match bounded(body, MAX_ERROR_BYTES).await {
+            (_, BodyEnd::CutOff(error)) => return Err(error),
+            (document, BodyEnd::Whole | BodyEnd::TooLong) => document,
         };
         Ok(match contradiction(&document) {
             None => Ok(Bytes::from(document).into()),
@@ -194,7 +195,7 @@ impl Asked {
                     why.push_str(": ");
                     why.push_str(said);
                 }
-                Err(Unfit { why, error })
+                Err(FalseSuccess { why, error })
             }
         })
     }
@@ -237,27 +238,27 @@ fn contradiction(document: &[u8]) -> Option<(ErrorDocument, &'static str)> {
 }
 
 /// Why no more of a body was read.
-pub(crate) enum End {
+pub(crate) enum BodyEnd {
     Whole,
     TooLong,
     CutOff(HttpError),
 }
 
 /// Reads a body up to a bound.
-pub(crate) async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, End) {
+pub(crate) async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, BodyEnd) {
     let mut stream = body.bytes_stream();
     let mut read = Vec::new();
     while let Some(chunk) = stream.next().await {
         match chunk {
             Ok(chunk) => read.extend_from_slice(&chunk),
-            Err(error) => return (read, End::CutOff(error)),
+            Err(error) => return (read, BodyEnd::CutOff(error)),
         }
         if read.len() > bound {
             read.truncate(bound);
-            return (read, End::TooLong);
+            return (read, BodyEnd::TooLong);
         }
     }
-    (read, End::Whole)
+    (read, BodyEnd::Whole)
 }
 
 #[cfg(test)]
@@ -346,7 +347,7 @@ mod tests {
     const ALL: [Provider; 4] = [Provider::S3, Provider::Azure, Provider::Gcs, Provider::Oci];
 
     fn successes(provider: Provider, method: Method, ranged: bool) -> Vec<u16> {
-        let asked = Asked {
+        let asked = RequestKind {
             provider,
             method,
             ranged,

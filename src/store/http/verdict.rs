@@ -2,20 +2,20 @@
 
 use crate::store::Kind;
 
-/// What an HTTP store answered, as far as the verdict needs it.
+/// The answer of an HTTP store, as far as the verdict needs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reply<'a> {
     /// The status.
     pub status: u16,
     /// The code in the body of a failing reply (`NoSuchKey`), where there is one.
     pub code: Option<&'a str>,
-    /// What the request was for.
-    pub asked: Asked,
+    /// The purpose of the request.
+    pub operation: StoreOperation,
 }
 
-/// What a request was for, as far as the verdict needs it.
+/// The purpose of a request, as far as the verdict needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum StoreOperation {
     /// To read an object.
     Read,
     /// To list objects.
@@ -33,7 +33,7 @@ impl Kind {
     ///
     /// The code speaks first where it says more than its status.
     pub(crate) fn of_reply(reply: Reply<'_>) -> Self {
-        match (reply.status, reply.code, reply.asked) {
+        match (reply.status, reply.code, reply.operation) {
             (_, Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"), _) => {
                 Kind::StoreMissing
             }
@@ -71,20 +71,20 @@ impl Kind {
                 Kind::NoSpace
             }
             // S3's answer to a condition on an object that is gone.
-            (404, _, Asked::WriteIf) => Kind::Conflict,
+            (404, _, StoreOperation::WriteIf) => Kind::Conflict,
             // A listing or a new object needs nothing to be there but the store.
-            (404, _, Asked::List | Asked::Write) => Kind::StoreMissing,
-            (404, _, Asked::Read | Asked::Delete) => Kind::NotFound,
+            (404, _, StoreOperation::List | StoreOperation::Write) => Kind::StoreMissing,
+            (404, _, StoreOperation::Read | StoreOperation::Delete) => Kind::NotFound,
             (401 | 403, _, _) => Kind::Denied,
-            (409 | 412, _, Asked::WriteIf) | (412, _, Asked::Write | Asked::Delete) => {
-                Kind::Conflict
-            }
+            (409 | 412, _, StoreOperation::WriteIf)
+            | (412, _, StoreOperation::Write | StoreOperation::Delete) => Kind::Conflict,
             // Two requests at once, neither conditional.
-            (409, _, Asked::Write | Asked::Delete) => Kind::Busy,
+            (409, _, StoreOperation::Write | StoreOperation::Delete) => Kind::Busy,
             // The object changed while it was read: there is no such rest of a body cut off, and
             // no other range is asked for.
-            (416, _, Asked::Read) | (409 | 412, _, Asked::Read | Asked::List) => Kind::Busy,
-            (413 | 507, _, Asked::Write | Asked::WriteIf) => Kind::NoSpace,
+            (416, _, StoreOperation::Read)
+            | (409 | 412, _, StoreOperation::Read | StoreOperation::List) => Kind::Busy,
+            (413 | 507, _, StoreOperation::Write | StoreOperation::WriteIf) => Kind::NoSpace,
             (408 | 429, _, _) => Kind::Busy,
             // The bucket is in another region: asking here again won't help.
             (301, _, _) | (400..=499, _, _) => Kind::Invalid,
@@ -110,147 +110,232 @@ impl Kind {
 mod tests {
     use super::*;
 
-    fn kind(status: u16, code: Option<&str>, asked: Asked) -> Kind {
+    fn kind(status: u16, code: Option<&str>, operation: StoreOperation) -> Kind {
         Kind::of_reply(Reply {
             status,
             code,
-            asked,
+            operation,
         })
     }
 
     #[test]
     fn every_row_of_the_table_has_its_kind() {
-        for (status, code, asked, expected) in [
-            (404, None, Asked::Read, Kind::NotFound),
-            (404, Some("NoSuchKey"), Asked::Read, Kind::NotFound),
-            (401, None, Asked::Read, Kind::Denied),
-            (403, Some("AccessDenied"), Asked::Write, Kind::Denied),
+        for (status, code, operation, expected) in [
+            (404, None, StoreOperation::Read, Kind::NotFound),
+            (404, Some("NoSuchKey"), StoreOperation::Read, Kind::NotFound),
+            (401, None, StoreOperation::Read, Kind::Denied),
+            (
+                403,
+                Some("AccessDenied"),
+                StoreOperation::Write,
+                Kind::Denied,
+            ),
             (
                 403,
                 Some("SignatureDoesNotMatch"),
-                Asked::Read,
+                StoreOperation::Read,
                 Kind::Denied,
             ),
-            (400, Some("ExpiredToken"), Asked::Read, Kind::Denied),
+            (
+                400,
+                Some("ExpiredToken"),
+                StoreOperation::Read,
+                Kind::Denied,
+            ),
             (
                 412,
                 Some("PreconditionFailed"),
-                Asked::WriteIf,
+                StoreOperation::WriteIf,
                 Kind::Conflict,
             ),
             (
                 412,
                 Some("PreconditionFailed"),
-                Asked::Write,
+                StoreOperation::Write,
                 Kind::Conflict,
             ),
-            (412, None, Asked::Read, Kind::Busy),
-            (416, Some("InvalidRange"), Asked::Read, Kind::Busy),
-            (416, None, Asked::Write, Kind::Invalid),
-            (404, Some("NoSuchKey"), Asked::WriteIf, Kind::Conflict),
-            (404, None, Asked::Delete, Kind::NotFound),
-            (404, None, Asked::List, Kind::StoreMissing),
-            (404, None, Asked::Write, Kind::StoreMissing),
-            (409, None, Asked::Write, Kind::Busy),
+            (412, None, StoreOperation::Read, Kind::Busy),
+            (416, Some("InvalidRange"), StoreOperation::Read, Kind::Busy),
+            (416, None, StoreOperation::Write, Kind::Invalid),
+            (
+                404,
+                Some("NoSuchKey"),
+                StoreOperation::WriteIf,
+                Kind::Conflict,
+            ),
+            (404, None, StoreOperation::Delete, Kind::NotFound),
+            (404, None, StoreOperation::List, Kind::StoreMissing),
+            (404, None, StoreOperation::Write, Kind::StoreMissing),
+            (409, None, StoreOperation::Write, Kind::Busy),
             (
                 404,
                 Some("NoSuchBucket"),
-                Asked::WriteIf,
+                StoreOperation::WriteIf,
                 Kind::StoreMissing,
             ),
             (
                 409,
                 Some("ConditionalRequestConflict"),
-                Asked::WriteIf,
+                StoreOperation::WriteIf,
                 Kind::Conflict,
             ),
-            (400, None, Asked::Write, Kind::Invalid),
-            (422, None, Asked::Write, Kind::Invalid),
-            (418, Some("Teapot"), Asked::Read, Kind::Invalid),
-            (301, Some("PermanentRedirect"), Asked::Read, Kind::Invalid),
+            (400, None, StoreOperation::Write, Kind::Invalid),
+            (422, None, StoreOperation::Write, Kind::Invalid),
+            (418, Some("Teapot"), StoreOperation::Read, Kind::Invalid),
+            (
+                301,
+                Some("PermanentRedirect"),
+                StoreOperation::Read,
+                Kind::Invalid,
+            ),
             (
                 400,
                 Some("AuthorizationHeaderMalformed"),
-                Asked::Read,
+                StoreOperation::Read,
                 Kind::Invalid,
             ),
-            (413, None, Asked::Write, Kind::NoSpace),
-            (413, None, Asked::Read, Kind::Invalid),
-            (507, Some("XMinioStorageFull"), Asked::Write, Kind::NoSpace),
-            (507, None, Asked::Read, Kind::Busy),
-            (403, Some("QuotaExceeded"), Asked::Write, Kind::NoSpace),
-            (404, Some("NoSuchBucket"), Asked::Read, Kind::StoreMissing),
-            (404, Some("NoSuchBucket"), Asked::Write, Kind::StoreMissing),
+            (413, None, StoreOperation::Write, Kind::NoSpace),
+            (413, None, StoreOperation::Read, Kind::Invalid),
+            (
+                507,
+                Some("XMinioStorageFull"),
+                StoreOperation::Write,
+                Kind::NoSpace,
+            ),
+            (507, None, StoreOperation::Read, Kind::Busy),
+            (
+                403,
+                Some("QuotaExceeded"),
+                StoreOperation::Write,
+                Kind::NoSpace,
+            ),
+            (
+                404,
+                Some("NoSuchBucket"),
+                StoreOperation::Read,
+                Kind::StoreMissing,
+            ),
+            (
+                404,
+                Some("NoSuchBucket"),
+                StoreOperation::Write,
+                Kind::StoreMissing,
+            ),
             (
                 404,
                 Some("ContainerNotFound"),
-                Asked::Write,
+                StoreOperation::Write,
                 Kind::StoreMissing,
             ),
             (
                 409,
                 Some("ContainerBeingDeleted"),
-                Asked::WriteIf,
+                StoreOperation::WriteIf,
                 Kind::StoreMissing,
             ),
-            (403, Some("AuthenticationFailed"), Asked::List, Kind::Denied),
+            (
+                403,
+                Some("AuthenticationFailed"),
+                StoreOperation::List,
+                Kind::Denied,
+            ),
             (
                 403,
                 Some("AuthorizationFailure"),
-                Asked::Write,
+                StoreOperation::Write,
                 Kind::Denied,
             ),
-            (404, Some("BlobNotFound"), Asked::Read, Kind::NotFound),
-            (503, Some("ServerBusy"), Asked::Read, Kind::Busy),
-            (412, Some("ConditionNotMet"), Asked::WriteIf, Kind::Conflict),
+            (
+                404,
+                Some("BlobNotFound"),
+                StoreOperation::Read,
+                Kind::NotFound,
+            ),
+            (503, Some("ServerBusy"), StoreOperation::Read, Kind::Busy),
+            (
+                412,
+                Some("ConditionNotMet"),
+                StoreOperation::WriteIf,
+                Kind::Conflict,
+            ),
             (
                 409,
                 Some("BlobAlreadyExists"),
-                Asked::WriteIf,
+                StoreOperation::WriteIf,
                 Kind::Conflict,
             ),
             (
                 409,
                 Some("BlobImmutableDueToPolicy"),
-                Asked::WriteIf,
+                StoreOperation::WriteIf,
                 Kind::Denied,
             ),
-            (412, Some("LeaseIdMissing"), Asked::Write, Kind::Denied),
+            (
+                412,
+                Some("LeaseIdMissing"),
+                StoreOperation::Write,
+                Kind::Denied,
+            ),
             (
                 409,
                 Some("PublicAccessNotPermitted"),
-                Asked::Read,
+                StoreOperation::Read,
                 Kind::Denied,
             ),
-            (409, Some("InvalidBlobType"), Asked::WriteIf, Kind::Invalid),
+            (
+                409,
+                Some("InvalidBlobType"),
+                StoreOperation::WriteIf,
+                Kind::Invalid,
+            ),
             (
                 400,
                 Some("InvalidAuthenticationInfo"),
-                Asked::Read,
+                StoreOperation::Read,
                 Kind::Denied,
             ),
-            (408, None, Asked::Read, Kind::Busy),
-            (429, None, Asked::Read, Kind::Busy),
-            (400, Some("RequestTimeout"), Asked::Write, Kind::Busy),
-            (409, Some("OperationAborted"), Asked::Write, Kind::Busy),
-            (500, Some("InternalError"), Asked::Write, Kind::Busy),
-            (501, Some("NotImplemented"), Asked::Write, Kind::Busy),
-            (503, Some("SlowDown"), Asked::Read, Kind::Busy),
-            (599, None, Asked::Read, Kind::Busy),
-            (200, None, Asked::Read, Kind::Unreachable),
-            (302, None, Asked::Read, Kind::Unreachable),
+            (408, None, StoreOperation::Read, Kind::Busy),
+            (429, None, StoreOperation::Read, Kind::Busy),
+            (
+                400,
+                Some("RequestTimeout"),
+                StoreOperation::Write,
+                Kind::Busy,
+            ),
+            (
+                409,
+                Some("OperationAborted"),
+                StoreOperation::Write,
+                Kind::Busy,
+            ),
+            (
+                500,
+                Some("InternalError"),
+                StoreOperation::Write,
+                Kind::Busy,
+            ),
+            (
+                501,
+                Some("NotImplemented"),
+                StoreOperation::Write,
+                Kind::Busy,
+            ),
+            (503, Some("SlowDown"), StoreOperation::Read, Kind::Busy),
+            (599, None, StoreOperation::Read, Kind::Busy),
+            (200, None, StoreOperation::Read, Kind::Unreachable),
+            (302, None, StoreOperation::Read, Kind::Unreachable),
             (
                 307,
                 Some("TemporaryRedirect"),
-                Asked::Read,
+                StoreOperation::Read,
                 Kind::Unreachable,
             ),
-            (999, None, Asked::Read, Kind::Unreachable),
+            (999, None, StoreOperation::Read, Kind::Unreachable),
         ] {
             assert_eq!(
-                kind(status, code, asked),
+                kind(status, code, operation),
                 expected,
-                "{status} {code:?} {asked:?}"
+                "{status} {code:?} {operation:?}"
             );
         }
     }
@@ -258,7 +343,7 @@ mod tests {
     #[test]
     fn every_status_has_a_kind_and_every_5xx_to_a_read_is_an_outage() {
         for status in 0..=u16::MAX {
-            let kind = kind(status, None, Asked::Read);
+            let kind = kind(status, None, StoreOperation::Read);
             assert!(!(500..600).contains(&status) || kind == Kind::Busy);
         }
     }

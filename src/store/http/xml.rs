@@ -6,12 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
-/// How deep elements may lie. A listing has three levels, and each costs time at every end.
-const DEPTH: usize = 16;
+/// The greatest depth of an element. A listing has three levels, and each costs time at every end.
+const MAX_DEPTH: usize = 16;
 
 /// One object of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Object {
+pub(crate) struct ListedObject {
     pub(crate) key: String,
     pub(crate) size: u64,
     pub(crate) e_tag: Option<String>,
@@ -24,17 +24,17 @@ pub(crate) struct Object {
 
 /// One page of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Page {
-    pub(crate) objects: Vec<Object>,
+pub(crate) struct ListPage {
+    pub(crate) objects: Vec<ListedObject>,
     pub(crate) prefixes: Vec<String>,
-    /// What to ask the next page with.
+    /// The token of the next page.
     pub(crate) next: Option<String>,
 }
 
 /// Reads a page of a listing; `None` if the document is another one, or cut off.
-pub(crate) fn page(document: &[u8]) -> Option<Page> {
-    let mut page = Page::default();
-    let mut object = Object::default();
+pub(crate) fn page(document: &[u8]) -> Option<ListPage> {
+    let mut page = ListPage::default();
+    let mut object = ListedObject::default();
     let (mut truncated, mut directory) = (true, false);
     let whole = leaves(document, &mut |path, text| match path {
         [_, "Contents", "Key"] => object.key = text,
@@ -71,7 +71,7 @@ pub(crate) fn page(document: &[u8]) -> Option<Page> {
 }
 
 /// Credentials that STS has given.
-pub(crate) struct Given {
+pub(crate) struct StsCredentials {
     pub(crate) id: String,
     pub(crate) key: String,
     pub(crate) token: String,
@@ -80,7 +80,7 @@ pub(crate) struct Given {
 
 /// Reads STS's answer; `None` if it is another document, cut off, or holds what can't be part of a
 /// request.
-pub(crate) fn credentials(document: &[u8]) -> Option<Given> {
+pub(crate) fn credentials(document: &[u8]) -> Option<StsCredentials> {
     let (mut id, mut key, mut token, mut ends) = (None, None, None, None);
     leaves(document, &mut |path, text| match path {
         [_, _, "Credentials", "AccessKeyId"] => id = word(&text),
@@ -89,7 +89,7 @@ pub(crate) fn credentials(document: &[u8]) -> Option<Given> {
         [_, _, "Credentials", "Expiration"] => ends = time(&text),
         _ => {}
     })?;
-    Some(Given {
+    Some(StsCredentials {
         id: id?,
         key: key?,
         token: token?,
@@ -124,7 +124,7 @@ pub(crate) fn leaves(document: &[u8], leaf: &mut dyn FnMut(&[&str], String)) -> 
             leaf(&path, std::mem::take(text));
         };
         match reader.read_event().ok()? {
-            Event::Start(_) | Event::Empty(_) if names.len() == DEPTH => return None,
+            Event::Start(_) | Event::Empty(_) if names.len() == MAX_DEPTH => return None,
             Event::Start(start) => {
                 names.push(String::from_utf8_lossy(start.local_name().as_ref()).into_owned());
                 text.clear();
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(page.prefixes, ["app/plans/"]);
         assert_eq!(page.next.as_deref(), Some("2!76!x"));
         let last = b"<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>";
-        assert_eq!(super::page(last).unwrap(), Page::default());
+        assert_eq!(super::page(last).unwrap(), ListPage::default());
     }
 
     #[test]

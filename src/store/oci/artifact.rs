@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
 
 /// The media type of a manifest.
-pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The artifact's type.
-pub(super) const ARTIFACT: &str = "application/vnd.atlasfs.artifact.v1";
+pub(super) const ARTIFACT_TYPE: &str = "application/vnd.atlasfs.artifact.v1";
 /// The type of a claim, which has no content.
-const CLAIM: &str = "application/vnd.atlasfs.claim.v1";
+const LEASE_TYPE: &str = "application/vnd.atlasfs.claim.v1";
 /// The content's media type: bytes as they are.
-pub(super) const CONTENT: &str = "application/vnd.atlasfs.content.v1";
+pub(super) const CONTENT_TYPE: &str = "application/vnd.atlasfs.content.v1";
 /// The media type of the configuration that every manifest must have, and its content.
-const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 pub(super) const EMPTY_CONTENT: &[u8] = b"{}";
 
 const WHEN: &str = "atlas-stamp";
@@ -28,7 +28,7 @@ const FORMAT: &str = "atlas-format";
 const CREATED: &str = "org.opencontainers.image.created";
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// What a manifest says.
+/// The content of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Manifest {
     /// The digest of the content: `sha256:…`.
@@ -46,15 +46,15 @@ pub(super) fn write(key: &str, stamp: &Stamp) -> String {
     let when = when_to_text(stamp.when);
     json!({
         "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "artifactType": ARTIFACT,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": ARTIFACT_TYPE,
         "config": {
-            "mediaType": EMPTY,
+            "mediaType": EMPTY_TYPE,
             "digest": digest(EMPTY_CONTENT),
             "size": EMPTY_CONTENT.len(),
         },
         "layers": [{
-            "mediaType": CONTENT,
+            "mediaType": CONTENT_TYPE,
             "digest": format!("sha256:{}", stamp.sha256),
             "size": stamp.size,
             // So that oras and its like give the file its name.
@@ -72,16 +72,16 @@ pub(super) fn write(key: &str, stamp: &Stamp) -> String {
 }
 
 /// Writes the manifest of a claim: no two claims have the same, so deleting one leaves the others.
-pub(super) fn write_claim(tag: &str) -> String {
+pub(super) fn write_lease(tag: &str) -> String {
     let empty = json!({
-        "mediaType": EMPTY,
+        "mediaType": EMPTY_TYPE,
         "digest": digest(EMPTY_CONTENT),
         "size": EMPTY_CONTENT.len(),
     });
     json!({
         "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "artifactType": CLAIM,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": LEASE_TYPE,
         "config": empty,
         "layers": [empty],
         "annotations": { "atlas-claim": tag },
@@ -137,7 +137,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 /// The longest tag, by the distribution specification.
-const LONGEST: usize = 128;
+const MAX_TAG_LENGTH: usize = 128;
 
 /// Returns the tag of a key; `None` if the key is too long for one.
 pub(super) fn tag_of(key: &str) -> Option<String> {
@@ -152,7 +152,7 @@ pub(super) fn tag_of(key: &str) -> Option<String> {
             _ => return None,
         }
     }
-    (!tag.is_empty() && tag.len() <= LONGEST).then_some(tag)
+    (!tag.is_empty() && tag.len() <= MAX_TAG_LENGTH).then_some(tag)
 }
 
 /// Returns the key of a tag; `None` for a tag that is no key's.

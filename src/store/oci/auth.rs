@@ -1,4 +1,4 @@
-//! Who one is to an OCI registry: credentials, and the tokens that are had for them.
+//! Authentication at an OCI registry: credentials, and the tokens that are had for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,40 +9,40 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use url::Url;
 
-use super::docker::{Credentials, DockerFile, Helper, Kept};
+use super::docker::{DockerCredentials, DockerEntry, DockerFile, Helper};
 use crate::store::backend::waits_for;
-use crate::store::http::opening::{Env, Refusal, denied, is_loopback};
+use crate::store::http::opening::{Env, OpenError, denied, is_loopback};
 use crate::store::{Kind, OciLocation};
 
-/// How long a token is good that doesn't say how long: by the specification, 60 s.
-const LIFE: Duration = Duration::from_secs(60);
+/// The lifetime of a token that doesn't tell its own: by the specification, 60 s.
+const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 /// A token this near its end may be over when it arrives.
-const SPARE: Duration = Duration::from_secs(10);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
-/// What opens a registry. Never shown.
+/// The authentication at one registry. Never shown.
 pub(super) struct Auth {
     host: String,
-    given: Given,
+    given: LoginSource,
     /// The helper that was asked last.
     helper: Mutex<Option<Arc<Helper>>>,
-    /// Where the credentials came from that were shown last.
+    /// The origin of the credentials that were used last.
     origin: Mutex<Origin>,
     /// The headers that worked last, and until when: a token may be for pushing, or for deleting.
-    headers: Mutex<HashMap<Right, (Arc<str>, Instant)>>,
-    /// Held by the one who logs in; the others use what it gets.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    headers: Mutex<HashMap<TokenScope, (Arc<str>, Instant)>>,
+    /// Held during a login; the other requests use its result.
+    pub(super) login_lock: tokio::sync::Mutex<()>,
 }
 
-/// What a header is to open.
+/// The permission that a header is to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Right {
+pub(super) enum TokenScope {
     /// To delete.
     Delete,
     /// To pull and to push.
     Rest,
 }
 
-impl Right {
+impl TokenScope {
     /// Returns what a request needs.
     pub(super) fn to(method: &str) -> Self {
         match method {
@@ -52,17 +52,17 @@ impl Right {
     }
 }
 
-/// Where credentials are looked for.
-enum Given {
+/// The place where credentials are looked for.
+enum LoginSource {
     /// In the URL.
-    Url(Credentials),
-    /// Where Docker keeps them.
+    Url(DockerCredentials),
+    /// In Docker's file.
     Docker(DockerFile),
     /// Nowhere.
     Nothing,
 }
 
-/// Where credentials came from.
+/// The origin of credentials.
 enum Origin {
     Nowhere,
     Url,
@@ -70,7 +70,7 @@ enum Origin {
     Helper(String),
 }
 
-/// What a registry demands.
+/// A registry's demand.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// User and password.
@@ -81,21 +81,24 @@ pub(super) enum Challenge {
 
 impl Auth {
     /// Finds where the credentials are: the URL's, Docker's, or none.
-    pub(super) fn find(location: &OciLocation, env: Env<'_>) -> Result<Self, Refusal> {
+    pub(super) fn find(location: &OciLocation, env: Env<'_>) -> Result<Self, OpenError> {
         let (given, origin) = match (&location.credentials, DockerFile::find(env)) {
             (Some((user, password)), _) => {
                 let pair = STANDARD.encode(format!("{user}:{password}"));
-                (Given::Url(Credentials::Basic(pair)), Origin::Url)
+                (
+                    LoginSource::Url(DockerCredentials::Basic(pair)),
+                    Origin::Url,
+                )
             }
             (None, Some(file)) => {
                 // What is wrong with it is told at once, and not with the first demand.
                 let origin = match file.read(&location.host).map_err(denied)? {
-                    Kept::Here(Credentials::None) => Origin::Nowhere,
-                    Kept::Here(_) | Kept::Helper(..) => Origin::File,
+                    DockerEntry::Here(DockerCredentials::None) => Origin::Nowhere,
+                    DockerEntry::Here(_) | DockerEntry::Helper(..) => Origin::File,
                 };
-                (Given::Docker(file), origin)
+                (LoginSource::Docker(file), origin)
             }
-            (None, None) => (Given::Nothing, Origin::Nowhere),
+            (None, None) => (LoginSource::Nothing, Origin::Nowhere),
         };
         Ok(Self {
             host: location.host.clone(),
@@ -103,35 +106,35 @@ impl Auth {
             helper: Mutex::default(),
             origin: Mutex::new(origin),
             headers: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            login_lock: tokio::sync::Mutex::default(),
         })
     }
 
     /// Returns the credentials as they are now: `docker login` may have been run since.
-    pub(super) async fn credentials(&self) -> Result<Credentials, Refusal> {
+    pub(super) async fn credentials(&self) -> Result<DockerCredentials, OpenError> {
         let (credentials, origin) = match &self.given {
-            Given::Nothing => (Credentials::None, Origin::Nowhere),
-            Given::Url(credentials) => (credentials.clone(), Origin::Url),
-            Given::Docker(file) => self.docker_has(file.clone()).await?,
+            LoginSource::Nothing => (DockerCredentials::None, Origin::Nowhere),
+            LoginSource::Url(credentials) => (credentials.clone(), Origin::Url),
+            LoginSource::Docker(file) => self.docker_has(file.clone()).await?,
         };
         let origin = match credentials {
-            Credentials::None => Origin::Nowhere,
-            Credentials::Basic(_) | Credentials::Identity(_) => origin,
+            DockerCredentials::None => Origin::Nowhere,
+            DockerCredentials::Basic(_) | DockerCredentials::Identity(_) => origin,
         };
         *lock(&self.origin) = origin;
         Ok(credentials)
     }
 
-    async fn docker_has(&self, file: DockerFile) -> Result<(Credentials, Origin), Refusal> {
+    async fn docker_has(&self, file: DockerFile) -> Result<(DockerCredentials, Origin), OpenError> {
         let host = self.host.clone();
         // A home may lie on a disk that hangs.
         let read = tokio::task::spawn_blocking(move || file.read(&host)).await;
         let kept = read.unwrap_or_else(|_| Err("docker's file was not read to its end".into()));
         match kept.map_err(|why| (Kind::Unreachable, why))? {
-            Kept::Here(credentials) => Ok((credentials, Origin::File)),
-            Kept::Helper(helper, here) => {
+            DockerEntry::Here(credentials) => Ok((credentials, Origin::File)),
+            DockerEntry::Helper(helper, here) => {
                 let helper = helper.map_err(denied)?;
-                let helper = self.same_or(helper);
+                let helper = self.reuse_or(helper);
                 let name = helper.name();
                 waits_for(Some(format!("{name} has not answered")));
                 let answer = helper.ask().await;
@@ -139,7 +142,7 @@ impl Auth {
                 match answer {
                     // The store has not spoken.
                     Err(why) => Err((Kind::Unreachable, why.to_string())),
-                    Ok(had) if *had == Credentials::None => Ok((here, Origin::File)),
+                    Ok(had) if *had == DockerCredentials::None => Ok((here, Origin::File)),
                     Ok(had) => Ok(((*had).clone(), Origin::Helper(name.into()))),
                 }
             }
@@ -147,7 +150,7 @@ impl Auth {
     }
 
     /// Returns the helper that was asked last, if it is this one: it may still be about to answer.
-    fn same_or(&self, helper: Helper) -> Arc<Helper> {
+    fn reuse_or(&self, helper: Helper) -> Arc<Helper> {
         let mut last = lock(&self.helper);
         match &*last {
             Some(known) if known.name() == helper.name() => Arc::clone(known),
@@ -174,7 +177,7 @@ impl Auth {
     }
 
     /// Returns the header to begin with: the one that worked, while it lasts.
-    pub(super) fn header(&self, right: Right) -> Option<Arc<str>> {
+    pub(super) fn header(&self, right: TokenScope) -> Option<Arc<str>> {
         let kept = lock(&self.headers);
         let fresh = kept
             .get(&right)
@@ -182,31 +185,37 @@ impl Auth {
         fresh.map(|(header, _)| Arc::clone(header))
     }
 
-    fn keep(&self, right: Right, header: String, life: Duration) -> Arc<str> {
+    fn keep(&self, right: TokenScope, header: String, life: Duration) -> Arc<str> {
         let header: Arc<str> = header.into();
-        let until = Instant::now() + life.saturating_sub(SPARE);
+        let until = Instant::now() + life.saturating_sub(EXPIRY_MARGIN);
         lock(&self.headers).insert(right, (Arc::clone(&header), until));
         header
     }
 
     /// Answers a demand for user and password; `None` if there are none.
-    pub(super) fn answer_basic(&self, right: Right, credentials: &Credentials) -> Option<Arc<str>> {
+    pub(super) fn answer_basic(
+        &self,
+        right: TokenScope,
+        credentials: &DockerCredentials,
+    ) -> Option<Arc<str>> {
         // Until it is refused.
-        const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+        const BASIC_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
         match credentials {
-            Credentials::Basic(pair) => Some(self.keep(right, format!("Basic {pair}"), LONG)),
-            Credentials::None | Credentials::Identity(_) => None,
+            DockerCredentials::Basic(pair) => {
+                Some(self.keep(right, format!("Basic {pair}"), BASIC_LIFETIME))
+            }
+            DockerCredentials::None | DockerCredentials::Identity(_) => None,
         }
     }
 
     /// Takes the token out of a token service's answer.
-    pub(super) fn answer_bearer(&self, right: Right, document: &[u8]) -> Option<Arc<str>> {
+    pub(super) fn answer_bearer(&self, right: TokenScope, document: &[u8]) -> Option<Arc<str>> {
         let json: Value = serde_json::from_slice(document).ok()?;
         let text = |name: &str| json.get(name).and_then(Value::as_str);
         let token = text("token").or_else(|| text("access_token"))?;
         let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         let life = json.get("expires_in").and_then(Value::as_u64);
-        let life = life.map_or(LIFE, Duration::from_secs);
+        let life = life.map_or(DEFAULT_TOKEN_LIFETIME, Duration::from_secs);
         fits.then(|| self.keep(right, format!("Bearer {token}"), life))
     }
 }

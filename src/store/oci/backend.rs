@@ -2,9 +2,9 @@
 //! stands for its key.
 //!
 //! Registries have no conditional writes: who writes on a condition claims the tag first. Where
-//! claims can't be kept, the condition is looked at just before and just after the write, which finds
-//! most races and not all. Nor do they list more than tags: what is known of an artifact costs a
-//! request each.
+//! claims can't be kept, the condition is looked at just before and just after the write, which
+//! finds most races and not all. Nor do they list more than tags: what is known of an artifact
+//! costs a request each.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -20,22 +20,22 @@ use super::artifact::{EMPTY_CONTENT, digest, key_of, write};
 use super::auth::Auth;
 use super::client::Client;
 use super::docker::is_hub;
-use super::repository::{Known, OciBackend, listed};
+use super::repository::{OciBackend, TagCache, listed};
 use crate::model::Stamp;
 use crate::store::backend::waits_for;
 use crate::store::http::failure::{Attempt, refusal};
 use crate::store::http::opening::{Env, connector, invalid, is_loopback, options, unbuilt};
 use crate::store::http::reply::Provider;
-use crate::store::http::verdict::Asked;
+use crate::store::http::verdict::StoreOperation;
 use crate::store::{
     Backend, Capabilities, Condition, Failure, Kind, Listed, OciLocation, Stored, Token,
 };
 
 /// As many manifests are asked for at once. A listing has a second or two, and a registry on the
 /// internet takes 50 ms for each; twice as many would be a burst that registries turn down.
-const AT_ONCE: usize = 16;
-/// Where the hub really answers.
-const HUB: &str = "registry-1.docker.io";
+const MAX_PARALLEL_LOOKUPS: usize = 16;
+/// The host where the hub really answers.
+const HUB_HOST: &str = "registry-1.docker.io";
 
 /// Opens the driver of a repository. Nothing is sent.
 pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, Failure> {
@@ -43,7 +43,7 @@ pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, F
         let OciLocation {
             host, repository, ..
         } = location;
-        let host = if is_hub(host) { HUB } else { host };
+        let host = if is_hub(host) { HUB_HOST } else { host };
         let parse = |scheme: &str| {
             let url = format!("{scheme}://{host}/v2/{repository}/");
             Url::parse(&url).map_err(|_| invalid("that is no host"))
@@ -57,8 +57,8 @@ pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, F
         let http = connector.connect(&options(&base)).map_err(unbuilt)?;
         Ok(OciBackend {
             client: Arc::new(Client::new(http, base, Auth::find(location, env)?)),
-            claims: OnceLock::new(),
-            known: Known::default(),
+            lease_support: OnceLock::new(),
+            known: TagCache::default(),
             url: location.url.clone(),
         })
     };
@@ -70,7 +70,7 @@ pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, F
 #[async_trait]
 impl Backend for OciBackend {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
-        let attempt = Attempt::new("read", key, Asked::Read);
+        let attempt = Attempt::new("read", key, StoreOperation::Read);
         let (token, manifest) = self.manifest(attempt).await?;
         if manifest.size > limit {
             let size = manifest.size;
@@ -105,7 +105,7 @@ impl Backend for OciBackend {
     }
 
     async fn head(&self, key: &str) -> Result<Listed, Failure> {
-        let attempt = Attempt::new("look up", key, Asked::Read);
+        let attempt = Attempt::new("look up", key, StoreOperation::Read);
         let (token, manifest) = self.manifest(attempt).await?;
         Ok(listed(key.into(), token, &manifest))
     }
@@ -117,7 +117,7 @@ impl Backend for OciBackend {
         stamp: &Stamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
-        let attempt = Attempt::new("write", key, Asked::Write);
+        let attempt = Attempt::new("write", key, StoreOperation::Write);
         let tag = self.tag(attempt)?;
         let upload = async {
             self.client.upload(&content).await?;
@@ -136,7 +136,7 @@ impl Backend for OciBackend {
     }
 
     async fn delete(&self, key: &str) -> Result<(), Failure> {
-        let attempt = Attempt::new("delete", key, Asked::Delete);
+        let attempt = Attempt::new("delete", key, StoreOperation::Delete);
         let tag = self.tag(attempt)?;
         let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
             // Of a registry, or of a portal.
@@ -161,12 +161,12 @@ impl Backend for OciBackend {
                 _ => Ok(()),
             }
         };
-        let removed = self.claimed(attempt, &tag, look, remove).await;
+        let removed = self.with_lease(attempt, &tag, look, remove).await;
         removed.map(drop)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
-        let attempt = Attempt::new("list", prefix, Asked::List);
+        let attempt = Attempt::new("list", prefix, StoreOperation::List);
         let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
         let below = |key: &str| {
             let rest = key.strip_prefix(prefix);
@@ -182,7 +182,7 @@ impl Backend for OciBackend {
         let all = wanted.len();
         let look_up = async {
             let mut found = Vec::with_capacity(all);
-            let mut replies = futures::stream::iter(wanted).buffer_unordered(AT_ONCE);
+            let mut replies = futures::stream::iter(wanted).buffer_unordered(MAX_PARALLEL_LOOKUPS);
             while let Some(reply) = replies.next().await {
                 found.push(reply?);
                 waits_for(Some(format!(
@@ -199,7 +199,7 @@ impl Backend for OciBackend {
     }
 
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
-        let attempt = Attempt::new("list", "the repositories", Asked::List);
+        let attempt = Attempt::new("list", "the repositories", StoreOperation::List);
         let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
         let keys = tags.iter().filter_map(|tag| key_of(tag));
         let firsts = keys.filter_map(|key| Some(key.split_once('/')?.0.to_owned()));
@@ -212,7 +212,7 @@ impl Backend for OciBackend {
     }
 
     async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
-        let (honours_conditions, refused) = self.keeps_claims().await?;
+        let (honours_conditions, refused) = self.supports_leases().await?;
         Ok(Some(Capabilities {
             honours_conditions,
             refused,

@@ -9,13 +9,13 @@ use object_store::client::{HttpClient, HttpRequest, HttpResponse};
 use tokio::time::Instant;
 use url::Url;
 
-use super::auth::{Auth, Challenge, Right};
-use super::docker::Credentials;
+use super::auth::{Auth, Challenge, TokenScope};
+use super::docker::DockerCredentials;
 use crate::store::Kind;
 use crate::store::http::RETRY_PAUSE;
 
 /// A longer manifest is none of an artifact's.
-pub(super) const MANIFEST_BYTES: u64 = 1 << 20;
+pub(super) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Asks a registry about one repository.
 pub(super) struct Client {
@@ -25,7 +25,7 @@ pub(super) struct Client {
     pub(super) auth: Auth,
     /// Held while a blob is uploaded that every artifact has.
     pub(super) common: tokio::sync::Mutex<()>,
-    /// What time the registry said last that it is, and when it was asked.
+    /// The registry's time at its last reply, and when that was asked for.
     clock: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -82,7 +82,7 @@ impl Client {
         url.authority() == self.base.authority() && url.scheme() == self.base.scheme()
     }
 
-    /// Sends a request as who one is: once more after a bad moment, and once more with a token.
+    /// Sends a request with credentials: again after a bad moment, and again with a new token.
     pub(super) async fn ask(
         &self,
         method: &str,
@@ -94,7 +94,7 @@ impl Client {
         // late, over what somebody else has written by then.
         let puts = method == "PUT";
         let mut again = !puts || !url.path().contains("/blobs/uploads/");
-        let right = Right::to(method);
+        let right = TokenScope::to(method);
         let own = self.is_own(url);
         // What somebody else has logged in with may not open this: then it is our turn.
         let mut logins = if own { 2 } else { 0 };
@@ -159,7 +159,7 @@ impl Client {
     /// there is nothing to answer it with. Tells whether it is new.
     pub(super) async fn log_in(
         &self,
-        right: Right,
+        right: TokenScope,
         response: &HttpResponse,
         refused: Option<&str>,
     ) -> Result<Option<(Arc<str>, bool)>, StoreError> {
@@ -171,7 +171,7 @@ impl Client {
         let Some(demand) = demand else {
             return Ok(None);
         };
-        let _turn = self.auth.turn.lock().await;
+        let _login = self.auth.login_lock.lock().await;
         if let Some(header) = self.auth.header(right).filter(|h| Some(&**h) != refused) {
             return Ok(Some((header, false)));
         }
@@ -187,18 +187,18 @@ impl Client {
     /// Has a token service make a token.
     async fn token(
         &self,
-        right: Right,
+        right: TokenScope,
         realm: Url,
-        credentials: &Credentials,
+        credentials: &DockerCredentials,
     ) -> Result<Arc<str>, StoreError> {
         let response = match credentials {
-            Credentials::None => self.send("GET", &realm, &[], Bytes::new()).await?,
-            Credentials::Basic(pair) => {
+            DockerCredentials::None => self.send("GET", &realm, &[], Bytes::new()).await?,
+            DockerCredentials::Basic(pair) => {
                 let basic = format!("Basic {pair}");
                 let headers = [("authorization", &*basic)];
                 self.send("GET", &realm, &headers, Bytes::new()).await?
             }
-            Credentials::Identity(token) => {
+            DockerCredentials::Identity(token) => {
                 let body = Bytes::from(refresh(&realm, token));
                 let mut place = realm.clone();
                 place.set_query(None);
@@ -206,7 +206,7 @@ impl Client {
                 self.send("POST", &place, &headers, body).await?
             }
         };
-        // Who gives tokens speaks for the registry, but a 404 of theirs is about no artifact.
+        // The token service speaks for the registry, but its 404 is about no artifact.
         let status = response.status().as_u16();
         let host = realm.host_str().unwrap_or_default();
         if !response.status().is_success() {
@@ -217,7 +217,7 @@ impl Client {
             }
             return Err(told(kind, why));
         }
-        let document = body(response, MANIFEST_BYTES).await?;
+        let document = body(response, MAX_MANIFEST_BYTES).await?;
         let header = self.auth.answer_bearer(right, &document);
         header.ok_or_else(|| {
             let why = format!("{host} gives no token: its answer has none");
@@ -259,10 +259,10 @@ pub(super) async fn body(response: HttpResponse, limit: u64) -> Result<Bytes, St
     Ok(read.into())
 }
 
-/// What the verdict and the message are, whatever the last reply was.
+/// An error that has a kind and words of its own, whatever the last reply was.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
-pub(super) struct Told {
+pub(super) struct OciError {
     pub(super) kind: Kind,
     pub(super) why: String,
 }
@@ -280,7 +280,7 @@ pub(super) fn told(kind: Kind, why: impl Into<String>) -> StoreError {
     let why = why.into();
     StoreError::Generic {
         store: "oci",
-        source: Box::new(Told { kind, why }),
+        source: Box::new(OciError { kind, why }),
     }
 }
 

@@ -17,29 +17,29 @@ use tokio::time::{Instant, timeout};
 
 use crate::store::http::opening::{Env, set};
 
-/// What Docker calls its own hub.
-const HUB: &str = "https://index.docker.io/v1/";
+/// Docker's name for its own hub.
+const HUB_ENTRY: &str = "https://index.docker.io/v1/";
 /// The hosts that are Docker's hub.
 const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// What one has to show. Never shown.
+/// Credentials for a registry. Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credentials {
+pub(super) enum DockerCredentials {
     /// Nothing: one is anonymous.
     None,
     /// `user:password` in base64.
     Basic(String),
-    /// What tokens are had for: docker's `identitytoken`.
+    /// A token that others are had for: docker's `identitytoken`.
     Identity(String),
 }
 
-/// What Docker keeps of a host.
-pub(super) enum Kept {
+/// Docker's entry of a host.
+pub(super) enum DockerEntry {
     /// It is in the file.
-    Here(Credentials),
+    Here(DockerCredentials),
     /// A helper has it, if it is there to be asked; what the file has is for when the helper has
     /// nothing.
-    Helper(Result<Helper, String>, Credentials),
+    Helper(Result<Helper, String>, DockerCredentials),
 }
 
 /// Docker's file.
@@ -62,10 +62,10 @@ impl DockerFile {
     }
 
     /// Reads what it keeps of a host. The error says what is wrong with it and what to do.
-    pub(super) fn read(&self, host: &str) -> Result<Kept, String> {
+    pub(super) fn read(&self, host: &str) -> Result<DockerEntry, String> {
         let shown = self.path.display();
         if !self.path.exists() {
-            return Ok(Kept::Here(Credentials::None));
+            return Ok(DockerEntry::Here(DockerCredentials::None));
         }
         let text = std::fs::read_to_string(&self.path)
             .map_err(|error| format!("docker's {shown} can't be read: {error}"))?;
@@ -78,12 +78,15 @@ impl DockerFile {
         let own = || of_host(json.get("credHelpers")?, host);
         let name = own().or_else(|| json.get("credsStore"));
         match name.and_then(Value::as_str).filter(|name| !name.is_empty()) {
-            None => here.map(Kept::Here),
+            None => here.map(DockerEntry::Here),
             Some(name) => {
-                let asked = if is_hub(host) { HUB } else { host };
+                let asked = if is_hub(host) { HUB_ENTRY } else { host };
                 let helper = Helper::find(name, asked, self.helpers.as_deref());
                 let helper = helper.map_err(|why| format!("docker's {shown} {why}"));
-                Ok(Kept::Helper(helper, here.unwrap_or(Credentials::None)))
+                Ok(DockerEntry::Helper(
+                    helper,
+                    here.unwrap_or(DockerCredentials::None),
+                ))
             }
         }
     }
@@ -95,28 +98,28 @@ pub(super) fn is_hub(host: &str) -> bool {
 }
 
 /// Reads what stands in the file itself; `None` if it can't be read.
-fn in_file(json: &Value, host: &str) -> Option<Credentials> {
+fn in_file(json: &Value, host: &str) -> Option<DockerCredentials> {
     let Some(entry) = json.get("auths").and_then(|auths| of_host(auths, host)) else {
-        return Some(Credentials::None);
+        return Some(DockerCredentials::None);
     };
     let text = |name: &str| {
         let text = entry.get(name).and_then(Value::as_str);
         text.filter(|text| !text.is_empty())
     };
     if let Some(token) = text("identitytoken") {
-        return Some(Credentials::Identity(token.into()));
+        return Some(DockerCredentials::Identity(token.into()));
     }
     match (text("auth"), text("username"), text("password")) {
         (Some(auth), _, _) => {
             let pair = STANDARD.decode(auth).ok()?;
             pair.contains(&b':')
-                .then(|| Credentials::Basic(auth.into()))
+                .then(|| DockerCredentials::Basic(auth.into()))
         }
-        (None, Some(user), Some(password)) => Some(Credentials::Basic(
+        (None, Some(user), Some(password)) => Some(DockerCredentials::Basic(
             STANDARD.encode(format!("{user}:{password}")),
         )),
         // What docker leaves there of a host whose credentials a helper has.
-        _ => Some(Credentials::None),
+        _ => Some(DockerCredentials::None),
     }
 }
 
@@ -138,26 +141,26 @@ fn of_host<'v>(entries: &'v Value, host: &str) -> Option<&'v Value> {
 
 /// A helper that makes a token asks its cloud for it, some seconds at most; one that takes longer
 /// waits for somebody to type a password.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What it says is good for so long: it is asked once for a burst of requests, and soon again
+const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A helper's reply is good for so long: it is asked once for a burst of requests, and soon again
 /// after it has failed.
-const KEPT: Duration = Duration::from_secs(10);
+const HELPER_REPLY_LIFETIME: Duration = Duration::from_secs(10);
 /// A longer answer is none.
-const ANSWER_BYTES: u64 = 64 << 10;
+const MAX_HELPER_REPLY_BYTES: u64 = 64 << 10;
 /// The user of a secret that is no password but an identity token.
 const TOKEN_USER: &str = "<token>";
-/// What every helper says when it keeps nothing for a host.
+/// Every helper's reply when it keeps nothing for a host.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-type Answer = Result<Arc<Credentials>, Arc<str>>;
-type Asked = Shared<BoxFuture<'static, Answer>>;
+type HelperReply = Result<Arc<DockerCredentials>, Arc<str>>;
+type HelperCall = Shared<BoxFuture<'static, HelperReply>>;
 
 /// A helper, and the host that it is asked about.
 pub(super) struct Helper {
     name: String,
     program: PathBuf,
     host: String,
-    last: Mutex<Option<(Asked, Instant)>>,
+    last: Mutex<Option<(HelperCall, Instant)>>,
 }
 
 impl Helper {
@@ -190,7 +193,7 @@ impl Helper {
     }
 
     /// Asks it. An operation that is given up does not end it: the next one waits for the same.
-    pub(super) async fn ask(&self) -> Answer {
+    pub(super) async fn ask(&self) -> HelperReply {
         let asked = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             match &*last {
@@ -207,7 +210,7 @@ impl Helper {
                         Err(_) => Err("the helper was not run to its end".into()),
                     });
                     let asked = asked.boxed().shared();
-                    *last = Some((asked.clone(), Instant::now() + KEPT));
+                    *last = Some((asked.clone(), Instant::now() + HELPER_REPLY_LIFETIME));
                     asked
                 }
             }
@@ -216,15 +219,17 @@ impl Helper {
     }
 }
 
-async fn run(name: &str, program: &Path, host: &str) -> Result<Credentials, String> {
+async fn run(name: &str, program: &Path, host: &str) -> Result<DockerCredentials, String> {
     let by_hand = format!("ask it by hand: echo {host} | {name} get");
-    match timeout(PATIENCE, converse(program, host)).await {
+    match timeout(HELPER_TIMEOUT, converse(program, host)).await {
         Err(_) => Err(format!(
             "{name} has not answered within {} s: {by_hand}",
-            PATIENCE.as_secs()
+            HELPER_TIMEOUT.as_secs()
         )),
         Ok(Err(error)) => Err(format!("{name} can't be run: {error}")),
-        Ok(Ok((_, answer))) if answer.trim_ascii() == NOT_FOUND.as_bytes() => Ok(Credentials::None),
+        Ok(Ok((_, answer))) if answer.trim_ascii() == NOT_FOUND.as_bytes() => {
+            Ok(DockerCredentials::None)
+        }
         Ok(Ok((false, _))) => Err(format!("{name} has failed: {by_hand}")),
         Ok(Ok((true, answer))) => {
             read(&answer).ok_or_else(|| format!("{name} gives no user and secret: {by_hand}"))
@@ -247,20 +252,23 @@ async fn converse(program: &Path, host: &str) -> std::io::Result<(bool, Vec<u8>)
     }
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
+        stdout
+            .take(MAX_HELPER_REPLY_BYTES)
+            .read_to_end(&mut answer)
+            .await?;
     }
     Ok((child.wait().await?.success(), answer))
 }
 
 /// Reads `{"Username": …, "Secret": …}`.
-fn read(answer: &[u8]) -> Option<Credentials> {
+fn read(answer: &[u8]) -> Option<DockerCredentials> {
     let json: Value = serde_json::from_slice(answer).ok()?;
     let text = |name: &str| json.get(name).and_then(Value::as_str);
     let (user, secret) = (text("Username")?, text("Secret")?);
     Some(match user {
-        _ if secret.is_empty() => Credentials::None,
-        TOKEN_USER => Credentials::Identity(secret.into()),
-        _ => Credentials::Basic(STANDARD.encode(format!("{user}:{secret}"))),
+        _ if secret.is_empty() => DockerCredentials::None,
+        TOKEN_USER => DockerCredentials::Identity(secret.into()),
+        _ => DockerCredentials::Basic(STANDARD.encode(format!("{user}:{secret}"))),
     })
 }
 

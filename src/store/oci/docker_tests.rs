@@ -1,17 +1,17 @@
-//! What is found in Docker's file.
+//! Tests of what Docker's file and helpers give.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-struct Folder(tempfile::TempDir);
+struct HelperFolder(tempfile::TempDir);
 
-impl Folder {
+impl HelperFolder {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn read(&self, text: &str, host: &str) -> Result<Kept, String> {
+    fn read(&self, text: &str, host: &str) -> Result<DockerEntry, String> {
         std::fs::write(self.0.path().join("config.json"), text).unwrap();
         let path = self.0.path().to_str().unwrap().to_owned();
         let env = |name: &str| matches!(name, "DOCKER_CONFIG" | "PATH").then(|| path.clone());
@@ -21,17 +21,17 @@ impl Folder {
     /// What the file itself has: a word for each kind, with what is in it.
     fn here(&self, text: &str, host: &str) -> Result<String, String> {
         Ok(match self.read(text, host)? {
-            Kept::Here(Credentials::None) => "none".into(),
-            Kept::Here(Credentials::Basic(pair)) => format!("basic {pair}"),
-            Kept::Here(Credentials::Identity(token)) => format!("identity {token}"),
-            Kept::Helper(helper, _) => format!("helper {}", helper?.name()),
+            DockerEntry::Here(DockerCredentials::None) => "none".into(),
+            DockerEntry::Here(DockerCredentials::Basic(pair)) => format!("basic {pair}"),
+            DockerEntry::Here(DockerCredentials::Identity(token)) => format!("identity {token}"),
+            DockerEntry::Helper(helper, _) => format!("helper {}", helper?.name()),
         })
     }
 }
 
 #[test]
 fn what_docker_login_has_kept_is_found_under_every_name_of_the_host() {
-    let folder = Folder::new();
+    let folder = HelperFolder::new();
     let basic = Ok("basic bWU6czNjcmV0".to_owned());
     for (name, host) in [
         ("ghcr.io", "ghcr.io"),
@@ -60,7 +60,7 @@ fn what_docker_login_has_kept_is_found_under_every_name_of_the_host() {
 
 #[test]
 fn every_form_of_credentials_is_read() {
-    let folder = Folder::new();
+    let folder = HelperFolder::new();
     for (entry, expected) in [
         (
             r#"{"username": "me", "password": "s3cret"}"#,
@@ -80,7 +80,7 @@ fn every_form_of_credentials_is_read() {
 
 #[test]
 fn the_hosts_own_helper_comes_before_the_one_for_all() {
-    let folder = Folder::new();
+    let folder = HelperFolder::new();
     for name in ["one", "all"] {
         let program = folder.0.path().join(format!("docker-credential-{name}"));
         std::fs::write(&program, "#!/bin/sh\n").unwrap();
@@ -96,7 +96,7 @@ fn the_hosts_own_helper_comes_before_the_one_for_all() {
 
 #[test]
 fn what_is_wrong_with_dockers_file_is_told_and_never_quoted() {
-    let folder = Folder::new();
+    let folder = HelperFolder::new();
     for (text, expected) in [
         ("s3cret", "is not json: correct or remove it"),
         (

@@ -1,12 +1,12 @@
-//! Claims: whoever is about to move a tag says so under a tag of its own first, and goes on when it
+//! Claims: a mount that is about to move a tag first writes a tag of its own, and goes on when it
 //! finds nobody else's there. That is the compare-and-swap which OCI has not got.
 //!
 //! Of two who claim at once at least one sees the other, for each lists the tags after it has
 //! written its own: so never do both go on. The earlier one stays and waits; the later one
 //! withdraws until nobody is left.
 //!
-//! A claim whose owner has died holds for [`LEASE`] by the registry's own clock. An owner who has
-//! come that far without its reply doesn't count on it any more.
+//! A claim whose owner has died holds for [`LEASE_DURATION`] by the registry's own clock. An owner
+//! who has come that far without its reply doesn't count on it any more.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,37 +17,38 @@ use object_store::Error as StoreError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::artifact::{EMPTY_CONTENT, digest, write_claim};
+use super::artifact::{EMPTY_CONTENT, digest, write_lease};
 use super::client::{Client, told};
-use super::requests::Removed;
+use super::requests::Removal;
 use crate::model::Sha256;
 use crate::store::backend::waits_for;
-use crate::store::http::middleware::Exchange;
+use crate::store::http::middleware::RequestLog;
 use crate::store::{Failure, Kind};
 
-/// How long a claim holds. 30 s: twice the usual deadline of a push.
-const LEASE: Duration = Duration::from_secs(30);
-/// How old a claim may be when the tag is moved. 10 s: the other two thirds are for a registry that
-/// takes its time.
-const BEGINS_WITHIN: Duration = Duration::from_secs(10);
-/// How old a claim may be when the reply to that is here: the registry's clock has whole seconds.
-const ENDS_WITHIN: Duration = Duration::from_secs(25);
-/// How long a push waits until its claim is withdrawn.
-const WAITS_FOR_WITHDRAWAL: Duration = Duration::from_secs(1);
-/// How late a claim may come.
-const COMES_LATE: Duration = Duration::from_secs(1);
-/// What the tags of all claims begin with.
-const ANY: &str = "_claim.";
-/// How long one waits before one looks again who else has claimed; the last for as long as it takes.
-const LOOKS: [Duration; 5] = [
+/// The time that a claim holds. 30 s: twice the usual deadline of a push.
+const LEASE_DURATION: Duration = Duration::from_secs(30);
+/// The greatest age of a claim when the tag is moved. 10 s: the other two thirds are for a registry
+/// that takes its time.
+const MAX_AGE_AT_CHANGE: Duration = Duration::from_secs(10);
+/// The greatest age of a claim when the reply to that is here: the registry's clock has whole
+/// seconds.
+const MAX_AGE_AT_REPLY: Duration = Duration::from_secs(25);
+/// The longest wait of a push for its claim's withdrawal.
+const WITHDRAWAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The greatest lateness of a claim that was given up while it was put.
+const MAX_LATENESS: Duration = Duration::from_secs(1);
+/// The start of the tags of all claims.
+const TAG_PREFIX: &str = "_claim.";
+/// The pauses between two looks at the other claims; the last one repeats.
+const POLL_PAUSES: [Duration; 5] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
 ];
-/// docker-registry answers with a 500 to who deletes while it writes down another tag.
-const WITHDRAWALS: [Duration; 3] = [
+/// docker-registry answers a deletion with a 500 while it writes down another tag.
+const WITHDRAWAL_PAUSES: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -56,7 +57,7 @@ const WITHDRAWALS: [Duration; 3] = [
 /// The right to change one tag. Dropping it withdraws it, unless a change is under way.
 pub(super) struct Lease {
     client: Arc<Client>,
-    /// What the claims on the same tag begin with.
+    /// The start of the claims on the same tag.
     prefix: String,
     tag: String,
     /// The registry's time that it carries, and before that was asked for.
@@ -73,15 +74,15 @@ impl Lease {
     /// manifest refers to is there already.
     pub(super) async fn on(client: &Arc<Client>, tag: &str) -> Result<Self, StoreError> {
         loop {
-            let claim = Self::put(client, tag).await?;
-            let comes_first = claim.comes_first().await?;
+            let lease = Self::put(client, tag).await?;
+            let comes_first = lease.comes_first().await?;
             waits_for(None);
             if comes_first {
-                return Ok(claim);
+                return Ok(lease);
             }
-            let prefix = claim.prefix.clone();
-            claim.withdraw().await;
-            let mut looks = Looks::default();
+            let prefix = lease.prefix.clone();
+            lease.withdraw().await;
+            let mut looks = LeasePolls::default();
             while !live(client, &prefix).await?.is_empty() {
                 looks.pause().await;
             }
@@ -98,10 +99,10 @@ impl Lease {
         let common = Bytes::from_static(EMPTY_CONTENT);
         client.upload_common(&common).await?;
         // Nobody else claims that.
-        let mut claim = Self::put(client, &format!("{:016x}", random())).await?;
-        let is_listed = live(client, &claim.prefix).await?.contains(&claim.tag);
-        withdraw(client, &claim.tag).await?;
-        claim.ends = false;
+        let mut lease = Self::put(client, &format!("{:016x}", random())).await?;
+        let is_listed = live(client, &lease.prefix).await?.contains(&lease.tag);
+        withdraw(client, &lease.tag).await?;
+        lease.ends = false;
         Ok(is_listed)
     }
 
@@ -109,10 +110,10 @@ impl Lease {
         let no_clock = || told(Kind::Unreachable, "it says no longer what time it is");
         let fresh = client
             .clock()
-            .filter(|(since, _)| since.elapsed() < BEGINS_WITHIN);
+            .filter(|(since, _)| since.elapsed() < MAX_AGE_AT_CHANGE);
         let (since, time) = fresh.ok_or_else(no_clock)?;
-        let prefix = format!("{ANY}{}.", short(&Sha256::of(tag.as_bytes())));
-        let mut claim = Self {
+        let prefix = format!("{TAG_PREFIX}{}.", short(&Sha256::of(tag.as_bytes())));
+        let mut lease = Self {
             client: Arc::clone(client),
             tag: format!("{prefix}{time}.{:016x}", random()),
             prefix,
@@ -121,21 +122,24 @@ impl Lease {
             is_there: false,
             ends: true,
         };
-        if let Err(failed) = client.tag(&claim.tag, write_claim(&claim.tag)).await {
+        if let Err(failed) = client.tag(&lease.tag, write_lease(&lease.tag)).await {
             // Only the reply may be lost.
-            match Exchange::of(false, live(client, &claim.prefix)).await.0 {
-                Ok(all) if all.contains(&claim.tag) => {}
+            match RequestLog::record(false, live(client, &lease.prefix))
+                .await
+                .0
+            {
+                Ok(all) if all.contains(&lease.tag) => {}
                 _ => return Err(failed),
             }
         }
-        claim.is_there = true;
-        Ok(claim)
+        lease.is_there = true;
+        Ok(lease)
     }
 
     /// Waits while this is the first of all claims, until it is the only one; `false` if it is not
     /// the first, or has become too old.
     async fn comes_first(&self) -> Result<bool, StoreError> {
-        let mut looks = Looks::default();
+        let mut looks = LeasePolls::default();
         loop {
             let all = live(&self.client, &self.prefix).await?;
             match all.iter().min() {
@@ -152,8 +156,8 @@ impl Lease {
         }
     }
 
-    /// Runs what the tag was claimed for, and withdraws the claim; `None` if that takes so long that
-    /// somebody else may change the tag.
+    /// Runs what the tag was claimed for, and withdraws the claim; `None` if that takes so long
+    /// that somebody else may change the tag.
     ///
     /// A change that is given up, or ends in an outage, may arrive all the same: until then nobody
     /// else is to make one, so the claim stays.
@@ -165,7 +169,9 @@ impl Lease {
             return None;
         }
         self.ends = false;
-        let changed = timeout_at(self.since + ENDS_WITHIN, change).await.ok()?;
+        let changed = timeout_at(self.since + MAX_AGE_AT_REPLY, change)
+            .await
+            .ok()?;
         if !changed.as_ref().is_err_and(Failure::is_outage) {
             self.withdraw().await;
         }
@@ -176,8 +182,8 @@ impl Lease {
     /// while a machine sleeps.
     fn may_begin(&self) -> bool {
         let (_, now) = self.client.clock().unwrap_or((self.since, self.time));
-        self.since.elapsed() < BEGINS_WITHIN
-            && now.saturating_sub(self.time) <= BEGINS_WITHIN.as_secs()
+        self.since.elapsed() < MAX_AGE_AT_CHANGE
+            && now.saturating_sub(self.time) <= MAX_AGE_AT_CHANGE.as_secs()
     }
 
     /// Withdraws the claim; one that takes long goes on by itself.
@@ -185,7 +191,7 @@ impl Lease {
         self.ends = false;
         let tag = std::mem::take(&mut self.tag);
         if let Some(withdrawal) = withdraw_after(Duration::ZERO, &self.client, tag) {
-            let _ = timeout(WAITS_FOR_WITHDRAWAL, withdrawal).await;
+            let _ = timeout(WITHDRAWAL_TIMEOUT, withdrawal).await;
         }
     }
 }
@@ -196,7 +202,7 @@ impl Drop for Lease {
         let pause = if self.is_there {
             Duration::ZERO
         } else {
-            COMES_LATE
+            MAX_LATENESS
         };
         if self.ends {
             withdraw_after(pause, &self.client, std::mem::take(&mut self.tag));
@@ -211,7 +217,7 @@ fn withdraw_after(pause: Duration, client: &Arc<Client>, tag: String) -> Option<
     Some(runtime.spawn(async move {
         sleep(pause).await;
         // After that it is over anyway.
-        let withdrawn = timeout(LEASE, withdraw(&client, &tag)).await;
+        let withdrawn = timeout(LEASE_DURATION, withdraw(&client, &tag)).await;
         if !matches!(withdrawn, Ok(Ok(()))) {
             tracing::debug!("the claim {tag} could not be withdrawn");
         }
@@ -220,13 +226,13 @@ fn withdraw_after(pause: Duration, client: &Arc<Client>, tag: String) -> Option<
 
 /// Deletes a claim.
 async fn withdraw(client: &Client, tag: &str) -> Result<(), StoreError> {
-    let manifest = write_claim(tag);
+    let manifest = write_lease(tag);
     let digest = digest(manifest.as_bytes());
-    for pause in WITHDRAWALS {
+    for pause in WITHDRAWAL_PAUSES {
         match client.remove(&digest).await {
-            Ok(Removed::Now) => return Ok(()),
+            Ok(Removal::Now) => return Ok(()),
             // A deletion that has failed half-way leaves the tag, with nothing that it stands for.
-            Ok(Removed::Before) => client.tag(tag, manifest.clone()).await?,
+            Ok(Removal::Before) => client.tag(tag, manifest.clone()).await?,
             Err(_) => {}
         }
         sleep(pause).await;
@@ -240,13 +246,16 @@ async fn live(client: &Arc<Client>, prefix: &str) -> Result<Vec<String>, StoreEr
     let now = client.clock().map_or(0, |(_, now)| now);
     let mut live = Vec::new();
     for tag in tags {
-        let mut parts = tag.strip_prefix(ANY).into_iter().flat_map(|t| t.split('.'));
+        let mut parts = tag
+            .strip_prefix(TAG_PREFIX)
+            .into_iter()
+            .flat_map(|t| t.split('.'));
         let (Some(_), Some(time), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
             continue;
         };
         // One from the future is over, too: it would hold for ever.
         let age = now.abs_diff(time.parse().unwrap_or(0));
-        if age > LEASE.as_secs() {
+        if age > LEASE_DURATION.as_secs() {
             withdraw_after(Duration::ZERO, client, tag);
         } else if tag.starts_with(prefix) {
             live.push(tag);
@@ -257,16 +266,16 @@ async fn live(client: &Arc<Client>, prefix: &str) -> Result<Vec<String>, StoreEr
 
 /// Pauses between one look at the claims and the next.
 #[derive(Default)]
-struct Looks(usize);
+struct LeasePolls(usize);
 
-impl Looks {
+impl LeasePolls {
     async fn pause(&mut self) {
         waits_for(Some(
             "somebody else has claimed it for a write of theirs; what somebody leaves behind who \
              dies over that ends after 30 s: try again then"
                 .into(),
         ));
-        let pause = LOOKS.get(self.0.min(LOOKS.len() - 1)).copied();
+        let pause = POLL_PAUSES.get(self.0.min(POLL_PAUSES.len() - 1)).copied();
         sleep(pause.unwrap_or_default()).await;
         self.0 += 1;
     }

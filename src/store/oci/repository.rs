@@ -8,22 +8,22 @@ use lru::LruCache;
 use object_store::Error as StoreError;
 
 use super::artifact::{Manifest, digest, read, tag_of};
-use super::client::{Client, Told};
+use super::client::{Client, OciError};
 use super::lease::Lease;
 use super::requests::NO_DELETIONS;
 use crate::store::http::failure::{Attempt, failure, refusal};
-use crate::store::http::middleware::Exchange;
-use crate::store::http::reply::{Outcome, Provider};
-use crate::store::http::verdict::Asked;
+use crate::store::http::middleware::RequestLog;
+use crate::store::http::reply::{Provider, RequestOutcome};
+use crate::store::http::verdict::StoreOperation;
 use crate::store::{Condition, Failure, Kind, Listed, Token};
 
 /// An OCI registry's repository.
 pub(crate) struct OciBackend {
     pub(super) client: Arc<Client>,
     /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
-    pub(super) claims: OnceLock<(bool, Option<Failure>)>,
-    /// What is known of the tags, by the digest of what lies under them.
-    pub(super) known: Known,
+    pub(super) lease_support: OnceLock<(bool, Option<Failure>)>,
+    /// The manifests that were read last, by their tags.
+    pub(super) known: TagCache,
     pub(super) url: String,
 }
 
@@ -53,28 +53,30 @@ impl OciBackend {
         &self,
         attempt: Attempt<'_>,
         operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> (Result<T, Failure>, Arc<Exchange>) {
-        let (result, exchange) = Exchange::of(false, operation).await;
-        let outcome = exchange.outcome();
+    ) -> (Result<T, Failure>, Arc<RequestLog>) {
+        let (result, log) = RequestLog::record(false, operation).await;
+        let outcome = log.outcome();
         let result = result.map_err(|error| {
-            let hint = |outcome: &Outcome| match outcome {
-                Outcome::Reply(seen) if seen.status == 401 => Some(self.client.hint()),
-                Outcome::Reply(seen) if seen.status == 404 && attempt.asked == Asked::List => {
+            let hint = |outcome: &RequestOutcome| match outcome {
+                RequestOutcome::Reply(seen) if seen.status == 401 => Some(self.client.hint()),
+                RequestOutcome::Reply(seen)
+                    if seen.status == 404 && attempt.operation == StoreOperation::List =>
+                {
                     Some("that is not said as an oci registry says it: correct the host".into())
                 }
-                Outcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
+                RequestOutcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
                     Some("http is spoken to loopback addresses: does it want https?".into())
                 }
                 // What rustls says of an answer that is none of TLS.
-                Outcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
+                RequestOutcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
                     "it speaks no https, and http is spoken to loopback addresses alone".into(),
                 ),
                 _ => None,
             };
             let failure = failed(&self.url, attempt, &outcome, &error, hint);
-            Provider::Oci.explained(failure, attempt.asked, &outcome)
+            Provider::Oci.explained(failure, attempt.operation, &outcome)
         });
-        (result, exchange)
+        (result, log)
     }
 
     /// Asks for tags. None are there before the first push; who says "not found" in another way
@@ -84,10 +86,10 @@ impl OciBackend {
         attempt: Attempt<'_>,
         ask: impl Future<Output = Result<Option<T>, StoreError>>,
     ) -> Result<T, Failure> {
-        let (tags, exchange) = self.seen(attempt, ask).await;
-        match (tags?, exchange.outcome()) {
+        let (tags, log) = self.seen(attempt, ask).await;
+        match (tags?, log.outcome()) {
             (Some(tags), _) => Ok(tags),
-            (None, Outcome::Reply(seen)) if seen.error.code.is_some() => Ok(T::default()),
+            (None, RequestOutcome::Reply(seen)) if seen.error.code.is_some() => Ok(T::default()),
             (None, _) => {
                 let why = "404, and not as an oci registry says it: correct the host";
                 Err(refusal(&self.url, Kind::StoreMissing, attempt, why))
@@ -97,7 +99,7 @@ impl OciBackend {
 
     /// Tries whether the tags can be listed.
     pub(super) async fn try_listing(&self) -> Result<(), Failure> {
-        let attempt = Attempt::new("list", "the store", Asked::List);
+        let attempt = Attempt::new("list", "the store", StoreOperation::List);
         self.tags(attempt, self.client.try_tags()).await
     }
 
@@ -141,11 +143,11 @@ impl OciBackend {
 
     /// Finds out whether claims can be kept there, and what is refused of what they need. What may
     /// be otherwise by the next time is asked again then: a login, a right.
-    pub(super) async fn keeps_claims(&self) -> Result<(bool, Option<Failure>), Failure> {
-        if let Some(known) = self.claims.get() {
+    pub(super) async fn supports_leases(&self) -> Result<(bool, Option<Failure>), Failure> {
+        if let Some(known) = self.lease_support.get() {
             return Ok(known.clone());
         }
-        let deletes = Attempt::new("delete", "a manifest", Asked::Delete);
+        let deletes = Attempt::new("delete", "a manifest", StoreOperation::Delete);
         match self.run(deletes, self.client.try_removal()).await {
             Err(refused) if refused.is_outage() => return Err(refused),
             Err(refused) => return Ok((false, Some(refused))),
@@ -155,7 +157,7 @@ impl OciBackend {
             }
             Ok(true) => {}
         }
-        let writes = Attempt::new("write", "a claim", Asked::Write);
+        let writes = Attempt::new("write", "a claim", StoreOperation::Write);
         match self.run(writes, Lease::is_possible(&self.client)).await {
             Err(refused) if refused.is_outage() => Err(refused),
             Err(refused) if refused.kind == Kind::Denied => Ok((false, Some(refused))),
@@ -165,25 +167,26 @@ impl OciBackend {
     }
 
     fn known(&self, known: (bool, Option<Failure>)) -> (bool, Option<Failure>) {
-        self.claims.get_or_init(|| known).clone()
+        self.lease_support.get_or_init(|| known).clone()
     }
 
-    /// Runs what changes a tag after a look at it, while nobody else does: where claims can be kept.
-    pub(super) async fn claimed<T>(
+    /// Runs what changes a tag after a look at it, while nobody else does: where claims can be
+    /// kept.
+    pub(super) async fn with_lease<T>(
         &self,
         attempt: Attempt<'_>,
         tag: &str,
         look: impl Future<Output = Result<(), Failure>>,
         change: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        if !self.keeps_claims().await?.0 {
-            // As late as can be: whoever comes in between is not seen.
+        if !self.supports_leases().await?.0 {
+            // As late as can be: a write in between is not seen.
             look.await?;
             return change.await;
         }
-        let claim = self.run(attempt, Lease::on(&self.client, tag)).await?;
+        let lease = self.run(attempt, Lease::on(&self.client, tag)).await?;
         look.await?;
-        claim.over(change).await.unwrap_or_else(|| {
+        lease.over(change).await.unwrap_or_else(|| {
             let why = "it took so long that somebody else may have changed it meanwhile";
             Err(refusal(&self.url, Kind::Busy, attempt, why))
         })
@@ -217,7 +220,7 @@ impl OciBackend {
                 _ => Err(conflict()),
             }
         };
-        self.claimed(attempt, tag, before, change).await
+        self.with_lease(attempt, tag, before, change).await
     }
 
     /// Puts a manifest under a tag.
@@ -228,10 +231,10 @@ impl OciBackend {
         manifest: String,
     ) -> Result<Token, Failure> {
         let token = Token(digest(manifest.as_bytes()));
-        let (moved, exchange) = self.seen(attempt, self.client.tag(tag, manifest)).await;
+        let (moved, log) = self.seen(attempt, self.client.tag(tag, manifest)).await;
         match moved {
             Ok(()) => Ok(token),
-            Err(failed) if failed.is_outage() && !exchange.is_refused() => {
+            Err(failed) if failed.is_outage() && !log.is_refused() => {
                 self.settle(tag, token, failed).await
             }
             Err(failed) => Err(failed),
@@ -241,7 +244,7 @@ impl OciBackend {
     /// Finds out what became of a push that failed: it may have been carried out though the reply
     /// was lost.
     async fn settle(&self, tag: &str, token: Token, failed: Failure) -> Result<Token, Failure> {
-        let (there, _) = Exchange::of(false, self.client.tagged(tag)).await;
+        let (there, _) = RequestLog::record(false, self.client.tagged(tag)).await;
         match there {
             Ok(Some(tagged)) if tagged.digest == token.0 => Ok(token),
             _ => Err(failed),
@@ -253,12 +256,12 @@ impl OciBackend {
 pub(super) fn failed(
     url: &str,
     attempt: Attempt<'_>,
-    outcome: &Outcome,
+    outcome: &RequestOutcome,
     error: &StoreError,
-    hint: impl FnOnce(&Outcome) -> Option<String>,
+    hint: impl FnOnce(&RequestOutcome) -> Option<String>,
 ) -> Failure {
     if let StoreError::Generic { source, .. } = error
-        && let Some(Told { kind, why }) = source.downcast_ref::<Told>()
+        && let Some(OciError { kind, why }) = source.downcast_ref::<OciError>()
     {
         return refusal(url, *kind, attempt, why);
     }
@@ -266,19 +269,19 @@ pub(super) fn failed(
 }
 
 /// More artifacts than one mount is likely to list, at some 300 bytes each.
-const TAGS: NonZeroUsize = NonZeroUsize::new(16 << 10).unwrap();
+const MAX_CACHED_TAGS: NonZeroUsize = NonZeroUsize::new(16 << 10).unwrap();
 
-/// What is known of the tags. A manifest never changes; which one a tag is on, does: the digest
+/// The last manifest under each tag. A manifest never changes, but a tag may move: the digest
 /// says whether this is still the one.
-pub(super) struct Known(Mutex<LruCache<String, (String, Manifest)>>);
+pub(super) struct TagCache(Mutex<LruCache<String, (String, Manifest)>>);
 
-impl Default for Known {
+impl Default for TagCache {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(TAGS)))
+        Self(Mutex::new(LruCache::new(MAX_CACHED_TAGS)))
     }
 }
 
-impl Known {
+impl TagCache {
     /// Returns the digest and the manifest that a tag was on last.
     pub(super) fn of(&self, tag: &str) -> Option<(String, Manifest)> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

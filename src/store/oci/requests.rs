@@ -9,17 +9,17 @@ use object_store::client::HttpResponse;
 use serde_json::Value;
 use url::Url;
 
-use super::artifact::{MANIFEST, digest};
-use super::client::{Client, MANIFEST_BYTES, body, error, header, succeeded, told};
+use super::artifact::{MANIFEST_TYPE, digest};
+use super::client::{Client, MAX_MANIFEST_BYTES, body, error, header, succeeded, told};
 use crate::store::Kind;
 
 /// Registries send readers on to where the blobs are; more often than this is a circle.
-const REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 
 /// The header that says what a manifest's digest is.
-const DIGEST: &str = "docker-content-digest";
+const DIGEST_HEADER: &str = "docker-content-digest";
 
-/// What a registry means by a 405.
+/// The meaning of a registry's 405.
 pub(super) const NO_DELETIONS: &str =
     "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
 
@@ -33,26 +33,26 @@ const UPLOAD_PAUSES: [Duration; 4] = [
 ];
 
 /// As many tags are asked for at once; a registry may give fewer.
-const PAGE: &str = "1000";
+const TAGS_PER_PAGE: &str = "1000";
 /// A longer page of tags is none.
-const TAGS_BYTES: u64 = 16 << 20;
+const MAX_TAGS_BYTES: u64 = 16 << 20;
 
 /// A page of tags.
-struct Tags {
+struct TagPage {
     found: Vec<String>,
     next: Option<Url>,
 }
 
-/// What became of a manifest that was to be removed.
+/// The result of removing a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Removed {
+pub(super) enum Removal {
     /// It was there.
     Now,
     /// It was not there.
     Before,
 }
 
-/// What lies under a tag.
+/// The manifest under a tag.
 pub(super) struct Tagged {
     pub(super) digest: String,
     pub(super) document: Bytes,
@@ -62,14 +62,14 @@ impl Client {
     /// Reads what lies under a tag; `None` if nothing does.
     pub(super) async fn tagged(&self, tag: &str) -> Result<Option<Tagged>, StoreError> {
         let url = self.at(&format!("manifests/{tag}"))?;
-        let response = self.ask("GET", &url, &[("accept", MANIFEST)], Bytes::new());
+        let response = self.ask("GET", &url, &[("accept", MANIFEST_TYPE)], Bytes::new());
         let response = response.await?;
         if response.status().as_u16() == 404 {
             return Ok(None);
         }
         let response = succeeded(response)?;
-        let said = header(&response, DIGEST).map(str::to_owned);
-        let document = body(response, MANIFEST_BYTES).await?;
+        let said = header(&response, DIGEST_HEADER).map(str::to_owned);
+        let document = body(response, MAX_MANIFEST_BYTES).await?;
         let digest = digest(&document);
         match said {
             Some(said) if said.starts_with("sha256:") && said != digest => {
@@ -84,13 +84,13 @@ impl Client {
     /// say. Hubs that count how often one pulls don't count this.
     pub(super) async fn digest_of(&self, tag: &str) -> Result<Option<String>, StoreError> {
         let url = self.at(&format!("manifests/{tag}"))?;
-        let response = self.ask("HEAD", &url, &[("accept", MANIFEST)], Bytes::new());
+        let response = self.ask("HEAD", &url, &[("accept", MANIFEST_TYPE)], Bytes::new());
         let response = response.await?;
         if response.status().as_u16() == 404 {
             return Ok(None);
         }
         let response = succeeded(response)?;
-        Ok(header(&response, DIGEST).map(str::to_owned))
+        Ok(header(&response, DIGEST_HEADER).map(str::to_owned))
     }
 
     /// Uploads a blob, unless it is there.
@@ -149,7 +149,7 @@ impl Client {
     /// Reads a blob, or as much of it as shows that it is longer than it should be.
     pub(super) async fn download(&self, digest: &str, limit: u64) -> Result<Bytes, StoreError> {
         let mut url = self.at(&format!("blobs/{digest}"))?;
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let response = self.ask("GET", &url, &[], Bytes::new()).await?;
             let status = response.status().as_u16();
             if matches!(status, 301 | 302 | 303 | 307 | 308) {
@@ -180,10 +180,10 @@ impl Client {
     /// Puts a manifest under a tag.
     pub(super) async fn tag(&self, tag: &str, manifest: String) -> Result<(), StoreError> {
         let url = self.at(&format!("manifests/{tag}"))?;
-        let headers = [("content-type", MANIFEST)];
+        let headers = [("content-type", MANIFEST_TYPE)];
         let body = Bytes::from(manifest);
         let put = succeeded(self.ask("PUT", &url, &headers, body).await?)?;
-        match header(&put, "location").or(header(&put, DIGEST)) {
+        match header(&put, "location").or(header(&put, DIGEST_HEADER)) {
             Some(_) => Ok(()),
             // A portal or proxy that answers 200 to everything.
             None => Err(error("the answer is not a registry's")),
@@ -191,13 +191,13 @@ impl Client {
     }
 
     /// Deletes a manifest, and with it the tags that are on it.
-    pub(super) async fn remove(&self, digest: &str) -> Result<Removed, StoreError> {
+    pub(super) async fn remove(&self, digest: &str) -> Result<Removal, StoreError> {
         let url = self.at(&format!("manifests/{digest}"))?;
         let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
         match deleted.status().as_u16() {
-            404 => Ok(Removed::Before),
+            404 => Ok(Removal::Before),
             405 => Err(told(Kind::Denied, NO_DELETIONS)),
-            _ => succeeded(deleted).map(|_| Removed::Now),
+            _ => succeeded(deleted).map(|_| Removal::Now),
         }
     }
 
@@ -215,7 +215,7 @@ impl Client {
     /// Lists all tags; `None` if the registry has no such repository, and says so as a registry
     /// does.
     pub(super) async fn tags(&self) -> Result<Option<Vec<String>>, StoreError> {
-        let mut url = self.at(&format!("tags/list?n={PAGE}"))?;
+        let mut url = self.at(&format!("tags/list?n={TAGS_PER_PAGE}"))?;
         let (mut tags, mut known) = (Vec::new(), HashSet::new());
         loop {
             let Some(page) = self.page(&url).await? else {
@@ -244,7 +244,7 @@ impl Client {
         Ok(self.page(&url).await?.map(drop))
     }
 
-    async fn page(&self, url: &Url) -> Result<Option<Tags>, StoreError> {
+    async fn page(&self, url: &Url) -> Result<Option<TagPage>, StoreError> {
         let response = self.ask("GET", url, &[], Bytes::new()).await?;
         if response.status().as_u16() == 404
             && header(&response, "content-type").is_some_and(|kind| kind.contains("json"))
@@ -263,7 +263,7 @@ impl Client {
             let why = "what answers there is no oci registry: correct the host";
             told(Kind::Unreachable, why)
         };
-        let document = body(response, TAGS_BYTES).await?;
+        let document = body(response, MAX_TAGS_BYTES).await?;
         let json: Value = serde_json::from_slice(&document).map_err(|_| no_listing())?;
         let (Some(_), Some(found)) = (json.get("name"), json.get("tags")) else {
             return Err(no_listing());
@@ -271,7 +271,7 @@ impl Client {
         // `null` where there are none.
         let found = found.as_array().map_or(&[][..], Vec::as_slice);
         let found = found.iter().filter_map(Value::as_str).map(String::from);
-        Ok(Some(Tags {
+        Ok(Some(TagPage {
             found: found.collect(),
             next,
         }))

@@ -9,28 +9,30 @@ use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
 use object_store::client::CredentialProvider;
 
-use super::aws_profile::{DEFAULT, Files, Profile, Shared, SharedKeys, keys_of};
-use super::aws_services::{By, Machine, Role, Service};
+use super::aws_profile::{
+    DEFAULT_PROFILE, Profile, SharedConfig, SharedFiles, SharedKeys, keys_of,
+};
+use super::aws_services::{AssumedRole, MachineService, RoleProof, StsEndpoint};
 use crate::store::S3Location;
-use crate::store::http::credential_cache::{Kept, Renewal, Source};
-use crate::store::http::opening::{Env, Refusal, denied, refuse, secret, set};
+use crate::store::http::credential_cache::{CredentialCache, CredentialSource, Renewal};
+use crate::store::http::opening::{Env, OpenError, denied, refuse, secret, set};
 
-/// How the sessions of roles are called if nobody says otherwise.
-const SESSION: &str = "atlasfs";
+/// The default name of a role's session.
+const DEFAULT_SESSION_NAME: &str = "atlasfs";
 /// The longest chain of profiles, each with a role that the next one assumes.
-const CHAIN: usize = 8;
+const MAX_PROFILE_CHAIN: usize = 8;
 
-const NONE: &str = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+const NO_CREDENTIALS: &str = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
                     AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, or name a profile of the shared \
                     files with profile=… in the url or AWS_PROFILE; on EC2 \
                     AWS_EC2_METADATA_DISABLED=false; for a public bucket add anonymous=true to the \
                     url";
 
-/// What is known before anything is asked for: the environment, and the shared files.
-pub(crate) struct Known<'a> {
+/// The settings that are known before any request: the environment, and the shared files.
+pub(crate) struct AwsSettings<'a> {
     env: Env<'a>,
-    files: Files,
-    shared: Shared,
+    files: SharedFiles,
+    shared: SharedConfig,
     /// Why the files can't be read; it matters only if they are needed.
     unread: Option<String>,
     /// The profile that counts.
@@ -42,17 +44,17 @@ pub(crate) struct Known<'a> {
 /// # Errors
 ///
 /// A profile that is named and isn't there, as it is with the AWS tools.
-pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<Known<'a>, Refusal> {
+pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<AwsSettings<'a>, OpenError> {
     let named = location
         .profile
         .clone()
         .or_else(|| set(env, "AWS_PROFILE"))
         // What the tools took before they had the other one, and Go's still do.
         .or_else(|| set(env, "AWS_DEFAULT_PROFILE"));
-    let files = Files::find(env);
+    let files = SharedFiles::find(env);
     let (shared, unread) = match files.read() {
         Ok(shared) => (shared, None),
-        Err(why) => (Shared::default(), Some(why)),
+        Err(why) => (SharedConfig::default(), Some(why)),
     };
     if let Some(name) = &named
         && shared.profile(name).is_none()
@@ -64,16 +66,16 @@ pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<Known<'a>
             ),
         }));
     }
-    Ok(Known {
+    Ok(AwsSettings {
         env,
         files,
         shared,
         unread,
-        name: named.unwrap_or_else(|| DEFAULT.into()),
+        name: named.unwrap_or_else(|| DEFAULT_PROFILE.into()),
     })
 }
 
-impl Known<'_> {
+impl AwsSettings<'_> {
     /// Returns the profile that counts, if there is one.
     pub(crate) fn profile(&self) -> Option<Profile<'_>> {
         self.shared.profile(&self.name)
@@ -92,16 +94,17 @@ impl Known<'_> {
         builder: AmazonS3Builder,
         location: &S3Location,
         region: &str,
-    ) -> Result<(AmazonS3Builder, Option<Renewal>), Refusal> {
+    ) -> Result<(AmazonS3Builder, Option<Renewal>), OpenError> {
         if location.anonymous {
-            // The keys are never used; without any, object_store would turn to the metadata address.
+            // The keys are never used; without any, object_store would turn to the metadata
+            // address.
             let builder = builder
                 .with_skip_signature(true)
                 .with_access_key_id("anonymous")
                 .with_secret_access_key("anonymous");
             return Ok((builder, None));
         }
-        let search = Search {
+        let search = KeySearch {
             known: self,
             builder: &builder,
             region,
@@ -117,7 +120,11 @@ impl Known<'_> {
             None => search.of_machine()?,
         };
         let keys = match &location.role {
-            Some(arn) => Keys::fetched(search.role(arn, By::Keys(keys.provider))?.checked()?),
+            Some(arn) => AwsKeys::fetched(
+                search
+                    .role(arn, RoleProof::Keys(keys.provider))?
+                    .checked()?,
+            ),
             None => keys,
         };
         let renewal = keys.kept.map(|kept| Renewal::Signed(kept, region.into()));
@@ -126,23 +133,23 @@ impl Known<'_> {
 }
 
 /// The search for credentials.
-struct Search<'a> {
-    known: &'a Known<'a>,
+struct KeySearch<'a> {
+    known: &'a AwsSettings<'a>,
     builder: &'a AmazonS3Builder,
     region: &'a str,
 }
 
 /// The keys that were found.
-struct Keys {
+struct AwsKeys {
     provider: AwsCredentialProvider,
-    /// Where they are kept, if they can be fetched anew.
-    kept: Option<Arc<Kept<Arc<AwsCredential>>>>,
+    /// Their cache, if they can be fetched anew.
+    kept: Option<Arc<CredentialCache<Arc<AwsCredential>>>>,
 }
 
-impl Keys {
+impl AwsKeys {
     /// Makes them of what they are fetched from.
-    fn fetched(source: impl Source<Arc<AwsCredential>> + 'static) -> Self {
-        let kept = Kept::new(source);
+    fn fetched(source: impl CredentialSource<Arc<AwsCredential>> + 'static) -> Self {
+        let kept = CredentialCache::new(source);
         Self {
             provider: Arc::new(AwsProvider(Arc::clone(&kept))),
             kept: Some(kept),
@@ -150,23 +157,23 @@ impl Keys {
     }
 }
 
-type Found = Result<Option<Keys>, Refusal>;
+type KeySearchResult = Result<Option<AwsKeys>, OpenError>;
 
-impl Search<'_> {
+impl KeySearch<'_> {
     fn set(&self, name: &str) -> Option<String> {
         set(self.known.env, name)
     }
 
     /// Keys, then a web identity, then the shared files.
-    fn of_environment(&self) -> Found {
+    fn of_environment(&self) -> KeySearchResult {
         if let Some(keys) = self.keys()? {
             return Ok(Some(keys));
         }
         let token = self.set("AWS_WEB_IDENTITY_TOKEN_FILE");
         match (token, self.set("AWS_ROLE_ARN")) {
             (Some(file), Some(arn)) => {
-                let role = self.role(&arn, By::Token(PathBuf::from(file)))?;
-                return Ok(Some(Keys::fetched(role.checked()?)));
+                let role = self.role(&arn, RoleProof::Token(PathBuf::from(file)))?;
+                return Ok(Some(AwsKeys::fetched(role.checked()?)));
             }
             (Some(_), None) => return refuse("AWS_WEB_IDENTITY_TOKEN_FILE needs AWS_ROLE_ARN"),
             (None, _) => {}
@@ -177,7 +184,7 @@ impl Search<'_> {
         }
     }
 
-    fn keys(&self) -> Found {
+    fn keys(&self) -> KeySearchResult {
         let secret = |name: &str| secret(self.known.env, name);
         let id = secret("AWS_ACCESS_KEY_ID")?;
         match (id, secret("AWS_SECRET_ACCESS_KEY")?) {
@@ -187,7 +194,7 @@ impl Search<'_> {
                     secret_key,
                     token: secret("AWS_SESSION_TOKEN")?,
                 });
-                Ok(Some(Keys {
+                Ok(Some(AwsKeys {
                     provider: Arc::new(keys),
                     kept: None,
                 }))
@@ -198,13 +205,13 @@ impl Search<'_> {
         }
     }
 
-    /// What a profile says, in the order of Go's SDK.
-    fn of_profile(&self, name: &str, depth: usize) -> Found {
+    /// Finds the keys of a profile, in the order of Go's SDK.
+    fn of_profile(&self, name: &str, depth: usize) -> KeySearchResult {
         let lacks = |what: &str| Err(denied(format!("the profile {name:?} {what}")));
         let Some(profile) = self.known.shared.profile(name) else {
             return lacks("is in none of the shared files: write it there, or correct its name");
         };
-        if depth == CHAIN {
+        if depth == MAX_PROFILE_CHAIN {
             return lacks("is at the end of a chain of source_profile that is too long, or a ring");
         }
         let token = profile.get("web_identity_token_file");
@@ -236,10 +243,10 @@ impl Search<'_> {
                 let Some(keys) = keys else {
                     return lacks("has a source_profile without credentials");
                 };
-                By::Keys(keys.provider)
+                RoleProof::Keys(keys.provider)
             }
-            ((None, Some(source)), _) => By::Keys(self.of_source(source, name)?.provider),
-            ((None, None), Some(file)) => By::Token(PathBuf::from(file)),
+            ((None, Some(source)), _) => RoleProof::Keys(self.of_source(source, name)?.provider),
+            ((None, None), Some(file)) => RoleProof::Token(PathBuf::from(file)),
             ((None, None), None) => {
                 return lacks(
                     "has a role_arn and none to assume it: add source_profile or credential_source",
@@ -253,11 +260,11 @@ impl Search<'_> {
         role.seconds = text("duration_seconds");
         // What is wrong is in the file: another target may still serve.
         let role = role.checked().map_err(|(_, why)| denied(why))?;
-        Ok(Some(Keys::fetched(role)))
+        Ok(Some(AwsKeys::fetched(role)))
     }
 
-    /// What a profile holds but for its role.
-    fn of_profile_itself(&self, name: &str, profile: &Profile<'_>) -> Found {
+    /// Finds the keys that a profile holds itself, without its role.
+    fn of_profile_itself(&self, name: &str, profile: &Profile<'_>) -> KeySearchResult {
         let printed = format!(
             "aws configure export-credentials --profile {name} prints keys: set \
              AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN to them"
@@ -266,7 +273,7 @@ impl Search<'_> {
             || profile.get("aws_secret_access_key").is_some()
         {
             keys_of(profile).map_err(|why| denied(format!("the profile {name:?} {why}")))?;
-            return Ok(Some(Keys::fetched(SharedKeys {
+            return Ok(Some(AwsKeys::fetched(SharedKeys {
                 files: self.known.files.clone(),
                 name: name.into(),
             })));
@@ -286,8 +293,8 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// What a profile's `credential_source` names.
-    fn of_source(&self, source: &str, name: &str) -> Result<Keys, Refusal> {
+    /// Finds the keys that a profile's `credential_source` names.
+    fn of_source(&self, source: &str, name: &str) -> Result<AwsKeys, OpenError> {
         match source {
             "Environment" => self.keys()?.ok_or_else(|| {
                 denied(format!(
@@ -295,8 +302,8 @@ impl Search<'_> {
                      and AWS_SECRET_ACCESS_KEY"
                 ))
             }),
-            "EcsContainer" => match Machine::container(self.builder, self.known.env)? {
-                Some(machine) => Ok(Keys::fetched(machine)),
+            "EcsContainer" => match MachineService::container(self.builder, self.known.env)? {
+                Some(machine) => Ok(AwsKeys::fetched(machine)),
                 None => Err(denied(format!(
                     "the profile {name:?} has credential_source=EcsContainer, and \
                      AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set"
@@ -304,7 +311,7 @@ impl Search<'_> {
             },
             "Ec2InstanceMetadata" => match self.instance(true)? {
                 Some(keys) => Ok(keys),
-                None => Err(denied(NONE)),
+                None => Err(denied(NO_CREDENTIALS)),
             },
             _ => Err(denied(format!(
                 "the profile {name:?} has an unknown credential_source: known are Environment, \
@@ -314,9 +321,9 @@ impl Search<'_> {
     }
 
     /// The container's or the instance's, if the environment names them.
-    fn of_machine(&self) -> Result<Keys, Refusal> {
-        if let Some(machine) = Machine::container(self.builder, self.known.env)? {
-            return Ok(Keys::fetched(machine));
+    fn of_machine(&self) -> Result<AwsKeys, OpenError> {
+        if let Some(machine) = MachineService::container(self.builder, self.known.env)? {
+            return Ok(AwsKeys::fetched(machine));
         }
         let disabled = self.set("AWS_EC2_METADATA_DISABLED");
         let disabled = disabled.map(|value| value.to_lowercase());
@@ -327,19 +334,22 @@ impl Search<'_> {
             (None, Some(_)) => return refuse("AWS_EC2_METADATA_DISABLED must be true or false"),
         }
         Err(denied(match (&self.known.unread, self.known.profile()) {
-            (Some(why), _) => format!("{NONE} ({why})"),
-            (None, Some(_)) => format!("the profile {:?} has no keys; {NONE}", self.known.name),
-            (None, None) => NONE.into(),
+            (Some(why), _) => format!("{NO_CREDENTIALS} ({why})"),
+            (None, Some(_)) => format!(
+                "the profile {:?} has no keys; {NO_CREDENTIALS}",
+                self.known.name
+            ),
+            (None, None) => NO_CREDENTIALS.into(),
         }))
     }
 
-    fn instance(&self, called_for: bool) -> Found {
-        let found = Machine::instance(self.builder, self.known.env, called_for)?;
-        Ok(found.map(Keys::fetched))
+    fn instance(&self, called_for: bool) -> KeySearchResult {
+        let found = MachineService::instance(self.builder, self.known.env, called_for)?;
+        Ok(found.map(AwsKeys::fetched))
     }
 
     /// Makes a role, as yet unchecked.
-    fn role(&self, arn: &str, by: By) -> Result<Role, Refusal> {
+    fn role(&self, arn: &str, by: RoleProof) -> Result<AssumedRole, OpenError> {
         let ignored = self.set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
         let ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let endpoint = self
@@ -347,22 +357,22 @@ impl Search<'_> {
             .or_else(|| self.set("AWS_ENDPOINT_URL"))
             .or_else(|| self.known.profile()?.endpoint("sts").map(String::from))
             .filter(|_| !ignored);
-        Ok(Role {
+        Ok(AssumedRole {
             arn: arn.into(),
             session: self
                 .set("AWS_ROLE_SESSION_NAME")
-                .unwrap_or_else(|| SESSION.into()),
+                .unwrap_or_else(|| DEFAULT_SESSION_NAME.into()),
             external_id: None,
             seconds: None,
             by,
-            service: Service::open(endpoint.as_deref(), self.region)?,
+            service: StsEndpoint::open(endpoint.as_deref(), self.region)?,
         })
     }
 }
 
 /// Gives keys to object_store's client of S3.
 #[derive(Debug)]
-pub(crate) struct AwsProvider(pub(crate) Arc<Kept<Arc<AwsCredential>>>);
+pub(crate) struct AwsProvider(pub(crate) Arc<CredentialCache<Arc<AwsCredential>>>);
 
 #[async_trait]
 impl CredentialProvider for AwsProvider {

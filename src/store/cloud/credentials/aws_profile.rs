@@ -10,28 +10,28 @@ use async_trait::async_trait;
 use object_store::aws::AwsCredential;
 
 use crate::store::Kind;
-use crate::store::http::credential_cache::{CredentialError, Lasting, Source};
+use crate::store::http::credential_cache::{CredentialError, CredentialSource, FetchedCredential};
 use crate::store::http::opening::{Env, fit, set};
 
 /// The profile that counts when none is named.
-pub(crate) const DEFAULT: &str = "default";
+pub(crate) const DEFAULT_PROFILE: &str = "default";
 /// The files are some kilobytes; what is longer is another one.
-const FILE_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Where the shared files are, whether they are there or not.
+/// The paths of the shared files, whether they are there or not.
 #[derive(Debug, Clone)]
-pub(crate) struct Files {
+pub(crate) struct SharedFiles {
     credentials: Option<PathBuf>,
     config: Option<PathBuf>,
 }
 
-/// What a section of a file says, its names in lower case. A nested name has its parent's before
+/// The values of a file's section, its names in lower case. A nested name has its parent's before
 /// it: `s3.endpoint_url`.
 type Values = BTreeMap<String, String>;
 
-/// What the shared files say.
+/// The content of the shared files.
 #[derive(Clone, Default)]
-pub(crate) struct Shared {
+pub(crate) struct SharedConfig {
     profiles: BTreeMap<String, Values>,
     services: BTreeMap<String, Values>,
 }
@@ -43,14 +43,14 @@ pub(crate) struct Profile<'a> {
     services: Option<&'a Values>,
 }
 
-/// Which of the two files: the headings of their sections differ.
+/// One of the two files: the headings of their sections differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+enum SharedFile {
     Config,
     Credentials,
 }
 
-impl Files {
+impl SharedFiles {
     /// Finds out where the files are, as the AWS tools do.
     pub(crate) fn find(env: Env<'_>) -> Self {
         let home = set(env, "HOME").map(PathBuf::from);
@@ -71,13 +71,13 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// Which one can't be read, and why. What is in it is not told.
-    pub(crate) fn read(&self) -> Result<Shared, String> {
-        let mut shared = Shared::default();
+    /// The name of one that can't be read, and why. Its content is not told.
+    pub(crate) fn read(&self) -> Result<SharedConfig, String> {
+        let mut shared = SharedConfig::default();
         // In this order: of a key that both have, that of the credentials file counts.
         let files = [
-            (Which::Config, &self.config),
-            (Which::Credentials, &self.credentials),
+            (SharedFile::Config, &self.config),
+            (SharedFile::Credentials, &self.credentials),
         ];
         for (which, path) in files {
             let Some(path) = path else { continue };
@@ -94,7 +94,7 @@ impl Files {
     }
 }
 
-impl fmt::Display for Files {
+impl fmt::Display for SharedFiles {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let paths = [&self.credentials, &self.config];
         let paths = paths.into_iter().flatten();
@@ -115,7 +115,7 @@ fn text_of(path: &Path) -> Result<Option<String>, String> {
         Err(error) => return Err(told(&error)),
     };
     // A pipe would be waited for.
-    if !about.is_file() || about.len() > FILE_BYTES {
+    if !about.is_file() || about.len() > MAX_FILE_BYTES {
         return Err(told(&"it is no regular file of less than 1 MiB"));
     }
     match std::fs::read_to_string(path) {
@@ -124,7 +124,7 @@ fn text_of(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-impl Shared {
+impl SharedConfig {
     /// Returns a profile.
     pub(crate) fn profile(&self, name: &str) -> Option<Profile<'_>> {
         let values = self.profiles.get(name)?;
@@ -136,7 +136,7 @@ impl Shared {
     }
 
     /// Adds what a file says; fails with the number of a line that says nothing.
-    fn add(&mut self, text: &str, which: Which) -> Result<(), usize> {
+    fn add(&mut self, text: &str, which: SharedFile) -> Result<(), usize> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut foreign = Values::new();
         let mut section: Option<&mut Values> = None;
@@ -204,25 +204,25 @@ impl<'a> Profile<'a> {
     }
 }
 
-/// What a section is about.
+/// The kind of a section.
 enum Section {
     Profile(String),
     Services(String),
     Foreign,
 }
 
-fn section_of(heading: &str, which: Which) -> Section {
+fn section_of(heading: &str, which: SharedFile) -> Section {
     let heading = heading.trim();
     let (kind, name) = match heading.split_once(char::is_whitespace) {
         Some((kind, name)) => (kind, name.trim().trim_matches(['"', '\''])),
         None => ("", heading),
     };
     match (which, kind) {
-        (Which::Credentials, _) => Section::Profile(heading.into()),
-        (Which::Config, "") if name == DEFAULT => Section::Profile(name.into()),
-        (Which::Config, "profile") => Section::Profile(name.into()),
-        (Which::Config, "services") => Section::Services(name.into()),
-        (Which::Config, _) => Section::Foreign,
+        (SharedFile::Credentials, _) => Section::Profile(heading.into()),
+        (SharedFile::Config, "") if name == DEFAULT_PROFILE => Section::Profile(name.into()),
+        (SharedFile::Config, "profile") => Section::Profile(name.into()),
+        (SharedFile::Config, "services") => Section::Services(name.into()),
+        (SharedFile::Config, _) => Section::Foreign,
     }
 }
 
@@ -239,16 +239,16 @@ fn property(line: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (name, value.trim().into()))
 }
 
-/// How long a key of the shared files counts before they are looked at again: whoever rotates keys
-/// has the old ones work for longer than that.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long the keys serve on while the files can't be read, for they may be being written.
-const WRITING: Duration = Duration::from_secs(10);
-/// The keys of a profile of the shared files, read again and again: whoever rotates them writes
+/// The time before the shared files are read again. It is short, for rotated keys: the old ones
+/// work for longer than that.
+const REREAD_INTERVAL: Duration = Duration::from_secs(1);
+/// The time that the keys serve on while the files can't be read, for they may be being written.
+const UNREADABLE_GRACE: Duration = Duration::from_secs(10);
+/// The keys of a profile of the shared files, read again and again: rotated keys are written
 /// there, and nobody has to mount anew.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedKeys {
-    pub(crate) files: Files,
+    pub(crate) files: SharedFiles,
     pub(crate) name: String,
 }
 
@@ -267,20 +267,20 @@ impl SharedKeys {
 }
 
 #[async_trait]
-impl Source<Arc<AwsCredential>> for SharedKeys {
-    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+impl CredentialSource<Arc<AwsCredential>> for SharedKeys {
+    async fn fetch(&self) -> Result<FetchedCredential<Arc<AwsCredential>>, CredentialError> {
         let keys = self.clone();
         // A home may lie on a server that hangs.
         let read = tokio::task::spawn_blocking(move || keys.read()).await;
         let stopped = |_| CredentialError::new(Kind::Unreachable, ": none were read");
-        Ok(Lasting {
+        Ok(FetchedCredential {
             credential: Arc::new(read.map_err(stopped).flatten()?),
-            fresh: LOOK,
-            good: WRITING,
+            fresh: REREAD_INTERVAL,
+            good: UNREADABLE_GRACE,
         })
     }
 
-    fn place(&self) -> String {
+    fn source_name(&self) -> String {
         format!("the folder of {}", self.files)
     }
 }
@@ -309,16 +309,16 @@ mod tests {
     use crate::arbitrary::{bytes, config};
     use crate::store::http::opening::env_of;
 
-    fn shared(config: &str, credentials: &str) -> Result<Shared, String> {
+    fn shared(config: &str, credentials: &str) -> Result<SharedConfig, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(".aws")).unwrap();
         for (name, text) in [("config", config), ("credentials", credentials)] {
             std::fs::write(folder.path().join(".aws").join(name), text).unwrap();
         }
-        Files::find(&env_of(&[("HOME", folder.path().to_str().unwrap())])).read()
+        SharedFiles::find(&env_of(&[("HOME", folder.path().to_str().unwrap())])).read()
     }
 
-    fn get(shared: &Shared, profile: &str, name: &str) -> Option<String> {
+    fn get(shared: &SharedConfig, profile: &str, name: &str) -> Option<String> {
         shared.profile(profile)?.get(name).map(String::from)
     }
 
@@ -390,15 +390,15 @@ mod tests {
     fn a_file_that_is_not_there_says_nothing_and_one_that_is_none_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_str().unwrap();
-        let files = Files::find(&env_of(&[("HOME", home)]));
-        assert!(files.read().unwrap().profile(DEFAULT).is_none());
+        let files = SharedFiles::find(&env_of(&[("HOME", home)]));
+        assert!(files.read().unwrap().profile(DEFAULT_PROFILE).is_none());
         let pairs = [("HOME", home), ("AWS_CONFIG_FILE", "~/")];
-        let why = Files::find(&env_of(&pairs)).read().err().unwrap();
+        let why = SharedFiles::find(&env_of(&pairs)).read().err().unwrap();
         assert!(
             why.contains(home) && why.contains("no regular file"),
             "{why}"
         );
-        assert!(Files::find(&env_of(&[])).read().is_ok());
+        assert!(SharedFiles::find(&env_of(&[])).read().is_ok());
     }
 
     proptest! {
@@ -409,8 +409,8 @@ mod tests {
             b"[default]\nregion = x\n[profile p]\ns3 =\n  a = b\nrole_arn = r # x\n".to_vec(),
         ])) {
             let text = String::from_utf8_lossy(&text);
-            for which in [Which::Config, Which::Credentials] {
-                let _ = Shared::default().add(&text, which);
+            for which in [SharedFile::Config, SharedFile::Credentials] {
+                let _ = SharedConfig::default().add(&text, which);
             }
         }
     }

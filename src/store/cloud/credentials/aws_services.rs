@@ -15,23 +15,23 @@ use url::{Url, form_urlencoded};
 
 use crate::store::Kind;
 use crate::store::http::connection::innermost;
-use crate::store::http::credential_cache::{CredentialError, Lasting, Source};
-use crate::store::http::middleware::{Connector, Exchange};
+use crate::store::http::credential_cache::{CredentialError, CredentialSource, FetchedCredential};
+use crate::store::http::middleware::{Connector, RequestLog};
 use crate::store::http::opening::{
-    Env, Refusal, denied, invalid, is_loopback, is_word, options, refuse, set, unbuilt,
+    Env, OpenError, denied, invalid, is_loopback, is_word, options, refuse, set, unbuilt,
 };
-use crate::store::http::reply::{End, Outcome, bounded};
+use crate::store::http::reply::{BodyEnd, RequestOutcome, bounded};
 use crate::store::http::retry_once;
 use crate::store::http::xml;
 
 /// STS's answer is some kilobytes.
-const ANSWER_BYTES: usize = 64 << 10;
+const MAX_STS_REPLY_BYTES: usize = 64 << 10;
 /// A request that is signed so shortly before their end may arrive after it.
-const SPARE: Duration = Duration::from_secs(10);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
 /// Whose word STS takes.
 #[derive(Debug)]
-pub(crate) enum By {
+pub(crate) enum RoleProof {
     /// The holder's of other credentials.
     Keys(AwsCredentialProvider),
     /// An identity provider's, whose token is in a file.
@@ -40,27 +40,27 @@ pub(crate) enum By {
 
 /// A role that is assumed.
 #[derive(Debug)]
-pub(crate) struct Role {
+pub(crate) struct AssumedRole {
     pub(crate) arn: String,
     pub(crate) session: String,
     pub(crate) external_id: Option<String>,
     /// How long a session lasts, in seconds; by default it is the role's.
     pub(crate) seconds: Option<String>,
-    pub(crate) by: By,
-    pub(crate) service: Service,
+    pub(crate) by: RoleProof,
+    pub(crate) service: StsEndpoint,
 }
 
 /// Where STS answers.
 #[derive(Debug, Clone)]
-pub(crate) struct Service {
+pub(crate) struct StsEndpoint {
     url: Url,
     region: String,
     client: HttpClient,
 }
 
-impl Service {
+impl StsEndpoint {
     /// Opens STS in a region, or at an endpoint of one's own. Nothing is sent.
-    pub(crate) fn open(endpoint: Option<&str>, region: &str) -> Result<Self, Refusal> {
+    pub(crate) fn open(endpoint: Option<&str>, region: &str) -> Result<Self, OpenError> {
         let url = match endpoint {
             Some(endpoint) => Url::parse(endpoint).ok(),
             None => Url::parse(&format!("https://sts.{region}.{}", domain(region))).ok(),
@@ -94,9 +94,9 @@ pub(crate) fn domain(region: &str) -> &'static str {
     }
 }
 
-impl Role {
+impl AssumedRole {
     /// Refuses what STS would refuse, and what must not be sent.
-    pub(crate) fn checked(self) -> Result<Self, Refusal> {
+    pub(crate) fn checked(self) -> Result<Self, OpenError> {
         // An ARN has no blank, and none is so long.
         let fits = |text: &str, more: &str, most: usize| is_word(text, more) && text.len() <= most;
         if !self.arn.starts_with("arn:") || !fits(&self.arn, ":/_+=,.@-", 2048) {
@@ -116,7 +116,7 @@ impl Role {
             return Err(denied("duration_seconds of the profile is no number"));
         }
         let plain = self.service.url.scheme() == "http" && !is_loopback(&self.service.url);
-        if plain && matches!(self.by, By::Token(_)) {
+        if plain && matches!(self.by, RoleProof::Token(_)) {
             return Err(invalid(
                 "a web identity's token is not sent without TLS: AWS_ENDPOINT_URL_STS must be \
                  https://",
@@ -139,8 +139,8 @@ impl Role {
 
     async fn request(&self) -> Result<HttpRequest, CredentialError> {
         let (action, credential, token) = match &self.by {
-            By::Keys(keys) => ("AssumeRole", Some(self.keys(keys).await?), None),
-            By::Token(path) => {
+            RoleProof::Keys(keys) => ("AssumeRole", Some(self.keys(keys).await?), None),
+            RoleProof::Token(path) => {
                 let token = self.token(path).await?;
                 ("AssumeRoleWithWebIdentity", None, Some(token))
             }
@@ -206,22 +206,22 @@ impl Role {
         }
     }
 
-    async fn once(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+    async fn once(&self) -> Result<FetchedCredential<Arc<AwsCredential>>, CredentialError> {
         let request = self.request().await?;
         let client = &self.service.client;
         let answer = async {
             let (_, body) = client.execute(request).await?.into_parts();
-            match bounded(body, ANSWER_BYTES).await {
-                (document, End::Whole) => Ok(Some(document)),
-                (_, End::TooLong) => Ok(None),
-                (_, End::CutOff(error)) => Err(error),
+            match bounded(body, MAX_STS_REPLY_BYTES).await {
+                (document, BodyEnd::Whole) => Ok(Some(document)),
+                (_, BodyEnd::TooLong) => Ok(None),
+                (_, BodyEnd::CutOff(error)) => Err(error),
             }
         };
-        let (answer, exchange) = Exchange::of(false, answer).await;
+        let (answer, log) = RequestLog::record(false, answer).await;
         let answer: Result<Option<Vec<u8>>, object_store::client::HttpError> = answer;
-        let outcome = exchange.outcome();
+        let outcome = log.outcome();
         let succeeded =
-            matches!(&outcome, Outcome::Reply(seen) if (200..300).contains(&seen.status));
+            matches!(&outcome, RequestOutcome::Reply(seen) if (200..300).contains(&seen.status));
         let document = match answer {
             Ok(Some(document)) if succeeded => document,
             other => {
@@ -248,14 +248,14 @@ impl Role {
             secret_key: given.key,
             token: Some(given.token),
         };
-        let good = left.saturating_sub(SPARE);
-        Ok(Lasting::new(Arc::new(credential), good))
+        let good = left.saturating_sub(EXPIRY_MARGIN);
+        Ok(FetchedCredential::new(Arc::new(credential), good))
     }
 }
 
 #[async_trait]
-impl Source<Arc<AwsCredential>> for Role {
-    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+impl CredentialSource<Arc<AwsCredential>> for AssumedRole {
+    async fn fetch(&self) -> Result<FetchedCredential<Arc<AwsCredential>>, CredentialError> {
         retry_once(
             || self.once(),
             |assumed| match assumed {
@@ -266,29 +266,29 @@ impl Source<Arc<AwsCredential>> for Role {
         .await
     }
 
-    fn place(&self) -> String {
+    fn source_name(&self) -> String {
         format!("STS at {}", self.service.url.authority())
     }
 }
 
 /// How long keys count before they are asked for again: the services have new ones at least five
 /// minutes before the old ones end, and nobody says here when that is.
-const FRESH: Duration = Duration::from_secs(240);
+const MACHINE_KEYS_FRESH: Duration = Duration::from_secs(240);
 /// How long they serve on while the service fails; those that are over, the store refuses.
-const GOOD: Duration = Duration::from_secs(3600);
+const MACHINE_KEYS_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A service that gives out keys.
-pub(crate) struct Machine {
+pub(crate) struct MachineService {
     builder: AmazonS3Builder,
     place: &'static str,
 }
 
-impl Machine {
+impl MachineService {
     /// Finds a container's service, if the environment names one. Nothing is sent.
     pub(crate) fn container(
         builder: &AmazonS3Builder,
         env: Env<'_>,
-    ) -> Result<Option<Self>, Refusal> {
+    ) -> Result<Option<Self>, OpenError> {
         let pairs = if let Some(path) = set(env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
             if !path.starts_with('/') {
                 return refuse("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI must start with a slash");
@@ -325,7 +325,7 @@ impl Machine {
         builder: &AmazonS3Builder,
         env: Env<'_>,
         called_for: bool,
-    ) -> Result<Option<Self>, Refusal> {
+    ) -> Result<Option<Self>, OpenError> {
         let builder = match set(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT") {
             Some(service) => {
                 let service = service.trim_end_matches('/');
@@ -339,15 +339,15 @@ impl Machine {
         Self::built(builder, "the instance's metadata").map(Some)
     }
 
-    fn built(builder: AmazonS3Builder, place: &'static str) -> Result<Self, Refusal> {
+    fn built(builder: AmazonS3Builder, place: &'static str) -> Result<Self, OpenError> {
         builder.clone().build().map_err(unbuilt)?;
         Ok(Self { builder, place })
     }
 }
 
 #[async_trait]
-impl Source<Arc<AwsCredential>> for Machine {
-    async fn fetch(&self) -> Result<Lasting<Arc<AwsCredential>>, CredentialError> {
+impl CredentialSource<Arc<AwsCredential>> for MachineService {
+    async fn fetch(&self) -> Result<FetchedCredential<Arc<AwsCredential>>, CredentialError> {
         let credential_error =
             |kind, why: &str| CredentialError::new(kind, format!(" from {}: {why}", self.place));
         // Made anew each time, for object_store's own keeps keys to their end, whatever the store
@@ -355,19 +355,19 @@ impl Source<Arc<AwsCredential>> for Machine {
         let store = self.builder.clone().build();
         let store =
             store.map_err(|error| credential_error(Kind::Unreachable, &innermost(&error)))?;
-        let (got, exchange) = Exchange::of(false, store.credentials().get_credential()).await;
+        let (got, log) = RequestLog::record(false, store.credentials().get_credential()).await;
         let credential = got.map_err(|error| {
-            let (kind, why, fix) = exchange.outcome().of_credentials(&innermost(&error));
+            let (kind, why, fix) = log.outcome().of_credentials(&innermost(&error));
             credential_error(kind, &why).with_fix(fix)
         })?;
-        Ok(Lasting {
+        Ok(FetchedCredential {
             credential,
-            fresh: FRESH,
-            good: GOOD,
+            fresh: MACHINE_KEYS_FRESH,
+            good: MACHINE_KEYS_LIFETIME,
         })
     }
 
-    fn place(&self) -> String {
+    fn source_name(&self) -> String {
         self.place.into()
     }
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::aws::known;
 use crate::store::cloud::s3::{endpoint, open};
-use crate::store::http::opening::{Refusal, env_of};
+use crate::store::http::opening::{OpenError, env_of};
 use crate::store::{Kind, S3Location};
 
 /// A home with shared files.
@@ -39,7 +39,7 @@ impl Home {
         self
     }
 
-    fn find(&self, location: &S3Location) -> Result<AmazonS3Builder, Refusal> {
+    fn find(&self, location: &S3Location) -> Result<AmazonS3Builder, OpenError> {
         let pairs: Vec<(&str, &str)> = self.env.iter().map(|(n, v)| (&**n, &**v)).collect();
         let env = env_of(&pairs);
         let known = known(location, &env)?;

@@ -10,16 +10,16 @@ use object_store::azure::{
 use object_store::client::CredentialProvider;
 use url::Url;
 
-use super::token_service::{Ask, Field, Service, is_safe};
+use super::token_service::{FormField, TokenRequest, TokenService, is_safe};
 use crate::store::AzureLocation;
-use crate::store::http::credential_cache::{Kept, Renewal};
-use crate::store::http::opening::{Env, Refusal, denied, invalid, is_word, refuse, secret, set};
+use crate::store::http::credential_cache::{CredentialCache, Renewal};
+use crate::store::http::opening::{Env, OpenError, denied, invalid, is_word, refuse, secret, set};
 
 /// The account and the key that every emulator has; they are public.
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-/// Where principals of Azure's own cloud log in.
+/// The login host of Azure's own cloud.
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 /// What a principal asks to be let in to.
 const SCOPE: &str = "https://storage.azure.com/.default";
@@ -33,18 +33,18 @@ const METADATA_QUERY: [(&str, &str); 2] = [
     ("resource", "https://storage.azure.com"),
 ];
 
-const NONE: &str = "no credentials: set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, or \
+const NO_CREDENTIALS: &str = "no credentials: set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, or \
                     AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, or \
                     AZURE_TENANT_ID and AZURE_CLIENT_ID with AZURE_CLIENT_SECRET or \
                     AZURE_FEDERATED_TOKEN_FILE; on a virtual machine \
                     AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential";
 
 /// An account, and what opens it.
-pub(crate) struct Found {
+pub(crate) struct AzureAccount {
     /// The account's name.
     pub(crate) account: String,
     /// What opens it.
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: AzureCredentials,
     /// Whether it is an emulator's.
     pub(crate) emulator: bool,
     /// `BlobEndpoint` of the connection string.
@@ -56,19 +56,19 @@ pub(crate) struct Found {
 }
 
 /// What opens an account. Never shown.
-pub(crate) enum Credentials {
+pub(crate) enum AzureCredentials {
     /// A key, or a signature.
     Text(Key, String),
     /// The tokens of a principal or an identity.
-    Tokens(Arc<Kept<String>>),
+    Tokens(Arc<CredentialCache<String>>),
 }
 
-impl Credentials {
+impl AzureCredentials {
     /// Gives them to a builder.
     pub(crate) fn give(&self, builder: MicrosoftAzureBuilder) -> MicrosoftAzureBuilder {
         match self {
-            Credentials::Text(key, value) => builder.with_config(*key, value),
-            Credentials::Tokens(tokens) => {
+            AzureCredentials::Text(key, value) => builder.with_config(*key, value),
+            AzureCredentials::Tokens(tokens) => {
                 builder.with_credentials(Arc::new(AzureProvider(Arc::clone(tokens))))
             }
         }
@@ -77,20 +77,20 @@ impl Credentials {
     /// Returns how they are renewed, if they can be.
     pub(crate) fn renewal(&self) -> Option<Renewal> {
         match self {
-            Credentials::Text(..) => None,
-            Credentials::Tokens(tokens) => Some(Renewal::Bearer(Arc::clone(tokens))),
+            AzureCredentials::Text(..) => None,
+            AzureCredentials::Tokens(tokens) => Some(Renewal::Bearer(Arc::clone(tokens))),
         }
     }
 }
 
 /// Finds the account and its credentials.
-pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<Found, Refusal> {
+pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<AzureAccount, OpenError> {
     let names = [
         "AZURE_STORAGE_CONNECTION_STRING",
         "AZURE_STORAGEBLOB_CONNECTIONSTRING",
     ];
     let connection = names.iter().find_map(|name| set(env, name));
-    let connection = Connection::parse(&connection.unwrap_or_default())?;
+    let connection = ConnectionString::parse(&connection.unwrap_or_default())?;
     let emulator = location.local_emulator
         || connection.emulator
         || set(env, "AZURE_STORAGE_IS_LOCAL_EMULATOR")
@@ -155,7 +155,7 @@ pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<Found, Refu
             (kind, why + &strange)
         })?
     };
-    Ok(Found {
+    Ok(AzureAccount {
         account,
         credentials,
         emulator,
@@ -165,16 +165,16 @@ pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<Found, Refu
     })
 }
 
-fn of_key(key: String, name: &str) -> Result<Credentials, Refusal> {
+fn of_key(key: String, name: &str) -> Result<AzureCredentials, OpenError> {
     match AzureAccessKey::try_new(&key) {
-        Ok(_) => Ok(Credentials::Text(Key::AccessKey, key)),
+        Ok(_) => Ok(AzureCredentials::Text(Key::AccessKey, key)),
         Err(_) => Err(invalid(format!(
             "{name} is no key: it is not base64; copy it anew"
         ))),
     }
 }
 
-fn of_sas(sas: &str, name: &str) -> Result<Credentials, Refusal> {
+fn of_sas(sas: &str, name: &str) -> Result<AzureCredentials, OpenError> {
     if sas.starts_with(['"', '\'']) {
         return Err(invalid(format!(
             "{name} has quotes that are part of its value: take them off"
@@ -193,18 +193,18 @@ fn of_sas(sas: &str, name: &str) -> Result<Credentials, Refusal> {
         )));
     }
     // A policy of the container's may say what it is good for, and until when.
-    let credential_error = ["sp", "se"].into_iter().find(|part| !has(part));
-    match credential_error.filter(|_| !has("si")) {
-        Some(credential_error) => Err(invalid(format!(
-            "{name} has no {credential_error}, and so a part of it is lost: copy it whole, in quotes, for \
+    let missing = ["sp", "se"].into_iter().find(|part| !has(part));
+    match missing.filter(|_| !has("si")) {
+        Some(missing) => Err(invalid(format!(
+            "{name} has no {missing}, and so a part of it is lost: copy it whole, in quotes, for \
              it holds &"
         ))),
-        None => Ok(Credentials::Text(Key::SasKey, sas.into())),
+        None => Ok(AzureCredentials::Text(Key::SasKey, sas.into())),
     }
 }
 
 /// Finds a principal or an identity of Entra ID.
-fn of_identity(env: Env<'_>) -> Result<Credentials, Refusal> {
+fn of_identity(env: Env<'_>) -> Result<AzureCredentials, OpenError> {
     let (tenant, client) = (set(env, "AZURE_TENANT_ID"), set(env, "AZURE_CLIENT_ID"));
     let client_secret = set(env, "AZURE_CLIENT_SECRET");
     let token_file = set(env, "AZURE_FEDERATED_TOKEN_FILE");
@@ -214,13 +214,13 @@ fn of_identity(env: Env<'_>) -> Result<Credentials, Refusal> {
         }
     }
     let mut form = match (client_secret, token_file) {
-        (Some(secret), _) => vec![("client_secret", Field::Text(secret))],
+        (Some(secret), _) => vec![("client_secret", FormField::Text(secret))],
         (None, Some(file)) => vec![
             (
                 "client_assertion_type",
-                Field::Text("urn:ietf:params:oauth:client-assertion-type:jwt-bearer".into()),
+                FormField::Text("urn:ietf:params:oauth:client-assertion-type:jwt-bearer".into()),
             ),
-            ("client_assertion", Field::File(file.into())),
+            ("client_assertion", FormField::File(file.into())),
         ],
         (None, None) => return managed(client, env),
     };
@@ -245,16 +245,16 @@ fn of_identity(env: Env<'_>) -> Result<Credentials, Refusal> {
         ("scope", SCOPE),
         ("grant_type", "client_credentials"),
     ] {
-        form.push((name, Field::Text(value.into())));
+        form.push((name, FormField::Text(value.into())));
     }
     let advice = " (are AZURE_TENANT_ID, AZURE_CLIENT_ID and the secret or token file right?)";
-    let service = Service::new(url, Ask::Form(form), advice)?;
-    Ok(Credentials::Tokens(Kept::new(service)))
+    let service = TokenService::new(url, TokenRequest::Form(form), advice)?;
+    Ok(AzureCredentials::Tokens(CredentialCache::new(service)))
 }
 
 /// Finds the identity that Azure gives to what runs there, if the environment says that it is to
 /// be asked for.
-fn managed(client: Option<String>, env: Env<'_>) -> Result<Credentials, Refusal> {
+fn managed(client: Option<String>, env: Env<'_>) -> Result<AzureCredentials, OpenError> {
     let endpoint = set(env, "IDENTITY_ENDPOINT");
     let mut headers = vec![("metadata", "true".to_owned())];
     if endpoint.is_some() {
@@ -267,7 +267,7 @@ fn managed(client: Option<String>, env: Env<'_>) -> Result<Credentials, Refusal>
         .or_else(|| machine.then(|| METADATA_HOST.into()));
     let by_host = host.map(|host| host.trim_end_matches('/').to_owned() + METADATA_PATH);
     let Some(endpoint) = endpoint.or(by_host) else {
-        return Err(denied(NONE));
+        return Err(denied(NO_CREDENTIALS));
     };
     let url = Url::parse(&endpoint).ok();
     let Some(mut url) = url.filter(|url| url.has_host() && url.scheme().starts_with("http")) else {
@@ -278,13 +278,13 @@ fn managed(client: Option<String>, env: Env<'_>) -> Result<Credentials, Refusal>
         url.query_pairs_mut().append_pair("client_id", &client);
     }
     let advice = " (has this machine, or what runs here, a managed identity?)";
-    let service = Service::new(url, Ask::Get(headers), advice)?;
-    Ok(Credentials::Tokens(Kept::new(service)))
+    let service = TokenService::new(url, TokenRequest::Get(headers), advice)?;
+    Ok(AzureCredentials::Tokens(CredentialCache::new(service)))
 }
 
 /// What a connection string says.
 #[derive(Default)]
-struct Connection {
+struct ConnectionString {
     account: Option<String>,
     key: Option<String>,
     sas: Option<String>,
@@ -312,9 +312,9 @@ const ELSEWHERE: [&str; 10] = [
     "developmentstorageproxyuri",
 ];
 
-impl Connection {
+impl ConnectionString {
     /// Takes a connection string apart; what it has for other services is nobody's concern.
-    fn parse(text: &str) -> Result<Self, Refusal> {
+    fn parse(text: &str) -> Result<Self, OpenError> {
         const NAME: &str = "AZURE_STORAGE_CONNECTION_STRING";
         let bad = |what: &str| invalid(format!("{NAME}: {what}"));
         let mut connection = Self::default();
@@ -368,14 +368,14 @@ impl Connection {
     }
 
     /// Says what a connection string lacks, and what it has instead; nothing if there is none.
-    fn strange(&self, credential_error: &str) -> String {
+    fn strange(&self, missing: &str) -> String {
         let unknown = self.unknown.as_ref();
         let unknown = unknown.map_or_else(String::new, |name| {
             format!(", and {name:?} is no part of one: is it misspelt?")
         });
         match self.given {
             true => {
-                format!(" (AZURE_STORAGE_CONNECTION_STRING has no {credential_error}{unknown})")
+                format!(" (AZURE_STORAGE_CONNECTION_STRING has no {missing}{unknown})")
             }
             false => String::new(),
         }
@@ -396,7 +396,7 @@ fn account_of(endpoint: &Url) -> Option<String> {
 
 /// Gives tokens to object_store's client of Azure.
 #[derive(Debug)]
-pub(crate) struct AzureProvider(pub(crate) Arc<Kept<String>>);
+pub(crate) struct AzureProvider(pub(crate) Arc<CredentialCache<String>>);
 
 #[async_trait]
 impl CredentialProvider for AzureProvider {

@@ -10,10 +10,10 @@ use object_store::gcp::GcpCredential;
 use serde_json::Value;
 use url::Url;
 
-use super::token_service::{Ask, Field, SelfSigned, Service, is_safe};
+use super::token_service::{FormField, SelfSigned, TokenRequest, TokenService, is_safe};
 use crate::store::GsLocation;
-use crate::store::http::credential_cache::Kept;
-use crate::store::http::opening::{Env, Refusal, denied, invalid, is_word, set};
+use crate::store::http::credential_cache::CredentialCache;
+use crate::store::http::opening::{Env, OpenError, denied, invalid, is_word, set};
 
 /// Google's own universe.
 pub(crate) const UNIVERSE: &str = "googleapis.com";
@@ -24,27 +24,27 @@ const METADATA_PATH: &str = "/computeMetadata/v1/instance/service-accounts/defau
 /// gcloud's file, below its folder.
 const DEFAULT_FILE: &str = "application_default_credentials.json";
 /// A file of credentials is some kilobytes; another one is none.
-const FILE_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-const NONE: &str = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run \
+const NO_CREDENTIALS: &str = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run \
                     gcloud auth application-default login; on Compute Engine and GKE set \
                     GCE_METADATA_HOST=metadata.google.internal; for a public bucket add \
                     anonymous=true to the url";
 
 /// Whose credentials a bucket is opened with; nobody's by default.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct GcsCredentials {
     /// The tokens that go with each request.
-    pub(crate) tokens: Option<Arc<Kept<String>>>,
+    pub(crate) tokens: Option<Arc<CredentialCache<String>>>,
     /// The universe that they are good in, where that is known.
     pub(crate) universe: Option<String>,
 }
 
 /// Finds the credentials, in the order of Google's clients, and never by asking an address that
 /// nobody has named.
-pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<Found, Refusal> {
+pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<GcsCredentials, OpenError> {
     if location.anonymous {
-        return Ok(Found::default());
+        return Ok(GcsCredentials::default());
     }
     const NAME: &str = "GOOGLE_APPLICATION_CREDENTIALS";
     if let Some(path) = set(env, NAME) {
@@ -52,7 +52,7 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<Found, Refusal
     }
     if set(env, "STORAGE_EMULATOR_HOST").is_some() {
         // An emulator wants none, and gets no token that is good at Google's.
-        return Ok(Found::default());
+        return Ok(GcsCredentials::default());
     }
     let home = set(env, "HOME").map(|home| Path::new(&home).join(".config/gcloud"));
     let home = home.map(|folder| folder.join(DEFAULT_FILE));
@@ -65,7 +65,7 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<Found, Refusal
         return read(path, "gcloud's application-default file");
     }
     let Some(host) = set(env, "GCE_METADATA_HOST") else {
-        return Err(denied(NONE));
+        return Err(denied(NO_CREDENTIALS));
     };
     let url = Url::parse(&format!("http://{host}{METADATA_PATH}")).ok();
     let Some(url) = url.filter(|_| is_word(&host, "-.:[]")) else {
@@ -76,10 +76,10 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<Found, Refusal
     // So that nobody is talked into asking for one.
     let flavor = ("metadata-flavor", "Google".to_owned());
     let advice = " (has this machine a service account, with the scope of Cloud Storage?)";
-    Ok(Found {
-        tokens: Some(Kept::new(Service::new(
+    Ok(GcsCredentials {
+        tokens: Some(CredentialCache::new(TokenService::new(
             url,
-            Ask::Get(vec![flavor]),
+            TokenRequest::Get(vec![flavor]),
             advice,
         )?)),
         universe: None,
@@ -87,11 +87,11 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<Found, Refusal
 }
 
 /// Reads a file of credentials. What is in it never gets into a message.
-fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
+fn read(path: &Path, name: &str) -> Result<GcsCredentials, OpenError> {
     let shown = path.display();
     // A pipe or a device may never end.
     let file = std::fs::metadata(path).and_then(|about| match about.is_file() {
-        true if about.len() <= FILE_BYTES => std::fs::read_to_string(path),
+        true if about.len() <= MAX_FILE_BYTES => std::fs::read_to_string(path),
         true => Err(std::io::ErrorKind::FileTooLarge.into()),
         false => Err(std::io::Error::other("it is no file")),
     });
@@ -101,15 +101,13 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
     let text_of = |field: &str| json.get(field).and_then(Value::as_str);
     let has = |fields: &[&str]| match fields.iter().find(|field| text_of(field).is_none()) {
         None => Ok(()),
-        Some(credential_error) => Err(denied(format!(
-            "{name} ({shown}) has no {credential_error}"
-        ))),
+        Some(missing) => Err(denied(format!("{name} ({shown}) has no {missing}"))),
     };
     let universe = text_of("universe_domain").unwrap_or(UNIVERSE).to_owned();
     let tokens = match text_of("type") {
         Some("service_account") => {
             has(&["private_key", "private_key_id", "client_email"])?;
-            Kept::new(SelfSigned::new(text)?)
+            CredentialCache::new(SelfSigned::new(text)?)
         }
         Some("authorized_user") => {
             has(&["client_id", "client_secret", "refresh_token"])?;
@@ -119,15 +117,15 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
                     "{name} ({shown}): its token_uri must be https"
                 )));
             };
-            let field = |name| Field::Text(text_of(name).unwrap_or_default().into());
+            let field = |name| FormField::Text(text_of(name).unwrap_or_default().into());
             let form = vec![
-                ("grant_type", Field::Text("refresh_token".into())),
+                ("grant_type", FormField::Text("refresh_token".into())),
                 ("client_id", field("client_id")),
                 ("client_secret", field("client_secret")),
                 ("refresh_token", field("refresh_token")),
             ];
             let advice = " (log in again: gcloud auth application-default login)";
-            Kept::new(Service::new(url, Ask::Form(form), advice)?)
+            CredentialCache::new(TokenService::new(url, TokenRequest::Form(form), advice)?)
         }
         Some(other) if is_word(other, "_") && other.len() <= 64 => {
             return Err(denied(format!(
@@ -141,7 +139,7 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
             )));
         }
     };
-    Ok(Found {
+    Ok(GcsCredentials {
         tokens: Some(tokens),
         universe: Some(universe),
     })
@@ -149,7 +147,7 @@ fn read(path: &Path, name: &str) -> Result<Found, Refusal> {
 
 /// Gives tokens to object_store's client of Google.
 #[derive(Debug)]
-pub(crate) struct GcsProvider(pub(crate) Arc<Kept<String>>);
+pub(crate) struct GcsProvider(pub(crate) Arc<CredentialCache<String>>);
 
 #[async_trait]
 impl CredentialProvider for GcsProvider {

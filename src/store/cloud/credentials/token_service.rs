@@ -1,4 +1,4 @@
-//! Where tokens come from: a service that is asked over HTTP, or a key that signs them.
+//! The sources of tokens: a service that is asked over HTTP, or a key that signs them.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,54 +12,58 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::store::Kind;
-use crate::store::http::connection::Way;
-use crate::store::http::credential_cache::{CredentialError, Lasting, Source};
+use crate::store::http::connection::ConnectionPath;
+use crate::store::http::credential_cache::{CredentialError, CredentialSource, FetchedCredential};
 use crate::store::http::middleware;
-use crate::store::http::opening::{Refusal, denied, is_loopback, is_of_client, unbuilt};
+use crate::store::http::opening::{OpenError, denied, is_loopback, is_of_client, unbuilt};
 use crate::store::http::reply::{shown_message, shown_word};
 use crate::store::http::retry_once;
 
 /// The longest reply that is read; tokens have some kilobytes.
-const REPLY_BYTES: usize = 64 << 10;
-/// How long a token is good for that nobody says anything of.
-const UNTOLD: Duration = Duration::from_secs(300);
-/// How long a token is good for that a key has signed: the most that Google takes.
-const SIGNED: Duration = Duration::from_secs(3600);
+const MAX_REPLY_BYTES: usize = 64 << 10;
+/// The lifetime of a token that doesn't tell its own.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+/// The lifetime of a token that a key has signed: the most that Google takes.
+const SIGNED_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A field of a form.
-pub(crate) enum Field {
+pub(crate) enum FormField {
     /// Its text.
     Text(String),
-    /// The file that holds it, which is read each time: whoever wrote it replaces it before it is
+    /// The file that holds it, which is read each time: its writer replaces it before it is
     /// over.
     File(PathBuf),
 }
 
-/// What a service is asked.
-pub(crate) enum Ask {
+/// The request to a token service.
+pub(crate) enum TokenRequest {
     /// A GET with these headers: a metadata address.
     Get(Vec<(&'static str, String)>),
     /// A POST of a form: OAuth 2.0, RFC 6749.
-    Form(Vec<(&'static str, Field)>),
+    Form(Vec<(&'static str, FormField)>),
 }
 
 /// A service that gives out tokens.
-pub(crate) struct Service {
+pub(crate) struct TokenService {
     client: reqwest::Client,
-    way: Way,
+    way: ConnectionPath,
     url: Url,
-    ask: Ask,
+    ask: TokenRequest,
     place: String,
-    /// What to do when it refuses.
+    /// The remedy when it refuses.
     advice: &'static str,
 }
 
-impl Service {
+impl TokenService {
     /// Makes a service of its URL. Nothing is sent.
-    pub(crate) fn new(url: Url, ask: Ask, advice: &'static str) -> Result<Self, Refusal> {
+    pub(crate) fn new(
+        url: Url,
+        ask: TokenRequest,
+        advice: &'static str,
+    ) -> Result<Self, OpenError> {
         let secure = url.scheme() == "https";
         let (client, proxies) = middleware::client(secure).map_err(unbuilt)?;
-        let way = Way {
+        let way = ConnectionPath {
             secure,
             peer: Some(url.authority().to_owned()),
             through: proxies.of(url.as_str()),
@@ -75,7 +79,7 @@ impl Service {
         })
     }
 
-    async fn ask(&self) -> Result<Lasting<String>, CredentialError> {
+    async fn ask(&self) -> Result<FetchedCredential<String>, CredentialError> {
         let none = |kind, why: String| self.credential_error(kind, &why);
         let broken = |error: reqwest::Error| {
             let (why, fix) = self.way.broken(&error, error.is_connect());
@@ -87,7 +91,7 @@ impl Service {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             body.extend_from_slice(&chunk);
-            if body.len() > REPLY_BYTES {
+            if body.len() > MAX_REPLY_BYTES {
                 break;
             }
         }
@@ -112,8 +116,8 @@ impl Service {
 
     fn request(&self) -> Result<reqwest::Request, CredentialError> {
         let (method, headers) = match &self.ask {
-            Ask::Get(headers) => (Method::GET, headers.clone()),
-            Ask::Form(_) => (
+            TokenRequest::Get(headers) => (Method::GET, headers.clone()),
+            TokenRequest::Form(_) => (
                 Method::POST,
                 vec![("content-type", "application/x-www-form-urlencoded".into())],
             ),
@@ -125,7 +129,7 @@ impl Service {
             let value = value.parse().map_err(unsent)?;
             request.headers_mut().insert(name, value);
         }
-        if let Ask::Form(fields) = &self.ask {
+        if let TokenRequest::Form(fields) = &self.ask {
             let mut form = Serializer::new(String::new());
             for (name, field) in fields {
                 form.append_pair(name, &field.text()?);
@@ -136,13 +140,13 @@ impl Service {
     }
 }
 
-impl Field {
+impl FormField {
     fn text(&self) -> Result<String, CredentialError> {
         match self {
-            Field::Text(text) => Ok(text.clone()),
-            Field::File(path) => match std::fs::read_to_string(path) {
+            FormField::Text(text) => Ok(text.clone()),
+            FormField::File(path) => match std::fs::read_to_string(path) {
                 Ok(text) => Ok(text.trim().into()),
-                // Whoever writes it may be about to.
+                // Its writer may be about to.
                 Err(error) => {
                     let path = path.display();
                     let why = format!(" from the token file {path}, which can't be read: {error}");
@@ -154,8 +158,8 @@ impl Field {
 }
 
 #[async_trait]
-impl Source<String> for Service {
-    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
+impl CredentialSource<String> for TokenService {
+    async fn fetch(&self) -> Result<FetchedCredential<String>, CredentialError> {
         retry_once(
             || self.ask(),
             |asked| match asked {
@@ -166,7 +170,7 @@ impl Source<String> for Service {
         .await
     }
 
-    fn place(&self) -> String {
+    fn source_name(&self) -> String {
         self.place.clone()
     }
 }
@@ -177,7 +181,7 @@ pub(crate) fn is_safe(url: &Url) -> bool {
 }
 
 /// Reads a token; `None` if it is none.
-fn token(body: &[u8]) -> Option<Lasting<String>> {
+fn token(body: &[u8]) -> Option<FetchedCredential<String>> {
     let json: Value = serde_json::from_slice(body).ok()?;
     let bearer = json.get("access_token")?.as_str()?;
     if bearer.is_empty() || !bearer.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -193,8 +197,10 @@ fn token(body: &[u8]) -> Option<Lasting<String>> {
         end.saturating_sub(now.map_or(0, |since| since.as_secs()))
     };
     let lasts = seconds("expires_in").or_else(|| seconds("expires_on").map(until));
-    let lasts = lasts.map_or(UNTOLD, |seconds| Duration::from_secs(seconds.min(86_400)));
-    Some(Lasting::new(bearer.into(), lasts))
+    let lasts = lasts.map_or(DEFAULT_LIFETIME, |seconds| {
+        Duration::from_secs(seconds.min(86_400))
+    });
+    Some(FetchedCredential::new(bearer.into(), lasts))
 }
 
 /// Puts into words what a service says when it refuses, as far as it is fit to be shown.
@@ -222,7 +228,7 @@ pub(crate) struct SelfSigned {
 
 impl SelfSigned {
     /// Makes it of a key file's content.
-    pub(crate) fn new(file: String) -> Result<Self, Refusal> {
+    pub(crate) fn new(file: String) -> Result<Self, OpenError> {
         let signed = Self { file };
         match signed.provider() {
             Ok(_) => Ok(signed),
@@ -246,16 +252,16 @@ impl SelfSigned {
 }
 
 #[async_trait]
-impl Source<String> for SelfSigned {
-    async fn fetch(&self) -> Result<Lasting<String>, CredentialError> {
+impl CredentialSource<String> for SelfSigned {
+    async fn fetch(&self) -> Result<FetchedCredential<String>, CredentialError> {
         let why = ": the private_key of the credentials file can't sign";
         let none = |_| CredentialError::new(Kind::Denied, why);
         let credential = self.provider().map_err(none)?.get_credential().await;
         let bearer = credential.map_err(none)?.bearer.clone();
-        Ok(Lasting::new(bearer, SIGNED))
+        Ok(FetchedCredential::new(bearer, SIGNED_LIFETIME))
     }
 
-    fn place(&self) -> String {
+    fn source_name(&self) -> String {
         "the key file".into()
     }
 }
