@@ -59,7 +59,7 @@ struct TargetCheck {
 
 /// Tries every target, and prints the outcome.
 pub(super) fn check(settings: &CheckSettings) -> Exit {
-    let findings = match topology::load(&settings.what) {
+    let findings = match topology::load(&settings.selection) {
         Ok(topology) => {
             for warning in &topology.warnings {
                 complain(&format!("warning: {warning}"));

@@ -31,7 +31,7 @@ pub struct MountSettings {
     /// It stays in the foreground.
     pub foreground: bool,
     /// The registries and backups.
-    pub what: Selection,
+    pub selection: Selection,
     /// When a push counts as done.
     pub durability: Durability,
     /// The deadlines of a request.
@@ -82,7 +82,7 @@ pub struct MountSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckSettings {
     /// The targets.
-    pub what: Selection,
+    pub selection: Selection,
     /// Whether an object is written, read, and removed again.
     pub write: bool,
     /// How long each target may take.

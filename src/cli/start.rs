@@ -38,7 +38,7 @@ pub struct Started {
 /// [`StartError`] for a configuration that can't be loaded, a target that can never work as it is
 /// written, a state directory in use, and when every target refuses.
 pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
-    let topology = topology::load(&settings.what)?;
+    let topology = topology::load(&settings.selection)?;
     let mut targets = Targets {
         opened: Vec::new(),
         folders: known_folders(&settings.state_dir),

@@ -38,14 +38,14 @@ pub(super) struct Topology {
 /// # Errors
 ///
 /// [`StartError`] for a configuration that can't be loaded or names nothing, and for wrong URLs.
-pub(super) fn load(what: &Selection) -> Result<Topology, StartError> {
+pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
     let parse = |url: &String| config::parse_flag(url).map_err(StartError::new);
-    let registry = what.registry.as_ref().map(parse).transpose()?;
-    let backups = what.backups.iter().map(parse);
+    let registry = selection.registry.as_ref().map(parse).transpose()?;
+    let backups = selection.backups.iter().map(parse);
     let backups = backups.collect::<Result<Vec<_>, _>>()?;
     let env = |name: &str| std::env::var(name).ok();
-    let Some(url) = &what.config else {
-        if what.env.is_some() || !what.vars.is_empty() {
+    let Some(url) = &selection.config else {
+        if selection.env.is_some() || !selection.vars.is_empty() {
             return Err(StartError::new(
                 "--env and --var belong to a configuration: name it with --config file://atlas.hcl",
             ));
@@ -58,10 +58,10 @@ pub(super) fn load(what: &Selection) -> Result<Topology, StartError> {
             warnings: Vec::new(),
         });
     };
-    let vars = what.vars.iter();
+    let vars = selection.vars.iter();
     let source = config::ConfigSource {
         url: Some(url.clone()),
-        env: what.env.clone(),
+        env: selection.env.clone(),
         vars: vars.map(|var| var.expose().to_owned()).collect(),
     };
     let config = config::load(&source, &env).map_err(StartError::new)?;
@@ -83,7 +83,7 @@ pub(super) fn load(what: &Selection) -> Result<Topology, StartError> {
         config::check_backups(registry, &backups, &env).map_err(StartError::new)?;
     }
     if repos.is_empty() && registry.is_none() {
-        return Err(StartError(nothing_to_mount(url, what.env.as_deref())));
+        return Err(StartError(nothing_to_mount(url, selection.env.as_deref())));
     }
     Ok(Topology {
         repos,

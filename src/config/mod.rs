@@ -19,7 +19,7 @@ use self::hcl::{ConfigFile, Inputs, RepoBlock, Scope};
 use crate::model::RepoName;
 
 /// The configuration that is read when none is named: Atlas's own default.
-pub const DEFAULT_URL: &str = hcl::DEFAULT_URL;
+pub const DEFAULT_URL: &str = "file://atlas.hcl";
 
 /// Loads a configuration: reads the file, chooses the env, and evaluates its `repo` blocks with all
 /// that they refer to. Nothing else in the file is evaluated.
@@ -41,7 +41,9 @@ pub fn load_cloud(
     source: &ConfigSource,
     getenv: Environment<'_>,
 ) -> Result<CloudConfig, ConfigError> {
-    with_file(source, getenv, cloud)
+    with_file(source, getenv, |file, inputs| {
+        hcl::cloud(&scope(file, inputs)?)
+    })
 }
 
 fn with_file<T>(
@@ -57,10 +59,6 @@ fn with_file<T>(
         getenv,
     };
     read(&file, &inputs)
-}
-
-fn cloud(file: &ConfigFile, inputs: &Inputs<'_>) -> Result<CloudConfig, ConfigError> {
-    hcl::cloud(&scope(file, inputs)?)
 }
 
 fn scope<'a>(file: &'a ConfigFile, inputs: &'a Inputs<'a>) -> Result<Scope<'a>, ConfigError> {

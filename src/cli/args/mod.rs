@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use self::mount::{MountArgs, WhatArgs};
+use self::mount::{MountArgs, SelectionArgs};
 use super::settings::{CheckSettings, MountSettings};
 use super::{exit, help};
 
@@ -128,7 +128,7 @@ pub(super) struct JobArgs {
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
-    what: WhatArgs,
+    selection: SelectionArgs,
     /// Write to each target too: an object below .atlasfs/probe, which is removed again. Tells
     /// whether it is writable, and whether conditional writes work
     #[arg(long)]
@@ -162,7 +162,7 @@ pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
         Command::Verify(args) => Ok(Request::Job("verify", args)),
         Command::Sync(args) => Ok(Request::Job("sync", args)),
         Command::Check(args) => Ok(Request::Check(CheckSettings {
-            what: args.what.selection().map_err(Refusal::Line)?,
+            selection: args.selection.check().map_err(Refusal::Line)?,
             write: args.write,
             timeout: args.timeout,
             json: args.json,

@@ -16,7 +16,7 @@ use crate::registry::Durability;
 
 /// The choice of registries and backups.
 #[derive(Debug, Args)]
-pub(super) struct WhatArgs {
+pub(super) struct SelectionArgs {
     /// The configuration: file://atlas.hcl
     #[arg(short, long, value_name = "URL", help_heading = "What to mount")]
     config: Option<String>,
@@ -36,9 +36,9 @@ pub(super) struct WhatArgs {
     backup: Vec<String>,
 }
 
-impl WhatArgs {
+impl SelectionArgs {
     /// Checks the URLs, which clap can't do.
-    pub(super) fn selection(self) -> Result<Selection, String> {
+    pub(super) fn check(self) -> Result<Selection, String> {
         let registry = self.registry.iter().map(|url| ("--registry", url));
         let backups = self.backup.iter().map(|url| ("--backup", url));
         for (flag, url) in registry.chain(backups) {
@@ -66,7 +66,7 @@ pub(super) struct MountArgs {
     foreground: bool,
 
     #[command(flatten)]
-    what: WhatArgs,
+    selection: SelectionArgs,
 
     /// When close() succeeds: any (one target has it), registry, or all. Default any: it is
     /// Atlas's rule, and one outage then stops nobody
@@ -235,7 +235,7 @@ impl MountArgs {
         Ok(MountSettings {
             dir: dir.clone(),
             foreground: self.foreground,
-            what: self.what.selection()?,
+            selection: self.selection.check()?,
             durability: self.durability,
             deadlines: Deadlines {
                 metadata: self.metadata_timeout,

@@ -59,17 +59,20 @@ fn every_flag_reaches_the_settings() {
     );
     assert!(settings.foreground && settings.allow_delete && settings.read_only);
     assert!(settings.allow_other && !settings.validate);
-    assert_eq!(settings.what.config.as_deref(), Some("file://atlas.hcl"));
+    assert_eq!(
+        settings.selection.config.as_deref(),
+        Some("file://atlas.hcl")
+    );
     assert!(
         settings
-            .what
+            .selection
             .vars
             .last()
             .unwrap()
             .expose()
             .ends_with("=x=y")
     );
-    assert_eq!(settings.what.backups, ["gs://c", "file:///d"]);
+    assert_eq!(settings.selection.backups, ["gs://c", "file:///d"]);
     assert_eq!(settings.deadlines.push, Duration::from_secs(60));
     assert_eq!(settings.ttl, Duration::ZERO);
     assert_eq!(
@@ -96,7 +99,7 @@ fn a_mount_option_is_the_flag_of_that_name() {
     assert_eq!(settings.ttl, Duration::from_secs(5));
     assert!(settings.read_only && settings.allow_other);
     assert_eq!(settings.durability, Durability::All);
-    assert_eq!(settings.what.backups, ["gs://c", "gs://d"]);
+    assert_eq!(settings.selection.backups, ["gs://c", "gs://d"]);
     assert_eq!(settings.max_size, 1 << 20);
 }
 
@@ -127,13 +130,16 @@ fn a_helper_of_mount_takes_a_source_and_the_usual_options() {
          -o ro,noauto,nofail,_netdev,user,noexec,nosuid,nodev,defaults,noatime,x-systemd.automount,comment=x \
          -t atlasfs",
     );
-    assert_eq!(settings.what.registry.as_deref(), Some("s3://bucket/p"));
+    assert_eq!(
+        settings.selection.registry.as_deref(),
+        Some("s3://bucket/p")
+    );
     assert_eq!(settings.dir, PathBuf::from("/mnt"));
     assert!(settings.read_only && !settings.foreground);
     let settings = mount("mount.atlasfs none /mnt -o rw,config=file:///etc/atlas.hcl,env=prod");
-    assert_eq!(settings.what.registry, None);
+    assert_eq!(settings.selection.registry, None);
     assert_eq!(
-        settings.what.config.as_deref(),
+        settings.selection.config.as_deref(),
         Some("file:///etc/atlas.hcl")
     );
     assert!(!settings.read_only);
@@ -152,10 +158,10 @@ fn a_helper_that_is_sloppy_drops_unknown_options_and_a_fake_one_does_nothing() {
 #[test]
 fn a_source_and_a_directory_without_a_command_are_a_mount() {
     let settings = mount("atlasfs s3://bucket /mnt -o rw,ttl=3s,dev,suid");
-    assert_eq!(settings.what.registry.as_deref(), Some("s3://bucket"));
+    assert_eq!(settings.selection.registry.as_deref(), Some("s3://bucket"));
     assert_eq!(settings.ttl, Duration::from_secs(3));
     let settings = mount("atlasfs atlasfs /mnt -f");
-    assert_eq!(settings.what.registry, None);
+    assert_eq!(settings.selection.registry, None);
     assert!(settings.foreground);
     refused("atlasfs /mnt");
 }

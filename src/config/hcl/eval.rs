@@ -209,10 +209,11 @@ impl Scope<'_> {
             }
             _ => {}
         }
-        let function = funcs::find(name).ok_or_else(|| match funcs::is_left_out(name) {
-            true => EvalError::refused(at, format!("not supported here: {name}")),
-            false => EvalError::new(at, format!("there is no function named {name:?}")),
-        })?;
+        let (arity, function) =
+            funcs::find(name).ok_or_else(|| match funcs::is_left_out(name) {
+                true => EvalError::refused(at, format!("not supported here: {name}")),
+                false => EvalError::new(at, format!("there is no function named {name:?}")),
+            })?;
         let mut args = Vec::new();
         let last = call.args.len().saturating_sub(1);
         for (index, arg) in call.args.iter().enumerate() {
@@ -238,7 +239,8 @@ impl Scope<'_> {
         {
             return Err(failure.clone());
         }
-        let result = function(&Call::new(&args, self));
+        let call = Call::new(&args, self);
+        let result = call.takes(&arity).and_then(|()| function(&call));
         let value = result.map_err(|error| match error {
             FunctionError::Failed(why) => EvalError::new(at, format!("{name}: {why}")),
             FunctionError::Refused(why) => EvalError::refused(at, format!("{name}: {why}")),

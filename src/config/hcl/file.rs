@@ -8,9 +8,6 @@ use hcl::edit::structure::Body;
 use super::super::error::{ConfigError, Position};
 use crate::model::{Syntax, decode, plain};
 
-/// Atlas's default.
-pub const DEFAULT_URL: &str = "file://atlas.hcl";
-
 /// The largest configuration read, in bytes. Real ones have a few kilobytes; the parser's time is
 /// quadratic in the number of an object's keys, and this keeps the worst case below a second.
 pub(crate) const MAX_FILE_BYTES: u64 = 128 * 1024;

@@ -23,6 +23,6 @@ mod types;
 mod value;
 
 pub(super) use self::env::{instances, is_named, select, undefined};
-pub(super) use self::file::{ConfigFile, DEFAULT_URL};
+pub(super) use self::file::ConfigFile;
 pub(super) use self::repo::{RepoBlock, cloud, report, repos};
 pub(super) use self::scope::{Inputs, Scope, parse_vars};

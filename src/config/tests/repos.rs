@@ -188,7 +188,7 @@ fn atlas_cloud_is_read_only_for_a_registry_there() {
             vars: std::collections::BTreeMap::new(),
             getenv,
         };
-        cloud(&file, &inputs)
+        hcl::cloud(&scope(&file, &inputs)?)
     };
     let message = read(&environment).unwrap_err().to_string();
     assert!(

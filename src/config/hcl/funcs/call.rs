@@ -1,6 +1,7 @@
 //! A function's arguments, converted as HCL converts them, and its bounds.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::super::error::{MAX_ITEMS, MAX_TEXT};
 use super::super::number::Number;
@@ -33,7 +34,10 @@ impl From<&str> for FunctionError {
 pub(super) type Answer = Result<Value, FunctionError>;
 
 /// A function: it gets its evaluated arguments.
-pub(crate) type Function = fn(&Call<'_>) -> Answer;
+type Function = fn(&Call<'_>) -> Answer;
+
+/// How many arguments a function takes, and the function.
+pub(crate) type Definition = (RangeInclusive<usize>, Function);
 
 /// One call: the arguments, and the scope for functions that look outside.
 pub(crate) struct Call<'c> {
@@ -47,10 +51,7 @@ impl<'c> Call<'c> {
     }
 
     /// Checks the number of arguments.
-    pub(crate) fn takes(
-        &self,
-        counts: std::ops::RangeInclusive<usize>,
-    ) -> Result<(), FunctionError> {
+    pub(crate) fn takes(&self, counts: &RangeInclusive<usize>) -> Result<(), FunctionError> {
         if counts.contains(&self.args.len()) {
             return Ok(());
         }

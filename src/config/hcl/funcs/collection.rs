@@ -6,44 +6,46 @@ use super::super::number::Number;
 use super::super::traverse::step_into;
 use super::super::types::Type;
 use super::super::value::Value;
-use super::call::{Answer, Call, Function, FunctionError};
+use super::call::{Answer, Call, Definition, FunctionError};
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "length" => |call| Ok(Value::Number(Number::of(length(call)?))),
-        "empty" => |call| Ok((length(call)? == 0).into()),
-        "alltrue" => alltrue,
-        "chunklist" => chunklist,
-        "coalescelist" => coalescelist,
-        "compact" => compact,
-        "concat" => concat,
-        "contains" => contains,
-        "distinct" => distinct,
-        "element" => element,
-        "flatten" => flatten,
-        "index" => index,
-        "keys" => keys,
-        "merge" => merge,
-        "reverse" => reverse,
-        "slice" => slice,
-        "sort" => sort,
-        "tolist" => tolist,
-        "values" => values,
-        "zipmap" => zipmap,
-        "toset" => toset,
-        "setunion" => |call| fold(call, |a, b| a.union(b).cloned().collect()),
-        "setintersection" => |call| fold(call, |a, b| a.intersection(b).cloned().collect()),
-        "setsubtract" => |call| {
-            call.takes(2..=2)?;
+        "length" => (1..=1, |call| Ok(Value::Number(Number::of(length(call)?)))),
+        "empty" => (1..=1, |call| Ok((length(call)? == 0).into())),
+        "alltrue" => (1..=1, alltrue),
+        "chunklist" => (2..=2, chunklist),
+        "coalescelist" => (1..=usize::MAX, coalescelist),
+        "compact" => (1..=1, compact),
+        "concat" => (1..=usize::MAX, concat),
+        "contains" => (2..=2, contains),
+        "distinct" => (1..=1, distinct),
+        "element" => (2..=2, element),
+        "flatten" => (1..=1, flatten),
+        "index" => (2..=2, index),
+        "keys" => (1..=1, keys),
+        "merge" => (0..=usize::MAX, merge),
+        "reverse" => (1..=1, reverse),
+        "slice" => (3..=3, slice),
+        "sort" => (1..=1, sort),
+        "tolist" => (1..=1, tolist),
+        "values" => (1..=1, values),
+        "zipmap" => (2..=2, zipmap),
+        "toset" => (1..=1, toset),
+        "setunion" => (1..=usize::MAX, |call| {
+            fold(call, |a, b| a.union(b).cloned().collect())
+        }),
+        "setintersection" => (1..=usize::MAX, |call| {
+            fold(call, |a, b| a.intersection(b).cloned().collect())
+        }),
+        "setsubtract" => (2..=2, |call| {
             fold(call, |a, b| a.difference(b).cloned().collect())
-        },
-        "setproduct" => setproduct,
+        }),
+        "setproduct" => (2..=usize::MAX, setproduct),
         _ => return None,
     })
 }
 
 fn length(call: &Call<'_>) -> Result<usize, FunctionError> {
-    call.takes(1..=1)?;
     match call.any(0)? {
         Value::List(items) => Ok(items.len()),
         Value::Set(items) => Ok(items.len()),
@@ -53,7 +55,6 @@ fn length(call: &Call<'_>) -> Result<usize, FunctionError> {
 }
 
 fn alltrue(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let all = match call.any(0)? {
         Value::Object(items) => items.values().all(|item| *item == Value::Bool(true)),
         _ => call.list(0)?.iter().all(|item| *item == Value::Bool(true)),
@@ -62,7 +63,6 @@ fn alltrue(call: &Call<'_>) -> Answer {
 }
 
 fn chunklist(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let (list, size) = (call.unified(0)?, call.int(1)?);
     let size = usize::try_from(size).map_err(|_| "argument 2 must not be negative")?;
     // A size of zero is one chunk of all, as in cty.
@@ -75,7 +75,6 @@ fn chunklist(call: &Call<'_>) -> Answer {
 }
 
 fn coalescelist(call: &Call<'_>) -> Answer {
-    call.takes(1..=usize::MAX)?;
     for (index, arg) in call.args.iter().enumerate() {
         if *arg != Value::Null && !call.list(index)?.is_empty() {
             return Ok(arg.clone());
@@ -85,7 +84,6 @@ fn coalescelist(call: &Call<'_>) -> Answer {
 }
 
 fn compact(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let mut out = Vec::new();
     for item in call.list(0)? {
         match (&item, item.to_text()) {
@@ -99,7 +97,6 @@ fn compact(call: &Call<'_>) -> Answer {
 }
 
 fn concat(call: &Call<'_>) -> Answer {
-    call.takes(1..=usize::MAX)?;
     let mut out = Vec::new();
     for index in 0..call.args.len() {
         out.extend(call.list(index)?);
@@ -108,13 +105,11 @@ fn concat(call: &Call<'_>) -> Answer {
 }
 
 fn contains(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let wanted = call.any(1)?;
     Ok(call.list(0)?.contains(wanted).into())
 }
 
 fn distinct(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let mut seen = BTreeSet::new();
     let mut list = call.unified(0)?;
     list.retain(|item| seen.insert(item.clone()));
@@ -123,7 +118,6 @@ fn distinct(call: &Call<'_>) -> Answer {
 
 /// `element(list, index)` wraps around; an index below zero counts from the end.
 fn element(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let (list, index) = (call.list(0)?, call.int(1)?);
     let count = i64::try_from(list.len()).unwrap_or(i64::MAX);
     if count == 0 {
@@ -145,7 +139,6 @@ fn flatten(call: &Call<'_>) -> Answer {
             }
         }
     }
-    call.takes(1..=1)?;
     let mut out = Vec::new();
     into(call.list(0)?, &mut out);
     Ok(Value::List(out))
@@ -153,18 +146,15 @@ fn flatten(call: &Call<'_>) -> Answer {
 
 /// `index(collection, key)` is `collection[key]`, as in cty; it doesn't search as Terraform's.
 fn index(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     Ok(step_into(call.any(0)?, call.any(1)?)?.clone())
 }
 
 fn keys(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let keys = call.object(0)?.keys();
     Ok(Value::List(keys.map(|key| key.as_str().into()).collect()))
 }
 
 fn values(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     Ok(Value::List(call.object(0)?.values().cloned().collect()))
 }
 
@@ -179,14 +169,12 @@ fn merge(call: &Call<'_>) -> Answer {
 }
 
 fn reverse(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let mut list = call.list(0)?;
     list.reverse();
     Ok(Value::List(list))
 }
 
 fn slice(call: &Call<'_>) -> Answer {
-    call.takes(3..=3)?;
     let (list, start, end) = (call.list(0)?, call.int(1)?, call.int(2)?);
     let at = |index| usize::try_from(index).ok();
     let part = at(start)
@@ -203,14 +191,12 @@ fn slice(call: &Call<'_>) -> Answer {
 }
 
 fn sort(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let mut texts = call.texts(0)?;
     texts.sort();
     Ok(Value::List(texts.into_iter().map(Value::String).collect()))
 }
 
 fn tolist(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     match call.any(0)? {
         Value::Null => Ok(Value::Null),
         _ => Ok(Value::List(call.unified(0)?)),
@@ -218,7 +204,6 @@ fn tolist(call: &Call<'_>) -> Answer {
 }
 
 fn zipmap(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let (keys, values) = (call.texts(0)?, call.list(1)?);
     if keys.len() != values.len() {
         return Err(format!(
@@ -232,7 +217,6 @@ fn zipmap(call: &Call<'_>) -> Answer {
 }
 
 fn toset(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     match call.any(0)? {
         Value::Null => Ok(Value::Null),
         _ => Ok(Value::Set(call.unified(0)?.into_iter().collect())),
@@ -243,7 +227,6 @@ fn fold(
     call: &Call<'_>,
     combine: impl Fn(&BTreeSet<Value>, &BTreeSet<Value>) -> BTreeSet<Value>,
 ) -> Answer {
-    call.takes(1..=usize::MAX)?;
     let sets = (0..call.args.len()).map(|index| call.list(index).map(Value::List));
     let sets = sets.collect::<Result<Vec<_>, _>>()?;
     call.charge(sets.iter().map(|set| set.measure().0).sum())?;
@@ -271,7 +254,6 @@ fn common_sets(lists: Vec<Value>) -> Option<impl Iterator<Item = BTreeSet<Value>
 
 /// Every combination of one element of each argument; a list if an argument is one.
 fn setproduct(call: &Call<'_>) -> Answer {
-    call.takes(2..=usize::MAX)?;
     let ordered = call.args.iter().any(|arg| matches!(arg, Value::List(_)));
     let mut out: Vec<Vec<Value>> = vec![Vec::new()];
     for index in 0..call.args.len() {

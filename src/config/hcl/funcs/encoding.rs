@@ -5,21 +5,19 @@ use std::fmt::Write;
 
 use super::super::number::Number;
 use super::super::value::Value;
-use super::call::{Answer, Call, Function, FunctionError};
+use super::call::{Answer, Call, Definition, FunctionError};
 
 /// The longest YAML that is read, in bytes: the parser's time is quadratic in open brackets.
 const MAX_YAML: usize = 64 * 1024;
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "jsonencode" => |call| {
-            call.takes(1..=1)?;
+        "jsonencode" => (1..=1, |call| {
             let json = json(call.any(0)?);
             call.bounded(json.len())?;
             Ok(json.into())
-        },
-        "jsondecode" => |call| {
-            call.takes(1..=1)?;
+        }),
+        "jsondecode" => (1..=1, |call| {
             let parsed = serde_json::from_str(&call.text(0)?).map_err(|error| {
                 format!(
                     "not valid JSON at line {}, column {}",
@@ -28,20 +26,16 @@ pub(super) fn find(name: &str) -> Option<Function> {
                 )
             })?;
             from_json(parsed)
-        },
-        "yamlencode" => |call| {
-            call.takes(1..=1)?;
+        }),
+        "yamlencode" => (1..=1, |call| {
             let mut out = String::new();
             yaml(call, call.any(0)?, 0, &mut out)?;
             out.push('\n');
             Ok(out.trim_start_matches('\n').to_string().into())
-        },
-        "yamldecode" => |call| {
-            call.takes(1..=1)?;
-            from_yaml_text(call, &call.text(0)?)
-        },
-        "yamlmerge" => yamlmerge,
-        "csvdecode" => csvdecode,
+        }),
+        "yamldecode" => (1..=1, |call| from_yaml_text(call, &call.text(0)?)),
+        "yamlmerge" => (0..=usize::MAX, yamlmerge),
+        "csvdecode" => (1..=1, csvdecode),
         _ => return None,
     })
 }
@@ -220,7 +214,6 @@ fn yaml_item(
 
 /// `csvdecode(text)`: a list of objects, whose attributes the first line names.
 fn csvdecode(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let text = call.text(0)?;
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let malformed = |error: csv::Error| match error.position() {

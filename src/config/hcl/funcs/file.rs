@@ -5,19 +5,18 @@ use std::path::{Component, Path, PathBuf};
 
 use super::super::error::MAX_TEXT;
 use super::super::value::Value;
-use super::call::{Answer, Call, Function, FunctionError};
+use super::call::{Answer, Call, Definition, FunctionError};
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "file" => file,
-        "fileset" => |call| matching(call, true),
-        "glob" => |call| matching(call, false),
+        "file" => (1..=1, file),
+        "fileset" => (1..=1, |call| matching(call, true)),
+        "glob" => (1..=1, |call| matching(call, false)),
         _ => return None,
     })
 }
 
 fn file(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let path = absolute(call)?;
     let fail = |error: std::io::Error| format!("{path:?} can't be read: {error}");
     // Before it is opened: to open a pipe can take for ever.
@@ -37,7 +36,6 @@ fn file(call: &Call<'_>) -> Answer {
 
 /// `fileset` (with `**` and `{a,b}`) and the older `glob`: the absolute paths that match.
 fn matching(call: &Call<'_>, extended: bool) -> Answer {
-    call.takes(1..=1)?;
     let pattern = absolute(call)?;
     let pattern = pattern.to_str().ok_or("the pattern is not UTF-8")?;
     let found = glob(call, pattern, extended)?;

@@ -8,7 +8,7 @@ use num_bigint::BigInt;
 use super::super::decimal::Digits;
 use super::super::number::Number;
 use super::super::value::Value;
-use super::call::{Answer, Call, Function, FunctionError};
+use super::call::{Answer, Call, Definition, FunctionError};
 use super::encoding::{json, quoted};
 
 /// The largest width and precision. Nothing readable needs more.
@@ -17,21 +17,19 @@ const MAX_WIDTH: usize = 1000;
 /// The work that one verb is charged for.
 const FORMAT_UNITS: usize = 64;
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "format" => |call| {
-            call.takes(1..=usize::MAX)?;
+        "format" => (1..=usize::MAX, |call| {
             let args: Vec<&Value> = call.args.iter().skip(1).collect();
             Ok(format(call, &call.text(0)?, &args)?.into())
-        },
-        "formatlist" => formatlist,
+        }),
+        "formatlist" => (1..=usize::MAX, formatlist),
         _ => return None,
     })
 }
 
 /// Formats once for each element; arguments that are no lists stay the same.
 fn formatlist(call: &Call<'_>) -> Answer {
-    call.takes(1..=usize::MAX)?;
     let spec = call.text(0)?;
     let args: Vec<Result<Vec<&Value>, &Value>> = call
         .args

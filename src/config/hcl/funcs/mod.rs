@@ -10,7 +10,7 @@ mod string;
 mod time;
 mod url;
 
-pub(crate) use self::call::{Call, Function, FunctionError};
+pub(crate) use self::call::{Call, Definition, FunctionError};
 #[cfg(test)]
 pub(super) use self::encoding::json as json_of;
 
@@ -34,7 +34,7 @@ const PASSES_UNKNOWN: [&str; 12] = [
 ];
 
 /// Finds a function by its name. `try` and `can` are not here: they get unevaluated arguments.
-pub(crate) fn find(name: &str) -> Option<Function> {
+pub(crate) fn find(name: &str) -> Option<Definition> {
     string::find(name)
         .or_else(|| collection::find(name))
         .or_else(|| number::find(name))

@@ -4,25 +4,29 @@ use num_bigint::BigInt;
 
 use super::super::number::Number;
 use super::super::value::Value;
-use super::call::{Answer, Call, Function};
+use super::call::{Answer, Call, Definition};
 
 /// cty's own bound on `range`.
 const MAX_RANGE: usize = 1024;
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "abs" => |call| one(call, |number| Some(number.abs())),
-        "ceil" => |call| one(call, Number::ceil),
-        "floor" => |call| one(call, Number::floor),
-        "log" => log,
-        "max" => |call| extreme(call, |best, next| next > best),
-        "min" => |call| extreme(call, |best, next| next < best),
-        "parseint" => parseint,
-        "pow" => pow,
-        "range" => range,
-        "signum" => signum,
-        "tobool" => tobool,
-        "tonumber" => tonumber,
+        "abs" => (1..=1, |call| one(call, |number| Some(number.abs()))),
+        "ceil" => (1..=1, |call| one(call, Number::ceil)),
+        "floor" => (1..=1, |call| one(call, Number::floor)),
+        "log" => (2..=2, log),
+        "max" => (1..=usize::MAX, |call| {
+            extreme(call, |best, next| next > best)
+        }),
+        "min" => (1..=usize::MAX, |call| {
+            extreme(call, |best, next| next < best)
+        }),
+        "parseint" => (2..=2, parseint),
+        "pow" => (2..=2, pow),
+        "range" => (1..=3, range),
+        "signum" => (1..=1, signum),
+        "tobool" => (1..=1, tobool),
+        "tonumber" => (1..=1, tonumber),
         _ => return None,
     })
 }
@@ -34,7 +38,6 @@ fn finite(value: f64) -> Answer {
 }
 
 fn one(call: &Call<'_>, change: impl Fn(&Number) -> Option<Number>) -> Answer {
-    call.takes(1..=1)?;
     let changed = change(&call.number(0)?);
     changed
         .map(Value::Number)
@@ -42,17 +45,14 @@ fn one(call: &Call<'_>, change: impl Fn(&Number) -> Option<Number>) -> Answer {
 }
 
 fn log(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     finite(call.number(0)?.to_f64().ln() / call.number(1)?.to_f64().ln())
 }
 
 fn pow(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     finite(call.number(0)?.to_f64().powf(call.number(1)?.to_f64()))
 }
 
 fn extreme(call: &Call<'_>, better: impl Fn(&Number, &Number) -> bool) -> Answer {
-    call.takes(1..=usize::MAX)?;
     let mut best = call.number(0)?;
     for index in 1..call.args.len() {
         let next = call.number(index)?;
@@ -70,7 +70,6 @@ const MAX_BASE: i64 = 62;
 const MAX_DIGITS: usize = 4097;
 
 fn parseint(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let Value::String(text) = call.any(0)? else {
         return Err(call.mismatch(0, "a string"));
     };
@@ -108,7 +107,6 @@ fn digit(c: char, base: i64) -> Option<i64> {
 
 /// `range(limit)`, `range(start, limit)`, `range(start, limit, step)`.
 fn range(call: &Call<'_>) -> Answer {
-    call.takes(1..=3)?;
     let (mut at, limit) = match call.args.len() {
         1 => (Number::zero(), call.number(0)?),
         _ => (call.number(0)?, call.number(1)?),
@@ -137,14 +135,12 @@ fn range(call: &Call<'_>) -> Answer {
 }
 
 fn signum(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let sign = BigInt::from(call.int(0)?.signum());
     let sign = Number::from_whole(sign).unwrap_or_else(Number::zero);
     Ok(Value::Number(sign))
 }
 
 fn tobool(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     match call.any(0)? {
         Value::Null => Ok(Value::Null),
         other => other.to_bool().map(Value::Bool).ok_or_else(|| {
@@ -155,7 +151,6 @@ fn tobool(call: &Call<'_>) -> Answer {
 }
 
 fn tonumber(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     match call.any(0)? {
         Value::Null => Ok(Value::Null),
         other => other.to_number().map(Value::Number).ok_or_else(|| {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use regex::{Captures, Regex, RegexBuilder};
 
 use super::super::value::Value;
-use super::call::{Answer, Call, Function, FunctionError};
+use super::call::{Answer, Call, Definition, FunctionError};
 
 /// The longest text that is searched, in bytes. Going over all matches may cost its square.
 const MAX_SEARCHED: usize = 16 * 1024;
@@ -14,76 +14,74 @@ const MAX_SEARCHED: usize = 16 * 1024;
 /// The largest compiled pattern, in bytes: some thousand states.
 const MAX_COMPILED: usize = 256 * 1024;
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "upper" => |call| one(call, |text| text.chars().map(upper).collect()),
-        "lower" => |call| one(call, |text| text.chars().map(lower).collect()),
-        "title" => |call| one(call, title),
-        "strrev" => |call| one(call, |text| text.chars().rev().collect()),
-        "chomp" => |call| one(call, |text| text.trim_end_matches(['\r', '\n']).into()),
-        "trimspace" => |call| one(call, |text| text.trim().into()),
-        "trim" => |call| {
+        "upper" => (1..=1, |call| {
+            one(call, |text| text.chars().map(upper).collect())
+        }),
+        "lower" => (1..=1, |call| {
+            one(call, |text| text.chars().map(lower).collect())
+        }),
+        "title" => (1..=1, |call| one(call, title)),
+        "strrev" => (1..=1, |call| one(call, |text| text.chars().rev().collect())),
+        "chomp" => (1..=1, |call| {
+            one(call, |text| text.trim_end_matches(['\r', '\n']).into())
+        }),
+        "trimspace" => (1..=1, |call| one(call, |text| text.trim().into())),
+        "trim" => (2..=2, |call| {
             two(call, |text, set| {
                 text.trim_matches(|c| set.contains(c)).into()
             })
-        },
-        "trimprefix" => |call| {
+        }),
+        "trimprefix" => (2..=2, |call| {
             two(call, |text, start| {
                 text.strip_prefix(start).unwrap_or(text).into()
             })
-        },
-        "trimsuffix" => |call| {
+        }),
+        "trimsuffix" => (2..=2, |call| {
             two(call, |text, end| {
                 text.strip_suffix(end).unwrap_or(text).into()
             })
-        },
-        "startswith" => |call| test(call, |text, start| text.starts_with(start)),
-        "endswith" => |call| test(call, |text, end| text.ends_with(end)),
-        "split" => split,
-        "join" => join,
-        "replace" => replace,
-        "substr" => substr,
-        "indent" => indent,
-        "getenv" => getenv,
-        "tostring" => tostring,
-        "regex" => |call| {
-            call.takes(2..=2)?;
+        }),
+        "startswith" => (2..=2, |call| {
+            test(call, |text, start| text.starts_with(start))
+        }),
+        "endswith" => (2..=2, |call| test(call, |text, end| text.ends_with(end))),
+        "split" => (2..=2, split),
+        "join" => (2..=usize::MAX, join),
+        "replace" => (3..=3, replace),
+        "substr" => (3..=3, substr),
+        "indent" => (2..=2, indent),
+        "getenv" => (1..=1, getenv),
+        "tostring" => (1..=1, tostring),
+        "regex" => (2..=2, |call| {
             let (pattern, text) = (compiled(call, 0)?, searched(call, 1)?);
             match pattern.captures(&text) {
                 Some(captures) => Ok(captured(&pattern, &captures)),
                 None => Err("pattern did not match any part of the given string".into()),
             }
-        },
-        "regexall" => |call| {
-            call.takes(2..=2)?;
+        }),
+        "regexall" => (2..=2, |call| {
             let (pattern, text) = (compiled(call, 0)?, searched(call, 1)?);
             let all = pattern.captures_iter(&text);
             Ok(Value::List(
                 all.map(|captures| captured(&pattern, &captures)).collect(),
             ))
-        },
-        "regexreplace" => regexreplace,
-        "regexpescape" => |call| {
-            call.takes(1..=1)?;
-            Ok(regex::escape(&call.text(0)?).into())
-        },
+        }),
+        "regexreplace" => (3..=3, regexreplace),
+        "regexpescape" => (1..=1, |call| Ok(regex::escape(&call.text(0)?).into())),
         // Atlas prints the value. A mount's output may be a log, and the value a secret, so here
         // it is only passed on.
-        "print" => |call| {
-            call.takes(1..=1)?;
-            Ok(call.any(0)?.clone())
-        },
+        "print" => (1..=1, |call| Ok(call.any(0)?.clone())),
         _ => return None,
     })
 }
 
 fn one(call: &Call<'_>, change: impl Fn(&str) -> String) -> Answer {
-    call.takes(1..=1)?;
     Ok(change(&call.text(0)?).into())
 }
 
 fn two(call: &Call<'_>, change: impl Fn(&str, &str) -> String) -> Answer {
-    call.takes(2..=2)?;
     let (text, other) = (call.text(0)?, call.text(1)?);
     // Trimming a set of characters is a product of both lengths.
     call.charge(text.len().saturating_mul(1 + other.len() / 64))?;
@@ -91,7 +89,6 @@ fn two(call: &Call<'_>, change: impl Fn(&str, &str) -> String) -> Answer {
 }
 
 fn test(call: &Call<'_>, holds: impl Fn(&str, &str) -> bool) -> Answer {
-    call.takes(2..=2)?;
     Ok(holds(&call.text(0)?, &call.text(1)?).into())
 }
 
@@ -149,7 +146,6 @@ fn capital(c: char) -> char {
 }
 
 fn split(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let (separator, text) = (call.text(0)?, call.text(1)?);
     let parts: Vec<Value> = match separator.as_str() {
         "" => text.chars().map(|c| Value::String(c.into())).collect(),
@@ -160,7 +156,6 @@ fn split(call: &Call<'_>) -> Answer {
 }
 
 fn join(call: &Call<'_>) -> Answer {
-    call.takes(2..=usize::MAX)?;
     let separator = call.text(0)?;
     let mut parts = Vec::new();
     for index in 1..call.args.len() {
@@ -174,7 +169,6 @@ fn join(call: &Call<'_>) -> Answer {
 /// `replace(text, substring, replacement)`. The substring is plain, as in cty and so in Atlas;
 /// Terraform's `/regex/` form is `regexreplace` here.
 fn replace(call: &Call<'_>) -> Answer {
-    call.takes(3..=3)?;
     let (text, from, to) = (call.text(0)?, call.text(1)?, call.text(2)?);
     let count = text.matches(&from).count();
     call.bounded(text.len().saturating_add(count.saturating_mul(to.len())))?;
@@ -184,7 +178,6 @@ fn replace(call: &Call<'_>) -> Answer {
 /// `substr(text, offset, length)` in characters: an offset below zero counts from the end, a
 /// length below zero goes to the end.
 fn substr(call: &Call<'_>) -> Answer {
-    call.takes(3..=3)?;
     let (text, offset, length) = (call.text(0)?, call.int(1)?, call.int(2)?);
     let start = match usize::try_from(offset) {
         Ok(start) => start,
@@ -204,7 +197,6 @@ fn substr(call: &Call<'_>) -> Answer {
 
 /// `indent(spaces, text)`: every line but the first.
 fn indent(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let (spaces, text) = (call.int(0)?, call.text(1)?);
     let spaces = usize::try_from(spaces).map_err(|_| "argument 1 must not be negative")?;
     let lines = text.matches('\n').count();
@@ -219,14 +211,12 @@ fn indent(call: &Call<'_>) -> Answer {
 
 /// An unset variable gives an empty string, as in Atlas.
 fn getenv(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     let value = (call.scope.inputs.getenv)(&call.text(0)?).unwrap_or_default();
     call.bounded(value.len())?;
     Ok(value.into())
 }
 
 fn tostring(call: &Call<'_>) -> Answer {
-    call.takes(1..=1)?;
     match call.any(0)? {
         Value::Null => Ok(Value::Null),
         other => other
@@ -286,7 +276,6 @@ fn captured(pattern: &Regex, captures: &Captures<'_>) -> Value {
 
 /// `regexreplace(text, pattern, replacement)`; `$1` and `${name}` in the replacement are groups.
 fn regexreplace(call: &Call<'_>) -> Answer {
-    call.takes(3..=3)?;
     let (text, pattern, replacement) = (searched(call, 0)?, compiled(call, 1)?, call.text(2)?);
     let mut out = String::new();
     let mut end = 0;

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Datelike, FixedOffset, SecondsFormat, TimeDelta, Timelike};
 
-use super::call::{Answer, Call, Function, FunctionError};
+use super::call::{Answer, Call, Definition, FunctionError};
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "formatdate" => formatdate,
-        "timeadd" => timeadd,
+        "formatdate" => (2..=2, formatdate),
+        "timeadd" => (2..=2, timeadd),
         _ => return None,
     })
 }
@@ -18,7 +18,6 @@ fn time(call: &Call<'_>, index: usize) -> Result<DateTime<FixedOffset>, Function
 }
 
 fn formatdate(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let (spec, time) = (call.text(0)?, time(call, 1)?);
     let mut out = String::new();
     let mut rest = spec.as_str();
@@ -129,7 +128,6 @@ fn offset(time: &DateTime<FixedOffset>, colon: &str) -> String {
 }
 
 fn timeadd(call: &Call<'_>) -> Answer {
-    call.takes(2..=2)?;
     let (time, duration) = (time(call, 0)?, call.text(1)?);
     let delta = go_duration(&duration)
         .ok_or("argument 2 is not a duration: write for example 1h30m or -24h")?;

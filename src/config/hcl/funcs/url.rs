@@ -5,17 +5,13 @@ use std::fmt::Write;
 
 use super::super::super::url::decode;
 use super::super::value::Value;
-use super::call::{Answer, Call, Function, FunctionError};
+use super::call::{Answer, Call, Definition, FunctionError};
 
-pub(super) fn find(name: &str) -> Option<Function> {
+pub(super) fn find(name: &str) -> Option<Definition> {
     Some(match name {
-        "urlescape" => |call| {
-            call.takes(1..=1)?;
-            Ok(query_escaped(&call.text(0)?).into())
-        },
-        "urlqueryset" => urlqueryset,
-        "urlsetpath" => |call| {
-            call.takes(2..=2)?;
+        "urlescape" => (1..=1, |call| Ok(query_escaped(&call.text(0)?).into())),
+        "urlqueryset" => (3..=3, urlqueryset),
+        "urlsetpath" => (2..=2, |call| {
             let text = call.text(0)?;
             let mut url = Url::split(&text)?;
             let path = escaped(&call.text(1)?, "$&+,/:;=@");
@@ -24,9 +20,8 @@ pub(super) fn find(name: &str) -> Option<Function> {
                 false => path,
             };
             Ok(url.join().into())
-        },
-        "urluserinfo" => |call| {
-            call.takes(2..=3)?;
+        }),
+        "urluserinfo" => (2..=3, |call| {
             let text = call.text(0)?;
             let mut url = Url::split(&text)?;
             let user = escaped(&call.text(1)?, "$&+,;=");
@@ -40,14 +35,13 @@ pub(super) fn find(name: &str) -> Option<Function> {
                 .map_or(host.as_str(), |(_, host)| host);
             url.authority = Some(format!("{info}@{host}"));
             Ok(url.join().into())
-        },
+        }),
         _ => return None,
     })
 }
 
 /// Sets one parameter. All of them come out sorted and escaped, as in Go.
 fn urlqueryset(call: &Call<'_>) -> Answer {
-    call.takes(3..=3)?;
     let text = call.text(0)?;
     let mut url = Url::split(&text)?;
     let mut pairs: BTreeMap<String, Vec<String>> = BTreeMap::new();
