@@ -1,6 +1,5 @@
 //! The file system as fuser calls it: parse, dispatch, reply.
-//!
-//! This file is long because one trait needs one `impl`, and most lines are its signatures.
+// Over 430 lines: one trait needs one `impl`, and most lines are its signatures.
 
 use std::ffi::{OsStr, OsString};
 use std::future::Future;

@@ -1,18 +1,20 @@
 //! Commit: the registry accepts a push only in place of the content that the mount expects there.
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Registry;
 use super::base::{BaseVersion, MOVED_ON};
 use super::entry::{Expectation, View};
-use super::push::Push;
+use super::index::Index;
+use super::replica::Replica;
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
+use crate::model::{ArtifactId, Stamp};
 use crate::store::{Condition, Failure, Kind, Meta, Token};
 
 /// The outcome of a push at the registry.
 #[derive(Debug)]
-pub(super) enum Commit {
+pub(super) enum CommitOutcome {
     /// The registry has it.
     Got(Option<Token>),
     /// The registry does not have it, and no other writer was faster.
@@ -23,20 +25,30 @@ pub(super) enum Commit {
     Undecided(Failure),
 }
 
-impl Registry {
-    /// Pushes to the registry, unless the registry has moved on since the content to be replaced.
-    pub(super) async fn commit(
-        &self,
-        push: &Push<'_>,
-        base: &BaseVersion,
-        deadline: Instant,
-    ) -> Commit {
-        let (id, registry) = (push.id, &push.replicas.registry);
+/// A compare-and-swap of an artifact in the registry.
+pub(super) struct Commit<'a> {
+    pub(super) index: &'a Index,
+    pub(super) registry: &'a Replica,
+    pub(super) id: &'a ArtifactId,
+    pub(super) content: &'a Bytes,
+    pub(super) stamp: Stamp,
+    /// An earlier push of the same handle that seems to have failed.
+    pub(super) attempt: Option<Stamp>,
+    /// The largest content, in bytes, that is read to be compared.
+    pub(super) max_size: u64,
+    /// Whether the registry's "not found" doesn't count as a deletion.
+    pub(super) absent_is_unknown: bool,
+}
+
+impl Commit<'_> {
+    /// Replaces `base`, unless the registry has moved on since.
+    pub(super) async fn run(&self, base: &BaseVersion, deadline: Instant) -> CommitOutcome {
+        let (id, registry) = (self.id, self.registry);
         // A listing may have arrived while the journal was written. The condition comes from the
         // index as it is now, so its newest content must still be the handle's base.
         let view = self.index.peek(id, |record| {
             let current = record.current().and_then(|known| known.stamp());
-            let own = current.is_some() && current == push.attempt;
+            let own = current.is_some() && current == self.attempt;
             (record.view(registry.id), own || base.is(record.current()))
         });
         let absent = View {
@@ -46,12 +58,12 @@ impl Registry {
         };
         let (view, is_base) = view.unwrap_or_else(|| (absent, base.is(None)));
         if !is_base {
-            return Commit::Lost(MOVED_ON.into());
+            return CommitOutcome::Lost(MOVED_ON.into());
         }
         let asked = match &view.expectation {
             Expectation::Absent => Ok(Condition::Absent),
             Expectation::Token(token) => Ok(Condition::Unchanged(token.clone())),
-            Expectation::Ask => self.ask_condition(push, &view, deadline).await,
+            Expectation::Ask => self.ask_condition(&view, deadline).await,
         };
         let condition = match asked {
             Ok(condition) => condition,
@@ -62,42 +74,41 @@ impl Registry {
             true => Condition::None,
             false => condition,
         };
-        let refused = match self.put_if(push, &condition, deadline).await {
-            Ok(token) => return Commit::Got(token),
+        let refused = match self.put_if(&condition, deadline).await {
+            Ok(token) => return CommitOutcome::Got(token),
             Err(failure) if failure.kind == Kind::Conflict => failure,
-            Err(failure) => return Commit::Missed(failure),
+            Err(failure) => return CommitOutcome::Missed(failure),
         };
         // Replies get lost: the content in the way may be this push, or an earlier push of its
         // handle. Or replay or reconcile has just applied the content to be replaced.
         let there = registry.ask(|target| target.head(id, deadline)).await;
         match there {
-            Ok(meta) if meta.stamp == Some(push.stamp) => Commit::Got(meta.token),
+            Ok(meta) if meta.stamp == Some(self.stamp) => CommitOutcome::Got(meta.token),
             Ok(meta)
                 if meta.stamp.is_some()
-                    && (meta.stamp == push.attempt || meta.stamp <= view.newest) =>
+                    && (meta.stamp == self.attempt || meta.stamp <= view.newest) =>
             {
-                match self.put_if(push, &unchanged(meta), deadline).await {
-                    Ok(token) => Commit::Got(token),
-                    Err(failure) if failure.kind == Kind::Conflict => Commit::Lost(failure.reason),
-                    Err(failure) => Commit::Missed(failure),
+                match self.put_if(&unchanged(meta), deadline).await {
+                    Ok(token) => CommitOutcome::Got(token),
+                    Err(failure) if failure.kind == Kind::Conflict => {
+                        CommitOutcome::Lost(failure.reason)
+                    }
+                    Err(failure) => CommitOutcome::Missed(failure),
                 }
             }
-            Err(failure) if failure.is_outage() => Commit::Undecided(failure),
-            Ok(_) | Err(_) => Commit::Lost(refused.reason),
+            Err(failure) if failure.is_outage() => CommitOutcome::Undecided(failure),
+            Ok(_) | Err(_) => CommitOutcome::Lost(refused.reason),
         }
     }
 
     async fn put_if(
         &self,
-        push: &Push<'_>,
         condition: &Condition,
         deadline: Instant,
     ) -> Result<Option<Token>, Failure> {
-        let content = push.content.clone();
-        let (id, stamp) = (push.id, &push.stamp);
-        let registry = &push.replicas.registry;
-        self.check_condition(id, registry, condition, deadline)
-            .await?;
+        let content = self.content.clone();
+        let (id, stamp, registry) = (self.id, &self.stamp, self.registry);
+        registry.check_condition(id, condition, deadline).await?;
         let put = registry.ask(|target| target.put(id, content, stamp, condition, deadline));
         put.await
     }
@@ -105,29 +116,32 @@ impl Registry {
     /// Asks the registry for its current content, and derives the condition for replacing it.
     async fn ask_condition(
         &self,
-        push: &Push<'_>,
         view: &View,
         deadline: Instant,
-    ) -> Result<Condition, Commit> {
-        let (id, registry) = (push.id, &push.replicas.registry);
-        let may_be_absent = view.may_be_absent || self.settings.fallback_on.not_found;
+    ) -> Result<Condition, CommitOutcome> {
+        let (id, registry) = (self.id, self.registry);
+        let may_be_absent = view.may_be_absent || self.absent_is_unknown;
         let meta = match registry.ask(|target| target.head(id, deadline)).await {
             Ok(meta) => meta,
             Err(failure) if failure.kind == Kind::NotFound => {
                 return match may_be_absent {
                     true => Ok(Condition::Absent),
-                    false => Err(Commit::Lost("it has been deleted from the registry".into())),
+                    false => Err(CommitOutcome::Lost(
+                        "it has been deleted from the registry".into(),
+                    )),
                 };
             }
-            Err(failure) => return Err(Commit::Missed(failure)),
+            Err(failure) => return Err(CommitOutcome::Missed(failure)),
         };
         match meta.stamp {
-            Some(stamp) if stamp == push.stamp => Err(Commit::Got(meta.token)),
-            Some(stamp) if Some(stamp) <= view.newest || Some(stamp) == push.attempt => {
+            Some(stamp) if stamp == self.stamp => Err(CommitOutcome::Got(meta.token)),
+            Some(stamp) if Some(stamp) <= view.newest || Some(stamp) == self.attempt => {
                 Ok(unchanged(meta))
             }
-            Some(_) => Err(Commit::Lost("the registry holds a newer content".into())),
-            None => self.replace_unstamped(push, meta, deadline).await,
+            Some(_) => Err(CommitOutcome::Lost(
+                "the registry holds a newer content".into(),
+            )),
+            None => self.replace_unstamped(meta, deadline).await,
         }
     }
 
@@ -135,19 +149,17 @@ impl Registry {
     /// unread. Unreadable content is replaced: nothing else can repair it.
     async fn replace_unstamped(
         &self,
-        push: &Push<'_>,
         meta: Meta,
         deadline: Instant,
-    ) -> Result<Condition, Commit> {
-        let (id, limit) = (push.id, self.settings.max_size);
-        let registry = &push.replicas.registry;
+    ) -> Result<Condition, CommitOutcome> {
+        let (id, limit, registry) = (self.id, self.max_size, self.registry);
         match registry.ask(|target| target.get(id, limit, deadline)).await {
             Err(failure) if failure.kind == Kind::Corrupt => Ok(unchanged(meta)),
-            Ok(content) if content.stamp.sha256 == push.stamp.sha256 => Ok(unchanged(meta)),
-            Ok(_) => Err(Commit::Lost(
+            Ok(content) if content.stamp.sha256 == self.stamp.sha256 => Ok(unchanged(meta)),
+            Ok(_) => Err(CommitOutcome::Lost(
                 "the registry holds a content that was put there by hand".into(),
             )),
-            Err(failure) => Err(Commit::Missed(failure)),
+            Err(failure) => Err(CommitOutcome::Missed(failure)),
         }
     }
 }

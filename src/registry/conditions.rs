@@ -110,7 +110,9 @@ impl Registry {
             }
         });
     }
+}
 
+impl Replica {
     /// Checks whether a condition holds, unless the store is known to check it.
     ///
     /// # Errors
@@ -119,14 +121,13 @@ impl Registry {
     pub(super) async fn check_condition(
         &self,
         id: &ArtifactId,
-        registry: &Replica,
         condition: &Condition,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        if registry.conditions() == Some(true) || *condition == Condition::None {
+        if self.conditions() == Some(true) || *condition == Condition::None {
             return Ok(());
         }
-        let there = match registry.ask(|target| target.head(id, deadline)).await {
+        let there = match self.ask(|target| target.head(id, deadline)).await {
             Ok(meta) => Some(meta.token),
             Err(failure) if failure.kind == Kind::NotFound => None,
             Err(failure) => return Err(failure),
@@ -140,7 +141,7 @@ impl Registry {
             true => Ok(()),
             false => Err(Failure::new(
                 Kind::Conflict,
-                format!("somebody else has written {id} at {}", registry.url()),
+                format!("somebody else has written {id} at {}", self.url()),
             )),
         }
     }

@@ -11,11 +11,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::pressing;
-use super::error::Error;
+use super::error::{Error, still_busy};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
-use super::push::still_busy;
 use super::replica::{ReplicaSet, share};
 use super::{Durability, Registry, blocking};
 use crate::model::{ArtifactId, Format, Stamp};

@@ -1,5 +1,6 @@
 //! Errors of pushes and pulls.
 
+use crate::model::ArtifactId;
 use crate::store::{Failure, Kind};
 
 /// The kind of failure that an operation on the registry ends with.
@@ -82,4 +83,12 @@ impl ErrorKind {
             }
         }
     }
+}
+
+/// Creates the error of a push or deletion whose time was used up by the one before it.
+pub(super) fn still_busy(what: &str, id: &ArtifactId) -> Error {
+    Error::new(
+        ErrorKind::Outage,
+        format!("can't {what} {id}: the push before it is still under way"),
+    )
 }

@@ -14,9 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use super::base::{BaseVersion, MOVED_ON};
 use super::breaker::pressing;
 use super::check::Candidate;
-use super::commit::Commit;
+use super::commit::{Commit, CommitOutcome};
 use super::entry::Revision;
-use super::error::{Error, ErrorKind, reasons};
+use super::error::{Error, ErrorKind, reasons, still_busy};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
@@ -249,12 +249,22 @@ impl Push<'_> {
         pressing_until: Option<Instant>,
     ) -> Result<(), Error> {
         let registry = &self.replicas.registry;
-        let commit = self.registry.commit(self, base, deadline);
-        match pressing(pressing_until, commit).await {
-            Commit::Got(token) => self.got.push((registry.id, token)),
-            Commit::Missed(failure) => self.missing.push((registry, failure)),
-            Commit::Lost(why) => return Err(conflict(self.id, &why)),
-            Commit::Undecided(failure) => {
+        let settings = &self.registry.settings;
+        let commit = Commit {
+            index: &self.registry.index,
+            registry,
+            id: self.id,
+            content: self.content,
+            stamp: self.stamp,
+            attempt: self.attempt,
+            max_size: settings.max_size,
+            absent_is_unknown: settings.fallback_on.not_found,
+        };
+        match pressing(pressing_until, commit.run(base, deadline)).await {
+            CommitOutcome::Got(token) => self.got.push((registry.id, token)),
+            CommitOutcome::Missed(failure) => self.missing.push((registry, failure)),
+            CommitOutcome::Lost(why) => return Err(conflict(self.id, &why)),
+            CommitOutcome::Undecided(failure) => {
                 let what = format!("can't push {}: somebody may have been faster", self.id);
                 return Err(Error::of_failures(what, [(registry.url(), &failure)]));
             }
@@ -403,14 +413,6 @@ impl Push<'_> {
         let got = targets.filter(|target| self.has(target));
         got.map(|target| target.url().to_owned()).collect()
     }
-}
-
-/// Creates the error of a push or deletion whose time was used up by the one before it.
-pub(super) fn still_busy(what: &str, id: &ArtifactId) -> Error {
-    Error::new(
-        ErrorKind::Outage,
-        format!("can't {what} {id}: the push before it is still under way"),
-    )
 }
 
 fn conflict(id: &ArtifactId, why: &str) -> Error {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, still_busy};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
 use super::replica::share;
@@ -93,7 +93,7 @@ impl Registry {
 
     /// Keeps the bytes of a push that was not even begun, and reports the failure.
     pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
-        let mut error = super::push::still_busy("push", id);
+        let mut error = still_busy("push", id);
         self.keep(id, content, None, &mut error, end).await;
     }
 
