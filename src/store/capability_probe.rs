@@ -37,7 +37,7 @@ impl Target {
             Err(_) => Ok(()),
         };
         let attempt = format!("deleting {key}");
-        // What is left of it when that fails is some bytes that nobody reads.
+        // A probe that can't be deleted leaves a few bytes that no client reads.
         let deleted = self.by(deadline, &attempt, self.driver.delete(&key)).await;
         let refused = read.err().or(deleted.err());
         Ok(Capabilities {

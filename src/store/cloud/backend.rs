@@ -418,7 +418,7 @@ pub(super) fn opened(
             .map_err(|_| invalid("the prefix can't be part of a key"))
     };
     build().and_then(possible).map_err(|(kind, why)| Failure {
-        // What is refused here is refused with what to do.
+        // The reason says what to do.
         fix: Some(why.clone()),
         ..Failure::new(kind, format!("cannot open {url}: {why}")).before_asking()
     })

@@ -140,7 +140,7 @@ pub(super) fn endpoint(
     check(location)?;
     let bucket = &location.bucket;
     let from_env = || {
-        // What chooses an endpoint of AWS's own is more exact than a variable for everything.
+        // A choice among AWS's own endpoints is more exact than a variable for everything.
         let chosen = location.accelerate || location.dualstack || location.fips;
         let ignored = set(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
         let ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));

@@ -22,9 +22,9 @@ pub(super) enum Effect {
     MakeDir(PathBuf),
     /// Writes a new file, gives it its time, and syncs its data.
     Write {
-        /// Where.
+        /// The file's path below the folder.
         path: PathBuf,
-        /// What.
+        /// The file's bytes.
         content: Bytes,
         /// The file's modification time.
         modified: Option<SystemTime>,

@@ -107,7 +107,7 @@ impl Folder {
 
     /// Refuses a folder in which names that differ in case only are one.
     fn check_case_sensitivity(&self, root: &Dir) -> Result<(), Failure> {
-        // What can't be listed can't serve either, and says so itself.
+        // A folder that can't be listed can't serve either, and the next request says so.
         let names = root.list("").unwrap_or_default();
         if !ignores_case(&names, OWN, |name| root.meta(name).is_ok()) {
             return Ok(());

@@ -121,7 +121,7 @@ pub(super) fn holder(file: &File) -> String {
 
 fn read(path: &Path) -> String {
     let mut text = String::new();
-    // What can't be read is another user's.
+    // An unreadable file belongs to another user.
     let _ = File::open(path).and_then(|file| file.take(MAX_LOCKS_BYTES).read_to_string(&mut text));
     text
 }

@@ -105,7 +105,7 @@ impl Folder {
         };
         put().map(|meta| Some(token(&meta))).map_err(|error| {
             for extension in ["c", "s"] {
-                // What is left is swept at the next start.
+                // The next start sweeps the rest.
                 let _ = root.remove(temporary.with_extension(extension));
             }
             match self.check() {

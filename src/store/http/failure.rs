@@ -168,7 +168,7 @@ fn words(seen: &StoreReply) -> (String, Option<String>) {
         None => no_store(seen),
         Some(_) => None,
     };
-    // What the store's own message says is more exact than what its code does.
+    // The store's message is more exact than its code.
     (answer, seen.error.hint.map(String::from).or(fix))
 }
 

@@ -48,7 +48,7 @@ impl Kind {
                 ),
                 _,
             ) => Kind::Denied,
-            // What Azure doesn't allow, whatever the content is: no conflict with anybody.
+            // Azure refuses these whatever the content is: no conflict.
             (
                 409 | 412,
                 Some(

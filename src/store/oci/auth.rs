@@ -91,7 +91,7 @@ impl Auth {
                 )
             }
             (None, Some(file)) => {
-                // What is wrong with it is told at once, and not with the first demand.
+                // Report a fault of the file now, not at the first request.
                 let origin = match file.read(&location.host).map_err(denied)? {
                     DockerEntry::Here(DockerCredentials::None) => Origin::Nowhere,
                     DockerEntry::Here(_) | DockerEntry::Helper(..) => Origin::File,

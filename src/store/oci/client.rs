@@ -90,13 +90,13 @@ impl Client {
         headers: &[(&'static str, &str)],
         body: Bytes,
     ) -> Result<HttpResponse, StoreError> {
-        // What is uploaded in a session can be uploaded once. A manifest that has got lost may come
-        // late, over what somebody else has written by then.
+        // An upload session takes one upload. A manifest that seems lost may arrive late, over
+        // another writer's.
         let puts = method == "PUT";
         let mut again = !puts || !url.path().contains("/blobs/uploads/");
         let right = TokenScope::to(method);
         let own = self.is_own(url);
-        // What somebody else has logged in with may not open this: then it is our turn.
+        // The token of another request's login may not open this: then log in once more.
         let mut logins = if own { 2 } else { 0 };
         let mut authorization = self.auth.header(right);
         loop {

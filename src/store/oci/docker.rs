@@ -118,7 +118,7 @@ fn in_file(json: &Value, host: &str) -> Option<DockerCredentials> {
         (None, Some(user), Some(password)) => Some(DockerCredentials::Basic(
             STANDARD.encode(format!("{user}:{password}")),
         )),
-        // What docker leaves there of a host whose credentials a helper has.
+        // Docker leaves an empty entry for a host whose credentials a helper has.
         _ => Some(DockerCredentials::None),
     }
 }

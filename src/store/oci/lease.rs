@@ -5,8 +5,8 @@
 //! written its own: so never do both go on. The earlier one stays and waits; the later one
 //! withdraws until nobody is left.
 //!
-//! A claim whose owner has died holds for [`LEASE_DURATION`] by the registry's own clock. An owner
-//! who has come that far without its reply doesn't count on it any more.
+//! The lease of a dead owner holds for [`LEASE_DURATION`] by the registry's own clock. An owner that
+//! has no reply by then no longer counts on its lease.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

@@ -67,7 +67,7 @@ impl OciBackend {
                 RequestOutcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
                     Some("http is spoken to loopback addresses: does it want https?".into())
                 }
-                // What rustls says of an answer that is none of TLS.
+                // The words of rustls for a reply that is not TLS.
                 RequestOutcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
                     "it speaks no https, and http is spoken to loopback addresses alone".into(),
                 ),

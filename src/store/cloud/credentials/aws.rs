@@ -49,7 +49,7 @@ pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<AwsSettin
         .profile
         .clone()
         .or_else(|| set(env, "AWS_PROFILE"))
-        // What the tools took before they had the other one, and Go's still do.
+        // The older variable, which tools in Go still take.
         .or_else(|| set(env, "AWS_DEFAULT_PROFILE"));
     let files = SharedFiles::find(env);
     let (shared, unread) = match files.read() {
@@ -258,7 +258,7 @@ impl KeySearch<'_> {
         role.session = text("role_session_name").unwrap_or(role.session);
         role.external_id = text("external_id");
         role.seconds = text("duration_seconds");
-        // What is wrong is in the file: another target may still serve.
+        // The fault is in the file: another target may still serve.
         let role = role.checked().map_err(|(_, why)| denied(why))?;
         Ok(Some(AwsKeys::fetched(role)))
     }

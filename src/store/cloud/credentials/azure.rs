@@ -21,11 +21,11 @@ const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 /// The login host of Azure's own cloud.
 const AUTHORITY: &str = "https://login.microsoftonline.com";
-/// What a principal asks to be let in to.
+/// The scope that a principal asks for.
 const SCOPE: &str = "https://storage.azure.com/.default";
 /// The metadata address of Azure's virtual machines.
 const METADATA_HOST: &str = "http://169.254.169.254";
-/// What it is asked for.
+/// The path of its tokens.
 const METADATA_PATH: &str = "/metadata/identity/oauth2/token";
 /// The parameters that it wants.
 const METADATA_QUERY: [(&str, &str); 2] = [
@@ -43,7 +43,7 @@ const NO_CREDENTIALS: &str = "no credentials: set AZURE_STORAGE_ACCOUNT and AZUR
 pub(crate) struct AzureAccount {
     /// The account's name.
     pub(crate) account: String,
-    /// What opens it.
+    /// The account's credentials.
     pub(crate) credentials: AzureCredentials,
     /// Whether it is an emulator's.
     pub(crate) emulator: bool,
@@ -55,7 +55,7 @@ pub(crate) struct AzureAccount {
     pub(crate) suffix: Option<String>,
 }
 
-/// What opens an account. Never shown.
+/// The credentials of an account. Never shown.
 pub(crate) enum AzureCredentials {
     /// A key, or a signature.
     Text(Key, String),
@@ -282,7 +282,7 @@ fn managed(client: Option<String>, env: Env<'_>) -> Result<AzureCredentials, Ope
     Ok(AzureCredentials::Tokens(CredentialCache::new(service)))
 }
 
-/// What a connection string says.
+/// The parts of a connection string.
 #[derive(Default)]
 struct ConnectionString {
     account: Option<String>,
@@ -298,7 +298,7 @@ struct ConnectionString {
     unknown: Option<String>,
 }
 
-/// What connection strings have for other services, and for copies.
+/// The keys of connection strings for other services, and for secondary endpoints.
 const ELSEWHERE: [&str; 10] = [
     "queueendpoint",
     "tableendpoint",

@@ -19,7 +19,7 @@ use crate::store::http::opening::{Env, OpenError, denied, invalid, is_word, set}
 pub(crate) const UNIVERSE: &str = "googleapis.com";
 /// Where a login of a person is exchanged for tokens, unless its file says otherwise.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
-/// What a metadata address is asked for.
+/// The path of a metadata server's tokens.
 const METADATA_PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 /// gcloud's file, below its folder.
 const DEFAULT_FILE: &str = "application_default_credentials.json";
