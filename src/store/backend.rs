@@ -1,8 +1,8 @@
-//! The one narrow interface that every store is driven through.
+//! The narrow interface that every store implements.
 //!
-//! A driver knows keys, bytes and stamps; it knows nothing of repositories, deadlines, fallback
-//! or verdicts over several targets. A key is relative to the target's URL and made of validated
-//! names (`app/plans/p1`), never of user input as it came.
+//! A backend handles keys, bytes and stamps. It has no notion of repositories, deadlines, fallback
+//! or verdicts over several targets. A key is relative to the target's URL and consists of
+//! validated names (`app/plans/p1`), never of raw user input.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,30 +14,31 @@ use bytes::Bytes;
 use super::Failure;
 use crate::model::Stamp;
 
-/// The store's mark that tells one content of a key from the next: an ETag, a generation, or what
-/// the driver makes up for the purpose. Opaque above the driver.
+/// The store's mark that distinguishes one content of a key from the next: an ETag, a generation,
+/// or a mark that the backend makes up. Opaque above the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Token(pub String);
 
-/// When a write may replace what is there.
+/// The condition under which a write may replace the current content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// Always.
     None,
     /// Only if the key has no content.
     Absent,
-    /// Only if the content is still the one that the token was given for.
+    /// Only if the content is still the one that the token belongs to.
     Unchanged(Token),
 }
 
-/// An object as read from a store. The driver has not compared content and stamp; `Target` does.
+/// An object as read from a store. `Target`, not the backend, compares content and stamp.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// The content.
     pub content: Bytes,
-    /// The stamp that the store keeps with the content; `None` for what was put there by hand.
+    /// The stamp that the store keeps with the content; `None` if the content was put there by
+    /// hand.
     pub stamp: Option<Stamp>,
-    /// The token of this content, where the store gives one.
+    /// The token of this content, if the store has one.
     pub token: Option<Token>,
     /// The store's own time of the content.
     pub modified: SystemTime,
@@ -50,9 +51,9 @@ pub struct Listed {
     pub key: String,
     /// The size in bytes.
     pub size: u64,
-    /// The stamp, where the store's listing carries it (`file` does, S3's LIST does not).
+    /// The stamp, if the store's listing includes it (`file` does, S3's LIST does not).
     pub stamp: Option<Stamp>,
-    /// The token of the content, where the store's listing gives one.
+    /// The token of the content, if the store's listing includes it.
     pub token: Option<Token>,
     /// The store's own time of the content.
     pub modified: SystemTime,
@@ -60,19 +61,19 @@ pub struct Listed {
 
 /// One store.
 ///
-/// Futures may be dropped at any await point: a write is then either not there or there whole.
-/// Drivers set no deadline of their own; the caller's `Target` does.
+/// Futures may be dropped at any await point: the write is then either absent or complete. Backends
+/// set no deadline of their own; the caller's `Target` does.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
-    /// Reads an object: its content, stamp and token. One of more than `limit` bytes is refused
-    /// ([`Kind::TooBig`](super::Kind::TooBig)) and never read into memory.
+    /// Reads an object: its content, stamp and token. An object of more than `limit` bytes is
+    /// refused ([`Kind::TooBig`](super::Kind::TooBig)) and never read into memory.
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure>;
 
-    /// Reads what is known of an object without its content (never used to fill a listing).
+    /// Reads an object's metadata without its content (never used to fill a listing).
     async fn head(&self, key: &str) -> Result<Listed, Failure>;
 
-    /// Writes an object and its stamp, as one: no reader ever sees one without the other. When it
-    /// returns `Ok` the object is durable. Returns the new content's token.
+    /// Writes an object and its stamp atomically: no reader ever sees one without the other. When
+    /// it returns `Ok` the object is durable. Returns the new content's token.
     async fn put(
         &self,
         key: &str,
@@ -81,28 +82,29 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         condition: &Condition,
     ) -> Result<Option<Token>, Failure>;
 
-    /// Deletes an object; one that isn't there is deleted already.
+    /// Deletes an object; a missing object counts as deleted.
     async fn delete(&self, key: &str) -> Result<(), Failure>;
 
     /// Lists every object whose key starts with `prefix` + `/`, at any depth.
     ///
-    /// Keys that can't be parsed as a path (`..`, `//`, control characters) are part of the
-    /// answer, as they stand: hiding them is the caller's business, failing over them is nobody's.
+    /// Keys that can't be parsed as a path (`..`, `//`, control characters) are part of the answer,
+    /// unchanged. The caller hides them; they never fail the listing.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure>;
 
-    /// Lists the first segments of all keys that have more than one (the repositories).
+    /// Lists the first segments of all keys with more than one segment (the repositories).
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure>;
 
-    /// Tries whether the store is there and lets itself be listed.
+    /// Tries whether the store exists and can be listed.
     async fn probe(&self) -> Result<(), Failure>;
 
-    /// Tells why this version has no backend for the store: it is then never asked anything.
+    /// Returns the reason why this version has no backend for the store, which then gets no
+    /// request.
     fn unsupported(&self) -> Option<&Failure> {
         None
     }
 
-    /// Tells whether the store honours [`Condition`]s, if the driver knows or has a way of its own
-    /// to find out; `None` if that shows when it is written to.
+    /// Tells whether the store honours [`Condition`]s, if the backend knows this or can find out by
+    /// itself; `None` if only a trial write can show it.
     async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
         Ok(None)
     }
@@ -111,9 +113,10 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 /// The capabilities that a store has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether it honours conditions.
+    /// Whether the store honours conditions.
     pub honours_conditions: bool,
-    /// Its refusal of another thing that a mount needs: to read an object, or to delete it.
+    /// The store's refusal of another operation that a mount needs: to read an object, or to delete
+    /// it.
     pub refused: Option<Failure>,
 }
 
@@ -121,17 +124,17 @@ tokio::task_local! {
     static WAITING: Waiting;
 }
 
-/// The thing that one operation waits for, as far as its driver has said.
+/// The thing that one operation waits for, as reported by its backend.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Waiting(Arc<Mutex<Option<String>>>);
 
 impl Waiting {
-    /// Runs an operation whose driver may say what it waits for.
+    /// Runs an operation whose backend may report what it waits for.
     pub(super) async fn over<T>(&self, operation: impl Future<Output = T>) -> T {
         WAITING.scope(self.clone(), operation).await
     }
 
-    /// Returns that of the operation which is running, to be carried to another thread.
+    /// Returns the value of the running operation, for use on another thread.
     pub(super) fn current() -> Self {
         WAITING.try_with(Self::clone).unwrap_or_default()
     }
@@ -141,7 +144,7 @@ impl Waiting {
         WAITING.sync_scope(self, operation)
     }
 
-    /// Returns what the operation was waiting for last.
+    /// Returns the last thing that the operation waited for.
     pub(super) fn last(&self) -> Option<String> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.clone()
@@ -152,8 +155,8 @@ impl Waiting {
     }
 }
 
-/// Notes what the operation that is running waits for from here on; `None` for nothing special.
+/// Notes the thing that the running operation waits for from now on; `None` for nothing special.
 pub(super) fn waits_for(what: Option<String>) {
-    // Nobody may be listening: in a test of the driver alone.
+    // There is no listener in a test of the backend alone.
     let _ = WAITING.try_with(|waiting| waiting.set(what));
 }

@@ -1,5 +1,5 @@
-//! The capabilities of a target, probed with an object of its own that is removed again:
-//! that it takes writes, and that it honours conditions, which some stores ignore and say nothing.
+//! The capabilities of a target. A probe writes and removes its own object to find out whether the
+//! target accepts writes, and whether it honours conditions, which some stores silently ignore.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use super::{Capabilities, Condition, Failure, Kind, Target};
 use crate::model::{Format, Stamp};
 
-/// The folder of the object that the probe writes and deletes.
+/// The folder of the probe's object.
 const PROBE: &str = ".atlasfs/probe";
 
 impl Target {
-    /// Tells whether the store honours conditions, by writing an object of its own: twice as a new
-    /// one, and twice in place of the same content. Each second time has to fail. The object is
-    /// read and deleted, too. A driver that finds out by itself is believed.
+    /// Tells whether the store honours conditions. The probe writes its own object twice as a new
+    /// one, and twice in place of the same content. Each second write has to fail. The probe also
+    /// reads and deletes the object. If the backend can find out by itself, its answer counts.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// The target's failing answer; [`Kind::Corrupt`] if it gives other bytes than it took.
+    /// The target's failing answer; [`Kind::Corrupt`] if it returns other bytes than were written.
     pub async fn round_trip(&self, deadline: Instant) -> Result<(), Failure> {
         let key = probe_key();
         let content = Bytes::from_static(b"can this store be written to?\n");
@@ -98,7 +98,7 @@ impl Target {
     }
 }
 
-/// Makes a key that nobody else has.
+/// Makes a unique key.
 fn probe_key() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_nanos());

@@ -1,28 +1,27 @@
-//! The failure of a store: its kind, what that means for the operation, and its words.
+//! The failure of a store: its kind, its meaning for the operation, and its message.
 
 use std::{fmt, io};
 
 /// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The store is there and has no such object (404).
+    /// The store exists and has no such object (404).
     NotFound,
     /// The store refuses these credentials or this operation (401, 403).
     Denied,
-    /// A precondition failed: somebody else has written in between (409 of a conditional write,
-    /// 412).
+    /// A precondition failed: another writer came first (409 of a conditional write, 412).
     Conflict,
     /// The store calls the request malformed (400, 422, and every other 4xx).
     Invalid,
     /// The store is full or over its quota (413, 507, ENOSPC, EDQUOT).
     NoSpace,
-    /// The store itself is gone: no such bucket or container, the folder of a `file://` target
-    /// missing.
+    /// The store itself is missing: no such bucket or container, or no folder for a `file://`
+    /// target.
     StoreMissing,
     /// No complete reply: connection, DNS, TLS, time-out, reset, body cut off.
     Unreachable,
-    /// The store answers that it can't answer now (408, 429, 5xx), or the object changed while it
-    /// was read (412, 416).
+    /// The store can't answer now (408, 429, 5xx), or the object changed during the read (412,
+    /// 416).
     Busy,
     /// The bytes don't match their stamp.
     Corrupt,
@@ -30,17 +29,17 @@ pub enum Kind {
     TooBig,
 }
 
-/// The meaning of a failure for the operation that met it.
+/// The meaning of a failure for its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// The target has spoken: the operation ends here, and a read does not fall back.
+    /// The target has answered: the operation ends here, and a read does not fall back.
     Answer,
-    /// The target can't be heard: the next target is asked.
+    /// The target can't serve the operation, which tries the next target.
     Outage,
 }
 
 impl Kind {
-    /// Decides what a failure of this kind means.
+    /// Decides the meaning of a failure of this kind.
     pub fn verdict(self) -> Verdict {
         match self {
             Kind::NotFound | Kind::Denied | Kind::Conflict | Kind::Invalid | Kind::NoSpace => {
@@ -70,7 +69,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// Decides on an error of the operating system.
+    /// Decides the kind of an operating system error.
     pub(super) fn of_io(error: &io::Error) -> Self {
         use io::ErrorKind as Io;
         match error.kind() {
@@ -84,31 +83,31 @@ impl Kind {
             | Io::AlreadyExists
             | Io::DirectoryNotEmpty
             | Io::FileTooLarge => Kind::Invalid,
-            // EIO, ESTALE, a disk that is gone, and whatever else a kernel may say.
+            // EIO, ESTALE, a missing disk, and any other error of the kernel.
             _ => Kind::Unreachable,
         }
     }
 }
 
-/// A target's failing reply: its kind, and in words what the target said. The words never hold a
-/// secret: drivers build them from status, error code and redacted URLs only.
+/// A target's failing reply: its kind, and a description of the answer. The description never holds
+/// a secret: backends build it only from status, error code and redacted URLs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Failure {
-    /// Its kind.
+    /// The kind.
     pub kind: Kind,
     /// The attempt, its object, and the target's answer.
     pub reason: String,
-    /// Whether the deadline has passed before the target has said anything.
+    /// Whether the deadline passed before the target answered.
     pub timed_out: bool,
-    /// The remedy, if the driver knows a better one than the kind does. The reason says it too.
+    /// The remedy, if the backend knows a better one than the kind's. The reason includes it.
     pub fix: Option<String>,
-    /// Whether the store has not been asked at all: it can't be opened as it is written, or there
-    /// are no credentials to ask it with.
+    /// Whether the store got no request at all: the location can't be opened as it is written, or
+    /// there are no credentials.
     pub unasked: bool,
 }
 
 impl Failure {
-    /// Makes a failure of a kind, with what the target said.
+    /// Makes a failure of a kind, with the target's answer.
     pub fn new(kind: Kind, reason: impl Into<String>) -> Self {
         Self {
             kind,
@@ -119,7 +118,7 @@ impl Failure {
         }
     }
 
-    /// Makes it that of a store which has not been asked.
+    /// Marks the failure as one of a store that got no request.
     pub(super) fn before_asking(self) -> Self {
         Self {
             unasked: true,
@@ -127,7 +126,7 @@ impl Failure {
         }
     }
 
-    /// Says what to do, at the end of the reason too.
+    /// Adds the remedy, also at the end of the reason.
     pub(crate) fn with_fix(mut self, fix: Option<String>) -> Self {
         if let Some(fix) = &fix {
             self.reason.push_str(&format!(" ({fix})"));
@@ -144,12 +143,12 @@ impl Failure {
         }
     }
 
-    /// Tells whether it is about one object, and says nothing about the next.
+    /// Tells whether the failure concerns one object, and says nothing about other objects.
     pub fn is_of_one_object(&self) -> bool {
         matches!(self.kind, Kind::Corrupt | Kind::TooBig)
     }
 
-    /// Tells whether the next target is to be asked.
+    /// Tells whether the operation should try the next target.
     pub fn is_outage(&self) -> bool {
         self.kind.verdict() == Verdict::Outage
     }

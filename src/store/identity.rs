@@ -1,4 +1,4 @@
-//! The place of a store: where a location really is, however its URL is written.
+//! The actual location of a store, however its URL is written.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,21 @@ use super::cloud::{azure_service_name, gcs_service_name, s3_service_name};
 use super::http::opening::service_name;
 use super::{Location, OciLocation};
 
-/// The longest wait for a disk: as long as when it is opened.
+/// The longest wait for a disk: the same as on opening.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The relation of one location's place to another's.
+/// The relation between the actual locations of two stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
-    /// They are one place.
+    /// Both are the same location.
     Same,
-    /// It lies within the other: what it holds shows in the other's listing.
+    /// It lies within the other: its objects appear in the other's listing.
     Within,
     /// The other lies within it.
     Around,
 }
 
-/// A place: a service, and the way to the folder or prefix there.
+/// An actual location: a service, and the path of the folder or prefix there.
 #[derive(Debug, PartialEq, Eq)]
 struct StoreIdentity {
     service: String,
@@ -33,10 +33,10 @@ struct StoreIdentity {
 }
 
 impl Location {
-    /// Tells whether two locations share a place, whatever their URLs look like: credentials,
-    /// region, addressing style and the like don't tell stores apart. `env` looks up environment
-    /// variables, which may name an endpoint. Nothing is sent; a disk is looked at, for at most two
-    /// seconds.
+    /// Tells whether two locations overlap, however their URLs are written: credentials, region,
+    /// addressing style and similar options don't make two stores different. `env` looks up
+    /// environment variables, which may name an endpoint. It sends nothing; it reads from a disk
+    /// for at most two seconds.
     pub fn overlap(
         &self,
         other: &Location,
@@ -69,7 +69,7 @@ impl Location {
             Location::S3(at) => place(s3_service_name(at, env), &at.bucket, &at.prefix),
             Location::Gs(at) => place(gcs_service_name(at, env), &at.bucket, &at.prefix),
             Location::Azure(at) => place(azure_service_name(at, env), &at.container, &at.prefix),
-            // A repository has no folders: one whose name begins like another's is another one.
+            // A repository has no folders: a repository with a longer name is a different one.
             Location::Oci(at) => place(registry(at), &at.repository, ""),
             Location::AtlasCloud => None,
         }
@@ -87,12 +87,12 @@ fn registry(at: &OciLocation) -> String {
     }
 }
 
-/// Returns the place of a folder, by its device and number if it is there: links, mounts and other
-/// detours lead to the same one.
+/// Returns the location of a folder. Device and inode numbers identify existing folders, so links
+/// and mounts lead to the same location.
 fn of_folder(dir: PathBuf) -> StoreIdentity {
     let (sender, receiver) = mpsc::channel();
     let asked = dir.clone();
-    // A disk that hangs is not waited for; its thread is left behind.
+    // Don't wait for a hung disk; its thread is left behind.
     std::thread::spawn(move || {
         let _ = sender.send(resolved(&asked));
     });
@@ -105,8 +105,8 @@ fn of_folder(dir: PathBuf) -> StoreIdentity {
     }
 }
 
-/// Returns the way to a folder from the root of its file system on, in terms of what doesn't depend
-/// on its name; what isn't there yet has only its name.
+/// Returns the path to a folder from the root, as device and inode numbers. Folders that don't
+/// exist yet keep their names.
 fn resolved(dir: &Path) -> Vec<String> {
     let mut there = dir;
     let mut missing = Vec::new();

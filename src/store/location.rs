@@ -1,7 +1,7 @@
 //! The location of a store: the parsed form of a target's URL.
 //!
-//! `config` parses URLs into these; each driver opens its own. Every location carries the URL as
-//! it may be shown: without user info, tokens or signatures.
+//! `config` parses URLs into locations; each backend opens its own kind. Every location carries its
+//! URL for messages: without user info, tokens or signatures.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,27 +9,27 @@ use std::path::PathBuf;
 /// A folder: `file:///srv/registry?create_dir=true`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLocation {
-    /// The URL as it may be shown.
+    /// The URL for messages.
     pub url: String,
     /// The folder, absolute.
     pub dir: PathBuf,
     /// `create_dir`: a missing folder is made at mount (never later: a folder that vanishes while
     /// mounted is an outage).
     pub create_dir: bool,
-    /// An earlier mount has used the folder: without its `.atlasfs` it is not that folder, but
-    /// the mount point of a disk that is away. Then nothing is made in it.
+    /// An earlier mount has used the folder. If its `.atlasfs` is missing, the folder is only the
+    /// mount point of an absent disk, and nothing is made in it.
     pub known: bool,
 }
 
-/// An S3 bucket: `s3://bucket/prefix?region=…`. The fields are the query parameters that Go CDK,
-/// and so Atlas, knows.
+/// An S3 bucket: `s3://bucket/prefix?region=…`. The fields are the query parameters of Go CDK, and
+/// therefore of Atlas.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct S3Location {
-    /// The URL as it may be shown.
+    /// The URL for messages.
     pub url: String,
     /// The bucket.
     pub bucket: String,
-    /// The prefix, without slashes at its ends; empty for the whole bucket.
+    /// The prefix, without leading or trailing slashes; empty for the whole bucket.
     pub prefix: String,
     /// `region`.
     pub region: Option<String>,
@@ -62,11 +62,11 @@ pub struct S3Location {
 /// A Google Cloud Storage bucket: `gs://bucket/prefix`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GsLocation {
-    /// The URL as it may be shown.
+    /// The URL for messages.
     pub url: String,
     /// The bucket.
     pub bucket: String,
-    /// The prefix, without slashes at its ends.
+    /// The prefix, without leading or trailing slashes.
     pub prefix: String,
     /// `anonymous`.
     pub anonymous: bool,
@@ -79,11 +79,11 @@ pub struct GsLocation {
 /// An Azure Blob container: `azblob://container/prefix?storage_account=…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AzureLocation {
-    /// The URL as it may be shown.
+    /// The URL for messages.
     pub url: String,
     /// The container.
     pub container: String,
-    /// The prefix, without slashes at its ends.
+    /// The prefix, without leading or trailing slashes.
     pub prefix: String,
     /// `storage_account`.
     pub storage_account: Option<String>,
@@ -100,13 +100,13 @@ pub struct AzureLocation {
 /// An OCI repository: `oci://user:token@host/repository`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct OciLocation {
-    /// The URL as it may be shown.
+    /// The URL for messages.
     pub url: String,
-    /// The host, with its port.
+    /// The host and its port.
     pub host: String,
     /// The repository's path on the host.
     pub repository: String,
-    /// User and token of the URL. Never shown.
+    /// User and token from the URL. Never shown.
     pub credentials: Option<(String, String)>,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Debug for OciLocation {
     }
 }
 
-/// The location of a target. Its `Display` is the URL as it may be shown.
+/// The location of a target. Its `Display` is the URL for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A folder.

@@ -1,4 +1,4 @@
-//! A store in memory with faults at will, for the tests of the floors above.
+//! A store in memory with injected faults, for the tests of the layers above.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,26 +10,26 @@ use bytes::Bytes;
 use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
-/// The fault that is injected.
+/// The injected fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Every operation fails.
     Fail(Kind),
     /// Writes fail, reads don't.
     FailWrites(Kind),
-    /// Looking an object up without its content fails, the rest doesn't.
+    /// Looking up an object without its content fails; other operations succeed.
     FailHeads(Kind),
-    /// Requests of one method are denied, the rest are not.
+    /// Requests of one method are denied; other requests succeed.
     Refuse(&'static str),
     /// No operation ever answers.
     Hang,
-    /// Reads give other bytes than the stamp's.
+    /// Reads return bytes that don't match the stamp.
     Corrupt,
-    /// Every operation takes its time.
+    /// Every operation is delayed.
     Slow(Duration),
-    /// Every operation takes its time, and fails.
+    /// Every operation is delayed, and fails.
     FailLate(Duration, Kind),
-    /// Writes happen, and their replies are lost.
+    /// Writes succeed, but their replies are lost.
     LoseReplies,
     /// Every operation panics.
     Panic,
@@ -59,20 +59,20 @@ struct MemoryState {
 pub(crate) struct Memory(Arc<Mutex<MemoryState>>, Option<Arc<Failure>>);
 
 impl Memory {
-    /// Makes a store whose listings carry no stamps, as S3's.
+    /// Makes a store whose listings include no stamps, like S3's.
     pub(crate) fn without_listed_stamps() -> Self {
         let memory = Self::default();
         memory.0.lock().unwrap().lists_no_stamps = true;
         memory
     }
 
-    /// Makes a store that no backend can speak to.
+    /// Makes a store that has no backend.
     pub(crate) fn unsupported() -> Self {
         let failure = Failure::new(Kind::Unreachable, "no backend, as planted");
         Self(Arc::default(), Some(Arc::new(failure)))
     }
 
-    /// Makes a store that takes every write, whatever the condition.
+    /// Makes a store that accepts every write and ignores conditions.
     pub(crate) fn ignoring_conditions() -> Self {
         let memory = Self::default();
         memory.0.lock().unwrap().ignores_conditions = true;
@@ -113,7 +113,7 @@ impl Memory {
         self.0.lock().unwrap().objects.remove(key);
     }
 
-    /// Returns the requests so far, and forgets them.
+    /// Returns the requests so far, and clears them.
     pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().requests)
     }

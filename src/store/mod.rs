@@ -1,5 +1,4 @@
-//! Targets: the registry and its backups, one place each that a push goes to and a pull can come
-//! from.
+//! Targets: the registry and its backups. A push goes to each target, and a pull can come from any.
 
 mod backend;
 mod capability_probe;

@@ -1,4 +1,4 @@
-//! Opening: from a location to the driver of its store, or to a stand-in where there can be none.
+//! Opening: from a location to the backend of its store, or to a stub if no backend is possible.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use super::oci::open as open_oci;
 use super::{Backend, Condition, Failure, Kind, Listed, Location, Stored, Token};
 use crate::model::Stamp;
 
-/// A driver, and what it found when it first looked at its store.
+/// A backend, and the result of its first look at the store.
 pub(super) type OpenedBackend = (Arc<dyn Backend>, Result<(), Failure>);
 
-/// Opens the driver of a location. `env` looks up environment variables.
+/// Opens the backend of a location. `env` looks up environment variables.
 ///
-/// It sends nothing over the network. It looks at a disk, for at most two seconds.
+/// It sends nothing over the network. It looks at a disk for at most two seconds.
 ///
 /// # Errors
 ///
-/// The location can't work as it is written, or the folder of a `file://` target isn't there.
-/// `Target::open` is more patient with the latter.
+/// The location can't work as it is written, or the folder of a `file://` target is missing.
+/// `Target::open` accepts a missing folder.
 pub fn open(
     location: &Location,
     env: &dyn Fn(&str) -> Option<String>,
@@ -47,7 +47,7 @@ pub(super) fn build(
     }
 }
 
-/// A cloud store without credentials is a target all the same: the others still serve.
+/// A cloud store without credentials is still a target: the other targets still serve.
 fn cloud(opened: Result<impl Backend, Failure>) -> Result<OpenedBackend, Failure> {
     match opened {
         Ok(driver) => Ok((Arc::new(driver), Ok(()))),
@@ -59,7 +59,7 @@ fn cloud(opened: Result<impl Backend, Failure>) -> Result<OpenedBackend, Failure
     }
 }
 
-/// The stand-in.
+/// The stub for a store without a backend: every operation fails with the same answer.
 #[derive(Debug)]
 pub(super) struct Unavailable {
     answer: Failure,
@@ -67,9 +67,9 @@ pub(super) struct Unavailable {
 }
 
 impl Unavailable {
-    /// Stands in for Atlas Cloud, the registry of a `repo` block without a `url`. How Ariga's own
-    /// CLI pushes there is not public, so it is known by name alone, and never asked: a mount lives
-    /// on its backups.
+    /// Makes the stub for Atlas Cloud, the registry of a `repo` block without a `url`. The push
+    /// protocol of Ariga's own CLI is not public, so the stub sends nothing, and the mount uses its
+    /// backups.
     pub(super) fn for_atlas_cloud() -> Self {
         let why = "atlas cloud can't be reached by this version, for its protocol is not public";
         let fix = "set schema.repo.url, or --registry, to a store of your own";
@@ -80,7 +80,7 @@ impl Unavailable {
         }
     }
 
-    /// Stands in for a store that there are no credentials for: the other targets still serve.
+    /// Makes the stub for a store without credentials: the other targets still serve.
     pub(super) fn denied(failure: Failure) -> Self {
         Self {
             answer: failure,

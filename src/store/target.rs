@@ -1,5 +1,4 @@
-//! The target: one place that a push goes to and a pull can come from, every operation with its
-//! deadline.
+//! The target: the registry or one backup. Every operation on it has a deadline.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +20,7 @@ use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
 pub enum Role {
     /// The primary store.
     Registry,
-    /// The backup at this place of the configured order, from 0.
+    /// The backup at this index of the configured order, from 0.
     Backup(usize),
 }
 
@@ -34,28 +33,28 @@ impl fmt::Display for Role {
     }
 }
 
-/// A content as read from a target, its hash checked.
+/// A content as read from a target, with a verified hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// The bytes.
     pub bytes: Bytes,
-    /// Their stamp, or the one that is made up in its place.
+    /// The stamp, or a substitute if the store has none.
     pub stamp: Stamp,
-    /// Whether the store keeps a stamp with them. Content put there by hand has none; its `stamp`
-    /// is then made from the store's own time and the bytes.
+    /// Whether the store keeps a stamp with the bytes. Content that was put there by hand has none;
+    /// its `stamp` is then made from the store's own time and the bytes.
     pub stamped: bool,
-    /// The store's token of them, where it gives one.
+    /// The store's token, if it has one.
     pub token: Option<Token>,
 }
 
-/// The facts of an artifact without its content.
+/// The metadata of an artifact, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     /// The size in bytes.
     pub size: u64,
-    /// The stamp, where the store shows it without the content.
+    /// The stamp, if the store shows it without the content.
     pub stamp: Option<Stamp>,
-    /// The token, where the store shows it without the content.
+    /// The token, if the store shows it without the content.
     pub token: Option<Token>,
     /// The store's own time.
     pub modified: SystemTime,
@@ -77,13 +76,13 @@ impl From<Listed> for Meta {
 pub struct RepoListing {
     /// The artifacts.
     pub items: BTreeMap<Item, Meta>,
-    /// The keys below the repository that are none of this contract's, in the store's order.
+    /// The keys below the repository that are outside the layout, in the store's order.
     pub hidden: Vec<String>,
 }
 
-/// The layout's parts that are no artifacts of this mount yet; nothing foreign about them.
+/// Parts of the layout that are not artifacts of this mount yet, but not foreign either.
 const OTHER_LAYOUT: [&str; 3] = ["versions/", "tags/", "migrations/"];
-/// The folder of bookkeeping's objects, beside the repositories.
+/// The folder of the bookkeeping objects, beside the repositories.
 const BOOKKEEPING: &str = ".atlasfs";
 
 /// The registry or one backup.
@@ -95,7 +94,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Makes a target of a driver; `url` is shown in messages.
+    /// Makes a target from a backend; `url` is shown in messages.
     pub fn new(role: Role, url: &str, driver: Arc<dyn Backend>) -> Self {
         Self {
             role,
@@ -106,13 +105,13 @@ impl Target {
 
     /// Opens the target at a location. `env` looks up environment variables.
     ///
-    /// A store that can't be reached now, or that isn't there, makes a target all the same: its
-    /// operations say so until the store is there.
+    /// A store that is missing or can't be reached now still makes a target: its operations fail
+    /// until the store is there.
     ///
     /// # Errors
     ///
-    /// The location can never work as it is written: an option that can't be honoured, credentials
-    /// that aren't there, or a folder that ignores the case of names.
+    /// The location can never work as it is written: an option that can't be honoured, missing
+    /// credentials, or a folder that ignores the case of names.
     pub fn open(
         role: Role,
         location: &Location,
@@ -128,17 +127,18 @@ impl Target {
         Ok(Self::new(role, &location.to_string(), driver))
     }
 
-    /// Returns what the target is to the mount.
+    /// Returns the target's role in the mount.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// Returns the target's URL as it may be shown.
+    /// Returns the target's URL for messages.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Tells why this version has no backend for the target: it is then never asked anything.
+    /// Returns the reason why this version has no backend for the target, which then gets no
+    /// request.
     pub fn unsupported(&self) -> Option<&Failure> {
         self.driver.unsupported()
     }
@@ -147,7 +147,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// The target's failing answer; [`Kind::Corrupt`] if the bytes are not the stamp's,
+    /// The target's failing answer; [`Kind::Corrupt`] if the bytes don't match the stamp,
     /// [`Kind::TooBig`] if there are more than `limit`.
     pub async fn get(
         &self,
@@ -200,7 +200,7 @@ impl Target {
         })
     }
 
-    /// Reads what is known of an artifact without its content.
+    /// Reads the metadata of an artifact without its content.
     ///
     /// # Errors
     ///
@@ -216,8 +216,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// The target's failing answer. After an outage ([`Failure::is_outage`]) the target may
-    /// have the artifact or not, but whole.
+    /// The target's failing answer. After an outage ([`Failure::is_outage`]) the artifact is either
+    /// absent or complete.
     pub async fn put(
         &self,
         id: &ArtifactId,
@@ -228,7 +228,7 @@ impl Target {
     ) -> Result<Option<Token>, Failure> {
         let key = id.to_string();
         if !stamp.matches(&content) {
-            // Stored like that, no mount would ever serve it.
+            // No mount would ever serve such an object.
             return Err(Failure::new(
                 Kind::Invalid,
                 format!(
@@ -242,7 +242,7 @@ impl Target {
         self.by(deadline, &attempt, put).await
     }
 
-    /// Deletes an artifact; one that isn't there is deleted already.
+    /// Deletes an artifact; a missing artifact counts as deleted.
     ///
     /// # Errors
     ///
@@ -253,7 +253,7 @@ impl Target {
         self.by(deadline, &attempt, self.driver.delete(&key)).await
     }
 
-    /// Lists a repository's artifacts. A repository that isn't there is an empty one.
+    /// Lists a repository's artifacts. A missing repository is an empty one.
     ///
     /// # Errors
     ///
@@ -277,7 +277,7 @@ impl Target {
         Ok(listing)
     }
 
-    /// Lists the repositories, and the first segments of keys that can be none.
+    /// Lists the repositories, and the first segments of keys that are not valid repository names.
     ///
     /// # Errors
     ///
@@ -301,7 +301,7 @@ impl Target {
         Ok((repos, hidden))
     }
 
-    /// Tries whether the target is there and lets itself be listed.
+    /// Tries whether the target exists and can be listed.
     ///
     /// # Errors
     ///
@@ -318,7 +318,7 @@ impl Target {
         operation: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let start = Instant::now();
-        // A driver that panics is an outage of its target, and of nothing else.
+        // If a backend panics, only its own target has an outage.
         let guarded = AssertUnwindSafe(operation).catch_unwind().map(|ended| {
             ended.unwrap_or_else(|_| {
                 let bug = format!("{attempt} at {} met a bug; please report it", self.url);
@@ -340,15 +340,15 @@ impl Target {
 }
 
 /// Tells whether a key below a repository belongs to the layout without being an artifact of this
-/// mount. The empty objects that some consoles make as "folders" do.
+/// mount. The empty "folder" objects that some consoles create belong to it.
 fn known(key: &str) -> bool {
     matches!(key, "" | "plans/") || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
 }
 
-/// From this size on a content is parsed on a thread of its own; below, that takes under 1 ms.
+/// Content of this size or more is parsed on its own thread; smaller content takes under 1 ms.
 const MAX_INLINE_PARSE_BYTES: usize = 64 << 10;
 
-/// Guesses the format of a content that nobody has stamped.
+/// Guesses the format of content without a stamp.
 async fn guess(item: &Item, content: &Bytes) -> Format {
     match item {
         Item::Plan(_) => Format::Hcl,

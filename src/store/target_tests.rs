@@ -1,11 +1,11 @@
-//! Tests of the target over drivers that answer as told.
+//! Tests of the target over a backend with prepared answers.
 
 use std::time::Duration;
 
 use super::*;
 use crate::store::Stored;
 
-/// A driver that gives one answer to everything, or none at all.
+/// A backend that gives one answer to everything, or none at all.
 #[derive(Debug, Default)]
 struct Fake {
     hangs: bool,

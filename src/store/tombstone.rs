@@ -1,8 +1,8 @@
-//! Tombstones: what a target keeps of a deletion, so that a target which has missed it doesn't
+//! Tombstones: a target's records of deletions, so that a target that missed a deletion doesn't
 //! bring the artifact back.
 //!
-//! One small object each, `.atlasfs/deleted/<repo>/<item>/<when>`. Its name says everything, so
-//! that one LIST tells of all deletions in a repository.
+//! Each is one small object, `.atlasfs/deleted/<repo>/<item>/<when>`. The name holds all the data,
+//! so one LIST shows all deletions in a repository.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -18,12 +18,12 @@ const DELETED: &str = ".atlasfs/deleted";
 pub struct Tombstone {
     /// The item that was deleted.
     pub item: Item,
-    /// When, as a stamp tells it.
+    /// The time of the deletion, in the form of a stamp's `when`.
     pub when: u64,
 }
 
 impl Target {
-    /// Writes down that an artifact was deleted.
+    /// Records the deletion of an artifact.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Target {
             .collect())
     }
 
-    /// Returns when an artifact was last deleted, if it ever was.
+    /// Returns the time of an artifact's last deletion, if there was one.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl Target {
         Ok(whens.max())
     }
 
-    /// Removes a tombstone that has no meaning any more.
+    /// Removes an obsolete tombstone.
     ///
     /// # Errors
     ///

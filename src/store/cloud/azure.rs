@@ -22,12 +22,12 @@ use crate::store::http::reply::Provider;
 use crate::store::http::{retries, retry_once};
 use crate::store::{AzureLocation, Failure};
 
-/// Azure's own cloud.
+/// The domain of Azure's public cloud.
 const DEFAULT_DOMAIN: &str = "blob.core.windows.net";
-/// Where Azurite listens unless it is told otherwise.
+/// Azurite's default address.
 const EMULATOR_HOST: &str = "127.0.0.1:10000";
 
-/// Opens the driver of a container. Nothing is sent.
+/// Opens the backend for a container, without sending anything.
 pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
@@ -64,11 +64,12 @@ pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBacken
     })
 }
 
-/// Returns the account's service, whichever way it is spelled.
+/// Returns the account's service, however the location is written.
 pub(crate) fn service_name(location: &AzureLocation, env: Env<'_>) -> String {
     let found = find(location, env).and_then(|found| service(location, &found, env));
     found.map_or_else(
-        // Without credentials there may be no account yet; the same name is the same account.
+        // Without credentials the account may be unknown; then the same name means the same
+        // account.
         |_| {
             let account = location.storage_account.clone();
             let account = account.or_else(|| set(env, "AZURE_STORAGE_ACCOUNT"));
@@ -79,7 +80,7 @@ pub(crate) fn service_name(location: &AzureLocation, env: Env<'_>) -> String {
     )
 }
 
-/// Refuses what Azure would refuse later, or what contradicts itself.
+/// Refuses parameters that Azure would refuse later, or that contradict each other.
 fn check(location: &AzureLocation) -> Result<(), OpenError> {
     let name = &*location.container;
     if matches!(name, "$root" | "$logs") {
@@ -105,7 +106,7 @@ fn check(location: &AzureLocation) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Decides where the account answers, as Go CDK does.
+/// Decides the URL of the account, as Go CDK does.
 pub(super) fn service(
     location: &AzureLocation,
     found: &AzureAccount,
@@ -162,7 +163,7 @@ pub(super) fn service(
     Url::parse(&url).map_err(|_| invalid("domain is no host name"))
 }
 
-/// A container, and what opens it.
+/// A container and its credentials.
 pub(super) struct AzureContainer {
     pub(super) client: HttpClient,
     pub(super) credentials: AzureCredentialProvider,
@@ -171,8 +172,8 @@ pub(super) struct AzureContainer {
     pub(super) url: Url,
 }
 
-/// object_store has only Azure's batch: its reply is a 202 whatever becomes of the blob, and many
-/// a SAS and many a gateway doesn't allow it.
+/// object_store has only Azure's batch request: its reply is a 202 whatever happens to the blob,
+/// and many SAS tokens and gateways don't allow it.
 #[async_trait]
 impl RemoveObject for AzureContainer {
     async fn remove(&self, path: &Path) -> Result<(), StoreError> {
@@ -184,7 +185,7 @@ impl RemoveObject for AzureContainer {
     }
 }
 
-/// object_store doesn't ask for the metadata, and so a listing would have no stamps.
+/// object_store doesn't request the metadata, so a listing would have no stamps.
 #[async_trait]
 impl PaginatedListStore for AzureContainer {
     async fn list_paginated(
@@ -205,7 +206,7 @@ impl PaginatedListStore for AzureContainer {
             .extend_pairs(options.page_token.map(|token| ("marker", token)))
             .extend_pairs(most.map(|most| ("maxresults", most)));
         self.ask("GET", &url).await?;
-        // The page itself is read within the exchange.
+        // The HTTP client has already read the page.
         Ok(PaginatedListResult {
             result: ListResult {
                 common_prefixes: Vec::new(),
@@ -218,7 +219,7 @@ impl PaginatedListStore for AzureContainer {
 }
 
 impl AzureContainer {
-    /// Sends a request, as often as everything else is tried: once more.
+    /// Sends a request, with one retry, as for all requests.
     async fn ask(&self, method: &str, url: &Url) -> Result<(), StoreError> {
         let is_transient = |sent: &Result<u16, StoreError>| match sent {
             Ok(status) => *status == 429 || *status >= 500,

@@ -1,4 +1,4 @@
-//! Tests of what opening a container accepts, refuses, and reads from the environment. Nothing here
+//! Tests of opening a container: accepted and refused parameters, and the environment. No test
 //! sends a request.
 
 use proptest::prelude::*;

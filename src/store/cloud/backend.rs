@@ -1,4 +1,4 @@
-//! The driver of a bucket or container: one driver over object_store for every provider.
+//! The backend for a bucket or container: one implementation over object_store for every provider.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) struct CloudBackend {
     pub(super) lister: Arc<dyn PaginatedListStore>,
     pub(super) remover: Arc<dyn RemoveObject>,
     quirks: Quirks,
-    /// Without slashes at its ends; empty for the whole bucket.
+    /// Without leading or trailing slashes; empty for the whole bucket.
     prefix: String,
     url: String,
 }
@@ -59,8 +59,8 @@ impl CloudBackend {
         }
     }
 
-    /// Returns the path of a key in the bucket, exactly: never another one that it would
-    /// normalise to.
+    /// Returns the exact path of a key in the bucket; refuses a key that object_store would
+    /// normalise to another one.
     fn path(&self, key: &str) -> Result<Path, Failure> {
         let full = match self.prefix.as_str() {
             "" => key.to_owned(),
@@ -77,7 +77,7 @@ impl CloudBackend {
         }
     }
 
-    /// Runs one operation of object_store and turns its failure into ours.
+    /// Runs one operation of object_store and converts its error.
     async fn run<T>(
         &self,
         attempt: Attempt<'_>,
@@ -95,9 +95,9 @@ impl CloudBackend {
         })
     }
 
-    /// Reads the stamp that came with a reply, and refuses a reply that no store can have sent.
+    /// Reads the stamp from a reply, and refuses a reply that no store can have sent.
     fn stamp(&self, attempt: Attempt<'_>, result: &GetResult) -> Result<Option<Stamp>, Failure> {
-        // A portal or proxy that answers 200 to everything has neither.
+        // A captive portal or proxy that answers 200 to everything sends neither.
         if result.meta.e_tag.is_none() && result.meta.last_modified.timestamp() == 0 {
             return Err(self.refusal(Kind::Unreachable, attempt, "the answer is not a store's"));
         }
@@ -111,9 +111,9 @@ impl CloudBackend {
             .token(meta.e_tag.as_deref(), meta.version.as_deref())
     }
 
-    /// Confirms what a reply without an error code says: the one to HEAD has none, and neither has
-    /// a gateway's. "Not found" may mean the bucket, "bad request" an expired token; a listing says
-    /// which. And S3 refuses a missing object to a user who may not list.
+    /// Confirms a reply without an error code, as after HEAD or from a gateway. "Not found" may be
+    /// about the bucket, and "bad request" may mean an expired token; a listing tells. S3 also
+    /// denies access to a missing object if the user lacks the permission to list.
     async fn confirmed(&self, failure: AttemptError) -> Failure {
         let AttemptError {
             failure,
@@ -137,8 +137,8 @@ impl CloudBackend {
         }
     }
 
-    /// Finds out what became of a conditional put that failed. It may have been carried out though
-    /// the reply was lost, and the condition is then broken by this very put.
+    /// Checks the object after a failed conditional put. The put may have succeeded although its
+    /// reply was lost; then the retried put itself breaks the condition.
     async fn settle(
         &self,
         key: &str,
@@ -152,7 +152,7 @@ impl CloudBackend {
         }
     }
 
-    /// Makes the failure of an attempt from what was seen of it.
+    /// Makes the failure of an attempt from the observed outcome.
     pub(super) fn failure(
         &self,
         attempt: Attempt<'_>,
@@ -167,7 +167,7 @@ impl CloudBackend {
         refusal(&self.url, kind, attempt, why)
     }
 
-    /// Asks for one page of a listing of what starts with `<prefix>/<within>`.
+    /// Requests one page of a listing of the keys that start with `<prefix>/<within>`.
     pub(super) async fn page(
         &self,
         attempt: Attempt<'_>,
@@ -229,7 +229,7 @@ impl CloudBackend {
         }
     }
 
-    /// Returns a key of the bucket relative to the target's URL. One that is not below it (a
+    /// Returns a key of the bucket relative to the target's URL. A key outside the prefix (from a
     /// store that ignores prefixes) stays whole.
     pub(super) fn relative<'k>(&self, key: &'k str) -> &'k str {
         match self.prefix.as_str() {
@@ -251,7 +251,7 @@ impl Backend for CloudBackend {
             let why = format!("it has {size} bytes, more than the {limit} allowed");
             self.refusal(Kind::TooBig, attempt, &why)
         };
-        // The body is read within the exchange: object_store may ask again for the rest of it.
+        // Read the body inside `run`: object_store may send another request for its rest.
         let read = async {
             let result = self.store.get_opts(&path, GetOptions::default()).await?;
             let (meta, stamp) = (result.meta.clone(), self.stamp(attempt, &result));
@@ -287,7 +287,7 @@ impl Backend for CloudBackend {
             modified: meta.last_modified.into(),
         };
         if !self.quirks.vouches(&stored) {
-            // `rclone serve s3` sends the size of one content and the bytes of the next.
+            // `rclone serve s3` may send the size of one content and the bytes of the next.
             let there = self.head(key).await?;
             if (there.size, &there.token) != (size, &stored.token) {
                 return Err(self.refusal(Kind::Busy, attempt, "it changed while it was read"));
@@ -406,7 +406,7 @@ impl Backend for CloudBackend {
     }
 }
 
-/// Opens a store, or says in one line why it can't be opened.
+/// Opens a store, or explains in one line why it can't be opened.
 pub(super) fn opened(
     url: &str,
     build: impl FnOnce() -> Result<CloudBackend, OpenError>,

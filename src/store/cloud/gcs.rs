@@ -17,10 +17,9 @@ use crate::store::http::reply::Provider;
 use crate::store::http::retries;
 use crate::store::{Failure, GsLocation};
 
-/// Opens the driver of a bucket. Nothing is sent.
+/// Opens the backend for a bucket, without sending anything.
 ///
-/// `access_id` chooses whose name stands in signed URLs. None are made here, so any value does what
-/// it says.
+/// `access_id` chooses the name in signed URLs. This backend makes none, so any value is honoured.
 pub(crate) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         check(location)?;
@@ -36,8 +35,8 @@ pub(crate) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, 
             .with_client_options(options(&base));
         let builder = match found.tokens {
             Some(tokens) => builder.with_credentials(Arc::new(GcsProvider(tokens))),
-            // A token that is no token: without any, object_store would look for credentials, and
-            // ask the metadata address for some.
+            // An empty token: without any, object_store would look for credentials, and ask the
+            // metadata address for some.
             None => builder.with_skip_signature(true).with_credentials(Arc::new(
                 StaticCredentialProvider::new(GcpCredential {
                     bearer: String::new(),
@@ -50,7 +49,7 @@ pub(crate) fn open(location: &GsLocation, env: Env<'_>) -> Result<CloudBackend, 
     })
 }
 
-/// Returns the service that has the bucket, whichever way it is spelled.
+/// Returns the bucket's service, however the location is written.
 pub(crate) fn service_name(location: &GsLocation, env: Env<'_>) -> String {
     let base = base(location, &GcsCredentials::default(), env);
     base.map_or_else(
@@ -59,12 +58,12 @@ pub(crate) fn service_name(location: &GsLocation, env: Env<'_>) -> String {
     )
 }
 
-/// Refuses what Google would refuse later.
+/// Refuses parameters that Google would refuse later.
 fn check(location: &GsLocation) -> Result<(), OpenError> {
     let name = &*location.bucket;
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = [name.bytes().next(), name.bytes().last()];
-    // 222 characters if there are dots, and 63 between them.
+    // 222 characters in names with dots, and at most 63 between two dots.
     if !(3..=222).contains(&name.len())
         || !name
             .bytes()
@@ -91,7 +90,7 @@ fn check(location: &GsLocation) -> Result<(), OpenError> {
     }
 }
 
-/// Decides where the bucket answers.
+/// Decides the URL of the service.
 fn base(location: &GsLocation, found: &GcsCredentials, env: Env<'_>) -> Result<Url, OpenError> {
     if let Some(host) = set(env, "STORAGE_EMULATOR_HOST") {
         let url = match host.contains("://") {

@@ -1,4 +1,4 @@
-//! The drivers of cloud stores, opened in as many ways as there are providers.
+//! The backends of cloud stores: one module for each provider's way to open them.
 
 mod azure;
 mod backend;

@@ -1,5 +1,4 @@
-//! The quirks of each provider, as far as an open store is concerned: its tokens, and the stamp in
-//! an object's metadata.
+//! The quirks of each provider in an open store: its tokens, and the stamp in an object's metadata.
 
 use async_trait::async_trait;
 use md5::{Digest, Md5};
@@ -12,7 +11,7 @@ use crate::store::http::reply::Provider;
 use crate::store::http::xml::ListedObject;
 use crate::store::{Stored, Token};
 
-/// A provider's way.
+/// The provider whose rules apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quirks {
     /// Conditions by ETag.
@@ -50,7 +49,7 @@ impl Quirks {
                 sha256: "atlas-sha256",
                 format: "atlas-format",
             },
-            // Azure takes C#'s identifiers, and nothing with a hyphen.
+            // Azure accepts C# identifiers only, so no hyphens.
             Quirks::Azure => StampNames {
                 when: "atlas_stamp",
                 sha256: "atlas_sha256",
@@ -59,7 +58,7 @@ impl Quirks {
         }
     }
 
-    /// Makes a token of what a store tells of a content.
+    /// Makes a token from a store's reply.
     pub(super) fn token(self, e_tag: Option<&str>, generation: Option<&str>) -> Option<Token> {
         match self {
             Quirks::S3 | Quirks::Azure => e_tag.and_then(of_e_tag),
@@ -67,8 +66,8 @@ impl Quirks {
         }
     }
 
-    /// Returns the condition that a token stands for; `None` if it is not one of the store's, for
-    /// then it must not get into a request's header.
+    /// Returns the condition for a token; `None` if the token is not the store's and must not get
+    /// into a request header.
     pub(super) fn version(self, token: &Token) -> Option<UpdateVersion> {
         let known = match self {
             Quirks::S3 | Quirks::Azure => of_e_tag(&token.0),
@@ -81,8 +80,8 @@ impl Quirks {
         Some(UpdateVersion { e_tag, version })
     }
 
-    /// Tells whether bytes must be those of what came with them: by their stamp, by an ETag that
-    /// is their MD5, as S3's is where nothing else was asked for, or by whose store it is.
+    /// Tells whether bytes certainly belong to their metadata: through their stamp, through an ETag
+    /// that is their MD5 (S3's default), or because the provider is not S3.
     pub(super) fn vouches(self, stored: &Stored) -> bool {
         let md5 = || {
             let digits = Md5::digest(&stored.content);
@@ -92,16 +91,16 @@ impl Quirks {
         self != Quirks::S3 || stored.stamp.is_some() || stored.token == md5()
     }
 
-    /// Tells whether the store keeps a key apart from all others.
+    /// Tells whether the store keeps a key distinct from all others.
     pub(super) fn keeps(self, key: &str) -> bool {
-        // Azure's documents warn of a dot at the end of a segment: it may get lost, and the key
-        // would then be another one's.
+        // Azure's documentation warns that a dot at the end of a segment may get lost; then the key
+        // would be another one's.
         self != Quirks::Azure || !key.split('/').any(|segment| segment.ends_with('.'))
     }
 }
 
-/// Makes a token of an ETag, always in the quotes that HTTP wants around it; some stores leave
-/// them out of their listings. What can't be a header's value is no token.
+/// Makes a token from an ETag, always with HTTP's quotes, which some stores leave out in listings.
+/// `None` if the ETag can't be a header value.
 fn of_e_tag(e_tag: &str) -> Option<Token> {
     let bare = e_tag.trim_matches('"');
     let fits = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic());
@@ -111,18 +110,18 @@ fn of_e_tag(e_tag: &str) -> Option<Token> {
     })
 }
 
-/// Makes a token of a generation: a number, and not 0, which as a condition means "absent".
+/// Makes a token from a generation: a number except 0, which as a condition means "absent".
 fn of_generation(generation: &str) -> Option<Token> {
     let number = generation.parse::<u64>().ok().filter(|number| *number > 0);
     number.map(|number| Token(number.to_string()))
 }
 
-/// An object has a hash of ours with it, and a stamp that can't be read.
+/// The object has a hash from atlasfs, but an unreadable stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its stamp is unreadable")]
 pub(super) struct StampError;
 
-/// Writes a stamp, and the content's type for those who look at the object in a browser.
+/// Writes a stamp, and the content type for browsers.
 pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: StampNames) -> Attributes {
     let content_type = match std::str::from_utf8(content) {
         Ok(_) => "text/plain; charset=utf-8",
@@ -144,8 +143,8 @@ pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: StampNam
 
 /// Reads the stamp of an object of `size` bytes; `None` if it has none.
 ///
-/// The hash decides: without one nothing can be checked, so the object counts as put there by
-/// hand; with one the rest must be there too, or somebody has damaged what we wrote.
+/// The hash decides. Without one there is nothing to check, so the object counts as put there by
+/// hand. With one the rest must be there too, or the metadata was damaged.
 pub(super) fn stamp_from_attributes(
     attributes: &Attributes,
     size: u64,
@@ -157,11 +156,11 @@ pub(super) fn stamp_from_attributes(
     })
 }
 
-/// Reads the stamp of an object in a listing, if it shows one. One that can't be read is for
-/// the reader of the object to tell.
+/// Reads the stamp of an object in a listing, if the listing shows it. An unreadable stamp is left
+/// out here; reading the object reports it.
 pub(super) fn stamp_from_listing(object: &ListedObject, names: StampNames) -> Option<Stamp> {
     let stamp = read(object.size, names, |wanted| {
-        // Azure's names have no case.
+        // Azure's metadata names are case-insensitive.
         let mut metadata = object.metadata.iter();
         let (_, value) = metadata.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
         Some(value)
@@ -191,7 +190,7 @@ fn read<'m>(
 /// Deletes objects.
 #[async_trait]
 pub(super) trait RemoveObject: Send + Sync {
-    /// Deletes an object; one that isn't there may be an error.
+    /// Deletes an object; a missing one may be an error.
     async fn remove(&self, path: &Path) -> Result<(), StoreError>;
 }
 

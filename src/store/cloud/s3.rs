@@ -16,16 +16,16 @@ use crate::store::http::reply::Provider;
 use crate::store::http::retries;
 use crate::store::{Failure, S3Location};
 
-/// Where a bucket answers.
+/// The endpoint of a bucket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// The URL of the bucket, or with `virtual_hosted` false of the service.
+    /// The URL of the bucket, or of the service if `virtual_hosted` is false.
     pub(super) url: String,
     pub(super) virtual_hosted: bool,
     pub(super) region: String,
 }
 
-/// Opens the driver of a bucket. Nothing is sent.
+/// Opens the backend for a bucket, without sending anything.
 pub(crate) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, Failure> {
     opened(&location.url, || {
         let known = known(location, env)?;
@@ -36,7 +36,7 @@ pub(crate) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, 
             .with_region(&endpoint.region)
             .with_endpoint(&endpoint.url)
             .with_virtual_hosted_style_request(endpoint.virtual_hosted)
-            // One DELETE an object: not every store has the bulk request.
+            // One DELETE for each object: not every store supports the bulk request.
             .with_disable_bulk_delete(true)
             .with_retry(retries())
             .with_http_connector(connector(&url, Provider::S3))
@@ -56,13 +56,13 @@ pub(crate) fn open(location: &S3Location, env: Env<'_>) -> Result<CloudBackend, 
     })
 }
 
-/// Returns the service that has the bucket, whichever way it is spelled.
+/// Returns the bucket's service, however the location is written.
 pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
     let find = |location: &S3Location, env: Env<'_>| {
         let known = known(location, env)?;
         let unnamed = location.region.is_none() && !known.names_region();
         let location = S3Location {
-            // One bucket, by whichever of its addresses.
+            // All addresses of a bucket count as the same.
             use_path_style: true,
             accelerate: false,
             region: match unnamed {
@@ -74,7 +74,7 @@ pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
         endpoint(&location, env, known.profile())
     };
     let found = find(location, env).or_else(|_| {
-        // A profile that isn't there says nothing of the place.
+        // A missing profile does not affect the location.
         let location = S3Location {
             profile: None,
             ..location.clone()
@@ -84,14 +84,15 @@ pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
         })
     });
     let Ok(found) = found else {
-        // It can't be opened either.
+        // Such a location can't be opened either.
         return location.endpoint.clone().unwrap_or_default();
     };
     let service = Url::parse(&found.url).map_or(found.url, |url| {
         crate::store::http::opening::service_name(&url)
     });
     let region = &found.region;
-    // A bucket's name is taken once in each part of AWS, and all its regions answer for it.
+    // A bucket's name is unique within each AWS partition, and all regions of the partition serve
+    // it.
     match service.strip_suffix(domain(region)) {
         Some(_) if region.starts_with("us-gov-") => "aws-us-gov".into(),
         Some(_) => domain(region).into(),
@@ -99,7 +100,8 @@ pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
     }
 }
 
-/// Refuses what neither object_store nor this driver can do, and what contradicts itself.
+/// Refuses parameters that object_store or this backend can't honour, or that contradict each
+/// other.
 fn check(location: &S3Location) -> Result<(), OpenError> {
     let named = location.endpoint.is_some();
     if location.role.is_some() && location.anonymous {
@@ -131,7 +133,7 @@ fn check(location: &S3Location) -> Result<(), OpenError> {
     }
 }
 
-/// Decides where the bucket answers, as the AWS SDKs do.
+/// Decides the endpoint of the bucket, as the AWS SDKs do.
 pub(super) fn endpoint(
     location: &S3Location,
     env: Env<'_>,
@@ -140,7 +142,7 @@ pub(super) fn endpoint(
     check(location)?;
     let bucket = &location.bucket;
     let from_env = || {
-        // A choice among AWS's own endpoints is more exact than a variable for everything.
+        // A choice of one of AWS's own endpoints takes precedence over a general variable.
         let chosen = location.accelerate || location.dualstack || location.fips;
         let ignored = set(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
         let ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -156,7 +158,7 @@ pub(super) fn endpoint(
         .or_else(|| set(env, "AWS_REGION"))
         .or_else(|| set(env, "AWS_DEFAULT_REGION"))
         .or_else(|| profile?.get("region").map(String::from))
-        // Other stores sign for some region or other; this is the one that they expect.
+        // Other stores accept any region in the signature, or expect this one.
         .or_else(|| named.as_ref().map(|_| "us-east-1".into()));
     let Some(region) = region else {
         return refuse("the region is missing: add region=… to the url, or set AWS_REGION");
@@ -191,7 +193,7 @@ pub(super) fn endpoint(
     })
 }
 
-/// Refuses a name that AWS has no bucket of. In us-east-1 there are old ones with other names.
+/// Refuses a bucket name that AWS does not allow. In us-east-1 some old buckets have other names.
 fn named_for_aws(bucket: &str, region: &str) -> Result<(), OpenError> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let fits = (3..=63).contains(&bucket.len())
@@ -209,8 +211,8 @@ fn named_for_aws(bucket: &str, region: &str) -> Result<(), OpenError> {
     }
 }
 
-/// Tells whether a bucket's name can be part of a host name. With https it then has no dot, for a
-/// certificate for *.host does not cover it.
+/// Tells whether a bucket's name can be part of a host name. With https it must have no dot,
+/// because a certificate for *.host would not cover it.
 fn hostable(bucket: &str, scheme: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     bucket
@@ -218,7 +220,7 @@ fn hostable(bucket: &str, scheme: &str) -> bool {
         .all(|byte| fits(byte) || (byte == b'.' && scheme == "http"))
 }
 
-/// Decides where the bucket answers at an endpoint that was named.
+/// Decides the endpoint of the bucket from a custom URL.
 fn custom(location: &S3Location, named: &str, region: String) -> Result<Endpoint, OpenError> {
     let url = Url::parse(named).map_err(|_| invalid("endpoint is no url (https://host:port)"))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -235,7 +237,8 @@ fn custom(location: &S3Location, named: &str, region: String) -> Result<Endpoint
     }
     let name = match url.host() {
         Some(Host::Domain(name)) if name != "localhost" => Some(name.to_owned()),
-        // The SDKs never put a bucket before an address, and nothing resolves below localhost.
+        // The SDKs never put a bucket before an IP address, and names below localhost don't
+        // resolve.
         Some(_) => None,
         None => return refuse("endpoint has no host"),
     };

@@ -1,5 +1,5 @@
-//! Tests of what opening a bucket accepts, refuses, and reads from the environment. Nothing here
-//! sends a request.
+//! Tests of opening a bucket: accepted and refused parameters, and the environment. No test sends a
+//! request.
 
 use super::s3::{Endpoint, endpoint, open};
 use crate::store::http::opening::env_of as env;

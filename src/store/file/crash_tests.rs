@@ -1,8 +1,8 @@
-//! Crash safety: the effects of puts and deletes are recorded, and every state of the disk that a
-//! crash amid them can leave is built and read by a fresh driver.
+//! Crash safety: each test records the effects of puts and deletes, builds every disk state that a
+//! crash during them can leave, and reads it with a fresh backend.
 //!
-//! A crash keeps what has been synced. Of names that have not (a directory's `SyncDir` is still to
-//! come) it keeps any subset.
+//! A crash keeps everything that was synced. Of names whose directory awaits its `SyncDir` it keeps
+//! any subset.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::model::Format;
 const KEY: &str = "app/plans/p1";
 const MAX: u64 = 1 << 20;
 
-/// Content and stamp as a reader sees them.
+/// Content and stamp, as a reader sees them.
 type Seen = Option<(Vec<u8>, Option<Stamp>)>;
 
 fn folder(dir: &Path) -> Folder {
@@ -30,7 +30,7 @@ fn folder(dir: &Path) -> Folder {
     folder
 }
 
-/// Opens a fresh driver on a disk after a crash and reads.
+/// Opens a fresh backend on a disk after a crash and reads.
 fn see(dir: &Path) -> Seen {
     let folder = folder(dir);
     let seen = match folder.get(KEY, MAX) {
@@ -70,8 +70,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The directory whose sync makes an effect's name durable. Temporary files need none: a rename
-/// that is kept keeps the file.
+/// The directory whose sync makes the name of an effect durable. Temporary files need none: a
+/// durable rename keeps the file.
 fn unsynced_in(effect: &Effect) -> Option<PathBuf> {
     match effect {
         Effect::MakeDir(path)
@@ -82,8 +82,8 @@ fn unsynced_in(effect: &Effect) -> Option<PathBuf> {
     }
 }
 
-/// Calls `check` with every disk that a crash can leave of `effects` on `before`, and whether all
-/// effects had been carried out.
+/// Calls `check` with every disk that a crash during `effects` on `before` can leave, and whether
+/// all effects were complete.
 fn every_crash(before: &Path, effects: &[Effect], mut check: impl FnMut(&Path, bool)) -> usize {
     let mut states = 0;
     for end in 0..=effects.len() {
@@ -107,7 +107,7 @@ fn every_crash(before: &Path, effects: &[Effect], mut check: impl FnMut(&Path, b
                 for (index, effect) in done.iter().enumerate() {
                     let place = pending.iter().position(|&pending| pending == index);
                     if place.is_none_or(|place| lost & (1 << place) == 0) {
-                        // What depends on a lost name is lost with it.
+                        // Effects that depend on a lost name are lost too.
                         let _ = perform(&root, effect);
                     }
                 }
@@ -125,7 +125,7 @@ fn every_crash(before: &Path, effects: &[Effect], mut check: impl FnMut(&Path, b
     states
 }
 
-/// Prepares a disk, records an operation on it, and checks every crash amid the operation.
+/// Prepares a disk, records an operation on it, and checks every crash during the operation.
 fn crashes_amid(prepare: impl Fn(&Folder), operation: impl Fn(&Folder), what: &str) -> usize {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("dir");
@@ -146,7 +146,7 @@ fn crashes_amid(prepare: impl Fn(&Folder), operation: impl Fn(&Folder), what: &s
             true => assert_eq!(seen, new, "{what}: acknowledged and lost"),
             false => assert!(seen == old || seen == new, "{what}: {seen:?}"),
         }
-        // And the store goes on working.
+        // The store still works.
         put(&folder(disk), b"after the crash", 99);
         assert_eq!(see(disk).unwrap().0, b"after the crash");
     })

@@ -1,7 +1,7 @@
-//! The disk: the few effects on files that the folder driver is made of, each durable in itself
-//! or made so by the `SyncDir` that follows it.
+//! The disk: the few file effects that make up the folder backend. Each is durable by itself, or
+//! through the `SyncDir` that follows it.
 //!
-//! They are values so that tests can record a put's effects and replay every crash amid them.
+//! Effects are values, so that tests can record those of a put and replay every crash during them.
 
 use std::fs::Metadata;
 use std::io::{self, Write};
@@ -18,9 +18,9 @@ use crate::store::Kind;
 /// One effect on the disk. Paths are relative to the folder.
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
-    /// Makes a directory; one that is there is fine.
+    /// Makes a directory; an existing one is fine.
     MakeDir(PathBuf),
-    /// Writes a new file, gives it its time, and syncs its data.
+    /// Writes a new file, sets its time, and syncs its data.
     Write {
         /// The file's path below the folder.
         path: PathBuf,
@@ -29,14 +29,14 @@ pub(super) enum Effect {
         /// The file's modification time.
         modified: Option<SystemTime>,
     },
-    /// Renames a file, over another one if there is one.
+    /// Renames a file, replacing an existing one.
     Rename {
-        /// The name it has.
+        /// The old name.
         from: PathBuf,
-        /// The name it gets.
+        /// The new name.
         to: PathBuf,
     },
-    /// Removes a file; one that isn't there is fine.
+    /// Removes a file; a missing one is fine.
     Remove(PathBuf),
     /// Removes a directory if it is empty.
     RemoveDir(PathBuf),
@@ -44,7 +44,7 @@ pub(super) enum Effect {
     SyncDir(PathBuf),
 }
 
-/// Carries effects out.
+/// Performs effects.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     #[cfg(test)]
@@ -52,7 +52,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Carries out one effect.
+    /// Performs one effect.
     pub(super) fn apply(&self, root: &Dir, effect: Effect) -> io::Result<()> {
         perform(root, &effect)?;
         #[cfg(test)]
@@ -60,8 +60,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes the directories down to `path`, durably. Each is synced also when it was there, for
-    /// its maker may have crashed before that.
+    /// Makes the directories down to `path`, durably. It syncs existing directories too, because a
+    /// crash may have come before their first sync.
     pub(super) fn make_dirs(&self, root: &Dir, path: &Path) -> io::Result<()> {
         let mut parent = PathBuf::new();
         for component in path.components() {
@@ -75,7 +75,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Removes `path` and the directories above it that are empty then, up to `top`.
+    /// Removes `path` and the directories above it that become empty, up to `top`.
     pub(super) fn remove_empty_dirs(&self, root: &Dir, top: &Path, path: &Path) -> io::Result<()> {
         for dir in path.ancestors().take_while(|&dir| dir != top) {
             let removed = self.apply(root, Effect::RemoveDir(dir.to_path_buf()));
@@ -90,7 +90,7 @@ impl Disk {
     }
 }
 
-/// Carries out one effect.
+/// Performs one effect.
 pub(super) fn perform(root: &Dir, effect: &Effect) -> io::Result<()> {
     match effect {
         Effect::MakeDir(path) => match root.make_dir(path, mode(root)?) {
@@ -118,22 +118,21 @@ pub(super) fn perform(root: &Dir, effect: &Effect) -> io::Result<()> {
         },
         Effect::RemoveDir(path) => root.remove_dir(path),
         Effect::SyncDir(path) => match root.sync(path) {
-            // File systems without durable directories (some network and FUSE ones) say so.
+            // File systems without durable directories (some network and FUSE ones) return EINVAL.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             result => result,
         },
     }
 }
 
-/// Returns the permissions of the folder. Nothing in it is open to more users than the folder is;
-/// the umask takes away more.
+/// Returns the folder's permissions. Files get no more than these, so they are open to no more
+/// users than the folder; the umask restricts them further.
 pub(super) fn mode(root: &Dir) -> io::Result<u32> {
     Ok(root.meta("")?.permissions().mode() & 0o777)
 }
 
-/// Visits everything below a directory that is not itself a directory, following no link, until
-/// there is nothing left or a visit says that it is enough. What vanishes meanwhile was never
-/// there.
+/// Visits all entries below a directory except directories, without following links, until a visit
+/// breaks off. Entries that vanish meanwhile are skipped.
 pub(super) fn walk(
     root: &Dir,
     top: &Path,

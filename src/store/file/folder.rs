@@ -1,4 +1,5 @@
-//! The folder: one directory tree, its objects, its lock, and whether it is still there.
+//! The folder: one directory tree with its objects and its lock, and the check that it is still
+//! there.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -18,31 +19,31 @@ use crate::dir::Dir;
 use crate::store::backend::waits_for;
 use crate::store::{Failure, FileLocation, Kind, Token};
 
-/// The driver's own directory below the folder.
+/// The backend's own directory below the folder.
 pub(super) const OWN: &str = ".atlasfs";
-/// The folder of temporary files, until they are whole.
+/// The folder of temporary files, which hold new content until it is complete.
 pub(super) const TMP: &str = ".atlasfs/tmp";
 /// The folder of the stamps, each under its object's key.
 pub(super) const STAMPS: &str = ".atlasfs/stamps";
-/// The names in the driver's own directory that are no objects; the rest is for bookkeeping.
+/// The names in the backend's own directory that are not objects; the others are bookkeeping.
 pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
 /// The fault of an empty folder whose disk is not mounted.
 const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
                             folder, mkdir .atlasfs in it)";
 
-/// One `file://` target's directory tree.
+/// The directory tree of one `file://` target.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) root: PathBuf,
     pub(super) url: String,
-    /// Whether the folder carries our own directory; unset until it has been found.
+    /// Whether the folder has its own `.atlasfs`; unset until the folder is found.
     marked: OnceLock<bool>,
-    /// Whether an earlier mount has found our own directory in it.
+    /// Whether an earlier mount found `.atlasfs` in the folder.
     known: bool,
     pub(super) disk: Disk,
     pub(super) serial: AtomicU64,
-    /// Which process keeps an operation of this mount waiting for the lock.
+    /// The process that holds the lock while an operation of this mount waits for it.
     holder: Mutex<Option<String>>,
 }
 
@@ -66,8 +67,8 @@ impl Folder {
         }
     }
 
-    /// Finds the folder, once: makes it if `create`, makes our own directory in it, and removes
-    /// what a crash has left.
+    /// Finds the folder, once: makes it if `create`, makes `.atlasfs` in it, and removes the
+    /// leftovers of a crash.
     pub(super) fn prepare(&self, create: bool) -> Result<(), Failure> {
         if self.marked.get().is_some() {
             return Ok(());
@@ -91,13 +92,13 @@ impl Folder {
         for name in [TMP, STAMPS] {
             match self.disk.make_dirs(&root, Path::new(name)) {
                 Ok(()) => {}
-                // A folder that is only to be read needs nothing of ours in it.
+                // A read-only folder needs no `.atlasfs`.
                 Err(error) if Kind::of_io(&error) == Kind::Denied => {}
                 Err(error) => return Err(self.failure("use", name, &error)),
             }
         }
         self.check_case_sensitivity(&root)?;
-        // The holder of the lock is amid a put and owns the files in tmp; next time, then.
+        // During a put, the holder of the lock owns the files in tmp: then the next start sweeps.
         if let Ok(Some(_lock)) = lock::try_now(&root) {
             self.sweep(&root).map_err(failed)?;
         }
@@ -105,9 +106,9 @@ impl Folder {
         Ok(())
     }
 
-    /// Refuses a folder in which names that differ in case only are one.
+    /// Refuses a folder that ignores the case of names.
     fn check_case_sensitivity(&self, root: &Dir) -> Result<(), Failure> {
-        // A folder that can't be listed can't serve either, and the next request says so.
+        // If the folder can't be listed, the next request reports it.
         let names = root.list("").unwrap_or_default();
         if !ignores_case(&names, OWN, |name| root.meta(name).is_ok()) {
             return Ok(());
@@ -120,8 +121,8 @@ impl Folder {
             .before_asking())
     }
 
-    /// Removes the temporary files of puts that a crash cut off, and the sidecars of objects that
-    /// are gone; nothing that has another name or form.
+    /// Removes the temporary files of interrupted puts, and the sidecars of missing objects. Files
+    /// with another name or form stay.
     fn sweep(&self, root: &Dir) -> io::Result<()> {
         let mut left = Vec::new();
         for name in root.list(TMP)? {
@@ -145,9 +146,9 @@ impl Folder {
             .try_for_each(|left| self.disk.apply(root, Effect::Remove(left)))
     }
 
-    /// Opens the folder, if it is there and still the one that was found first: a disk that is
-    /// not mounted leaves an empty folder behind, and a push into that would be lost. It stays
-    /// open for one operation only, or its disk could not be unmounted.
+    /// Opens the folder if it is still the same one. An unmounted disk leaves an empty folder, and
+    /// a push into it would be lost. The folder stays open for one operation only, or its disk
+    /// could not be unmounted.
     pub(super) fn enter(&self) -> Result<Dir, Failure> {
         let root = match Dir::open(&self.root) {
             Ok(root) => root,
@@ -184,8 +185,8 @@ impl Folder {
             .map_err(|error| self.failure("list", "the folder", &error))
     }
 
-    /// Opens an object; `None` if there is none. What is no regular file, or lies behind a
-    /// symbolic link, is no object.
+    /// Opens an object; `None` if there is none. Only a regular file that is not behind a symbolic
+    /// link is an object.
     pub(super) fn find(&self, root: &Dir, key: &str) -> Result<Option<OpenObject>, Failure> {
         let opened = root.file(key).and_then(|file| {
             let meta = file.metadata()?;
@@ -200,8 +201,8 @@ impl Folder {
         }
     }
 
-    /// Reads an object's sidecar; `None` if it has none. What is no regular file there, or too
-    /// large for one, is none.
+    /// Reads an object's sidecar; `None` if there is none. Anything but a regular file of sidecar
+    /// size counts as none.
     pub(super) fn sidecar(
         &self,
         root: &Dir,
@@ -214,7 +215,7 @@ impl Folder {
         }
     }
 
-    /// Returns which process keeps this mount's operations waiting for the lock, if one does.
+    /// Returns the process that holds the lock, if an operation of this mount waits for it.
     pub(super) fn holder(&self) -> Option<String> {
         let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
         holder.clone()
@@ -236,8 +237,7 @@ impl Folder {
                 let why = format!("cannot lock {}: {holder}", self.url);
                 Err(Failure::new(Kind::Busy, why))
             }
-            // A user who may only read the folder can't always lock it; this process writes
-            // nothing.
+            // A user with read access only can't always take the lock, and doesn't need it to read.
             Err(error) if mode == LockMode::Shared && Kind::of_io(&error) != Kind::Unreachable => {
                 Ok(None)
             }
@@ -259,13 +259,13 @@ impl Folder {
         }
     }
 
-    /// Makes a failure that an operation on a key met.
+    /// Makes a failure of an operation on a key.
     pub(super) fn refusal(&self, kind: Kind, verb: &str, key: &str, why: &str) -> Failure {
         Failure::new(kind, format!("cannot {verb} {key} at {}: {why}", self.url))
     }
 
-    /// Makes a failure of an error of the operating system. What vanishes amid an operation is an
-    /// outage: "not found" is an answer, and only [`Folder::find`] may give it.
+    /// Makes a failure from an operating system error. A file that vanishes during an operation is
+    /// an outage: "not found" is an answer, and only [`Folder::find`] may give it.
     pub(super) fn failure(&self, verb: &str, what: &str, error: &io::Error) -> Failure {
         let kind = match Kind::of_io(error) {
             Kind::NotFound => Kind::Unreachable,
@@ -275,7 +275,7 @@ impl Folder {
     }
 }
 
-/// Tells whether a key is one of the driver's own files.
+/// Tells whether a key is one of the backend's own files.
 pub(super) fn reserved(key: &str) -> bool {
     key.strip_prefix(OWN)
         .and_then(|rest| rest.strip_prefix('/'))
@@ -283,7 +283,7 @@ pub(super) fn reserved(key: &str) -> bool {
         .is_some_and(|first| RESERVED.contains(&first))
 }
 
-/// Tells whether a name in `tmp` is one that a put makes: `<process>-<time>-<number>.<c or s>`.
+/// Tells whether a name in `tmp` has the form of a put's: `<process>-<time>-<number>.<c or s>`.
 fn is_temporary(name: &std::ffi::OsStr) -> bool {
     let parse = || {
         let (numbers, kind) = name.to_str()?.rsplit_once('.')?;
@@ -311,12 +311,11 @@ pub(super) fn modified(meta: &Metadata) -> SystemTime {
     meta.modified().unwrap_or(UNIX_EPOCH)
 }
 
-/// The most names of a folder that are tried. A folder that can be written to has atlasfs's own, so
-/// one would do; others are tried where that can't be made.
+/// The most names of a folder that are tried. A writable folder has `.atlasfs`, and one name is
+/// enough; the others are for folders where it can't be made.
 const MAX_CASE_TRIALS: usize = 16;
 
-/// Tells whether a folder with these names ignores their case: it then finds a name that it
-/// doesn't list.
+/// Tells whether a folder with these names ignores case: then it finds a name that it doesn't list.
 pub(super) fn ignores_case(names: &[OsString], own: &str, finds: impl Fn(&OsStr) -> bool) -> bool {
     let is_own = |name: &&OsString| name.eq_ignore_ascii_case(own);
     let own = names.iter().filter(is_own);
@@ -327,7 +326,7 @@ pub(super) fn ignores_case(names: &[OsString], own: &str, finds: impl Fn(&OsStr)
     })
 }
 
-/// Returns a name with its letters in the other case.
+/// Returns a name with the case of its letters swapped.
 fn turned(name: &OsStr) -> OsString {
     let turn = |byte: &u8| match byte.is_ascii_lowercase() {
         true => byte.to_ascii_uppercase(),

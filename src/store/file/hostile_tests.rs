@@ -1,4 +1,4 @@
-//! Tests of what other users can put into a folder: links, named pipes, huge files, held locks.
+//! Tests of hostile files from other users: links, named pipes, huge files, held locks.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -172,7 +172,7 @@ async fn sweeping_removes_only_files_of_atlasfs_own_naming() {
     assert!(stamps.join("letter").exists() && !stamps.join("orphan").exists());
 }
 
-/// Puts something that is no stamp in the place of one.
+/// Replaces a stamp with something else.
 fn replace_stamp(scene: &Scene, with: &str) {
     let place = scene.dir.join(STAMP);
     fs::remove_file(&place).unwrap();
@@ -258,7 +258,7 @@ async fn each_push_kept_waiting_names_the_holder_of_the_lock() {
     let held = lock::try_now(&Dir::open(&scene.dir).unwrap());
     let held = held.unwrap().unwrap();
     let target = Target::new(Role::Registry, "file://x", Arc::clone(&driver) as _);
-    // The second waits behind the first, which goes on after its deadline.
+    // The second operation waits behind the first, which continues after its deadline.
     for _ in 0..2 {
         let deadline = Instant::now() + Duration::from_millis(700);
         let put = target.by(deadline, "writing", put(&driver, b"x", 1)).await;

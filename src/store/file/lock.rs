@@ -1,5 +1,5 @@
-//! The lock: one writer at a time in a folder, over all processes of the host; and its holder, for
-//! a stopped or hung process that keeps every writer away must be found.
+//! The lock: it allows one writer at a time in a folder, over all processes of the host. The module
+//! also finds the holder, because a stopped or hung process would keep every writer away.
 
 use std::fs::{File, TryLockError, read_dir, read_to_string};
 use std::io::{self, Read};
@@ -12,23 +12,24 @@ use nix::sys::stat::{major, minor};
 use super::disk::mode;
 use crate::dir::Dir;
 
-/// The lock's file. It is never written to.
+/// The lock file. It stays empty.
 pub(super) const LOCK: &str = ".atlasfs/lock";
 
-/// The longest wait for the lock. Its holder needs it for one small write; longer than this
-/// is a hung disk, and the caller's deadline is over anyway.
+/// The longest wait for the lock. 10 s: the holder needs it for one small write. A longer wait
+/// means a hung disk, and the caller's deadline is over anyway.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two tries. There is no time-limited flock, and a plain one could wait for ever.
+/// The pause between two tries. There is no flock with a timeout, and a plain one could wait for
+/// ever.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// The wait before the holder is looked up, which costs more than most waits.
+/// The wait before looking up the holder, which costs more than most waits.
 const HOLDER_LOOKUP_DELAY: Duration = Duration::from_millis(50);
 
 /// The sharing of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockMode {
-    /// With other readers.
+    /// Shared with other readers.
     Shared,
-    /// With nobody.
+    /// Not shared.
     Exclusive,
 }
 
@@ -38,17 +39,17 @@ pub(super) struct Lock {
     _file: File,
 }
 
-/// The result of a try to take the lock.
+/// The result of one try to take the lock.
 enum LockAttempt {
     Taken(Lock),
-    /// Another process has it.
+    /// Another process holds it.
     Held(File),
     /// The file was removed or replaced meanwhile.
     Moved,
 }
 
-/// Takes the lock, waiting up to [`LOCK_TIMEOUT`] for it. `tell` is given the holder if that takes
-/// long.
+/// Takes the lock, waiting up to [`LOCK_TIMEOUT`] for it. After a while it passes the holder to
+/// `tell`.
 pub(super) fn acquire(root: &Dir, mode: LockMode, tell: impl Fn(String)) -> io::Result<Lock> {
     let start = Instant::now();
     let mut told = false;
@@ -68,7 +69,7 @@ pub(super) fn acquire(root: &Dir, mode: LockMode, tell: impl Fn(String)) -> io::
     }
 }
 
-/// Takes the lock exclusively if nobody has it.
+/// Takes the exclusive lock if it is free.
 pub(super) fn try_now(root: &Dir) -> io::Result<Option<Lock>> {
     Ok(match try_mode(root, LockMode::Exclusive)? {
         LockAttempt::Taken(lock) => Some(lock),
@@ -79,7 +80,7 @@ pub(super) fn try_now(root: &Dir) -> io::Result<Option<Lock>> {
 fn try_mode(root: &Dir, how: LockMode) -> io::Result<LockAttempt> {
     let file = match how {
         LockMode::Exclusive => {
-            // Users who may not write in the folder could otherwise lock writers out.
+            // Otherwise users without write access to the folder could lock writers out.
             let writers = mode(root)? & 0o222;
             root.file_or_new(LOCK, writers | writers << 1)?
         }
@@ -94,7 +95,7 @@ fn try_mode(root: &Dir, how: LockMode) -> io::Result<LockAttempt> {
         Err(TryLockError::WouldBlock) => return Ok(LockAttempt::Held(file)),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // A lock on a file that has been removed or replaced meanwhile keeps nobody out.
+    // A lock on a file that was removed or replaced meanwhile excludes no other process.
     let there = root.meta(LOCK).map(|meta| (meta.dev(), meta.ino()));
     let ours = file.metadata().map(|meta| (meta.dev(), meta.ino()))?;
     Ok(match there {
@@ -103,10 +104,10 @@ fn try_mode(root: &Dir, how: LockMode) -> io::Result<LockAttempt> {
     })
 }
 
-/// As much as is read of the kernel's list of locks. 1 MiB: some 15,000 locks.
+/// The most bytes of the kernel's list of locks that are read. 1 MiB: about 15,000 locks.
 const MAX_LOCKS_BYTES: u64 = 1 << 20;
 
-/// Says which process holds a lock on a file, as far as this machine's kernel knows.
+/// Names the process that holds a lock on a file, if this machine's kernel knows it.
 pub(super) fn holder(file: &File) -> String {
     let pid = file.metadata().ok().and_then(|meta| {
         let (device, inode) = (meta.dev(), meta.ino());
@@ -131,7 +132,7 @@ fn find(locks: &str, device: u64, inode: u64) -> Option<u32> {
     let device = format!("{:02x}:{:02x}", major(device), minor(device));
     let held = locks.lines().filter_map(|line| {
         let mut words = line.split_whitespace().skip(1);
-        // A line with an arrow is a process that waits.
+        // A line with an arrow is a waiting process, so it has no match.
         let flock = words.next()? == "FLOCK";
         let pid = words.nth(2)?.parse().ok()?;
         let (on, number) = words.next()?.rsplit_once(':')?;
@@ -139,7 +140,7 @@ fn find(locks: &str, device: u64, inode: u64) -> Option<u32> {
     });
     let held: Vec<(u32, bool)> = held.collect();
     let exact = held.iter().find(|(_, exact)| *exact);
-    // Some file systems have another device in that list than in stat.
+    // On some file systems that list has another device than stat.
     let only = held.first().filter(|_| held.len() == 1);
     exact.or(only).map(|(pid, _)| *pid).filter(|pid| *pid != 0)
 }
@@ -165,7 +166,7 @@ fn describe(pid: u32) -> String {
     let state = stat
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next());
-    // A command can name itself as it likes.
+    // A process can choose its own name, so escape it.
     let name: String = comm.trim_end().escape_debug().collect();
     match state {
         Some('T' | 't') => format!(

@@ -1,8 +1,8 @@
-//! The `file` driver: a folder as a store.
+//! The `file` backend: a folder as a store.
 //!
-//! It is not built on object_store's `LocalFileSystem`, which keeps no attributes, has no
-//! conditional update, follows symbolic links and can't put content and stamp in place as one:
-//! after a crash the two would differ without anybody knowing.
+//! It does not use object_store's `LocalFileSystem`, which keeps no attributes, has no conditional
+//! update, follows symbolic links, and can't replace content and stamp together: after a crash they
+//! could differ unnoticed.
 
 mod disk;
 mod folder;
@@ -31,31 +31,31 @@ use super::backend::{Waiting, waits_for};
 use super::{Backend, Capabilities, Condition, Failure, FileLocation, Kind, Listed, Stored, Token};
 use crate::model::Stamp;
 
-/// The most operations of one folder that run at once. A hung disk keeps their threads;
-/// this leaves the rest of tokio's pool to the other targets.
+/// The most operations of one folder at once. A hung disk blocks their threads; the rest of tokio's
+/// pool stays free for the other targets.
 const MAX_OPERATIONS: usize = 16;
 
-/// The longest wait for the disk when a folder is opened. A mount comes up though a disk hangs; the
-/// folder is then found at the first operation that gets through.
+/// The longest wait for the disk on opening a folder. A mount starts even if the disk hangs; the
+/// first operation that succeeds then finds the folder.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The driver of a `file://` target.
+/// The backend of a `file://` target.
 ///
-/// Content lies at `<dir>/<key>`, its stamp at `<dir>/.atlasfs/stamps/<key>`. A put writes both
-/// to temporary files, syncs them, and renames the stamps, then the content into place, syncing
-/// the directories; the stamps' file describes the old and the new content until the next put.
+/// Content is at `<dir>/<key>`, its stamp at `<dir>/.atlasfs/stamps/<key>`. A put writes both to
+/// temporary files and syncs them. Then it renames the stamp file into place, then the content, and
+/// syncs the directories. The stamp file describes the old and the new content until the next put.
 #[derive(Debug)]
 pub struct FileBackend {
     folder: Arc<Folder>,
-    /// Writers of this process queue here, in order and able to give up; the folder's lock file
+    /// The queue for writers of this process, in order and able to give up; the folder's lock file
     /// is for other processes.
     write_queue: Arc<Mutex<()>>,
     threads: Arc<Semaphore>,
 }
 
 impl FileBackend {
-    /// Makes the driver and looks for the folder, making it if the location says so. The driver
-    /// works as soon as the folder is there, whatever was found now.
+    /// Makes the backend and finds the folder, creating it if the location asks for it. Even if the
+    /// folder is missing now, the backend works as soon as it appears.
     pub(super) fn open(location: &FileLocation) -> (Self, Result<(), Failure>) {
         let folder = Arc::new(Folder::new(location));
         let (sender, receiver) = mpsc::channel();
@@ -83,7 +83,7 @@ impl FileBackend {
         (driver, found)
     }
 
-    /// Runs an operation on a thread that may block. Once begun it runs to its end, also if the
+    /// Runs an operation on a blocking thread. A started operation runs to its end, even if the
     /// caller stops waiting.
     async fn run<T: Send + 'static>(
         &self,
@@ -158,7 +158,7 @@ impl Backend for FileBackend {
     }
 
     async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
-        // Compared under the folder's own lock.
+        // A put compares under the folder's own lock.
         Ok(Some(Capabilities {
             honours_conditions: true,
             refused: None,

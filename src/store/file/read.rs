@@ -1,4 +1,4 @@
-//! Reading a folder: get, head and the listings.
+//! Reads from a folder: get, head and the listings.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -13,11 +13,12 @@ use crate::dir::Dir;
 use crate::model::Sha256;
 use crate::store::{Failure, Kind, Listed, Stored};
 
-/// A listing hashes contents whose file has lost its time (a restored copy, say) up to this size,
-/// so that their stamps are shown without the listing ever reading much.
+/// The largest content that a listing hashes to show its stamp, if the file has lost its time (for
+/// example a restored copy). The limit keeps listings from reading much.
 const MAX_HASHED_IN_LISTING: u64 = 16 << 20;
 
-/// Hashes a file that had `size` bytes; one that grows meanwhile is not followed for ever.
+/// Hashes a file of `size` bytes. It reads one byte more at most, so a growing file can't keep it
+/// busy.
 pub(super) fn hash(file: File, size: u64) -> io::Result<(Sha256, u64)> {
     Sha256::of_all(file.take(size.saturating_add(1)))
 }
@@ -25,8 +26,8 @@ pub(super) fn hash(file: File, size: u64) -> io::Result<(Sha256, u64)> {
 impl Folder {
     pub(super) fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
         self.valid(key)?;
-        // Without the lock first: a put between the two reads is noticed and the next try is made
-        // under the lock, where nothing moves.
+        // Try first without the lock. If a put comes between the two reads, the next try runs under
+        // the lock, which excludes puts.
         let root = self.enter()?;
         match self.read(&root, key, limit, false)? {
             Some(stored) => Ok(stored),
@@ -39,7 +40,8 @@ impl Folder {
         }
     }
 
-    /// Reads an object; `None` if content and sidecar don't fit and a put may be the reason.
+    /// Reads an object; `None` if content and sidecar don't match, perhaps because of a running
+    /// put.
     fn read(
         &self,
         root: &Dir,
@@ -52,7 +54,7 @@ impl Folder {
         };
         let mut content = Vec::new();
         if meta.len() <= limit {
-            // One byte more than allowed tells a file that grew while it was read.
+            // One extra byte reveals a file that grew during the read.
             let read = file.take(limit.saturating_add(1)).read_to_end(&mut content);
             read.map_err(|error| self.failure("read", key, &error))?;
         }
@@ -118,7 +120,8 @@ impl Folder {
             if meta.is_file() && path.to_str().is_some() {
                 listed.push(self.listed(&root, &key, &meta)?);
             } else {
-                // Never followed; the blank in its name keeps it from being taken for an object.
+                // Links are not followed. The blank in the key keeps the entry from counting as an
+                // object.
                 listed.push(Listed {
                     key: format!("{key} (not a file)"),
                     size: meta.len(),
@@ -137,8 +140,8 @@ impl Folder {
         let mut prefixes = Vec::new();
         for name in root.list("").map_err(failed)? {
             let path = Path::new(&name);
-            // A directory without a file in it is not the prefix of any key; our own is none
-            // anyway. What is no directory has no file in it, and a link is not followed.
+            // A directory without files is not the prefix of any key, and `.atlasfs` is not a
+            // repository. `has_file` is false for plain files, and does not follow links.
             if name != OWN && has_file(&root, path).map_err(failed)? {
                 prefixes.push(name.to_string_lossy().into_owned());
             }
@@ -170,7 +173,7 @@ impl Folder {
     }
 }
 
-/// Tells whether a key is still the file that was opened.
+/// Tells whether a key is still the opened file.
 fn same(root: &Dir, key: &str, opened: &Metadata) -> bool {
     root.meta(key).is_ok_and(|now| token(&now) == token(opened))
 }

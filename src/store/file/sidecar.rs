@@ -1,7 +1,7 @@
-//! The sidecar: what a folder knows of one object's contents, kept in a small file of its own.
+//! The sidecar: a small file with the metadata of one object's contents.
 //!
-//! It holds up to two entries, newest last: the content that a put replaces and the one that it
-//! brings. Whichever of the two a crash leaves in place, its stamp is there.
+//! It holds up to two entries, newest last: the content that a put replaces, and the new content.
+//! Whichever of the two is in place after a crash, its stamp is there.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
 
 const HEADER: &str = "atlasfs-stamps 1";
 
-/// The most bytes that are read of a sidecar. 4 KiB: two entries and their sum take less than 500
-/// bytes.
+/// The most bytes of a sidecar that are read. 4 KiB: two entries and their checksum take less than
+/// 500 bytes.
 pub(super) const MAX_SIDECAR_BYTES: u64 = 4 << 10;
 
-/// Tells whether bytes are a sidecar's, damaged or not: a crash may leave an empty one.
+/// Tells whether bytes are a sidecar, possibly a damaged one: a crash may leave an empty file.
 pub(super) fn is_one(bytes: &[u8]) -> bool {
     bytes.is_empty() || bytes.starts_with(HEADER.as_bytes())
 }
@@ -21,14 +21,14 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
 /// The record of one content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SidecarEntry {
-    /// It was pushed, with this stamp.
+    /// The content was pushed, with this stamp.
     Stamped(Stamp),
-    /// It was put into the folder by hand before a push replaced it: it has no stamp, and a crash
-    /// amid that push must not make it look corrupt.
+    /// The content was put into the folder by hand, and then a push replaced it. It has no stamp,
+    /// and must not look corrupt after a crash during that push.
     Plain {
-        /// Its hash.
+        /// The hash of the content.
         sha256: Sha256,
-        /// Its size.
+        /// The size of the content.
         size: u64,
     },
 }
@@ -57,24 +57,24 @@ pub(super) struct Sidecar {
     newest: Stamp,
 }
 
-/// The sidecar can't be read: it is not one, or damaged.
+/// The sidecar is unreadable: damaged, or not a sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its stamp is unreadable")]
 pub(super) struct SidecarError;
 
 impl Sidecar {
-    /// Describes the put of a content stamped `newest` over the one that `before` describes.
+    /// Describes the put of a content stamped `newest` over the content that `before` describes.
     pub(super) fn new(before: Option<SidecarEntry>, newest: Stamp) -> Self {
         Self { before, newest }
     }
 
-    /// Returns the stamp of the newest put, finished or not.
+    /// Returns the stamp of the newest put, complete or not.
     pub(super) fn newest(&self) -> Stamp {
         self.newest
     }
 
-    /// Finds the entry of the content with this time, hash and size. The time decides between two
-    /// pushes of the same bytes, and nothing else: a copied file has a time of its own.
+    /// Finds the entry of the content with this time, hash and size. The time only decides between
+    /// two pushes of the same bytes, because a copied file has its own time.
     pub(super) fn find(&self, when: u64, sha256: Sha256, size: u64) -> Option<SidecarEntry> {
         self.by_time(when, size)
             .filter(|entry| entry.describes(sha256, size))
@@ -86,8 +86,8 @@ impl Sidecar {
         self.entries().find(|entry| entry.describes(sha256, size))
     }
 
-    /// Finds the entry of the content whose file has this time and size: a content's file is
-    /// given its stamp's `when` as its time, and no two stamps share one.
+    /// Finds the entry of the content whose file has this time and size. A put sets the file's time
+    /// to the stamp's `when`, and no two stamps share one.
     pub(super) fn by_time(&self, when: u64, size: u64) -> Option<SidecarEntry> {
         self.entries().find(|entry| {
             entry
@@ -96,7 +96,7 @@ impl Sidecar {
         })
     }
 
-    /// Returns the entries, the newest first.
+    /// Returns the entries, newest first.
     fn entries(&self) -> impl Iterator<Item = SidecarEntry> {
         std::iter::once(SidecarEntry::Stamped(self.newest)).chain(self.before)
     }
@@ -127,7 +127,7 @@ impl Sidecar {
         text
     }
 
-    /// Reads what [`Sidecar::to_text`] wrote, and nothing else.
+    /// Parses the output of [`Sidecar::to_text`]; anything else is an error.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, SidecarError> {
         let parse = || {
             let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;

@@ -1,4 +1,4 @@
-//! Tests of what only the `file` driver can meet: folders that vanish, links, hands in the tree.
+//! Tests of cases that only the `file` backend has: vanishing folders, links, changes by hand.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -50,7 +50,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T, Failure>) -> Kind {
 
 const MAX: u64 = 1 << 20;
 
-/// Holds the folder's lock, as another process would.
+/// Holds the folder's lock, like another process.
 fn hold(dir: &Path) -> lock::Lock {
     let held = lock::try_now(&Dir::open(dir).unwrap());
     held.unwrap().unwrap()
@@ -128,7 +128,7 @@ async fn content_put_there_or_restored_by_hand_is_served() {
     let stored = driver.get("app/schema", MAX).await.unwrap();
     assert_eq!((&*stored.content, stored.stamp), (&b"by hand"[..], None));
     let stamp = put(&driver, "app/schema", b"pushed", 5).await;
-    // A copy loses its time, not its stamp.
+    // A copy loses its time, but not its stamp.
     fs::copy(dir.join("app/schema"), dir.join("copy")).unwrap();
     fs::rename(dir.join("copy"), dir.join("app/schema")).unwrap();
     let stored = driver.get("app/schema", MAX).await.unwrap();
@@ -268,7 +268,7 @@ async fn bookkeeping_objects_have_a_place_and_the_drivers_own_files_are_no_objec
 
 #[tokio::test]
 async fn conditions_hold_over_processes() {
-    // Two drivers share nothing but the folder, as two processes do.
+    // The two backends share only the folder, like two processes.
     let FolderFixture { driver, dir, _temp } = fixture();
     let (other, _) = FileBackend::open(&location(&dir, false));
     for round in 1..100_u64 {
@@ -340,7 +340,7 @@ async fn a_lock_that_another_process_keeps_is_not_waited_for_beyond_the_deadline
     assert_eq!(&*driver.get("app/schema", MAX).await.unwrap().content, b"x");
     assert!(start.elapsed() < Duration::from_secs(2));
     drop(held);
-    // What was given up is still carried out; the folder must live until then.
+    // The abandoned operation still completes; the folder must exist until then.
     while driver.head("app/schema").await.unwrap().stamp != Some(stamp) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -386,7 +386,7 @@ async fn nothing_is_made_where_a_known_folder_is_missing() {
     let (driver, found) = FileBackend::open(&known);
     missing(found);
     assert!(!dir.exists());
-    // The mount point of the disk, which is not mounted yet.
+    // The mount point of a disk that is not mounted yet.
     fs::create_dir(&dir).unwrap();
     missing(FileBackend::open(&known).1);
     missing(driver.probe().await);

@@ -1,4 +1,4 @@
-//! Writing a folder: put and delete, each whole or not at all.
+//! Writes to a folder: put and delete, each complete or not done at all.
 
 use std::fs::Metadata;
 use std::io;
@@ -17,8 +17,8 @@ use crate::dir::Dir;
 use crate::model::Stamp;
 use crate::store::{Condition, Failure, Kind, Token};
 
-/// Up to which size the content that a put replaces is hashed, under the lock, if it has no stamp.
-/// A larger one has none after a crash amid the put either.
+/// The largest content without a stamp that a put hashes under the lock before replacing it. A
+/// larger content also has no entry after a crash during the put.
 const MAX_HASHED_UNDER_LOCK: u64 = 64 << 20;
 
 impl Folder {
@@ -35,7 +35,7 @@ impl Folder {
         let tmp = self.disk.make_dirs(&root, Path::new(TMP));
         tmp.map_err(failed)?;
         let _lock = self.lock(&root, LockMode::Exclusive)?;
-        // Again, for the wait may have been long.
+        // Check again, because the wait may have been long.
         self.check()?;
         let path = PathBuf::from(key);
         if root.meta(&path).is_ok_and(|meta| meta.is_symlink()) {
@@ -87,7 +87,7 @@ impl Folder {
                     modified: None,
                 },
             )?;
-            // The sidecar first: until the content follows, it describes old and new alike.
+            // The sidecar first: until the content follows, it describes both old and new.
             for (from, to) in [(new_sidecar, &stamp_path), (new_content, &path)] {
                 self.disk.apply(
                     &root,
@@ -105,7 +105,7 @@ impl Folder {
         };
         put().map(|meta| Some(token(&meta))).map_err(|error| {
             for extension in ["c", "s"] {
-                // The next start sweeps the rest.
+                // The next start removes any leftovers.
                 let _ = root.remove(temporary.with_extension(extension));
             }
             match self.check() {
@@ -115,7 +115,7 @@ impl Folder {
         })
     }
 
-    /// Describes the content that a put is about to replace, so that a crash leaves its stamp.
+    /// Describes the content that a put will replace, so that a crash leaves its stamp.
     fn before(
         &self,
         root: &Dir,
@@ -125,7 +125,7 @@ impl Folder {
         let failed = |error: io::Error| self.failure("read", key, &error);
         let (when, size) = (nanos(&found.meta), found.meta.len());
         let sidecar = match self.sidecar(root, key)? {
-            // Corrupt before, corrupt after a crash: nothing is known of it that may be believed.
+            // The old content counts as corrupt, and must still do so after a crash.
             Some(Err(SidecarError)) => return Ok(None),
             Some(Ok(sidecar)) => Some(sidecar),
             None => None,
@@ -149,12 +149,12 @@ impl Folder {
         let failed = |error: io::Error| self.failure("delete", key, &error);
         self.disk.make_dirs(&root, Path::new(TMP)).map_err(failed)?;
         let _lock = self.lock(&root, LockMode::Exclusive)?;
-        // Again, for the wait may have been long.
+        // Check again, because the wait may have been long.
         self.check()?;
         if root.meta(key).is_ok_and(|meta| meta.is_symlink()) {
             return Ok(());
         }
-        // The content first: amid a crash it is there with its stamp, or gone.
+        // The content first: after a crash the object is there with its stamp, or gone.
         for top in ["", STAMPS] {
             let path = Path::new(top).join(key);
             if !root.meta(&path).is_ok_and(|meta| meta.is_file()) {
@@ -176,7 +176,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes a name for temporary files that no other process has.
+    /// Makes a unique name for temporary files.
     fn temporary(&self) -> PathBuf {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Path::new(TMP).join(format!(

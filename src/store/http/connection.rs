@@ -1,4 +1,4 @@
-//! The way to a store: the proxies on it, and the reason why a connection failed.
+//! The connection to a store: its proxies, and the reason for a failed connection.
 
 use std::error::Error;
 use std::{fmt, io};
@@ -7,20 +7,20 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::{CertificateError, Error as Tls};
 
-/// The hosts that are never asked through a proxy: this machine, as Go's clients and so Atlas's
-/// have it, and the addresses where the clouds give out a machine's credentials.
+/// The hosts that are never reached through a proxy: this machine, as in Go's clients and therefore
+/// Atlas, and the addresses of the clouds' metadata services.
 const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::/32";
 
-/// A proxy, as it may be shown: without its user and password.
+/// A proxy as shown in messages: without its user and password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProxyName {
     url: String,
-    /// The variable that names it.
+    /// The variable that names the proxy.
     pub(crate) variable: &'static str,
 }
 
 impl ProxyName {
-    /// Tells whether it is spoken to by https.
+    /// Tells whether the connection to the proxy uses https.
     pub(crate) fn speaks_tls(&self) -> bool {
         self.url.starts_with("https:")
     }
@@ -38,16 +38,16 @@ pub(crate) struct Proxies {
     http: Option<(&'static str, String)>,
     https: Option<(&'static str, String)>,
     none: String,
-    /// The very rules by which reqwest decides, to be asked which one it takes.
+    /// reqwest's own rules, which tell the proxy that it will choose.
     matcher: Matcher,
 }
 
 impl Proxies {
-    /// Reads the environment: of each variable the upper case first, as curl and Go do.
+    /// Reads the environment. Of each variable the upper-case form comes first, as in curl and Go.
     ///
     /// # Errors
     ///
-    /// The name of a variable that names no proxy; its value may hold a password.
+    /// The name of a variable with an invalid proxy, without its value, which may hold a password.
     pub(crate) fn find(env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let set = |name: &&'static str| {
             let value = env(name).map(|value| value.trim().to_owned());
@@ -83,9 +83,9 @@ impl Proxies {
         })
     }
 
-    /// Makes a client go through them.
+    /// Makes a client use the proxies.
     pub(crate) fn apply(&self, builder: ClientBuilder) -> reqwest::Result<ClientBuilder> {
-        // reqwest's own look at the environment knows no `DIRECT`.
+        // reqwest's own reading of the environment would not apply `DIRECT`.
         let mut builder = builder.no_proxy();
         let except = || NoProxy::from_string(&self.none);
         if let Some((_, url)) = &self.http {
@@ -97,7 +97,7 @@ impl Proxies {
         Ok(builder)
     }
 
-    /// Returns the proxy that a request to a URL goes through.
+    /// Returns the proxy of a request to a URL.
     pub(crate) fn of(&self, url: &str) -> Option<ProxyName> {
         let taken = self.matcher.intercept(&url.parse().ok()?)?;
         let named = match url.starts_with("https:") {
@@ -113,19 +113,19 @@ impl Proxies {
     }
 }
 
-/// The way that a request takes.
+/// The path of a request.
 pub(crate) struct ConnectionPath {
-    /// Whether it goes by https.
+    /// Whether the request uses https.
     pub(crate) secure: bool,
     /// Host and port.
     pub(crate) peer: Option<String>,
-    /// The proxy that it goes through.
+    /// The proxy of the request.
     pub(crate) through: Option<ProxyName>,
 }
 
 impl ConnectionPath {
-    /// Puts into words why no reply came, and what to do about it.
-    /// `connecting` says that it was the connection that could not be made.
+    /// Explains why no reply came, and what to do about it. `connecting` says that no connection
+    /// was established.
     pub(crate) fn broken(
         &self,
         error: &(dyn Error + 'static),
@@ -134,8 +134,8 @@ impl ConnectionPath {
         let why = innermost(error);
         let peer = self.peer.as_deref().unwrap_or("the store");
         let is = |part: &str| why.contains(part);
-        // Only what is told depends on these texts, never the verdict.
-        // Through a tunnel the certificate is the store's, but for a proxy that has one itself.
+        // Only the message depends on these texts, never the verdict. Through a tunnel the
+        // certificate is the store's, but with an https proxy it may be the proxy's.
         let own = self.through.as_ref().is_some_and(ProxyName::speaks_tls);
         let fix = if let Some((why, fix)) = tls(error).and_then(explained).filter(|_| !own) {
             return (why.into(), Some(fix.into()));
@@ -170,9 +170,9 @@ impl ConnectionPath {
     }
 }
 
-/// Tells whether the body of a refusal says that https should have been spoken.
+/// Tells whether the body of a refusal asks for https.
 pub(crate) fn wants_https(body: &[u8]) -> bool {
-    // Go's servers, nginx, Apache.
+    // The texts of Go's servers, nginx and Apache.
     let known = [
         "HTTP request to an HTTPS server",
         "plain HTTP request was sent to HTTPS port",
@@ -182,14 +182,14 @@ pub(crate) fn wants_https(body: &[u8]) -> bool {
     known.iter().any(|known| body.contains(known))
 }
 
-/// Finds TLS's own error in one that it has caused.
+/// Finds the TLS error behind an error.
 fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
     let mut error = error;
     loop {
         if let Some(tls) = error.downcast_ref() {
             return Some(tls);
         }
-        // An error of input and output doesn't count what it is made of among its sources.
+        // The `source` of an `io::Error` skips the error inside it.
         let io = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
@@ -200,7 +200,7 @@ fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
     }
 }
 
-/// Says what is wrong with a certificate, and what to do.
+/// Explains a certificate error, and says what to do.
 fn explained(error: &Tls) -> Option<(&'static str, &'static str)> {
     use CertificateError as Bad;
     match error {
@@ -227,8 +227,7 @@ fn explained(error: &Tls) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Returns the innermost reason of an error: what went wrong, without the layers that it went
-/// through and the URLs that they add.
+/// Returns the innermost cause of an error, without the outer layers and the URLs that they add.
 pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {

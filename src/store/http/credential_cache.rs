@@ -1,5 +1,5 @@
-//! Credentials that are fetched: once for all who wait, kept while they last, anew before they
-//! end, and when the store takes them no longer.
+//! The cache of fetched credentials. One fetch serves all waiting operations. The cache keeps
+//! credentials until they expire, and renews them before that, or when the store refuses them.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,21 +18,22 @@ use super::reply::StoreReply;
 use crate::store::Kind;
 use crate::store::backend::waits_for;
 
-/// Credentials are fetched anew so long before they end, or when a quarter of their time is left.
-/// Google's metadata address gives out a new token some four minutes before the end, Azure's five.
+/// The time before the expiry at which the cache renews a credential; at most a quarter of its
+/// lifetime. Google's metadata service has a new token about four minutes before the expiry,
+/// Azure's five.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(300);
-/// The longest wait for a service that gives out credentials:
-/// an operation whose own deadline is shorter fails, and the next one finds them there.
+/// The longest wait for a credentials service. An operation with a shorter deadline fails, and the
+/// next one finds the credentials there.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// A service that has failed, or whose credentials the store did not take, is not asked again
-/// sooner while there are some.
+/// The pause before the cache asks again while it has credentials: after a failed fetch, and for
+/// new credentials that the store refuses.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Why there are no credentials: a failure that is not the store's. It holds no secret.
+/// The reason why there are no credentials: a failure that is not the store's. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub(crate) struct CredentialError {
-    /// The kind of failure for the operation that wants some.
+    /// The kind of failure for the operation that needs credentials.
     pub(crate) kind: Kind,
     /// The service that was asked, and its answer.
     pub(crate) why: String,
@@ -41,7 +42,7 @@ pub(crate) struct CredentialError {
 }
 
 impl CredentialError {
-    /// Makes it of what comes after "no credentials to be had".
+    /// Makes the error. `why` follows "no credentials to be had".
     pub(crate) fn new(kind: Kind, why: impl fmt::Display) -> Self {
         Self {
             kind,
@@ -50,13 +51,13 @@ impl CredentialError {
         }
     }
 
-    /// Says what to do.
+    /// Adds the remedy.
     pub(crate) fn with_fix(mut self, fix: Option<String>) -> Self {
         self.fix = fix;
         self
     }
 
-    /// Finds out whether it is for lack of credentials that an operation has failed.
+    /// Finds the credential error behind an error, if there is one.
     pub(crate) fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         let mut inner = Some(error);
         while let Some(error) = inner {
@@ -80,35 +81,35 @@ impl From<CredentialError> for StoreError {
 
 /// A credential that opens a store for a time.
 pub(crate) trait Credential: Clone + Send + Sync + 'static {
-    /// Returns what tells it from the next one.
+    /// Returns a name that differs between two credentials.
     fn name(&self) -> &str;
 }
 
-/// A token, as the store gets to see it.
+/// A bearer token; it is its own name.
 impl Credential for String {
     fn name(&self) -> &str {
         self
     }
 }
 
-/// Keys; those of a session have a token that no other has.
+/// AWS keys; the keys of a session have a unique token.
 impl Credential for Arc<AwsCredential> {
     fn name(&self) -> &str {
         self.token.as_ref().unwrap_or(&self.key_id)
     }
 }
 
-/// A credential as it comes from its source.
+/// A credential as its source returns it.
 pub(crate) struct FetchedCredential<C> {
     pub(crate) credential: C,
-    /// For so long no better one is asked for.
+    /// The time until the cache asks for a new one.
     pub(crate) fresh: Duration,
-    /// For so long it serves if there is no better one.
+    /// The time until the credential expires.
     pub(crate) good: Duration,
 }
 
 impl<C> FetchedCredential<C> {
-    /// Makes it of how long it is good for.
+    /// Makes it from the credential's lifetime.
     pub(crate) fn new(credential: C, good: Duration) -> Self {
         Self {
             credential,
@@ -121,7 +122,7 @@ impl<C> FetchedCredential<C> {
 /// A source of credentials.
 #[async_trait]
 pub(crate) trait CredentialSource<C>: Send + Sync {
-    /// Fetches one.
+    /// Fetches a credential.
     async fn fetch(&self) -> Result<FetchedCredential<C>, CredentialError>;
     /// Returns the name of the source, for messages.
     fn source_name(&self) -> String;
@@ -136,23 +137,23 @@ pub(crate) struct CredentialCache<C> {
 struct CacheState<C> {
     held: Option<CachedCredential<C>>,
     fetching: Option<Fetching<C>>,
-    /// No sooner is one fetched to replace one that is still good.
+    /// No earlier renewal of a credential that is still good.
     rests_until: Option<Instant>,
 }
 
-/// The credential that is there.
+/// The cached credential.
 struct CachedCredential<C> {
     lasting: FetchedCredential<C>,
     fetched: Instant,
-    /// Whether the store has taken it before.
+    /// Whether the store has accepted it before.
     accepted: bool,
 }
 
-/// A fetch that is under way, for all who wait for it.
+/// A running fetch, shared by all waiting callers.
 type Fetching<C> = Shared<BoxFuture<'static, Result<C, CredentialError>>>;
 
 impl<C: Credential> CredentialCache<C> {
-    /// Makes them of their source. Nothing is fetched.
+    /// Makes the cache for a source, without fetching anything.
     pub(crate) fn new(source: impl CredentialSource<C> + 'static) -> Arc<Self> {
         Arc::new(Self {
             source: Arc::new(source),
@@ -164,8 +165,8 @@ impl<C: Credential> CredentialCache<C> {
         })
     }
 
-    /// Returns a credential, fetching one if there is none that is good. While the old one serves
-    /// nobody waits.
+    /// Returns a credential; fetches one if none is good. While the old one is good, no caller
+    /// waits.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<C, CredentialError> {
         let fetching = {
             let mut state = self.lock();
@@ -185,7 +186,7 @@ impl<C: Credential> CredentialCache<C> {
         self.wait(fetching).await
     }
 
-    /// Notes that the store has taken the credential of a name.
+    /// Notes that the store has accepted the named credential.
     pub(crate) fn accepted(&self, name: &str) {
         let mut state = self.lock();
         let held = state.held.as_mut();
@@ -194,8 +195,8 @@ impl<C: Credential> CredentialCache<C> {
         }
     }
 
-    /// Returns a credential in place of one that the store has refused, if there may be a better
-    /// one: for one that was good, and is over or has been revoked.
+    /// Returns a replacement for a credential that the store has refused, if there may be a better
+    /// one: the old one may have expired or been revoked.
     pub(crate) async fn replace_refused(
         self: &Arc<Self>,
         refused: &str,
@@ -206,7 +207,7 @@ impl<C: Credential> CredentialCache<C> {
                 Some(held) if held.lasting.credential.name() != refused => {
                     return Ok(Some(held.lasting.credential.clone()));
                 }
-                // As new as it is, it won't be another one that the store wants.
+                // The credential is too new: another one would not help.
                 Some(held) if !held.accepted && held.fetched.elapsed() < REFETCH_INTERVAL => {
                     return Ok(None);
                 }
@@ -217,7 +218,7 @@ impl<C: Credential> CredentialCache<C> {
         Ok(Some(fresh).filter(|fresh| fresh.name() != refused))
     }
 
-    /// Waits for a fetch; the deadline that may end that tells of it.
+    /// Waits for a fetch. If the deadline passes, its message names the source.
     async fn wait(&self, fetching: Fetching<C>) -> Result<C, CredentialError> {
         waits_for(Some(format!(
             "{} does not answer",
@@ -228,13 +229,13 @@ impl<C: Credential> CredentialCache<C> {
         fetched
     }
 
-    /// Begins to fetch a credential, unless somebody has begun already.
+    /// Begins a fetch, unless one is running already.
     fn begin(self: &Arc<Self>, state: &mut CacheState<C>) -> Fetching<C> {
         if let Some(fetching) = &state.fetching {
             return fetching.clone();
         }
         let kept = Arc::clone(self);
-        // In a task of its own: a caller may give up, and the credential is wanted all the same.
+        // The fetch has its own task: its result is needed even if the caller gives up.
         let task = tokio::spawn(async move {
             let fetched = timeout(FETCH_TIMEOUT, kept.source.fetch()).await;
             let fetched = fetched.unwrap_or_else(|_| {
@@ -289,12 +290,12 @@ impl<C> fmt::Debug for CredentialCache<C> {
 const CONTENT_SHA256_HEADER: &str = "x-amz-content-sha256";
 const SESSION_TOKEN_HEADER: &str = "x-amz-security-token";
 
-/// The credentials that a store's requests carry, for those that have to be replaced.
+/// The renewal of the credentials that a store's requests carry.
 #[derive(Debug, Clone)]
 pub(crate) enum Renewal {
-    /// Tokens.
+    /// Bearer tokens.
     Bearer(Arc<CredentialCache<String>>),
-    /// Keys, with which S3's requests in a region are signed.
+    /// AWS keys, which sign S3's requests in a region.
     Signed(Arc<CredentialCache<Arc<AwsCredential>>>, String),
 }
 
@@ -316,7 +317,7 @@ impl Renewal {
         (!name.is_empty()).then(|| name.into())
     }
 
-    /// Notes that the store has taken the credential of a name.
+    /// Notes that the store has accepted the named credential.
     pub(crate) fn accepted(&self, name: &str) {
         match self {
             Renewal::Bearer(tokens) => tokens.accepted(name),
@@ -324,7 +325,7 @@ impl Renewal {
         }
     }
 
-    /// Tells whether the store takes a credential no longer, by its reply to a method.
+    /// Tells from a reply whether the store no longer accepts a credential.
     pub(crate) fn is_due(&self, method: &str, seen: &StoreReply) -> bool {
         match (self, seen.status, seen.error.code.as_deref()) {
             (Renewal::Bearer(_), status, _) => status == 401,
@@ -341,7 +342,7 @@ impl Renewal {
         }
     }
 
-    /// Gives a request another credential, if there is a better one than that of a name.
+    /// Gives a request another credential, if there is a better one than the refused one.
     pub(crate) async fn renew(
         &self,
         request: &mut HttpRequest,
@@ -364,12 +365,12 @@ impl Renewal {
     }
 }
 
-/// Signs a request anew that others have signed.
+/// Replaces the signature of a request.
 fn sign(request: &mut HttpRequest, keys: &AwsCredential, region: &str) -> Option<()> {
     let digest = request.headers().get(CONTENT_SHA256_HEADER)?.to_str().ok();
-    // It says "UNSIGNED-PAYLOAD" where the bytes aren't signed.
+    // The header says "UNSIGNED-PAYLOAD" if the bytes are not signed.
     let digest = digest.and_then(from_hex);
-    // Whatever has a name of its own is signed; the old signature has none.
+    // The authorizer signs all headers that are present, so remove the old signature first.
     request.headers_mut().remove(AUTHORIZATION);
     request.headers_mut().remove(SESSION_TOKEN_HEADER);
     AwsAuthorizer::new(keys, "s3", region)

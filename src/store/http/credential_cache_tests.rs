@@ -1,4 +1,4 @@
-//! Tests of when a credential is fetched, kept and replaced, on a clock of their own.
+//! Tests of when the cache fetches, keeps and replaces a credential, on a paused clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,15 +14,15 @@ use crate::store::Kind;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Gives out `token-1`, `token-2` and so on.
+/// Returns `token-1`, `token-2` and so on.
 #[derive(Default)]
 struct Counting {
     asked: Arc<AtomicU32>,
-    /// From which on it fails; 0 for none.
+    /// The first fetch that fails; 0 for none.
     fails_from: u32,
     takes: Duration,
     lasts: Duration,
-    /// Whether the first fetch meets a bug.
+    /// Whether the first fetch panics.
     panics: bool,
 }
 
@@ -85,7 +85,7 @@ async fn a_token_is_replaced_before_it_ends_while_the_old_one_serves() {
     assert_eq!(tokens.get().await.unwrap(), "token-1");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     advance(Duration::from_secs(20)).await;
-    // Nobody waits for the next one.
+    // No caller waits for the next token.
     assert_eq!(tokens.get().await.unwrap(), "token-1");
     assert_eq!(tokens.get().await.unwrap(), "token-1");
     sleep(Duration::from_secs(2)).await;
@@ -117,7 +117,7 @@ async fn a_token_that_was_taken_and_is_refused_is_replaced_at_once() {
     tokens.accepted(&first);
     let second = tokens.replace_refused(&first).await.unwrap();
     assert_eq!(second.as_deref(), Some("token-2"));
-    // A late caller gets the one that is there.
+    // A late caller gets the current token.
     assert_eq!(tokens.replace_refused(&first).await.unwrap(), second);
     assert_eq!(tokens.get().await.unwrap(), "token-2");
     assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -131,7 +131,7 @@ async fn a_token_that_was_never_taken_is_not_replaced_over_and_over() {
         assert_eq!(tokens.replace_refused(&first).await, Ok(None));
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    // A clock that was wrong when it was signed has been set since, perhaps.
+    // The clock may have been wrong at the time of signing, and corrected since.
     advance(Duration::from_secs(31)).await;
     let second = tokens.replace_refused(&first).await.unwrap();
     assert_eq!(second.as_deref(), Some("token-2"));

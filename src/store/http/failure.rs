@@ -1,4 +1,4 @@
-//! The failure of an operation: made of what was seen on the wire, never of text.
+//! The failure of an operation, made from the observed replies, never from error texts.
 
 use object_store::Error as StoreError;
 
@@ -8,10 +8,11 @@ use super::reply::{Provider, RequestOutcome, StoreReply};
 use super::verdict::{Reply, StoreOperation};
 use crate::store::{Failure, Kind};
 
-/// S3 lets clocks differ by 15 minutes; a reply itself takes less than a minute.
+/// The clock difference that is not reported. 60 s: S3 tolerates 15 minutes, and a reply itself
+/// takes less than a minute.
 const CLOCK_TOLERANCE: i64 = 60;
 
-/// An attempt: for the verdict, and for the message if it fails.
+/// An attempt, for the verdict and for the message of a failure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     pub(crate) verb: &'static str,
@@ -24,9 +25,9 @@ pub(crate) struct Attempt<'a> {
 pub(crate) struct AttemptError {
     pub(crate) failure: Failure,
     pub(crate) coded: bool,
-    /// Whether it may hide that nothing is there.
+    /// Whether the refusal may hide that the object does not exist.
     pub(crate) hides: bool,
-    /// Whether the store wants to be left in peace: nothing more is asked of it.
+    /// Whether the store asked for a pause; it gets no further request.
     pub(crate) refused: bool,
 }
 
@@ -40,8 +41,8 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Makes the failure of an attempt at a store from what was seen of it. `better` is what to do,
-/// where a driver knows more of that than all have in common.
+/// Makes the failure of an attempt at a store from the observed outcome. `better` is the backend's
+/// own remedy, which is more exact than the general one.
 pub(crate) fn failure(
     url: &str,
     attempt: Attempt<'_>,
@@ -70,7 +71,7 @@ pub(crate) fn failure(
             (Kind::Unreachable, what, no_store(seen))
         }
         RequestOutcome::Broken { why, fix } => (Kind::Unreachable, why.clone(), fix.clone()),
-        // A token file that can't be read, say.
+        // For example, a token file is unreadable.
         RequestOutcome::Unsent => (
             Kind::Unreachable,
             format!("no request was sent: {}", innermost(error)),
@@ -81,7 +82,8 @@ pub(crate) fn failure(
     match outcome {
         RequestOutcome::Reply(seen) if seen.from_store || seen.unfit.is_some() => failure,
         RequestOutcome::Broken { .. } => failure,
-        // The store has not spoken, but the credentials' service, or nobody.
+        // The store itself has not answered: the reply came from the credentials service, or there
+        // was no request.
         RequestOutcome::Reply(_) | RequestOutcome::Unsent => failure.before_asking(),
     }
 }
@@ -92,7 +94,7 @@ pub(crate) fn refusal(url: &str, kind: Kind, attempt: Attempt<'_>, why: &str) ->
     Failure::new(kind, format!("cannot {verb} {key} at {url}: {why}"))
 }
 
-/// Decides on a reply that refuses, and puts into words what it says and what to do.
+/// Returns the kind of a refusing reply, its message and the remedy.
 fn refused(operation: StoreOperation, seen: &StoreReply) -> (Kind, String, Option<String>) {
     let (answer, fix) = words(seen);
     if !seen.from_store {
@@ -114,7 +116,7 @@ fn refused(operation: StoreOperation, seen: &StoreReply) -> (Kind, String, Optio
 }
 
 impl RequestOutcome {
-    /// Tells what became of a request for credentials that failed: the kind, why, and what to do.
+    /// Explains a failed request for credentials: the kind, the reason and the remedy.
     pub(crate) fn of_credentials(&self, otherwise: &str) -> (Kind, String, Option<String>) {
         match self {
             RequestOutcome::Reply(seen) if !(200..300).contains(&seen.status) => {
@@ -129,7 +131,7 @@ impl RequestOutcome {
     }
 }
 
-/// Puts into words what a reply that refuses says, and what to do.
+/// Returns the message of a refusing reply, and the remedy.
 fn words(seen: &StoreReply) -> (String, Option<String>) {
     let code = seen.error.code.as_deref();
     let mut answer = seen.status.to_string();
@@ -172,7 +174,7 @@ fn words(seen: &StoreReply) -> (String, Option<String>) {
     (answer, seen.error.hint.map(String::from).or(fix))
 }
 
-/// Says what to do about a reply that is no store's.
+/// Says what to do about a reply that does not come from a store.
 pub(crate) fn no_store(seen: &StoreReply) -> Option<String> {
     match &seen.through {
         Some(proxy) if seen.status == 407 => Some(format!(
@@ -186,7 +188,7 @@ pub(crate) fn no_store(seen: &StoreReply) -> Option<String> {
         None if seen.is_page => Some(
             "that is a web page and no store's answer: correct the endpoint's host and port".into(),
         ),
-        // So answer Go's servers, MinIO among them; it is no store's answer either.
+        // Go's servers, such as MinIO, answer http on an https port like this.
         None if seen.status == 400 && seen.error.code.is_none() && !seen.secure => {
             Some("if https is spoken there, write https:// in the endpoint".into())
         }
@@ -211,15 +213,15 @@ fn clock(ahead: Option<i64>) -> String {
     format!("this machine's clock {off}: set it right")
 }
 
-/// Tells whether S3 refuses for lack of a permission. What isn't there it refuses in the same
-/// words to a user who may not list.
+/// Tells whether S3 refuses for lack of a permission. S3 gives the same refusal for a missing
+/// object if the user lacks the permission to list.
 pub(crate) fn lacks_permission(outcome: &RequestOutcome) -> bool {
     matches!(outcome, RequestOutcome::Reply(seen) if seen.from_store && Provider::S3.is_about_rights(seen))
 }
 
 impl Provider {
-    /// Adds to a refusal what has to be allowed. One that is about the credentials themselves (a
-    /// wrong signature, a token that is over) stays as it is.
+    /// Adds the missing permission to a refusal. A refusal of the credentials themselves (a wrong
+    /// signature, an expired token) stays as it is.
     pub(crate) fn explained(
         self,
         failure: Failure,
@@ -241,13 +243,14 @@ impl Provider {
         }
     }
 
-    /// Tells whether a refusal says that these credentials are known, and may not do this. The
-    /// reply to HEAD has no code, and can be about either.
+    /// Tells whether the store knows these credentials, but they lack a permission. The reply to
+    /// HEAD has no code, so it can mean either.
     fn is_about_rights(self, seen: &StoreReply) -> bool {
         match (self, seen.status, seen.error.code.as_deref()) {
             (Provider::S3 | Provider::Gcs, 403, None | Some("AccessDenied")) => true,
             (Provider::Azure, 403, None) => true,
-            // Not AuthorizationFailure: that is the account's firewall, and azurite's wrong key.
+            // Without AuthorizationFailure: that is the account's firewall, or a wrong key at
+            // azurite.
             (Provider::Azure, 403, Some(code)) => matches!(
                 code,
                 "AuthorizationPermissionMismatch"
@@ -270,7 +273,7 @@ impl Provider {
             (Provider::S3, StoreOperation::Delete) => "s3:DeleteObject",
             (Provider::Azure, StoreOperation::Read) => "to read blobs (of a SAS: sp=r)",
             (Provider::Azure, StoreOperation::List) => "to list blobs (of a SAS: sp=l)",
-            // A SAS with create alone may make blobs, and not replace them.
+            // A SAS with only `c` (create) can make blobs but not replace them.
             (Provider::Azure, StoreOperation::Write | StoreOperation::WriteIf) => {
                 "to write blobs (of a SAS: sp=cw)"
             }
@@ -288,14 +291,15 @@ impl Provider {
     }
 }
 
-/// Returns what a store may not do with the key that it encrypts with, if it says so.
+/// Returns the action that the store may not perform with its encryption key, if the message names
+/// one.
 fn kms_action(seen: &StoreReply) -> Option<&str> {
     let mut words = seen.error.message.as_deref()?.split_whitespace();
     let action = words.find(|word| word.starts_with("kms:"))?;
     Some(action.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
 }
 
-/// Adds what has to be allowed.
+/// Adds a missing permission.
 pub(crate) fn needs(failure: Failure, what: &str) -> Failure {
     let fix = format!("needs the permission {what}");
     let known = failure.fix.clone();

@@ -1,8 +1,8 @@
-//! The exchange: the HTTP client under object_store, and what it saw while an operation ran.
+//! The HTTP client under object_store, and its log of an operation's requests.
 //!
-//! object_store folds status, error code and transport error into text. The verdict must not be
-//! guessed from text, so the client notes them for the operation that is running. A listing is
-//! read here as well: object_store fails a whole one for a single key that it finds strange.
+//! object_store converts status, error code and transport error to text. The verdict must not
+//! depend on text, so the client logs them for the running operation. It also reads listings,
+//! because object_store fails a whole listing for a single key that it finds strange.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,44 +25,45 @@ use super::reply::{
 use super::xml::{self, ListPage};
 use http_body_util::BodyExt;
 
-/// A peer that is there answers a handshake within a round trip; what takes longer is an outage,
-/// and the caller's deadline may leave room for a second address.
+/// The longest time to connect. 2 s: a working peer answers a handshake within a round trip, and
+/// the caller's deadline may leave room for a second address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Servers and load balancers drop idle connections after 20 s (S3) to 60 s; a connection dropped
-/// just as it is used again costs a retry.
+/// The time that an idle connection is kept. Servers and load balancers drop idle connections after
+/// 20 s (S3) to 60 s, and a dropped connection costs a retry.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// As many idle connections as a burst of reads leaves behind.
+/// The number of idle connections that a burst of reads leaves behind.
 const MAX_IDLE_CONNECTIONS: usize = 8;
 
-/// The longest page of a listing that is read: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000
-/// with every byte escaped.
+/// The longest page of a listing: 5,000 keys (Azure's page) of 1,024 bytes, or 1,000 keys with
+/// every byte escaped.
 const MAX_PAGE_BYTES: usize = 16 << 20;
-/// Longer than any operation lasts.
+/// The longest accepted `Retry-After`: longer than any operation lasts.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The name in the error of a client that can't be made.
 pub(crate) const CLIENT_ERROR: &str = "http client";
-/// The name in the error of a proxy that can be none.
+/// The name in the error of an invalid proxy.
 pub(crate) const PROXY_ERROR: &str = "proxy";
-/// object_store's view of a page that is read here: an empty one, in every provider's format.
+/// The page that object_store gets: an empty one in every provider's format, because the client
+/// reads the real page.
 const EMPTY_PAGE: &[u8] = b"<Page><Blobs></Blobs></Page>";
 
 tokio::task_local! {
     static CURRENT: Arc<RequestLog>;
 }
 
-/// The client's notes of one operation.
+/// The client's log of one operation.
 #[derive(Debug, Default)]
 pub(crate) struct RequestLog {
     listing: bool,
     outcome: Mutex<RequestOutcome>,
     page: Mutex<Option<ListPage>>,
-    /// The status of a refusal that tells when to ask again, and that time.
+    /// The status of a refusal with a `Retry-After`, and the time of the next attempt.
     refused: Mutex<Option<(StatusCode, Instant)>>,
 }
 
 impl RequestLog {
-    /// Runs an operation and returns what was seen of it. `listing` says that its replies are
-    /// pages of a listing.
+    /// Runs an operation and returns its log. `listing` says that its replies are pages of a
+    /// listing.
     pub(crate) async fn record<T>(
         listing: bool,
         operation: impl Future<Output = T>,
@@ -75,12 +76,12 @@ impl RequestLog {
         (result, log)
     }
 
-    /// Returns how the last request ended.
+    /// Returns the outcome of the last request.
     pub(crate) fn outcome(&self) -> RequestOutcome {
         lock(&self.outcome).clone()
     }
 
-    /// Takes the page that the last reply held.
+    /// Takes the page from the last reply.
     pub(crate) fn page(&self) -> Option<ListPage> {
         lock(&self.page).take()
     }
@@ -89,12 +90,12 @@ impl RequestLog {
         *lock(&self.outcome) = outcome;
     }
 
-    /// Tells whether the store has refused and asked to be left in peace for longer.
+    /// Tells whether the store has asked for a pause that still lasts.
     pub(crate) fn is_refused(&self) -> bool {
         self.refusal().is_some()
     }
 
-    /// Returns the refusal that holds until it is time to ask again.
+    /// Returns the store's refusal while its pause lasts.
     fn refusal(&self) -> Option<HttpResponse> {
         let (status, until) = (*lock(&self.refused))?;
         let mut response = HttpResponse::new(Bytes::new().into());
@@ -112,13 +113,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(crate) struct Connector {
     /// Host and port of the store, as in its endpoint.
     pub(crate) authority: String,
-    /// The credentials that requests carry, if they can be replaced when the store refuses them.
+    /// The credentials that requests carry, if they can be renewed after a refusal.
     pub(crate) renewal: Option<Renewal>,
-    /// The provider whose successes are known; `None` for a service that gives out credentials.
+    /// The provider whose success statuses apply; `None` for a credentials service.
     pub(crate) provider: Option<Provider>,
 }
 
-/// Makes an HTTP client, which goes through the proxies that the environment names.
+/// Makes an HTTP client, which uses the proxies that the environment names.
 pub(crate) fn client(https_only: bool) -> object_store::Result<(reqwest::Client, Proxies)> {
     let generic = |store, source| StoreError::Generic { store, source };
     let proxies = Proxies::find(|name| std::env::var(name).ok())
@@ -169,7 +170,7 @@ impl HttpService for Observer {
             .authority()
             .is_some_and(|host| host.as_str().eq_ignore_ascii_case(&self.authority));
         if let Some(refusal) = log.refusal() {
-            // object_store would ask again at once.
+            // object_store would retry at once.
             return Ok(refusal);
         }
         let way = ConnectionPath {
@@ -195,8 +196,8 @@ impl HttpService for Observer {
 }
 
 impl Observer {
-    /// Sends a request to the store, and once more with another credential if the one that it
-    /// carries was good and is no longer.
+    /// Sends a request to the store. If the store no longer accepts the credential, sends it once
+    /// more with a new one.
     async fn renewing(
         &self,
         request: HttpRequest,
@@ -238,7 +239,7 @@ impl Observer {
         *request.headers_mut() = parts.headers;
         let authorization = request.headers().get("authorization");
         if authorization.is_some_and(|value| value.as_bytes().trim_ascii() == b"Bearer") {
-            // object_store sends this to GCS where there is no token.
+            // object_store sends this to GCS if there is no token.
             request.headers_mut().remove("authorization");
         }
         *request.body_mut() = Some(match body.as_bytes() {
@@ -270,8 +271,8 @@ impl Observer {
         let success = response.status().is_success();
         let (mut parts, body) = convert(response).into_parts();
         if !success {
-            // Kept from object_store, which would put it into its messages: error documents hold
-            // key ids and the string to sign.
+            // Keep the document from object_store, which would put it into its messages: error
+            // documents hold key ids and the string to sign.
             let (document, end) = bounded(body, MAX_ERROR_BYTES).await;
             let https = plain && wants_https(&document);
             let mut document = ErrorDocument::parse(&document);
@@ -279,7 +280,8 @@ impl Observer {
                 document.hint = Some("https is spoken there, not http");
             }
             if let (404, true, BodyEnd::CutOff(error)) = (seen.status, reads, end) {
-                // Only the code that is lost tells a missing object from a missing store.
+                // Only the code, which is lost, distinguishes a missing object from a missing
+                // store.
                 return Err(error);
             }
             seen.error = ErrorDocument {
@@ -306,7 +308,7 @@ impl Observer {
                         seen.error = unfit.error;
                         seen.unfit = Some(unfit.why);
                         log.note(RequestOutcome::Reply(seen));
-                        // object_store asks nobody a second time after a 4xx.
+                        // object_store does not retry after a 4xx.
                         parts.status = StatusCode::IM_A_TEAPOT;
                         return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
                     }
@@ -336,13 +338,13 @@ impl Observer {
     }
 }
 
-/// Tells how far this machine's clock is ahead of a reply's date, in seconds.
+/// Returns how far this machine's clock is ahead of a reply's date, in seconds.
 fn ahead(date: &str) -> Option<i64> {
     let sent = chrono::DateTime::parse_from_rfc2822(date).ok()?;
     Some(chrono::Utc::now().timestamp() - sent.timestamp())
 }
 
-/// Reads how long one is asked to wait: in seconds, or to a date, which no operation reaches.
+/// Reads a `Retry-After`: a number of seconds. A date counts as [`MAX_RETRY_AFTER`].
 fn patience(after: &HeaderValue) -> Duration {
     let seconds = after
         .to_str()
@@ -353,7 +355,7 @@ fn patience(after: &HeaderValue) -> Duration {
         .min(MAX_RETRY_AFTER)
 }
 
-/// Converts a response to object_store's type of it.
+/// Converts a response to object_store's type.
 fn convert(mut response: reqwest::Response) -> HttpResponse {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
@@ -373,7 +375,7 @@ fn broken(error: reqwest::Error) -> HttpError {
     } else if error.is_decode() {
         HttpErrorKind::Decode
     } else {
-        // It may have: only what may be done twice is tried again.
+        // The request may have arrived, so only idempotent requests are retried.
         HttpErrorKind::Interrupted
     };
     HttpError::new(kind, error.without_url())

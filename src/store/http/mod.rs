@@ -1,5 +1,4 @@
-//! HTTP as the stores in a network speak it: the client, its credentials, and the meaning of a
-//! reply.
+//! HTTP for the network stores: the client, its credentials, and the meaning of a reply.
 
 use std::time::Duration;
 
@@ -17,11 +16,11 @@ pub(super) mod xml;
 #[cfg(test)]
 mod credential_cache_tests;
 
-/// The pause before the one retry.
+/// The pause before the only retry.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// object_store's one quick retry, for the connection that was dropped while idle and the 503 of
-/// one bad moment. More is the caller's business: it has other targets to ask meanwhile.
+/// object_store's only quick retry: for a connection that was dropped while idle, or a single 503.
+/// Longer retries are left to the caller, which has other targets to ask meanwhile.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
@@ -34,7 +33,7 @@ pub(super) fn retries() -> RetryConfig {
     }
 }
 
-/// Runs an operation, and once more after a pause if its result asks for that.
+/// Runs an operation, and once more after a pause if its result is transient.
 pub(super) async fn retry_once<F: Future>(
     operation: impl Fn() -> F,
     is_transient: impl FnOnce(&F::Output) -> bool,

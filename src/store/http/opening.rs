@@ -1,4 +1,5 @@
-//! Opening a store, as far as providers share it: refusals, variables, and the client's options.
+//! Opening a store, the part that all providers share: refusals, variables, and the client's
+//! options.
 
 use object_store::{ClientOptions, Error as StoreError};
 use url::{Host, Url};
@@ -10,30 +11,30 @@ use crate::store::Kind;
 
 /// Looks up environment variables.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
-/// Why a location is refused.
+/// The reason why a location is refused.
 pub(crate) type OpenError = (Kind, String);
 
-/// Refuses what can never work as it is written.
+/// Refuses a location that can never work as it is written.
 pub(crate) fn invalid(why: impl ToString) -> OpenError {
     (Kind::Invalid, why.to_string())
 }
 
-/// Refuses a store that there are no credentials for; the other targets still serve.
+/// Refuses a store without usable credentials; the other targets still serve.
 pub(crate) fn denied(why: impl ToString) -> OpenError {
     (Kind::Denied, why.to_string())
 }
 
-/// Refuses what can never work as it is written.
+/// Refuses a location that can never work as it is written.
 pub(crate) fn refuse<T>(why: &str) -> Result<T, OpenError> {
     Err(invalid(why))
 }
 
-/// Tells whether it is the HTTP client that can't be made.
+/// Tells whether the error is about the HTTP client itself.
 pub(crate) fn is_of_client(error: &StoreError) -> bool {
     matches!(error, StoreError::Generic { store, .. } if [CLIENT_ERROR, PROXY_ERROR].contains(store))
 }
 
-/// Refuses what can't be built.
+/// Converts the error of a failed builder.
 pub(crate) fn unbuilt(error: StoreError) -> OpenError {
     let why = innermost(&error);
     match error {
@@ -52,12 +53,12 @@ pub(crate) fn unbuilt(error: StoreError) -> OpenError {
     }
 }
 
-/// Returns a variable that is set to something.
+/// Returns a variable, if it is set and not empty.
 pub(crate) fn set(env: Env<'_>, name: &str) -> Option<String> {
     env(name).filter(|value| !value.is_empty())
 }
 
-/// Returns a variable that holds a key or a token, fit to be part of a header.
+/// Returns a variable with a key or a token; it must fit into a header.
 pub(crate) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, OpenError> {
     match set(env, name) {
         Some(value) if !fit(&value) => Err(invalid(format!(
@@ -67,12 +68,12 @@ pub(crate) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, OpenErr
     }
 }
 
-/// Tells whether a key or a token can be part of a header.
+/// Tells whether a key or a token fits into a header.
 pub(crate) fn fit(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Tells whether a word has nothing but ASCII letters, digits and some more characters.
+/// Tells whether a word has only ASCII letters, digits and the characters in `more`.
 pub(crate) fn is_word(text: &str, more: &str) -> bool {
     !text.is_empty()
         && text
@@ -80,7 +81,7 @@ pub(crate) fn is_word(text: &str, more: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte))
 }
 
-/// Tells whether a URL is of a host that this very machine answers for.
+/// Tells whether a URL's host is this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -90,7 +91,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Returns the connector of a provider's store at a URL.
+/// Returns the connector for a provider's store at a URL.
 pub(crate) fn connector(url: &Url, provider: Provider) -> Connector {
     Connector {
         authority: url.authority().to_owned(),
@@ -99,16 +100,16 @@ pub(crate) fn connector(url: &Url, provider: Provider) -> Connector {
     }
 }
 
-/// Returns the options of the clients of a store at a URL.
+/// Returns the client options for a store at a URL.
 pub(crate) fn options(url: &Url) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(url.scheme() == "http")
-        // The caller's deadline ends a request, not a default of the library's.
+        // The caller's deadline ends a request, not a default of the library.
         .with_timeout_disabled()
 }
 
-/// Returns the service that answers at a URL: the host as one writes it, without the port of its
-/// scheme. This machine has one name.
+/// Returns the service at a URL: its host, without the default port of its scheme. This machine has
+/// one name.
 pub(crate) fn service_name(url: &Url) -> String {
     let host = match url.host() {
         Some(Host::Ipv4(address)) if address.is_loopback() => "localhost".into(),

@@ -1,4 +1,4 @@
-//! The reply of a store: its status, its error document, and whether it is the success of a
+//! The reply of a store: its status, its error document, and whether it means success for a
 //! request.
 
 use bytes::Bytes;
@@ -21,38 +21,38 @@ pub(crate) enum Provider {
     Oci,
 }
 
-/// A reply, as far as the verdict needs it.
+/// The parts of a reply that the verdict needs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StoreReply {
     pub(crate) status: u16,
     pub(crate) error: ErrorDocument,
-    /// Whether the store sent it, and not the service that gives out credentials.
+    /// Whether the store sent it, rather than the credentials service.
     pub(crate) from_store: bool,
     /// How far this machine's clock is ahead of the sender's, in seconds; negative if behind.
     pub(crate) ahead: Option<i64>,
     /// Whether it came by https.
     pub(crate) secure: bool,
-    /// Whether it is a page for people.
+    /// Whether it is a web page.
     pub(crate) is_page: bool,
-    /// Why a 2xx is no success of what was asked.
+    /// The reason why a 2xx is not a success of the request.
     pub(crate) unfit: Option<String>,
     /// The proxy that it came through.
     pub(crate) through: Option<ProxyName>,
 }
 
-/// The end of an operation's last request.
+/// The outcome of an operation's last request.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum RequestOutcome {
-    /// None was sent.
+    /// No request was sent.
     #[default]
     Unsent,
     /// A reply came.
     Reply(StoreReply),
-    /// None came.
+    /// No reply came.
     Broken {
-        /// Why.
+        /// The reason.
         why: String,
-        /// The remedy, where it is known.
+        /// The remedy, if it is known.
         fix: Option<String>,
     },
 }
@@ -62,14 +62,14 @@ pub(crate) enum RequestOutcome {
 pub(crate) struct ErrorDocument {
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
-    /// The region where the bucket really is.
+    /// The bucket's actual region.
     pub(crate) region: Option<String>,
     /// A reason that the code doesn't give.
     pub(crate) hint: Option<&'static str>,
 }
 
 impl ErrorDocument {
-    /// Reads an error document, as far as it is one.
+    /// Reads an error document; the fields that it lacks stay empty.
     pub(crate) fn parse(document: &[u8]) -> Self {
         if let Ok(json) = serde_json::from_slice::<serde_json::Value>(document) {
             // OCI registries write JSON.
@@ -97,7 +97,7 @@ impl ErrorDocument {
         error
     }
 
-    /// Tells whether a "not found" says of what. Azure's `ResourceNotFound` doesn't.
+    /// Tells whether a "not found" names the missing thing. Azure's `ResourceNotFound` doesn't.
     pub(crate) fn is_exact(&self) -> bool {
         self.code
             .as_deref()
@@ -105,14 +105,14 @@ impl ErrorDocument {
     }
 }
 
-/// Accepts what can be an error code or a region: one short word.
+/// Accepts an error code or a region: one short word.
 pub(crate) fn shown_word(text: &str) -> Option<String> {
     let text = text.trim();
     let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     (!text.is_empty() && text.len() <= 64 && text.bytes().all(word)).then(|| text.into())
 }
 
-/// Puts into words what Azure says only in a detail, which is not shown: it holds what was signed.
+/// Explains Azure's detail, which is not shown because it holds the signed string.
 fn hint(detail: &str) -> Option<&'static str> {
     let detail = detail.trim_start();
     if detail.starts_with("Request date header") {
@@ -124,9 +124,9 @@ fn hint(detail: &str) -> Option<&'static str> {
     }
 }
 
-/// Makes a message fit to be shown: one short line, without what might be a key or a signature.
+/// Makes a message safe to show: one short line, without words that might be a key or a signature.
 pub(crate) fn shown_message(text: &str) -> Option<String> {
-    // Azure puts the request's id and time behind its message.
+    // Azure appends the request's id and time to its message.
     let text = text.split("\nRequestId:").next()?;
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     let shown: Vec<&str> = words
@@ -137,8 +137,8 @@ pub(crate) fn shown_message(text: &str) -> Option<String> {
     (!shown.is_empty()).then_some(shown)
 }
 
-/// Tells whether a word may hold an access key, a token or a signature: 16 letters and digits in
-/// a row with both in it.
+/// Tells whether a word may hold an access key, a token or a signature: a run of at least 16
+/// characters with a digit in it, or of upper-case letters only.
 fn secretive(word: &str) -> bool {
     word.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '=' | '/'))
         .any(|run| {
@@ -148,15 +148,15 @@ fn secretive(word: &str) -> bool {
         })
 }
 
-/// A request, as far as its success depends on it.
+/// The parts of a request that its success depends on.
 pub(crate) struct RequestKind {
     pub(crate) provider: Provider,
     pub(crate) method: Method,
-    /// Whether only a part of an object was asked for.
+    /// Whether the request asks for a part of an object only.
     pub(crate) ranged: bool,
 }
 
-/// Why a 2xx is no success, and the error document that came with it.
+/// The reason why a 2xx is not a success, and its error document.
 pub(crate) struct FalseSuccess {
     pub(crate) why: String,
     pub(crate) error: ErrorDocument,
@@ -207,18 +207,17 @@ impl RequestKind {
             ("PUT", Provider::S3 | Provider::Gcs) => &[200],
             ("PUT", Provider::Azure | Provider::Oci) => &[201],
             ("DELETE", Provider::S3 | Provider::Gcs) => &[200, 204],
-            // Azure itself says 202; servers that speak its protocol also say that it is done.
+            // Azure itself answers 202; compatible servers also answer 200 or 204.
             ("DELETE", Provider::Azure | Provider::Oci) => &[200, 202, 204],
-            // The start of an upload, and a request for a token: the request after it decides.
+            // The start of an upload, or a request for a token: the following request decides.
             _ => return true,
         };
         statuses.contains(&status)
     }
 }
 
-/// Finds out what the document of a reply that is said to be a success makes of it: `None` if it is
-/// one all the same. S3 answers with a 200 before it knows how a request ends, and some gateways do
-/// so always.
+/// Looks for an error in the document of a 2xx; `None` if the reply is a success. S3 can answer 200
+/// before it knows the result, and some gateways always do so.
 fn contradiction(document: &[u8]) -> Option<(ErrorDocument, &'static str)> {
     let text = String::from_utf8_lossy(document);
     let text = text.trim_start_matches('\u{feff}').trim_start();
@@ -237,14 +236,14 @@ fn contradiction(document: &[u8]) -> Option<(ErrorDocument, &'static str)> {
     is_error.then_some((error, "an error document"))
 }
 
-/// Why no more of a body was read.
+/// Where the reading of a body ended.
 pub(crate) enum BodyEnd {
     Whole,
     TooLong,
     CutOff(HttpError),
 }
 
-/// Reads a body up to a bound.
+/// Reads a body up to a limit.
 pub(crate) async fn bounded(body: HttpResponseBody, bound: usize) -> (Vec<u8>, BodyEnd) {
     let mut stream = body.bytes_stream();
     let mut read = Vec::new();

@@ -2,42 +2,42 @@
 
 use crate::store::Kind;
 
-/// The answer of an HTTP store, as far as the verdict needs it.
+/// The parts of a reply that the verdict needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reply<'a> {
     /// The status.
     pub status: u16,
-    /// The code in the body of a failing reply (`NoSuchKey`), where there is one.
+    /// The code in the body of a failing reply (`NoSuchKey`), if there is one.
     pub code: Option<&'a str>,
     /// The purpose of the request.
     pub operation: StoreOperation,
 }
 
-/// The purpose of a request, as far as the verdict needs it.
+/// The purpose of a request, for the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoreOperation {
     /// To read an object.
     Read,
     /// To list objects.
     List,
-    /// To write, whatever is there.
+    /// To write without a condition.
     Write,
-    /// To write on a condition.
+    /// To write with a condition.
     WriteIf,
     /// To delete.
     Delete,
 }
 
 impl Kind {
-    /// Decides on a reply of an HTTP store that is not the success asked for.
+    /// Decides the kind of an HTTP store's reply that is not a success.
     ///
-    /// The code speaks first where it says more than its status.
+    /// The code comes first if it is more exact than the status.
     pub(crate) fn of_reply(reply: Reply<'_>) -> Self {
         match (reply.status, reply.code, reply.operation) {
             (_, Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"), _) => {
                 Kind::StoreMissing
             }
-            // Credentials that are wrong or over, which S3 and Azure answer with a 400.
+            // S3 and Azure answer 400 to wrong or expired credentials.
             (
                 400,
                 Some(
@@ -48,7 +48,7 @@ impl Kind {
                 ),
                 _,
             ) => Kind::Denied,
-            // Azure refuses these whatever the content is: no conflict.
+            // Azure refuses these for any content, so they are no conflict.
             (
                 409 | 412,
                 Some(
@@ -59,9 +59,9 @@ impl Kind {
                 ),
                 _,
             ) => Kind::Denied,
-            // A page or append blob was put there by somebody else.
+            // The object is a page or append blob, which another client wrote.
             (409, Some("InvalidBlobType"), _) => Kind::Invalid,
-            // S3 says with a 400 that the request came too slowly, or not as it was sent.
+            // S3 answers 400 if the request came too slowly, or was changed in transit.
             (400, Some("RequestTimeout"), _) => Kind::Busy,
             (400, Some("XAmzContentSHA256Mismatch" | "BadDigest" | "IncompleteBody"), _) => {
                 Kind::Unreachable
@@ -72,30 +72,30 @@ impl Kind {
             }
             // S3's answer to a condition on an object that is gone.
             (404, _, StoreOperation::WriteIf) => Kind::Conflict,
-            // A listing or a new object needs nothing to be there but the store.
+            // A listing or a new object needs only the store to exist.
             (404, _, StoreOperation::List | StoreOperation::Write) => Kind::StoreMissing,
             (404, _, StoreOperation::Read | StoreOperation::Delete) => Kind::NotFound,
             (401 | 403, _, _) => Kind::Denied,
             (409 | 412, _, StoreOperation::WriteIf)
             | (412, _, StoreOperation::Write | StoreOperation::Delete) => Kind::Conflict,
-            // Two requests at once, neither conditional.
+            // Two unconditional requests at once.
             (409, _, StoreOperation::Write | StoreOperation::Delete) => Kind::Busy,
-            // The object changed while it was read: there is no such rest of a body cut off, and
-            // no other range is asked for.
+            // The object changed during the read: the rest of a body that was cut off no longer
+            // exists, and there are no other range requests.
             (416, _, StoreOperation::Read)
             | (409 | 412, _, StoreOperation::Read | StoreOperation::List) => Kind::Busy,
             (413 | 507, _, StoreOperation::Write | StoreOperation::WriteIf) => Kind::NoSpace,
             (408 | 429, _, _) => Kind::Busy,
-            // The bucket is in another region: asking here again won't help.
+            // The bucket is in another region: a retry won't help.
             (301, _, _) | (400..=499, _, _) => Kind::Invalid,
             (500..=599, _, _) => Kind::Busy,
-            // Not an answer of a store at all: a portal, a proxy, or a reply cut off.
+            // The reply does not come from a store: a captive portal, a proxy, or a reply that was
+            // cut off.
             _ => Kind::Unreachable,
         }
     }
 
-    /// Decides on the reply of the service that gives out credentials: what it refuses, the store
-    /// would have refused.
+    /// Decides the kind of a credentials service's refusal, as if the store had refused.
     pub(crate) fn of_credentials(status: u16) -> Self {
         match status {
             408 | 429 => Kind::Busy,

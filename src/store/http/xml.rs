@@ -1,12 +1,13 @@
-//! The XML of the stores: the listing, which keeps every key as it stands, and STS's answer. S3
-//! and GCS write the same, Azure its own.
+//! The XML of the stores: listings, which keep every key unchanged, and the answer of STS. S3 and
+//! GCS share one format, Azure has its own.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
-/// The greatest depth of an element. A listing has three levels, and each costs time at every end.
+/// The greatest depth of an element. A listing has three levels, and each level costs time at the
+/// end of every element.
 const MAX_DEPTH: usize = 16;
 
 /// One object of a listing.
@@ -15,10 +16,10 @@ pub(crate) struct ListedObject {
     pub(crate) key: String,
     pub(crate) size: u64,
     pub(crate) e_tag: Option<String>,
-    /// GCS has one.
+    /// Only GCS has it.
     pub(crate) generation: Option<String>,
     pub(crate) modified: Option<SystemTime>,
-    /// The metadata that Azure shows in a listing, by its names.
+    /// The metadata in Azure's listings, by name.
     pub(crate) metadata: Vec<(String, String)>,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct ListPage {
     pub(crate) next: Option<String>,
 }
 
-/// Reads a page of a listing; `None` if the document is another one, or cut off.
+/// Reads a page of a listing; `None` if the document is not a listing, or was cut off.
 pub(crate) fn page(document: &[u8]) -> Option<ListPage> {
     let mut page = ListPage::default();
     let mut object = ListedObject::default();
@@ -52,7 +53,7 @@ pub(crate) fn page(document: &[u8]) -> Option<ListPage> {
         [_, "Blobs", "Blob", "Properties", "ResourceType"] => directory = text == "directory",
         [_, "Blobs", "Blob", "Metadata", name] => object.metadata.push(((*name).into(), text)),
         [_, "Blobs", "Blob"] => {
-            // Accounts with a hierarchy list their directories as if they were blobs.
+            // Accounts with a hierarchical namespace list directories like blobs.
             let object = std::mem::take(&mut object);
             if !std::mem::take(&mut directory) {
                 page.objects.push(object);
@@ -70,7 +71,7 @@ pub(crate) fn page(document: &[u8]) -> Option<ListPage> {
     matches!(&*whole, "ListBucketResult" | "EnumerationResults").then_some(page)
 }
 
-/// Credentials that STS has given.
+/// Credentials from STS.
 pub(crate) struct StsCredentials {
     pub(crate) id: String,
     pub(crate) key: String,
@@ -78,8 +79,8 @@ pub(crate) struct StsCredentials {
     pub(crate) ends: SystemTime,
 }
 
-/// Reads STS's answer; `None` if it is another document, cut off, or holds what can't be part of a
-/// request.
+/// Reads STS's answer; `None` if it is another document, was cut off, or holds characters that
+/// can't be part of a request.
 pub(crate) fn credentials(document: &[u8]) -> Option<StsCredentials> {
     let (mut id, mut key, mut token, mut ends) = (None, None, None, None);
     leaves(document, &mut |path, text| match path {
@@ -97,7 +98,7 @@ pub(crate) fn credentials(document: &[u8]) -> Option<StsCredentials> {
     })
 }
 
-/// Accepts what can be a key or a token.
+/// Accepts a key or a token.
 fn word(text: &str) -> Option<String> {
     let text = text.trim();
     let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -113,7 +114,7 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 /// Calls `leaf` at the end of each element with the names from the root to it and its own text.
-/// Returns the root's name, or `None` if the document is not whole.
+/// Returns the root's name, or `None` if the document is incomplete.
 pub(crate) fn leaves(document: &[u8], leaf: &mut dyn FnMut(&[&str], String)) -> Option<String> {
     let mut reader = Reader::from_reader(document);
     let mut names: Vec<String> = Vec::new();
@@ -151,8 +152,8 @@ pub(crate) fn leaves(document: &[u8], leaf: &mut dyn FnMut(&[&str], String)) -> 
     }
 }
 
-/// Adds the character that an entity stands for. One that stands for none (XML has no way to
-/// write a NUL, and stores try) is kept as it is written: the key is foreign either way.
+/// Adds the character of an entity. An invalid entity stays as it is written: XML cannot express a
+/// NUL, but some stores try, and such a key is foreign either way.
 fn entity(reference: &BytesRef<'_>, text: &mut String) {
     let name = String::from_utf8_lossy(reference);
     match (reference.resolve_char_ref(), name.as_ref()) {
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn a_document_that_is_too_deep_is_none_and_takes_no_time() {
         let deep = |levels: usize| format!("<a>{}", "<b>".repeat(levels) + &"</b>".repeat(levels));
-        // In the square of its length, this would take hours.
+        // With quadratic time, this would take hours.
         let document = deep(1_000_000);
         assert_eq!(page(document.as_bytes()), None);
         assert_eq!(leaves(document.as_bytes(), &mut |_, _| {}), None);

@@ -1,8 +1,8 @@
-//! An artifact in an OCI registry: the tag that stands for its key, and its manifest, which holds
-//! what is known of it beside the one blob that is its content.
+//! An artifact in an OCI registry: its tag, which encodes its key, and its manifest, which holds
+//! the metadata. The content is a single blob.
 //!
-//! A tag has no slashes: a key's slashes become `_.`, its underscores `__`, and a dot at its front
-//! `_-`; the rest stays as it is. So `app/plans/p1` is the tag `app_.plans_.p1`.
+//! A tag has no slashes: a key's slashes become `_.`, its underscores `__`, and a leading dot `_-`;
+//! the rest stays as it is. So `app/plans/p1` is the tag `app_.plans_.p1`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,13 +12,13 @@ use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
 
 /// The media type of a manifest.
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The artifact's type.
+/// The type of an artifact.
 pub(super) const ARTIFACT_TYPE: &str = "application/vnd.atlasfs.artifact.v1";
-/// The type of a claim, which has no content.
+/// The type of a lease, which has no content.
 const LEASE_TYPE: &str = "application/vnd.atlasfs.claim.v1";
-/// The content's media type: bytes as they are.
+/// The media type of the content: plain bytes.
 pub(super) const CONTENT_TYPE: &str = "application/vnd.atlasfs.content.v1";
-/// The media type of the configuration that every manifest must have, and its content.
+/// The media type and the content of the configuration, which every manifest must have.
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 pub(super) const EMPTY_CONTENT: &[u8] = b"{}";
 
@@ -35,12 +35,12 @@ pub(super) struct Manifest {
     pub(super) content: String,
     pub(super) size: u64,
     pub(super) stamp: Option<Stamp>,
-    /// When it was made, as it says itself: a registry keeps no times.
+    /// The creation time from the manifest: a registry keeps no times.
     pub(super) modified: SystemTime,
 }
 
-/// Writes a manifest. The key is part of it: the same content under two keys is two manifests, and
-/// deleting one leaves the other.
+/// Writes a manifest. It includes the key, so the same content under two keys has two manifests,
+/// and deleting one leaves the other.
 pub(super) fn write(key: &str, stamp: &Stamp) -> String {
     let name = key.rsplit('/').next().unwrap_or(key);
     let when = when_to_text(stamp.when);
@@ -57,7 +57,7 @@ pub(super) fn write(key: &str, stamp: &Stamp) -> String {
             "mediaType": CONTENT_TYPE,
             "digest": format!("sha256:{}", stamp.sha256),
             "size": stamp.size,
-            // So that oras and its like give the file its name.
+            // Tools such as oras use it as the file name.
             "annotations": { TITLE: name },
         }],
         "annotations": {
@@ -71,7 +71,7 @@ pub(super) fn write(key: &str, stamp: &Stamp) -> String {
     .to_string()
 }
 
-/// Writes the manifest of a claim: no two claims have the same, so deleting one leaves the others.
+/// Writes the manifest of a lease. It is unique, so deleting one lease leaves the others.
 pub(super) fn write_lease(tag: &str) -> String {
     let empty = json!({
         "mediaType": EMPTY_TYPE,
@@ -89,7 +89,7 @@ pub(super) fn write_lease(tag: &str) -> String {
     .to_string()
 }
 
-/// Reads a manifest; the error says in what it is none of an artifact.
+/// Reads a manifest. The error says why it is not an artifact's.
 pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
     let json: Value = serde_json::from_slice(document).map_err(|_| "its manifest is not json")?;
     let [layer] = json
@@ -139,7 +139,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 /// The longest tag, by the distribution specification.
 const MAX_TAG_LENGTH: usize = 128;
 
-/// Returns the tag of a key; `None` if the key is too long for one.
+/// Returns the tag of a key; `None` if the key has no tag, for example because it is too long.
 pub(super) fn tag_of(key: &str) -> Option<String> {
     let mut tag = String::with_capacity(key.len() + 8);
     for (place, letter) in key.chars().enumerate() {
@@ -155,7 +155,7 @@ pub(super) fn tag_of(key: &str) -> Option<String> {
     (!tag.is_empty() && tag.len() <= MAX_TAG_LENGTH).then_some(tag)
 }
 
-/// Returns the key of a tag; `None` for a tag that is no key's.
+/// Returns the key of a tag; `None` if the tag encodes no key.
 pub(super) fn key_of(tag: &str) -> Option<String> {
     let mut key = String::with_capacity(tag.len());
     let mut letters = tag.chars();

@@ -1,4 +1,4 @@
-//! Authentication at an OCI registry: credentials, and the tokens that are had for them.
+//! Authentication at an OCI registry: credentials, and the tokens that they are exchanged for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +14,9 @@ use crate::store::backend::waits_for;
 use crate::store::http::opening::{Env, OpenError, denied, is_loopback};
 use crate::store::{Kind, OciLocation};
 
-/// The lifetime of a token that doesn't tell its own: by the specification, 60 s.
+/// The lifetime of a token that doesn't state its own. 60 s, by the specification.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
-/// A token this near its end may be over when it arrives.
+/// A token that expires sooner than this may have expired on arrival.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
 /// The authentication at one registry. Never shown.
@@ -27,13 +27,14 @@ pub(super) struct Auth {
     helper: Mutex<Option<Arc<Helper>>>,
     /// The origin of the credentials that were used last.
     origin: Mutex<Origin>,
-    /// The headers that worked last, and until when: a token may be for pushing, or for deleting.
+    /// The headers that worked last, with their expiry. Pushing and deleting may need different
+    /// tokens.
     headers: Mutex<HashMap<TokenScope, (Arc<str>, Instant)>>,
     /// Held during a login; the other requests use its result.
     pub(super) login_lock: tokio::sync::Mutex<()>,
 }
 
-/// The permission that a header is to give.
+/// The permission that a header gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum TokenScope {
     /// To delete.
@@ -43,7 +44,7 @@ pub(super) enum TokenScope {
 }
 
 impl TokenScope {
-    /// Returns what a request needs.
+    /// Returns the permission that a request needs.
     pub(super) fn to(method: &str) -> Self {
         match method {
             "DELETE" => Self::Delete,
@@ -52,13 +53,13 @@ impl TokenScope {
     }
 }
 
-/// The place where credentials are looked for.
+/// The source of credentials.
 enum LoginSource {
-    /// In the URL.
+    /// The URL.
     Url(DockerCredentials),
-    /// In Docker's file.
+    /// Docker's file.
     Docker(DockerFile),
-    /// Nowhere.
+    /// No source.
     Nothing,
 }
 
@@ -70,17 +71,17 @@ enum Origin {
     Helper(String),
 }
 
-/// A registry's demand.
+/// A registry's authentication challenge.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// User and password.
     Basic,
-    /// A token from here.
+    /// A token from this URL.
     Bearer(Url),
 }
 
 impl Auth {
-    /// Finds where the credentials are: the URL's, Docker's, or none.
+    /// Finds the source of credentials: the URL, Docker's file, or none.
     pub(super) fn find(location: &OciLocation, env: Env<'_>) -> Result<Self, OpenError> {
         let (given, origin) = match (&location.credentials, DockerFile::find(env)) {
             (Some((user, password)), _) => {
@@ -91,7 +92,7 @@ impl Auth {
                 )
             }
             (None, Some(file)) => {
-                // Report a fault of the file now, not at the first request.
+                // Report an error in the file now, not at the first request.
                 let origin = match file.read(&location.host).map_err(denied)? {
                     DockerEntry::Here(DockerCredentials::None) => Origin::Nowhere,
                     DockerEntry::Here(_) | DockerEntry::Helper(..) => Origin::File,
@@ -110,7 +111,7 @@ impl Auth {
         })
     }
 
-    /// Returns the credentials as they are now: `docker login` may have been run since.
+    /// Returns the current credentials: `docker login` may have changed them.
     pub(super) async fn credentials(&self) -> Result<DockerCredentials, OpenError> {
         let (credentials, origin) = match &self.given {
             LoginSource::Nothing => (DockerCredentials::None, Origin::Nowhere),
@@ -127,7 +128,7 @@ impl Auth {
 
     async fn docker_has(&self, file: DockerFile) -> Result<(DockerCredentials, Origin), OpenError> {
         let host = self.host.clone();
-        // A home may lie on a disk that hangs.
+        // The home directory may be on a disk that hangs.
         let read = tokio::task::spawn_blocking(move || file.read(&host)).await;
         let kept = read.unwrap_or_else(|_| Err("docker's file was not read to its end".into()));
         match kept.map_err(|why| (Kind::Unreachable, why))? {
@@ -140,7 +141,7 @@ impl Auth {
                 let answer = helper.ask().await;
                 waits_for(None);
                 match answer {
-                    // The store has not spoken.
+                    // The store itself has not answered.
                     Err(why) => Err((Kind::Unreachable, why.to_string())),
                     Ok(had) if *had == DockerCredentials::None => Ok((here, Origin::File)),
                     Ok(had) => Ok(((*had).clone(), Origin::Helper(name.into()))),
@@ -149,7 +150,8 @@ impl Auth {
         }
     }
 
-    /// Returns the helper that was asked last, if it is this one: it may still be about to answer.
+    /// Returns the helper that was asked last if it is the same one: its answer may still be on the
+    /// way.
     fn reuse_or(&self, helper: Helper) -> Arc<Helper> {
         let mut last = lock(&self.helper);
         match &*last {
@@ -158,7 +160,7 @@ impl Auth {
         }
     }
 
-    /// Says what to do when one is not let in.
+    /// Says what to do if the registry refuses the credentials.
     pub(super) fn hint(&self) -> String {
         let host = &self.host;
         match &*lock(&self.origin) {
@@ -176,7 +178,7 @@ impl Auth {
         }
     }
 
-    /// Returns the header to begin with: the one that worked, while it lasts.
+    /// Returns the header for the first attempt: the one that worked last, until it expires.
     pub(super) fn header(&self, right: TokenScope) -> Option<Arc<str>> {
         let kept = lock(&self.headers);
         let fresh = kept
@@ -192,13 +194,13 @@ impl Auth {
         header
     }
 
-    /// Answers a demand for user and password; `None` if there are none.
+    /// Answers a challenge for user and password; `None` if there are none.
     pub(super) fn answer_basic(
         &self,
         right: TokenScope,
         credentials: &DockerCredentials,
     ) -> Option<Arc<str>> {
-        // Until it is refused.
+        // The header is used until the registry refuses it.
         const BASIC_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
         match credentials {
             DockerCredentials::Basic(pair) => {
@@ -221,7 +223,7 @@ impl Auth {
 }
 
 impl Challenge {
-    /// Reads the demand of a 401: `Bearer realm="https://…",service="…",scope="…"`.
+    /// Reads the challenge of a 401: `Bearer realm="https://…",service="…",scope="…"`.
     pub(super) fn read(header: &str, store: &Url) -> Option<Self> {
         let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {
@@ -240,7 +242,7 @@ impl Challenge {
             }
         }
         let mut realm = realm?;
-        // User and password go there.
+        // User and password are sent there.
         if realm.scheme() != "https" && !(is_loopback(&realm) && is_loopback(store)) {
             return None;
         }
@@ -251,7 +253,7 @@ impl Challenge {
     }
 }
 
-/// Takes `name="value",name=value` apart.
+/// Splits `name="value",name=value` into pairs.
 fn parameters(mut rest: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     while let Some((name, after)) = rest.split_once('=') {

@@ -1,10 +1,10 @@
-//! The driver of an OCI registry: each artifact is an OCI artifact of one layer, under a tag that
-//! stands for its key.
+//! The backend for OCI registries: each artifact is an OCI artifact of one layer, under a tag that
+//! encodes its key.
 //!
-//! Registries have no conditional writes: who writes on a condition claims the tag first. Where
-//! claims can't be kept, the condition is looked at just before and just after the write, which
-//! finds most races and not all. Nor do they list more than tags: what is known of an artifact
-//! costs a request each.
+//! Registries have no conditional writes, so each conditional write first takes a lease on the tag.
+//! If the registry cannot hold leases, the backend checks the condition just before and just after
+//! the write, which finds most races but not all. Registries list only tags, so the metadata of
+//! each artifact costs one request.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -31,13 +31,13 @@ use crate::store::{
     Backend, Capabilities, Condition, Failure, Kind, Listed, OciLocation, Stored, Token,
 };
 
-/// As many manifests are asked for at once. A listing has a second or two, and a registry on the
-/// internet takes 50 ms for each; twice as many would be a burst that registries turn down.
+/// The number of manifests that are requested at once. A listing has a second or two, and a
+/// registry on the internet takes 50 ms for each. Registries would reject a burst of twice as many.
 const MAX_PARALLEL_LOOKUPS: usize = 16;
-/// The host where the hub really answers.
+/// The host that really answers for Docker Hub.
 const HUB_HOST: &str = "registry-1.docker.io";
 
-/// Opens the driver of a repository. Nothing is sent.
+/// Opens the backend for a repository, without sending anything.
 pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, Failure> {
     let build = || {
         let OciLocation {
@@ -50,7 +50,7 @@ pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, F
         };
         let mut base = parse("https")?;
         if is_loopback(&base) {
-            // As docker does it.
+            // As docker does.
             base = parse("http")?;
         }
         let connector = connector(&base, Provider::Oci);
@@ -139,15 +139,15 @@ impl Backend for OciBackend {
         let attempt = Attempt::new("delete", key, StoreOperation::Delete);
         let tag = self.tag(attempt)?;
         let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
-            // Of a registry, or of a portal.
+            // Is this the 404 of a registry, or of a captive portal?
             return self.try_listing().await;
         };
         if serde_json::from_slice::<Value>(&tagged.document).is_err() {
-            // A portal says yes to everything, to a deletion too.
+            // A captive portal accepts every request, also a deletion.
             let why = "the answer is not a registry's";
             return Err(refusal(&self.url, Kind::Unreachable, attempt, why));
         }
-        // Others' artifacts may lack what a claim is made of.
+        // The artifacts of other tools may lack the blob that a lease refers to.
         let common = Bytes::from_static(EMPTY_CONTENT);
         self.run(attempt, self.client.upload_common(&common))
             .await?;

@@ -14,23 +14,23 @@ use super::docker::DockerCredentials;
 use crate::store::Kind;
 use crate::store::http::RETRY_PAUSE;
 
-/// A longer manifest is none of an artifact's.
+/// The longest manifest; a longer one is not an artifact's.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
-/// Asks a registry about one repository.
+/// The client for one repository of a registry.
 pub(super) struct Client {
     http: HttpClient,
     /// `https://host/v2/repository/`.
     pub(super) base: Url,
     pub(super) auth: Auth,
-    /// Held while a blob is uploaded that every artifact has.
+    /// Held during the upload of a blob that every artifact has.
     pub(super) common: tokio::sync::Mutex<()>,
-    /// The registry's time at its last reply, and when that was asked for.
+    /// The registry's time in its last reply, and the moment before that request.
     clock: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Client {
-    /// Makes a client of a repository at `https://host/v2/repository/`.
+    /// Makes a client for a repository at `https://host/v2/repository/`.
     pub(super) fn new(http: HttpClient, base: Url, auth: Auth) -> Self {
         Self {
             http,
@@ -67,8 +67,8 @@ impl Client {
         })
     }
 
-    /// Follows a reference that the registry gives. One to itself keeps TLS, of which a registry
-    /// behind a front need not know.
+    /// Resolves a reference from the registry. A reference to the registry itself keeps https,
+    /// because a registry behind a TLS proxy may not know about it.
     pub(super) fn follow(&self, from: &Url, to: &str) -> Option<Url> {
         let mut url = from.join(to).ok()?;
         if self.base.scheme() == "https" && url.authority() == self.base.authority() {
@@ -77,12 +77,13 @@ impl Client {
         Some(url)
     }
 
-    /// Tells whether a URL is the registry's own, and not of one that it has sent us to.
+    /// Tells whether a URL is on the registry itself, and not on a host that it redirects to.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         url.authority() == self.base.authority() && url.scheme() == self.base.scheme()
     }
 
-    /// Sends a request with credentials: again after a bad moment, and again with a new token.
+    /// Sends a request with credentials. It tries again after a temporary failure, and again with a
+    /// new token.
     pub(super) async fn ask(
         &self,
         method: &str,
@@ -90,18 +91,18 @@ impl Client {
         headers: &[(&'static str, &str)],
         body: Bytes,
     ) -> Result<HttpResponse, StoreError> {
-        // An upload session takes one upload. A manifest that seems lost may arrive late, over
-        // another writer's.
+        // An upload session accepts one upload only. A manifest that seems lost may arrive late and
+        // replace another writer's.
         let puts = method == "PUT";
         let mut again = !puts || !url.path().contains("/blobs/uploads/");
         let right = TokenScope::to(method);
         let own = self.is_own(url);
-        // The token of another request's login may not open this: then log in once more.
+        // The token from another request's login may not cover this request: then log in once more.
         let mut logins = if own { 2 } else { 0 };
         let mut authorization = self.auth.header(right);
         loop {
             let mut all = headers.to_vec();
-            // The registry's, and nobody else's.
+            // Send the credentials to the registry only.
             if let Some(authorization) = authorization.as_deref().filter(|_| own) {
                 all.push(("authorization", authorization));
             }
@@ -139,24 +140,25 @@ impl Client {
         }
     }
 
-    /// Returns what time it was by the registry's own clock, in seconds since 1970, at its last
-    /// reply, and when that was asked for; `None` if it has not said.
+    /// Returns the registry's time in its last reply, in seconds since 1970, and the moment before
+    /// that request. `None` if no reply had a time.
     pub(super) fn clock(&self) -> Option<(Instant, u64)> {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whether http is spoken, without TLS.
+    /// Tells whether the client uses http, without TLS.
     pub(super) fn speaks_http(&self) -> bool {
         self.base.scheme() == "http"
     }
 
-    /// Says what to do when one is not let in.
+    /// Says what to do if the registry refuses the credentials.
     pub(super) fn hint(&self) -> String {
         self.auth.hint()
     }
 
-    /// Answers a registry's demand, or uses what another one has been given meanwhile; `None` if
-    /// there is nothing to answer it with. Tells whether it is new.
+    /// Answers a registry's challenge, or uses the header that another request has received
+    /// meanwhile. Returns the header and whether it is new; `None` if there are no credentials for
+    /// the challenge.
     pub(super) async fn log_in(
         &self,
         right: TokenScope,
@@ -166,7 +168,7 @@ impl Client {
         let demands = response.headers().get_all("www-authenticate").iter();
         let demands = demands.filter_map(|demand| demand.to_str().ok());
         let demands = demands.filter_map(|demand| Challenge::read(demand, &self.base));
-        // A token says what it is for, and a password opens everything.
+        // Prefer a token: it has a limited scope, and a password opens everything.
         let demand = demands.max_by_key(|demand| matches!(demand, Challenge::Bearer(_)));
         let Some(demand) = demand else {
             return Ok(None);
@@ -184,7 +186,7 @@ impl Client {
         Ok(header.map(|header| (header, true)))
     }
 
-    /// Has a token service make a token.
+    /// Requests a token from a token service.
     async fn token(
         &self,
         right: TokenScope,
@@ -206,7 +208,7 @@ impl Client {
                 self.send("POST", &place, &headers, body).await?
             }
         };
-        // The token service speaks for the registry, but its 404 is about no artifact.
+        // The token service speaks for the registry, but its 404 says nothing about an artifact.
         let status = response.status().as_u16();
         let host = realm.host_str().unwrap_or_default();
         if !response.status().is_success() {
@@ -226,7 +228,7 @@ impl Client {
     }
 }
 
-/// Returns the form that asks for a token with an identity token.
+/// Returns the form that exchanges an identity token for a token.
 fn refresh(realm: &Url, token: &str) -> String {
     url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(realm.query_pairs())
@@ -236,13 +238,13 @@ fn refresh(realm: &Url, token: &str) -> String {
         .finish()
 }
 
-/// Returns what time a reply says that it is, in seconds since 1970.
+/// Returns the time in a reply's `Date` header, in seconds since 1970.
 fn time_of(response: &HttpResponse) -> Option<u64> {
     let time = chrono::DateTime::parse_from_rfc2822(header(response, "date")?).ok()?;
     u64::try_from(time.timestamp()).ok()
 }
 
-/// Reads a body of at most so many bytes; one more says that there are more.
+/// Reads a body. It stops soon after `limit`, so a longer result means a longer body.
 pub(super) async fn body(response: HttpResponse, limit: u64) -> Result<Bytes, StoreError> {
     let mut stream = response.into_body().bytes_stream();
     let mut read = Vec::new();
@@ -259,7 +261,7 @@ pub(super) async fn body(response: HttpResponse, limit: u64) -> Result<Bytes, St
     Ok(read.into())
 }
 
-/// An error that has a kind and words of its own, whatever the last reply was.
+/// An error with its own kind and message, whatever the last reply was.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub(super) struct OciError {
@@ -267,7 +269,7 @@ pub(super) struct OciError {
     pub(super) why: String,
 }
 
-/// Makes an error whose verdict comes from the last reply.
+/// Makes an error whose kind follows from the last reply.
 pub(super) fn error(why: &str) -> StoreError {
     StoreError::Generic {
         store: "oci",
@@ -275,7 +277,7 @@ pub(super) fn error(why: &str) -> StoreError {
     }
 }
 
-/// Makes an error that says itself what it is. The words are shown: they hold no secret.
+/// Makes an error with its own kind. The message is shown, so it holds no secret.
 pub(super) fn told(kind: Kind, why: impl Into<String>) -> StoreError {
     let why = why.into();
     StoreError::Generic {
@@ -284,7 +286,7 @@ pub(super) fn told(kind: Kind, why: impl Into<String>) -> StoreError {
     }
 }
 
-/// Demands success of a reply.
+/// Returns an error unless the reply is a success.
 pub(super) fn succeeded(response: HttpResponse) -> Result<HttpResponse, StoreError> {
     match response.status().is_success() {
         true => Ok(response),
@@ -292,7 +294,7 @@ pub(super) fn succeeded(response: HttpResponse) -> Result<HttpResponse, StoreErr
     }
 }
 
-/// Returns a header's text.
+/// Returns the text of a header.
 pub(super) fn header<'r>(response: &'r HttpResponse, name: &str) -> Option<&'r str> {
     response.headers().get(name)?.to_str().ok()
 }

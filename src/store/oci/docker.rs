@@ -1,5 +1,5 @@
-//! The credentials that `docker login` has kept: in Docker's `config.json`, or with a helper, a
-//! program `docker-credential-<name>`.
+//! The credentials that `docker login` has saved: in Docker's `config.json`, or in a helper, a
+//! program named `docker-credential-<name>`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,39 +19,39 @@ use crate::store::http::opening::{Env, set};
 
 /// Docker's name for its own hub.
 const HUB_ENTRY: &str = "https://index.docker.io/v1/";
-/// The hosts that are Docker's hub.
+/// The hosts of Docker Hub.
 const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /// Credentials for a registry. Never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum DockerCredentials {
-    /// Nothing: one is anonymous.
+    /// No credentials: access is anonymous.
     None,
     /// `user:password` in base64.
     Basic(String),
-    /// A token that others are had for: docker's `identitytoken`.
+    /// A token that is exchanged for other tokens: Docker's `identitytoken`.
     Identity(String),
 }
 
-/// Docker's entry of a host.
+/// Docker's entry for a host.
 pub(super) enum DockerEntry {
-    /// It is in the file.
+    /// The file has the credentials.
     Here(DockerCredentials),
-    /// A helper has it, if it is there to be asked; what the file has is for when the helper has
-    /// nothing.
+    /// A helper has the credentials, or the reason why there is no such helper. The second field is
+    /// the file's own entry, used if the helper has none.
     Helper(Result<Helper, String>, DockerCredentials),
 }
 
-/// Docker's file.
+/// Docker's `config.json`.
 #[derive(Debug, Clone)]
 pub(super) struct DockerFile {
     path: PathBuf,
-    /// The `PATH` that helpers are looked for in.
+    /// The `PATH` that is searched for helpers.
     helpers: Option<String>,
 }
 
 impl DockerFile {
-    /// Finds where it is; it need not be there.
+    /// Finds the path of the file, which need not exist.
     pub(super) fn find(env: Env<'_>) -> Option<Self> {
         let folder = set(env, "DOCKER_CONFIG").map(PathBuf::from);
         let home = || set(env, "HOME").map(|home| PathBuf::from(home).join(".docker"));
@@ -61,7 +61,7 @@ impl DockerFile {
         })
     }
 
-    /// Reads what it keeps of a host. The error says what is wrong with it and what to do.
+    /// Reads the entry for a host. The error says what is wrong with the file and what to do.
     pub(super) fn read(&self, host: &str) -> Result<DockerEntry, String> {
         let shown = self.path.display();
         if !self.path.exists() {
@@ -74,7 +74,7 @@ impl DockerFile {
         let here = in_file(&json, host).ok_or_else(|| {
             format!("docker's {shown} has no user:password for {host}: run docker login {host}")
         });
-        // As docker looks for it: the host's own helper, then the one for all.
+        // In Docker's order: first the host's own helper, then the helper for all hosts.
         let own = || of_host(json.get("credHelpers")?, host);
         let name = own().or_else(|| json.get("credsStore"));
         match name.and_then(Value::as_str).filter(|name| !name.is_empty()) {
@@ -92,12 +92,12 @@ impl DockerFile {
     }
 }
 
-/// Tells whether a host is Docker's hub, which has more than one name.
+/// Tells whether a host is Docker Hub, which has more than one name.
 pub(super) fn is_hub(host: &str) -> bool {
     HUB_HOSTS.contains(&host)
 }
 
-/// Reads what stands in the file itself; `None` if it can't be read.
+/// Reads the credentials in the file itself; `None` if they are unreadable.
 fn in_file(json: &Value, host: &str) -> Option<DockerCredentials> {
     let Some(entry) = json.get("auths").and_then(|auths| of_host(auths, host)) else {
         return Some(DockerCredentials::None);
@@ -118,7 +118,7 @@ fn in_file(json: &Value, host: &str) -> Option<DockerCredentials> {
         (None, Some(user), Some(password)) => Some(DockerCredentials::Basic(
             STANDARD.encode(format!("{user}:{password}")),
         )),
-        // Docker leaves an empty entry for a host whose credentials a helper has.
+        // Docker leaves an empty entry for a host if a helper has its credentials.
         _ => Some(DockerCredentials::None),
     }
 }
@@ -139,23 +139,23 @@ fn of_host<'v>(entries: &'v Value, host: &str) -> Option<&'v Value> {
     exact.or_else(|| Some(entries.iter().find(|(name, _)| is_its(name))?.1))
 }
 
-/// A helper that makes a token asks its cloud for it, some seconds at most; one that takes longer
-/// waits for somebody to type a password.
+/// A helper that makes a token needs a few seconds at most to ask its cloud. A slower helper waits
+/// for a password to be typed.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A helper's reply is good for so long: it is asked once for a burst of requests, and soon again
-/// after it has failed.
+/// The time that a helper's reply stays valid: one call serves a burst of requests, and a failed
+/// helper is asked again soon.
 const HELPER_REPLY_LIFETIME: Duration = Duration::from_secs(10);
-/// A longer answer is none.
+/// The longest reply of a helper; a longer one is invalid.
 const MAX_HELPER_REPLY_BYTES: u64 = 64 << 10;
-/// The user of a secret that is no password but an identity token.
+/// The user name that marks a secret as an identity token.
 const TOKEN_USER: &str = "<token>";
-/// Every helper's reply when it keeps nothing for a host.
+/// Every helper's reply if it has no credentials for a host.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
 type HelperReply = Result<Arc<DockerCredentials>, Arc<str>>;
 type HelperCall = Shared<BoxFuture<'static, HelperReply>>;
 
-/// A helper, and the host that it is asked about.
+/// A helper, and the host in its request.
 pub(super) struct Helper {
     name: String,
     program: PathBuf,
@@ -164,7 +164,7 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    /// Finds a helper among the folders of a `PATH`; the error says what to do.
+    /// Finds a helper in the folders of a `PATH`. The error says what to do.
     pub(super) fn find(name: &str, host: &str, path: Option<&str>) -> Result<Self, String> {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_word) {
@@ -187,12 +187,13 @@ impl Helper {
         }
     }
 
-    /// Returns the program's name.
+    /// Returns the name of the program.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Asks it. An operation that is given up does not end it: the next one waits for the same.
+    /// Asks the helper. An abandoned operation does not end the call; the next operation waits for
+    /// the same reply.
     pub(super) async fn ask(&self) -> HelperReply {
         let asked = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,7 +238,7 @@ async fn run(name: &str, program: &Path, host: &str) -> Result<DockerCredentials
     }
 }
 
-/// Runs it; returns whether it succeeded, and what it said.
+/// Runs the helper. Returns whether it succeeded, and its output.
 async fn converse(program: &Path, host: &str) -> std::io::Result<(bool, Vec<u8>)> {
     let mut child = Command::new(program)
         .arg("get")
@@ -247,7 +248,7 @@ async fn converse(program: &Path, host: &str) -> std::io::Result<(bool, Vec<u8>)
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that has no use for it may have gone already.
+        // A helper that reads no input may have ended already.
         let _ = stdin.write_all(host.as_bytes()).await;
     }
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! Tests of what Docker's file and helpers give.
+//! Tests of the credentials that Docker's file and helpers provide.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -18,7 +18,7 @@ impl HelperFolder {
         DockerFile::find(&env).unwrap().read(host)
     }
 
-    /// What the file itself has: a word for each kind, with what is in it.
+    /// Returns the credentials in the file itself: one word for the kind, and the value.
     fn here(&self, text: &str, host: &str) -> Result<String, String> {
         Ok(match self.read(text, host)? {
             DockerEntry::Here(DockerCredentials::None) => "none".into(),
@@ -45,7 +45,7 @@ fn what_docker_login_has_kept_is_found_under_every_name_of_the_host() {
         let text = format!(r#"{{"auths": {{"{name}": {{"auth": "bWU6czNjcmV0"}}}}}}"#);
         assert_eq!(folder.here(&text, host), basic, "{name} {host}");
     }
-    // And no other host's is taken for it.
+    // No entry of another host matches.
     for name in [
         "docker.io",
         "ghcr.io.example.org",

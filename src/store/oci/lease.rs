@@ -1,12 +1,12 @@
-//! Claims: a mount that is about to move a tag first writes a tag of its own, and goes on when it
-//! finds nobody else's there. That is the compare-and-swap which OCI has not got.
+//! Leases: before a mount moves a tag, it writes a tag of its own. It goes on only if no other
+//! mount has such a tag. This replaces compare-and-swap, which OCI lacks.
 //!
-//! Of two who claim at once at least one sees the other, for each lists the tags after it has
-//! written its own: so never do both go on. The earlier one stays and waits; the later one
-//! withdraws until nobody is left.
+//! Each mount lists the tags after it has written its own. Of two mounts that take a lease at once,
+//! at least one sees the other, so never do both go on. The earlier lease stays and waits. The
+//! later one is withdrawn until no other is left.
 //!
-//! The lease of a dead owner holds for [`LEASE_DURATION`] by the registry's own clock. An owner that
-//! has no reply by then no longer counts on its lease.
+//! The lease of a dead owner holds for [`LEASE_DURATION`] by the registry's own clock. An owner
+//! that has no reply by then no longer counts on its lease.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -25,21 +25,21 @@ use crate::store::backend::waits_for;
 use crate::store::http::middleware::RequestLog;
 use crate::store::{Failure, Kind};
 
-/// The time that a claim holds. 30 s: twice the usual deadline of a push.
+/// The time that a lease holds. 30 s: twice the usual deadline of a push.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
-/// The greatest age of a claim when the tag is moved. 10 s: the other two thirds are for a registry
-/// that takes its time.
+/// The greatest age of a lease at the start of a change. 10 s: a slow registry gets the other two
+/// thirds.
 const MAX_AGE_AT_CHANGE: Duration = Duration::from_secs(10);
-/// The greatest age of a claim when the reply to that is here: the registry's clock has whole
-/// seconds.
+/// The greatest age of a lease at the reply to the change. It is less than [`LEASE_DURATION`]
+/// because the registry's clock has whole seconds.
 const MAX_AGE_AT_REPLY: Duration = Duration::from_secs(25);
-/// The longest wait of a push for its claim's withdrawal.
+/// The longest time that a push waits for the withdrawal of its lease.
 const WITHDRAWAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// The greatest lateness of a claim that was given up while it was put.
+/// The longest delay after which an abandoned write of a lease may still arrive.
 const MAX_LATENESS: Duration = Duration::from_secs(1);
-/// The start of the tags of all claims.
+/// The prefix of all lease tags.
 const TAG_PREFIX: &str = "_claim.";
-/// The pauses between two looks at the other claims; the last one repeats.
+/// The pauses between two looks at the other leases; the last one repeats.
 const POLL_PAUSES: [Duration; 5] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
@@ -47,31 +47,32 @@ const POLL_PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
 ];
-/// docker-registry answers a deletion with a 500 while it writes down another tag.
+/// docker-registry answers a deletion with 500 while it writes another tag.
 const WITHDRAWAL_PAUSES: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
     Duration::from_millis(200),
 ];
 
-/// The right to change one tag. Dropping it withdraws it, unless a change is under way.
+/// The right to change one tag. Dropping it withdraws the lease, unless a change is under way.
 pub(super) struct Lease {
     client: Arc<Client>,
-    /// The start of the claims on the same tag.
+    /// The prefix of all leases on the same tag.
     prefix: String,
     tag: String,
-    /// The registry's time that it carries, and before that was asked for.
+    /// The registry's time that the lease carries; `since` is the moment before that time was
+    /// requested.
     time: u64,
     since: Instant,
-    /// Whether the registry has said that it has it.
+    /// Whether the registry has confirmed the lease.
     is_there: bool,
-    /// Whether dropping it withdraws it.
+    /// Whether dropping it withdraws the lease.
     ends: bool,
 }
 
 impl Lease {
-    /// Claims a tag, and waits until nobody else does. Ends with the caller's deadline. What every
-    /// manifest refers to is there already.
+    /// Takes a lease on a tag, and waits until it is the only one. The caller's deadline ends the
+    /// wait. The blob that every manifest refers to must already be there.
     pub(super) async fn on(client: &Arc<Client>, tag: &str) -> Result<Self, StoreError> {
         loop {
             let lease = Self::put(client, tag).await?;
@@ -90,15 +91,15 @@ impl Lease {
         }
     }
 
-    /// Tells whether a registry that lets one delete can keep claims: it tells the time, and lists
-    /// what it has taken.
+    /// Tells whether a registry that allows deletions can hold leases: it must tell the time, and
+    /// list the tags that it has accepted.
     pub(super) async fn is_possible(client: &Arc<Client>) -> Result<bool, StoreError> {
         if client.clock().is_none() {
             return Ok(false);
         }
         let common = Bytes::from_static(EMPTY_CONTENT);
         client.upload_common(&common).await?;
-        // Nobody else claims that.
+        // No other mount takes a lease on this random tag.
         let mut lease = Self::put(client, &format!("{:016x}", random())).await?;
         let is_listed = live(client, &lease.prefix).await?.contains(&lease.tag);
         withdraw(client, &lease.tag).await?;
@@ -123,7 +124,7 @@ impl Lease {
             ends: true,
         };
         if let Err(failed) = client.tag(&lease.tag, write_lease(&lease.tag)).await {
-            // Only the reply may be lost.
+            // Perhaps only the reply is lost.
             match RequestLog::record(false, live(client, &lease.prefix))
                 .await
                 .0
@@ -136,8 +137,8 @@ impl Lease {
         Ok(lease)
     }
 
-    /// Waits while this is the first of all claims, until it is the only one; `false` if it is not
-    /// the first, or has become too old.
+    /// Waits while this lease is the first of all, until it is the only one. Returns `false` if it
+    /// is not the first, or has become too old.
     async fn comes_first(&self) -> Result<bool, StoreError> {
         let mut looks = LeasePolls::default();
         loop {
@@ -146,7 +147,7 @@ impl Lease {
                 Some(first) if *first == self.tag && all.len() == 1 => return Ok(true),
                 Some(first) if *first == self.tag && self.may_begin() => looks.pause().await,
                 Some(_) if all.contains(&self.tag) => return Ok(false),
-                // It may have grown old on the way here.
+                // The lease may have become too old meanwhile.
                 _ if !self.may_begin() => return Ok(false),
                 _ => {
                     let why = "its list of tags lacks what it has just taken";
@@ -156,11 +157,11 @@ impl Lease {
         }
     }
 
-    /// Runs what the tag was claimed for, and withdraws the claim; `None` if that takes so long
-    /// that somebody else may change the tag.
+    /// Runs a change under the lease, and then withdraws the lease. Returns `None` if the change
+    /// takes so long that another mount may change the tag.
     ///
-    /// A change that is given up, or ends in an outage, may arrive all the same: until then nobody
-    /// else is to make one, so the claim stays.
+    /// A change that is abandoned, or that ends in an outage, may still arrive. The lease stays
+    /// until it expires, so that no other mount makes a change before that.
     pub(super) async fn over<T>(
         mut self,
         change: impl Future<Output = Result<T, Failure>>,
@@ -178,15 +179,15 @@ impl Lease {
         Some(changed)
     }
 
-    /// Tells whether there is time enough for a change, by both clocks: one of them stands still
-    /// while a machine sleeps.
+    /// Tells whether there is enough time for a change. It asks both clocks, because one of them
+    /// stands still while a machine sleeps.
     fn may_begin(&self) -> bool {
         let (_, now) = self.client.clock().unwrap_or((self.since, self.time));
         self.since.elapsed() < MAX_AGE_AT_CHANGE
             && now.saturating_sub(self.time) <= MAX_AGE_AT_CHANGE.as_secs()
     }
 
-    /// Withdraws the claim; one that takes long goes on by itself.
+    /// Withdraws the lease. A slow withdrawal continues in the background.
     async fn withdraw(mut self) {
         self.ends = false;
         let tag = std::mem::take(&mut self.tag);
@@ -198,7 +199,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A claim that was given up while it was put may come late, too.
+        // If the write of the lease was abandoned, the lease may still arrive late.
         let pause = if self.is_there {
             Duration::ZERO
         } else {
@@ -210,13 +211,14 @@ impl Drop for Lease {
     }
 }
 
-/// Withdraws a claim whatever becomes of the caller; `None` if the mount has ended.
+/// Withdraws a lease in a task of its own, which survives the caller. Returns `None` if the mount
+/// has ended.
 fn withdraw_after(pause: Duration, client: &Arc<Client>, tag: String) -> Option<JoinHandle<()>> {
     let runtime = tokio::runtime::Handle::try_current().ok()?;
     let client = Arc::clone(client);
     Some(runtime.spawn(async move {
         sleep(pause).await;
-        // After that it is over anyway.
+        // After that time the lease has expired anyway.
         let withdrawn = timeout(LEASE_DURATION, withdraw(&client, &tag)).await;
         if !matches!(withdrawn, Ok(Ok(()))) {
             tracing::debug!("the claim {tag} could not be withdrawn");
@@ -224,14 +226,14 @@ fn withdraw_after(pause: Duration, client: &Arc<Client>, tag: String) -> Option<
     }))
 }
 
-/// Deletes a claim.
+/// Deletes a lease.
 async fn withdraw(client: &Client, tag: &str) -> Result<(), StoreError> {
     let manifest = write_lease(tag);
     let digest = digest(manifest.as_bytes());
     for pause in WITHDRAWAL_PAUSES {
         match client.remove(&digest).await {
             Ok(Removal::Now) => return Ok(()),
-            // A deletion that has failed half-way leaves the tag, with nothing that it stands for.
+            // A deletion that failed half-way leaves the tag without its manifest.
             Ok(Removal::Before) => client.tag(tag, manifest.clone()).await?,
             Err(_) => {}
         }
@@ -240,7 +242,7 @@ async fn withdraw(client: &Client, tag: &str) -> Result<(), StoreError> {
     client.remove(&digest).await.map(drop)
 }
 
-/// Lists the claims on a tag whose owners may be alive, and removes all that are over.
+/// Lists the leases on a tag that have not expired, and removes all expired ones.
 async fn live(client: &Arc<Client>, prefix: &str) -> Result<Vec<String>, StoreError> {
     let tags = client.tags().await?.unwrap_or_default();
     let now = client.clock().map_or(0, |(_, now)| now);
@@ -253,7 +255,7 @@ async fn live(client: &Arc<Client>, prefix: &str) -> Result<Vec<String>, StoreEr
         let (Some(_), Some(time), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
             continue;
         };
-        // One from the future is over, too: it would hold for ever.
+        // A lease from the future counts as expired; otherwise it would hold for ever.
         let age = now.abs_diff(time.parse().unwrap_or(0));
         if age > LEASE_DURATION.as_secs() {
             withdraw_after(Duration::ZERO, client, tag);
@@ -264,7 +266,7 @@ async fn live(client: &Arc<Client>, prefix: &str) -> Result<Vec<String>, StoreEr
     Ok(live)
 }
 
-/// Pauses between one look at the claims and the next.
+/// Pauses between two looks at the leases.
 #[derive(Default)]
 struct LeasePolls(usize);
 
@@ -285,7 +287,7 @@ fn short(hash: &Sha256) -> String {
     hash.to_string().chars().take(32).collect()
 }
 
-/// Makes a number that nobody else has.
+/// Makes a random number, which keeps the tags of two mounts apart.
 fn random() -> u64 {
     RandomState::new().hash_one(Instant::now())
 }

@@ -1,4 +1,4 @@
-//! The driver of OCI registries.
+//! The backend for OCI registries.
 
 mod artifact;
 mod auth;

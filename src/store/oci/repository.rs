@@ -1,4 +1,4 @@
-//! One repository of an OCI registry: what lies under its tags, and how a tag is moved.
+//! One repository of an OCI registry: the manifests under its tags, and how a tag is moved.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -17,12 +17,13 @@ use crate::store::http::reply::{Provider, RequestOutcome};
 use crate::store::http::verdict::StoreOperation;
 use crate::store::{Condition, Failure, Kind, Listed, Token};
 
-/// An OCI registry's repository.
+/// A repository of an OCI registry.
 pub(crate) struct OciBackend {
     pub(super) client: Arc<Client>,
-    /// Whether claims can be kept there, and what the registry refuses for that; once it is tried.
+    /// Whether the registry can hold leases, and its refusal of a request that leases need; set by
+    /// the first trial.
     pub(super) lease_support: OnceLock<(bool, Option<Failure>)>,
-    /// The manifests that were read last, by their tags.
+    /// The manifests that were read last, by tag.
     pub(super) known: TagCache,
     pub(super) url: String,
 }
@@ -39,7 +40,7 @@ impl OciBackend {
         tag_of(attempt.key).ok_or_else(|| refusal(&self.url, Kind::Invalid, attempt, why))
     }
 
-    /// Runs an operation and turns its failure into ours.
+    /// Runs an operation and converts its error.
     pub(super) async fn run<T>(
         &self,
         attempt: Attempt<'_>,
@@ -48,7 +49,7 @@ impl OciBackend {
         self.seen(attempt, operation).await.0
     }
 
-    /// Runs an operation, and returns what was seen of it, too.
+    /// Runs an operation, and also returns the log of its requests.
     pub(super) async fn seen<T>(
         &self,
         attempt: Attempt<'_>,
@@ -67,7 +68,7 @@ impl OciBackend {
                 RequestOutcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
                     Some("http is spoken to loopback addresses: does it want https?".into())
                 }
-                // The words of rustls for a reply that is not TLS.
+                // The message of rustls for a reply that is not TLS.
                 RequestOutcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
                     "it speaks no https, and http is spoken to loopback addresses alone".into(),
                 ),
@@ -79,8 +80,8 @@ impl OciBackend {
         (result, log)
     }
 
-    /// Asks for tags. None are there before the first push; who says "not found" in another way
-    /// than a registry does is none.
+    /// Asks for tags. Before the first push there are none. A 404 that does not have a registry's
+    /// form means that the host is not a registry.
     pub(super) async fn tags<T: Default>(
         &self,
         attempt: Attempt<'_>,
@@ -103,14 +104,15 @@ impl OciBackend {
         self.tags(attempt, self.client.try_tags()).await
     }
 
-    /// Reads what lies under a tag, and demands that something does.
+    /// Reads the manifest under a tag; fails if there is none.
     pub(super) async fn manifest(
         &self,
         attempt: Attempt<'_>,
     ) -> Result<(Token, Manifest), Failure> {
         let tag = self.tag(attempt)?;
         let Some(tagged) = self.run(attempt, self.client.tagged(&tag)).await? else {
-            // Of the whole repository, or of a portal: the list of tags tells.
+            // The 404 may be about the whole repository, or come from a captive portal: the list of
+            // tags tells.
             self.try_listing().await?;
             return Err(refusal(&self.url, Kind::NotFound, attempt, "404"));
         };
@@ -120,7 +122,7 @@ impl OciBackend {
         Ok((Token(tagged.digest), manifest))
     }
 
-    /// Reads what is known of a key; `None` if it is gone by now, or is no artifact.
+    /// Reads the metadata of a key; `None` if it is gone, or is not an artifact.
     pub(super) async fn look_up(
         &self,
         tag: String,
@@ -141,8 +143,8 @@ impl OciBackend {
         Ok(Some(listed(key, Token(tagged.digest), &manifest)))
     }
 
-    /// Finds out whether claims can be kept there, and what is refused of what they need. What may
-    /// be otherwise by the next time is asked again then: a login, a right.
+    /// Finds out whether the registry can hold leases, and which request it refuses. A result that
+    /// may change, such as a refused login or a missing permission, is not remembered.
     pub(super) async fn supports_leases(&self) -> Result<(bool, Option<Failure>), Failure> {
         if let Some(known) = self.lease_support.get() {
             return Ok(known.clone());
@@ -170,8 +172,7 @@ impl OciBackend {
         self.lease_support.get_or_init(|| known).clone()
     }
 
-    /// Runs what changes a tag after a look at it, while nobody else does: where claims can be
-    /// kept.
+    /// Runs `look` and then `change`, under a lease if the registry can hold leases.
     pub(super) async fn with_lease<T>(
         &self,
         attempt: Attempt<'_>,
@@ -180,7 +181,7 @@ impl OciBackend {
         change: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         if !self.supports_leases().await?.0 {
-            // As late as can be: a write in between is not seen.
+            // Look as late as possible: a write between look and change goes unnoticed.
             look.await?;
             return change.await;
         }
@@ -241,8 +242,8 @@ impl OciBackend {
         }
     }
 
-    /// Finds out what became of a push that failed: it may have been carried out though the reply
-    /// was lost.
+    /// Checks the tag after a failed write: the write may have happened although its reply was
+    /// lost.
     async fn settle(&self, tag: &str, token: Token, failed: Failure) -> Result<Token, Failure> {
         let (there, _) = RequestLog::record(false, self.client.tagged(tag)).await;
         match there {
@@ -252,7 +253,7 @@ impl OciBackend {
     }
 }
 
-/// Makes the failure of an attempt. `hint` says what to do, where that is known.
+/// Makes the failure of an attempt. `hint` says what to do, if that is known.
 pub(super) fn failed(
     url: &str,
     attempt: Attempt<'_>,
@@ -268,11 +269,11 @@ pub(super) fn failed(
     failure(url, attempt, outcome, error, hint(outcome))
 }
 
-/// More artifacts than one mount is likely to list, at some 300 bytes each.
+/// More artifacts than one mount is likely to list; each takes about 300 bytes.
 const MAX_CACHED_TAGS: NonZeroUsize = NonZeroUsize::new(16 << 10).unwrap();
 
-/// The last manifest under each tag. A manifest never changes, but a tag may move: the digest
-/// says whether this is still the one.
+/// The last known manifest under each tag. A manifest never changes, but a tag may move: the digest
+/// tells whether the manifest is still current.
 pub(super) struct TagCache(Mutex<LruCache<String, (String, Manifest)>>);
 
 impl Default for TagCache {
@@ -282,13 +283,13 @@ impl Default for TagCache {
 }
 
 impl TagCache {
-    /// Returns the digest and the manifest that a tag was on last.
+    /// Returns the digest and the manifest that the tag had last.
     pub(super) fn of(&self, tag: &str) -> Option<(String, Manifest)> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(tag).cloned()
     }
 
-    /// Remembers what a tag is on.
+    /// Remembers the manifest under a tag.
     pub(super) fn learn(&self, tag: String, digest: &str, manifest: &Manifest) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.put(tag, (digest.into(), manifest.clone()));

@@ -13,18 +13,18 @@ use super::artifact::{MANIFEST_TYPE, digest};
 use super::client::{Client, MAX_MANIFEST_BYTES, body, error, header, succeeded, told};
 use crate::store::Kind;
 
-/// Registries send readers on to where the blobs are; more often than this is a circle.
+/// Registries redirect readers to the location of a blob. More redirects than this are a loop.
 const MAX_REDIRECTS: usize = 3;
 
-/// The header that says what a manifest's digest is.
+/// The header with the digest of a manifest.
 const DIGEST_HEADER: &str = "docker-content-digest";
 
 /// The meaning of a registry's 405.
 pub(super) const NO_DELETIONS: &str =
     "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
 
-/// docker-registry answers with a 400 to all but one who upload the same blob at once, and every
-/// artifact has the same configuration. Then it is there.
+/// If several clients upload the same blob at once, docker-registry answers all but one with 400.
+/// Every artifact has the same configuration blob. After the pause the blob is there.
 const UPLOAD_PAUSES: [Duration; 4] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
@@ -32,9 +32,9 @@ const UPLOAD_PAUSES: [Duration; 4] = [
     Duration::from_millis(200),
 ];
 
-/// As many tags are asked for at once; a registry may give fewer.
+/// The number of tags in one request; a registry may return fewer.
 const TAGS_PER_PAGE: &str = "1000";
-/// A longer page of tags is none.
+/// The longest page of tags; a longer one is invalid.
 const MAX_TAGS_BYTES: u64 = 16 << 20;
 
 /// A page of tags.
@@ -46,9 +46,9 @@ struct TagPage {
 /// The result of removing a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// It was there.
+    /// The manifest was there.
     Now,
-    /// It was not there.
+    /// The manifest was not there.
     Before,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Tagged {
 }
 
 impl Client {
-    /// Reads what lies under a tag; `None` if nothing does.
+    /// Reads the manifest under a tag; `None` if there is none.
     pub(super) async fn tagged(&self, tag: &str) -> Result<Option<Tagged>, StoreError> {
         let url = self.at(&format!("manifests/{tag}"))?;
         let response = self.ask("GET", &url, &[("accept", MANIFEST_TYPE)], Bytes::new());
@@ -80,8 +80,8 @@ impl Client {
         }
     }
 
-    /// Asks for the digest of what lies under a tag; `None` if nothing does or the registry doesn't
-    /// say. Hubs that count how often one pulls don't count this.
+    /// Asks for the digest of the manifest under a tag; `None` if there is no manifest or the
+    /// registry does not tell. Hubs with a pull limit don't count this request.
     pub(super) async fn digest_of(&self, tag: &str) -> Result<Option<String>, StoreError> {
         let url = self.at(&format!("manifests/{tag}"))?;
         let response = self.ask("HEAD", &url, &[("accept", MANIFEST_TYPE)], Bytes::new());
@@ -103,7 +103,7 @@ impl Client {
                     return succeeded(done).map(drop);
                 }
                 Ok(Some(_)) => {}
-                // Only the reply may be lost: then it is there.
+                // If only the reply was lost, the blob is there now.
                 Err(_) if !lost => lost = true,
                 Err(error) => return Err(error),
             }
@@ -115,7 +115,7 @@ impl Client {
         }
     }
 
-    /// Uploads a blob that every artifact has, one after the other.
+    /// Uploads a blob that every artifact has; one upload at a time.
     pub(super) async fn upload_common(&self, content: &Bytes) -> Result<(), StoreError> {
         let _one = self.common.lock().await;
         self.upload(content).await
@@ -127,7 +127,7 @@ impl Client {
         let there = self.at(&format!("blobs/{digest}"))?;
         let there = self.ask("HEAD", &there, &[], Bytes::new()).await?;
         match there.status().as_u16() {
-            // Readers are sent on to what is there.
+            // A redirect leads to an existing blob.
             200..=399 => return Ok(None),
             429 | 500..=599 => return Ok(Some(there)),
             _ => {}
@@ -146,7 +146,7 @@ impl Client {
             .map(Some)
     }
 
-    /// Reads a blob, or as much of it as shows that it is longer than it should be.
+    /// Reads a blob; if it is longer than the limit, only a little more than that.
     pub(super) async fn download(&self, digest: &str, limit: u64) -> Result<Bytes, StoreError> {
         let mut url = self.at(&format!("blobs/{digest}"))?;
         for _ in 0..=MAX_REDIRECTS {
@@ -154,14 +154,14 @@ impl Client {
             let status = response.status().as_u16();
             if matches!(status, 301 | 302 | 303 | 307 | 308) {
                 let next = header(&response, "location").and_then(|next| self.follow(&url, next));
-                // Never from https to http.
+                // Never redirect from https to http.
                 let next = next.filter(|n| n.scheme() == "https" || n.scheme() == url.scheme());
                 let nowhere = "the registry sends readers on to where no content can be";
                 url = next.ok_or_else(|| told(Kind::Unreachable, nowhere))?;
                 continue;
             }
             if !response.status().is_success() && !self.is_own(&url) {
-                // The registry has not denied anything: its own storage has.
+                // This refusal comes from the registry's storage, not from the registry.
                 let host = url.host_str().unwrap_or_default();
                 let why = format!("{status} from {host}, where the registry sends readers on to");
                 let kind = match status {
@@ -185,12 +185,12 @@ impl Client {
         let put = succeeded(self.ask("PUT", &url, &headers, body).await?)?;
         match header(&put, "location").or(header(&put, DIGEST_HEADER)) {
             Some(_) => Ok(()),
-            // A portal or proxy that answers 200 to everything.
+            // A captive portal or proxy answers 200 to everything.
             None => Err(error("the answer is not a registry's")),
         }
     }
 
-    /// Deletes a manifest, and with it the tags that are on it.
+    /// Deletes a manifest together with all tags on it.
     pub(super) async fn remove(&self, digest: &str) -> Result<Removal, StoreError> {
         let url = self.at(&format!("manifests/{digest}"))?;
         let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
@@ -201,7 +201,7 @@ impl Client {
         }
     }
 
-    /// Tries whether anybody may delete, with a manifest that nobody has.
+    /// Tries whether the registry allows deletions, with a manifest that does not exist.
     pub(super) async fn try_removal(&self) -> Result<bool, StoreError> {
         let url = self.at(&format!("manifests/{}", digest(b"nothing")))?;
         let deleted = self.ask("DELETE", &url, &[], Bytes::new()).await?;
@@ -212,8 +212,8 @@ impl Client {
         }
     }
 
-    /// Lists all tags; `None` if the registry has no such repository, and says so as a registry
-    /// does.
+    /// Lists all tags; `None` if the registry answers, as a registry does, that it has no such
+    /// repository.
     pub(super) async fn tags(&self) -> Result<Option<Vec<String>>, StoreError> {
         let mut url = self.at(&format!("tags/list?n={TAGS_PER_PAGE}"))?;
         let (mut tags, mut known) = (Vec::new(), HashSet::new());
@@ -238,7 +238,7 @@ impl Client {
         }
     }
 
-    /// Tries whether tags can be listed; `None` as for all of them.
+    /// Tries whether tags can be listed; `None` as in [`Client::tags`].
     pub(super) async fn try_tags(&self) -> Result<Option<()>, StoreError> {
         let url = self.at("tags/list?n=1")?;
         Ok(self.page(&url).await?.map(drop))
@@ -254,7 +254,7 @@ impl Client {
         let response = succeeded(response)?;
         let next = header(&response, "link").and_then(|link| {
             let (place, kind) = link.trim().strip_prefix('<')?.split_once('>')?;
-            // Where it goes on is the registry's to say, and never at which host.
+            // The registry chooses the next page, but never another host.
             let mut next = url.clone();
             next.set_query(url.join(place).ok()?.query());
             kind.contains("next").then_some(next)
@@ -268,7 +268,7 @@ impl Client {
         let (Some(_), Some(found)) = (json.get("name"), json.get("tags")) else {
             return Err(no_listing());
         };
-        // `null` where there are none.
+        // `null` if there are no tags.
         let found = found.as_array().map_or(&[][..], Vec::as_slice);
         let found = found.iter().filter_map(Value::as_str).map(String::from);
         Ok(Some(TagPage {

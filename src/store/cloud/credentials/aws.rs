@@ -1,5 +1,5 @@
-//! Finding the credentials of a bucket, in the order of the AWS SDKs and of Go CDK, and never by
-//! asking an address that nobody has named.
+//! Finding the credentials of a bucket, in the order of the AWS SDKs and of Go CDK. It never asks
+//! an address that is not configured.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,23 +33,23 @@ pub(crate) struct AwsSettings<'a> {
     env: Env<'a>,
     files: SharedFiles,
     shared: SharedConfig,
-    /// Why the files can't be read; it matters only if they are needed.
+    /// The reason why the files are unreadable; it matters only if they are needed.
     unread: Option<String>,
-    /// The profile that counts.
+    /// The selected profile.
     name: String,
 }
 
-/// Reads the shared files and chooses the profile.
+/// Reads the shared files and selects the profile.
 ///
 /// # Errors
 ///
-/// A profile that is named and isn't there, as it is with the AWS tools.
+/// The named profile is missing; the AWS tools fail then too.
 pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<AwsSettings<'a>, OpenError> {
     let named = location
         .profile
         .clone()
         .or_else(|| set(env, "AWS_PROFILE"))
-        // The older variable, which tools in Go still take.
+        // The older variable, which Go tools still accept.
         .or_else(|| set(env, "AWS_DEFAULT_PROFILE"));
     let files = SharedFiles::find(env);
     let (shared, unread) = match files.read() {
@@ -76,19 +76,19 @@ pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<AwsSettin
 }
 
 impl AwsSettings<'_> {
-    /// Returns the profile that counts, if there is one.
+    /// Returns the selected profile, if it exists.
     pub(crate) fn profile(&self) -> Option<Profile<'_>> {
         self.shared.profile(&self.name)
     }
 
-    /// Tells whether somebody says which region it is.
+    /// Tells whether a variable or the profile names the region.
     pub(crate) fn names_region(&self) -> bool {
         let variables = ["AWS_REGION", "AWS_DEFAULT_REGION"];
         let of_profile = self.profile().and_then(|profile| profile.get("region"));
         of_profile.is_some() || variables.iter().any(|name| set(self.env, name).is_some())
     }
 
-    /// Gives a builder its credentials, and returns how they are renewed, if they can be.
+    /// Gives a builder its credentials, and returns their renewal, if there is one.
     pub(crate) fn give(
         &self,
         builder: AmazonS3Builder,
@@ -96,8 +96,7 @@ impl AwsSettings<'_> {
         region: &str,
     ) -> Result<(AmazonS3Builder, Option<Renewal>), OpenError> {
         if location.anonymous {
-            // The keys are never used; without any, object_store would turn to the metadata
-            // address.
+            // The keys are never used; without any, object_store would ask the metadata address.
             let builder = builder
                 .with_skip_signature(true)
                 .with_access_key_id("anonymous")
@@ -109,8 +108,8 @@ impl AwsSettings<'_> {
             builder: &builder,
             region,
         };
-        // Go's SDK: a profile that is named by the program, as Go CDK does it for profile=…, comes
-        // before the environment (config/resolve_credentials.go).
+        // In Go's SDK, a profile named by the program, as Go CDK does for profile=…, comes before
+        // the environment (config/resolve_credentials.go).
         let found = match &location.profile {
             Some(name) => search.of_profile(name, 0)?,
             None => search.of_environment()?,
@@ -139,15 +138,15 @@ struct KeySearch<'a> {
     region: &'a str,
 }
 
-/// The keys that were found.
+/// The keys from the search.
 struct AwsKeys {
     provider: AwsCredentialProvider,
-    /// Their cache, if they can be fetched anew.
+    /// The cache of the keys, if they can be fetched anew.
     kept: Option<Arc<CredentialCache<Arc<AwsCredential>>>>,
 }
 
 impl AwsKeys {
-    /// Makes them of what they are fetched from.
+    /// Makes keys from a source.
     fn fetched(source: impl CredentialSource<Arc<AwsCredential>> + 'static) -> Self {
         let kept = CredentialCache::new(source);
         Self {
@@ -164,7 +163,7 @@ impl KeySearch<'_> {
         set(self.known.env, name)
     }
 
-    /// Keys, then a web identity, then the shared files.
+    /// Finds keys, then a web identity, then the shared files.
     fn of_environment(&self) -> KeySearchResult {
         if let Some(keys) = self.keys()? {
             return Ok(Some(keys));
@@ -258,12 +257,12 @@ impl KeySearch<'_> {
         role.session = text("role_session_name").unwrap_or(role.session);
         role.external_id = text("external_id");
         role.seconds = text("duration_seconds");
-        // The fault is in the file: another target may still serve.
+        // The fault is in the file, so another target may still serve.
         let role = role.checked().map_err(|(_, why)| denied(why))?;
         Ok(Some(AwsKeys::fetched(role)))
     }
 
-    /// Finds the keys that a profile holds itself, without its role.
+    /// Finds a profile's own keys, without its role.
     fn of_profile_itself(&self, name: &str, profile: &Profile<'_>) -> KeySearchResult {
         let printed = format!(
             "aws configure export-credentials --profile {name} prints keys: set \
@@ -320,7 +319,7 @@ impl KeySearch<'_> {
         }
     }
 
-    /// The container's or the instance's, if the environment names them.
+    /// Finds the keys of the container or the instance, if the environment names them.
     fn of_machine(&self) -> Result<AwsKeys, OpenError> {
         if let Some(machine) = MachineService::container(self.builder, self.known.env)? {
             return Ok(AwsKeys::fetched(machine));
@@ -348,7 +347,7 @@ impl KeySearch<'_> {
         Ok(found.map(AwsKeys::fetched))
     }
 
-    /// Makes a role, as yet unchecked.
+    /// Makes a role that is not checked yet.
     fn role(&self, arn: &str, by: RoleProof) -> Result<AssumedRole, OpenError> {
         let ignored = self.set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
         let ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -370,7 +369,7 @@ impl KeySearch<'_> {
     }
 }
 
-/// Gives keys to object_store's client of S3.
+/// Provides keys to object_store's S3 client.
 #[derive(Debug)]
 pub(crate) struct AwsProvider(pub(crate) Arc<CredentialCache<Arc<AwsCredential>>>);
 

@@ -13,20 +13,21 @@ use crate::store::Kind;
 use crate::store::http::credential_cache::{CredentialError, CredentialSource, FetchedCredential};
 use crate::store::http::opening::{Env, fit, set};
 
-/// The profile that counts when none is named.
+/// The profile to use if none is named.
 pub(crate) const DEFAULT_PROFILE: &str = "default";
-/// The files are some kilobytes; what is longer is another one.
+/// The longest shared file. 1 MiB: the files have a few kilobytes, so a longer one is something
+/// else.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The paths of the shared files, whether they are there or not.
+/// The paths of the shared files, which need not exist.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedFiles {
     credentials: Option<PathBuf>,
     config: Option<PathBuf>,
 }
 
-/// The values of a file's section, its names in lower case. A nested name has its parent's before
-/// it: `s3.endpoint_url`.
+/// The values of a section in a file, with names in lower case. A nested name follows its parent's:
+/// `s3.endpoint_url`.
 type Values = BTreeMap<String, String>;
 
 /// The content of the shared files.
@@ -36,7 +37,7 @@ pub(crate) struct SharedConfig {
     services: BTreeMap<String, Values>,
 }
 
-/// One profile, as both files have it. What it says is never shown.
+/// One profile, merged from both files. Its values are never shown.
 #[derive(Clone, Copy)]
 pub(crate) struct Profile<'a> {
     values: &'a Values,
@@ -51,7 +52,7 @@ enum SharedFile {
 }
 
 impl SharedFiles {
-    /// Finds out where the files are, as the AWS tools do.
+    /// Finds the paths of the files, as the AWS tools do.
     pub(crate) fn find(env: Env<'_>) -> Self {
         let home = set(env, "HOME").map(PathBuf::from);
         let path = |variable: &str, name: &str| match set(env, variable) {
@@ -67,14 +68,14 @@ impl SharedFiles {
         }
     }
 
-    /// Reads the files; one that isn't there says nothing.
+    /// Reads the files; a missing one counts as empty.
     ///
     /// # Errors
     ///
-    /// The name of one that can't be read, and why. Its content is not told.
+    /// The name of an unreadable file, and the reason, without its content.
     pub(crate) fn read(&self) -> Result<SharedConfig, String> {
         let mut shared = SharedConfig::default();
-        // In this order: of a key that both have, that of the credentials file counts.
+        // The order matters: a key in both files gets its value from the credentials file.
         let files = [
             (SharedFile::Config, &self.config),
             (SharedFile::Credentials, &self.credentials),
@@ -106,7 +107,7 @@ impl fmt::Display for SharedFiles {
     }
 }
 
-/// Reads a file; `None` if it isn't there.
+/// Reads a file; `None` if it is missing.
 fn text_of(path: &Path) -> Result<Option<String>, String> {
     let told = |why: &dyn fmt::Display| format!("{} can't be read: {why}", path.display());
     let about = match std::fs::metadata(path) {
@@ -114,7 +115,7 @@ fn text_of(path: &Path) -> Result<Option<String>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(told(&error)),
     };
-    // A pipe would be waited for.
+    // Reading a pipe could block.
     if !about.is_file() || about.len() > MAX_FILE_BYTES {
         return Err(told(&"it is no regular file of less than 1 MiB"));
     }
@@ -135,12 +136,12 @@ impl SharedConfig {
         })
     }
 
-    /// Adds what a file says; fails with the number of a line that says nothing.
+    /// Adds the content of a file; fails with the number of an invalid line.
     fn add(&mut self, text: &str, which: SharedFile) -> Result<(), usize> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut foreign = Values::new();
         let mut section: Option<&mut Values> = None;
-        // The property that the last line was of, and how far it was indented.
+        // The property on the last line, and its indentation.
         let mut open: Option<(String, usize)> = None;
         for (line, number) in text.lines().zip(1_usize..) {
             let trimmed = line.trim();
@@ -153,7 +154,7 @@ impl SharedConfig {
                 section = Some(match section_of(heading, which) {
                     Section::Profile(name) => self.profiles.entry(name).or_default(),
                     Section::Services(name) => self.services.entry(name).or_default(),
-                    // `[sso-session x]`, and whatever comes to be.
+                    // `[sso-session x]`, and future kinds of sections.
                     Section::Foreign => &mut foreign,
                 });
                 continue;
@@ -164,7 +165,7 @@ impl SharedConfig {
             if let Some((parent, _)) = parent {
                 let value = values.entry(parent.clone()).or_default();
                 if !value.is_empty() {
-                    // A value goes on; none that is used here has more than one line.
+                    // A value continues; no value used here has more than one line.
                     value.push('\n');
                     value.push_str(trimmed);
                     continue;
@@ -183,13 +184,13 @@ impl SharedConfig {
 }
 
 impl<'a> Profile<'a> {
-    /// Returns what the profile says of something, unless it is nothing.
+    /// Returns a value of the profile, unless it is empty.
     pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         let value = self.values.get(name).map(String::as_str);
         value.filter(|value| !value.is_empty())
     }
 
-    /// Returns the endpoint that the profile has for a service, or for all.
+    /// Returns the profile's endpoint for a service, or for all services.
     pub(crate) fn endpoint(&self, service: &str) -> Option<&'a str> {
         let ignored = self.get("ignore_configured_endpoint_urls");
         if ignored.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
@@ -226,7 +227,7 @@ fn section_of(heading: &str, which: SharedFile) -> Section {
     }
 }
 
-/// Takes `name = value  # remark` apart.
+/// Splits `name = value  # remark`.
 fn property(line: &str) -> Option<(String, String)> {
     let (name, value) = line.split_once('=')?;
     let name = name.trim().to_ascii_lowercase();
@@ -242,10 +243,11 @@ fn property(line: &str) -> Option<(String, String)> {
 /// The time before the shared files are read again. It is short, for rotated keys: the old ones
 /// work for longer than that.
 const REREAD_INTERVAL: Duration = Duration::from_secs(1);
-/// The time that the keys serve on while the files can't be read, for they may be being written.
+/// The time that the keys still serve while the files are unreadable, because they may be in the
+/// middle of a write.
 const UNREADABLE_GRACE: Duration = Duration::from_secs(10);
-/// The keys of a profile of the shared files, read again and again: rotated keys are written
-/// there, and nobody has to mount anew.
+/// The keys of a profile in the shared files. They are read repeatedly, so that rotated keys need
+/// no new mount.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedKeys {
     pub(crate) files: SharedFiles,
@@ -270,7 +272,7 @@ impl SharedKeys {
 impl CredentialSource<Arc<AwsCredential>> for SharedKeys {
     async fn fetch(&self) -> Result<FetchedCredential<Arc<AwsCredential>>, CredentialError> {
         let keys = self.clone();
-        // A home may lie on a server that hangs.
+        // The home directory may be on a server that hangs.
         let read = tokio::task::spawn_blocking(move || keys.read()).await;
         let stopped = |_| CredentialError::new(Kind::Unreachable, ": none were read");
         Ok(FetchedCredential {
@@ -285,7 +287,7 @@ impl CredentialSource<Arc<AwsCredential>> for SharedKeys {
     }
 }
 
-/// Takes the keys out of a profile, or says what they lack, and never what they are.
+/// Takes the keys out of a profile. The error names the missing ones, and never shows a value.
 pub(crate) fn keys_of(profile: &Profile<'_>) -> Result<AwsCredential, String> {
     let key = |name: &str| match profile.get(name) {
         Some(value) if !fit(value) => Err(format!(

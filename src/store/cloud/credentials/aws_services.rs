@@ -1,4 +1,4 @@
-//! The services that give out AWS keys: STS for a role, a container's service, and the metadata
+//! The services that provide AWS keys: STS for a role, a container's service, and the metadata
 //! address of an instance.
 
 use std::path::{Path, PathBuf};
@@ -24,33 +24,34 @@ use crate::store::http::reply::{BodyEnd, RequestOutcome, bounded};
 use crate::store::http::retry_once;
 use crate::store::http::xml;
 
-/// STS's answer is some kilobytes.
+/// The longest answer of STS; its answers have a few kilobytes.
 const MAX_STS_REPLY_BYTES: usize = 64 << 10;
-/// A request that is signed so shortly before their end may arrive after it.
+/// The time before their expiry at which keys are no longer used: a request signed later may arrive
+/// after the expiry.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
-/// Whose word STS takes.
+/// The proof that STS requires for a role.
 #[derive(Debug)]
 pub(crate) enum RoleProof {
-    /// The holder's of other credentials.
+    /// Other credentials, which sign the request.
     Keys(AwsCredentialProvider),
-    /// An identity provider's, whose token is in a file.
+    /// The token of an identity provider, from a file.
     Token(PathBuf),
 }
 
-/// A role that is assumed.
+/// A role to assume.
 #[derive(Debug)]
 pub(crate) struct AssumedRole {
     pub(crate) arn: String,
     pub(crate) session: String,
     pub(crate) external_id: Option<String>,
-    /// How long a session lasts, in seconds; by default it is the role's.
+    /// The length of a session in seconds; the default is the role's.
     pub(crate) seconds: Option<String>,
     pub(crate) by: RoleProof,
     pub(crate) service: StsEndpoint,
 }
 
-/// Where STS answers.
+/// The endpoint of STS.
 #[derive(Debug, Clone)]
 pub(crate) struct StsEndpoint {
     url: Url,
@@ -59,7 +60,7 @@ pub(crate) struct StsEndpoint {
 }
 
 impl StsEndpoint {
-    /// Opens STS in a region, or at an endpoint of one's own. Nothing is sent.
+    /// Opens STS in a region, or at a custom endpoint, without sending anything.
     pub(crate) fn open(endpoint: Option<&str>, region: &str) -> Result<Self, OpenError> {
         let url = match endpoint {
             Some(endpoint) => Url::parse(endpoint).ok(),
@@ -86,7 +87,7 @@ impl StsEndpoint {
     }
 }
 
-/// Returns the domain of AWS in the part of the world that a region lies in.
+/// Returns AWS's domain for a region's partition.
 pub(crate) fn domain(region: &str) -> &'static str {
     match region.starts_with("cn-") {
         true => "amazonaws.com.cn",
@@ -95,9 +96,9 @@ pub(crate) fn domain(region: &str) -> &'static str {
 }
 
 impl AssumedRole {
-    /// Refuses what STS would refuse, and what must not be sent.
+    /// Refuses values that STS would refuse, and requests that must not be sent.
     pub(crate) fn checked(self) -> Result<Self, OpenError> {
-        // An ARN has no blank, and none is so long.
+        // An ARN has no blank, and at most 2,048 characters.
         let fits = |text: &str, more: &str, most: usize| is_word(text, more) && text.len() <= most;
         if !self.arn.starts_with("arn:") || !fits(&self.arn, ":/_+=,.@-", 2048) {
             return Err(invalid(
@@ -125,7 +126,7 @@ impl AssumedRole {
         Ok(self)
     }
 
-    /// Tells of a failure what was attempted and where.
+    /// Adds the attempt and the endpoint to an error.
     fn credential_error(&self, kind: Kind, why: &str) -> CredentialError {
         let Self { arn, service, .. } = self;
         CredentialError::new(
@@ -174,7 +175,7 @@ impl AssumedRole {
         Ok(request)
     }
 
-    /// Returns the credentials that open the role.
+    /// Returns the credentials for assuming the role.
     async fn keys(
         &self,
         keys: &AwsCredentialProvider,
@@ -271,20 +272,20 @@ impl CredentialSource<Arc<AwsCredential>> for AssumedRole {
     }
 }
 
-/// How long keys count before they are asked for again: the services have new ones at least five
-/// minutes before the old ones end, and nobody says here when that is.
+/// The time before the keys are requested again. 4 min: the services have new keys at least five
+/// minutes before the old ones expire, and this client does not learn the expiry.
 const MACHINE_KEYS_FRESH: Duration = Duration::from_secs(240);
-/// How long they serve on while the service fails; those that are over, the store refuses.
+/// The time that the keys still serve while the service fails; the store refuses expired ones.
 const MACHINE_KEYS_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// A service that gives out keys.
+/// A service that provides keys.
 pub(crate) struct MachineService {
     builder: AmazonS3Builder,
     place: &'static str,
 }
 
 impl MachineService {
-    /// Finds a container's service, if the environment names one. Nothing is sent.
+    /// Finds a container's service, if the environment names one, without sending anything.
     pub(crate) fn container(
         builder: &AmazonS3Builder,
         env: Env<'_>,
@@ -319,8 +320,8 @@ impl MachineService {
         Self::built(builder, "the container's service").map(Some)
     }
 
-    /// Finds the metadata address of an instance: where the environment says, or else EC2's if
-    /// `called_for`. Nothing is sent.
+    /// Finds the metadata address of an instance: the one in the environment, or EC2's if
+    /// `called_for`. It sends nothing.
     pub(crate) fn instance(
         builder: &AmazonS3Builder,
         env: Env<'_>,
@@ -350,8 +351,8 @@ impl CredentialSource<Arc<AwsCredential>> for MachineService {
     async fn fetch(&self) -> Result<FetchedCredential<Arc<AwsCredential>>, CredentialError> {
         let credential_error =
             |kind, why: &str| CredentialError::new(kind, format!(" from {}: {why}", self.place));
-        // Made anew each time, for object_store's own keeps keys to their end, whatever the store
-        // says of them.
+        // A new client each time: object_store's own cache would keep keys until they expire, even
+        // if the store refuses them.
         let store = self.builder.clone().build();
         let store =
             store.map_err(|error| credential_error(Kind::Unreachable, &innermost(&error)))?;

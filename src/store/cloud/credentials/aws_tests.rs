@@ -1,5 +1,5 @@
-//! Tests of where the credentials of a bucket come from, and of what the shared files may say.
-//! Nothing here sends a request.
+//! Tests of the sources of a bucket's credentials, and of the shared files' syntax. No test sends a
+//! request.
 
 use object_store::aws::{AmazonS3Builder, AwsCredential};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::store::cloud::s3::{endpoint, open};
 use crate::store::http::opening::{OpenError, env_of};
 use crate::store::{Kind, S3Location};
 
-/// A home with shared files.
+/// A home directory with shared files.
 struct Home {
     dir: TempDir,
     env: Vec<(String, String)>,
@@ -48,14 +48,14 @@ impl Home {
         given.map(|(builder, _)| builder)
     }
 
-    /// Returns the id of the access key that a location is opened with.
+    /// Returns the id of the access key for a location.
     async fn id(&self, location: &S3Location) -> String {
         let store = self.find(location).unwrap().build().unwrap();
         let got: Arc<AwsCredential> = store.credentials().get_credential().await.unwrap();
         got.key_id.clone()
     }
 
-    /// Returns why there are none.
+    /// Returns the reason why there are no credentials.
     fn why(&self, location: &S3Location) -> String {
         let Err((kind, why)) = self.find(location) else {
             panic!("there are credentials");
@@ -132,7 +132,7 @@ async fn keys_that_are_rotated_in_the_file_are_taken_without_mounting_anew() {
             .map(|got| got.key_id.clone())
     };
     assert_eq!(id().await.unwrap(), "ID-DEFAULT");
-    // While it is being written the old ones serve on.
+    // During a write of the file the old keys still serve.
     home.write("credentials", "[default]\naws_access_key_id = NEW\n");
     assert_eq!(id().await.unwrap(), "ID-DEFAULT");
     home.write("credentials", &KEYS.replace("ID-DEFAULT", "ID-NEW"));
@@ -307,7 +307,7 @@ async fn a_profile_may_be_the_source_of_its_own_role_and_roles_may_be_chained() 
     for name in ["other", "next", "token"] {
         home.find(&of_profile(name)).unwrap();
     }
-    // A token that is good for whoever reads it goes nowhere without TLS.
+    // The token is usable by every reader, so it is never sent without TLS.
     home.set("AWS_ENDPOINT_URL_STS", "http://sts.example");
     assert!(
         home.why(&of_profile("token"))

@@ -1,5 +1,5 @@
-//! Finding the credentials of an Azure account, in the order of Go CDK and of Azure's SDKs, and
-//! never by asking an address that nobody has named.
+//! Finding the credentials of an Azure account, in the order of Go CDK and of Azure's SDKs. It
+//! never asks an address that is not configured.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::store::AzureLocation;
 use crate::store::http::credential_cache::{CredentialCache, Renewal};
 use crate::store::http::opening::{Env, OpenError, denied, invalid, is_word, refuse, secret, set};
 
-/// The account and the key that every emulator has; they are public.
+/// The account and the key of every emulator; they are public.
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-/// The login host of Azure's own cloud.
+/// The login host of Azure's public cloud.
 const AUTHORITY: &str = "https://login.microsoftonline.com";
-/// The scope that a principal asks for.
+/// The scope that a principal requests.
 const SCOPE: &str = "https://storage.azure.com/.default";
 /// The metadata address of Azure's virtual machines.
 const METADATA_HOST: &str = "http://169.254.169.254";
 /// The path of its tokens.
 const METADATA_PATH: &str = "/metadata/identity/oauth2/token";
-/// The parameters that it wants.
+/// The parameters that it requires.
 const METADATA_QUERY: [(&str, &str); 2] = [
     ("api-version", "2019-08-01"),
     ("resource", "https://storage.azure.com"),
@@ -39,7 +39,7 @@ const NO_CREDENTIALS: &str = "no credentials: set AZURE_STORAGE_ACCOUNT and AZUR
                     AZURE_FEDERATED_TOKEN_FILE; on a virtual machine \
                     AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential";
 
-/// An account, and what opens it.
+/// An account and its credentials.
 pub(crate) struct AzureAccount {
     /// The account's name.
     pub(crate) account: String,
@@ -57,14 +57,14 @@ pub(crate) struct AzureAccount {
 
 /// The credentials of an account. Never shown.
 pub(crate) enum AzureCredentials {
-    /// A key, or a signature.
+    /// A key, or a shared access signature.
     Text(Key, String),
     /// The tokens of a principal or an identity.
     Tokens(Arc<CredentialCache<String>>),
 }
 
 impl AzureCredentials {
-    /// Gives them to a builder.
+    /// Gives the credentials to a builder.
     pub(crate) fn give(&self, builder: MicrosoftAzureBuilder) -> MicrosoftAzureBuilder {
         match self {
             AzureCredentials::Text(key, value) => builder.with_config(*key, value),
@@ -74,7 +74,7 @@ impl AzureCredentials {
         }
     }
 
-    /// Returns how they are renewed, if they can be.
+    /// Returns the renewal of the credentials, if there is one.
     pub(crate) fn renewal(&self) -> Option<Renewal> {
         match self {
             AzureCredentials::Text(..) => None,
@@ -150,7 +150,7 @@ pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<AzureAccoun
         of_key(EMULATOR_KEY.into(), "the emulator's key")?
     } else {
         of_identity(env).map_err(|(kind, why)| {
-            // Somebody has meant to give them by the connection string.
+            // The connection string was perhaps meant to provide them.
             let strange = connection.strange("AccountKey or SharedAccessSignature");
             (kind, why + &strange)
         })?
@@ -192,7 +192,7 @@ fn of_sas(sas: &str, name: &str) -> Result<AzureCredentials, OpenError> {
             "{name} is no signature: it must have the parts sv, sp, se and sig, joined by &"
         )));
     }
-    // A policy of the container's may say what it is good for, and until when.
+    // A stored policy of the container (`si`) may set permissions and expiry instead.
     let missing = ["sp", "se"].into_iter().find(|part| !has(part));
     match missing.filter(|_| !has("si")) {
         Some(missing) => Err(invalid(format!(
@@ -236,7 +236,7 @@ fn of_identity(env: Env<'_>) -> Result<AzureCredentials, OpenError> {
         false => format!("https://{host}"),
     };
     let url = format!("{}/{tenant}/oauth2/v2.0/token", host.trim_end_matches('/'));
-    // The secret is sent there.
+    // The secret is sent to this host.
     let Some(url) = Url::parse(&url).ok().filter(is_safe) else {
         return refuse("AZURE_AUTHORITY_HOST must be https://host");
     };
@@ -252,8 +252,7 @@ fn of_identity(env: Env<'_>) -> Result<AzureCredentials, OpenError> {
     Ok(AzureCredentials::Tokens(CredentialCache::new(service)))
 }
 
-/// Finds the identity that Azure gives to what runs there, if the environment says that it is to
-/// be asked for.
+/// Finds Azure's managed identity, if the environment selects it.
 fn managed(client: Option<String>, env: Env<'_>) -> Result<AzureCredentials, OpenError> {
     let endpoint = set(env, "IDENTITY_ENDPOINT");
     let mut headers = vec![("metadata", "true".to_owned())];
@@ -292,9 +291,9 @@ struct ConnectionString {
     suffix: Option<String>,
     endpoint: Option<Url>,
     emulator: bool,
-    /// Whether there is one.
+    /// Whether there is a connection string.
     given: bool,
-    /// The first part that no connection string has, if it may be shown.
+    /// The first unknown part, if it may be shown.
     unknown: Option<String>,
 }
 
@@ -313,7 +312,7 @@ const ELSEWHERE: [&str; 10] = [
 ];
 
 impl ConnectionString {
-    /// Takes a connection string apart; what it has for other services is nobody's concern.
+    /// Splits a connection string; ignores the parts for other services.
     fn parse(text: &str) -> Result<Self, OpenError> {
         const NAME: &str = "AZURE_STORAGE_CONNECTION_STRING";
         let bad = |what: &str| invalid(format!("{NAME}: {what}"));
@@ -351,7 +350,7 @@ impl ConnectionString {
                     connection.endpoint = Some(url);
                 }
                 other if ELSEWHERE.contains(&other) => {}
-                // Names have up to 26 characters, keys 88.
+                // Names have at most 26 characters, keys have 88.
                 _ if is_word(name, "") && name.len() <= 30 => {
                     connection.unknown.get_or_insert_with(|| name.into());
                 }
@@ -367,7 +366,8 @@ impl ConnectionString {
         Ok(connection)
     }
 
-    /// Says what a connection string lacks, and what it has instead; nothing if there is none.
+    /// Names the missing part of a connection string, and any unknown part; empty if there is no
+    /// connection string.
     fn strange(&self, missing: &str) -> String {
         let unknown = self.unknown.as_ref();
         let unknown = unknown.map_or_else(String::new, |name| {
@@ -382,7 +382,7 @@ impl ConnectionString {
     }
 }
 
-/// Returns whose account an endpoint is: <https://acme.blob.core.windows.net>, or an emulator's
+/// Returns the account of an endpoint: <https://acme.blob.core.windows.net>, or an emulator's
 /// <http://127.0.0.1:10000/acme>.
 fn account_of(endpoint: &Url) -> Option<String> {
     let account = match endpoint.domain() {
@@ -394,7 +394,7 @@ fn account_of(endpoint: &Url) -> Option<String> {
         .map(String::from)
 }
 
-/// Gives tokens to object_store's client of Azure.
+/// Provides tokens to object_store's Azure client.
 #[derive(Debug)]
 pub(crate) struct AzureProvider(pub(crate) Arc<CredentialCache<String>>);
 

@@ -1,5 +1,5 @@
-//! Finding the credentials of a Google Cloud Storage bucket, in the order of Google's clients, and
-//! never by asking an address that nobody has named.
+//! Finding the credentials of a Google Cloud Storage bucket, in the order of Google's clients. It
+//! never asks an address that is not configured.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::store::http::opening::{Env, OpenError, denied, invalid, is_word, set}
 
 /// Google's own universe.
 pub(crate) const UNIVERSE: &str = "googleapis.com";
-/// Where a login of a person is exchanged for tokens, unless its file says otherwise.
+/// The default URL where a user's login is exchanged for tokens; the login's file may name another.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 /// The path of a metadata server's tokens.
 const METADATA_PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 /// gcloud's file, below its folder.
 const DEFAULT_FILE: &str = "application_default_credentials.json";
-/// A file of credentials is some kilobytes; another one is none.
+/// The longest file of credentials. 1 MiB: such files have a few kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 const NO_CREDENTIALS: &str = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run \
@@ -31,17 +31,17 @@ const NO_CREDENTIALS: &str = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS
                     GCE_METADATA_HOST=metadata.google.internal; for a public bucket add \
                     anonymous=true to the url";
 
-/// Whose credentials a bucket is opened with; nobody's by default.
+/// The credentials of a bucket; none by default.
 #[derive(Default)]
 pub(crate) struct GcsCredentials {
-    /// The tokens that go with each request.
+    /// The tokens for the requests.
     pub(crate) tokens: Option<Arc<CredentialCache<String>>>,
-    /// The universe that they are good in, where that is known.
+    /// The universe of the tokens, if it is known.
     pub(crate) universe: Option<String>,
 }
 
-/// Finds the credentials, in the order of Google's clients, and never by asking an address that
-/// nobody has named.
+/// Finds the credentials, in the order of Google's clients. It never asks an address that is not
+/// configured.
 pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<GcsCredentials, OpenError> {
     if location.anonymous {
         return Ok(GcsCredentials::default());
@@ -51,7 +51,7 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<GcsCredentials
         return read(Path::new(&path), NAME);
     }
     if set(env, "STORAGE_EMULATOR_HOST").is_some() {
-        // An emulator wants none, and gets no token that is good at Google's.
+        // An emulator needs no token, and must not get one that is valid at Google.
         return Ok(GcsCredentials::default());
     }
     let home = set(env, "HOME").map(|home| Path::new(&home).join(".config/gcloud"));
@@ -73,7 +73,7 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<GcsCredentials
             "GCE_METADATA_HOST must be a host name, and perhaps a port",
         ));
     };
-    // So that nobody is talked into asking for one.
+    // The server requires this header, which protects it from forged requests.
     let flavor = ("metadata-flavor", "Google".to_owned());
     let advice = " (has this machine a service account, with the scope of Cloud Storage?)";
     Ok(GcsCredentials {
@@ -86,7 +86,7 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<GcsCredentials
     })
 }
 
-/// Reads a file of credentials. What is in it never gets into a message.
+/// Reads a file of credentials. Its content never gets into a message.
 fn read(path: &Path, name: &str) -> Result<GcsCredentials, OpenError> {
     let shown = path.display();
     // A pipe or a device may never end.
@@ -145,7 +145,7 @@ fn read(path: &Path, name: &str) -> Result<GcsCredentials, OpenError> {
     })
 }
 
-/// Gives tokens to object_store's client of Google.
+/// Provides tokens to object_store's Google client.
 #[derive(Debug)]
 pub(crate) struct GcsProvider(pub(crate) Arc<CredentialCache<String>>);
 

@@ -1,4 +1,4 @@
-//! Where the credentials of each provider are found, and how they are fetched.
+//! The sources of each provider's credentials, and how they are fetched.
 
 pub(super) mod aws;
 pub(super) mod aws_profile;

@@ -1,4 +1,4 @@
-//! The sources of tokens: a service that is asked over HTTP, or a key that signs them.
+//! The sources of tokens: an HTTP service, or a key that signs them.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,19 +19,19 @@ use crate::store::http::opening::{OpenError, denied, is_loopback, is_of_client, 
 use crate::store::http::reply::{shown_message, shown_word};
 use crate::store::http::retry_once;
 
-/// The longest reply that is read; tokens have some kilobytes.
+/// The longest reply; tokens have a few kilobytes.
 const MAX_REPLY_BYTES: usize = 64 << 10;
-/// The lifetime of a token that doesn't tell its own.
+/// The lifetime of a token that doesn't state its own.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
-/// The lifetime of a token that a key has signed: the most that Google takes.
+/// The lifetime of a self-signed token: the most that Google accepts.
 const SIGNED_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A field of a form.
 pub(crate) enum FormField {
-    /// Its text.
+    /// The text of the field.
     Text(String),
-    /// The file that holds it, which is read each time: its writer replaces it before it is
-    /// over.
+    /// A file with the text. It is read for every request, because it is replaced before the text
+    /// expires.
     File(PathBuf),
 }
 
@@ -43,19 +43,19 @@ pub(crate) enum TokenRequest {
     Form(Vec<(&'static str, FormField)>),
 }
 
-/// A service that gives out tokens.
+/// A service that provides tokens.
 pub(crate) struct TokenService {
     client: reqwest::Client,
     way: ConnectionPath,
     url: Url,
     ask: TokenRequest,
     place: String,
-    /// The remedy when it refuses.
+    /// The remedy for a refusal.
     advice: &'static str,
 }
 
 impl TokenService {
-    /// Makes a service of its URL. Nothing is sent.
+    /// Makes a service from its URL, without sending anything.
     pub(crate) fn new(
         url: Url,
         ask: TokenRequest,
@@ -146,7 +146,7 @@ impl FormField {
             FormField::Text(text) => Ok(text.clone()),
             FormField::File(path) => match std::fs::read_to_string(path) {
                 Ok(text) => Ok(text.trim().into()),
-                // Its writer may be about to.
+                // The file may be about to be written.
                 Err(error) => {
                     let path = path.display();
                     let why = format!(" from the token file {path}, which can't be read: {error}");
@@ -175,19 +175,19 @@ impl CredentialSource<String> for TokenService {
     }
 }
 
-/// Demands that a URL which secrets are sent to is https, or on this very machine.
+/// Tells whether secrets may be sent to a URL: it must be https, or on this machine.
 pub(crate) fn is_safe(url: &Url) -> bool {
     url.has_host() && (url.scheme() == "https" || url.scheme() == "http" && is_loopback(url))
 }
 
-/// Reads a token; `None` if it is none.
+/// Reads a token; `None` if the body has none.
 fn token(body: &[u8]) -> Option<FetchedCredential<String>> {
     let json: Value = serde_json::from_slice(body).ok()?;
     let bearer = json.get("access_token")?.as_str()?;
     if bearer.is_empty() || !bearer.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
-    // Numbers, or texts that hold one.
+    // Either a number, or a string with a number.
     let seconds = |name: &str| match json.get(name)? {
         Value::String(text) => text.parse().ok(),
         number => number.as_u64(),
@@ -203,7 +203,7 @@ fn token(body: &[u8]) -> Option<FetchedCredential<String>> {
     Some(FetchedCredential::new(bearer.into(), lasts))
 }
 
-/// Puts into words what a service says when it refuses, as far as it is fit to be shown.
+/// Returns the message of a refusal, made safe to show.
 fn said(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |pointer: &str| json.pointer(pointer)?.as_str();
@@ -219,15 +219,15 @@ fn said(body: &[u8]) -> String {
     said
 }
 
-/// A service account's key, which signs tokens by itself: Google takes them without an exchange at
+/// A service account's key, which signs tokens itself. Google accepts them without an exchange at
 /// the file's `token_uri` (<https://google.aip.dev/auth/4111>), and outside of its own universe
-/// takes no others.
+/// accepts no others.
 pub(crate) struct SelfSigned {
     file: String,
 }
 
 impl SelfSigned {
-    /// Makes it of a key file's content.
+    /// Makes it from the content of a key file.
     pub(crate) fn new(file: String) -> Result<Self, OpenError> {
         let signed = Self { file };
         match signed.provider() {
@@ -241,7 +241,7 @@ impl SelfSigned {
     }
 
     fn provider(&self) -> Result<GcpCredentialProvider, StoreError> {
-        // Made anew each time, for object_store's own keeps a token to its end.
+        // A new client each time: object_store's own cache would keep a token until it expires.
         let store = GoogleCloudStorageBuilder::new()
             .with_bucket_name("none")
             .with_service_account_key(&self.file)
