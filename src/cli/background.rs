@@ -20,8 +20,8 @@ use super::settings::MountSettings;
 use super::{complain, log};
 use crate::fuse;
 
-/// The longest start of a mount. Targets are asked with deadlines of their own, so a start that
-/// works is faster.
+/// The longest start of a mount. Requests to the targets have deadlines of their own, so a start
+/// that works is faster.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts the process behind the mount, and waits until the mount answers or has failed.
@@ -51,12 +51,12 @@ pub(super) fn launch(settings: &MountSettings, argv: &[OsString]) -> Exit {
     }
 }
 
-/// glibc gives every thread of a pool an arena of its own, each of which grows to what its busiest
-/// moment took. Two are enough for two cores' worth of small files, and keep a mount at the memory
-/// that it begins with.
+/// glibc gives every thread of a pool an arena of its own, and each arena keeps its largest size.
+/// Two arenas are enough for two cores' worth of small files, and keep the memory of a mount at its
+/// initial size.
 const MALLOC_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 
-/// Starts this program once more. The arguments go over its stdin, not its command line: a
+/// Starts this program once more. The arguments go through its stdin, not its command line: a
 /// variable's value may be a secret.
 fn spawn(dir: &Path, argv: &[OsString]) -> io::Result<Child> {
     let mut child = Command::new("/proc/self/exe")
@@ -77,7 +77,7 @@ fn spawn(dir: &Path, argv: &[OsString]) -> io::Result<Child> {
     Ok(child)
 }
 
-/// Passes on the reports of the process until it is ready or has failed; `None` if it takes too
+/// Forwards the reports of the process until it is ready or has failed; `None` if it takes too
 /// long.
 fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -115,7 +115,7 @@ fn wait_for(child: &mut Child) -> io::Result<Option<Exit>> {
 }
 
 fn undo(child: &mut Child, dir: &Path) {
-    // It may have ended by itself in the meantime.
+    // The process may have ended by itself in the meantime.
     let _ = child.kill();
     let _ = child.wait();
     let cleared = fuse::resolve(dir)
@@ -136,7 +136,7 @@ pub(super) fn daemon() -> Exit {
     };
     // For the list of processes: a program started through /proc is called `exe`.
     let _ = std::fs::write("/proc/self/comm", "atlasfs");
-    // It fails only for the leader of a group, which a process just started is not.
+    // setsid(2) fails only for the leader of a group, and a new process leads none.
     let _ = nix::unistd::setsid();
     let settings = match arguments(io::stdin()).map(args::parse) {
         Ok(Ok(Request::Mount(settings))) => settings,
@@ -168,7 +168,7 @@ pub(super) fn daemon() -> Exit {
     })
 }
 
-/// Reads the arguments that the other process hands over.
+/// Reads the arguments that the starting process hands over.
 fn arguments(mut from: impl Read) -> io::Result<Vec<OsString>> {
     let mut text = String::new();
     from.read_to_string(&mut text)?;
@@ -178,7 +178,7 @@ fn arguments(mut from: impl Read) -> io::Result<Vec<OsString>> {
     words.iter().map(word).collect()
 }
 
-/// A word is a list of bytes: paths need not be UTF-8.
+/// A word is a list of bytes, because paths need not be UTF-8.
 fn word(value: &Value) -> io::Result<OsString> {
     let bytes = value.as_array().ok_or(io::ErrorKind::InvalidData)?;
     let bytes: Option<Vec<u8>> = bytes
@@ -188,7 +188,7 @@ fn word(value: &Value) -> io::Result<OsString> {
     Ok(OsString::from_vec(bytes.ok_or(io::ErrorKind::InvalidData)?))
 }
 
-/// Lets go of the terminal and the directory of the process that started it.
+/// Detaches from the terminal and the working directory of the starting process.
 fn leave() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;

@@ -1,4 +1,4 @@
-//! `atlasfs check`: every target is tried, all at once, without a mount.
+//! `atlasfs check`: checks all targets at the same time, without a mount.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const MAX_SAMPLE_BYTES: u64 = 64 << 20;
 enum CheckOutcome {
     Yes,
     No,
-    /// It was not tried; the text says why.
+    /// The check did not run; the text gives the reason.
     NotTried(&'static str),
 }
 
@@ -53,11 +53,11 @@ struct TargetCheck {
     writable: CheckOutcome,
     conditional: CheckOutcome,
     latency: Option<Duration>,
-    /// The failure, in the target's words.
+    /// The failure, as the target reports it.
     failure: Option<Failure>,
 }
 
-/// Tries every target, and prints the outcome.
+/// Checks every target, and prints the results.
 pub(super) fn check(settings: &CheckSettings) -> Exit {
     let findings = match topology::load(&settings.selection) {
         Ok(topology) => {
@@ -94,7 +94,7 @@ fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCh
             .map(|(role, location)| try_one(role, location, settings));
         futures::future::join_all(checks).await
     });
-    // A check that hangs is not waited for.
+    // Don't wait for a hung check.
     runtime.shutdown_background();
     Ok(findings)
 }
@@ -153,7 +153,7 @@ async fn try_target(
     let begun = Instant::now();
     let probed = target.probe(end).await;
     finding.latency = Some(begun.elapsed());
-    // A target that refuses is there; one that was never asked may not be.
+    // A target that refuses is reachable; a target without a request may not be.
     finding.reachable = match &probed {
         Err(failure) if failure.is_outage() => CheckOutcome::No,
         Err(failure) if failure.unasked || failure.kind == Kind::Invalid => {
@@ -249,7 +249,7 @@ fn table(findings: &[TargetCheck]) -> String {
     for finding in findings {
         let Some(fix) = fix(finding) else { continue };
         let wrong = match &finding.failure {
-            // The reason holds the advice.
+            // The reason already contains the advice.
             Some(failure) if failure.fix.is_some() => failure.reason.clone(),
             Some(failure) => format!("{}; {fix}", failure.reason),
             None => fix,
@@ -278,7 +278,7 @@ fn fix(finding: &TargetCheck) -> Option<String> {
         _ => "listing and reading",
     };
     let says = |what: &str| failure.reason.contains(what);
-    // If the target could not be opened, the reason says already what is wrong.
+    // If the target could not be opened, the reason already gives the cause.
     let opened = !failure.reason.starts_with("cannot open ");
     Some(match failure.kind {
         Kind::Denied | Kind::Invalid if !opened => {
@@ -309,7 +309,7 @@ fn fix(finding: &TargetCheck) -> Option<String> {
     })
 }
 
-/// Returns the exit code: it says whether every target can be used.
+/// Returns the exit code: whether every target is usable.
 fn verdict(findings: &[TargetCheck]) -> Exit {
     let is_well = |finding: &&TargetCheck| finding.failure.is_none();
     match findings.iter().filter(is_well).count() {

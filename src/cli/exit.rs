@@ -5,17 +5,18 @@ use std::process::ExitCode;
 /// The end of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It was done; for `status`: mounted and healthy.
+    /// The command was successful; for `status`: mounted and healthy.
     Success,
-    /// It failed, and the line on stderr says why; for `status`: not mounted, or no answer.
+    /// The command failed, and the line on stderr gives the reason; for `status`: not mounted, or
+    /// no answer.
     Failure,
     /// The command line is wrong.
     Usage,
-    /// `status`: mounted, but a target is out or something is not pushed everywhere. `verify` and
-    /// `sync`: the targets differ, or some could not be compared. `check`: one can't be used. The
-    /// mount's own process: it has ended while pushes were under way, and their closes failed.
+    /// `status`: mounted, but a target is out or some target has pending pushes. `verify` and
+    /// `sync`: the targets differ, or some could not be compared. `check`: a target is not usable.
+    /// The mount's own process: it has ended during pushes, and their closes failed.
     Degraded,
-    /// The mount's own process: the kernel's connection was broken from outside.
+    /// The mount's own process: the connection to the kernel was broken from outside.
     Aborted,
 }
 
@@ -31,7 +32,7 @@ impl Exit {
         }
     }
 
-    /// Returns the meaning of a code that another process ended with.
+    /// Returns the meaning of another process's exit code.
     pub fn from_code(code: u64) -> Self {
         match code {
             0 => Self::Success,
@@ -49,7 +50,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The same for `--help`.
+/// The exit codes for `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
   0  done; status: mounted and healthy; verify, sync: every target holds the same now;

@@ -1,4 +1,5 @@
-//! `atlasfs verify` and `atlasfs sync`: the mount compares its targets, and this command watches.
+//! `atlasfs verify` and `atlasfs sync`: the mount compares its targets, and this command shows the
+//! progress.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -16,13 +17,13 @@ use crate::fuse;
 /// The longest wait for an answer of the mount, which is busy with the job.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The pause between two questions about progress. 100 ms: progress that looks alive.
+/// The pause between two queries for progress. 100 ms: the progress looks alive.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The pause between two lines of progress where stderr is no terminal.
+/// The pause between two lines of progress if stderr is not a terminal.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Has the mount do a job, shows its progress on stderr, and prints the result.
+/// Makes the mount run a job, shows its progress on stderr, and prints the result.
 pub(super) fn run(task: &str, args: &JobArgs) -> Exit {
     match carry_out(task, args) {
         Ok(report) => {
@@ -76,7 +77,7 @@ fn carry_out(task: &str, args: &JobArgs) -> Result<Value, String> {
     }
 }
 
-/// Writes an order to the mount, which may have hung.
+/// Writes a job request to the mount, which may be hung.
 fn send_order(path: &Path, order: String) -> std::io::Result<()> {
     let path = path.to_owned();
     let write = move || {
@@ -131,7 +132,7 @@ impl Interrupts {
     }
 }
 
-/// Shows progress on stderr: one line that changes on a terminal, one now and then elsewhere.
+/// Shows progress on stderr: one changing line on a terminal, otherwise a new line at intervals.
 struct Progress {
     task: String,
     quiet: bool,
@@ -234,7 +235,7 @@ fn summary(report: &Value) -> String {
     out
 }
 
-/// Returns the exit code for a report: it says whether every target holds the same now.
+/// Returns the exit code for a report: whether every target now holds the same content.
 fn verdict(report: &Value) -> Exit {
     let number = |key| table::number(report, key);
     let all_done = table::text(report, "state") == "done"

@@ -1,4 +1,4 @@
-//! The log: where it goes and how it looks.
+//! The log: its destination and its format.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -18,19 +18,19 @@ use tracing_subscriber::{Layer, Registry};
 use super::settings::{LogFormat, LogSettings};
 use crate::registry::{StateDir, StateDirError};
 
-/// Where the system's log listens.
+/// The socket of the system's log.
 const DEV_LOG: &str = "/dev/log";
 
-/// The place of the log unless a file is asked for.
+/// The destination of the log without `--log-file`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LogDestination {
     /// To the user's terminal.
     Stderr,
-    /// To the system's log, or to a file in the state directory where there is none.
+    /// To the system's log; without one, to a file in the state directory.
     Background,
 }
 
-/// The reason why there is no log.
+/// The reason why the log can't start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogError {
     #[error("cannot write the log {path}: {1}; choose another with --log-file", path = .0.display())]
@@ -50,8 +50,8 @@ pub(super) fn start(
     if let Some(file) = &settings.file
         && file.starts_with(state_dir)
     {
-        // Otherwise the log would be the first file in it, and the directory not known as
-        // atlasfs's.
+        // Otherwise the log would be the first file in the directory, and atlasfs would not
+        // recognise the directory as its own.
         StateDir::claim(state_dir)?;
     }
     let (writer, look) = match (&settings.file, place) {
@@ -59,7 +59,7 @@ pub(super) fn start(
         (None, LogDestination::Stderr) => (BoxMakeWriter::new(io::stderr), Look::of_stderr()),
         (None, LogDestination::Background) => match Syslog::connect(Path::new(DEV_LOG)) {
             Ok(syslog) => (BoxMakeWriter::new(syslog), Look::Timeless),
-            // Its permissions let no other user read it.
+            // The file's permissions let no other user read it.
             Err(_) => {
                 let file = StateDir::log(state_dir)?;
                 (BoxMakeWriter::new(Mutex::new(file)), Look::Plain)
@@ -77,12 +77,12 @@ pub(super) fn start(
     Ok(())
 }
 
-/// The look of a line of text.
+/// The format of a text line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Plain,
     Coloured,
-    /// Without the time, which the system's log adds.
+    /// Without the time, because the system's log adds it.
     Timeless,
 }
 
@@ -112,7 +112,7 @@ fn layer(
     }
 }
 
-/// Libraries log from warnings on.
+/// Libraries log only warnings and errors.
 fn filter(level: Level) -> Targets {
     Targets::new()
         .with_default(level.min(Level::WARN))
@@ -131,17 +131,18 @@ fn to_file(path: &Path) -> Result<BoxMakeWriter, LogError> {
     Ok(BoxMakeWriter::new(Mutex::new(file)))
 }
 
-/// The facility of daemons, in its place in the priority.
+/// The facility of daemons, at its position in the priority.
 const FACILITY: u8 = 3 << 3;
 
-/// Sends lines to the system's log: one datagram a line, as RFC 3164 has it. journald reads it too.
+/// Sends lines to the system's log: one datagram per line, in the format of RFC 3164. journald
+/// reads it too.
 #[derive(Debug, Clone)]
 struct Syslog {
     socket: Arc<UnixDatagram>,
 }
 
 impl Syslog {
-    /// Connects to the socket where the system's log listens.
+    /// Connects to the socket of the system's log.
     fn connect(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
@@ -165,7 +166,7 @@ impl Syslog {
     }
 }
 
-/// One line on its way.
+/// A line before it is sent.
 #[derive(Debug)]
 struct SyslogLine {
     socket: Arc<UnixDatagram>,

@@ -1,4 +1,4 @@
-//! The command line: from the words of the user to an exit code.
+//! The command line: from the user's arguments to an exit code.
 
 mod args;
 mod background;
@@ -71,13 +71,13 @@ fn refuse(refusal: &Refusal) -> Exit {
 /// Reports an error on stderr in one line.
 fn complain(line: &str) {
     use std::io::Write;
-    // `eprintln` would panic where stderr is closed.
+    // `eprintln` would panic if stderr is closed.
     let _ = writeln!(std::io::stderr(), "atlasfs: {line}");
 }
 
 /// Prints a result on stdout.
 fn print(text: &str) {
     use std::io::Write;
-    // `println` would panic where the reader has seen enough.
+    // `println` would panic if the reader has closed the pipe.
     let _ = writeln!(std::io::stdout(), "{text}");
 }

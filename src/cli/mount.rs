@@ -1,5 +1,5 @@
-//! The process behind a mount, from the first check to the last push, and what it tells the process
-//! that the user started.
+//! The process behind a mount, from the first check to the last push, and its messages to the
+//! process that the user started.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,14 +19,14 @@ use crate::fs::Fs;
 use crate::fuse::{self, MountRequest, Served};
 
 /// The time of a mount's first answer beyond the deadline of metadata. The answer comes from
-/// memory, so only a machine in trouble takes longer.
+/// memory, so only an overloaded machine takes longer.
 const FIRST_ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
 /// The time of the shutdown beyond the deadline of a push, for the steps after the push.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 
-/// Threads of the runtime. It mostly waits for networks; with two threads, hashing a large artifact
-/// does not delay a small one.
+/// The number of runtime threads. The runtime mostly waits for networks; with two threads, hashing
+/// a large artifact does not delay a small one.
 const WORKER_THREADS: usize = 2;
 
 /// Mounts and serves in this process; errors go to stderr.
@@ -64,7 +64,7 @@ pub(super) fn mount(
             Err(error) => fail(&mut tell, format!("cannot listen to signals: {error}")),
         }
     });
-    // Threads that still wait for a network or a disk must not keep the process.
+    // Threads that still wait for a network or a disk must not keep the process alive.
     runtime.shutdown_background();
     exit
 }
@@ -95,7 +95,7 @@ async fn live(
         read_only: settings.read_only,
         allow_other: settings.allow_other,
     };
-    // Before targets are asked, so that a wrong mount point is reported at once.
+    // Before any request to a target, so that a wrong mount point fails at once.
     let dir = match fuse::preflight(&request) {
         Ok(dir) => dir,
         Err(error) => return fail(tell, error.to_string()),
@@ -113,7 +113,7 @@ async fn live(
         Err(error) => return fail(tell, error.to_string()),
     };
     for warning in started.warnings {
-        // The process that waits for it may be gone: sending Ready shows that.
+        // The waiting process may be gone: sending Ready shows that.
         let _ = tell(&MountReport::Warning(warning));
     }
     request.source = started.source;
@@ -178,7 +178,8 @@ async fn serve_until_the_end(
         }
     };
     if left == Some(0) {
-        // A push is done before its close is answered: an end in between makes it look failed.
+        // A push ends before the answer to its close: without this wait, a finished push could look
+        // failed.
         let answered = served.unanswered.wait_for(|unanswered| *unanswered == 0);
         let _ = tokio::time::timeout(SHUTDOWN_MARGIN, answered).await;
     }
@@ -205,7 +206,7 @@ fn worse(one: Exit, other: Exit) -> Exit {
     if one == Exit::Success { other } else { one }
 }
 
-/// Logs why the session has ended, and clears up.
+/// Logs why the session has ended, and cleans up.
 fn after_session<E>(served: &Served, ended: Result<io::Result<()>, E>, dir: &Path) -> Exit {
     let dir = dir.display();
     match ended {
@@ -231,7 +232,7 @@ fn after_session<E>(served: &Served, ended: Result<io::Result<()>, E>, dir: &Pat
 
 async fn detach(served: &Served) {
     let mount = served.mount.clone();
-    // The helper for users other than root is a process to wait for.
+    // The unmount for users other than root waits for a helper process.
     match tokio::task::spawn_blocking(move || mount.detach()).await {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => tracing::warn!("the mount is not where it was made; it is left alone"),
@@ -240,9 +241,9 @@ async fn detach(served: &Served) {
     }
 }
 
-/// Signals that would end the process for no good reason. They are caught, not ignored: an ignored
-/// signal stays ignored in the programs that are run for credentials. A write beyond the limit of
-/// file sizes then fails with EFBIG.
+/// Harmless signals whose default action would end the process. The mount catches them, and doesn't
+/// ignore them: programs run for credentials would inherit an ignored signal. A write beyond the
+/// limit of file sizes then fails with EFBIG.
 const CAUGHT_SIGNALS: [libc::c_int; 13] = [
     libc::SIGHUP,
     libc::SIGXFSZ,
@@ -268,7 +269,7 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         for harmless in CAUGHT_SIGNALS {
-            // The listener stays when its receiver is gone.
+            // The handler stays installed when its receiver is gone.
             let _ = signal(SignalKind::from_raw(harmless))?;
         }
         Ok(Self {
@@ -277,7 +278,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one, and returns its name.
+    /// Waits for the next signal, and returns its name.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -286,14 +287,14 @@ impl Signals {
     }
 }
 
-/// A message to the process that the user started: one JSON object a line.
+/// A message to the process that the user started: one JSON object per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum MountReport {
-    /// The mount goes on, and the user should know this.
+    /// A warning for the user; the mount goes on.
     Warning(String),
     /// The mount answers.
     Ready,
-    /// There is no mount; the text says why.
+    /// The mount failed; the text gives the reason.
     Failed(String, Exit),
 }
 
@@ -324,17 +325,17 @@ impl MountReport {
     }
 }
 
-/// The most descriptors that a mount makes use of: every handle of the default limits, with a
-/// connection each.
+/// The most descriptors that a mount needs: one for every handle of the default limits, and a
+/// connection for each.
 const MAX_DESCRIPTORS: u64 = 65_536;
 
 /// Closes the caller's descriptors, which would keep its locks and pipes for as long as the mount
-/// lives, and raises the limit of descriptors as far as allowed. Call it before anything is opened.
+/// lives, and raises the limit of descriptors as far as allowed. Call it before opening anything.
 pub(super) fn adjust_limits() {
     fuse::close_all();
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let wanted = hard.min(MAX_DESCRIPTORS).max(soft);
-        // Without it, the mount has as many as its caller.
+        // If this fails, the mount keeps the caller's limit.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
     }
 }

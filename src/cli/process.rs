@@ -1,4 +1,4 @@
-//! The process behind a mount, as others see it in /proc.
+//! The process behind a mount, as other processes see it in /proc.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -24,11 +24,11 @@ impl Process {
         Some(Self { pid, started })
     }
 
-    /// Finds the process behind the mount on a directory without asking the mount, which may hang:
-    /// the directory is on its command line.
+    /// Finds the process behind the mount on a directory without a request to the mount, which may
+    /// hang: the process has the directory on its command line.
     pub(super) fn behind(dir: &Path) -> Option<Self> {
         let dir = dir.to_owned();
-        // A path on a command line may lead through a mount that hangs.
+        // A path on a command line may lead through a hung mount.
         fuse::within(SEARCH_TIMEOUT, move || Self::search(&dir)).flatten()
     }
 
@@ -39,16 +39,16 @@ impl Process {
             let found = Self::find(pid)?;
             (found.is_ours() && found.sees_our_mounts() && found.serves(dir)).then_some(found)
         });
-        // An earlier mount, detached, may still have its process.
+        // An earlier, detached mount may still have its process.
         found.max_by_key(|process| process.started)
     }
 
-    /// Tells whether the process is a mount's: a daemon in another pid namespace gives a number
-    /// that belongs to another process here, and can't be waited for.
+    /// Tells whether the process is that of a mount. A daemon in another pid namespace reports a
+    /// number that belongs to another process here, so this command can't wait for it.
     pub(super) fn is_ours(&self) -> bool {
         let name = |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).ok();
         let theirs = name(&self.pid.to_string());
-        // In the background it has this name whatever the program file is called.
+        // A background process has this name, however its program file is called.
         theirs.as_deref() == Some(b"atlasfs\n") || (theirs.is_some() && theirs == name("self"))
     }
 
@@ -75,7 +75,7 @@ impl Process {
         Self::find(self.pid).as_ref() == Some(self)
     }
 
-    /// Says how to continue or end a stopped process.
+    /// Returns the advice to continue or end a stopped process.
     pub(super) fn halted(&self) -> String {
         let pid = self.pid;
         format!(
@@ -95,14 +95,15 @@ fn state(pid: u64) -> Option<(char, u64)> {
     parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Reads /proc/PID/stat; `None` for a process that has ended and only waits for its parent.
+/// Parses /proc/PID/stat; `None` for a zombie, a process that has ended and only waits for its
+/// parent.
 fn parse(stat: &[u8]) -> Option<(char, u64)> {
-    // The name stands in parentheses, and may hold some itself.
+    // The name is in parentheses, and may contain some itself.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
-    // The 22nd field of all, the state being the 3rd.
+    // The 22nd field of the line; the state is the 3rd.
     let started = fields.nth(18)?.parse().ok()?;
     (!matches!(state, 'Z' | 'X')).then_some((state, started))
 }

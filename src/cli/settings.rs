@@ -1,4 +1,4 @@
-//! The settings of a mount and of a check, whether they come as flags or as mount options.
+//! The settings of a mount and of a check, from flags or from mount options.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use crate::config::Secret;
 use crate::fuse::{Deadlines, Owner};
 use crate::registry::{Durability, folder_of};
 
-/// The registries and backups that are meant.
+/// The selected registries and backups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The URL of the configuration: `file://atlas.hcl`.
     pub config: Option<String>,
     /// The environment in it.
     pub env: Option<String>,
-    /// The records of `--var`, in the order given. They may hold secrets.
+    /// The records of `--var`, in the given order. They may hold secrets.
     pub vars: Vec<Secret>,
     /// The registry's URL; with a configuration, it holds for repositories without a `url`.
     pub registry: Option<String>,
@@ -26,51 +26,52 @@ pub struct Selection {
 /// All settings of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountSettings {
-    /// The mount point; absolute and resolved when it gets to `start`.
+    /// The mount point; absolute and resolved when it reaches `start`.
     pub dir: PathBuf,
-    /// It stays in the foreground.
+    /// Whether the mount stays in the foreground.
     pub foreground: bool,
     /// The registries and backups.
     pub selection: Selection,
-    /// When a push counts as done.
+    /// The targets that a push needs for success.
     pub durability: Durability,
     /// The deadlines of a request.
     pub deadlines: Deadlines,
-    /// For how long names, sizes and stamps are fresh.
+    /// The time that names, sizes and stamps stay fresh.
     pub ttl: Duration,
     /// The largest artifact in bytes.
     pub max_size: u64,
-    /// The bound of the cache in memory, in bytes.
+    /// The limit of the cache in memory, in bytes.
     pub cache_size: u64,
-    /// The bound of the cache on disk, in bytes; 0 for none.
+    /// The limit of the cache on disk, in bytes; 0 for none.
     pub disk_cache_size: u64,
-    /// Where the cache on disk lies, if not in the state directory; absolute.
+    /// The folder of the cache on disk, if not in the state directory; absolute.
     pub cache_dir: Option<PathBuf>,
-    /// The bound of the journal, in bytes.
+    /// The limit of the journal, in bytes.
     pub journal_size: u64,
-    /// How many outages in a row have a target skipped; 0 is never.
+    /// The number of outages in a row after which a target is skipped; 0 for never.
     pub breaker: u32,
-    /// After how long the backups are asked beside the registry; zero is never.
+    /// The time without an answer of the registry after which a read asks the backups as well; zero
+    /// for never.
     pub hedge: Duration,
-    /// How often the targets are compared and repaired; zero is never.
+    /// The interval between two comparisons and repairs of the targets; zero for never.
     pub repair_interval: Duration,
     /// The folder of the journal, the cache on disk and the unpushed files; absolute.
     pub state_dir: PathBuf,
-    /// Artifacts may be deleted.
+    /// Whether programs may delete artifacts.
     pub allow_delete: bool,
-    /// Nothing may be written.
+    /// Whether the mount refuses every write.
     pub read_only: bool,
-    /// Other users are let in.
+    /// Whether other users have access.
     pub allow_other: bool,
-    /// Documents are checked before they are pushed.
+    /// Whether the mount checks documents before a push.
     pub validate: bool,
-    /// Which answers of a target, beside outages, send a read on to the next.
+    /// The answers of a target, besides outages, after which a read asks the next target.
     pub fallback_on: Vec<FallbackReason>,
-    /// How many files may be open for writing at a time.
+    /// The most files open for writing at a time.
     pub max_open_files: usize,
-    /// How many bytes scratch files may take, all together.
+    /// The most bytes of all temporary files together.
     pub scratch_size: u64,
-    /// How many bytes artifacts may take that are being written.
+    /// The most bytes of all staged files together.
     pub staging_size: u64,
     /// The owner of the files.
     pub owner: Owner,
@@ -83,22 +84,22 @@ pub struct MountSettings {
 pub struct CheckSettings {
     /// The targets.
     pub selection: Selection,
-    /// Whether an object is written, read, and removed again.
+    /// Whether to write, read and remove an object.
     pub write: bool,
-    /// How long each target may take.
+    /// The time limit for each target.
     pub timeout: Duration,
-    /// Whether JSON is printed.
+    /// Whether to print JSON.
     pub json: bool,
 }
 
 /// The level, format and file of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The least urgent level that is logged.
+    /// The lowest level to log.
     pub level: tracing::Level,
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
-    /// The file to append to, if not the usual place.
+    /// The file to append to, if not the default one.
     pub file: Option<PathBuf>,
 }
 
@@ -122,7 +123,7 @@ macro_rules! by_name {
     };
 }
 
-/// An answer of a target that sends a read on to the next target, as an outage does.
+/// An answer of a target after which a read asks the next target, as after an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FallbackReason {
     /// The target has no such artifact.
@@ -134,12 +135,12 @@ pub enum FallbackReason {
 by_name!(FallbackReason, "a reason to fall back",
     "not-found" => Self::NotFound, "denied" => Self::Denied);
 
-/// How a line of the log looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// For programs: one object a line.
+    /// For programs: one object per line.
     Json,
 }
 
@@ -156,7 +157,7 @@ by_name!(LogLevel, "a log level",
     "debug" => Self(tracing::Level::DEBUG),
     "trace" => Self(tracing::Level::TRACE));
 
-/// Returns where the state of a mount lies unless told otherwise.
+/// Returns the default state directory of a mount.
 pub(super) fn default_state_dir(mount_point: &Path) -> PathBuf {
     user_dir("XDG_STATE_HOME", ".local/state")
         .join("mounts")
@@ -169,8 +170,8 @@ pub(super) fn embedded_registry() -> PathBuf {
 }
 
 /// Returns this program's folder below one of the user's directories (XDG Base Directory
-/// Specification). At boot there is no home, and root must find the same things in a shell: its
-/// folder is `/var/lib/atlasfs`.
+/// Specification). At boot there is no home, and root must find the same folder in a shell, so
+/// root's folder is `/var/lib/atlasfs`.
 fn user_dir(variable: &str, below_home: &str) -> PathBuf {
     let absolute = |name| {
         std::env::var_os(name)

@@ -1,4 +1,4 @@
-//! From settings to a file system: loads the configuration, opens the targets and tries them.
+//! From settings to a file system: loads the configuration, and opens and checks the targets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::registry::{
 };
 use crate::store::{Failure, Kind, Location, Role, Target};
 
-/// The longest wait for the answer whether the registry honours conditions. 1 s: five requests to a
+/// The longest wait for the check whether the registry honours conditions. 1 s: five requests to a
 /// store on another continent.
 const CONDITIONS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -27,16 +27,16 @@ pub struct Started {
     pub fs: Arc<Fs>,
     /// The source that `mount` shows: the registry's URL without secrets.
     pub source: String,
-    /// The warnings: the mount works, and this target is out. One line each.
+    /// Warnings about targets that are out while the mount works. One line each.
     pub warnings: Vec<String>,
 }
 
-/// Makes the file system that the settings ask for. It runs inside the runtime.
+/// Makes the file system for the settings. Call it inside the runtime.
 ///
 /// # Errors
 ///
-/// [`StartError`] for a configuration that can't be loaded, a target that can never work as it is
-/// written, a state directory in use, and when every target refuses.
+/// [`StartError`] for a configuration that can't be loaded, a target that can never work as
+/// configured, a state directory in use, and when every target refuses.
 pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let topology = topology::load(&settings.selection)?;
     let mut targets = Targets {
@@ -80,7 +80,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         for (target, failure) in registry.try_conditions(end).await {
             let (url, why) = (target.url(), &failure.reason);
             let warning = format!("target {url} refuses what pushes and deletions need: {why}");
-            // A target that refuses everything has its warning already.
+            // A target that refuses every request already has its warning.
             if !warnings.iter().any(|warning| warning.contains(url)) {
                 warnings.push(warning);
             }
@@ -100,7 +100,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     })
 }
 
-/// The targets opened so far; a location that several repositories name is one target.
+/// The targets opened so far. A location that several repositories name is one target.
 struct Targets {
     opened: Vec<(Location, Arc<Replica>)>,
     /// The folders that earlier mounts have used.
@@ -146,7 +146,7 @@ impl Targets {
         location
     }
 
-    /// Returns the folders that are targets and are there now.
+    /// Returns the folders that are targets and exist now.
     fn used(&self) -> BTreeSet<PathBuf> {
         let folders = self
             .opened
@@ -161,8 +161,8 @@ impl Targets {
             .collect()
     }
 
-    /// Tells whether a target refuses for good. A folder that was used before comes back when its
-    /// disk is mounted.
+    /// Tells whether a target refuses for good. A previously used folder returns when its disk is
+    /// mounted.
     fn refuses_for_good(&self, target: &Replica, failure: &Failure) -> bool {
         let mut opened = self.opened.iter();
         let is_away = failure.kind == Kind::StoreMissing
@@ -174,7 +174,7 @@ impl Targets {
     }
 }
 
-/// Refuses a rule that no push could ever satisfy.
+/// Refuses a durability that no push could ever satisfy.
 fn check_durability(durability: Durability, replica_sets: &ReplicaSets) -> Result<(), StartError> {
     let on_cloud = replica_sets.unsupported().next().is_some();
     match durability {
@@ -186,7 +186,7 @@ fn check_durability(durability: Durability, replica_sets: &ReplicaSets) -> Resul
     }
 }
 
-/// Tries every target. A mount starts unless all of them refuse for good.
+/// Checks every target. A mount starts unless all of them refuse for good.
 async fn try_targets(
     replica_sets: &ReplicaSets,
     opened: &Targets,

@@ -41,7 +41,7 @@ pub(super) fn fetch(dir: &Path, timeout: Duration) -> Result<(String, Value), St
     let begun = Instant::now();
     let process = Process::behind(&resolved);
     if process.as_ref().is_some_and(Process::is_stopped) {
-        // The question would wait in the kernel, and keep the mount busy.
+        // A request would wait in the kernel, and keep the mount busy.
         return Err(silent(dir, process.as_ref()));
     }
     let asked = dir.to_owned();
@@ -57,7 +57,7 @@ pub(super) fn fetch(dir: &Path, timeout: Duration) -> Result<(String, Value), St
     Ok((text, status))
 }
 
-/// Explains why a mount does not answer, as far as its process shows, with advice.
+/// Explains, with advice, why a mount does not answer, as far as its process shows the reason.
 pub(super) fn silent(dir: &Path, process: Option<&Process>) -> String {
     let shown = dir.display();
     let why = match process {
@@ -73,7 +73,7 @@ pub(super) fn silent(dir: &Path, process: Option<&Process>) -> String {
     )
 }
 
-/// Returns the resolved path of a directory that a living mount of ours is on.
+/// Returns the resolved path of a directory with a living mount of atlasfs.
 pub(super) fn mounted(dir: &Path) -> Result<PathBuf, String> {
     let shown = dir.display();
     let unreadable = |error| format!("cannot look at {shown}: {error}");

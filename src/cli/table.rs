@@ -1,10 +1,10 @@
-//! A status as a table that a person can read.
+//! A status as a human-readable table.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-/// Returns a list in a status; an empty one if it isn't there.
+/// Returns a list in a status; an empty one if it is missing.
 pub(super) fn list<'a>(status: &'a Value, key: &str) -> &'a [Value] {
     status
         .get(key)
@@ -24,7 +24,7 @@ pub(super) fn is_set(value: &Value, key: &str) -> bool {
     value.get(key).and_then(Value::as_bool) == Some(true)
 }
 
-/// Returns the table. A missing value is shown as a hyphen, and unknown keys are left out.
+/// Returns the table. It shows a missing value as a hyphen, and leaves out unknown keys.
 pub(super) fn table(status: &Value) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
@@ -57,7 +57,7 @@ fn journal(out: &mut String, journal: &Value) -> std::fmt::Result {
     Ok(())
 }
 
-/// Writes the errors of last pushes that left no unpushed file, which would show the error.
+/// Writes the errors of last pushes without an unpushed file, which would show the error.
 fn errors(out: &mut String, errors: &[Value], unpushed: &[Value]) -> std::fmt::Result {
     let is_shown = |error: &Value| {
         let mut unpushed = unpushed.iter();

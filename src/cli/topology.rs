@@ -14,7 +14,7 @@ use crate::config;
 use crate::dir::Dir;
 use crate::store::{FileLocation, Location, Overlap};
 
-/// The reason why there is no file system: one line with advice and without secrets.
+/// The reason why the file system can't be made: one line with advice and without secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartError(pub String);
@@ -37,7 +37,7 @@ pub(super) struct Topology {
 ///
 /// # Errors
 ///
-/// [`StartError`] for a configuration that can't be loaded or names nothing, and for wrong URLs.
+/// [`StartError`] for a configuration that can't be loaded or names no target, and for wrong URLs.
 pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
     let parse = |url: &String| config::parse_flag(url).map_err(StartError::new);
     let registry = selection.registry.as_ref().map(parse).transpose()?;
@@ -105,8 +105,8 @@ fn nothing_to_mount(url: &str, env: Option<&str>) -> String {
     }
 }
 
-/// Returns the embedded registry. Its folder is made once: if it is gone later, that is an outage,
-/// and not an empty registry whose schemas are all deleted.
+/// Returns the embedded registry. Its folder is made once: if it disappears later, that is an
+/// outage, and not an empty registry whose schemas are all deleted.
 fn embedded(dir: &Path) -> Result<Location, StartError> {
     let made = dir.with_extension("made");
     let location = Location::File(FileLocation {
@@ -115,7 +115,8 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
         create_dir: false,
         known: false,
     });
-    // For its owner alone, as the files in it then are, also if an earlier version made it.
+    // Only the owner gets access, as to the files in the folder. This also fixes a folder of an
+    // earlier version.
     let make = || {
         if !made.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -131,7 +132,7 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
             Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
                 std::fs::set_permissions(dir, Permissions::from_mode(0o700))
             }
-            // A folder that is gone is an outage.
+            // A missing folder is an outage.
             _ => Ok(()),
         }
     };
@@ -144,18 +145,18 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
     Ok(location)
 }
 
-/// The file in the state directory that lists the folders that mounts have used: one path a line.
+/// The file in the state directory that lists the folders that mounts have used: one path per line.
 ///
-/// A folder that was there once and is not there now is a disk that is not mounted: an outage, which
-/// no mount must take for a folder to be made.
+/// A known folder that is missing now means that its disk is not mounted. This is an outage, so no
+/// mount may make the folder anew.
 const FOLDERS_FILE: &str = "folders";
-/// The name of the next version of it, until it is whole.
+/// The name of its next version while it is incomplete.
 const FOLDERS_NEXT: &str = "folders.tmp";
 
-/// The most bytes of it that are read: thousands of paths.
+/// The most bytes to read of it: thousands of paths.
 const FOLDERS_LIMIT: u64 = 1 << 20;
 
-/// Returns the folders that were used before; an empty set if the file can't be read.
+/// Returns the folders of earlier mounts; an empty set if the file can't be read.
 pub(super) fn known_folders(state_dir: &Path) -> BTreeSet<PathBuf> {
     let dir = Dir::open(state_dir);
     let lines = dir
@@ -168,7 +169,7 @@ pub(super) fn known_folders(state_dir: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Remembers folders that are used now, beside those of before.
+/// Records the folders in use now, besides the earlier ones.
 ///
 /// # Errors
 ///
@@ -186,7 +187,7 @@ pub(super) fn remember_folders(state_dir: &Path, used: &BTreeSet<PathBuf>) -> io
     let mut file = dir.new_file(FOLDERS_NEXT, 0o600)?;
     for folder in before.union(used) {
         let path = folder.as_os_str().as_bytes();
-        // Such a path can't be a line. It is treated as unknown.
+        // A path with a newline can't be a line. It is treated as unknown.
         if !path.contains(&b'\n') {
             file.write_all(path)?;
             file.write_all(b"\n")?;

@@ -1,4 +1,4 @@
-//! `atlasfs unmount`: takes a mount away, and waits until everything is pushed.
+//! `atlasfs unmount`: removes a mount, and waits until everything is pushed.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,13 +11,14 @@ use super::process::Process;
 use super::{complain, print, status};
 use crate::fuse::{self, UnmountError};
 
-/// The longest wait for the process to push the rest: longer than any sensible deadline of a push.
+/// The longest wait for the process to finish its pushes: longer than any sensible deadline of a
+/// push.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest time of the whole command if the mount doesn't answer.
 const HUNG_MOUNT_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// The pause between two looks whether the process has ended.
+/// The pause between two checks whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The longest search for programs that use a mount: it only reads /proc.
@@ -36,14 +37,15 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
         }
     };
     let begun = Instant::now();
-    // The mount's own answer counts first: a detached mount may have been on this directory before.
+    // The mount's own answer has priority: an earlier, detached mount may have been on this
+    // directory.
     let answer = ask_for_process(&dir);
     let answers = answer.is_some();
     let process = answer.or_else(|| Process::behind(&dir));
     let stopped = process.as_ref().filter(|process| process.is_stopped());
     if let Err(error) = fuse::unmount(&dir, args.lazy) {
         let why = match error {
-            // The question to the mount still waits in the kernel, and keeps the mount busy.
+            // The request to the mount still waits in the kernel, and keeps the mount busy.
             UnmountError::Busy(dir) if !answers && stopped.is_none() => {
                 status::silent(&dir, process.as_ref())
             }
@@ -113,7 +115,7 @@ fn busy(dir: &Path) -> String {
     )
 }
 
-/// Returns the programs that use files below a directory, as far as this user may see them.
+/// Returns the programs that use files below a directory, as far as they are visible to this user.
 fn users(dir: &Path) -> Vec<String> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Vec::new();
@@ -146,7 +148,7 @@ fn uses(pid: u64, dir: &Path) -> bool {
         .map(|link| process.join(link))
         .into_iter()
         .chain(descriptors)
-        // The link's text is enough: following it could hang.
+        // The link's text is enough: following the link could hang.
         .filter_map(|link| std::fs::read_link(link).ok())
         .any(|target| target.starts_with(dir))
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::url::UrlError;
 
-/// The reason why a configuration is refused. It is one line that says where the error is and what
-/// to do. Texts that Atlas has too are Atlas's own.
+/// The reason why a configuration is refused: one line with the position of the error and advice.
+/// If Atlas has a message for the same error, the text is the same.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration's own URL is wrong.
@@ -14,7 +14,7 @@ pub enum ConfigError {
     /// There is no such file.
     #[error("config file {name:?} was not found: {source}")]
     NotFound {
-        /// The file, as it was named.
+        /// The file name as given.
         name: String,
         /// The system's own error.
         source: std::io::Error,
@@ -22,7 +22,7 @@ pub enum ConfigError {
     /// The file can't be read.
     #[error("config file {name:?} can't be read: {source}")]
     Read {
-        /// The file, as it was named.
+        /// The file name as given.
         name: String,
         /// The system's own error.
         source: std::io::Error,
@@ -30,15 +30,15 @@ pub enum ConfigError {
     /// The path is a folder, a pipe or a device.
     #[error("config file {name:?} is not a regular file: name the file itself")]
     NotAFile {
-        /// The file, as it was named.
+        /// The file name as given.
         name: String,
     },
-    /// The file is too large to be a configuration.
+    /// The file is too large for a configuration.
     #[error("config file {name:?} is larger than {limit} bytes: is it the right file?")]
     TooLarge {
-        /// The file, as it was named.
+        /// The file name as given.
         name: String,
-        /// The most bytes that are read.
+        /// The most bytes that atlasfs reads.
         limit: u64,
     },
     /// An argument of `--var` is malformed.
@@ -47,22 +47,22 @@ pub enum ConfigError {
         /// The argument, without its value.
         argument: String,
     },
-    /// The file has no such env.
+    /// The file lacks the env.
     #[error("env {name:?} not defined in config file {file:?}: {known}")]
     NoEnv {
-        /// The env asked for.
+        /// The name of the requested env.
         name: String,
-        /// The file, as it was named.
+        /// The file name as given.
         file: String,
         /// The envs of the file.
         known: String,
     },
-    /// Something in the file is wrong.
+    /// A part of the file is wrong.
     #[error("{place}: {message}")]
     Invalid {
         /// The position in the file.
         place: Position,
-        /// The fault, and what to do.
+        /// The error and the advice.
         message: String,
     },
     /// A registry's or backup's URL is wrong.
@@ -72,10 +72,10 @@ pub enum ConfigError {
         place: Position,
         /// The attribute and its block.
         what: String,
-        /// The fault of the URL.
+        /// The error in the URL.
         source: UrlError,
     },
-    /// Two `repo` blocks of one name have different targets.
+    /// Two `repo` blocks with the same name have different targets.
     #[error(
         "{second}: repository {name:?} has other targets here than at {first}: give both blocks \
          the same url and backup, or one of them another name"
@@ -83,15 +83,15 @@ pub enum ConfigError {
     Conflict {
         /// The repository's name.
         name: String,
-        /// The block that came first.
+        /// The first block.
         first: Position,
-        /// The one that contradicts it.
+        /// The block that contradicts it.
         second: Position,
     },
 }
 
 impl ConfigError {
-    /// Returns the position of an error that is in the file.
+    /// Returns the position of an error in the file.
     pub fn place(&self) -> Option<&Position> {
         match self {
             ConfigError::Invalid { place, .. } | ConfigError::Target { place, .. } => Some(place),
@@ -104,7 +104,7 @@ impl ConfigError {
 /// A position in the configuration file. Its `Display` is `file:line:column`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// The file, as it was named.
+    /// The file name as given.
     pub file: String,
     /// The line, from 1.
     pub line: usize,

@@ -1,4 +1,4 @@
-//! A small deterministic generator that spoils valid inputs, for the tests of parsers.
+//! A small deterministic generator that damages valid inputs, for the tests of parsers.
 
 /// An xorshift generator; the same seed gives the same run on every machine.
 pub(crate) struct Mutator(u64);

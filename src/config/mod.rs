@@ -1,4 +1,4 @@
-//! The configuration: `atlas.hcl` and URLs, read into the repositories to mount.
+//! The configuration: from `atlas.hcl` and URLs to the repositories to mount.
 
 mod error;
 #[cfg(test)]
@@ -18,21 +18,21 @@ pub use self::url::{SCHEMES, UrlError, parse_flag, parse_target};
 use self::hcl::{ConfigFile, Inputs, RepoBlock, Scope};
 use crate::model::RepoName;
 
-/// The configuration that is read when none is named: Atlas's own default.
+/// The default configuration; Atlas's own default.
 pub const DEFAULT_URL: &str = "file://atlas.hcl";
 
-/// Loads a configuration: reads the file, chooses the env, and evaluates its `repo` blocks with all
-/// that they refer to. Nothing else in the file is evaluated.
+/// Loads a configuration: reads the file, chooses the env, and evaluates its `repo` blocks and all
+/// that they refer to. No other part of the file is evaluated.
 ///
 /// # Errors
 ///
-/// [`ConfigError`], with file, line and column for everything that is in the file.
+/// [`ConfigError`], with file, line and column for every error in the file.
 pub fn load(source: &ConfigSource, getenv: Environment<'_>) -> Result<Config, ConfigError> {
     with_file(source, getenv, evaluate)
 }
 
 /// Loads the settings of Atlas Cloud. A mount works without them: a token that can't be evaluated
-/// must not keep it from its backups.
+/// must not keep the mount from its backups.
 ///
 /// # Errors
 ///
@@ -102,8 +102,8 @@ fn evaluate(file: &ConfigFile, inputs: &Inputs<'_>) -> Result<Config, ConfigErro
     Ok(config)
 }
 
-/// Lists every repository once. A migration directory may have other targets than the schema of its
-/// name.
+/// Lists every repository once. A migration directory may have other targets than the schema with
+/// the same name.
 fn merge(file: &ConfigFile, found: &[RepoBlock], config: &mut Config) -> Result<(), ConfigError> {
     let schema = |name: &RepoName| {
         let mut schemas = found.iter().filter(|repo| !repo.migration);

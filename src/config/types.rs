@@ -6,7 +6,7 @@ use super::url::UrlError;
 use crate::model::RepoName;
 use crate::store::{Location, Overlap};
 
-/// The words of the user: a configuration file, an env of it, and values of its variables.
+/// The user's input: a configuration file, an env of it, and values of its variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigSource {
     /// The configuration's URL (`--config`); [`DEFAULT_URL`](super::DEFAULT_URL) if there is none.
@@ -23,10 +23,9 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// A configuration: the repositories to mount and their targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The evaluated envs: one of them for each block of the name, and each element of its
-    /// `for_each`.
+    /// The evaluated envs: one for each block of the name, and each element of its `for_each`.
     pub envs: Vec<EnvConfig>,
-    /// The warnings: the mount works, and the user should know this. One line each.
+    /// Warnings for the user while the mount works. One line each.
     pub warnings: Vec<String>,
     /// Every repository once, in file order.
     pub repos: Vec<RepoConfig>,
@@ -37,7 +36,7 @@ pub struct Config {
 pub struct EnvConfig {
     /// Its name.
     pub name: String,
-    /// Its `repo` blocks, in file order, one name possibly twice (`schema` and `migration`).
+    /// Its `repo` blocks, in file order. A name may occur twice (`schema` and `migration`).
     pub repos: Vec<RepoConfig>,
 }
 
@@ -48,7 +47,7 @@ pub struct RepoConfig {
     pub name: RepoName,
     /// Its registry; Atlas Cloud if the block has no `url`.
     pub registry: Location,
-    /// Its backups, in their order.
+    /// Its backups, in order.
     pub backups: Vec<Location>,
 }
 
@@ -57,7 +56,7 @@ pub struct RepoConfig {
 pub struct CloudConfig {
     /// The organization.
     pub org: Option<String>,
-    /// The token: the file's, or else that of the environment.
+    /// The token: from the file, or else from the environment.
     pub token: Option<Secret>,
     /// The address of Atlas Cloud, if it is not the public one.
     pub url: Option<String>,
@@ -68,12 +67,12 @@ pub struct CloudConfig {
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text as a secret.
+    /// Makes a secret of a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Returns the text, for the one place that sends it.
+    /// Returns the text, for the one caller that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -85,12 +84,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Refuses backups that would be no second copies, among those that are mounted together.
+/// Refuses backups that would not be second copies, among those that are mounted together.
 ///
 /// # Errors
 ///
-/// [`UrlError`] for the first backup that is the registry itself, is listed twice, or lies in the
-/// place of another store.
+/// [`UrlError`] for the first backup that is the registry itself, is listed twice, or overlaps
+/// another store.
 pub fn check_backups(
     registry: &Location,
     backups: &[Location],
@@ -104,7 +103,7 @@ pub fn check_backups(
     Ok(())
 }
 
-/// Refuses a backup that would be no second copy.
+/// Refuses a backup that would not be a second copy.
 ///
 /// # Errors
 ///

@@ -40,9 +40,9 @@ impl Fs {
         Ok((entry.attr, entry.attr_ttl))
     }
 
-    /// Returns the attributes of a content that is no longer the newest. An open handle still sees that
-    /// content. Otherwise the kernel has followed a name of an earlier look-up, so stat(2) must show
-    /// the content that an open of the name returns.
+    /// Returns the attributes of a content that is no longer the newest. An open handle still sees
+    /// that content. Without a handle, the kernel has followed a name of an earlier look-up, so
+    /// stat(2) must show the content that an open of the name returns.
     fn outdated(
         &self,
         ino: u64,
@@ -75,7 +75,7 @@ impl Fs {
         let ttl = self.registry.settings().ttl;
         let started = self.settings.mount.started;
         let (kind, size, time, entry_ttl, attr_ttl) = match node {
-            // A rename can give its name to an artifact, with another inode, at any time.
+            // A rename can turn this name into an artifact's, with another inode, at any time.
             Node::TemporaryFile(temporary) => {
                 let attr = temporary.attr(ino);
                 return LookupEntry {
@@ -115,7 +115,7 @@ impl Fs {
                 (FileKind::File, known.size, known.time, fresh, FOR_EVER)
             }
             Node::Blank(_) => {
-                // The mode shows in `ls -l` that only this mount has it.
+                // The mode shows in `ls -l` that the artifact is in this mount alone.
                 let attr = Attr {
                     perm: 0o600,
                     ..self.attr(ino, FileKind::File, 0, started)
@@ -175,8 +175,8 @@ impl Fs {
         }
     }
 
-    /// Sets the size. Modes, owners and times are accepted, but only temporary files keep them: a target
-    /// can't store them.
+    /// Sets the size. Modes, owners and times are accepted, but only temporary files keep them: a
+    /// target can't store them.
     ///
     /// # Errors
     ///
@@ -214,7 +214,7 @@ impl Fs {
                 }
                 self.truncate_in_task(ino, size, pid).await?;
             }
-            // A shell's redirection truncates it before it writes.
+            // A shell's redirection truncates the file before it writes.
             Node::ControlFile(ControlFile::Jobs) => {}
             node if node.is_directory() => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
@@ -222,13 +222,13 @@ impl Fs {
         self.getattr(ino, fh).await
     }
 
-    /// Truncates in a task of its own: the handle must be dropped even if the caller gives up.
+    /// Truncates in a task of its own: the handle must be released even if the caller gives up.
     async fn truncate_in_task(self: &Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
         let truncation = tokio::spawn(Arc::clone(self).truncate_by_path(ino, size, pid));
         truncation.await.unwrap_or(Err(Error::Io))
     }
 
-    /// Does truncate(2): an open, a change of the size, and a close that pushes.
+    /// Does truncate(2): opens, changes the size, and closes, which pushes.
     async fn truncate_by_path(self: Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
         let how = OpenMode {
             write: true,
@@ -329,7 +329,7 @@ impl Fs {
             return Vec::new();
         };
         if matches!(node, Node::Content(_, known) if known.stamp().is_none()) {
-            // Without a stamp, the hash is made from the content; an unreadable one has none.
+            // Without a stamp, the hash is computed from the content; unreadable content has none.
             let _ = self.registry.pull(id).await;
         }
         let mut attributes = vec![("url", id.atlas_url())];

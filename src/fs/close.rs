@@ -11,8 +11,8 @@ use super::{Error, Fs, Result, lock};
 use crate::model::ArtifactId;
 use crate::registry::{Event, Level, Wait};
 
-/// The time limit to read /proc. The kernel may make the reader wait for a process that itself waits
-/// for this close. After the limit the close is a save, as without /proc.
+/// The time limit to read /proc. The kernel may make the reader wait for a process that itself
+/// waits for this close. After the limit the close is a save, as without /proc.
 const PROCESS_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Fs {
@@ -32,7 +32,7 @@ impl Fs {
         }
     }
 
-    /// Tells whether a close means that the document is complete.
+    /// Tells whether a close completes the document.
     async fn is_save(
         &self,
         fh: u64,
@@ -75,7 +75,7 @@ impl Fs {
             return Ok(());
         };
         let is_news = !staged.has_failed(snapshot.change);
-        // An empty new name vanishes with its writer.
+        // An empty new name disappears with its writer.
         if is_news && (!snapshot.bytes.is_empty() || self.registry.exists(staged.id())) {
             let keeping = self
                 .registry
@@ -99,8 +99,8 @@ impl Fs {
         }
     }
 
-    /// Refuses the close of a temporary file with a plan in it: its writer would believe that the close
-    /// has pushed the plan.
+    /// Refuses the close of a temporary file with a plan in it. Otherwise its writer would assume
+    /// that the close has pushed the plan.
     fn refuse_plan(&self, handle: &Handle) -> Result<()> {
         let Handle::TemporaryFile { temporary, .. } = handle else {
             return Ok(());
@@ -131,7 +131,7 @@ impl Fs {
             self.forget(ino, 1);
             return Ok(());
         };
-        // In a task of its own: the handle must be dropped even if the caller gives up.
+        // In a task of its own: the handle must be released even if the caller gives up.
         let ending = tokio::spawn(async move {
             self.clone().last_push(&staged, opener).await;
             staged.close();
@@ -163,8 +163,8 @@ impl Fs {
         }
     }
 
-    /// Returns the signal that killed the process that opened a file. A process that writes through a
-    /// mapping, its descriptor closed, is killed without a FLUSH.
+    /// Returns the signal that killed the process that opened a file. A process that writes through
+    /// a mapping, its descriptor closed, is killed without a FLUSH.
     async fn killed(&self, opener: Option<Opener>) -> Option<i32> {
         let thread = opener.filter(|opener| opener.thread != 0)?.thread;
         let processes = Arc::clone(self.processes.get()?);
@@ -216,7 +216,7 @@ impl Fs {
         };
         let (id, change, mut base) = (staged.id(), snapshot.change, snapshot.base);
         if snapshot.only_touched && base.is_absent() {
-            // Another mount may have pushed it since.
+            // Another mount may have pushed the artifact since.
             if !self.registry.exists(id) {
                 lock(&self.local).touch(id.clone(), staged.suffix());
             }
@@ -224,11 +224,11 @@ impl Fs {
             return Ok(());
         }
         if snapshot.only_opened {
-            // `release` reports it, if nothing follows.
+            // `release` reports the failure if nothing follows.
             return Err(Error::Invalid);
         }
         if base.is_absent() && !self.registry.was_listed(&id.repo) {
-            // No target answered at the open; one may by now.
+            // No target answered at the open; one may answer now.
             let _ = timeout_at(end, self.registry.stat(id, false)).await;
         }
         let before = self.registry.newest(id);
@@ -249,7 +249,7 @@ impl Fs {
 struct Closer {
     /// The process that opened the file.
     opener: Opener,
-    /// The thread that closes.
+    /// The thread that calls close(2).
     thread: u32,
     /// The inode numbers that the file's descriptors show.
     inodes: [u64; 2],
@@ -257,10 +257,10 @@ struct Closer {
     is_alone: bool,
 }
 
-/// Tells whether a close means that the document is complete. It doesn't if a signal has killed the
-/// process, nor while the process that opened the file still has it open: in a shell's
-/// `{ cat a; cat b; } > file` each cat closes before the shell, and dash's `exec 3> file; cat a >&3`
-/// closes duplicates of its own descriptor.
+/// Tells whether a close completes the document. It doesn't if a signal has killed the process, nor
+/// while the process that opened the file still has it open: in a shell's `{ cat a; cat b; } >
+/// file` each cat closes before the shell, and dash's `exec 3> file; cat a >&3` closes duplicates
+/// of its own descriptor.
 fn is_save(processes: &dyn Processes, staged: &StagedFile, closer: Closer) -> bool {
     let (opener, thread) = (closer.opener, closer.thread);
     let opened_by = opener.process(processes);
@@ -270,8 +270,8 @@ fn is_save(processes: &dyn Processes, staged: &StagedFile, closer: Closer) -> bo
     };
     let is_opener = thread == opener.thread || (process.is_some() && process == opened_by);
     if let Some(signal) = processes.killed_by(thread) {
-        // A reader that ends early kills the rest of its pipeline by SIGPIPE. Any other signal cuts
-        // off work, also that of a script whose children write.
+        // If a reader ends early, SIGPIPE kills the rest of its pipeline. Any other signal cuts off
+        // work, even that of a script whose children write.
         staged.killed(signal, process, is_opener || signal != libc::SIGPIPE);
         return false;
     }

@@ -9,10 +9,10 @@ use super::node::{ControlFile, Node};
 use super::{Error, Fs, Result, lock};
 use crate::registry::{Damaged, NotBegun, Open, Unpushed};
 
-/// The directory of the failed pushes, within `.atlasfs`.
+/// The directory of the failed pushes, in `.atlasfs`.
 const UNPUSHED: &str = "unpushed";
 
-/// The directory of the journal's damaged files, within that.
+/// The directory of the journal's damaged files, in `unpushed`.
 const DAMAGED: &str = "damaged";
 
 const CONTROL_FILES: [(&str, ControlFile); 4] = [
@@ -61,7 +61,7 @@ impl Fs {
         text.into()
     }
 
-    /// Handles a job request: `verify` or `sync`, with ` quick` after it or not, or `stop`.
+    /// Handles a job request: `verify` or `sync`, optionally followed by ` quick`, or `stop`.
     pub(super) fn request_job(&self, data: &[u8]) -> Result<u32> {
         let text = std::str::from_utf8(data)
             .map_err(|_| Error::Invalid)?

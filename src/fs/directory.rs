@@ -1,4 +1,4 @@
-//! DirListing directories.
+//! Listing directories.
 
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,8 @@ impl Fs {
         Ok(lock(&self.handles).insert(ino, Handle::Directory(Arc::new(directory))))
     }
 
-    /// Lists a directory: as it is for offset 0, and as it was then for any other offset.
+    /// Lists a directory: its current entries for offset 0, and the same entries again for any
+    /// other offset.
     ///
     /// # Errors
     ///
@@ -58,9 +59,10 @@ impl Fs {
         })
     }
 
-    /// Passes the entries of a listing, from `offset` on, to `add`, until `add` returns false for lack
-    /// of room. With `plus`, each entry but `.` and `..` carries its [`LookupEntry`](super::LookupEntry),
-    /// and the caller holds one more reference on the inode of each added entry.
+    /// Passes the entries of a listing, from `offset` on, to `add`, until `add` returns false for
+    /// lack of room. With `plus`, each entry but `.` and `..` carries its
+    /// [`LookupEntry`](super::LookupEntry), and the caller holds one more reference on the inode of
+    /// each added entry.
     pub fn for_each_entry(
         &self,
         listing: &DirListing,
@@ -109,7 +111,8 @@ impl Fs {
         }
     }
 
-    /// Returns the inode number for a plain listing: the node's, or one that no inode ever gets.
+    /// Returns the inode number for a plain listing: the node's, or a number that no inode ever
+    /// gets.
     fn number_shown(&self, node: &Node, place: u64) -> u64 {
         let number = lock(&self.nodes).number_of(node);
         number.unwrap_or(u64::MAX - place)

@@ -19,8 +19,8 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`] makes the kernel look the name up again: for a reader whose inode is no longer
-    /// the newest content, and for a writer, which gets an inode of its own.
+    /// [`Error::Stale`] makes the kernel look the name up again: for a reader whose inode is no
+    /// longer the newest content, and for a writer, which gets an inode of its own.
     pub async fn open(self: Arc<Self>, ino: u64, how: OpenMode, pid: u32) -> Result<Opened> {
         let node = self.node(ino)?;
         if let Node::TemporaryFile(temporary) = &node {
@@ -42,7 +42,7 @@ impl Fs {
         }
         let (handle, keep_cache) = match node {
             Node::Content(id, known) => self.open_content(&id, &known, pid).await?,
-            // A failed push made it, or no target answers. Empty content would mean "drop
+            // A failed push made this name, or no target answers. Empty content would mean "drop
             // everything".
             Node::Blank(id)
                 if self.registry.exists(&id) && self.retry_as_stale(pid, &id, Intent::Read) =>
@@ -64,7 +64,7 @@ impl Fs {
                 };
                 (handle, true)
             }
-            // The look-up was for a writer that has not come; a reader looks up again.
+            // The look-up was for a writer that has not opened the file; a reader looks up again.
             Node::StagedFile(staged) => {
                 lock(&self.stale_retries).take(pid, staged.id(), Intent::Write);
                 return Err(Error::Stale);
@@ -111,8 +111,8 @@ impl Fs {
             && pulled.is_ok()
             && let Some(bytes) = self.registry.cached(known)
         {
-            // Overtaken by a push again after the retry: serve the content of the last look-up. The
-            // kernel would cut newer bytes off at this inode's size.
+            // Another push has overtaken this open after the retry: serve the content of the last
+            // look-up. The kernel would cut newer bytes off at this inode's size.
             lock(&self.reads).record(pid, id, BaseVersion::of(Some(known)));
             return Ok((Handle::Bytes(bytes), true));
         }
@@ -121,8 +121,8 @@ impl Fs {
         Ok((Handle::Bytes(pulled.bytes), is_newest))
     }
 
-    /// Tells whether to answer ESTALE, so that the thread looks the name up again; `false` if it has
-    /// done so already, or is of a foreign pid namespace (number 0).
+    /// Tells whether to answer ESTALE, so that the thread looks the name up again; `false` if it
+    /// has done so already, or belongs to a foreign pid namespace (number 0).
     pub(super) fn retry_as_stale(&self, pid: u32, id: &ArtifactId, intent: Intent) -> bool {
         pid != 0 && lock(&self.stale_retries).start(pid, id, intent)
     }
@@ -154,8 +154,8 @@ impl Fs {
                 Ok(self.opened_staged(ino, staged, how, false, pid))
             }
             Node::Content(id, _) | Node::Blank(id) => {
-                // No look-up after ESTALE: opened through /proc/self/fd. Readers share the inode, so
-                // the kernel must not keep these pages.
+                // No look-up after ESTALE: opened through /proc/self/fd. Readers share the inode,
+                // so the kernel must not keep these pages.
                 let staged = Arc::new(self.staged(&id, None, 0));
                 self.open_staged(&staged, how, StartContent::Newest).await?;
                 Ok(self.opened_staged(ino, staged, how, true, pid))
@@ -240,7 +240,8 @@ impl Fs {
         let mut empty = start == StartContent::Empty;
         if !staged.is_open() {
             let known = match self.resolve(id, None).await {
-                // The content is truncated anyway. The push will demand that the artifact be absent.
+                // The open truncates the content anyway. The push will require that the artifact be
+                // absent.
                 Err(Error::Io) if how.truncate && !self.registry.was_listed(&id.repo) => None,
                 known => known?,
             };
@@ -294,7 +295,7 @@ impl Fs {
         lock(&self.handles).get(fh).cloned().ok_or(Error::BadHandle)
     }
 
-    /// Reads from a handle; fewer bytes than asked for mean the end of the file.
+    /// Reads from a handle; a short result means the end of the file.
     ///
     /// # Errors
     ///
@@ -391,7 +392,7 @@ impl Fs {
 /// The initial content of a staged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StartContent {
-    /// The newest content, unless it is truncated.
+    /// The newest content, unless the open truncates it.
     Newest,
     /// None: the name is new.
     Empty,

@@ -41,8 +41,8 @@ pub(super) enum Handle {
 }
 
 impl Handle {
-    /// Returns the handle's staged file. A temporary file that was renamed onto an artifact's name has
-    /// one too.
+    /// Returns the handle's staged file. A temporary file that was renamed onto an artifact's name
+    /// has one too.
     pub(super) fn staged(&self) -> Option<Arc<StagedFile>> {
         match self {
             Handle::StagedFile { staged, .. } => Some(Arc::clone(staged)),
@@ -142,7 +142,7 @@ pub struct DirListing {
     pub(super) entries: Arc<Vec<(OsString, Node)>>,
 }
 
-/// The processes of this machine. An answer is missing for a process that can't be seen: of a foreign
+/// The processes of this machine. An answer is missing for an invisible process: one of a foreign
 /// pid namespace, or of another user.
 pub trait Processes: Debug + Send + Sync {
     /// Returns the process that a thread belongs to.
@@ -158,7 +158,7 @@ pub trait Processes: Debug + Send + Sync {
 /// The process that opened a file for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Opener {
-    /// The thread that called open(2); 0 if it can't be seen.
+    /// The thread that called open(2); 0 if it is invisible.
     pub(super) thread: u32,
     /// Its process, if it was looked up during the open.
     pub(super) process: Option<u32>,

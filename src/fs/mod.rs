@@ -1,9 +1,10 @@
 //! Names, inodes and handles: POSIX semantics, async and testable without a mount.
 //!
-//! [`Fs`] is the file system; its operations are spread over the files. `namespace` looks up, makes and
-//! removes names, `directory` lists them, `file` opens, reads and writes, `close` pushes, `attribute`
-//! answers for an inode; `temporary` has the files that tools make for themselves, and `rename` turns
-//! them into artifacts. `node`, `handle`, `staged_file`, `staging`, `name` and `threads` hold the state.
+//! [`Fs`] is the file system; its operations are spread over the files. `namespace` looks up, makes
+//! and removes names, `directory` lists them, `file` opens, reads and writes, `close` pushes,
+//! `attribute` answers for an inode; `temporary` has the files that tools make for themselves, and
+//! `rename` turns them into artifacts. `node`, `handle`, `staged_file`, `staging`, `name` and
+//! `threads` hold the state.
 
 mod attribute;
 mod close;
@@ -46,15 +47,16 @@ use threads::{Reads, StaleRetries, Strays};
 use types::lock;
 
 /// The time that the kernel may keep constant attributes: those of a content, which has an inode of
-/// its own, and of the fixed directories. One hour: practically for ever, yet an error ends by itself.
+/// its own, and of the fixed directories. One hour: practically for ever, yet a wrong entry expires
+/// by itself.
 const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 
 /// The settings of the file system.
 #[derive(Debug, Clone)]
 pub struct FsSettings {
-    /// Whether nothing can be changed.
+    /// Whether the mount refuses every change.
     pub read_only: bool,
-    /// Whether artifacts can be deleted.
+    /// Whether programs may delete artifacts.
     pub allow_delete: bool,
     /// The most handles that are open for writing, or on temporary files, at once.
     pub max_writers: usize,
@@ -68,9 +70,9 @@ pub struct FsSettings {
 
 /// The file system.
 ///
-/// Every operation is a future that answers from memory at its first poll if it can. So a caller can
-/// poll it once on its own thread, and give it to a runtime only if it is pending. `pid` is the calling
-/// thread, from FUSE.
+/// Every operation is a future that answers from memory at its first poll if it can. So a caller
+/// can poll it once on its own thread, and move it to a runtime only if it is pending. `pid` is the
+/// calling thread, from FUSE.
 #[derive(Debug)]
 pub struct Fs {
     registry: Arc<Registry>,
@@ -87,7 +89,7 @@ pub struct Fs {
     staged: Arc<Quota>,
     /// Pushes and deletions, which the process waits for before it ends.
     pushes: InFlight,
-    /// Decides which close is a save; without it, every close is.
+    /// Decides whether a close is a save; without it, every close is.
     processes: OnceLock<Arc<dyn Processes>>,
 }
 
@@ -113,13 +115,13 @@ impl Fs {
         })
     }
 
-    /// Sets the function that makes the kernel forget the attributes of an inode. It must not wait for
-    /// an answer of this file system.
+    /// Sets the function that makes the kernel forget the attributes of an inode. It must not wait
+    /// for an answer of this file system.
     pub fn connect(&self, forget: impl Fn(u64) + Send + Sync + 'static) {
         self.kernel.connect(forget);
     }
 
-    /// Sends the kernel no more notifications: the mount ends.
+    /// Stops all notifications to the kernel: the mount ends.
     pub fn disconnect(&self) {
         self.kernel.disconnect();
     }
@@ -139,7 +141,7 @@ impl Fs {
         lock(&self.nodes).remember(ino);
     }
 
-    /// Waits for the pushes in flight, at most as long as `within`; returns how many are left.
+    /// Waits for the pushes in flight, at most as long as `within`; returns the number left.
     pub async fn shut_down(&self, within: Duration) -> usize {
         let mut pushes = self.pushes.count();
         let done = pushes.wait_for(|pushes| *pushes == 0);

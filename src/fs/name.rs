@@ -76,10 +76,10 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
     })
 }
 
-/// Tells whether a name is the schema's with a random suffix: `schema.hcl.AbC123` of QSaveFile (Kate;
-/// qsavefile.cpp of qtbase) and mktemp(1), `schema.oAbC123` of patch. A plan's name with such a suffix
-/// is another plan's. A word (`schema.backup`) or a date (`schema.202411`) is not random, so the suffix
-/// needs a letter, and a digit or a capital letter.
+/// Tells whether a name is the schema's with a random suffix: `schema.hcl.AbC123` of QSaveFile
+/// (Kate; qsavefile.cpp of qtbase) and mktemp(1), `schema.oAbC123` of patch. A plan's name with
+/// such a suffix is another plan's. A word (`schema.backup`) or a date (`schema.202411`) is not
+/// random, so the suffix needs a letter, and a digit or a capital letter.
 fn is_beside_schema(name: &[u8]) -> bool {
     let is_random = |random: &[u8]| {
         let lower = |byte: &u8| byte.is_ascii_lowercase();
@@ -109,8 +109,8 @@ pub(super) fn in_plans(name: &OsStr) -> Result<InRepo, Error> {
     }))
 }
 
-/// Returns the listed name of a plan: its own, or with the suffix if its own looks temporary. `None`
-/// if that name is too long.
+/// Returns the listed name of a plan: its own name, or the name with the suffix if its own looks
+/// temporary. `None` if that name is too long.
 pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
     let plan = plan.as_str();
     match is_temporary(plan.as_bytes()) {
@@ -130,10 +130,10 @@ pub(super) fn listed_name(item: &Item) -> Option<OsString> {
     }
 }
 
-/// Returns the reason if no temporary file may have this name.
+/// Returns the reason if this name is reserved and no temporary file may have it.
 pub(super) fn reserved(name: &OsStr) -> Option<&'static str> {
     if is_probe(name.as_bytes()) {
-        // Without its probe vim writes in place, and the live name never disappears.
+        // Without its probe, vim writes in place, and the live name never disappears.
         return Some("vim's probe: an editor saves into the file itself here");
     }
     (name == ".git").then_some(
@@ -150,7 +150,7 @@ pub(super) struct LocalNames {
 }
 
 impl LocalNames {
-    /// Makes a repository; `false` if it was made already.
+    /// Makes a repository; `false` if it was already made here.
     pub(super) fn make(&mut self, repo: RepoName) -> bool {
         self.repos.insert(repo)
     }
@@ -175,7 +175,7 @@ impl LocalNames {
         self.touched.insert(id, suffix);
     }
 
-    /// Forgets a touched artifact; `false` if it wasn't one.
+    /// Forgets a touched artifact; `false` if it wasn't touched.
     pub(super) fn untouch(&mut self, id: &ArtifactId) -> bool {
         self.touched.remove(id).is_some()
     }

@@ -53,7 +53,7 @@ impl Fs {
             InRoot::Control => Ok(Node::Control),
             InRoot::Repo(repo) => match self.has_repo(&repo).await {
                 Ok(true) => Ok(Node::Repo(repo)),
-                // No target has ever answered. mkdir(2) looks the name up first.
+                // No target has ever answered. mkdir(2) first looks the name up.
                 Ok(false) | Err(Error::Io) => Err(Error::NotFound),
                 Err(error) => Err(error),
             },
@@ -96,8 +96,8 @@ impl Fs {
         Ok(Node::StagedFile(Arc::new(staged)))
     }
 
-    /// Pulls the content for a reader that a push has overtaken: its open then finds it in memory, even
-    /// after further pushes.
+    /// Pulls the content for a reader that a push has overtaken: its open then finds it in memory,
+    /// even after further pushes.
     async fn read_ahead(&self, id: &ArtifactId, node: Node, end: Instant) -> Node {
         match timeout_at(end, self.registry.pull(id)).await {
             Ok(Ok(pulled)) => Node::Content(id.clone(), pulled.known),
@@ -113,8 +113,8 @@ impl Fs {
         StagedFile::new(id.clone(), suffix, max_size, bytes, self.now())
     }
 
-    /// Returns the newest content of an artifact, if its format fits the name's suffix: there is no
-    /// `schema.sql` while the state is HCL.
+    /// Returns the newest content of an artifact, if its format fits the name's suffix:
+    /// `schema.sql` doesn't exist while the state is HCL.
     pub(super) async fn resolve(
         &self,
         id: &ArtifactId,
@@ -130,21 +130,21 @@ impl Fs {
     }
 
     /// Tells whether a repository is new for this mount: it was made here, and no target has ever
-    /// listed it. A push to it still replaces nothing, because it demands an empty target.
+    /// listed it. A push to it still replaces nothing, because it requires an empty target.
     pub(super) fn is_new(&self, repo: &RepoName, error: &registry::Error) -> bool {
         error.kind == ErrorKind::Outage
             && !self.registry.was_listed(repo)
             && lock(&self.local).has(repo)
     }
 
-    /// Tells whether an artifact unknown to all targets has a name here: it was touched, or its push
-    /// has failed with an error to show.
+    /// Tells whether an artifact unknown to all targets has a name here: it was touched, or its
+    /// push has failed with an error to show.
     fn is_blank(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
         !self.registry.exists(id)
             && (self.registry.has_error(id) || lock(&self.local).is_touched(id, suffix))
     }
 
-    /// Tells whether an artifact was touched here, and never pushed since.
+    /// Tells whether an artifact was touched here, and not pushed since.
     pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
         !self.registry.exists(id) && lock(&self.local).is_touched(id, suffix)
     }
@@ -176,7 +176,7 @@ impl Fs {
         Error::NotPermitted
     }
 
-    /// Makes a repository; it is local until its first push, for stores have no directories.
+    /// Makes a repository. It is local until its first push, because stores have no directories.
     ///
     /// # Errors
     ///
@@ -207,7 +207,7 @@ impl Fs {
             _ => return Err(self.refuse(name)),
         };
         let is_there = match self.has_repo(&repo).await {
-            // It is local until its first push, which asks the targets.
+            // The repository is local until its first push, which asks the targets.
             Err(Error::Io) => false,
             is_there => is_there?,
         };
@@ -260,13 +260,13 @@ impl Fs {
         }
         match lock(&self.local).remove(&repo) {
             true => Ok(()),
-            // The configuration or the registry has it.
+            // The repository is in the configuration or the registry.
             false => Err(Error::NotPermitted),
         }
     }
 
-    /// Deletes an artifact from every target, if the mount allows it. Local files can always be removed:
-    /// touched ones, and those of failed pushes.
+    /// Deletes an artifact from every target, if the mount allows it. Local files can always be
+    /// removed: touched ones, and those of failed pushes.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Inodes: their numbers, for as long as the kernel remembers them.
 //!
-//! The content of an inode never changes: a push makes a new inode, as a rename over the file would.
-//! Readers keep the content that they opened, the kernel's pages of an inode are always right, and a
-//! writer works on an inode of its own that no path leads to.
+//! The content of an inode never changes: a push makes a new inode, as a rename over the file
+//! would. Readers keep the content that they opened, the kernel's pages of an inode are always
+//! right, and a writer works on an inode of its own that no path leads to.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -117,8 +117,8 @@ struct NodeSlot {
     references: u64,
 }
 
-/// Returns the inode number of a content. It is made of the revision, which is unique in a mount, so
-/// it is known before the kernel looks the content up. All other inodes have odd numbers.
+/// Returns the inode number of a content. The number comes from the revision, which is unique in a
+/// mount, so it is known before the kernel looks the content up. All other inodes have odd numbers.
 pub(super) fn number_of_content(known: &Revision) -> u64 {
     known.revision * 2
 }
@@ -145,8 +145,8 @@ impl Nodes {
         nodes
     }
 
-    /// Returns the inode number of a node; a new node gets a number that was never used. A node without
-    /// a reference is kept until [`Nodes::drop_unused`].
+    /// Returns the inode number of a node; a new node gets a number that was never used. A node
+    /// without a reference is kept until [`Nodes::drop_unused`].
     pub(super) fn intern(&mut self, node: Node) -> u64 {
         let known = self.number_of(&node);
         if let Some(number) = known

@@ -1,4 +1,5 @@
-//! Renaming: among temporary files, and of a temporary file onto an artifact's name, which is a push.
+//! Renaming: among temporary files, and of a temporary file onto an artifact's name, which is a
+//! push.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::{Error, Fs, Result, lock};
 use crate::model::{ArtifactId, Format, Item};
 use crate::registry::{BaseVersion, Event, Level, Wait};
 
-/// The kernel locks the directory during a rename, and look-ups of uncached names wait with it.
+/// The kernel locks the directory during a rename, so look-ups of uncached names wait with it.
 const RENAME_WAIT: Wait = Wait::ForVerdict;
 
 /// The temporary file to rename, and its name.
@@ -32,8 +33,8 @@ struct RenameTarget {
 }
 
 impl Fs {
-    /// Renames. A temporary file that gets an artifact's name is pushed; it stays as it is if the push
-    /// fails. An artifact is never renamed.
+    /// Renames. A temporary file that gets an artifact's name is pushed; it stays as it is if the
+    /// push fails. An artifact is never renamed.
     ///
     /// # Errors
     ///
@@ -144,7 +145,7 @@ impl Fs {
             if temporary.become_staged(change, id.clone(), to.suffix, base, max_size, reservation) {
                 break;
             }
-            // It was written and closed during the push: push that too.
+            // The file was written and closed during the push: push those changes too.
         }
         let mut reads = lock(&self.reads);
         for pid in [writer, to.pid] {
@@ -155,8 +156,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Returns the newest known content as the base; an absent one if no target answers, as the push
-    /// then fails and its bytes are kept.
+    /// Returns the newest known content as the base. If no target answers, the base is absent: the
+    /// push then fails, and its bytes are kept.
     async fn newest(&self, id: &ArtifactId) -> BaseVersion {
         let known = self.registry.stat(id, false).await;
         known.map_or_else(
@@ -173,7 +174,8 @@ impl Fs {
         }
     }
 
-    /// Returns the answer to a rename of anything but a temporary file: nothing else can be renamed.
+    /// Returns the answer to a rename of anything but a temporary file: nothing else can be
+    /// renamed.
     async fn rename_other(
         &self,
         (parent, name): (&Node, &OsStr),

@@ -73,9 +73,9 @@ pub(super) enum Remainder {
     Unpushed,
     /// An open has truncated the file, and nothing followed.
     OnlyOpened,
-    /// A write has failed: never push them.
+    /// A write has failed: never push the bytes.
     Broken,
-    /// A killed writer has left them: keep them without a push.
+    /// A killed writer has left the bytes: keep them without a push.
     Torn,
 }
 
@@ -142,13 +142,13 @@ impl StagedFile {
         state.change != state.pushed
     }
 
-    /// Records that a touch(1) made the name: that alone is no empty document.
+    /// Records that a touch(1) made the name: a touched name is not yet an empty document.
     pub(super) fn touch(&self) {
         lock(&self.state).touched = true;
     }
 
     /// Opens a handle. The first one sets the content and its base. `empty` means that the file is
-    /// truncated, or new, which is a change already.
+    /// truncated or new, which already is a change.
     pub(super) fn open(
         &self,
         staging_dir: &Path,
@@ -239,8 +239,8 @@ impl StagedFile {
         u32::try_from(data.len()).map_err(|_| Error::Invalid)
     }
 
-    /// Records a thread that writes. If the process that opened the file writes on after another one
-    /// was killed, its close is a save again.
+    /// Records a thread that writes. If the process that opened the file writes on after another
+    /// one was killed, its close is a save again.
     pub(super) fn written_by(
         &self,
         thread: u32,
@@ -283,15 +283,15 @@ impl StagedFile {
         lock(&self.state).bytes.read(offset, size.into())
     }
 
-    /// Cuts, or extends with zeroes.
+    /// Cuts the file, or extends it with zeroes.
     pub(super) fn set_size(&self, size: u64, now: SystemTime) -> Result<()> {
         let mut state = lock(&self.state);
         let set = match size <= self.max_size {
             true => state.bytes.set_size(size),
             false => Err(Error::TooBig),
         };
-        // A size set on purpose is a change even if it is the same: `truncate -s 0` means a push,
-        // and gets the error that nothing empty is pushed.
+        // An explicit size is a change even if the size stays the same: `truncate -s 0` means a
+        // push, and fails because empty content is never pushed.
         state.change += 1;
         state.written = true;
         state.time = now;

@@ -12,7 +12,7 @@ use tempfile::TempPath;
 use super::types::{Error, Result, lock};
 use crate::registry::Room;
 
-/// The size of a disk's blocks, which files occupy whole.
+/// The size of a disk's blocks; a file occupies whole blocks.
 const BLOCK_SIZE: u64 = 4096;
 
 /// The most temporary files, directories and symbolic links. 10,000: ten times the plans of a large
@@ -34,7 +34,7 @@ struct QuotaUse {
 }
 
 impl Quota {
-    /// Makes a quota of so many bytes.
+    /// Makes a quota of this many bytes.
     pub(super) fn new(limit: u64) -> Self {
         Self {
             limit,
@@ -42,7 +42,7 @@ impl Quota {
         }
     }
 
-    /// Takes one file.
+    /// Reserves one file.
     pub(super) fn take_file(&self) -> Result<()> {
         let mut used = lock(&self.used);
         if used.files >= MAX_FILES {
@@ -52,7 +52,7 @@ impl Quota {
         Ok(())
     }
 
-    /// Takes all of these bytes, or none.
+    /// Reserves all of these bytes, or none.
     fn take(&self, bytes: u64) -> Result<()> {
         let mut used = lock(&self.used);
         let wanted = used.bytes.checked_add(bytes);
@@ -62,20 +62,20 @@ impl Quota {
         Ok(())
     }
 
-    /// Gives bytes back.
+    /// Releases bytes.
     fn give(&self, bytes: u64) {
         let mut used = lock(&self.used);
         used.bytes = used.bytes.saturating_sub(bytes);
     }
 
-    /// Gives one file back.
+    /// Releases one file.
     pub(super) fn give_file(&self) {
         let mut used = lock(&self.used);
         used.files = used.files.saturating_sub(1);
     }
 }
 
-/// The bytes that one file takes of a quota; dropping it gives them back.
+/// The bytes that one file reserves in a quota; dropping it releases them.
 #[derive(Debug)]
 pub(super) struct Reservation {
     quota: Arc<Quota>,
@@ -91,11 +91,11 @@ impl Reservation {
         }
     }
 
-    /// Changes the reservation to so many bytes.
+    /// Changes the reservation to this many bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`], and nothing has changed.
+    /// [`Error::NoSpace`], and the reservation is unchanged.
     fn resize(&mut self, bytes: u64) -> Result<()> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.quota.take(more)?,
@@ -107,12 +107,12 @@ impl Reservation {
 }
 
 impl Reservation {
-    /// Takes so many bytes more.
+    /// Reserves this many bytes more.
     pub(super) fn grow(&mut self, bytes: u64) -> Result<()> {
         self.resize(self.bytes.saturating_add(bytes))
     }
 
-    /// Gives so many bytes back.
+    /// Releases this many bytes.
     pub(super) fn shrink(&mut self, bytes: u64) {
         // A reservation can always shrink.
         let _ = self.resize(self.bytes.saturating_sub(bytes));
@@ -157,7 +157,7 @@ impl StagedBytes {
         })
     }
 
-    /// Removes the name; returns the bytes in another reservation, and leaves none here.
+    /// Removes the name. The bytes move to another reservation, and none stay here.
     pub(super) fn take_unnamed(&mut self, mut reservation: Reservation) -> Self {
         // The bytes exist already. If the quota is full, the next write has to reserve all of them.
         let _ = reservation.resize(self.size);
@@ -191,7 +191,7 @@ impl StagedBytes {
         Ok(())
     }
 
-    /// Closes the file; one without a name is gone then.
+    /// Closes the file; a file without a name then disappears.
     pub(super) fn close(&mut self) {
         self.file = None;
         if self.path.is_none() {
@@ -210,7 +210,7 @@ impl StagedBytes {
         self.size
     }
 
-    /// Reads up to so many bytes; fewer at the end of the file.
+    /// Reads up to this many bytes; fewer at the end of the file.
     pub(super) fn read(&self, offset: u64, size: u64) -> Result<Bytes> {
         let file = self.file.as_ref().ok_or(Error::BadHandle)?;
         let size = self.size.saturating_sub(offset).min(size);
@@ -269,7 +269,7 @@ fn in_staging<T>(dir: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> 
     }
 }
 
-/// Writes all of the data; on a full disk, `room` gives up other files first.
+/// Writes all of the data; on a full disk, `room` removes other files first.
 fn write_in(room: &Room, file: &File, data: &[u8], offset: u64) -> Result<()> {
     let need = data.len() as u64 + BLOCK_SIZE;
     let written = room.find(need, || file.write_all_at(data, offset));

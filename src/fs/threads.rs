@@ -1,20 +1,21 @@
-//! The mount's memory of threads: ESTALE retries, the last read of each, and the names it has used.
+//! The mount's memory of threads: ESTALE retries, the last read of each thread, and the names it
+//! has used.
 //!
 //! The kernel answers ESTALE to an open by one new look-up of the whole path, in the same thread
-//! (`do_filp_open` with LOOKUP_REVAL; truncate(2) does the same). That is how a writer gets an inode
-//! of its own, and a reader the newest content, without a notification. The kernel looks up the last
-//! name twice on the way: first to find its entry invalid, then for the new one.
+//! (`do_filp_open` with LOOKUP_REVAL; truncate(2) does the same). That is how a writer gets an
+//! inode of its own, and a reader the newest content, without a notification. The kernel looks up
+//! the last name twice on the way: first to find its entry invalid, then for the new one.
 //!
-//! A rename has no handle that remembers the content before it. The program that renames, or the one
-//! that wrote the temporary file, has usually read the artifact here before (`sed -i`, `perl -i`), so
-//! its rename may replace the content that it has read.
+//! A rename has no handle that remembers the content before it. The program that renames, or the
+//! one that wrote the temporary file, has usually read the artifact here before (`sed -i`, `perl
+//! -i`), so its rename may replace the content that it has read.
 //!
-//! An artifact is listed by one name and answers to two. A program that copies a directory, as
-//! `rsync --delete` does, writes `schema.hcl`, finds `schema` in the listing and deletes it: the very
-//! content that it has just written. Two things reveal such a program: it has listed the directory,
-//! and used the other name.
+//! A listing shows one of an artifact's two names; look-ups find both. A program that copies a
+//! directory, as `rsync --delete` does, writes `schema.hcl`, finds `schema` in the listing and
+//! deletes it: the very content that it has just written. Two things reveal such a program: it has
+//! listed the directory, and used the other name.
 //!
-//! Threads of foreign pid namespaces all have the number 0, and are not remembered.
+//! Threads of foreign pid namespaces all have the number 0, and are not recorded.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -43,14 +44,14 @@ pub(super) enum Intent {
     Rename,
 }
 
-/// The time limit of a retry. The kernel retries at once, but may wait for a target on its way; an
-/// older retry is that of a dead thread.
+/// The time limit of a retry. The kernel retries at once, but may wait for a target on its way;
+/// after the limit the thread is probably dead.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The number of retries from which on old ones are removed.
+/// The number of retries at which old ones are removed.
 const MAX_RETRIES: usize = 1_000;
 
-/// A retry that has not come yet.
+/// An expected retry.
 #[derive(Debug)]
 struct PendingRetry {
     intent: Intent,
@@ -64,7 +65,7 @@ pub(super) struct StaleRetries {
 }
 
 impl StaleRetries {
-    /// Starts a retry; `false` if this is the retry already, so that the thread must get an answer.
+    /// Starts a retry; `false` if this already is the retry, so that the thread must get an answer.
     pub(super) fn start(&mut self, pid: u32, id: &ArtifactId, intent: Intent) -> bool {
         if self.take(pid, id, intent) {
             return false;
@@ -100,8 +101,8 @@ impl StaleRetries {
     }
 }
 
-/// The lifetime of a read. Ten minutes: longer than any tool works on a schema, and shorter than most
-/// kernels take to reuse a thread's number.
+/// The lifetime of a read. Ten minutes: longer than any tool works on a schema, and shorter than
+/// most kernels take to reuse a thread's number.
 const READ_LIFETIME: Duration = Duration::from_secs(600);
 
 /// The content of each artifact that each thread has read last.
@@ -138,8 +139,8 @@ impl Reads {
     }
 }
 
-/// The lifetime of a listing and of the use of a name. One hour: longer than any program takes to copy
-/// a directory.
+/// The lifetime of a listing and of the use of a name. One hour: longer than any program takes to
+/// copy a directory.
 const STRAY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// The repositories that threads have listed, and the artifacts that they have used by an unlisted
@@ -204,8 +205,8 @@ impl Program {
         Self { thread, process }
     }
 
-    /// Tells whether a thread belongs to the program. rsync writes in a child of the process that lists
-    /// and deletes.
+    /// Tells whether a thread belongs to the program. rsync writes in a child of the process that
+    /// lists and deletes.
     pub(super) fn has(&self, thread: u32) -> bool {
         if thread == self.thread {
             return true;

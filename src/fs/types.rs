@@ -31,8 +31,9 @@ pub enum FileKind {
 pub struct Attr {
     /// The inode's number.
     pub ino: u64,
-    /// The number that programs see. A writer's own inode shows that of the content it was opened on:
-    /// vim, for one, won't write to a file whose number differs from that of stat(2).
+    /// The number that programs see. A writer's own inode shows the number of the content it was
+    /// opened on: for example, vim doesn't write to a file whose number differs from that of
+    /// stat(2).
     pub shown: u64,
     /// The kind.
     pub kind: FileKind,
@@ -155,11 +156,11 @@ pub enum XattrFlag {
 /// Figures for statfs(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statfs {
-    /// All blocks.
+    /// The total number of blocks.
     pub blocks: u64,
     /// Free blocks.
     pub free: u64,
-    /// All files.
+    /// The total number of files.
     pub files: u64,
     /// Block size in bytes.
     pub block_size: u32,
@@ -235,7 +236,7 @@ pub enum Error {
     CrossDevice,
 }
 
-/// Locks a mutex. A panic elsewhere leaves the data as it was, so a poisoned lock is used as it is.
+/// Locks a mutex. A panic elsewhere leaves the data unchanged, so a poisoned lock is still usable.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

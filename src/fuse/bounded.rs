@@ -28,9 +28,9 @@ pub fn within<T: Send + 'static>(
 
 /// Gives this thread an empty descriptor table of its own.
 ///
-/// A thread that waits for this process's own mount can't end before the answer, even if the process
-/// is killed. If it held the FUSE connection open, the kernel would wait for an answer for ever: the
-/// process could not end, and the mount point could not be used again.
+/// A thread that waits for this process's own mount can't end before the mount answers, even if the
+/// process is killed. If the thread held the FUSE connection open, the kernel would wait for an
+/// answer for ever: the process could not end, and the mount point could not be used again.
 fn drop_descriptors() {
     if unshare(CloneFlags::CLONE_FILES).is_err() {
         // Not permitted: keep the shared table.
@@ -49,7 +49,7 @@ pub fn close_all() {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // The descriptor of the listing itself is closed already.
+        // The listing's own descriptor is closed already.
         let _ = nix::unistd::close(descriptor);
     }
 }
@@ -62,7 +62,7 @@ mod tests {
     fn work_inherits_no_open_descriptors() {
         let file = tempfile::tempfile().unwrap();
         let count = || std::fs::read_dir("/proc/thread-self/fd").unwrap().count();
-        // The standard ones, and the listing's own.
+        // The standard descriptors, and the listing's own.
         assert!(within(Duration::from_secs(5), count).unwrap() <= 4);
         assert!(count() > 4, "the process keeps its descriptors");
         file.metadata().unwrap();

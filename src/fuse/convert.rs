@@ -186,7 +186,7 @@ pub(super) fn list_plus(
 ) {
     fs.for_each_entry(listing, offset, true, |listed| {
         let (shown, ttl) = match listed.entry {
-            // The reply has one time for both, so the shorter one holds.
+            // The reply has one time for both, so the shorter time applies.
             Some(entry) => (entry.attr, entry.entry_ttl.min(entry.attr_ttl)),
             // The kernel reads only the number and type of `.` and `..`.
             None => (bare(listed), Duration::ZERO),

@@ -1,5 +1,5 @@
-//! Dispatch of requests: each is polled once on the session's thread, then goes to the runtime, and is
-//! answered exactly once whatever happens.
+//! Dispatch of requests. The session's thread polls each request once; a pending one then goes to
+//! the runtime. Each request gets exactly one answer, even after an error or a panic.
 
 use std::any::Any;
 use std::future::Future;
@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use super::convert::errno;
 use crate::fs::{self, InFlight};
 
-/// The time that a request may take beyond its deadline. `fs` keeps the deadline itself, so this
-/// time-out fires only on a bug, and must not win a close race.
+/// The time that a request may take beyond its deadline. `fs` keeps the deadline itself. This
+/// time-out fires only on a bug, so the margin is large enough to avoid a race.
 const DEADLINE_SLACK: Duration = Duration::from_millis(50);
 
 /// A reply that can be an error.
@@ -86,8 +86,8 @@ impl Dispatcher {
         }
     }
 
-    /// Returns how many requests have no answer yet: the process must not end before the kernel has
-    /// the answer to a finished push.
+    /// Returns the number of requests without an answer: the process must not end before the kernel
+    /// has the answer to a finished push.
     pub(super) fn unanswered(&self) -> watch::Receiver<usize> {
         self.unanswered.count()
     }
@@ -119,7 +119,7 @@ impl Dispatcher {
             Ok(Poll::Pending) => {
                 let unanswered = self.unanswered.begin();
                 self.runtime.spawn(async move {
-                    // Dropped last, answered or not.
+                    // Dropped last, whether the request got an answer or not.
                     let _unanswered = unanswered;
                     let guarded = AssertUnwindSafe(future).catch_unwind();
                     match tokio::time::timeout(deadline + DEADLINE_SLACK, guarded).await {
@@ -160,7 +160,7 @@ impl Dispatcher {
     }
 }
 
-/// Sends the answer. A reply that is dropped by a panic in `ok` answers EIO by itself.
+/// Sends the answer. If a panic in `ok` drops a reply, the reply answers EIO by itself.
 fn deliver<R: ErrorReply, T>(
     op: &'static str,
     reply: R,
@@ -197,7 +197,8 @@ mod tests {
 
     use super::*;
 
-    /// Reports every answer; like fuser's replies, EIO if it is dropped without one.
+    /// Reports every answer. Like fuser's replies, it answers EIO if it is dropped without an
+    /// answer.
     struct FakeReply(Option<Sender<Result<u32, i32>>>);
 
     impl FakeReply {
@@ -236,7 +237,7 @@ mod tests {
         answers
     }
 
-    /// The answers until now, and whether more could come.
+    /// Returns the answers so far, and whether more can come.
     fn drain(answers: &Receiver<Result<u32, i32>>) -> (Vec<Result<u32, i32>>, bool) {
         let mut all = Vec::new();
         loop {

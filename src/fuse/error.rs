@@ -9,13 +9,13 @@ pub enum MountError {
     /// The mount point is missing.
     #[error("cannot mount on {dir}: it does not exist; make it first: mkdir -p {dir}", dir = .0.display())]
     Missing(PathBuf),
-    /// The mount point is something else.
+    /// The mount point is not a directory.
     #[error("cannot mount on {dir}: it is not a directory", dir = .0.display())]
     NotADirectory(PathBuf),
     /// The mount point holds files, which the mount would hide.
     #[error("cannot mount on {dir}: it is not empty; use an empty directory", dir = .0.display())]
     NotEmpty(PathBuf),
-    /// An atlasfs is mounted there.
+    /// An atlasfs is already mounted there.
     #[error("{dir} is mounted already: atlasfs unmount {dir} first", dir = .0.display())]
     MountedAlready(PathBuf),
     /// Another process holds the lock of the mount point.
@@ -24,7 +24,7 @@ pub enum MountError {
         dir = .0.display()
     )]
     Locked(PathBuf),
-    /// A dead file system of another kind is there.
+    /// A dead mount of another file system is there.
     #[error(
         "cannot mount on {dir}: a {1} file system is mounted there and does not answer; unmount it first",
         dir = .0.display()
@@ -33,7 +33,7 @@ pub enum MountError {
     /// The mount point can't be read.
     #[error("cannot mount on {dir}: {1}", dir = .0.display())]
     Inaccessible(PathBuf, #[source] io::Error),
-    /// A dead end point of an earlier atlasfs can't be removed.
+    /// The dead mount of an earlier atlasfs can't be removed.
     #[error("cannot remove the dead mount on {dir}: {1}", dir = .0.display())]
     DeadEndPoint(PathBuf, #[source] io::Error),
     /// The kernel's FUSE device is missing.
@@ -41,12 +41,12 @@ pub enum MountError {
         "cannot open /dev/fuse: no such device; load it with `modprobe fuse`, or, in a container, add `--device /dev/fuse --cap-add SYS_ADMIN`"
     )]
     NoDevice,
-    /// The kernel's FUSE device is forbidden.
+    /// This process may not open the kernel's FUSE device.
     #[error(
         "cannot open /dev/fuse: {0}; allow it with `chmod 666 /dev/fuse`, or, in a container, add `--device /dev/fuse --cap-add SYS_ADMIN`"
     )]
     DeviceDenied(#[source] io::Error),
-    /// mount(2) is forbidden.
+    /// This process may not call mount(2).
     #[error(
         "cannot mount on {dir}: mount(2) is not permitted; in a container add `--cap-add SYS_ADMIN` (and `--security-opt apparmor=unconfined` where AppArmor forbids it)",
         dir = .0.display()
@@ -63,7 +63,7 @@ pub enum MountError {
     /// fusermount3 fails.
     #[error("cannot mount on {dir}: fusermount3 says: {1}", dir = .0.display())]
     Fusermount(PathBuf, String),
-    /// A user other than root may not give others access.
+    /// A user other than root may not give other users access.
     #[error(
         "cannot mount with --allow-other as a user other than root: add the line `user_allow_other` to /etc/fuse.conf, or leave it out"
     )]
@@ -85,7 +85,7 @@ pub enum UnmountError {
     /// Another file system is mounted there.
     #[error("{dir} is a mount of type {1}, not of atlasfs; nothing was done", dir = .0.display())]
     Stranger(PathBuf, String),
-    /// Files of it are open.
+    /// Files in the mount are open.
     #[error("{dir} is in use", dir = .0.display())]
     Busy(PathBuf),
     /// The unmount fails for another reason.

@@ -28,8 +28,8 @@ use crate::fs::{self, Fs, LookupEntry, Opened, SetAttr, Statfs};
 const MAX_WRITE: u32 = 1 << 20;
 
 /// The kernel features that this file system uses. It does not ask for the write-back cache, which
-/// would hide the writer and the time of each write, nor for those that fuser 0.18.0 implements
-/// wrongly (SETXATTR_EXT, ALLOW_IDMAP, HANDLE_KILLPRIV_V2).
+/// would hide the writer and the time of each write, nor for the features that fuser 0.18.0
+/// implements wrongly (SETXATTR_EXT, ALLOW_IDMAP, HANDLE_KILLPRIV_V2).
 const WANTED: [InitFlags; 7] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
@@ -59,7 +59,7 @@ impl Bridge {
         }
     }
 
-    /// Returns how many requests have no answer yet.
+    /// Returns the number of requests without an answer.
     pub(super) fn unanswered(&self) -> tokio::sync::watch::Receiver<usize> {
         self.dispatcher.unanswered()
     }
@@ -100,9 +100,9 @@ impl Bridge {
     }
 }
 
-/// Tells whether a name is that of an access control list, a label or a capability. This file system
-/// has none, and says so with EOPNOTSUPP: without that, the kernel asks before every first write, and
-/// `ls -l` twice a file. ENOSYS would switch off all extended attributes.
+/// Tells whether a name is that of an access control list, a label or a capability. This file
+/// system has none, and answers EOPNOTSUPP: otherwise the kernel asks before every first write, and
+/// `ls -l` asks twice for each file. ENOSYS would switch off all extended attributes.
 fn is_reserved(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"security.") || name.as_bytes().starts_with(b"system.")
 }
@@ -302,7 +302,7 @@ impl fuser::Filesystem for Bridge {
         let future = async move { fs.create(parent.0, &name, open_mode(flags), attrs).await };
         let ok = move |reply: ReplyCreate, (entry, opened): (LookupEntry, Opened)| {
             reply.created(
-                // The reply has one time for both, so the shorter one holds.
+                // The reply has one time for both, so the shorter time applies.
                 &entry.entry_ttl.min(entry.attr_ttl),
                 &owner.attr(&entry.attr),
                 GENERATION,
@@ -388,7 +388,7 @@ impl fuser::Filesystem for Bridge {
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let future = self.fs.clone().opendir(ino.0, req.pid());
         self.metadata("opendir", reply, future, |reply, fh| {
-            // The kernel keeps no listing: another mount's push must show in the next one.
+            // The kernel keeps no listing: the next one must show another mount's push.
             reply.opened(FileHandle(fh), FopenFlags::empty());
         });
     }
@@ -444,7 +444,7 @@ impl fuser::Filesystem for Bridge {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        // The push that made a name has made it durable already.
+        // The push that made a name has already made it durable.
         reply.ok();
     }
 

@@ -81,7 +81,7 @@ pub(super) fn unmount(dir: &Path, lazy: bool) -> io::Result<()> {
     }
 }
 
-/// Receives the descriptor that fusermount3 sends; `None` if it ends without one.
+/// Receives the descriptor from fusermount3; `None` if fusermount3 ends without one.
 fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -1,4 +1,4 @@
-//! This process's own mount: making it, recognising it, and taking it away.
+//! This process's own mount: making it, recognising it, and removing it.
 
 use std::fs::File;
 use std::io;
@@ -26,8 +26,8 @@ pub struct ActiveMount {
     reserve: DescriptorReserve,
 }
 
-/// Descriptors to close before the unmount: a process that has used up its own must still be able to
-/// unmount.
+/// Descriptors to close before the unmount: a process without free descriptors must still be able
+/// to unmount.
 #[derive(Debug, Clone)]
 struct DescriptorReserve(Arc<Mutex<Vec<File>>>);
 
@@ -70,8 +70,8 @@ impl ActiveMount {
                 };
                 Ok((mount, connection))
             }
-            // Another mount may be in its place, so nothing is unmounted: closing the connection
-            // leaves a dead mount at worst.
+            // Another mount may have replaced it, so unmount nothing: closing the connection leaves
+            // at worst a dead mount.
             Ok(_) => Err(MountError::Vanished(dir)),
             Err(error) => Err(MountError::Inaccessible(dir, error)),
         }
@@ -103,8 +103,8 @@ impl ActiveMount {
         }
     }
 
-    /// Unmounts lazily while the session runs; returns false, having done nothing, if another mount
-    /// has taken the path. No other mount has the same device number while the session runs.
+    /// Unmounts lazily while the session runs. Returns false, and does nothing, if another mount is
+    /// on the path. No other mount has the same device number while the session runs.
     pub fn detach(&self) -> io::Result<bool> {
         self.reserve.release();
         match topmost(&self.dir)? {
@@ -115,7 +115,7 @@ impl ActiveMount {
         }
     }
 
-    /// Removes the dead mount after its session has ended; returns false if it is gone already.
+    /// Removes the dead mount after its session has ended; returns false if it is already gone.
     ///
     /// Another mount may have the device number by now, so a mount that still answers stays.
     pub fn clear(&self) -> io::Result<bool> {
@@ -133,7 +133,7 @@ impl ActiveMount {
 
 fn mount_as_root(request: &MountRequest, dir: &Path) -> Result<OwnedFd, MountError> {
     let device = open_device()?;
-    // user_id is the user that the kernel lets in, not the owner of the files.
+    // user_id is the user with access, not the owner of the files.
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
         device.as_raw_fd(),

@@ -111,7 +111,7 @@ fn unescape(field: &[u8]) -> OsString {
     OsString::from_vec(out)
 }
 
-/// Returns the top mount of those on exactly this path.
+/// Returns the topmost mount on exactly this path.
 pub(super) fn topmost(entries: &[MountEntry], point: &Path) -> Option<MountEntry> {
     let here: Vec<_> = entries.iter().filter(|e| e.point == point).collect();
     here.iter()

@@ -1,4 +1,4 @@
-//! The mount on a directory: which one it is, whether it still answers, and its unmount.
+//! The mount on a directory: its kind, whether it still answers, and its unmount.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::fusermount;
 use super::mountinfo::{self, MountEntry};
 
 /// The time limit to find out that a mount is dead. The kernel answers for a dead mount at once; a
-/// slower answer means a mount that hangs.
+/// slower answer means a hung mount.
 const DEAD_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The file system that is mounted on a directory.
@@ -29,8 +29,8 @@ pub enum Occupant {
     Stranger(MountEntry),
 }
 
-/// Returns the absolute path of a directory without a request to a mount on it: a mount that hangs
-/// would hang the caller too.
+/// Returns the absolute path of a directory without a request to a mount on it: a hung mount would
+/// make the caller hang too.
 pub fn resolve(dir: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(dir)?;
     if let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) {
@@ -75,7 +75,7 @@ pub(super) fn is_not_connected(error: &io::Error) -> bool {
 /// Unmounts an atlasfs, dead or alive; with `lazy` also while files are open.
 pub fn unmount(dir: &Path, lazy: bool) -> Result<(), UnmountError> {
     let failed = |error| UnmountError::Failed(dir.to_owned(), error);
-    // No request goes to the mount before: on a mount that hangs it would keep the mount busy.
+    // No request goes to the mount before: on a hung mount it would keep the mount busy.
     let result = match topmost(dir).map_err(failed)? {
         None => return Err(UnmountError::NotMounted(dir.to_owned())),
         Some(entry) if !entry.is_atlasfs() => {
@@ -105,7 +105,7 @@ fn unmount_top(dir: &Path, lazy: bool) -> io::Result<()> {
     flags.set(MntFlags::MNT_DETACH, lazy);
     match umount2(dir, flags) {
         Ok(()) => Ok(()),
-        // Users other than root unmount through fusermount3, which mounted for them.
+        // fusermount3 mounts for users other than root, and unmounts for them.
         Err(Errno::EPERM) if !nix::unistd::geteuid().is_root() => fusermount::unmount(dir, lazy),
         Err(errno) => Err(errno.into()),
     }

@@ -40,7 +40,8 @@ pub fn preflight(request: &MountRequest) -> Result<PathBuf, MountError> {
         Occupant::Nothing | Occupant::Stranger(_) => {}
     }
     check_directory(&dir)?;
-    // fusermount3 opens it as the user, and each further thread of the session opens it again.
+    // fusermount3 opens the device as the user, and each further thread of the session opens it
+    // again.
     open_device()?;
     if !nix::unistd::geteuid().is_root() {
         check_user(request)?;
@@ -123,20 +124,20 @@ fn inaccessible(dir: &Path, error: io::Error) -> MountError {
     }
 }
 
-/// The time limit to wait for another process that mounts: it waits only for the kernel.
+/// The time limit to wait for another process that mounts: that process waits only for the kernel.
 const MOUNT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time between two attempts to lock.
 const MOUNT_LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Locks a mount point for the check and the mount. Two processes that mount on one directory then
-/// see each other, whatever their state directories and however they spell the path.
+/// see each other, even with different state directories or spellings of the path.
 ///
-/// The lock is on the parent directory, which a mount doesn't cover; `None` if its file system has no
-/// locks.
+/// The lock is on the parent directory, which a mount doesn't cover; `None` if its file system has
+/// no locks.
 pub(super) fn lock_mount_point(dir: &Path) -> Result<Option<Flock<File>>, MountError> {
     let parent = dir.parent().unwrap_or(dir);
-    // A user may be allowed to enter the parent and not to read it.
+    // A user may have permission to enter the parent but not to read it.
     let Ok(mut file) = File::open(parent).or_else(|_| File::open(dir)) else {
         return Ok(None);
     };

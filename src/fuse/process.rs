@@ -25,8 +25,8 @@ pub(super) struct Proc {
 }
 
 impl Proc {
-    /// Reads /proc for the mount with this device; `None` if /proc is that of another pid namespace,
-    /// where the kernel's numbers mean other processes.
+    /// Reads /proc for the mount with this device; `None` if /proc belongs to another pid
+    /// namespace, where the kernel's numbers mean other processes.
     pub(super) fn new(device: Device) -> Option<Self> {
         let own = fs::read_link("/proc/self").ok()?;
         let is_ours = own == Path::new(&std::process::id().to_string());
@@ -58,13 +58,13 @@ impl Processes for Proc {
     }
 
     fn killed_by(&self, thread: u32) -> Option<i32> {
-        // A process that closes files while it ends has no memory any more. Don't read `stat` of
-        // one that has: while execve(2) closes files, readers of `stat` wait.
+        // A process that closes files while it ends has no memory left. Don't read `stat` of a
+        // process with memory: while execve(2) closes files, readers of `stat` wait.
         if field(&read(&format!("{thread}/status"))?, "VmSize:").is_some() {
             return None;
         }
         let stat = read(&format!("{thread}/stat"))?;
-        // The program's name may have blanks and parentheses.
+        // The program's name may contain blanks and parentheses.
         let (_, fields) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
         let flags: u32 = fields.get(FLAGS)?.parse().ok()?;
@@ -73,7 +73,7 @@ impl Processes for Proc {
             return None;
         }
         // An exit ends the other threads of a process as a signal would; only the exit code tells
-        // the difference. It is also 0 where it is not shown.
+        // the difference. The code is also 0 if the kernel hides it.
         match exit_code & 0x7f {
             0 if exit_code != 0 || self.shows_exit_code(thread) => None,
             signal => Some(signal),

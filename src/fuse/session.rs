@@ -16,21 +16,21 @@ use super::preflight::MountRequest;
 use super::process::Proc;
 use crate::fs::Fs;
 
-/// The number of session threads. A thread hands over every request that waits, so the second one
-/// is only for a write to a slow local disk.
+/// The number of session threads. A thread hands over every pending request to the runtime, so the
+/// second one is only for a write to a slow local disk.
 const THREADS: usize = 2;
 
 /// The offset of a notification that invalidates an inode's attributes and keeps its pages.
 const ATTRIBUTES_ONLY: i64 = -1;
 
-/// A mount that is being served.
+/// A served mount.
 #[derive(Debug)]
 pub struct Served {
     /// The mount.
     pub mount: ActiveMount,
     /// The end of the session: by an unmount, or a broken connection.
     pub ended: oneshot::Receiver<io::Result<()>>,
-    /// How many requests have no answer yet.
+    /// The number of requests without an answer.
     pub unanswered: watch::Receiver<usize>,
 }
 
@@ -57,7 +57,7 @@ pub fn serve(
     // One descriptor for each thread: a request wakes one thread, not all.
     config.clone_fd = true;
     // The kernel checks access. fuser's own check would refuse the flush of a descriptor that
-    // another user has passed on, and with it the push.
+    // another user has passed on, and so prevent the push.
     let acl = SessionACL::All;
     let (sender, ended) = oneshot::channel();
     let started = Session::from_fd(bridge, connection, acl, config).and_then(|session| {
@@ -89,8 +89,8 @@ pub fn serve(
 
 /// Connects the file system to the kernel's cache of attributes.
 ///
-/// A notification without a range touches no page and takes no lock of a directory. So it never waits
-/// for an answer of this file system, unlike all other notifications.
+/// A notification without a range touches no page and takes no lock of a directory. So, unlike all
+/// other notifications, it never waits for an answer of this file system.
 fn connect(fs: &Fs, notifier: Notifier) {
     fs.connect(move |ino| {
         if let Err(error) = notifier.inval_inode(INodeNo(ino), ATTRIBUTES_ONLY, 0) {

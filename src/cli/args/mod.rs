@@ -1,4 +1,4 @@
-//! The command line: its commands, and how it is read.
+//! The command line: its commands, and their parsing.
 
 mod mount;
 mod options;
@@ -21,23 +21,23 @@ use super::{exit, help};
 pub(super) enum Request {
     /// Mount.
     Mount(Box<MountSettings>),
-    /// Mount, on behalf of the process that has the arguments on this one's stdin.
+    /// Mount, for the process that passes the arguments to this one's stdin.
     Daemon,
     /// Unmount.
     Unmount(UnmountArgs),
     /// Show the status of a mount.
     Status(StatusArgs),
-    /// Show where the targets of a mount differ, or repair that.
+    /// Show where the targets of a mount differ, or repair the differences.
     Job(&'static str, JobArgs),
-    /// Try targets without mounting them.
+    /// Check targets without a mount.
     Check(CheckSettings),
     /// Show this help.
     Help(String),
-    /// Nothing: mount(8) only asks whether it could.
+    /// Nothing: mount(8) only asks whether a mount would be possible.
     Nothing,
 }
 
-/// The reason why nothing is done: the command line is wrong, or asks for help.
+/// The reason for no action: the command line is wrong, or asks for help.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// An error or help text of clap.
@@ -141,7 +141,7 @@ pub(super) struct CheckArgs {
     json: bool,
 }
 
-/// Reads a command line.
+/// Parses a command line.
 pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
     let helped = options::translate(argv).map_err(Refusal::Line)?;
     if helped.fake {

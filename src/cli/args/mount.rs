@@ -1,4 +1,4 @@
-//! The arguments of `mount`, and the settings that they ask for.
+//! The arguments of `mount`, and the settings that result from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,8 +86,8 @@ pub(super) struct MountArgs {
     /// applies it
     #[arg(long, help_heading = "Pushing")]
     no_validate: bool,
-    /// Bound of the journal, in bytes of pushes that some target has not got, or that failed. When it
-    /// is full, close() says ENOSPC. Default 1GiB: a day's outage of a busy site
+    /// Bound of the journal, in bytes of pushes that some target has not got, or that failed. When
+    /// it is full, close() says ENOSPC. Default 1GiB: a day's outage of a busy site
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Pushing")]
     journal_size: u64,
     /// Let rm delete an artifact from every target. Default: refused, since backups can't bring
@@ -107,8 +107,9 @@ pub(super) struct MountArgs {
         help_heading = "Pushing"
     )]
     max_open_files: usize,
-    /// Bound of what editors and tools keep beside the artifacts, in all: swap files, backups, files
-    /// on their way. Beyond it a write says ENOSPC. Default 256MiB: sixteen of the largest artifacts
+    /// Bound of what editors and tools keep beside the artifacts, in all: swap files, backups,
+    /// files on their way. Beyond it a write says ENOSPC. Default 256MiB: sixteen of the largest
+    /// artifacts
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "This machine")]
     scratch_size: u64,
     /// Bound of what artifacts take that are being written, in all. Beyond it a write says ENOSPC.
@@ -137,7 +138,8 @@ pub(super) struct MountArgs {
     )]
     breaker: u32,
     /// After how long without an answer of the registry a read asks the backups as well; 0 for
-    /// never. Default 250ms: a healthy store is faster by far, and nobody minds a quarter of a second
+    /// never. Default 250ms: a healthy store is faster by far, and nobody minds a quarter of a
+    /// second
     #[arg(long, default_value = "250ms", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Deadlines")]
     hedge: Duration,
     /// How often all targets are compared, and each is given what it lacks; 0 for never. It is done
@@ -153,13 +155,13 @@ pub(super) struct MountArgs {
     /// Bound of the cache in memory. Default 64MiB: thousands of schemas
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Reading")]
     cache_size: u64,
-    /// Bound of the cache on disk, which outlasts restarts: a mount that starts while every network is
-    /// down serves what it holds. 0 for none. Default 1GiB: every version of every schema of a large
-    /// site, and nothing that a disk would feel
+    /// Bound of the cache on disk, which outlasts restarts: a mount that starts while every network
+    /// is down serves what it holds. 0 for none. Default 1GiB: every version of every schema of a
+    /// large site, and nothing that a disk would feel
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Reading")]
     disk_cache_size: u64,
-    /// Which answers, beside outages, send a read on to the backups: not-found, denied, or both with
-    /// a comma between. Default none: what was deleted would come back from the backups
+    /// Which answers, beside outages, send a read on to the backups: not-found, denied, or both
+    /// with a comma between. Default none: what was deleted would come back from the backups
     #[arg(
         long,
         value_name = "ANSWERS",
@@ -178,8 +180,8 @@ pub(super) struct MountArgs {
     /// directory
     #[arg(long, value_name = "DIR", help_heading = "This machine")]
     cache_dir: Option<PathBuf>,
-    /// Let other users in, as far as the permission bits go. Default: only the user who mounts, since
-    /// everybody acts with that user's credentials
+    /// Let other users in, as far as the permission bits go. Default: only the user who mounts,
+    /// since everybody acts with that user's credentials
     #[arg(long, help_heading = "This machine")]
     allow_other: bool,
     /// Owner of all files. Default: the user who mounts
@@ -227,7 +229,7 @@ impl MountArgs {
     /// Turns the arguments into settings. No message repeats a value that may be a secret.
     pub(super) fn settings(self) -> Result<MountSettings, String> {
         let this_process = Owner::of_this_process();
-        // In the background, `/` becomes the working directory.
+        // A background mount changes its working directory to `/`.
         let absolute = |path: PathBuf| {
             std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
         };

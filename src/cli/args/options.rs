@@ -1,5 +1,5 @@
-//! The ways in which mount(8) calls its helpers, and its options: `-o key=value,…`, each the flag
-//! of that name. Both are turned into the command line of `atlasfs mount`.
+//! The forms in which mount(8) calls its helpers, and its options: `-o key=value,…`, each the flag
+//! of that name. Both become the command line of `atlasfs mount`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -11,11 +11,11 @@ pub(super) struct Translated {
     pub(super) argv: Vec<OsString>,
     /// Unknown mount options are dropped.
     pub(super) sloppy: bool,
-    /// Nothing is to be done.
+    /// Only check the command line, and mount nothing (`-f`).
     pub(super) fake: bool,
 }
 
-/// Sources that name no registry: the options do.
+/// Sources that name no registry: the options name it.
 const EMPTY_SOURCES: [&str; 2] = ["none", "atlasfs"];
 
 /// Translates `mount.atlasfs SOURCE DIR …` and `atlasfs SOURCE DIR …`; leaves the rest as it is.
@@ -48,7 +48,7 @@ fn is_word_of(word: &OsStr, prefix: &str) -> bool {
     word.as_encoded_bytes().starts_with(prefix.as_bytes())
 }
 
-/// The first words of a mount of this source.
+/// Returns the first words of a mount of this source.
 fn mount(source: &OsStr) -> impl Iterator<Item = OsString> + use<> {
     let mut words = vec![OsString::from("atlasfs"), OsString::from("mount")];
     if !EMPTY_SOURCES.iter().any(|none| source == *none) {
@@ -103,8 +103,8 @@ pub(super) struct Flag {
     pub(super) takes_value: bool,
 }
 
-/// Options that mount(8) and fstab(5) use themselves, or that always hold. `nosuid` and `nodev`
-/// always hold, so their opposites are taken and change nothing.
+/// Options for mount(8) and fstab(5) themselves, or without an effect here. `nosuid` and `nodev`
+/// always apply, so their opposites are accepted and change nothing.
 const IGNORED_OPTIONS: [&str; 37] = [
     "async",
     "atime",
@@ -145,7 +145,7 @@ const IGNORED_OPTIONS: [&str; 37] = [
     "users",
 ];
 
-/// Puts the flags in the place of `-o` options. Unknown ones are errors, or dropped if `sloppy`.
+/// Replaces `-o` options by the flags. Unknown options are errors; with `sloppy`, they are dropped.
 pub(super) fn expand(
     argv: Vec<OsString>,
     flags: &[Flag],
@@ -192,7 +192,7 @@ pub(super) fn expand(
     Ok(out)
 }
 
-/// Whether a word is this flag with its value in the next word.
+/// Tells whether a word is this flag with its value in the next word.
 fn is_flag(word: &str, flag: &Flag) -> bool {
     match word.strip_prefix("--") {
         Some(long) => long == flag.name,
@@ -202,11 +202,12 @@ fn is_flag(word: &str, flag: &Flag) -> bool {
     }
 }
 
-/// If a word holds `-o`, returns the switches before it, and its list unless that is the next word.
+/// If a word holds `-o`, returns the switches before it, and its list unless the next word is the
+/// list.
 fn option_list(word: &str) -> Option<(Option<String>, Option<&str>)> {
     let letters = word.strip_prefix('-').filter(|w| !w.starts_with('-'))?;
     let (before, list) = letters.split_once('o')?;
-    // Only switches may stand before it, or it is a letter of another flag's value.
+    // Only switches may come before it; otherwise it is a letter of another flag's value.
     if !before.chars().all(|c| c == 'f') {
         return None;
     }

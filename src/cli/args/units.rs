@@ -1,5 +1,5 @@
-//! Durations and sizes as people write them. No library in the tree takes `1.5s` and refuses `1
-//! day`.
+//! Durations and sizes in human form. No library in the dependency tree accepts `1.5s` and refuses
+//! `1 day`.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(count * per_unit).map_err(|_| complaint())
 }
 
-/// Reads a duration that must not be 0, for with that nothing would ever succeed.
+/// Reads a duration other than 0, because with a zero limit every request would fail.
 pub fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err(format!("`{text}` is too short: nothing would ever succeed")),
@@ -27,7 +27,7 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads `1048576`, `64M`, `16MiB`, `1.5G`. Units are powers of 1024 whatever they are called.
+/// Reads `1048576`, `64M`, `16MiB`, `1.5G`. All units are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
     let complaint = || format!("`{text}` is not a size: write 1048576, 512K, 16MiB or 1G");
     let (number, unit) = split(text);

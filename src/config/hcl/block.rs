@@ -12,14 +12,14 @@ use super::file::offset_of;
 use super::scope::{Bindings, Scope};
 use super::value::Value;
 
-/// The blocks of a file that no reference reaches by their type: Atlas has other names for their
-/// values.
+/// The blocks of a file that no reference reaches by their type: Atlas gives their values other
+/// names.
 const UNNAMED: [&str; 4] = ["atlas", "data", "locals", "variable"];
 
 impl Scope<'_> {
-    /// Returns the blocks of one type as an object: by their label, or by both of two labels, or
-    /// by their number if they have none. Blocks around the expression come before those of the
-    /// file. `None` if there is no such block.
+    /// Returns the blocks of one type as an object: by their label, or by both of two labels, or by
+    /// their number if they have none. Blocks around the expression come before those of the file.
+    /// `None` if there is no such block.
     pub(crate) fn blocks(
         &self,
         kind: &str,
@@ -75,8 +75,8 @@ impl Scope<'_> {
         Ok((!out.is_empty()).then_some(Value::Object(out)))
     }
 
-    /// Makes an object of a block's attributes and of the blocks within it. As in Atlas, only
-    /// constants are there, so no reference can lead back to itself.
+    /// Makes an object of a block's attributes and of the blocks within it. As in Atlas, it
+    /// contains only constants, so no reference can lead back to itself.
     fn attributes(&self, body: &Body, name: &str) -> Result<Value, EvalError> {
         let mut out = BTreeMap::from([("name".to_string(), Value::from(name))]);
         for attribute in body.attributes() {
@@ -112,7 +112,7 @@ fn no_constant(attribute: &Attribute) -> EvalError {
     )
 }
 
-/// Tells whether an expression refers to nothing and calls nothing.
+/// Tells whether an expression has no references and no calls.
 fn is_constant(expression: &Expression) -> bool {
     struct ConstantSearch(bool);
     impl Visit for ConstantSearch {

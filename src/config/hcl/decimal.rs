@@ -2,14 +2,14 @@
 
 use num_bigint::BigUint;
 
-/// How many digits of a number to show.
+/// The number of digits to show.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Digits {
-    /// As few as tell the number from all others of its precision.
+    /// The fewest digits that distinguish the number from all others of its precision.
     Shortest,
-    /// So many from the first one on.
+    /// This many from the first one on.
     Significant(usize),
-    /// So many after the decimal point.
+    /// This many after the decimal point.
     Places(usize),
 }
 
@@ -22,10 +22,9 @@ pub(crate) struct Decimal {
 }
 
 impl Decimal {
-    /// Makes the digits of `mantissa × 2^exponent`, whose mantissa has at most so many bits as its
-    /// precision.
+    /// Makes the digits of `mantissa × 2^exponent`. The mantissa has at most `precision` bits.
     pub(crate) fn new(mantissa: &BigUint, exponent: i64, precision: u64, digits: Digits) -> Self {
-        // In halves of the number's last bit, so that those are whole numbers too.
+        // In halves of the number's last bit, so that those halves are whole numbers too.
         let spare = precision.saturating_sub(mantissa.bits());
         let down = spare.saturating_add(1);
         let exponent = exponent.saturating_sub_unsigned(down);
@@ -65,7 +64,7 @@ impl Decimal {
         }
     }
 
-    /// Writes without an exponent, with at least so many digits after the point.
+    /// Writes without an exponent, with at least this many digits after the point.
     pub(crate) fn plain(&self, places: usize) -> String {
         let point = usize::try_from(self.point).unwrap_or(0);
         let leading = usize::try_from(self.point.saturating_neg()).unwrap_or(0);
@@ -84,7 +83,7 @@ impl Decimal {
         }
     }
 
-    /// Writes with an exponent, as C's `%e`, with at least so many digits after the point.
+    /// Writes with an exponent, as C's `%e`, with at least this many digits after the point.
     pub(crate) fn scientific(&self, places: usize) -> String {
         let exponent = self.exponent();
         let first = self.digits.get(..1).unwrap_or("0");
@@ -105,14 +104,14 @@ impl Decimal {
         }
     }
 
-    /// Returns how many digits there are.
+    /// Returns the number of digits.
     pub(crate) fn len(&self) -> usize {
         self.digits.len()
     }
 }
 
-/// Returns how many digits bring a value within half of its last bit. A value whose mantissa is
-/// even also owns the ends of that range, for they round to it.
+/// Returns the number of digits that bring a value within half of its last bit. A value with an
+/// even mantissa also owns the ends of that range, because they round to it.
 fn shortest(units: &BigUint, half: &BigUint, even: bool, length: i64) -> i64 {
     let close = |keep: i64| {
         let cut = u32::try_from(length - keep).unwrap_or(0);
@@ -135,7 +134,7 @@ fn shortest(units: &BigUint, half: &BigUint, even: bool, length: i64) -> i64 {
     enough
 }
 
-/// Takes off so many decimal digits, and rounds half to even.
+/// Removes this many decimal digits, and rounds half to even.
 fn rounded(value: &BigUint, cut: u32) -> BigUint {
     let unit = BigUint::from(10_u8).pow(cut);
     let kept = value / &unit;

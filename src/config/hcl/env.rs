@@ -12,8 +12,8 @@ use super::repo::{HOLDERS, report};
 use super::scope::{Bindings, Scope};
 use super::value::Value;
 
-/// Returns the blocks that may be an env's: those with its name for their one label, or else those
-/// without a label whose name uses `atlas.env`. All others are never evaluated.
+/// Returns the possible blocks of an env: those with its name as their one label; without any,
+/// those without a label whose name uses `atlas.env`. All others are never evaluated.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub(crate) fn is_named(scope: &Scope<'_>, block: &Block, name: &str) -> Result<b
     Ok(value.to_text().is_some_and(|own| own == name))
 }
 
-/// Returns the error for an env that the file doesn't have.
+/// Returns the error for an env that the file lacks.
 pub(crate) fn undefined(file: &ConfigFile, name: &str) -> ConfigError {
     let of_it = |block: &&Block| is_dynamic(block) || label(block) == Some(name);
     let reached = file.body.get_blocks("env").find(of_it);
@@ -98,12 +98,12 @@ fn labels(file: &ConfigFile) -> String {
     }
 }
 
-/// Tells whether a block without a label has a name that may use `atlas.env`, in whatever way.
+/// Tells whether a block without a label has a name that may use `atlas.env`, directly or not.
 fn is_dynamic(block: &Block) -> bool {
     struct AtlasEnvSearch(bool);
     impl Visit for AtlasEnvSearch {
         fn visit_traversal(&mut self, node: &Traversal) {
-            // A local may use it too; that shows when it is evaluated.
+            // A local may use it too; the evaluation shows that.
             self.0 |= is_atlas_env(node) || is_local(node);
             visit_traversal(self, node);
         }
@@ -127,12 +127,13 @@ fn is_local(node: &Traversal) -> bool {
     matches!(&node.expr, Expression::Variable(root) if root.as_str() == "local")
 }
 
-/// Returns the names to evaluate a block with: once without `for_each`, else once an element.
+/// Returns the names to evaluate a block with: one set without `for_each`, otherwise one set per
+/// element.
 ///
 /// # Errors
 ///
-/// The [`EvalError`] of `for_each`, if a `repo` block refers to `each`. Otherwise every element
-/// has the same repositories, and a `for_each` that can't be evaluated does no harm.
+/// The [`EvalError`] of `for_each`, if a `repo` block refers to `each`. Otherwise every element has
+/// the same repositories, and a `for_each` that can't be evaluated does no harm.
 pub(crate) fn instances<'n>(
     scope: &Scope<'_>,
     block: &Block,

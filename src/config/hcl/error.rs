@@ -1,4 +1,4 @@
-//! The errors of an evaluation, and the bound on its work.
+//! The errors of an evaluation, and the limit of its work.
 
 use std::cell::Cell;
 
@@ -7,10 +7,10 @@ use std::cell::Cell;
 pub(crate) enum EvalErrorKind {
     /// Atlas fails here too: `try` goes on to its next argument.
     Error,
-    /// A data source is needed; this is its address. `try` must not hide it: Atlas would have gone
-    /// on with the source's value.
+    /// The evaluation needs a data source; this is its address. `try` must not hide it: Atlas would
+    /// have used the source's value.
     Data(String),
-    /// This evaluator lacks something that Atlas has, or a bound is reached.
+    /// This evaluator lacks a feature of Atlas, or has reached a limit.
     Refused,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct EvalError {
     /// The byte offset in the file.
     pub(crate) offset: usize,
     pub(crate) kind: EvalErrorKind,
-    /// The fault. It never holds a value: values may be secrets.
+    /// The error text. It never holds a value, because values may be secrets.
     pub(crate) message: String,
 }
 
@@ -56,11 +56,11 @@ pub(crate) const MAX_TEXT: usize = 1 << 20;
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
 /// The most work that one load may do: one unit for each evaluated expression, and one for each
-/// node or byte of a new value. A real configuration uses some thousands; this many take about a
+/// node or byte of a new value. A real configuration uses some thousands; the limit takes about a
 /// second.
 const MAX_WORK: usize = 16 << 20;
 
-/// The rest of the work that one load may do.
+/// The work that one load may still do.
 pub(crate) struct Budget(Cell<usize>);
 
 impl Budget {
@@ -68,7 +68,7 @@ impl Budget {
         Self(Cell::new(MAX_WORK))
     }
 
-    /// Takes units off.
+    /// Subtracts units.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! Expressions, evaluated.
+//! The evaluation of expressions.
 //!
-//! Every recursion here follows the nesting of the source, which the parser bounds.
+//! Every recursion here follows the nesting of the source, which the parser limits.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,8 +33,8 @@ impl Scope<'_> {
         }
     }
 
-    /// Evaluates an element or attribute. One that needs a data source is not known, and the
-    /// others are.
+    /// Evaluates an element or attribute. If it needs a data source, it is unknown, and its
+    /// siblings stay usable.
     fn part(&self, expression: &Expression, names: &Bindings<'_>) -> Result<Value, EvalError> {
         match self.eval(expression, names) {
             Err(failure) if matches!(failure.kind, EvalErrorKind::Data(_)) => {
@@ -80,7 +80,7 @@ impl Scope<'_> {
             let key = match key {
                 ObjectKey::Ident(name) => name.as_str().to_string(),
                 ObjectKey::Expression(Expression::Variable(name)) => name.as_str().to_string(),
-                // A keyword is a name there.
+                // A keyword is a name here.
                 ObjectKey::Expression(Expression::Null(_)) => "null".into(),
                 ObjectKey::Expression(key) => self.text(key, "an object's key", names)?,
             };
@@ -89,7 +89,7 @@ impl Scope<'_> {
         Ok(Value::Object(out))
     }
 
-    /// Evaluates to the chosen branch, converted to the type that both have in common. The other
+    /// Evaluates to the chosen branch, converted to the common type of both branches. The other
     /// branch may fail: its type then converts nothing.
     fn conditional(&self, node: &Conditional, names: &Bindings<'_>) -> Result<Value, EvalError> {
         let (chosen, other) = match self.truth(&node.cond_expr, "a condition", names)? {
@@ -113,11 +113,12 @@ impl Scope<'_> {
             })
     }
 
-    /// Reads a number as it is spelt: the parser's own form has the digits of a 64-bit float.
+    /// Parses a number from its source text: the parser's own form has only the digits of a 64-bit
+    /// float.
     fn literal(&self, number: &Formatted<hcl::Number>, at: usize) -> Result<Value, EvalError> {
         self.charge(NUMBER_SIZE, at)?;
         let parsed = match number.as_repr() {
-            // A sign may stand apart from its digits.
+            // Blanks may separate a sign from its digits.
             Some(spelt) => Number::parse(&spelt.replace(char::is_whitespace, "")),
             None => number.value().as_f64().and_then(Number::from_f64),
         };
@@ -310,7 +311,7 @@ impl Scope<'_> {
         })
     }
 
-    /// Returns the pairs of key and value that a `for` goes over.
+    /// Returns the pairs of key and value that a `for` iterates over.
     pub(crate) fn pairs(
         &self,
         collection: Value,
@@ -373,7 +374,7 @@ pub(crate) fn bind<'a>(
     bound
 }
 
-/// Returns the type that an expression has even if it can't be evaluated.
+/// Returns the type of an expression that is known even if the evaluation fails.
 fn fixed_type(expression: &Expression) -> Type {
     match expression {
         Expression::StringTemplate(template) if template.as_single_element().is_none() => {

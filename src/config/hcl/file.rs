@@ -1,4 +1,4 @@
-//! The configuration file: found, read, parsed, and its places named.
+//! The configuration file: finding, reading and parsing it, and the positions in it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,15 @@ use hcl::edit::structure::Body;
 use super::super::error::{ConfigError, Position};
 use crate::model::{Syntax, decode, plain};
 
-/// The largest configuration read, in bytes. Real ones have a few kilobytes; the parser's time is
-/// quadratic in the number of an object's keys, and this keeps the worst case below a second.
+/// The largest configuration, in bytes. Real ones have a few kilobytes. The parser's time is
+/// quadratic in the number of an object's keys; this limit keeps the worst case below a second.
 pub(crate) const MAX_FILE_BYTES: u64 = 128 * 1024;
 
 /// A parsed configuration file.
 pub(crate) struct ConfigFile {
-    /// Its path, as it was named.
+    /// The path as given.
     pub(crate) name: String,
-    /// The folder that `file`, `fileset` and `glob` start from.
+    /// The base folder of `file`, `fileset` and `glob`.
     pub(crate) dir: PathBuf,
     text: Vec<u8>,
     pub(crate) body: Body,
@@ -91,7 +91,7 @@ impl ConfigFile {
         })
     }
 
-    /// Returns the place of a byte offset.
+    /// Returns the position of a byte offset.
     pub(crate) fn place(&self, offset: usize) -> Position {
         let Syntax { line, column, .. } = Syntax::at(&self.text, offset, "");
         Position {
@@ -102,8 +102,8 @@ impl ConfigFile {
     }
 }
 
-/// Says what to do about HCL that HashiCorp's parser takes and hcl-rs's refuses. The bounds are
-/// constants of hcl-rs, whose parser is recursive.
+/// Returns advice on HCL that HashiCorp's parser accepts and hcl-rs's parser refuses. The limits
+/// are constants of hcl-rs, whose parser is recursive.
 fn explain(message: &str) -> &str {
     match message {
         _ if message.contains("nested levels") => {
@@ -119,12 +119,12 @@ fn explain(message: &str) -> &str {
     }
 }
 
-/// Returns where a parsed thing starts.
+/// Returns the start of a parsed node.
 pub(crate) fn offset_of(node: &impl Span) -> usize {
     node.span().map_or(0, |span| span.start)
 }
 
-/// Returns the path that a configuration's URL names: host and path, as Atlas joins them.
+/// Returns the path in a configuration's URL: host and path, as Atlas joins them.
 fn path_of(url: &str) -> Result<PathBuf, ConfigError> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(ConfigError::Url(format!(

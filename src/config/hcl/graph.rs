@@ -13,16 +13,16 @@ use super::file::offset_of;
 pub(crate) struct Graph<'a> {
     locals: BTreeMap<&'a str, &'a Attribute>,
     references: BTreeMap<&'a str, BTreeSet<String>>,
-    /// Every local after those that it refers to.
+    /// Every local, after those that it refers to.
     order: Vec<&'a str>,
 }
 
 impl<'a> Graph<'a> {
-    /// Orders locals. Of two with one name the later counts, as in Atlas.
+    /// Orders locals. Of two locals with one name the later one counts, as in Atlas.
     ///
     /// # Errors
     ///
-    /// A [`EvalError`] that names a local of a cycle, whether anything needs it or not: Atlas walks
+    /// An [`EvalError`] that names a local of a cycle, even if no expression needs it: Atlas walks
     /// the whole graph too.
     pub(crate) fn new(attributes: impl Iterator<Item = &'a Attribute>) -> Result<Self, EvalError> {
         let locals: BTreeMap<_, _> = attributes
@@ -41,7 +41,7 @@ impl<'a> Graph<'a> {
         Ok(graph)
     }
 
-    /// Sorts with a stack of its own, for a chain of locals may be as long as the file.
+    /// Sorts with an explicit stack, because a chain of locals may be as long as the file.
     fn sort(&mut self) -> Result<(), EvalError> {
         let mut done = BTreeSet::new();
         let mut open = BTreeSet::new();
@@ -141,7 +141,7 @@ pub(crate) fn refers_to(body: &Body, name: &str) -> bool {
     search.1
 }
 
-/// Returns the name that a step gives as it stands: `.name` or `["name"]`.
+/// Returns the literal name in a step: `.name` or `["name"]`.
 pub(crate) fn step_name(step: &TraversalOperator) -> Option<&str> {
     match step {
         TraversalOperator::GetAttr(name) => Some(name.as_str()),

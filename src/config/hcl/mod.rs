@@ -1,8 +1,8 @@
-//! `atlas.hcl`, evaluated with Atlas's own rules as far as a mount needs it.
+//! `atlas.hcl`, evaluated with Atlas's own rules as far as a mount needs them.
 //!
-//! The parser is hcl-rs's own (`hcl::edit`, which keeps places). The evaluator is not: hcl-rs's
-//! has no lazy references, so no graph of locals, no `try` and no unevaluated data source; its
-//! arithmetic overflows; and its errors have no place.
+//! The parser is that of hcl-rs (`hcl::edit`, which keeps positions). The evaluator is not: that of
+//! hcl-rs has no lazy references, so no graph of locals, no `try` and no unevaluated data source;
+//! its arithmetic overflows; and its errors have no position.
 
 mod block;
 mod decimal;

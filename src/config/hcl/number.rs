@@ -8,17 +8,17 @@ use num_bigint::{BigInt, BigUint, Sign};
 
 use super::decimal::{Decimal, Digits};
 
-/// The precision of a number that the file or a string spells out, in bits; cty's own.
+/// The precision of a number from the file or a string, in bits; cty's own.
 const PRECISION: u64 = 512;
 
 /// The precision of a count or an index, in bits; cty's own.
 const COUNT_PRECISION: u64 = 64;
 
-/// The bound on a number's binary exponent: about 1,200 decimal digits. It bounds the work that
-/// one operation can cost.
+/// The limit of a number's binary exponent: about 1,200 decimal digits. It limits the cost of one
+/// operation.
 const MAX_EXPONENT: i64 = 4096;
 
-/// The longest text that is read as a number, in bytes: more digits are out of bounds anyway.
+/// The longest text to read as a number, in bytes: more digits exceed the limits anyway.
 const MAX_TEXT: usize = 2048;
 
 /// A finite number: the mantissa times two to the power of the exponent.
@@ -27,12 +27,12 @@ pub(crate) struct Number {
     /// Odd, or zero.
     mantissa: BigInt,
     exponent: i64,
-    /// The bits that results computed with this number keep at least.
+    /// The least precision, in bits, of results computed with this number.
     precision: u64,
 }
 
 impl Number {
-    /// Rounds to the precision; `None` if the number is out of bounds.
+    /// Rounds to the precision; `None` if the number exceeds the limits.
     fn rounded(mantissa: BigInt, exponent: i64, precision: u64) -> Option<Self> {
         let (sign, magnitude) = mantissa.into_parts();
         let excess = magnitude.bits().saturating_sub(precision);
@@ -55,7 +55,7 @@ impl Number {
         })
     }
 
-    /// Makes a number of a float; `None` if it is infinite, not a number or out of bounds.
+    /// Converts a float; `None` if it is infinite, not a number or beyond the limits.
     pub(crate) fn from_f64(value: f64) -> Option<Self> {
         if !value.is_finite() {
             return None;
@@ -75,13 +75,13 @@ impl Number {
         Self::rounded(mantissa, exponent.max(1) - 1075, 53)
     }
 
-    /// Makes a number of a whole one; `None` if it is out of bounds.
+    /// Converts an integer; `None` if it exceeds the limits.
     pub(crate) fn from_whole(value: BigInt) -> Option<Self> {
         let precision = value.bits().max(COUNT_PRECISION);
         Self::rounded(value, 0, precision)
     }
 
-    /// Makes a number of a length or an index.
+    /// Converts a length or an index.
     pub(crate) fn of(count: usize) -> Self {
         Self {
             precision: COUNT_PRECISION,
@@ -98,7 +98,7 @@ impl Number {
         }
     }
 
-    /// Parses the decimal form that the file spells out, and that a string converts from.
+    /// Parses the decimal form in a file or a string.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_TEXT {
             return None;
@@ -130,7 +130,7 @@ impl Number {
         }
     }
 
-    /// Returns the nearest float, which is infinite for what is out of its bounds.
+    /// Returns the nearest float; infinity if the number exceeds a float's range.
     pub(crate) fn to_f64(&self) -> f64 {
         self.to_string().parse().unwrap_or(f64::NAN)
     }
@@ -163,7 +163,7 @@ impl Number {
         self.add(&other.negate())
     }
 
-    /// Multiplies. The product keeps up to 512 bits, whatever the precision of the factors.
+    /// Multiplies. The product keeps up to 512 bits, independent of the precision of the factors.
     pub(crate) fn multiply(&self, other: &Self) -> Option<Self> {
         let exponent = self.exponent + other.exponent;
         let product = Self::rounded(&self.mantissa * &other.mantissa, exponent, PRECISION)?;
@@ -185,7 +185,7 @@ impl Number {
         if right.sign() == Sign::NoSign {
             return None;
         }
-        // Two bits more than the result keeps, and one that tells whether anything is left.
+        // Two bits more than the result keeps, and one that tells whether a remainder is left.
         let shift = (precision + 2 + right.bits()).saturating_sub(left.bits());
         let left = left << shift;
         let quotient = (&left / right).magnitude() << 1;
@@ -196,7 +196,7 @@ impl Number {
         Self::rounded(mantissa, exponent, precision)
     }
 
-    /// Returns the remainder, whose sign is the dividend's; `None` for a division by zero.
+    /// Returns the remainder, with the sign of the dividend; `None` for a division by zero.
     pub(crate) fn remainder(&self, other: &Self) -> Option<Self> {
         let keep = |number: Self| Self::rounded(number.mantissa, number.exponent, self.precision);
         let times = keep(self.divide(other)?.truncated()?)?;
@@ -210,7 +210,7 @@ impl Number {
         }
     }
 
-    /// Returns the largest whole number that is not above this one.
+    /// Returns the largest integer that is not above this number.
     pub(crate) fn floor(&self) -> Option<Self> {
         match u64::try_from(-self.exponent) {
             Ok(shift) => Self::rounded(&self.mantissa >> shift, 0, self.precision),
@@ -218,7 +218,7 @@ impl Number {
         }
     }
 
-    /// Returns the smallest whole number that is not below this one.
+    /// Returns the smallest integer that is not below this number.
     pub(crate) fn ceil(&self) -> Option<Self> {
         self.negate().floor().map(|number| number.negate())
     }
@@ -247,7 +247,7 @@ impl Number {
         )
     }
 
-    /// Returns both mantissas for one exponent.
+    /// Returns both mantissas, scaled to one exponent.
     fn aligned(&self, other: &Self) -> (BigInt, BigInt, i64) {
         let exponent = self.exponent.min(other.exponent);
         let shift = |number: &Self| &number.mantissa << number.exponent.abs_diff(exponent);

@@ -23,15 +23,15 @@ const MIGRATION: &str = "migration";
 /// The attributes of a `repo` block.
 const ATTRIBUTES: [&str; 3] = ["name", "backup", "url"];
 
-/// A `repo` block and where it starts.
+/// A `repo` block and its start.
 pub(crate) struct RepoBlock {
     pub(crate) config: RepoConfig,
     pub(crate) offset: usize,
-    /// Whether it stands in a `migration` block.
+    /// Whether it is in a `migration` block.
     pub(crate) migration: bool,
 }
 
-/// Evaluates the `repo` blocks of one env, in file order, and nothing else of it.
+/// Evaluates the `repo` blocks of one env, in file order, and no other part of it.
 ///
 /// # Errors
 ///
@@ -108,8 +108,8 @@ impl Reader<'_> {
         Ok((config, offset_of(block)))
     }
 
-    /// Refuses an attribute that a `repo` block doesn't have: a misspelt `backup` would be no
-    /// backup at all, and that would show on the day it is needed.
+    /// Refuses an attribute unknown to a `repo` block: a misspelt `backup` would mean no backup at
+    /// all, and would show only on the day of need.
     fn only_known(&self, block: &Block) -> Result<(), ConfigError> {
         for attribute in block.body.attributes() {
             let key = attribute.key.as_str();
@@ -138,7 +138,7 @@ impl Reader<'_> {
     fn name(&self, attribute: &Attribute) -> Result<RepoName, ConfigError> {
         let offset = offset_of(&attribute.value);
         match self.value(attribute)? {
-            // With these it is a URL rather than a name, and may hold a token.
+            // With these characters the text is a URL rather than a name, and may hold a token.
             Value::String(name) if name.contains([':', '@']) => Err(self.invalid(
                 offset,
                 "invalid name: it has a ':' or '@': use the repository's slug",
@@ -157,8 +157,8 @@ impl Reader<'_> {
         let offset = offset_of(&attribute.value);
         match self.value(attribute)? {
             Value::Null => Ok(Location::AtlasCloud),
-            // Atlas would take it for Atlas Cloud. It is mostly a variable that isn't set, and a
-            // push must not go silently to another place than meant.
+            // Atlas would use Atlas Cloud. An empty URL mostly means an unset variable, and a push
+            // must not silently go to another registry.
             Value::String(url) if url.is_empty() => Err(self.invalid(
                 offset,
                 "url is empty: give it a value, or remove it to use Atlas Cloud",
@@ -171,7 +171,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns the URLs of the backups, each with the place of its own element if it has one.
+    /// Returns the URLs of the backups, each with the position of its own element if it has one.
     fn backup_urls(&self, attribute: &Attribute) -> Result<Vec<(usize, String)>, ConfigError> {
         let whole = offset_of(&attribute.value);
         let value = self.value(attribute)?;
@@ -238,7 +238,7 @@ impl Reader<'_> {
     }
 }
 
-/// Turns a failed evaluation into an error that names the block that needed it.
+/// Turns a failed evaluation into an error that names the block.
 pub(crate) fn report(scope: &Scope<'_>, what: &str, failure: EvalError) -> ConfigError {
     let message = match failure.kind {
         EvalErrorKind::Data(address) => format!(
@@ -253,18 +253,18 @@ pub(crate) fn report(scope: &Scope<'_>, what: &str, failure: EvalError) -> Confi
     }
 }
 
-/// The variable that gives the token where the file doesn't; Atlas's own.
+/// The variable with the token if the file has none; Atlas's own.
 const TOKEN_VARIABLE: &str = "ATLAS_TOKEN";
 
-/// The attribute that gives it in the file.
+/// The attribute with the token in the file.
 const TOKEN: &str = "token";
 
 /// Evaluates the settings of Atlas Cloud.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] for a value that is no string or can't be evaluated. A token that needs a data
-/// source is no error if the environment has one.
+/// [`ConfigError`] for a value that is not a string or can't be evaluated. A token that needs a
+/// data source is no error if the environment has one.
 pub(crate) fn cloud(scope: &Scope<'_>) -> Result<CloudConfig, ConfigError> {
     let from_environment = (scope.inputs.getenv)(TOKEN_VARIABLE).filter(|token| !token.is_empty());
     let mut config = CloudConfig {
@@ -296,7 +296,7 @@ fn text(
     let what = format!("atlas.cloud.{key}");
     match scope.evaluate(&attribute.value, &Bindings::file()) {
         Ok(Value::Null) => Ok(None),
-        // An unset getenv gives an empty string: as good as not there.
+        // An unset getenv gives an empty string, which counts as missing.
         Ok(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
         Ok(other) => Err(ConfigError::Invalid {
             place: scope.file.place(offset_of(&attribute.value)),

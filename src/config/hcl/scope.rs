@@ -15,11 +15,11 @@ use super::graph::Graph;
 use super::types::Type;
 use super::value::Value;
 
-/// How deep a local's or variable's value may nest; a program that goes over values recursively
-/// then needs a bounded stack. Far beyond any real value.
+/// The greatest nesting of a local's or variable's value: recursive code then needs only a limited
+/// stack. Far beyond any real value.
 const MAX_DEPTH: usize = 64;
 
-/// The inputs of a load that come from outside of the file.
+/// The inputs of a load from outside of the file.
 pub(crate) struct Inputs<'a> {
     /// The selected env's name.
     pub(crate) env: Option<&'a str>,
@@ -29,12 +29,12 @@ pub(crate) struct Inputs<'a> {
     pub(crate) getenv: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// The variables, locals and blocks of a file. Each is evaluated when it is first needed, and once.
+/// The variables, locals and blocks of a file. Each is evaluated once, at its first use.
 pub(crate) struct Scope<'a> {
     pub(crate) file: &'a ConfigFile,
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) budget: Budget,
-    /// The env blocks that are evaluated; the file's others are as good as not there.
+    /// The evaluated env blocks; the file's others are ignored.
     pub(crate) envs: Vec<&'a Block>,
     variables: BTreeMap<&'a str, Variable<'a>>,
     locals: Graph<'a>,
@@ -79,7 +79,7 @@ impl<'a> Scope<'a> {
     ///
     /// # Errors
     ///
-    /// The [`EvalError`] of the expression, or of a local or variable that it reached.
+    /// The [`EvalError`] of the expression, or of a local or variable that it uses.
     pub(crate) fn evaluate(
         &self,
         expression: &Expression,
@@ -96,7 +96,7 @@ impl<'a> Scope<'a> {
         self.eval(expression, names)
     }
 
-    /// Returns a local's value. Locals were evaluated before the expression that reaches one.
+    /// Returns a local's value. Locals are evaluated before the expressions that use them.
     pub(crate) fn local(&self, name: &str, offset: usize) -> Outcome {
         match self.values.borrow().get(&format!("local.{name}")) {
             Some(outcome) => outcome.clone(),
@@ -107,7 +107,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Returns a variable's value, evaluated when it is first reached.
+    /// Returns a variable's value, evaluated at its first use.
     pub(crate) fn variable(&self, name: &str, offset: usize) -> Outcome {
         let key = format!("var.{name}");
         if let Some(outcome) = self.values.borrow().get(&key) {
@@ -124,7 +124,7 @@ impl<'a> Scope<'a> {
         outcome
     }
 
-    /// Takes units of work off the budget.
+    /// Subtracts units of work from the budget.
     pub(crate) fn charge(&self, units: usize, offset: usize) -> Result<(), EvalError> {
         self.budget
             .charge(units)
@@ -132,7 +132,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Checks the value of a local or variable. Atlas refuses the whole file if there is none, so a
+/// Checks the value of a local or variable. If it has none, Atlas refuses the whole file, so a
 /// `try` around the reference doesn't catch the error.
 fn checked(value: Result<Value, EvalError>, offset: usize) -> Outcome {
     match value {
@@ -151,15 +151,15 @@ fn checked(value: Result<Value, EvalError>, offset: usize) -> Outcome {
 /// The names bound around an expression: `each`, and those of `for`.
 pub(crate) struct Bindings<'a> {
     bound: Vec<(&'a str, Value)>,
-    /// The bodies around the expression, the outermost first; their blocks can be referred to.
+    /// The bodies around the expression, the outermost first; references can reach their blocks.
     bodies: Vec<&'a Body>,
     outer: Option<&'a Bindings<'a>>,
-    /// Whether `var`, `local` and `data` can be referred to.
+    /// Whether references can reach `var`, `local` and `data`.
     pub(crate) sees_file: bool,
 }
 
 impl<'a> Bindings<'a> {
-    /// Nothing bound; the file's variables and locals can be referred to.
+    /// No bound names; references can reach the file's variables and locals.
     pub(crate) fn file() -> Self {
         Self {
             bound: Vec::new(),
@@ -169,7 +169,7 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    /// Nothing bound, and only `atlas.env` to refer to: the defaults of variables.
+    /// No bound names, and only `atlas.env` as a reference: for the defaults of variables.
     pub(crate) fn atlas_only() -> Self {
         Self {
             sees_file: false,
@@ -177,7 +177,7 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    /// Binds names on top of others.
+    /// Binds names in front of the existing ones.
     pub(crate) fn with(outer: &'a Bindings<'a>, bound: Vec<(&'a str, Value)>) -> Self {
         Self {
             bound,
@@ -224,7 +224,7 @@ impl<'a> Bindings<'a> {
 /// A `variable` block.
 pub(crate) struct Variable<'a> {
     pub(crate) name: &'a str,
-    /// Where the block starts.
+    /// The start of the block.
     pub(crate) offset: usize,
     kind: Option<&'a Expression>,
     default: Option<&'a Expression>,
@@ -273,7 +273,7 @@ impl<'a> Variable<'a> {
             scope.inputs.vars.get(self.name).map(Vec::as_slice),
             self.default,
         ) {
-            // One value for a list is a list of one: the user need not know the type.
+            // One value for a list is a list with one element: the user need not know the type.
             (Some([one]), _) if !kind.is_sequence() => Value::from(one.as_str()),
             (Some(many), _) => Value::List(many.iter().map(|one| one.as_str().into()).collect()),
             (None, Some(default)) => match scope.eval(default, &Bindings::atlas_only())? {
@@ -315,7 +315,7 @@ pub(crate) fn parse_vars(
             .flexible(true)
             .from_reader(argument.as_bytes());
         let malformed = || {
-            // The value may be a secret: only the key is shown.
+            // The value may be a secret, so show only the key.
             let key = argument.split('=').next().unwrap_or_default();
             let shown = match argument.contains('=') {
                 true => format!("{key}=…"),

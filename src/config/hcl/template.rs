@@ -13,15 +13,15 @@ use super::file::offset_of;
 use super::scope::{Bindings, Scope};
 use super::value::Value;
 
-/// The surroundings of a template.
+/// The context of a template.
 #[derive(Clone, Copy, Default)]
 struct Within {
     /// The marker before it, which may strip white space at its start.
     before: Option<Strip>,
     /// The marker after it, which may strip white space at its end.
     after: Option<Strip>,
-    /// The spaces to take off each of its lines: those of a `<<-` heredoc. The parser has taken
-    /// them off the heredoc's own lines, and not off those within its directives.
+    /// The spaces to remove from each of its lines: those of a `<<-` heredoc. The parser has
+    /// removed them from the heredoc's own lines, but not from those within its directives.
     indent: usize,
     /// Whether it is within a directive.
     nested: bool,
@@ -39,7 +39,8 @@ impl Within {
 }
 
 impl Scope<'_> {
-    /// Evaluates a quoted template. One that is nothing but an interpolation is its value.
+    /// Evaluates a quoted template. A template with only one interpolation has the interpolation's
+    /// value.
     pub(crate) fn quoted(
         &self,
         template: &Template,
@@ -153,7 +154,7 @@ impl Scope<'_> {
     }
 }
 
-/// Takes up to so many spaces off every line but the first, which starts after a marker.
+/// Removes up to this many spaces from every line but the first, which starts after a marker.
 fn dedent(text: &str, indent: usize) -> String {
     let mut out = String::with_capacity(text.len());
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -164,7 +165,7 @@ fn dedent(text: &str, indent: usize) -> String {
     out
 }
 
-/// Returns the strip marks where an element starts.
+/// Returns the strip marks at the start of an element.
 fn start_of(element: &Element) -> Option<Strip> {
     match element {
         Element::Literal(_) => None,
@@ -176,7 +177,7 @@ fn start_of(element: &Element) -> Option<Strip> {
     }
 }
 
-/// Returns the strip marks where an element ends.
+/// Returns the strip marks at the end of an element.
 fn end_of(element: &Element) -> Option<Strip> {
     match element {
         Element::Literal(_) => None,

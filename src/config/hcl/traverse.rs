@@ -14,7 +14,7 @@ use super::number::Number;
 use super::scope::{Bindings, Scope};
 use super::value::Value;
 
-/// The most steps of one reference. The parser doesn't bound them, and splats recurse.
+/// The most steps of one reference. The parser doesn't limit them, and splats recurse.
 const MAX_STEPS: usize = 64;
 
 type Steps<'a> = &'a [Decorated<TraversalOperator>];
@@ -99,7 +99,7 @@ impl Scope<'_> {
         Value::Object(BTreeMap::from([("env".into(), env)]))
     }
 
-    /// Goes the steps from a value, and clones only the value at their end.
+    /// Follows the steps from a value, and clones only the value at their end.
     fn walk(
         &self,
         from: &Value,
@@ -137,7 +137,7 @@ impl Scope<'_> {
                 TraversalOperator::FullSplat(_) => return self.splat(value, after, at, names),
             };
             value = step_into(value, &key).map_err(|why| {
-                // A computed key may be a secret; one that the file spells out is not.
+                // A computed key may be a secret; a literal key in the file is not.
                 let named = step_name(step.value()).map(|name| format!(" {name:?}"));
                 let offset = offset_of(step);
                 EvalError::new(
@@ -151,8 +151,8 @@ impl Scope<'_> {
         Ok(value.clone())
     }
 
-    /// Goes the steps from every element. A value that is no list or set is one of one element,
-    /// and null is one of none.
+    /// Follows the steps from every element. A value other than a list or set counts as one
+    /// element, and null as none.
     fn splat(
         &self,
         value: &Value,

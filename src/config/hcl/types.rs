@@ -1,4 +1,4 @@
-//! Types: those of variables, those that values have in common, and the conversion to one.
+//! Types: those of variables, the common types of values, and the conversion to a type.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::value::Value;
 /// The type of a variable or value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Type {
-    /// The type of null, and of a value that is not known.
+    /// The type of null, and of an unknown value.
     Any,
     String,
     Number,
@@ -170,8 +170,8 @@ impl Type {
         }
     }
 
-    /// Converts a value to the type. Null is a value of every type, and a value that is not known
-    /// stays so.
+    /// Converts a value to the type. Null is a value of every type, and an unknown value stays
+    /// unknown.
     ///
     /// # Errors
     ///
@@ -243,15 +243,15 @@ fn elements(
     items.into_iter().map(|item| inner.convert(item)).collect()
 }
 
-/// Converts values to the type that they have in common, as the elements of a list or set are;
-/// `None` if there is no such type.
+/// Converts values to their common type, as for the elements of a list or set; `None` if there is
+/// no such type.
 pub(crate) fn unified(items: Vec<Value>) -> Option<Vec<Value>> {
     let kind = Type::common(items.iter().map(Type::of).collect())?;
     let items = items.into_iter().map(|item| kind.convert(item));
     items.collect::<Result<_, _>>().ok()
 }
 
-/// Returns the types at each place of tuples of one length.
+/// Returns the types at each position of tuples of one length.
 fn columns(tuples: Vec<Type>) -> impl Iterator<Item = Vec<Type>> {
     let mut columns: Vec<Vec<Type>> = Vec::new();
     for tuple in tuples {

@@ -1,4 +1,4 @@
-//! Values of `atlas.hcl`, and the conversions that HCL makes by itself.
+//! Values of `atlas.hcl`, and HCL's implicit conversions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -6,11 +6,11 @@ use std::rc::Rc;
 use super::error::EvalError;
 use super::number::Number;
 
-/// The size of a number, in nodes: its digits cost as much to make and to read.
+/// The size of a number, in nodes: its digits cost as much to write and to read.
 pub(crate) const NUMBER_SIZE: usize = 16;
 
-/// A value. Lists stand for tuples too, and objects for maps: Atlas's configuration makes no
-/// difference. Objects and sets are in the order in which HCL iterates.
+/// A value. Lists also represent tuples, and objects represent maps: Atlas's configuration makes no
+/// difference. Objects and sets are in HCL's order of iteration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Value {
     Bool(bool),
@@ -20,7 +20,7 @@ pub(crate) enum Value {
     Set(BTreeSet<Value>),
     Object(BTreeMap<String, Value>),
     Null,
-    /// The reason why an element or attribute can't be evaluated here. Its siblings can be used; an
+    /// The reason why an element or attribute can't be evaluated here. Its siblings are usable; an
     /// expression never evaluates to it.
     Unknown(Rc<EvalError>),
 }
@@ -51,7 +51,7 @@ impl Value {
         }
     }
 
-    /// Converts to a string, as HCL does wherever it wants one.
+    /// Converts to a string, as HCL does if it needs one.
     pub(crate) fn to_text(&self) -> Option<String> {
         match self {
             Value::String(text) => Some(text.clone()),
@@ -70,7 +70,7 @@ impl Value {
         }
     }
 
-    /// Converts to a bool. `"1"` and `"0"` are the two other spellings that HCL takes.
+    /// Converts to a bool. HCL also accepts the spellings `"1"` and `"0"`.
     pub(crate) fn to_bool(&self) -> Option<bool> {
         match self {
             Value::Bool(value) => Some(*value),
@@ -92,8 +92,8 @@ impl Value {
         }
     }
 
-    /// Returns the pairs that a `for` sees: index and element of a list, element and element of a
-    /// set, key and value of an object.
+    /// Returns the pairs for a `for`: index and element of a list, element and element of a set,
+    /// key and value of an object.
     pub(crate) fn pairs(self) -> Option<Vec<(Value, Value)>> {
         match self {
             Value::List(items) => Some(
@@ -114,7 +114,8 @@ impl Value {
         }
     }
 
-    /// Returns the value's size (one a node, one a byte of text, more a number) and its depth.
+    /// Returns the value's size (one per node, one per byte of text, more for a number) and its
+    /// depth.
     pub(crate) fn measure(&self) -> (usize, usize) {
         let inner = |items: &mut dyn Iterator<Item = (usize, &Value)>| {
             items.fold((1, 1), |(size, depth), (extra, item)| {

@@ -1,4 +1,4 @@
-//! `atlas.hcl` and URLs, whatever they are made of.
+//! Arbitrary input for `atlas.hcl` and URLs.
 
 use proptest::prelude::*;
 
@@ -75,7 +75,7 @@ proptest! {
             Err(error) => error.to_string(),
         };
         prop_assert!(!shown.contains('\n'), "{:?}", shown);
-        // With other damage it is no secret any more, but part of a host's name, say.
+        // With other damage the text is no longer a secret, but part of a host's name, for example.
         prop_assert!(!url.starts_with("oci://me:SECRET@") || !shown.contains("SECRET"), "{}", shown);
         let _ = parse_flag(&url);
     }

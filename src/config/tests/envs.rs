@@ -1,4 +1,4 @@
-//! The choice of env blocks, and of the parts that are evaluated.
+//! The choice of env blocks, and of the parts to evaluate.
 
 use super::*;
 
@@ -218,7 +218,7 @@ fn a_data_source_that_a_repo_block_needs_is_refused_by_name() {
         "{message}"
     );
     assert_eq!(error.place().unwrap().line, 13, "{message}");
-    // try would go on with another value than Atlas does.
+    // `try` would use another value than Atlas does.
     let message = refusal(&repo("name = try(data.external_schema.prisma.url, \"a\")"));
     assert!(
         message.contains("data.external_schema.prisma is needed by schema.repo"),

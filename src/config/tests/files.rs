@@ -1,4 +1,4 @@
-//! The file itself: its URL, its syntax, and bytes that are no configuration.
+//! The file itself: its URL, its syntax, and bytes that are not a configuration.
 
 use crate::config::fuzz::Mutator;
 
@@ -91,7 +91,7 @@ fn the_last_of_an_objects_equal_keys_counts() {
         "locals {\n x = {\n  é = \"b\", name = \"b\"\n  name = \"c\" # c\n  name : \"a\",\n }\n}\n";
     let text = text.to_string() + &repo("name = local.x.name");
     assert_eq!(shown(&eval(&text).unwrap()), ["a atlas:// "]);
-    // Blanks in the place of an item move nothing.
+    // Blanks replace an overridden item, so later positions stay the same.
     let message = refusal("x = { é = <<E\nx\nE\n é = 1, é = 2 }\ny = { z = 1, z = 2 ]\n");
     assert!(message.starts_with("atlas.hcl:5:20: "), "{message}");
 }

@@ -14,13 +14,13 @@ use crate::store::{AzureLocation, FileLocation, GsLocation, Location, OciLocatio
 
 pub(super) use self::parts::did_you_mean;
 
-/// The schemes of a target, as they are listed in messages.
+/// The schemes of a target, as messages list them.
 pub const SCHEMES: [&str; 6] = ["file", "s3", "gs", "azblob", "azureblob", "oci"];
 
-/// The values of `ssetype` that S3 knows.
+/// The values of `ssetype` that S3 supports.
 const SSE_TYPES: [&str; 3] = ["AES256", "aws:kms", "aws:kms:dsse"];
 
-/// Why a URL is refused, in one line that holds no user info, token or signature.
+/// The reason why a URL is refused, in one line without user info, token or signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("target {url:?} can't be used: {reason}")]
 pub struct UrlError {
@@ -36,7 +36,7 @@ impl UrlError {
         }
     }
 
-    /// Returns the URL as it may be shown.
+    /// Returns the URL in a form that is safe to show.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -56,8 +56,8 @@ pub fn parse_target(url: &str) -> Result<Location, UrlError> {
 ///
 /// # Errors
 ///
-/// [`UrlError`] as [`parse_target`] has it, and for user info, whatever the scheme: every user of
-/// the machine can read a command line.
+/// [`UrlError`] as for [`parse_target`], and for user info with any scheme: every user of the
+/// machine can read a command line.
 pub fn parse_flag(url: &str) -> Result<Location, UrlError> {
     match has_user_info(url) {
         true => Err(UrlError::new(
@@ -69,7 +69,7 @@ pub fn parse_flag(url: &str) -> Result<Location, UrlError> {
     }
 }
 
-/// Undoes a path's percent-encoding; `None` if it is malformed.
+/// Decodes a path's percent-encoding; `None` if it is malformed.
 pub(super) fn decode(text: &str) -> Option<String> {
     parts::decode(text, false)
 }
@@ -216,7 +216,7 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
         return Err("it names no repository: write oci://host/repository".into());
     }
     if repository.contains(['@', ':']) {
-        // That part may be half of a token, and is not repeated.
+        // That part may be half of a token, so the message doesn't repeat it.
         return Err(
             "a tag or digest has no place in it, for each artifact is a tag of its own: end it \
              before the ':' or '@'"
@@ -261,7 +261,7 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
     })
 }
 
-/// Returns the bucket or container, which stands in the place of a host.
+/// Returns the bucket or container, which is in the position of a host.
 fn store(parts: &Parts<'_>, what: &str, extra: &str) -> Result<String, String> {
     let name = parts.authority;
     if name.is_empty() {
@@ -270,8 +270,8 @@ fn store(parts: &Parts<'_>, what: &str, extra: &str) -> Result<String, String> {
             parts.scheme
         ));
     }
-    // The characters that some provider allows in some bucket's name; each provider's finer
-    // rules are its own to tell.
+    // All characters that some provider allows in a bucket's name; each provider checks its
+    // stricter rules itself.
     let valid = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c) || extra.contains(c);
     match name.chars().all(valid) {
         true => Ok(name.into()),

@@ -1,5 +1,5 @@
-//! The parts of a target's URL: their percent-encoding, the query parameters, and how much of the
-//! URL may be shown.
+//! The parts of a target's URL: their percent-encoding, the query parameters, and the part that is
+//! safe to show.
 
 /// The query parameters of `s3`: Go CDK's. The old spelling comes last.
 pub(super) const S3_PARAMETERS: [&str; 15] = [
@@ -41,7 +41,7 @@ pub(super) struct Parts<'a> {
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) fragment: bool,
-    /// The URL as written, minus its user info.
+    /// The URL as written, without its user info.
     pub(super) shown: String,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Parts<'a> {
             Some((authority, path)) => (authority, path),
             None => (rest, ""),
         };
-        // The last `@`: a token may hold one that is not percent-encoded.
+        // The last `@`: a token may hold an unencoded one.
         let (user_info, authority) = match authority.rsplit_once('@') {
             Some((user_info, host)) => (Some(user_info), host),
             None => (None, authority),
@@ -113,19 +113,20 @@ fn authority_of(rest: &str) -> &str {
 }
 
 /// Tells whether an authority ends within `user:token` because the token holds a delimiter. The
-/// rest of the token would then be taken for a path, and shown.
+/// rest of the token would then look like a path, and a message would show it.
 fn misplaced_user_info(rest: &str) -> bool {
     let authority = authority_of(rest);
     authority.contains(':') && !authority.contains('@') && rest.contains('@')
 }
 
-/// Tells whether a URL has user info, even one that doesn't parse.
+/// Tells whether a URL has user info, even if it doesn't parse.
 pub(super) fn has_user_info(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     authority_of(rest).contains('@') || misplaced_user_info(rest)
 }
 
-/// Parameters whose values may be shown: those that some scheme knows.
+/// Tells whether a message may show the parameter's value: only if some scheme has such a
+/// parameter.
 fn may_be_shown(name: &str) -> bool {
     S3_PARAMETERS.contains(&name)
         || GS_PARAMETERS.contains(&name)
@@ -133,19 +134,19 @@ fn may_be_shown(name: &str) -> bool {
         || FILE_PARAMETERS.contains(&name)
 }
 
-/// Returns the part of a URL, or of a text in its place, that may be shown: no user info, no
+/// Returns the part of a URL, or of a text in its position, that is safe to show: no user info, no
 /// fragment, no value of an unknown parameter (a signature, a token).
 pub(super) fn shown(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
     };
-    // Up to the last `@` of all: a token may hold delimiters, so the end of the authority is not
-    // known.
+    // Up to the last `@` of all: a token may hold delimiters, so the end of the authority is
+    // unknown.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     let rest = rest.split('#').next().unwrap_or_default();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // A second URL in the place of the host may have user info of its own, cut off anywhere.
+    // A second URL in the position of the host may have user info of its own, cut off anywhere.
     let is_port = |(_, port): (&str, &str)| port.starts_with(|c: char| c.is_ascii_digit());
     let is_cut =
         url.contains('@') && !rest.contains('[') && !rest.split_once(':').is_none_or(is_port);
@@ -177,7 +178,7 @@ pub(super) fn parameter_shown(name: &str) -> String {
     if plain { name.into() } else { "…".into() }
 }
 
-/// Undoes percent-encoding, and `+` for a space where that is meant. `None` if an escape is
+/// Decodes percent-encoding, and (with `plus_is_space`) `+` as a space. `None` if an escape is
 /// malformed or the result isn't UTF-8.
 pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = text.bytes();
@@ -196,7 +197,7 @@ pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Decodes a path into its segments. One trailing slash is fine.
+/// Decodes a path into its segments. One trailing slash is allowed.
 pub(super) fn decode_path(path: &str) -> Result<Vec<String>, String> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -264,7 +265,7 @@ pub(super) fn endpoint(text: &str, disable_https: bool) -> Result<String, String
     Ok(format!("{scheme}://{rest}"))
 }
 
-/// The parameters of one URL, each of them known to its scheme and there once.
+/// The parameters of one URL: each is known to its scheme and occurs once.
 pub(super) struct Query {
     pairs: Vec<(&'static str, String)>,
 }
@@ -304,7 +305,8 @@ impl Query {
         Some(self.pairs.swap_remove(at).1)
     }
 
-    /// Takes a parameter's text; an empty one is an error, for it is mostly a variable unset.
+    /// Takes a parameter's text. An empty one is an error, because it mostly comes from an unset
+    /// variable.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, String> {
         match self.take(name) {
             Some(value) if value.is_empty() => Err(format!(
@@ -314,8 +316,8 @@ impl Query {
         }
     }
 
-    /// Takes a boolean parameter, if it is there. The spellings are those of Go's
-    /// `strconv.ParseBool`, which Atlas reads them with.
+    /// Takes a boolean parameter, if it is present. The spellings are those of Go's
+    /// `strconv.ParseBool`, as in Atlas.
     pub(super) fn optional_flag(&mut self, name: &str) -> Result<Option<bool>, String> {
         match self.take(name).as_deref() {
             None => Ok(None),
@@ -328,7 +330,7 @@ impl Query {
         }
     }
 
-    /// Takes a boolean parameter; one that isn't there is false.
+    /// Takes a boolean parameter; a missing one is false.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, String> {
         Ok(self.optional_flag(name)?.unwrap_or(false))
     }
@@ -351,7 +353,7 @@ fn unknown(name: &str, scheme: &str, known: &[&str]) -> String {
     )
 }
 
-/// Tells whether a parameter is one that people try to pass credentials with.
+/// Tells whether a parameter looks like one for credentials.
 fn looks_like_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [
@@ -369,7 +371,7 @@ fn looks_like_credential(name: &str) -> bool {
 
 /// Returns ` (did you mean "…"?)` if a known word is at most two edits away.
 pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
-    // Longer than any known word and its two edits: not worth comparing.
+    // Longer than any known word and its two edits, so not worth a comparison.
     if word.len() > 32 {
         return String::new();
     }

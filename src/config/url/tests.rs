@@ -1,4 +1,4 @@
-//! URLs of targets: which are taken, and the words of a refusal.
+//! URLs of targets: the accepted ones, and the text of each refusal.
 
 use super::*;
 

@@ -14,8 +14,8 @@ use crate::fs::types::{Attr, CreateAttrs, Error, FileKind, Result, SetAttr, Xatt
 use crate::model::{ArtifactId, Format, PlanName, check_plan};
 use crate::registry::{BaseVersion, Room};
 
-/// The prefix of the file names in the staging directory. Files without names would need a descriptor
-/// each for as long as they exist.
+/// The prefix of the file names in the staging directory. A file without a name would need a
+/// descriptor for as long as it exists.
 pub(super) const PREFIX: &str = "scratch-";
 
 /// The kind of a temporary file.
@@ -108,12 +108,12 @@ impl TemporaryFile {
         state.changed = now;
     }
 
-    /// Tells whether it has a name left.
+    /// Tells whether the file has a name left.
     pub(in crate::fs) fn has_name(&self) -> bool {
         lock(&self.state).links > 0
     }
 
-    /// Returns the staged file that it has become.
+    /// Returns the staged file that this file has become.
     pub(in crate::fs) fn pushed(&self) -> Option<Arc<StagedFile>> {
         match &lock(&self.state).content {
             TemporaryContent::Pushed(staged) => Some(Arc::clone(staged)),
@@ -144,7 +144,7 @@ impl TemporaryFile {
             accessed: state.accessed,
             changed: state.changed,
             links: match &state.content {
-                // It has the artifact's name.
+                // The file has the artifact's name.
                 TemporaryContent::Pushed(_) => 1,
                 // Its name, its own `.`, and the `..` of each directory in it.
                 _ if self.is_directory() && state.links > 0 => 2 + state.directories,
@@ -187,12 +187,13 @@ impl TemporaryFile {
         lock(&self.state).writer = pid;
     }
 
-    /// Sets the plan that its name could be.
+    /// Sets the plan that the name may stand for.
     pub(super) fn set_plan(&self, plan: Option<PlanName>) {
         lock(&self.state).plan = plan;
     }
 
-    /// Returns the plan that its name could be, if that very plan is in it: the writer meant a push.
+    /// Returns the plan that the name may stand for, if the file holds that very plan: the writer
+    /// intended a push.
     pub(in crate::fs) fn plan(&self, max_size: u64) -> Option<PlanName> {
         let plan = lock(&self.state).plan.clone();
         plan.filter(|plan| {
@@ -225,7 +226,7 @@ impl TemporaryFile {
         Ok(written)
     }
 
-    /// Extends it with zeroes up to this size; the file must be open.
+    /// Extends the file with zeroes up to this size; the file must be open.
     pub(in crate::fs) fn extend(&self, size: u64, now: SystemTime) -> Result<()> {
         let mut state = lock(&self.state);
         match state.bytes()?.size() < size {
@@ -265,8 +266,8 @@ impl TemporaryFile {
         Ok((state.change, read?))
     }
 
-    /// Returns the thread that wrote it last, and the base of an earlier failed rename onto this
-    /// artifact's name.
+    /// Returns the thread that wrote the file last, and the base of an earlier failed rename onto
+    /// this artifact's name.
     pub(in crate::fs) fn origin(&self, id: &ArtifactId) -> (u32, Option<BaseVersion>) {
         let state = lock(&self.state);
         let tried = state.tried.as_ref().filter(|(tried, _)| tried == id);
@@ -278,8 +279,9 @@ impl TemporaryFile {
         lock(&self.state).tried = Some((id.clone(), base));
     }
 
-    /// Turns it into a staged file after the push of `change`: its open handles now work on the
-    /// artifact. Returns `false` if it has changed since, and no handle is left to push that.
+    /// Turns the file into a staged file after the push of `change`: its open handles now work on
+    /// the artifact. Returns `false` if the file has changed since, and no handle is left to push
+    /// that change.
     pub(in crate::fs) fn become_staged(
         &self,
         change: u64,
@@ -347,9 +349,9 @@ struct TemporaryState {
     directories: u32,
     /// Counts changes of the bytes.
     change: u64,
-    /// The thread that has opened it for writing last.
+    /// The thread that last opened the file for writing.
     writer: u32,
-    /// The plan that its name could be too.
+    /// The plan that the name may stand for.
     plan: Option<PlanName>,
     /// The artifact and the base of a failed rename.
     tried: Option<(ArtifactId, BaseVersion)>,
@@ -365,7 +367,7 @@ struct TemporaryState {
 /// The bytes of a temporary file.
 #[derive(Debug)]
 enum TemporaryContent {
-    /// A directory, a link or a device has none.
+    /// A directory, a link or a device has no bytes.
     None,
     /// In the staging directory; open while there is a handle.
     Stored(StagedBytes),

@@ -1,7 +1,7 @@
 //! Temporary files: the files that tools make for themselves. They live in this mount alone.
 //!
-//! [`TemporaryTree`] has the names, [`TemporaryFile`] is one file, and `names` has the operations of
-//! the file system on both. A [`Quota`] limits the bytes, which lie in the staging directory.
+//! [`TemporaryTree`] has the names, [`TemporaryFile`] is one file, and `names` has the operations
+//! of the file system on both. A [`Quota`] limits the bytes, which lie in the staging directory.
 
 mod file;
 mod names;
@@ -73,7 +73,7 @@ impl TemporaryTree {
         Ok(Arc::new(made))
     }
 
-    /// Gives a file one more name; a file that had the name before loses it.
+    /// Adds a name to a file; another file that had the name loses it.
     pub(super) fn insert(
         &mut self,
         place: TemporaryDir,
@@ -81,7 +81,7 @@ impl TemporaryTree {
         temporary: Arc<TemporaryFile>,
         now: SystemTime,
     ) {
-        // Fails only if the name is new.
+        // This fails only if the name is new.
         let _ = self.remove(&place, &name, now);
         temporary.add_links(1, now);
         self.names_have_changed(&place, i32::from(temporary.is_directory()), now);
@@ -110,7 +110,8 @@ impl TemporaryTree {
         Ok(removed)
     }
 
-    /// Records that the names in a directory have changed, which only a temporary directory shows.
+    /// Records that the names in a directory have changed; only a temporary directory shows such a
+    /// change.
     fn names_have_changed(&self, place: &TemporaryDir, directories: i32, now: SystemTime) {
         if let TemporaryDir::Dir(number) = place
             && let Some(directory) = self.directories.get(number).and_then(Weak::upgrade)

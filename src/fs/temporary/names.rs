@@ -12,8 +12,8 @@ use crate::model::PlanName;
 use crate::registry::{Event, Level};
 
 impl Fs {
-    /// Returns the directory of temporary files, if a name in this directory is a temporary file's.
-    /// In a temporary directory, every name is.
+    /// Returns the directory of temporary files, if a name in this directory is that of a temporary
+    /// file. In a temporary directory, every name is.
     pub(in crate::fs) fn temporary_dir(
         parent: &Node,
         name: &OsStr,
@@ -28,7 +28,7 @@ impl Fs {
         Ok(Self::temporary_dir_of(parent).filter(|_| is_temporary))
     }
 
-    /// Returns a directory of the mount as one of temporary files.
+    /// Returns a directory of the mount as a directory of temporary files.
     pub(in crate::fs) fn temporary_dir_of(dir: &Node) -> Option<TemporaryDir> {
         Some(match dir {
             Node::Root => TemporaryDir::Root,
@@ -56,7 +56,7 @@ impl Fs {
             .collect()
     }
 
-    /// Refuses a reserved name, or one in a directory that is removed.
+    /// Refuses a reserved name, or a name in a removed directory.
     fn check_new_temporary(&self, parent: &Node, name: &OsStr) -> Result<()> {
         if let Node::TemporaryFile(dir) = parent {
             return dir.has_name().then_some(()).ok_or(Error::NotFound);
@@ -94,7 +94,7 @@ impl Fs {
         Ok(made)
     }
 
-    /// Makes and opens a temporary file, or opens the one that was made in between.
+    /// Makes and opens a temporary file, or opens the one that another thread has just made.
     pub(in crate::fs) fn create_temporary(
         &self,
         parent: &Node,
@@ -131,7 +131,7 @@ impl Fs {
             TemporaryKind::File => {}
             TemporaryKind::Directory => return Err(Error::IsDirectory),
             TemporaryKind::Symlink(_) => return Err(Error::Invalid),
-            // The kernel opens these itself.
+            // The kernel opens special files itself.
             TemporaryKind::Special { .. } => return Err(Error::NotSupported),
         }
         if lock(&self.handles).writers() >= self.settings.max_writers {
@@ -154,7 +154,7 @@ impl Fs {
             fh: self.insert(ino, handle),
             keep_cache: true,
             direct_io: false,
-            // A rename can turn it into an artifact, whose close pushes.
+            // A rename can turn the file into an artifact, and its close then pushes.
             no_flush: !how.write,
         })
     }

@@ -1,4 +1,4 @@
-//! Extended attributes of a temporary file: kept as they are set, for tools that copy them.
+//! Extended attributes of a temporary file: stored as set, for tools that copy them.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +20,7 @@ pub(super) struct Xattrs {
 }
 
 impl Xattrs {
-    /// Makes none, which will take their space from this reservation.
+    /// Makes an empty set, which will take its space from this reservation.
     pub(super) fn new(reservation: Reservation) -> Self {
         Self {
             values: BTreeMap::new(),
@@ -28,7 +28,7 @@ impl Xattrs {
         }
     }
 
-    /// Sets one.
+    /// Sets one attribute.
     pub(super) fn set(&mut self, name: &OsStr, value: &[u8], flag: XattrFlag) -> Result<()> {
         if !name.as_bytes().starts_with(b"user.") {
             return Err(Error::NotSupported);
@@ -49,7 +49,7 @@ impl Xattrs {
         Ok(())
     }
 
-    /// Returns one.
+    /// Returns one attribute.
     pub(super) fn get(&self, name: &OsStr) -> Result<Bytes> {
         self.values.get(name).cloned().ok_or(Error::NoAttribute)
     }
@@ -59,7 +59,7 @@ impl Xattrs {
         self.values.keys().cloned().collect()
     }
 
-    /// Removes one.
+    /// Removes one attribute.
     pub(super) fn remove(&mut self, name: &OsStr) -> Result<()> {
         let removed = self.values.remove(name).ok_or(Error::NoAttribute)?;
         self.reservation.shrink(size(name, &removed));

@@ -10,7 +10,8 @@ use super::kernel::{File, Fixture, READ, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::{Error, Processes, Result};
 
-/// The process that opens files here; another one that it has started; and one of its threads.
+/// The process that opens files here; another process that it has started; and one of the opener's
+/// threads.
 pub(super) const OPENER: u32 = 1_000;
 pub(super) const CHILD: u32 = 1_001;
 pub(super) const THREAD: u32 = 1_002;
@@ -19,7 +20,7 @@ pub(super) const THREAD: u32 = 1_002;
 pub(super) const HALF: &[u8] = b"schema \"half\" {}\n";
 pub(super) const REST: &[u8] = b"schema \"rest\" {}\n";
 
-/// A machine whose processes do as a test says.
+/// A machine whose processes a test controls.
 #[derive(Debug, Default)]
 pub(super) struct Machine(Mutex<State>);
 
@@ -109,7 +110,7 @@ pub(super) async fn count(fixture: &Fixture, event: &str) -> usize {
     events.filter(|told| told["event"] == event).count()
 }
 
-/// Demands that a document is pushed, and that nothing is wrong.
+/// Asserts that a document is pushed, and that the status shows no failure.
 pub(super) async fn is_saved(fixture: &Fixture, content: &[u8]) {
     holds(fixture, content);
     assert_eq!(status(fixture).await["healthy"], true);
@@ -186,7 +187,8 @@ async fn two_opens_by_one_process_are_two_saves() {
     let file = write_anew(&fixture, &machine).await;
     let other = write_anew(&fixture, &machine).await;
     write(&file, V2, OPENER);
-    // The descriptor that it still holds is the other file's, which shows the same inode.
+    // The descriptor that the opener still holds belongs to the other file, which shows the same
+    // inode.
     close(&file, OPENER).await.unwrap();
     is_saved(&fixture, V2).await;
     machine.holds(OPENER, false);
@@ -265,7 +267,7 @@ async fn a_readers_close_pushes_nothing() {
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);
-    // As through /proc/self/fd.
+    // An open as through /proc/self/fd.
     let reader = fixture
         .fs
         .clone()

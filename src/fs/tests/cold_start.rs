@@ -125,7 +125,7 @@ async fn a_save_begun_in_the_dark_replaces_nothing() {
     other.mkdir("app").await.unwrap();
     other.cp("app/schema", V1).await.unwrap();
     for down in [false, true] {
-        // Also while the registry is out again, and only the backups answer.
+        // The same while the registry is out again, and only the backups answer.
         let fault = down.then_some(Fault::Fail(Kind::Unreachable));
         fixture.registry.set_fault(fault);
         fixture.wait().await;

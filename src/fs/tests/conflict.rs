@@ -1,4 +1,4 @@
-//! Conflicts: two writers at once, and stores that can't choose between them.
+//! Conflicts: two writers at once, and stores without conditional writes.
 
 use std::time::Duration;
 

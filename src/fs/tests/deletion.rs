@@ -127,7 +127,7 @@ async fn a_pending_push_does_not_undo_another_mounts_deletion() {
     });
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
     fixture.registry.set_fault(None);
-    // Before the first mount knows that the registry is back.
+    // The first mount doesn't know yet that the registry is back.
     other.rm("app/schema").await.unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(fixture.all().into_iter().all(is_deleted));
@@ -142,7 +142,7 @@ async fn a_crash_amid_a_deletion_is_rolled_forward() {
     let fs = fixture.fs.clone();
     let removal = tokio::spawn(fs.unlink(app, std::ffi::OsStr::new("schema"), 0));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // The disk is now as a crash would leave it.
+    // Copy the disk as a crash would leave it.
     let left = Arc::new(tempfile::tempdir().unwrap());
     let journal = |dir: &tempfile::TempDir| dir.path().join("journal");
     std::fs::create_dir(journal(&left)).unwrap();
@@ -240,7 +240,7 @@ async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
     let name = std::ffi::OsStr::new("schema");
     assert_eq!(fixture.fs.clone().unlink(app, name, 0).await, Ok(()));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
-    // Not at all, while a push before it takes all of the time.
+    // The deletion doesn't start while an earlier push uses up the whole time.
     let fixture = world_with(choice()).await;
     let app = fixture.stat("app").await.unwrap().ino;
     let stores = fixture.all();

@@ -70,11 +70,11 @@ async fn an_empty_document_under_a_new_name_is_refused() {
         let error = fixture.xattr(&path, "error").await.unwrap();
         assert!(error.contains("drop everything"), "{error}");
     }
-    // truncate(1) makes it as touch(1) does, and then says that it is to be empty.
+    // truncate(1) makes the file as touch(1) does, and then sets its size to zero explicitly.
     let file = fixture.open("app/plans/p2", WRITE, true).await.unwrap();
     file.truncate(0).await.unwrap();
     assert_eq!(file.close().await, Err(Error::Invalid));
-    // A file that was touched before is no excuse.
+    // An earlier touch doesn't allow an empty document.
     let file = fixture.open("app/plans/p3", WRITE, true).await.unwrap();
     file.close().await.unwrap();
     assert_eq!(fixture.cp("app/plans/p3", b"").await, Err(Error::Invalid));
@@ -89,7 +89,7 @@ async fn the_empty_close_of_a_redirection_to_a_new_name_leaves_no_trace() {
     for name in ["p1", "p2"] {
         let path = format!("app/plans/{name}");
         let file = fixture.open(&path, WRITE_ANEW, true).await.unwrap();
-        // The shell closes its own descriptor first, and doesn't look.
+        // The shell closes its own descriptor first, and ignores the result.
         assert_eq!(file.flush().await, Err(Error::Invalid));
         file.write(0, &plan(name)).unwrap();
         file.close().await.unwrap();
@@ -304,8 +304,7 @@ async fn a_check_that_outlasts_the_push_fails_it_by_name() {
 #[tokio::test(start_paused = true)]
 async fn two_documents_at_most_are_checked_at_once() {
     let fixture = world_with(V1).await;
-    // A refused push computes twice, 1 s before the work and 1 s after it: its check, and the hash of
-    // the bytes to be kept.
+    // A refused push computes for 1 s twice: for its check, and for the hash of the kept bytes.
     simulate_disk(std::time::Duration::ZERO);
     simulate_computing(std::time::Duration::from_secs(1));
     let begun = tokio::time::Instant::now();
@@ -318,6 +317,6 @@ async fn two_documents_at_most_are_checked_at_once() {
     simulate_computing(std::time::Duration::ZERO);
     let refused = Err(Error::Invalid);
     assert_eq!(pushed, (refused, refused, refused));
-    // The third check begins when the work of one of the others is done.
+    // The third check begins when one of the others has finished its work.
     assert_eq!(begun.elapsed().as_secs(), 5);
 }

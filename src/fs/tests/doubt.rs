@@ -1,5 +1,5 @@
-//! Pushes of which nobody can tell at once what became of them: a reply was lost, or somebody else
-//! may have been there.
+//! Pushes with an uncertain result: a reply was lost, or another writer may have changed the
+//! artifact.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A registry that is slow: the backups are asked as well.
+//! A slow registry: reads ask the backups as well.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::fs::Error;
 use crate::registry::Settings;
 use crate::store::{Fault, Kind, Memory};
 
-/// A mount of `app` without background work, whose store's content another mount has pushed.
+/// A mount of `app` without background work; another mount has pushed the content.
 async fn hedged(settings: Settings) -> Fixture {
     let fixture = Fixture::with(Choice {
         registry: Settings {
@@ -88,7 +88,8 @@ async fn the_registry_is_preferred_when_both_answer() {
     let fixture = hedged(Settings::default()).await;
     fixture.ls("app").await.unwrap();
     let slow = |millis| Fault::Slow(Duration::from_millis(millis));
-    // Asked after 250 ms, the backup answers in the same moment, and later.
+    // The mount asks the backup after 250 ms. The backup answers at the same moment as the
+    // registry, or later.
     for (registry, backup) in [(500, 250), (400, 200)] {
         fixture.registry.set_fault(slow(registry));
         fixture.backups[0].set_fault(slow(backup));
@@ -180,7 +181,7 @@ async fn a_backup_that_is_behind_is_not_served_by_a_hedge() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_mount_replaces_the_old_content_of_a_backup_behind() {
-    // Of the same size: a listing without stamps doesn't tell them apart.
+    // The same size: a listing without stamps can't tell the two contents apart.
     let newer: &[u8] = b"schema \"pablic\" {}\n";
     let stores = std::array::from_fn(|_| Memory::without_listed_stamps());
     let fixture = Fixture::with(Choice {

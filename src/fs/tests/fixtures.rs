@@ -28,7 +28,7 @@ pub(super) struct Choice {
     pub(super) read_only: bool,
     pub(super) named: Vec<&'static str>,
     pub(super) stores: Option<[Memory; 3]>,
-    /// Stores of another kind, which the targets lie in instead.
+    /// Stores of another kind, which replace the targets in memory.
     pub(super) drivers: Option<Vec<Arc<dyn Backend>>>,
     pub(super) wall: WallClock,
     pub(super) max_writers: Option<usize>,
@@ -37,7 +37,7 @@ pub(super) struct Choice {
     /// Whether the background work runs.
     pub(super) redo: bool,
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
-    /// Whether it is not known yet that the registry honours conditions.
+    /// Whether the mount has yet to find out that the registry honours conditions.
     pub(super) untried: bool,
 }
 
@@ -103,12 +103,12 @@ impl Fixture {
             registry: registry_store,
             backups: [first, second],
             state_dir,
-            // Above all that a machine gives, so that none is a real thread's.
+            // Higher than any pid of a real machine, so that it never matches a real thread.
             next_pid: AtomicU32::new(1 << 30),
         }
     }
 
-    /// Mounts the same stores once more, from another machine as it were.
+    /// Mounts the same stores once more, as another machine would.
     pub(super) fn another(&self) -> Self {
         let [first, second] = self.backups.clone();
         Self::with(Choice {
@@ -163,7 +163,7 @@ pub fn with(settings: Settings) -> Fixture {
     })
 }
 
-/// Chooses a mount of one repository.
+/// Returns the options for a mount of one repository.
 pub fn choice() -> Choice {
     Choice {
         named: vec!["app"],
@@ -171,7 +171,7 @@ pub fn choice() -> Choice {
     }
 }
 
-/// Chooses a mount of one repository, with these settings.
+/// Returns the options for a mount of one repository, with these settings.
 pub fn choice_of(settings: Settings) -> Choice {
     Choice {
         registry: settings,
@@ -184,7 +184,7 @@ pub fn unstamped_lists() -> Option<[Memory; 3]> {
     Some(std::array::from_fn(|_| Memory::without_listed_stamps()))
 }
 
-/// Makes a mount with a schema, as it was chosen.
+/// Makes a mount with a schema and these options.
 pub async fn world_of(choice: Choice, content: &[u8]) -> Fixture {
     let fixture = Fixture::with(choice);
     fixture.cp("app/schema", content).await.unwrap();

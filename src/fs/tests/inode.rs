@@ -1,4 +1,4 @@
-//! The inode of a temporary file: owner, kind, links and times, as POSIX has them.
+//! The inode of a temporary file: owner, kind, links and times, as in POSIX.
 
 use std::ffi::OsStr;
 
@@ -12,7 +12,7 @@ fn fixture() -> Fixture {
     })
 }
 
-/// Tells which of the times of content and of change are later than before.
+/// Tells which times, of content and of change, are later than before.
 async fn later(fixture: &Fixture, path: &str, before: &Attr) -> (bool, bool) {
     let now = fixture.stat(path).await.unwrap();
     (now.time > before.time, now.changed > before.changed)
@@ -56,7 +56,7 @@ async fn a_temporary_directory_has_a_link_for_each_subdirectory() {
     assert_eq!((links(".d").await, links(".e").await), (4, 3));
     fixture.mv(".d/x", ".e/x").await.unwrap();
     assert_eq!((links(".d").await, links(".e").await), (3, 4));
-    // Onto an empty one, which is gone then.
+    // A rename onto an empty directory removes that directory.
     fixture.mv(".d/y", ".e/x").await.unwrap();
     assert_eq!((links(".d").await, links(".e").await), (2, 4));
     fixture.rmdir(".e/x").await.unwrap();

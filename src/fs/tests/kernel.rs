@@ -7,20 +7,20 @@ use std::time::Duration;
 pub(super) use super::fixtures::{Choice, Fixture};
 use crate::fs::{Attr, CreateAttrs, Error, FileKind, OpenMode, ROOT, Result, SetAttr};
 
-/// The deadlines, each with some slack for the machine.
+/// The deadlines, each with some tolerance for a slow machine.
 const METADATA: Duration = Duration::from_millis(2_010);
 const READING: Duration = Duration::from_millis(5_010);
 const PUSH: Duration = Duration::from_millis(15_010);
 
 impl Fixture {
-    /// Looks a path up from the root; the references are given back.
+    /// Looks a path up from the root, then drops the references.
     pub(super) async fn walk(&self, path: &str, pid: u32) -> Result<Attr> {
         let mut ino = ROOT;
         let mut attr = self.fs.clone().getattr(ROOT, None).await?.0;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let looked_up = self.fs.clone().lookup(ino, OsStr::new(name), pid);
             let entry = self.in_time("lookup", METADATA, looked_up).await?;
-            // A real kernel gives them back some time; the inode must last until then.
+            // A real kernel drops the references later; the inode must last until then.
             attr = entry.attr;
             ino = attr.ino;
         }
@@ -31,7 +31,7 @@ impl Fixture {
         self.walk(path, self.pid()).await
     }
 
-    /// Every operation ends by its deadline, whatever hangs.
+    /// Asserts that an operation ends by its deadline, even if something hangs.
     async fn in_time<T>(
         &self,
         what: &str,
@@ -67,7 +67,7 @@ impl Fixture {
     ) -> Result<File<'_>> {
         match self.open_once(path, how, create, pid).await {
             Err(Error::Stale) => {
-                // The old entry is found invalid by a look-up of its own.
+                // The kernel finds the old entry invalid by a look-up of its own.
                 let invalid = self.walk(path, pid).await;
                 if let Ok(attr) = invalid {
                     self.fs.forget(attr.ino, 1);
@@ -141,14 +141,14 @@ impl Fixture {
     pub(super) async fn ls_by(&self, path: &str, pid: u32) -> Result<Vec<String>> {
         let ino = self.walk(path, pid).await?.ino;
         let fh = self.fs.clone().opendir(ino, pid).await?;
-        // A listing goes on at offset 2 after `.` and `..`.
+        // A listing continues at offset 2 after `.` and `..`.
         let _ = self.fs.clone().readdir(fh, 2).await;
         let listing = self.fs.clone().readdir(fh, 0);
         let listing = self.in_time("readdir", METADATA, listing).await;
         self.fs.releasedir(fh);
         let mut names = Vec::new();
         self.fs.for_each_entry(&listing?, 0, true, |listed| {
-            // All but `.` and `..`; they are forgotten at once.
+            // All entries but `.` and `..`; the kernel forgets their inodes at once.
             if let Some(entry) = listed.entry {
                 names.push(listed.name.to_str().unwrap().to_owned());
                 self.fs.forget(entry.attr.ino, 1);

@@ -1,4 +1,4 @@
-//! Killed writers: nothing of theirs is pushed, and nothing is lost.
+//! Killed writers: no bytes of theirs are pushed, and none are lost.
 
 use super::closer::{
     CHILD, HALF, Machine, OPENER, REST, THREAD, close, count, holds, is_saved, status, write,
@@ -11,7 +11,7 @@ use crate::fs::Error;
 
 const SIGKILL: i32 = libc::SIGKILL;
 
-/// Returns the bytes that are kept of a killed writer; there is one piece at most.
+/// Returns the bytes kept of a killed writer; there is at most one such file.
 async fn kept(fixture: &Fixture) -> Option<Vec<u8>> {
     let status = status(fixture).await;
     let unpushed = status["unpushed"].as_array().unwrap();
@@ -20,7 +20,7 @@ async fn kept(fixture: &Fixture) -> Option<Vec<u8>> {
     Some(fixture.cat(path).await.unwrap())
 }
 
-/// Asserts that nothing is pushed, that these bytes are kept, and that it is reported.
+/// Asserts that the bytes are not pushed but kept, and that the status reports them.
 async fn is_torn(fixture: &Fixture, content: &[u8]) {
     holds(fixture, V1);
     assert_eq!(kept(fixture).await.as_deref(), Some(content));
@@ -146,7 +146,7 @@ async fn an_opener_that_only_starts_the_killed_writer_has_not_saved() {
     write(&file, HALF, CHILD);
     machine.kill(CHILD, libc::SIGTERM);
     close(&file, CHILD).await.unwrap();
-    // As timeout(1) ends: by an exit of its own.
+    // timeout(1) ends by an exit of its own.
     machine.holds(OPENER, false);
     assert_eq!(close(&file, OPENER).await, Err(Error::Io));
     assert_eq!(close(&file, OPENER).await, Err(Error::Io));

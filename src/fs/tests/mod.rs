@@ -1,4 +1,4 @@
-//! The semantics of the mount, each sentence a test, without a mount.
+//! The semantics of the mount, one test for each sentence, without a mount.
 
 mod closer;
 mod cold_start;

@@ -336,8 +336,8 @@ async fn five_plans() -> (Fixture, u64) {
     (fixture, fh)
 }
 
-/// Lists into a reply that has room for so many entries; returns where each one goes on, and its
-/// name.
+/// Lists into a reply with room for this many entries; returns the next offset and the name of each
+/// entry.
 async fn names_from(fixture: &Fixture, fh: u64, offset: u64, room: usize) -> Vec<(u64, String)> {
     let listing = fixture.fs.clone().readdir(fh, offset).await.unwrap();
     let mut taken = Vec::new();
@@ -360,7 +360,7 @@ async fn a_touched_file_that_was_pushed_since_is_no_touched_file() {
     touched.close().await.unwrap();
     assert_eq!(fixture.stat("app/schema.sql").await, Err(Error::NotFound));
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    // Touched first, and pushed by another mount.
+    // The repository is touched first, and another mount then pushes it.
     fixture.mkdir("new").await.unwrap();
     let touched = fixture.open("new/schema.sql", WRITE, true).await.unwrap();
     touched.close().await.unwrap();

@@ -1,4 +1,4 @@
-//! A mount that starts while every network is down serves all that an earlier one held.
+//! A mount that starts while every network is down serves all content that an earlier mount held.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ fn choice() -> Choice {
     }
 }
 
-/// A mount that has read everything that another one has pushed.
+/// A mount that has read everything that another mount has pushed.
 async fn world_with(choice: Choice) -> Fixture {
     let fixture = Fixture::with(choice);
     let other = fixture.another();
@@ -100,7 +100,7 @@ async fn stale_is_the_time_since_a_target_confirmed_it() {
         .unwrap()
         .parse()
         .unwrap();
-    // The simulated clock stands while the real one goes on a little.
+    // The simulated clock stands still, while the real one advances a little.
     assert!((3_690..3_720).contains(&stale), "{stale}");
     fixture.settle().await;
     let fixture = fixture.restart(choice());
@@ -153,7 +153,7 @@ async fn no_restart_leads_back_in_time() {
         let old = fixture.registry.object("app/schema").unwrap();
         fixture.cp("app/schema", V2).await.unwrap();
         fixture.settle().await;
-        // Every target comes back from yesterday's snapshot.
+        // Restore every target from yesterday's snapshot.
         for store in fixture.all() {
             store.place("app/schema", V1, old.stamp);
         }
@@ -163,7 +163,7 @@ async fn no_restart_leads_back_in_time() {
             fixture.stat("app/schema").await.unwrap().size,
             V2.len() as u64
         );
-        // Without a copy of its own, it serves none rather than the old one.
+        // Without a copy of its own, the mount returns an error rather than the old content.
         fixture.settle().await;
         std::fs::remove_dir_all(fixture.state_dir.path().join("cache")).unwrap();
         let fixture = fixture.restart(choice());
@@ -179,7 +179,7 @@ async fn an_acknowledged_push_is_served_after_a_kill_at_once() {
     let fixture = world_with(choice()).await;
     fixture.cp("app/schema", V2).await.unwrap();
     set_all(&fixture, Fault::Fail(Kind::Unreachable));
-    // Nobody waits for the background here.
+    // The test doesn't wait for the background work here.
     let fixture = fixture.restart(choice());
     let read = fixture.cat("app/schema").await;
     assert_ne!(read.as_deref(), Ok(V1), "never an older one");
@@ -199,7 +199,7 @@ async fn a_deletion_during_an_outage_shows_when_targets_return() {
     fixture.wait().await;
     assert_eq!(fixture.cat("app/plans/p").await, Err(Error::NotFound));
     assert!(fixture.ls("app/plans").await.unwrap().is_empty());
-    // The backups still hold it; also the next mount doesn't bring it back from there.
+    // The backups still hold the artifact; the next mount doesn't restore it from there either.
     fixture.settle().await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     let fixture = fixture.restart(choice());
@@ -247,7 +247,7 @@ async fn content_put_there_by_hand_keeps_its_time_through_a_restart() {
     let fixture = fixture.restart(choice());
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     assert_eq!(fixture.xattr("app/schema", "version").await, before);
-    // Put there once more, it is the same content.
+    // The same content, put there once more.
     fixture.registry.place("app/schema", V2, None);
     fixture.wait().await;
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);

@@ -314,7 +314,7 @@ async fn a_mount_never_goes_back_in_time() {
     let old = fixture.registry.object("app/schema").unwrap();
     fixture.cp("app/schema", V2).await.unwrap();
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
-    // The registry comes back from yesterday's snapshot, and so does the first backup.
+    // Restore the registry and the first backup from yesterday's snapshot.
     for store in [&fixture.registry, &fixture.backups[0]] {
         store.place("app/schema", V1, old.stamp);
     }

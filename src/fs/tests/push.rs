@@ -365,7 +365,7 @@ async fn a_writer_sees_the_inode_number_of_its_look_up() {
     assert_eq!(shown(None).await.unwrap().0.shown, seen.ino);
     assert_eq!(shown(Some(file.fh)).await.unwrap().0.shown, seen.ino);
     file.close().await.unwrap();
-    // Somebody else has pushed in between: vim is right not to write then.
+    // Another writer has pushed in between: vim rightly doesn't write then.
     let pid = fixture.pid();
     let seen = fixture.walk("app/schema", pid).await.unwrap();
     fixture.another().cp("app/schema", V2).await.unwrap();

@@ -1,4 +1,4 @@
-//! Repair: whatever the targets differ in, they hold the same afterwards, and nothing is lost by it.
+//! Repair: afterwards all targets hold the same content, and none is lost.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn repairing() -> Choice {
     }
 }
 
-/// Loses the machine that a mount is on, and mounts the same stores on another one.
+/// Loses a mount's machine, and mounts the same stores on another one.
 fn from_another_machine(fixture: Fixture, choice: Choice) -> Fixture {
     let stores = Some(fixture.all().map(Clone::clone));
     Fixture::with(Choice { stores, ..choice })
@@ -124,7 +124,7 @@ async fn a_deletion_whose_machine_is_gone_reaches_every_backup_from_another_moun
             assert_eq!(store.content("app/schema"), None);
         }
         assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
-        // It may be pushed again, and is then no longer deleted.
+        // A later push of the artifact ends the deletion.
         fixture.cp("app/schema", V2).await.unwrap();
         assert_eq!(order(&fixture, "sync").await["differences"], 0);
         assert!(all_hold(&fixture, V2));
@@ -324,7 +324,7 @@ async fn a_mount_restores_its_push_after_an_older_one_replaced_it() {
         let end = tokio::time::Instant::now() + SOON;
         fixture.fs.registry.try_conditions(end).await;
         fixture.cp("app/schema", V1).await.unwrap();
-        // As another mount's push does that was stamped before and arrived after.
+        // Another mount's push can have an earlier stamp and arrive later.
         let older = Stamp::new(1_700_000_000_000_000_000, V2, Format::Hcl);
         for store in fixture.all() {
             store.place("app/schema", V2, Some(older));

@@ -181,7 +181,7 @@ async fn a_target_without_pending_pushes_causes_no_background_work() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     fixture.backups[0].set_fault(None);
     fixture.cp("app/schema", V3).await.unwrap();
-    // While a task is busy, the paused time would stand still here.
+    // A task that never rests would stop the paused clock, and this sleep would never end.
     tokio::time::sleep(Duration::from_secs(600)).await;
     fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;

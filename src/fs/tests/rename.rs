@@ -26,7 +26,7 @@ pub(super) fn all_hold(fixture: &Fixture, key: &str, content: &[u8]) {
     }
 }
 
-/// Counts the writes that each target was asked for since the last time.
+/// Counts the write requests to each target since the last call.
 fn writes(fixture: &Fixture) -> [usize; 3] {
     fixture.all().map(|store| {
         let requests = store.requests();
@@ -80,7 +80,7 @@ async fn a_rename_makes_an_artifact_that_was_not_there() {
         .await
         .unwrap();
     all_hold(&fixture, "new/schema", b"SELECT 1;\n");
-    // From the directory that rsync makes for delayed files.
+    // The source is in the directory that rsync makes for delayed files.
     fixture.mkdir("app/plans/.~tmp~").await.unwrap();
     fixture
         .cp("app/plans/.~tmp~/p2", &plan("p2"))
@@ -255,7 +255,7 @@ async fn a_handle_of_a_renamed_file_writes_to_the_artifact() {
     );
     file.flush().await.unwrap();
     all_hold(&fixture, "app/schema", V3);
-    // And no other writer's content is overwritten.
+    // The handle doesn't overwrite another writer's content.
     fixture.cp("app/schema", V1).await.unwrap();
     file.write(0, V3).unwrap();
     assert_eq!(file.close().await, Err(Error::Stale));

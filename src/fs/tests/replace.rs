@@ -41,7 +41,7 @@ async fn a_rename_replaces_only_what_its_program_has_read() {
     let pid = fixture.pid();
     read(&fixture, pid).await;
     fixture.another().cp("app/schema", V2).await.unwrap();
-    // The mount learns of it in between; the program doesn't.
+    // The mount learns of the new content in between; the program doesn't.
     fixture.wait().await;
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
     write(&fixture, "app/.s", V3, pid).await;
@@ -51,7 +51,7 @@ async fn a_rename_replaces_only_what_its_program_has_read() {
     assert_eq!(fixture.cat("app/.s").await.unwrap(), V3);
     let kept = fixture.ls(".atlasfs/unpushed/app").await.unwrap();
     assert_eq!(kept.len(), 1, "kept once, though the kernel asks twice");
-    // The same for an mv of that file by another program.
+    // The same result for an mv of that file by another program.
     assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Stale));
     all_hold(&fixture, "app/schema", V2);
     // A program that has read the newest content may replace it.
@@ -80,7 +80,7 @@ async fn a_rename_that_the_registry_finds_overtaken_is_a_conflict() {
     let fixture = fixture().await;
     fixture.cp("app/.s", V3).await.unwrap();
     fixture.stat("app/schema").await.unwrap();
-    // Within the TTL: the mount does not know yet.
+    // Within the TTL, the mount doesn't know the new content yet.
     fixture.another().cp("app/schema", V2).await.unwrap();
     assert_eq!(fixture.mv("app/.s", "app/schema").await, Err(Error::Stale));
     all_hold(&fixture, "app/schema", V2);

@@ -13,7 +13,7 @@ use crate::store::{Fault, Kind, Memory};
 /// The longest pause between two probes, jitter included.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(45);
 
-/// A mount as it is in real life, background work included, that has nothing in its cache.
+/// A realistic mount, background work included, with an empty cache.
 pub(super) async fn fixture(settings: Settings) -> Fixture {
     let fixture = Fixture::with(Choice {
         registry: Settings {
@@ -37,7 +37,7 @@ pub(super) fn forget_requests(fixture: &Fixture) {
         .for_each(|store| drop(store.requests()));
 }
 
-/// The requests so far that were made for a user.
+/// Returns the requests so far that were made for a user.
 pub(super) fn asked(store: &Memory) -> Vec<String> {
     let requests = store.requests().into_iter();
     requests.filter(|request| request != "PROBE").collect()
@@ -52,8 +52,8 @@ impl Fixture {
             .into()
     }
 
-    /// Lists until the registry's breaker is open. Each listing is one outage; that of a registry
-    /// which hangs is hedged, and has it probed.
+    /// Lists until the registry's breaker is open. Each listing is one outage. For a hung registry,
+    /// each listing is hedged and starts a probe.
     async fn open_breaker(&self) {
         for _ in 0..3 {
             self.wait().await;
@@ -135,7 +135,7 @@ async fn a_probe_closes_the_breaker_and_starts_the_replay() {
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.open_breaker().await;
     fixture.cp("app/schema", V2).await.unwrap();
-    // By now the background work leaves the registry in peace for a minute each time.
+    // By now the background work probes the registry only about once a minute.
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
     forget_requests(&fixture);

@@ -1,4 +1,4 @@
-//! The journal over a crash and a restart.
+//! The journal across a crash and a restart.
 
 use std::time::Duration;
 
@@ -174,7 +174,7 @@ async fn a_repository_that_the_registry_has_not_got_yet_is_there_after_a_restart
     assert!(fixture.ls("").await.unwrap().contains(&"app".to_owned()));
 }
 
-/// Makes a journal that has no room for any document.
+/// Makes a journal without room for any document.
 fn no_room() -> Choice {
     Choice {
         allow_delete: true,
@@ -185,7 +185,7 @@ fn no_room() -> Choice {
     }
 }
 
-/// Returns why the last pushes failed, by the status.
+/// Returns the reasons of the last failed pushes, from the status.
 async fn failures(fixture: &Fixture) -> Vec<String> {
     let status = fixture.json(".atlasfs/status").await;
     assert_eq!(status["unpushed"], serde_json::json!([]));

@@ -1,4 +1,4 @@
-//! Targets that are back: whatever needs one notices it.
+//! Targets that are back: any operation that needs one notices it.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn skip_all(fixture: &Fixture) {
     }
 }
 
-/// A mount without a cache whose targets are all skipped, and have come back since.
+/// A mount without a cache. All its targets are skipped, and have since come back.
 async fn returned(settings: Settings) -> Fixture {
     let fixture = fixture(settings).await;
     skip_all(&fixture).await;
@@ -32,7 +32,7 @@ async fn returned(settings: Settings) -> Fixture {
     fixture
 }
 
-/// Asserts that a request takes no time: it does not wait for a probe.
+/// Asserts that a request takes no time: it doesn't wait for a probe.
 async fn at_once<T>(request: impl Future<Output = T>) -> T {
     let begun = Instant::now();
     let reply = request.await;
@@ -158,7 +158,7 @@ async fn a_push_leaves_time_for_the_registry_that_is_back() {
     for backup in &fixture.backups {
         backup.set_fault(Fault::Hang);
     }
-    // It comes back while the push waits for the backups, and no probe has seen it yet.
+    // The target comes back while the push waits for the backups, and before any probe.
     let push = async {
         assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
     };
@@ -392,7 +392,7 @@ async fn a_file_on_disk_is_read_soon_after_its_backups_hang_too() {
     .await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     tokio::time::sleep(Duration::from_secs(61)).await;
-    // The listing is fresh, and the backups' own.
+    // The listing is fresh, and comes from the backups themselves.
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     set_all(&fixture, Fault::Hang);
     soon(&fixture, async || {

@@ -13,7 +13,7 @@ async fn fixture() -> Fixture {
     world_of(choice(), V1).await
 }
 
-/// Asserts that the targets have got no write but that of the first schema.
+/// Asserts that the targets have got no write except that of the first schema.
 fn nothing_else_was_pushed(fixture: &Fixture) {
     for store in fixture.all() {
         let requests = store.requests();
@@ -118,7 +118,7 @@ async fn the_total_size_of_temporary_files_is_limited() {
     let name = OsStr::new("user.x");
     let set = fixture.fs.setxattr(ino, name, b"", XattrFlag::Any);
     assert_eq!(set, Err(Error::NoSpace));
-    // An artifact is not one of them.
+    // An artifact takes no space from this quota.
     fixture.cp("app/schema", V1).await.unwrap();
     fixture.rm("app/.a").await.unwrap();
     fixture.fs.forget(ino, 100);
@@ -157,7 +157,7 @@ async fn temporary_files_are_renamed_among_themselves() {
     fixture.rename("app/.a", ".root", true, pid).await.unwrap();
     assert_eq!(fixture.cat(".root").await.unwrap(), b"new");
     assert_eq!(fixture.mv("app/.a", ".x").await, Err(Error::NotFound));
-    // Never to where vim would then take it for a directory that can be written to.
+    // Never onto a name that vim would then take for a writable directory.
     assert_eq!(
         fixture.mv(".root", "app/4913").await,
         Err(Error::NotPermitted)
@@ -408,7 +408,7 @@ async fn the_close_of_a_plan_under_a_temporary_name_is_refused() {
         let path = format!("app/plans/{name}");
         let pushed = fixture.cp(&path, plan(name).as_bytes()).await;
         assert_eq!(pushed, Err(Error::NotPermitted), "{name}");
-        // A plan with another label is a temporary file on its way to its name.
+        // A plan with another label is a temporary file that will be renamed.
         fixture.cp(&path, plan("p1").as_bytes()).await.unwrap();
     }
     nothing_else_was_pushed(&fixture);

@@ -1,4 +1,4 @@
-//! The two names of one artifact: a change by one of them shows by the other.
+//! The two names of one artifact: a change through one name shows through the other.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ fn invalidated(fixture: &Fixture) -> Arc<Mutex<Vec<u64>>> {
     told
 }
 
-/// Asks for the attributes of an inode that a name led to before, as the kernel does.
+/// Asks for the attributes of an inode from an earlier look-up, as the kernel does.
 async fn ask(fixture: &Fixture, before: &Attr) -> Result<Attr, Error> {
     let asked = fixture.fs.clone().getattr(before.ino, None).await;
     asked.map(|(attr, ttl)| {
@@ -116,7 +116,7 @@ async fn a_mirroring_program_cannot_delete_an_artifact_it_wrote_by_another_name(
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("takes one file for two"), "{events}");
-    // It may delete the artifact by the name that it knows, and every other artifact.
+    // The program may delete the artifact by the name that it knows, and every other artifact.
     fixture.rm_by("app/plans/p1", pid).await.unwrap();
     fixture.rm_by("app/schema.hcl", pid).await.unwrap();
     assert_eq!(fixture.registry.content("app/schema"), None);
@@ -156,7 +156,7 @@ async fn a_plan_named_like_a_temporary_file_is_listed_by_its_file_name() {
         fixture.cat("app/plans/p1.tmp.plan.hcl").await.unwrap(),
         b"x"
     );
-    // Its bare name is a temporary file's, before and after.
+    // The bare name is that of a temporary file, before and after.
     fixture.cp("app/plans/p1.tmp", b"mine").await.unwrap();
     assert_eq!(fixture.cat("app/plans/p1.tmp").await.unwrap(), b"mine");
     assert_eq!(

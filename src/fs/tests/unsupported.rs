@@ -1,5 +1,5 @@
-//! A registry that this version has no backend for: the mount lives on its backups, and nothing
-//! waits for the registry.
+//! A registry without a backend in this version: the mount uses its backups, and no operation waits
+//! for the registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +112,8 @@ async fn the_background_leaves_the_backups_in_peace() {
     forget_requests(&fixture);
     tokio::time::sleep(Duration::from_secs(120)).await;
     for backup in &fixture.backups {
-        // A round each half a minute: the repositories, and of one its artifacts and tombstones.
+        // One round every 30 s: a listing of the repositories, and of one repository's artifacts
+        // and tombstones.
         let requests = backup.requests();
         assert!(requests.len() <= 9 * 3, "{requests:?}");
     }

@@ -1,4 +1,4 @@
-//! A function's arguments, converted as HCL converts them, and its bounds.
+//! A function's arguments, converted as in HCL, and its limits.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -12,9 +12,9 @@ use super::super::value::Value;
 /// The failure of a function.
 #[derive(Debug)]
 pub(crate) enum FunctionError {
-    /// As it does in Atlas; `try` goes on.
+    /// The function fails in Atlas too; `try` goes on.
     Failed(String),
-    /// A bound is reached; `try` doesn't hide it.
+    /// The call exceeds a limit; `try` doesn't hide it.
     Refused(String),
 }
 
@@ -36,10 +36,10 @@ pub(super) type Answer = Result<Value, FunctionError>;
 /// A function: it gets its evaluated arguments.
 type Function = fn(&Call<'_>) -> Answer;
 
-/// How many arguments a function takes, and the function.
+/// The number of arguments of a function, and the function.
 pub(crate) type Definition = (RangeInclusive<usize>, Function);
 
-/// One call: the arguments, and the scope for functions that look outside.
+/// One call: the arguments, and the scope for functions that read more than their arguments.
 pub(crate) struct Call<'c> {
     pub(crate) args: &'c [Value],
     pub(crate) scope: &'c Scope<'c>,
@@ -64,7 +64,7 @@ impl<'c> Call<'c> {
         Err(format!("it takes {wanted} arguments, here are {}", self.args.len()).into())
     }
 
-    /// Returns an argument, whatever it is.
+    /// Returns an argument of any type.
     pub(crate) fn any(&self, index: usize) -> Result<&'c Value, FunctionError> {
         self.args
             .get(index)
@@ -100,7 +100,7 @@ impl<'c> Call<'c> {
         }
     }
 
-    /// Returns the elements of a list or set, converted to the type that they have in common.
+    /// Returns the elements of a list or set, converted to their common type.
     pub(crate) fn unified(&self, index: usize) -> Result<Vec<Value>, FunctionError> {
         let list = self.list(index)?;
         self.charge(list.iter().map(|item| item.measure().0).sum())?;
@@ -149,7 +149,7 @@ impl<'c> Call<'c> {
         self.charge(count)
     }
 
-    /// Takes work off the budget.
+    /// Subtracts work from the budget.
     pub(crate) fn charge(&self, units: usize) -> Result<(), FunctionError> {
         self.scope
             .budget

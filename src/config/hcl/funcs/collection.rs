@@ -65,7 +65,7 @@ fn alltrue(call: &Call<'_>) -> Answer {
 fn chunklist(call: &Call<'_>) -> Answer {
     let (list, size) = (call.unified(0)?, call.int(1)?);
     let size = usize::try_from(size).map_err(|_| "argument 2 must not be negative")?;
-    // A size of zero is one chunk of all, as in cty.
+    // With size zero, one chunk holds the whole list, as in cty.
     let size = if size == 0 { list.len().max(1) } else { size };
     Ok(Value::List(
         list.chunks(size)
@@ -144,7 +144,8 @@ fn flatten(call: &Call<'_>) -> Answer {
     Ok(Value::List(out))
 }
 
-/// `index(collection, key)` is `collection[key]`, as in cty; it doesn't search as Terraform's.
+/// `index(collection, key)` is `collection[key]`, as in cty; it doesn't search as Terraform's
+/// function does.
 fn index(call: &Call<'_>) -> Answer {
     Ok(step_into(call.any(0)?, call.any(1)?)?.clone())
 }
@@ -234,13 +235,13 @@ fn fold(
     let mut out = sets.next().unwrap_or_default();
     for set in sets {
         out = combine(&out, &set);
-        // The result so far is copied once for each argument.
+        // Each argument copies the result so far once.
         call.charge(out.len())?;
     }
     Ok(Value::Set(out))
 }
 
-/// Makes sets of lists, with one type for the elements of all of them.
+/// Makes sets from lists, with one element type for all of them.
 fn common_sets(lists: Vec<Value>) -> Option<impl Iterator<Item = BTreeSet<Value>>> {
     let elements = lists.iter().filter_map(Value::elements).flatten();
     let kind = Type::Set(Box::new(Type::common(elements.map(Type::of).collect())?));
@@ -252,7 +253,7 @@ fn common_sets(lists: Vec<Value>) -> Option<impl Iterator<Item = BTreeSet<Value>
     }))
 }
 
-/// Every combination of one element of each argument; a list if an argument is one.
+/// Returns every combination of one element of each argument; a list if an argument is one.
 fn setproduct(call: &Call<'_>) -> Answer {
     let ordered = call.args.iter().any(|arg| matches!(arg, Value::List(_)));
     let mut out: Vec<Vec<Value>> = vec![Vec::new()];

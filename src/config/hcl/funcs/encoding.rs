@@ -7,7 +7,7 @@ use super::super::number::Number;
 use super::super::value::Value;
 use super::call::{Answer, Call, Definition, FunctionError};
 
-/// The longest YAML that is read, in bytes: the parser's time is quadratic in open brackets.
+/// The longest YAML to read, in bytes: the parser's time is quadratic in open brackets.
 const MAX_YAML: usize = 64 * 1024;
 
 pub(super) fn find(name: &str) -> Option<Definition> {
@@ -40,7 +40,7 @@ pub(super) fn find(name: &str) -> Option<Definition> {
     })
 }
 
-/// Writes JSON as Go's encoder does, which escapes the markup of HTML.
+/// Writes JSON as Go's encoder does, which escapes HTML markup.
 pub(crate) fn json(value: &Value) -> String {
     match value {
         Value::Null | Value::Unknown(_) => "null".into(),
@@ -110,7 +110,7 @@ fn from_yaml_text(call: &Call<'_>, text: &str) -> Answer {
             "the YAML is longer than {MAX_YAML} bytes"
         )));
     }
-    // An alias may stand for as much as the parser allows, a hundred times the text.
+    // Aliases may expand the text as far as the parser allows, to a hundred times its size.
     let aliases = if text.contains('*') { 100 } else { 1 };
     call.charge(text.len().saturating_mul(aliases))?;
     let parsed = serde_yaml_ng::from_str(text).map_err(|error| match error.location() {
@@ -164,7 +164,7 @@ fn yaml(
         Value::Object(items) if items.is_empty() => out.push_str("{}"),
         Value::Object(items) => {
             for (index, (key, item)) in items.iter().enumerate() {
-                // The first key of an object within a list stands on the list's line.
+                // The first key of an object in a list is on the list's line.
                 if index > 0 || !out.ends_with("- ") {
                     indent(out);
                 }
@@ -199,7 +199,7 @@ fn yaml_item(
 ) -> Result<(), FunctionError> {
     match item {
         Value::Object(items) if !items.is_empty() => yaml(call, item, depth + 1, out),
-        // A list stands under its key, not further in.
+        // A list is under its key, without more indentation.
         Value::List(_) | Value::Set(_)
             if item.elements().is_some_and(|items| !items.is_empty()) =>
         {
@@ -212,7 +212,7 @@ fn yaml_item(
     }
 }
 
-/// `csvdecode(text)`: a list of objects, whose attributes the first line names.
+/// `csvdecode(text)`: a list of objects; the first line names their attributes.
 fn csvdecode(call: &Call<'_>) -> Answer {
     let text = call.text(0)?;
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
@@ -246,7 +246,8 @@ fn csvdecode(call: &Call<'_>) -> Answer {
 /// The step of indentation in merged YAML, as in the library that Atlas uses.
 const INDENT: usize = 4;
 
-/// `yamlmerge`: several YAML documents as one. Null documents count for nothing; a single document is returned as it is.
+/// `yamlmerge`: several YAML documents as one. Null documents are ignored; a single document is
+/// returned unchanged.
 fn yamlmerge(call: &Call<'_>) -> Answer {
     if call.args.len() < 2 {
         return match call.args.first() {
@@ -315,7 +316,7 @@ fn merged_yaml(
     out: &mut String,
 ) -> Result<(), FunctionError> {
     call.bounded(out.len())?;
-    // A collection within a sequence starts on the line of its dash.
+    // A collection in a sequence starts on the line of its dash.
     let begin = |first: bool, out: &mut String| {
         if !first || !out.ends_with("- ") {
             out.push('\n');

@@ -1,4 +1,4 @@
-//! Functions that look at files. Paths are relative to the configuration's folder.
+//! Functions that read files and folders. Paths are relative to the configuration's folder.
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -19,7 +19,7 @@ pub(super) fn find(name: &str) -> Option<Definition> {
 fn file(call: &Call<'_>) -> Answer {
     let path = absolute(call)?;
     let fail = |error: std::io::Error| format!("{path:?} can't be read: {error}");
-    // Before it is opened: to open a pipe can take for ever.
+    // Check before the open, because opening a pipe can block for ever.
     if !std::fs::metadata(&path).map_err(fail)?.is_file() {
         return Err(format!("{path:?} is not a regular file").into());
     }
@@ -44,7 +44,7 @@ fn matching(call: &Call<'_>, extended: bool) -> Answer {
     Ok(Value::List(names.map(Value::from).collect()))
 }
 
-/// Joins the argument to the configuration's folder and cleans it of `.` and `..`, as Go does.
+/// Joins the argument to the configuration's folder and resolves `.` and `..`, as Go does.
 fn absolute(call: &Call<'_>) -> Result<PathBuf, FunctionError> {
     let text = call.text(0)?;
     if text.contains('\0') {
@@ -67,10 +67,10 @@ fn absolute(call: &Call<'_>) -> Result<PathBuf, FunctionError> {
 /// The most folder entries that one pattern may visit.
 const MAX_VISITED: usize = 10_000;
 
-/// How deep `**` goes.
+/// The greatest depth of `**`.
 const MAX_DEPTH: usize = 32;
 
-/// The most patterns that `{…}` may stand for.
+/// The most patterns that `{…}` may expand to.
 const MAX_ALTERNATIVES: usize = 64;
 
 /// A search for the paths that match a pattern. Patterns have `*`, `?`, `[a-z]`, and for `fileset`
@@ -147,7 +147,7 @@ impl GlobSearch<'_> {
         Ok(())
     }
 
-    /// Lists a folder; one that can't be listed matches nothing, as in Go.
+    /// Lists a folder; an unreadable folder matches no path, as in Go.
     fn entries(&mut self, dir: &Path) -> Result<Vec<PathBuf>, FunctionError> {
         let Ok(entries) = std::fs::read_dir(dir) else {
             return Ok(Vec::new());
@@ -155,7 +155,7 @@ impl GlobSearch<'_> {
         let mut paths = Vec::new();
         for entry in entries.flatten() {
             self.visited += 1;
-            // A look at the disk costs more than a step of evaluation.
+            // A disk access costs more than a step of evaluation.
             self.call.charge(64)?;
             if self.visited > MAX_VISITED {
                 return Err(FunctionError::Refused(format!(
@@ -169,7 +169,8 @@ impl GlobSearch<'_> {
     }
 }
 
-/// Matches one name, going back only to the last `*`: in the product of both lengths.
+/// Matches one name. It backtracks only to the last `*`, so its time is the product of both
+/// lengths.
 fn matches(pattern: &[char], name: &[char]) -> bool {
     let (mut at, mut from) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -196,7 +197,7 @@ fn matches(pattern: &[char], name: &[char]) -> bool {
         .all(|c| *c == '*')
 }
 
-/// Returns how much of the pattern matches one character.
+/// Returns the length of the pattern's part that matches one character.
 fn one(pattern: &[char], c: char) -> Option<usize> {
     match pattern {
         ['?', ..] => Some(1),
@@ -235,7 +236,7 @@ fn in_class(mut class: &[char], c: char) -> bool {
     }
 }
 
-/// Writes out `{a,b}`, the leftmost first.
+/// Expands `{a,b}`, the leftmost first.
 fn alternatives(pattern: &str) -> Result<Vec<String>, FunctionError> {
     let mut done = Vec::new();
     let mut open = vec![pattern.to_string()];

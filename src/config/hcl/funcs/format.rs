@@ -11,10 +11,10 @@ use super::super::value::Value;
 use super::call::{Answer, Call, Definition, FunctionError};
 use super::encoding::{json, quoted};
 
-/// The largest width and precision. Nothing readable needs more.
+/// The largest width and precision: far beyond any readable text.
 const MAX_WIDTH: usize = 1000;
 
-/// The work that one verb is charged for.
+/// The work to charge for one verb.
 const FORMAT_UNITS: usize = 64;
 
 pub(super) fn find(name: &str) -> Option<Definition> {
@@ -28,7 +28,7 @@ pub(super) fn find(name: &str) -> Option<Definition> {
     })
 }
 
-/// Formats once for each element; arguments that are no lists stay the same.
+/// Formats once for each element; arguments other than lists stay the same.
 fn formatlist(call: &Call<'_>) -> Answer {
     let spec = call.text(0)?;
     let args: Vec<Result<Vec<&Value>, &Value>> = call
@@ -230,7 +230,7 @@ impl Verb {
         self.signed(value.sign() == num_bigint::Sign::Minus, prefix, &digits)
     }
 
-    /// Puts sign, prefix and digits together, and fills the width.
+    /// Joins sign, prefix and digits, and fills the width.
     fn signed(&self, negative: bool, prefix: &str, digits: &str) -> String {
         let sign = match (negative, self.plus, self.space) {
             (true, _, _) => "-",
@@ -262,7 +262,7 @@ fn digits(chars: &mut Peekable<Chars<'_>>) -> Result<Option<usize>, FunctionErro
     Ok(value)
 }
 
-/// Writes as Go's `%g`: the shortest form, or so many digits; with an exponent if that is below
+/// Writes as Go's `%g`: the shortest form, or this many digits. It has an exponent if that is below
 /// -4 or not below the precision (6 for the shortest form).
 fn general(value: &Number, precision: Option<usize>) -> String {
     let digits = match precision {
@@ -272,7 +272,7 @@ fn general(value: &Number, precision: Option<usize>) -> String {
     let decimal = value.decimal(digits);
     let limit = match precision.map(|precision| precision.max(1)) {
         None => 6,
-        // Digits that are not there don't count, unless they stand before the point.
+        // Missing digits don't count, unless they are before the point.
         Some(precision) => {
             let whole = usize::try_from(decimal.exponent() + 1).unwrap_or(0);
             precision.min(decimal.len().max(whole))

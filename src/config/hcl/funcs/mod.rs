@@ -1,4 +1,4 @@
-//! Atlas's functions, one file a family, with the semantics of HashiCorp's cty library.
+//! Atlas's functions, one file per family, with the semantics of HashiCorp's cty library.
 
 mod call;
 mod collection;
@@ -14,10 +14,10 @@ pub(crate) use self::call::{Call, Definition, FunctionError};
 #[cfg(test)]
 pub(super) use self::encoding::json as json_of;
 
-/// A function that Atlas has and a mount has no use for: it makes an expression for schemas.
+/// A function of Atlas that a mount doesn't need: it makes an expression for schemas.
 const UNSUPPORTED: &str = "sql";
 
-/// Functions that only move elements: they take values with unknown parts.
+/// Functions that only move elements: they accept values with unknown parts.
 const PASSES_UNKNOWN: [&str; 12] = [
     "coalescelist",
     "concat",
@@ -33,7 +33,8 @@ const PASSES_UNKNOWN: [&str; 12] = [
     "values",
 ];
 
-/// Finds a function by its name. `try` and `can` are not here: they get unevaluated arguments.
+/// Finds a function by its name. `try` and `can` are not here, because they get unevaluated
+/// arguments.
 pub(crate) fn find(name: &str) -> Option<Definition> {
     string::find(name)
         .or_else(|| collection::find(name))
@@ -50,7 +51,7 @@ pub(crate) fn is_left_out(name: &str) -> bool {
     name == UNSUPPORTED
 }
 
-/// Tells whether a function takes values with unknown parts, and passes those on.
+/// Tells whether a function accepts values with unknown parts, and passes those on.
 pub(crate) fn passes_unknown(name: &str) -> bool {
     PASSES_UNKNOWN.contains(&name)
 }

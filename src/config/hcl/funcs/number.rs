@@ -6,7 +6,7 @@ use super::super::number::Number;
 use super::super::value::Value;
 use super::call::{Answer, Call, Definition};
 
-/// cty's own bound on `range`.
+/// cty's own limit of `range`.
 const MAX_RANGE: usize = 1024;
 
 pub(super) fn find(name: &str) -> Option<Definition> {
@@ -66,7 +66,7 @@ fn extreme(call: &Call<'_>, better: impl Fn(&Number, &Number) -> bool) -> Answer
 /// The largest base of `parseint`: digits, small letters, capitals.
 const MAX_BASE: i64 = 62;
 
-/// The longest text that `parseint` reads, in bytes: more digits are out of a number's bounds.
+/// The longest text that `parseint` reads, in bytes: more digits exceed a number's limits.
 const MAX_DIGITS: usize = 4097;
 
 fn parseint(call: &Call<'_>) -> Answer {

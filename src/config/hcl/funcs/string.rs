@@ -1,4 +1,4 @@
-//! Functions on strings. The engine of regular expressions is linear in the text, and the bounds
+//! Functions on strings. The engine of regular expressions is linear in the text, and the limits
 //! here keep its factor small.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use regex::{Captures, Regex, RegexBuilder};
 use super::super::value::Value;
 use super::call::{Answer, Call, Definition, FunctionError};
 
-/// The longest text that is searched, in bytes. Going over all matches may cost its square.
+/// The longest text to search, in bytes. A search for all matches may cost its square.
 const MAX_SEARCHED: usize = 16 * 1024;
 
 /// The largest compiled pattern, in bytes: some thousand states.
@@ -71,7 +71,7 @@ pub(super) fn find(name: &str) -> Option<Definition> {
         "regexreplace" => (3..=3, regexreplace),
         "regexpescape" => (1..=1, |call| Ok(regex::escape(&call.text(0)?).into())),
         // Atlas prints the value. A mount's output may be a log, and the value a secret, so here
-        // it is only passed on.
+        // `print` only returns it.
         "print" => (1..=1, |call| Ok(call.any(0)?.clone())),
         _ => return None,
     })
@@ -83,7 +83,7 @@ fn one(call: &Call<'_>, change: impl Fn(&str) -> String) -> Answer {
 
 fn two(call: &Call<'_>, change: impl Fn(&str, &str) -> String) -> Answer {
     let (text, other) = (call.text(0)?, call.text(1)?);
-    // Trimming a set of characters is a product of both lengths.
+    // Trimming a set of characters costs the product of both lengths.
     call.charge(text.len().saturating_mul(1 + other.len() / 64))?;
     Ok(change(&text, &other).into())
 }
@@ -92,12 +92,12 @@ fn test(call: &Call<'_>, holds: impl Fn(&str, &str) -> bool) -> Answer {
     Ok(holds(&call.text(0)?, &call.text(1)?).into())
 }
 
-/// Maps one character to one, as Go does: "ß" stays, for its capital form has two characters.
+/// Maps one character to one, as Go does: "ß" stays, because its capital form has two characters.
 fn upper(c: char) -> char {
     let mut mapped = c.to_uppercase();
     match (mapped.next(), mapped.next(), c) {
         (Some(one), None, _) => one,
-        // Greek letters with an iota below, whose one-character form is a title's.
+        // Greek letters with an iota below; their one-character form is the title case.
         (_, _, '\u{1f80}'..='\u{1faf}') => offset(c, u32::from(c) % 16 / 8, 8),
         (_, _, '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}') => offset(c, 0, 9),
         _ => c,
@@ -112,12 +112,12 @@ fn offset(c: char, half: u32, distance: u32) -> char {
     }
 }
 
-/// Maps one character to one, whatever stands around it.
+/// Maps one character to one, independent of its neighbours.
 fn lower(c: char) -> char {
     c.to_lowercase().next().unwrap_or(c)
 }
 
-/// Starts every word with a capital, as Go's `strings.Title`: an apostrophe ends a word.
+/// Capitalises every word, as Go's `strings.Title`: an apostrophe ends a word.
 fn title(text: &str) -> String {
     let mut inside_word = false;
     text.chars()
@@ -132,14 +132,14 @@ fn title(text: &str) -> String {
         .collect()
 }
 
-/// Returns the form that a character has at the start of a word.
+/// Returns a character's form at the start of a word.
 fn capital(c: char) -> char {
     match c {
         'Ǆ'..='ǆ' => 'ǅ',
         'Ǉ'..='ǉ' => 'ǈ',
         'Ǌ'..='ǌ' => 'ǋ',
         'Ǳ'..='ǳ' => 'ǲ',
-        // Georgian has capitals for whole words only.
+        // Georgian capitals are for whole words only.
         'ა'..='ჿ' => c,
         other => upper(other),
     }
@@ -228,7 +228,7 @@ fn tostring(call: &Call<'_>) -> Answer {
 
 fn compiled(call: &Call<'_>, index: usize) -> Result<Regex, FunctionError> {
     let pattern = call.text(index)?;
-    // So that a thousand patterns at most are compiled.
+    // This charge limits a load to a thousand compiled patterns.
     call.charge(16 * 1024)?;
     RegexBuilder::new(&pattern)
         .size_limit(MAX_COMPILED)
@@ -249,7 +249,7 @@ fn searched(call: &Call<'_>, index: usize) -> Result<String, FunctionError> {
             "the searched string is longer than {MAX_SEARCHED} bytes"
         )));
     }
-    // Going over all matches may cost the square.
+    // A search for all matches may cost the square.
     call.charge(text.len() * (1 + text.len() / 256))?;
     Ok(text)
 }
@@ -282,7 +282,7 @@ fn regexreplace(call: &Call<'_>) -> Answer {
     for captures in pattern.captures_iter(&text) {
         let Some(whole) = captures.get(0) else { break };
         out.push_str(text.get(end..whole.start()).unwrap_or_default());
-        // Each reference may stand for as much as the whole match.
+        // Each reference may expand to the whole match.
         let references = replacement.matches('$').count();
         let longest = replacement
             .len()

@@ -35,7 +35,7 @@ fn formatdate(call: &Call<'_>) -> Answer {
     Ok(out.into())
 }
 
-/// Takes a quoted text, in which `''` is a quote.
+/// Takes a quoted text; `''` in it is a quote.
 fn quoted<'t>(text: &'t str, out: &mut String) -> Result<&'t str, FunctionError> {
     let mut rest = text.strip_prefix('\'').unwrap_or(text);
     loop {
@@ -52,7 +52,7 @@ fn quoted<'t>(text: &'t str, out: &mut String) -> Result<&'t str, FunctionError>
 }
 
 fn piece(token: &str, first: char, time: &DateTime<FixedOffset>) -> Result<String, FunctionError> {
-    // Format letters are cty's; any other character stands for itself.
+    // Format letters are cty's; any other character stays as it is.
     let hour12 = time.hour12().1;
     Ok(match token {
         "YYYY" => format!("{:04}", time.year()),
@@ -137,7 +137,7 @@ fn timeadd(call: &Call<'_>) -> Answer {
     Ok(sum.to_rfc3339_opts(SecondsFormat::Secs, true).into())
 }
 
-/// Parses a duration as Go writes them: `1h30m`, `-1.5s`.
+/// Parses a duration in Go's form: `1h30m`, `-1.5s`.
 fn go_duration(text: &str) -> Option<TimeDelta> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),

@@ -1,4 +1,4 @@
-//! Functions on URLs, which split and join them as Go does.
+//! Functions on URLs: they split and join URLs as Go does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -40,7 +40,7 @@ pub(super) fn find(name: &str) -> Option<Definition> {
     })
 }
 
-/// Sets one parameter. All of them come out sorted and escaped, as in Go.
+/// Sets one parameter. As in Go, all parameters come out sorted and escaped.
 fn urlqueryset(call: &Call<'_>) -> Answer {
     let text = call.text(0)?;
     let mut url = Url::split(&text)?;

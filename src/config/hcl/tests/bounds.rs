@@ -1,4 +1,4 @@
-//! Inputs made to use up memory, time or stack.
+//! Inputs that try to exhaust memory, time or the stack.
 
 use std::time::Instant;
 
@@ -78,7 +78,7 @@ fn no_input_uses_unbounded_memory_or_time() {
             "{expression}: {message}"
         );
     }
-    // Ten seconds on an idle machine; without the bounds it would be hours.
+    // Ten seconds on an idle machine; without the limits it would take hours.
     assert!(started.elapsed().as_secs() < 600, "{:?}", started.elapsed());
 }
 
@@ -116,7 +116,7 @@ fn deep_nesting_is_an_error_and_not_a_crash() {
     );
 }
 
-/// One expression a family of functions and a form of syntax, to be spoilt.
+/// One expression for each family of functions and each form of syntax, to be damaged.
 const SEEDS: [&str; 24] = [
     "format(\"%5.2f|%-6s|%06d|%[1]v\", 3.14, \"ab\", -42)",
     "formatlist(\"%s-%q\", [\"a\", \"b\"], \"c\")",

@@ -1,4 +1,4 @@
-//! Operators, templates, `for`, splats, `try` and names, by what they evaluate to.
+//! Operators, templates, `for`, splats, `try` and names, with their values.
 
 use super::{check, refuse};
 

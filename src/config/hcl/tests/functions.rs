@@ -1,4 +1,4 @@
-//! Functions on strings, collections, numbers and encodings, by what they evaluate to.
+//! Functions on strings, collections, numbers and encodings, with their values.
 
 use super::{check, refuse};
 

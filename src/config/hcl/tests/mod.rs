@@ -17,8 +17,8 @@ fn getenv(name: &str) -> Option<String> {
     (name == "SET").then(|| "SECRET".into())
 }
 
-/// Evaluates `locals { result = … }` within a file of its own; the result as JSON, or the error
-/// with its place.
+/// Evaluates `locals { result = … }` in a file of its own. Returns the result as JSON, or the error
+/// with its position.
 fn run(text: &str, dir: &str, vars: &[&str]) -> Result<String, String> {
     let vars: Vec<String> = vars.iter().map(|var| (*var).into()).collect();
     let inputs = Inputs {

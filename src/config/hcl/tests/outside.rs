@@ -1,4 +1,4 @@
-//! Functions on patterns, URLs, times and files, by what they evaluate to.
+//! Functions on patterns, URLs, times and files, with their values.
 
 use super::{check, refuse, run};
 

@@ -1,4 +1,4 @@
-//! References to blocks, and to the siblings of what can't be evaluated.
+//! References to blocks, and to the siblings of unknown values.
 
 use super::run;
 

@@ -1,4 +1,4 @@
-//! Locals, variables and places.
+//! Locals, variables and positions.
 
 use std::path::PathBuf;
 

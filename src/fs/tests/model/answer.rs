@@ -30,7 +30,8 @@ impl Truth {
             Err(Error::NotFound) if create => {
                 self.parent(path)?;
                 match name(path) {
-                    // Another name of the artifact, as `schema.sql` of a state in HCL, or a new one.
+                    // Another name of the artifact, as `schema.sql` of a state in HCL, or a new
+                    // one.
                     Name::Artifact(id, suffix) => {
                         let handle = self.open_staged(id, suffix, Vec::new(), true);
                         self.staged(self.last).is_touched = !how.truncate && !how.exclusive;
@@ -85,7 +86,7 @@ impl Truth {
         self.last
     }
 
-    /// Closes a file; without `told`, as the end of a killed process does.
+    /// Closes a file. Without `told`, the process was killed and gets no result.
     pub(super) fn close(&mut self, open: &Open, told: bool) -> Result<()> {
         let Some((id, suffix, at)) = self.view(open) else {
             return Ok(());
@@ -260,7 +261,8 @@ impl Truth {
         Ok(())
     }
 
-    /// A temporary file gets an artifact's name, with its open handles, or stays as it is.
+    /// A push gives a temporary file, with its open handles, an artifact's name; if the push fails,
+    /// the file stays as it is.
     fn rename_is_push(
         &mut self,
         (from, at): (&str, u64),

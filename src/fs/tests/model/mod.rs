@@ -1,8 +1,8 @@
 //! Random operations, compared after each one with a small model of the contract.
 //!
-//! `operation` has the operations, `truth` the expected state, and `play` runs both. A sequence
-//! that has ever failed is kept in `regressions`, and is played first. `ATLASFS_MODEL_SEQUENCES`
-//! plays more of them.
+//! `operation` has the operations, `truth` the expected state, and `play` runs both. `regressions`
+//! keeps every sequence that has ever failed; the test plays these first. `ATLASFS_MODEL_SEQUENCES`
+//! plays more sequences.
 
 mod answer;
 mod operation;
@@ -15,12 +15,12 @@ use proptest::test_runner::{FileFailurePersistence, RngAlgorithm, TestError, Tes
 
 use crate::fault_injection::{Bug, inject};
 
-/// How many sequences are played.
+/// The number of sequences to play.
 const SEQUENCES: u32 = 1_000;
 
-/// Plays sequences; fails with the first that is not as it must be.
+/// Plays sequences; fails with the first mismatch.
 fn run(mut runner: TestRunner) -> Result<(), String> {
-    // The clock stands still, so that nothing depends on how busy the machine is.
+    // The clock stands still, so that a busy machine changes no result.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)

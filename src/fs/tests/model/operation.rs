@@ -1,12 +1,12 @@
-//! Operations of programs, on few enough names to meet each other.
+//! Operations of programs, on so few names that they often use the same one.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::fs::OpenMode;
 
-/// The names: of artifacts and their aliases, of temporary files in every kind of directory, and
-/// invalid ones.
+/// The names: artifacts and their aliases, temporary files in every kind of directory, and invalid
+/// names.
 pub(super) const PATHS: [&str; 24] = [
     "app/schema",
     "app/schema.hcl",
@@ -47,15 +47,15 @@ pub(super) const CONTENTS: [&str; 9] = [
     "}",
 ];
 
-/// How many files a sequence may have open.
+/// The number of files that a sequence may have open.
 pub(super) const SLOTS: usize = 3;
 
-/// One thing that a program does.
+/// One operation of a program.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
     /// open(2), if the slot is free.
     Open(usize, &'static str, OpenMode, bool),
-    /// pwrite(2), or write(2) with O_APPEND; the offset is cut to the file's size and two more.
+    /// pwrite(2), or write(2) with O_APPEND. The offset is at most two bytes beyond the file's end.
     Write(usize, u64, &'static str),
     /// ftruncate(2).
     Truncate(usize, u64),
@@ -63,7 +63,7 @@ pub(super) enum Operation {
     Flush(usize),
     /// close(2).
     Close(usize),
-    /// The end of a process that was killed.
+    /// The end of a killed process.
     Abandon(usize),
     /// open with O_CREAT and O_TRUNC, write, close.
     Save(&'static str, &'static str),
@@ -80,7 +80,7 @@ pub(super) enum Operation {
 }
 
 fn path() -> impl Strategy<Value = &'static str> {
-    // The first ones are where most of it happens.
+    // Prefer the first names, which most of the code paths depend on.
     prop_oneof![select(&PATHS[..10]), select(&PATHS[..])]
 }
 
@@ -122,7 +122,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// A sequence of operations, short enough to be read when it fails.
+/// A sequence of operations, short enough to read when it fails.
 pub(super) fn sequence() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation(), 1..30)
 }

@@ -1,4 +1,4 @@
-//! Plays a sequence on a file system and on the model, and compares all that can be seen.
+//! Plays a sequence on a file system and on the model, and compares all visible results.
 
 use super::operation::{Operation, PATHS, SLOTS};
 use super::truth::{Found, Name, Truth, name};
@@ -162,7 +162,7 @@ async fn truncate(fixture: &Fixture, path: &str, size: u64) -> Result<()> {
     };
     match once().await {
         Err(Error::Stale) => {
-            // The old entry is found invalid by a look-up of its own.
+            // The kernel finds the old entry invalid by a look-up of its own.
             let _ = fixture.walk(path, pid).await;
             once().await
         }

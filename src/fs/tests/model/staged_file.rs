@@ -8,13 +8,13 @@ use crate::model::{ArtifactId, Format, Item, check_plan, check_schema};
 #[derive(Debug, Clone, Default)]
 pub(super) struct StagedFile {
     pub(super) bytes: Vec<u8>,
-    /// The content that it was opened on, by number.
+    /// The content at the open, by number.
     pub(super) base: Option<u64>,
     /// Whether it differs from the last push.
     pub(super) is_dirty: bool,
     /// Whether the push of this very content has failed, with an error.
     pub(super) was_refused: bool,
-    /// Whether anything has happened besides the truncation by opening.
+    /// Whether a change has followed the truncation by the open.
     pub(super) is_written: bool,
     /// Whether it is a new name that was only touched.
     pub(super) is_touched: bool,
@@ -31,7 +31,7 @@ impl StagedFile {
 }
 
 impl Truth {
-    /// Close of one descriptor, or fsync.
+    /// Closes one descriptor, or does fsync.
     pub(super) fn flush(&mut self, id: &ArtifactId, suffix: Option<Format>, at: u64) -> Result<()> {
         let Some(staged) = self.workings.get(&at).cloned() else {
             panic!("no file {at}");
@@ -63,7 +63,7 @@ impl Truth {
         pushed.map(drop)
     }
 
-    /// Releases the last handle: changes that no close has tried to push are pushed without a report.
+    /// Releases the last handle. Pushes, without a report, changes that no close has tried to push.
     pub(super) fn release(&mut self, id: &ArtifactId, suffix: Option<Format>, at: u64) {
         let staged = self.staged(at);
         let left = staged.clone();

@@ -29,13 +29,13 @@ pub(super) struct TemporaryFile {
 /// An open file.
 #[derive(Debug, Clone)]
 pub(super) enum Handle {
-    /// A reader's: the content that it has opened.
+    /// The content that a reader has opened.
     Bytes(Vec<u8>),
     StagedFile(ArtifactId, Option<Format>, u64),
     TemporaryFile(u64),
 }
 
-/// An open file, and how it was opened.
+/// An open file, and its open mode.
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     pub(super) handle: Handle,
@@ -54,21 +54,21 @@ pub(super) enum Name {
     Foreign,
 }
 
-/// The expected state.
+/// The expected object at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     Directory,
     Content(Vec<u8>),
-    /// Without any content; whether a push of it has failed.
+    /// No content; `true` if a push of it has failed.
     Blank(bool),
     TemporaryFile(u64),
 }
 
-/// All that there is.
+/// The whole expected state.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     pub(super) allow_delete: bool,
-    /// Repositories made here; `app` is the configuration's.
+    /// Repositories made here; `app` comes from the configuration.
     pub(super) repos: BTreeSet<String>,
     pub(super) artifacts: BTreeMap<ArtifactId, Content>,
     pub(super) touched: BTreeMap<ArtifactId, Option<Format>>,
@@ -78,7 +78,7 @@ pub(super) struct Truth {
     pub(super) temporary: BTreeMap<u64, TemporaryFile>,
     pub(super) workings: BTreeMap<u64, StagedFile>,
     pub(super) slots: [Option<Open>; SLOTS],
-    /// The last number given to anything.
+    /// The last number assigned to a content or a file.
     pub(super) last: u64,
 }
 
@@ -162,13 +162,13 @@ impl Truth {
         (failed || self.is_touched(id, suffix)).then_some(Found::Blank(failed))
     }
 
-    /// Tells whether an artifact that was only touched answers to this name.
+    /// Tells whether this name is that of a touched artifact.
     pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
         let made = self.touched.get(id);
         made.is_some_and(|made| made.is_none() || suffix.is_none() || *made == suffix)
     }
 
-    /// Tells whether a name is an artifact's that is there for good.
+    /// Tells whether a name is that of an artifact with content, or of a touched one.
     pub(super) fn is_there(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
         match self.find_artifact(id, suffix) {
             Some(Found::Content(_)) => true,
@@ -208,7 +208,7 @@ impl Truth {
         }
     }
 
-    /// Returns the artifact that an open file is a view of.
+    /// Returns the artifact that an open file shows.
     pub(super) fn view(&self, open: &Open) -> Option<(ArtifactId, Option<Format>, u64)> {
         match &open.handle {
             Handle::Bytes(_) => None,

@@ -1,10 +1,10 @@
-//! The truth after every fault has ended and no push is pending.
+//! The expected state after every fault has ended and no push is pending.
 
 use super::truth::{Actor, KEYS, State, Text, Truth};
 
 impl Truth {
-    /// All faults have ended, every journal has been replayed, and (`repaired`) the targets have
-    /// been compared.
+    /// Checks the stores after all faults have ended and every journal has been replayed.
+    /// `repaired`: the mounts have also compared the targets.
     pub(super) fn ended(&mut self, repaired: bool) {
         for artifact in 0..2 {
             self.must_hold_the_newest(artifact, repaired);
@@ -12,8 +12,8 @@ impl Truth {
         }
     }
 
-    /// The registry holds the newest content that was acknowledged, or one that is newer still.
-    /// Only a deletion may have taken it away; of several mounts' contents the stamps decide.
+    /// The registry holds the newest acknowledged content, or a newer one. Only a deletion may
+    /// remove it. Stamps order the contents of several mounts.
     fn must_hold_the_newest(&mut self, artifact: usize, repaired: bool) {
         let texts = self
             .texts
@@ -30,7 +30,8 @@ impl Truth {
         }
         for place in 0..3 {
             let order = self.order_at(place, artifact);
-            // Backups of several mounts, and of deletions by others, are for repair.
+            // Without repair, backups may miss the contents of several mounts and other tools'
+            // deletions.
             if place == 0 || repaired || self.is_simple(artifact) {
                 self.must(order.is_some_and(|order| order.1 >= text.order.0), || {
                     format!(
@@ -41,7 +42,7 @@ impl Truth {
         }
     }
 
-    /// Whether only one mount has pushed it, without a deletion or other tools.
+    /// Tells whether only one mount has pushed the artifact, without a deletion or other tools.
     fn is_simple(&self, artifact: usize) -> bool {
         let texts = || self.texts.values().filter(|text| text.artifact == artifact);
         let first = texts().next().and_then(|text| text.mount);
@@ -49,8 +50,8 @@ impl Truth {
         texts().all(alone) && self.deleted[artifact] == 0
     }
 
-    /// Every target holds the same bytes. Without repair, a push that has failed, and that some
-    /// target has got all the same, is given to nobody else before somebody pushes again.
+    /// Every target holds the same bytes. Without repair, a failed push that reached some targets
+    /// may stay on those alone until the next push.
     fn must_be_alike(&mut self, artifact: usize, repaired: bool) {
         let contents: Vec<_> = (0..3)
             .map(|place| {

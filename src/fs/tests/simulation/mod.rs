@@ -1,10 +1,10 @@
-//! The simulation: seeded schedules of operations, faults and restarts on mounts that share three
-//! stores, in simulated time, against a reference model.
+//! The simulation: seeded schedules of operations, faults and restarts. Mounts share three stores
+//! in simulated time, and a reference model checks them.
 //!
-//! `ATLASFS_SCHEDULES=10000` plays more of them; `ATLASFS_SEED=7` plays one and shows every step.
+//! `ATLASFS_SCHEDULES=10000` plays more schedules; `ATLASFS_SEED=7` plays one and shows every step.
 //!
-//! Not simulated: clocks that differ, stores that cut their times to the second or that have no
-//! tokens, a request that takes effect after its sender has given it up, `rename`.
+//! Not simulated: clocks that differ, stores that truncate times to the second or have no tokens, a
+//! request that takes effect after its sender has given up, `rename`.
 
 mod ending;
 mod mount;
@@ -24,7 +24,7 @@ use crate::fault_injection::{Bug, inject};
 use play::Play;
 use schedule::Schedule;
 
-/// Plays a schedule; returns the violated sentence, if any, and (`trace`) all that has happened.
+/// Plays a schedule; returns the violated sentence, if any, and (with `trace`) the log of events.
 fn play(schedule: &Schedule, trace: bool) -> (Option<String>, Vec<String>) {
     crate::registry::simulate_disk(Duration::from_millis(1));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -59,7 +59,7 @@ fn shrink(mut schedule: Schedule, sentence: &str) -> Schedule {
     schedule
 }
 
-/// Says all that is to be said of a violation.
+/// Describes a violation with its seed, the shortened schedule and the trace.
 fn explain(schedule: Schedule, sentence: &str) -> String {
     let seed = schedule.seed;
     let schedule = shrink(schedule, sentence);
@@ -80,7 +80,7 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
     )
 }
 
-/// All that can be planted.
+/// All bugs that a test can plant.
 const BUGS: [Bug; 16] = [
     Bug::NoJournal,
     Bug::LateJournal,
@@ -104,8 +104,8 @@ fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Plays the seeds from `first` on, on several threads, until one of them violates a sentence;
-/// returns how many were played, and the first violation.
+/// Plays the seeds from `first` on, on several threads, until one of them violates a sentence.
+/// Returns the number of seeds played, and the first violation.
 fn search(first: u64, count: u64, bug: Option<Bug>) -> (u64, Option<(u64, String)>) {
     let next = AtomicU64::new(first);
     let played = AtomicUsize::new(0);
@@ -165,7 +165,7 @@ fn a_seed_is_the_same_schedule_every_time() {
     }
 }
 
-/// Every planted bug is found, and by how many seeds at most.
+/// The simulation finds every planted bug; prints the number of seeds that each one needs.
 #[test]
 fn planted_bugs_are_found() {
     let seeds = from_env("ATLASFS_PLANTED").unwrap_or(3_000);

@@ -31,7 +31,7 @@ pub(super) struct Held {
     ino: u64,
     fh: u64,
     artifact: usize,
-    /// The content that a reader has read, or nothing.
+    /// The content that a reader has read; `None` for a writer.
     content: Option<Bytes>,
     writer: Option<usize>,
     pub(super) busy: Arc<AtomicBool>,
@@ -98,7 +98,7 @@ impl Mount {
         pending.any(|push| push["artifact"] == KEYS[artifact])
     }
 
-    /// Whether it skips any target.
+    /// Tells whether the mount skips a target because its breaker is open.
     fn skips(&self) -> bool {
         let mut status = self
             .fixture
@@ -118,7 +118,7 @@ impl Mount {
         bytes.is_some_and(|bytes| bytes.is_ok_and(|bytes| bytes == *content))
     }
 
-    /// A program comes.
+    /// Runs one action of a program.
     pub(super) async fn act(
         self: Arc<Self>,
         artifact: usize,
@@ -229,10 +229,10 @@ impl Mount {
         }
     }
 
-    /// Opens for writing; the content that it reads is the base.
+    /// Opens for writing; the content read at the open is the base.
     async fn open(&self, artifact: usize, how: OpenMode) -> Option<(File<'_>, usize, Bytes)> {
         let mut begun = self.truth().begin_read(self.number, artifact);
-        // A name that only a failed push knows is begun anew by a writer.
+        // A name known only from a failed push starts empty for a writer.
         begun.touched |= self.truth().views[self.number].erred[artifact];
         let writer = self.truth().opening(self.number, artifact);
         let file = self.fixture.open(KEYS[artifact], how, how.truncate).await;
@@ -335,7 +335,7 @@ impl Held {
                 self.mount.flush(&file, writer, content.clone()).await;
                 let failed = self.mount.truth().texts[&content].state == State::Failed;
                 if failed && what == OnHandle::Read {
-                    // The same once more, as a program does after an error.
+                    // Programs retry after an error.
                     self.mount.flush(&file, writer, content).await;
                 }
             }

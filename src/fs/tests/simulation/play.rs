@@ -1,4 +1,4 @@
-//! Playing a schedule: mounts, the programs that use them, and the faults of both.
+//! Plays a schedule: mounts, the programs that use them, and the faults of both.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,7 +47,7 @@ impl Play {
         }
     }
 
-    /// Plays all of it, until a sentence is violated.
+    /// Plays the whole schedule, until it violates a sentence.
     pub(super) async fn play(mut self) -> Arc<Sim> {
         for step in self.schedule.steps.clone() {
             self.sim.lock().log(|| format!("— {step:?}"));
@@ -125,7 +125,7 @@ impl Play {
         }
     }
 
-    /// Looks after what has ended; `all`: waits for the rest.
+    /// Collects the results of finished work; with `all`, waits for the rest.
     async fn gather(&mut self, all: bool) {
         for (mount, work) in std::mem::take(&mut self.under_way) {
             match all || work.is_finished() {
@@ -135,8 +135,8 @@ impl Play {
         }
     }
 
-    /// Ends a mount, as `kill -9` or a power cut would, and mounts again: with the same state
-    /// directory, or without what is `lost` with its machine.
+    /// Ends a mount, as `kill -9` or a power cut would, and mounts again with the same state
+    /// directory. With `lost`, the machine and its journal are gone.
     fn restart(&mut self, number: usize, lost: bool) {
         let mount = Arc::clone(&self.mounts[number]);
         mount.cut.store(true, Ordering::Relaxed);
@@ -151,7 +151,7 @@ impl Play {
             .unwrap()
             .retain(|held| held.mount.number != number);
         self.sim.lock().restarted(number, lost);
-        // What the old process goes on writing is none of the new one's business.
+        // A copy, because the old process may still write to its own directory.
         let dir = state_dir();
         let (from, to) = (
             mount.fixture.state_dir.path().join("journal"),
@@ -174,7 +174,7 @@ impl Play {
         self.mounts[number] = Mount::start(&self.schedule, &self.sim, number, dir);
     }
 
-    /// Every fault ends, and every pending push is replayed.
+    /// Ends every fault, and waits until every pending push has been replayed.
     async fn end(&mut self) {
         self.sim.lock().log(|| "— the end".into());
         (0..3).for_each(|place| self.sim.lock().set_fault(place, None));
@@ -199,8 +199,8 @@ impl Play {
         }
     }
 
-    /// A mount that was killed after its journal knew that a push has failed, and before its close
-    /// could say so, has kept the bytes.
+    /// A mount can be killed after its journal has recorded a failed push, and before its close
+    /// reports the failure. The mount has then kept the bytes.
     fn decide_doubts(&self) {
         let mut truth = self.sim.lock();
         let texts = truth.texts.iter_mut();
@@ -220,7 +220,7 @@ impl Play {
 }
 
 impl Sim {
-    /// A panic is a violation too.
+    /// Reports a panic as a violation.
     fn blame(&self, ended: Result<(), tokio::task::JoinError>) {
         if let Err(error) = ended
             && let Ok(panic) = error.try_into_panic()

@@ -7,18 +7,18 @@ use crate::fs::Error;
 use crate::model::Stamp;
 use crate::registry::Durability;
 
-/// The result of a close, and the content seen then.
+/// The result of a close, and the state of the mount at that moment.
 pub(super) struct Told {
     pub(super) result: Result<(), Error>,
-    /// Its bytes are in `unpushed`.
+    /// The bytes are in `unpushed`.
     pub(super) kept: bool,
-    /// A breaker was open meanwhile: the mount goes by what it has found earlier.
+    /// A breaker was open meanwhile: the mount relies on earlier results for that target.
     pub(super) skips: bool,
     pub(super) durability: Durability,
 }
 
 impl Truth {
-    /// A handle for writing is being opened.
+    /// A program starts to open a handle for writing.
     pub(super) fn opening(&mut self, mount: usize, artifact: usize) -> usize {
         let now = self.now();
         self.writers.push(Writer {
@@ -31,7 +31,7 @@ impl Truth {
         self.writers.len() - 1
     }
 
-    /// It is open; `base` is the content that it has read.
+    /// The open has ended; `base` is the content that it has read.
     pub(super) fn opened(&mut self, writer: usize, base: Option<Bytes>) {
         self.writers[writer].opened.1 = self.now();
         self.writers[writer].base = base;
@@ -62,7 +62,7 @@ impl Truth {
         self.pushing[artifact] += 1;
     }
 
-    /// A close is answered.
+    /// A close returns.
     pub(super) fn closed(&mut self, writer: usize, content: &Bytes, told: Told) {
         let Told {
             result,
@@ -115,7 +115,8 @@ impl Truth {
         writer.base = Some(content.clone());
     }
 
-    /// Close never lies: the bytes are where `--durability` says, or were and something newer is.
+    /// Close never lies: the bytes, or newer ones, have reached the targets that `--durability`
+    /// names.
     fn check_durable(&mut self, content: &Bytes, durability: Durability) {
         let text = self.texts[content].clone();
         let has = |truth: &Truth, place: usize| {
@@ -157,24 +158,24 @@ impl Truth {
             });
             return;
         }
-        // A store that calls what is there not there, or changed, makes conflicts of its own.
+        // A store that wrongly reports content as missing or changed causes false conflicts.
         let lied = self.lied.is_some_and(|at| at + 6 * SECOND >= opened.0) || self.is_lied_to();
         let at = self.deleted[artifact];
         let deleted = at >= opened.0 || at > high_water || self.is_deleting(artifact);
-        // Nor is a handle told in time of what its own mount has not been told: what landed before
-        // it was opened and was neither served nor acknowledged here. A push that has failed, as
-        // far as its close could tell, is one of these.
+        // A handle also learns too late about content unknown to its own mount: content that landed
+        // before the open, and that the mount neither served nor acknowledged. A push that failed,
+        // as far as its close could tell, is such content.
         let there = self.stores[0].objects.get(KEYS[artifact]);
         let there = there.map(|object| &object.content);
         let somebody = self.texts.iter().any(|(content, text)| {
-            // Put there by hand in an outage, and not to be replaced unread.
+            // Content put there by hand during an outage must not be replaced unread.
             let by_hand = text.actor == Actor::Hand && there == Some(content);
             let mut landed = text.landed.iter().flatten();
             let since = match text.mount == Some(mount) && !text.forgotten {
                 true => text.landed_first() >= Some(opened.0),
-                // Another mount's journal may bring it to the registry any time, and a handle is
-                // opened on what was listed within the TTL, or before an outage. What only the
-                // backups have got of it is deleted for all that the registry says.
+                // Another mount's journal may bring the content to the registry at any time. The
+                // listing behind an open may be as old as the TTL, or as an outage. If only the
+                // backups have the content, the registry reports it as deleted.
                 false => {
                     landed.any(|landed| *landed + 3 * SECOND >= opened.0)
                         || (text.landed[0].is_none() && text.landed_first().is_some())
@@ -217,7 +218,7 @@ impl Truth {
         });
         let ended = text.ended.unwrap_or(Time::MAX);
         let mut deletions = self.deletions.iter();
-        // Another mount's journal knows nothing of the deletion: tombstones are for later.
+        // Another mount's journal doesn't know of the deletion; only tombstones tell it, later.
         let resurrected = deletions.any(|deletion| {
             deletion.artifact == artifact && deletion.mount == mount && deletion.begun > ended
         });
@@ -231,8 +232,8 @@ impl Truth {
             return;
         };
         let is_newer = old.order.0 > text.order.1;
-        // Two mounts' backups are one another's only by repair, which is for later: a close puts
-        // there what the registry has taken, without asking.
+        // A close sends the backups what the registry has accepted, without a check for contents of
+        // other mounts there. Only a later repair aligns the backups of two mounts.
         let own = old.mount == Some(mount);
         let is_retried = text.state != State::Closing;
         self.must(!is_newer || !(own || is_retried), || {
@@ -247,7 +248,7 @@ impl Truth {
             return;
         };
         let opened = self.writers[writer].opened.1;
-        // What a killed mount was pushing is what its journal knows to be the newest.
+        // The journal of a killed mount knows the content in flight as the newest.
         let known = own && old.ended.is_some_and(|ended| ended < opened);
         let unseen = !known && old.landed_first().is_some_and(|landed| landed > opened);
         let base = text.base.as_ref().and_then(|base| self.texts.get(base));
@@ -257,7 +258,7 @@ impl Truth {
         });
     }
 
-    /// Somebody puts a content into the registry.
+    /// Another tool puts a content into the registry.
     pub(super) fn place(&mut self, artifact: usize) {
         let now = self.now();
         let content = self.fresh(artifact, b"");
@@ -284,7 +285,7 @@ impl Truth {
         self.forget(artifact);
     }
 
-    /// A deletion is answered.
+    /// A deletion returns.
     pub(super) fn deleted(
         &mut self,
         mount: usize,
@@ -296,7 +297,8 @@ impl Truth {
         self.log(|| format!("mount {mount} has removed {}: {result:?}", KEYS[artifact]));
         self.deleting
             .retain(|deletion| *deletion != (mount, artifact, begun));
-        // What is local, or thought not to be there, is removed without asking anybody.
+        // The mount removes local files, and names that it knows as absent, without a request to a
+        // target.
         let asked = self.deleted[artifact] >= begun;
         self.forget(artifact);
         let view: &mut View = &mut self.views[mount];

@@ -1,6 +1,6 @@
-//! Chance, the same for the same seed (SplitMix64).
+//! Random numbers, the same for the same seed (SplitMix64).
 
-/// A source of numbers.
+/// A source of random numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 

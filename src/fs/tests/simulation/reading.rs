@@ -6,10 +6,11 @@ use super::truth::{KEYS, SECOND, State, Text, Time, Truth};
 use crate::fs::Error;
 use crate::store::{Fault, Kind};
 
-/// The time that a mount may rely on its last answer: the TTL, and a listing in flight.
+/// The time that a mount may rely on its last answer: the TTL of 1 s, and 0.2 s for a listing in
+/// flight.
 const TTL: Time = SECOND * 6 / 5;
 
-/// The truth when a read began.
+/// The expected state when a read began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BegunRead {
     pub(super) mount: usize,
@@ -37,7 +38,7 @@ impl Truth {
         }
     }
 
-    /// Nobody is pushing or deleting, nobody lies, and no fault has come or gone lately.
+    /// Tells whether no push, deletion or lie is in progress, and no fault has changed lately.
     pub(super) fn is_quiet(&self, artifact: usize) -> bool {
         let since = self.stores.iter().map(|store| store.since).max();
         self.pushing[artifact] == 0
@@ -46,7 +47,7 @@ impl Truth {
             && since.is_none_or(|since| since == 0 || since + TTL <= self.now())
     }
 
-    /// Whether nothing has happened meanwhile that makes what the mount knew void.
+    /// Tells whether no event since the start of the read has invalidated the mount's knowledge.
     fn holds_still(&self, begun: &BegunRead) -> bool {
         let artifact = begun.artifact;
         begun.epoch == self.epochs[artifact] && !self.is_deleting(artifact) && !self.is_lied_to()
@@ -127,8 +128,8 @@ impl Truth {
         let settled = text.landed[0].is_some() && text.order.0 > self.deleted[artifact];
         let view = &mut self.views[mount];
         view.high_water[artifact] = view.high_water[artifact].max(text.order.0);
-        // What only a backup has, and another mount's journal, is deleted for all that the
-        // registry says.
+        // If only a backup and another mount's journal have the content, the registry reports it as
+        // deleted.
         view.present[artifact] |= settled;
     }
 
@@ -137,7 +138,7 @@ impl Truth {
         all.filter(move |text| text.artifact == artifact)
     }
 
-    /// Whether a store answers, and soon.
+    /// Tells whether a store answers, and soon.
     fn is_well(&self, place: usize) -> bool {
         match self.stores[place].fault {
             None | Some(Fault::FailWrites(_) | Fault::LoseReplies | Fault::FailHeads(_)) => true,
@@ -146,8 +147,8 @@ impl Truth {
         }
     }
 
-    /// A read succeeds if any target that has the newest content can answer, and the registry
-    /// doesn't refuse.
+    /// A read succeeds if any target with the newest content can answer, and the registry doesn't
+    /// refuse.
     fn should_have_succeeded(&mut self, begun: &BegunRead, error: Error) {
         let BegunRead {
             mount, artifact, ..
@@ -166,9 +167,9 @@ impl Truth {
             self.is_well(place) && order.is_some_and(|order| Some(order.0) >= newest)
         });
         let allowed = self.is_well(0) || is_outage;
-        // A name that only a failed push knows has its error.
+        // A name known only from a failed push returns that error.
         let blank = self.views[mount].erred[artifact] && !begun.present;
-        // Content that the registry has not got may be a deletion that a backup has missed.
+        // Content missing in the registry may be a deletion that a backup has missed.
         let there = self.order_at(0, artifact).is_some();
         let holds = !(can && allowed && there && self.is_quiet(artifact) && !blank);
         self.must(holds, || {
@@ -178,7 +179,7 @@ impl Truth {
         });
     }
 
-    /// The registry's answer is final: no backup is asked.
+    /// The registry's answer is final: the mount asks no backup.
     fn check_answers(&mut self, begun: &BegunRead, result: &Result<Bytes, Error>, owes: bool) {
         let BegunRead {
             mount, artifact, ..
@@ -210,7 +211,7 @@ impl Truth {
         });
     }
 
-    /// A name has been looked up, or looked for.
+    /// A look-up of a name has ended; `there`: the mount has found it.
     pub(super) fn seen(&mut self, begun: &BegunRead, there: bool) {
         let (mount, artifact) = (begun.mount, begun.artifact);
         let holds = there || !self.holds_still(begun) || !begun.present;
@@ -222,8 +223,8 @@ impl Truth {
         });
     }
 
-    /// A mount is killed, and started again: it knows what its journal still owes, if that is not
-    /// `lost`.
+    /// A mount was killed, and starts again: it knows the pending pushes of its journal, unless the
+    /// journal is `lost`.
     pub(super) fn restarted(&mut self, mount: usize, lost: bool) {
         let now = self.now();
         for text in self.texts.values_mut() {

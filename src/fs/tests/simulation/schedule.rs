@@ -15,7 +15,7 @@ pub(super) enum Step {
         what: Act,
         apart: bool,
     },
-    /// Something done to a handle that is open, if there is one.
+    /// An action on an open handle, if there is one.
     Held {
         handle: usize,
         what: OnHandle,
@@ -27,9 +27,9 @@ pub(super) enum Step {
     Place(usize),
     Delete(usize),
     Restart(usize),
-    /// This machine's disk takes so many milliseconds for each piece of work.
+    /// This machine's disk needs so many milliseconds for each operation.
     Disk(u64),
-    /// The machine that a mount is on is gone, with its journal; another one takes its place.
+    /// A mount's machine is gone, with its journal; another machine replaces it.
     Lose(usize),
 }
 
@@ -56,7 +56,7 @@ pub(super) enum OnHandle {
     Close,
 }
 
-/// All that a seed decides but the network.
+/// Everything that a seed decides, except the network.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     pub(super) seed: u64,
@@ -108,7 +108,7 @@ impl Schedule {
             repairs: random.percent(50),
             steps: Vec::new(),
         };
-        // Some schedules are about two writers, some about a person with another tool.
+        // Some schedules test two writers, others a person with another tool.
         let by_hand = random.percent(25);
         let lies = random.percent(15);
         let length = 10 + random.below(28);
@@ -132,7 +132,7 @@ impl Schedule {
             } = step
                 && random.percent(30)
             {
-                // Somebody looks while it is being pushed.
+                // Another program looks the name up during the push.
                 let (handle, what) = (random.below(4), Act::Ls);
                 let (look, push) = (true, OnHandle::Flush);
                 schedule.steps.push(Step::Wait(1_300));
@@ -165,7 +165,8 @@ impl Schedule {
                 && schedule.repairs
                 && random.percent(40)
             {
-                // Once more, and a backup misses it, whom only another machine can tell.
+                // Deletes once more while a backup is out, and loses the journal with its machine.
+                // Only another machine's mount can tell that backup of the deletion.
                 let backup = random.pick(&[1, 2]);
                 let missed = Some(Fault::Fail(Kind::Unreachable));
                 let act = |what| Step::Act {
@@ -184,7 +185,7 @@ impl Schedule {
                 ]);
             }
             if matches!(step, Step::Act { apart: true, .. }) && random.percent(25) {
-                // Killed in the middle of it.
+                // Kills a mount while the action runs.
                 schedule
                     .steps
                     .push(Step::Wait(random.pick(&[1, 5, 15, 25, 35, 60, 500])));
@@ -197,7 +198,7 @@ impl Schedule {
         schedule
     }
 
-    /// The disk hangs for longer than a push may take, and some pushes and deletions meet that.
+    /// The disk hangs for longer than a push may take, during some pushes and deletions.
     fn hang(&mut self, random: &mut Random) {
         let mut slow = vec![Step::Heal, Step::Disk(random.pick(&[4_000, 9_000, 20_000]))];
         for _ in 0..1 + random.below(2) {

@@ -1,4 +1,4 @@
-//! The simulated stores: three shelves of the one truth, driven over a network that is slow, loses
+//! The simulated stores: three shelves of one shared state, behind a network that is slow, loses
 //! replies and breaks in the middle of a request.
 
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use super::truth::{Object, Sim, time_of};
 use crate::model::Stamp;
 use crate::store::{Backend, Condition, Failure, Fault, Kind, Listed, Stored, Token};
 
-/// One mount's way to one store.
+/// One mount's connection to one store.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) sim: Arc<Sim>,
     pub(super) place: usize,
     pub(super) mount: usize,
-    /// Set when the mount is killed: nothing that it had under way has an effect from then on.
+    /// Set when the mount is killed: its requests in flight have no effect from then on.
     pub(super) cut: Arc<AtomicBool>,
 }
 
@@ -37,7 +37,7 @@ impl Way {
         self.alive().await;
     }
 
-    /// A slow store is slow at times, and never by the same.
+    /// A slow store is slow at times, and never by the same amount.
     async fn dawdle(&self, time: Duration) {
         if self.coin() {
             let part = self.sim.lock().network.below(1_000) as u32;
@@ -59,7 +59,7 @@ impl Way {
         self.sim.lock().network.percent(50)
     }
 
-    /// The way to the store.
+    /// The request on its way to the store.
     async fn request(&self, asked: Asked) -> Result<(), Failure> {
         self.travel().await;
         let injected = |kind| Err(Failure::new(kind, "planted"));
@@ -68,7 +68,7 @@ impl Way {
                 Some(Fault::Fail(kind)) => return injected(kind),
                 Some(Fault::FailWrites(kind)) if asked == Asked::Write => return injected(kind),
                 Some(Fault::FailHeads(kind)) if asked == Asked::Head => return injected(kind),
-                // What is lost in a black hole is lost, or sent again when there is a way.
+                // A black hole loses a packet for good, or lets a retry through later.
                 Some(Fault::Hang) if self.coin() => std::future::pending().await,
                 Some(Fault::Hang) => tokio::time::sleep(Duration::from_millis(100)).await,
                 Some(Fault::Slow(time)) => {
@@ -83,7 +83,7 @@ impl Way {
         Ok(())
     }
 
-    /// The way back.
+    /// The reply on its way back.
     async fn reply(&self, asked: Asked) -> Result<(), Failure> {
         self.travel().await;
         let lost = Err(Failure::new(Kind::Unreachable, "the reply is lost"));
@@ -131,7 +131,7 @@ impl Backend for Way {
     async fn get(&self, key: &str, _limit: u64) -> Result<Stored, Failure> {
         self.request(Asked::Get).await?;
         let mut object = self.find(key)?;
-        // Content without a stamp can't be checked by anybody.
+        // No mount can check content without a stamp.
         if self.fault() == Some(Fault::Corrupt) && object.stamp.is_some() {
             object.content = self.rotten(&object.content);
         }

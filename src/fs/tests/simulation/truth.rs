@@ -1,8 +1,9 @@
-//! The truth: the contents of the stores, their writers and times, and the answers to each mount.
+//! The expected state: the contents of the stores, their writers and times, and the answers to each
+//! mount.
 //!
-//! The reference model is a set of facts, each with the time it became one; the rules in
-//! `reading`, `pushing` and `ending` are sentences over them. Where the contract promises nothing, the
-//! rule says so and is silent.
+//! The reference model is a set of facts, each with the time from which it is true. The rules in
+//! `reading`, `pushing` and `ending` are sentences over these facts. Where the contract promises
+//! nothing, a rule says so and accepts any outcome.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,7 @@ pub(super) type Time = u64;
 pub(super) const SECOND: Time = 1_000_000_000;
 const BEGINNING: Time = 1_726_000_000 * SECOND;
 
-/// Whether a store says that things aren't there, or have changed, when that isn't true.
+/// Tells whether a store wrongly reports objects as missing or changed.
 fn lies(fault: Option<Fault>) -> bool {
     use Fault::{Fail, FailHeads, FailWrites};
     let kind = match fault {
@@ -35,7 +36,7 @@ pub(super) fn time_of(time: Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(time)
 }
 
-/// The artifacts: their keys, which are their paths too.
+/// The keys of the artifacts, which are also their paths.
 pub(super) const KEYS: [&str; 2] = ["app/schema", "app/plans/p1"];
 
 #[derive(Debug, Clone)]
@@ -76,7 +77,7 @@ impl Shelf {
 pub(super) enum Actor {
     /// A handle.
     Writer(usize),
-    /// Somebody with the provider's own tools.
+    /// A person with the provider's own tools.
     Hand,
 }
 
@@ -86,29 +87,29 @@ pub(super) struct Text {
     pub(super) artifact: usize,
     pub(super) actor: Actor,
     pub(super) mount: Option<usize>,
-    /// Its place in the order of contents: the stamp's time. Between these two for as long as no
-    /// store has been asked to take it.
+    /// The position in the order of contents: the stamp's time. A range until a store has been
+    /// asked to take the content.
     pub(super) order: (Time, Time),
-    /// When each store first had it.
+    /// The time at which each store first had it.
     pub(super) landed: [Option<Time>; 3],
     /// The content that its handle has read.
     pub(super) base: Option<Bytes>,
-    /// The journal that it was in is gone.
+    /// The journal that held the push is gone.
     pub(super) forgotten: bool,
     pub(super) state: State,
-    /// When its close was answered, or its mount killed.
+    /// The time at which its close returned, or its mount was killed.
     pub(super) ended: Option<Time>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its close is under way.
+    /// Its close is in progress.
     Closing,
-    /// Its close has said that it is pushed.
+    /// Its close has reported success.
     Acknowledged,
-    /// Its close has said that it is not.
+    /// Its close has reported an error.
     Failed,
-    /// Its mount was killed meanwhile.
+    /// Its mount was killed during the close.
     InDoubt,
     /// Put into a store by hand.
     Placed,
@@ -125,9 +126,9 @@ impl Text {
 pub(super) struct Writer {
     pub(super) mount: usize,
     pub(super) artifact: usize,
-    /// When its opening began and ended; later, when its last successful close did.
+    /// The times at which its open began and ended; later, those of its last successful close.
     pub(super) opened: (Time, Time),
-    /// The knowledge of the mount when it began.
+    /// The high-water mark of the mount when the open began.
     pub(super) high_water: Time,
     pub(super) base: Option<Bytes>,
 }
@@ -135,9 +136,10 @@ pub(super) struct Writer {
 /// The answers to a mount since its start.
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
-    /// The order of the newest content that it has served or acknowledged, or still owes.
+    /// The order of the newest content that the mount has served or acknowledged, or that is
+    /// pending.
     pub(super) high_water: [Time; 2],
-    /// It can't say that there is no such artifact.
+    /// The mount must not report the artifact as absent.
     pub(super) present: [bool; 2],
     pub(super) touched: [bool; 2],
     pub(super) erred: [bool; 2],
@@ -161,27 +163,28 @@ pub(super) struct Truth {
     pub(super) writers: Vec<Writer>,
     pub(super) views: Vec<View>,
     pub(super) deletions: Vec<Deletion>,
-    /// Counts what makes everybody's knowledge of an artifact void.
+    /// Counts the events that invalidate every mount's knowledge of an artifact.
     pub(super) epochs: [u64; 2],
-    /// Deletions under way: by which mount, of what, since when.
+    /// Deletions in progress: the mount, the artifact and the start.
     pub(super) deleting: Vec<(usize, usize, Time)>,
     pub(super) pushing: [usize; 2],
-    /// When the artifact was last deleted from any store, by whomever.
+    /// The time of the artifact's last deletion from any store, by a mount or another tool.
     pub(super) deleted: [Time; 2],
-    /// Since when the registry has not got it.
+    /// The time from which the registry lacks the artifact.
     pub(super) absent_since: [Time; 2],
-    /// When the registry last lost a content that was put there by hand.
+    /// The time at which the registry last lost a content that was put there by hand.
     pub(super) hand_lost: [Time; 2],
-    /// A store answers that things aren't there, or have changed, which isn't true.
+    /// The last time that a store began or ended to report objects wrongly as missing or changed.
     pub(super) lied: Option<Time>,
-    /// This machine's disk hangs, or has hung: pushes fail that every target would take.
+    /// This machine's disk hangs, or has hung: pushes may fail although every target would accept
+    /// them.
     pub(super) slow_disk: bool,
     pub(super) violation: Option<String>,
     pub(super) trace: Option<Vec<String>>,
     written: usize,
 }
 
-/// The truth, shared.
+/// The expected state, shared.
 #[derive(Debug)]
 pub(super) struct Sim(Mutex<Truth>);
 
@@ -229,7 +232,7 @@ impl Truth {
         }
     }
 
-    /// A sentence that must be true.
+    /// Records a violation if a sentence is not true.
     pub(super) fn must(&mut self, holds: bool, sentence: impl FnOnce() -> String) {
         if !holds && self.violation.is_none() {
             let sentence = sentence();
@@ -238,7 +241,7 @@ impl Truth {
         }
     }
 
-    /// A new content, or a new end of one.
+    /// Makes a new content, or a new end of an existing one.
     pub(super) fn fresh(&mut self, artifact: usize, before: &[u8]) -> Bytes {
         self.written += 1;
         let n = self.written;
@@ -264,7 +267,7 @@ impl Truth {
         .replace('\n', " ")
     }
 
-    /// Learns the stamp of a content.
+    /// Records the stamp of a content.
     pub(super) fn ordered(&mut self, content: &Bytes, stamp: &Stamp) {
         if let Some(text) = self.texts.get_mut(content) {
             text.order = (stamp.when, stamp.when);
@@ -316,7 +319,7 @@ impl Truth {
         self.forget(artifact);
     }
 
-    /// What anybody knows of an artifact is void: it may have been deleted, for all one can say.
+    /// Invalidates every mount's knowledge of an artifact, because it may have been deleted.
     pub(super) fn forget(&mut self, artifact: usize) {
         self.epochs[artifact] += 1;
         for view in &mut self.views {
@@ -338,8 +341,8 @@ impl Truth {
         }
     }
 
-    /// Tells whether a store says what isn't true, or has just now: then the mount can't be held
-    /// to what it makes of that.
+    /// Tells whether a store lies, or has done so just now: the mount may then draw wrong
+    /// conclusions.
     pub(super) fn is_lied_to(&self) -> bool {
         let lately = self.lied.is_some_and(|at| self.now() < at + 6 * SECOND);
         lately || self.stores.iter().any(|store| lies(store.fault))
