@@ -1,5 +1,5 @@
-//! What only the Azure driver can meet: credentials of every kind, metadata's names, and what its
-//! messages say and hide.
+//! The behaviour of the Azure driver alone: credentials of every kind, the names of metadata, and
+//! the texts and hidden secrets of its messages.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -152,7 +152,7 @@ async fn a_sas_grants_its_signed_permissions_and_is_never_shown() {
     let request = behind.proxy.requests()[0].clone();
     assert!(request.path.contains("sig="), "{request:?}");
     assert!(!request.headers.contains("authorization:"), "{request:?}");
-    // It is one blob's, and for reading.
+    // The signature is for one blob, and for reading.
     let signature = url.query_pairs().find(|(name, _)| name == "sig").unwrap().1;
     for failure in [
         target.probe(soon()).await.unwrap_err(),
@@ -163,7 +163,7 @@ async fn a_sas_grants_its_signed_permissions_and_is_never_shown() {
         assert!(!failure.reason.contains(&*signature), "{failure}");
         assert!(!failure.reason.contains("sig="), "{failure}");
     }
-    // The signature is in the URL, which errors of every layer like to quote.
+    // The signature is in the URL, and errors of every layer often quote the URL.
     for fault in [
         Fault::Refuse,
         Fault::Reset,
@@ -218,7 +218,8 @@ async fn a_message_quotes_azures_answer_and_never_a_signature() {
         behind.proxy.set(Fault::Status(status, Some(code)));
         assert_eq!(get().await.kind, kind, "{code}");
     }
-    // "Not found", but of what? The listing is asked, and says the same.
+    // "Not found" may mean the blob or the container. The driver asks the listing, which gives the
+    // same answer.
     behind
         .proxy
         .set(Fault::Status(404, Some("ResourceNotFound")));

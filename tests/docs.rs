@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The README is the one page that everybody reads.
+/// Every reader reads the README, so it stays short.
 const README_BYTES: usize = 9_216;
 
-/// A statement that no test proves says so.
+/// The mark of a statement without a test.
 const UNPROVED: &str = "[no test]";
 
 fn root() -> &'static Path {
@@ -33,7 +33,7 @@ fn pages() -> BTreeMap<PathBuf, String> {
     paths.map(read).collect()
 }
 
-/// The lines that are no code.
+/// The lines outside code blocks.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     page.lines().filter(move |line| {
@@ -108,7 +108,7 @@ fn tests() -> BTreeMap<String, bool> {
 }
 
 fn tests_of(source: &str, tests: &mut BTreeMap<String, bool>) {
-    // A macro that makes tests takes their names: `name: Value;`.
+    // A macro that makes tests gets their names as arguments: `name: Value;`.
     if source.contains("$(#[test]") {
         let entries = source.lines().filter(|line| line.trim().ends_with(';'));
         let entries = entries.filter_map(|line| line.trim().split_once(": "));

@@ -1,5 +1,5 @@
-//! The verdict of each driver on a store that fails, on real servers behind a proxy that breaks
-//! things: the kind of failure, the deadline, and the message, which hides secrets.
+//! The verdict of each driver on a failing store: the kind of failure, the deadline, and the
+//! message, which hides secrets. The stores are real servers behind a proxy that breaks requests.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,7 +24,7 @@ use support::server::{Kind as Store, Server};
 use support::tls::self_signed;
 use tokio::time::Instant;
 
-/// Makes a test of each of these on each kind of server.
+/// Makes each of these tests on each kind of server.
 macro_rules! on_every_store {
     ([$($test:ident),* $(,)?], $($store:ident: $kind:expr),* $(,)?) => {
         on_every_store!(@each [$($test),*] [$($store: $kind),*]);
@@ -65,7 +65,7 @@ on_every_store!(
     oci: Store::Registry,
 );
 
-// An OCI repository is there with the first push, and has more than one request to an operation.
+// An OCI repository exists from the first push on, and its operations take more than one request.
 on_every_store!(
     [
         a_missing_store_is_reported_by_every_operation,
@@ -84,7 +84,7 @@ async fn a_missing_store_is_reported_by_every_operation(kind: Store) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3s_fs_has_a_missing_bucket_when_it_is_probed() {
-    // It calls it a missing key when it is asked for one, and makes it when it is written to.
+    // s3s-fs reports a missing key when a read comes, and makes the bucket when a write comes.
     let server = Server::shared(Store::S3s);
     let missing = target("no-such-bucket", server.endpoint(), &KEYS);
     let failure = missing.probe(soon()).await.unwrap_err();
@@ -139,7 +139,7 @@ async fn each_status_has_its_kind_at_every_operation(store: Store) {
         behind.proxy.set(Fault::Status(status, code));
         all_are(&behind.target, kind).await;
     }
-    // The code is not one of an OCI registry, which is asked for its tags then.
+    // OCI registries don't have this code, so the driver asks the registry for its tags.
     let no_key = match store {
         Store::Registry => Kind::StoreMissing,
         _ => Kind::NotFound,
@@ -147,11 +147,11 @@ async fn each_status_has_its_kind_at_every_operation(store: Store) {
     let missing = Kind::StoreMissing;
     for (status, code, [read, list, write]) in [
         (404, Some("NoSuchKey"), [no_key, missing, missing]),
-        // A server that answers "not found" to everything is no store.
+        // A server that answers "not found" to everything is not a store.
         (404, None, [missing; 3]),
         (409, None, [Kind::Busy; 3]),
         (412, None, [Kind::Busy, Kind::Busy, Kind::Conflict]),
-        // Only the rest of a body that was cut off is asked for by its range.
+        // Only the rest of an interrupted body is requested by its range.
         (416, None, [Kind::Busy, Kind::Invalid, Kind::Invalid]),
         (413, None, [Kind::Invalid, Kind::Invalid, Kind::NoSpace]),
         (507, None, [Kind::Busy, Kind::Busy, Kind::NoSpace]),
@@ -194,7 +194,7 @@ async fn no_complete_reply_is_an_outage_at_every_operation(kind: Store) {
 }
 
 async fn no_trust_is_an_outage_at_every_operation(kind: Store) {
-    // One speaks no TLS, the other shows a certificate of nobody that is known.
+    // One server speaks no TLS, and the other has a certificate from no known authority.
     let (plain, certificate) = (Server::shared(kind), self_signed());
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| certificate.path().join(name));
     let stranger = Server::registry_with_tls(&cert, &key);
@@ -206,7 +206,7 @@ async fn no_trust_is_an_outage_at_every_operation(kind: Store) {
                 azure.domain = Some(addr.to_string());
                 azure.protocol = Some("https".into());
             }
-            // The same address, but not one that http is spoken to.
+            // The same address in a form for which the driver doesn't use http.
             Location::Oci(oci) => oci.host = format!("[::ffff:127.0.0.1]:{}", addr.port()),
             _ => {}
         }
@@ -242,7 +242,7 @@ async fn a_store_that_says_when_to_ask_again_is_not_asked_sooner(kind: Store) {
         let requests = behind.proxy.requests();
         assert_eq!(requests.len(), 1, "{status}: {requests:?}");
     }
-    // A later request is sent at once.
+    // A later request is sent without a wait.
     behind.proxy.set(Fault::Pass);
     put(&behind.target, "app/schema", "again", 5).await.unwrap();
 }
@@ -302,7 +302,7 @@ async fn one_bad_moment_is_tried_again_once_and_quickly(kind: Store) {
     }
     assert!(start.elapsed() < Duration::from_secs(3));
     assert_eq!(proxy.count("GET", "schema"), 3 * 4);
-    // In an OCI registry the first request of a push asks whether the content is there.
+    // In an OCI registry, the first request of a push asks whether the content exists.
     let puts = if kind == Store::Registry { 1 } else { 2 };
     assert_eq!(proxy.count("PUT", "schema"), 3 * puts);
 }
@@ -323,17 +323,17 @@ async fn a_conditional_put_whose_reply_is_lost_is_recognised_as_done(kind: Store
     put_if(target, "app/schema", "two", 3, &Condition::Unchanged(token))
         .await
         .unwrap();
-    // Somebody else's content is still a conflict.
+    // The content of another writer is still a conflict.
     proxy.set(Fault::Pass);
     let conflict = put_if(target, "app/plans/p1", "one", 4, &Condition::Absent).await;
     assert_eq!(conflict.unwrap_err().kind, Kind::Conflict);
-    // And what did not arrive is not taken for done.
+    // And a write that did not arrive does not count as done.
     proxy.set_for(&["PUT"], Fault::Reset);
     let lost = put_if(target, "app/plans/p2", "x", 5, &Condition::Absent).await;
     assert_eq!(lost.unwrap_err().kind, Kind::Unreachable);
 }
 
-/// Returns the statuses that a store answers a PUT and a DELETE with.
+/// Returns the statuses of a successful PUT and of a successful DELETE.
 fn successes(kind: Store) -> (u16, &'static [u16]) {
     match kind {
         Store::Moto | Store::S3s | Store::Rclone | Store::Gcs => (200, &[200, 204]),
@@ -341,7 +341,7 @@ fn successes(kind: Store) -> (u16, &'static [u16]) {
     }
 }
 
-/// Sends one request with a method while the store answers it wrongly: that is an outage.
+/// Sends one request while the store answers its method wrongly: that is an outage.
 async fn outage(behind: &Behind, method: &'static str, fault: Fault) -> Failure {
     let (target, schema) = (&behind.target, id("app/schema"));
     behind.proxy.set_for(&[method], fault);
@@ -368,7 +368,7 @@ async fn an_unexpected_success_status_is_an_outage(kind: Store) {
         if !deletions.contains(&status) {
             outage(&behind, "DELETE", Fault::Claim(status, "")).await;
         }
-        // The other statuses have no body, whatever comes behind them.
+        // Replies with the other statuses have no body, even if more bytes follow.
         if [201, 202, 203, 206].contains(&status) {
             outage(&behind, "GET", Fault::Restate(status)).await;
         }
@@ -400,7 +400,7 @@ async fn a_write_that_was_done_under_another_status_is_recognised(kind: Store) {
     behind.proxy.set_for(&["PUT"], Fault::Restate(203));
     let new = put_if(&behind.target, "app/plans/p1", "one", 2, &Condition::Absent).await;
     match kind {
-        // The upload of the content comes before, and has no condition.
+        // The upload of the content comes first, and has no condition.
         Store::Registry => assert_eq!(new.unwrap_err().kind, Kind::Unreachable),
         _ => new.unwrap(),
     }

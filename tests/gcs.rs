@@ -1,5 +1,5 @@
-//! What only the GCS driver can meet: tokens, generations, and what goes to whom. It runs against
-//! the stub that is written here, and where the two overlap against moto.
+//! The behaviour of the GCS driver alone: tokens, generations, and the receiver of each secret. It
+//! runs on this project's stub, and for the common part also on moto.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +22,7 @@ use support::proxy::Fault;
 use support::server::{Kind as Store, Server};
 use support::token;
 
-/// The generation of what the stub holds as `app/schema`.
+/// Returns the generation of the stub's `app/schema`.
 async fn generation(target: &Target) -> String {
     let head = target.head(&id("app/schema"), soon()).await.unwrap();
     head.token.unwrap().0
@@ -71,9 +71,9 @@ async fn stamp_token_and_condition_travel_in_headers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_without_generations_has_no_tokens_and_says_so() {
-    // moto takes any token, and has neither generations nor Google's metadata.
+    // moto accepts any token, and has neither generations nor Google's metadata.
     let server = Server::shared(Store::Moto);
-    // It doesn't decode the name of a bucket, and object_store encodes hyphens.
+    // moto doesn't decode bucket names, and object_store encodes hyphens.
     let bucket = "overlap".to_owned();
     assert_eq!(server.request("PUT", "/overlap", &[], b"").status, 200);
     let env = keys(Store::Gcs);
@@ -108,8 +108,8 @@ async fn a_store_without_generations_has_no_tokens_and_says_so() {
 /// Sends a request: method, path, headers, body.
 type Ask<'a> = dyn Fn(&str, &str, &[(&str, &str)], &[u8]) -> Response + 'a;
 
-/// Asks a server for a part of what Google's XML interface and S3's have in common, and writes down
-/// what it says, without what each has of its own.
+/// Tries a part that Google's XML interface and S3's have in common, and records the answers
+/// without the parts that differ.
 fn common_part(ask: &Ask<'_>) -> Vec<String> {
     let text = |reply: &Response| String::from_utf8_lossy(&reply.body).into_owned();
     let all = |document: &str, name: &str| {
@@ -238,7 +238,7 @@ async fn anonymous_requests_and_those_to_an_emulator_carry_no_token() {
     let key = keys(Store::Gcs);
     for (location, env) in [
         (anonymous, [key, vec![emulator]].concat()),
-        // gcloud's and the machine's own are not for an emulator either.
+        // Credentials of gcloud and of the machine are not for an emulator either.
         (
             location,
             vec![emulator, ("GCE_METADATA_HOST", "127.0.0.1:9")],

@@ -1,4 +1,4 @@
-//! The last look at all that the suite has printed: no secret that it used is there.
+//! The last check of the suite's output: it contains no secret of the tests.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +14,8 @@ use std::path::Path;
 use support::output;
 use support::secrets::{NOTED, Search, fixed, noted};
 
-/// Searches every file of a folder but the list of secrets. Returns what was found, and how many
-/// files and bytes were looked at.
+/// Searches every file of a folder except the list of secrets. Returns the secrets found, and the
+/// number of searched files and bytes.
 fn search(folder: &Path) -> (Vec<String>, usize, usize) {
     let secrets = [fixed(), noted(folder)].concat();
     let search = Search::for_all(&secrets);
@@ -40,7 +40,7 @@ fn a_secret_is_found_in_every_form_that_it_may_take() {
         made.to_owned(),
         "w%2FJ5%2Bmade%3Dwhile".into(),
         "w/J5%2Bmade%3Dwhile".into(),
-        // In base64.
+        // The same in base64.
         "dy9KNSttYWRlPXdoaWxl".into(),
         format!("Failure {{ reason: {made:?} }}"),
         "authorization: Bearer eyJhbGciOi".into(),
@@ -70,7 +70,7 @@ fn no_secret_is_in_anything_that_the_suite_has_printed() {
         noted(folder).len()
     );
     assert!(found.is_empty(), "{}", found.join("\n"));
-    // Each kind of output has been kept: a search of nothing finds nothing.
+    // Each kind of output must be there: a search without files finds nothing.
     for kind in ["suite", "programs", "logs", "control", "state", "processes"] {
         let names = std::fs::read_dir(folder).unwrap().flatten();
         let mut names = names.map(|entry| entry.file_name().into_string().unwrap());

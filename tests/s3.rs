@@ -1,5 +1,5 @@
-//! What only the S3 driver can meet: replies that are no store's, other regions, strange keys,
-//! credentials that come from a service, and what its messages say and hide.
+//! The behaviour of the S3 driver alone: replies that no store sends, other regions, strange keys,
+//! credentials from a service, and the texts and hidden secrets of its messages.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,7 +26,7 @@ async fn a_reply_that_is_no_stores_is_an_outage() {
         .proxy
         .set(Fault::Body(200, "<html><body>please log in</body></html>"));
     for (name, failure) in every_operation(&behind.target, Duration::from_secs(10)).await {
-        // A 200 to DELETE is all that S3 says itself.
+        // For a DELETE, S3 itself sends a status alone.
         if name != "delete" {
             assert_eq!(failure.unwrap().kind, Kind::Unreachable, "{name}");
         }
@@ -227,12 +227,12 @@ async fn encryption_and_stamp_travel_in_headers_and_anonymous_requests_carry_no_
     };
     let anonymous = open(&anonymous, &[]);
     put(&anonymous, "app/schema", "x", 1).await.unwrap();
-    // moto keeps unsigned readers out; what counts is what was sent.
+    // moto refuses unsigned reads; this test checks only the requests.
     let _ = anonymous.get(&id("app/schema"), LIMIT, soon()).await;
     for request in proxy.requests() {
         assert!(!request.headers.contains("authorization:"), "{request:?}");
     }
-    // The third one asks whether it is the right to list that is missing.
+    // The third request finds out whether the right to list is missing.
     assert_eq!(proxy.requests().len(), 3);
     let s3s = Server::shared(Store::S3s);
     let public = S3Location {

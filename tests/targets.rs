@@ -1,4 +1,4 @@
-//! Every driver passes the same tests, on a real store each.
+//! Every driver passes the same tests, each on a real store.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -55,7 +55,7 @@ fn on(kind: Kind, server: Arc<Server>, bucket: String, prefix: &'static str) -> 
         Location::S3(location) => location.prefix = prefix.into(),
         Location::Azure(location) => location.prefix = prefix.into(),
         Location::Gs(location) => location.prefix = prefix.into(),
-        // It has none.
+        // An OCI location has no prefix.
         Location::Oci(_) => {}
         other => panic!("{other} has no prefix"),
     }
@@ -75,14 +75,14 @@ fn on(kind: Kind, server: Arc<Server>, bucket: String, prefix: &'static str) -> 
             _ => Replaces::AtOnce,
         },
         decides: !matches!(kind, Kind::Rclone | Kind::S3s),
-        // s3s-fs keeps metadata in files whose names hold the key in base64.
+        // s3s-fs keeps metadata in files whose names contain the key in base64.
         longest: match kind {
-            // A tag has 128 characters.
+            // A tag has at most 128 characters.
             Kind::S3s | Kind::Registry => 100,
             _ => 255,
         },
         foreign: if kind == Kind::Registry { 3 } else { 6 },
-        // Azure may lose a dot at the end.
+        // Azure may drop a dot at the end.
         ends_with_dots: kind != Kind::Azurite,
         keep: Box::new(server),
     }
@@ -132,7 +132,7 @@ contract!(a_folder, file());
 contract!(moto, cloud(Kind::Moto, "50% \u{e9}+x/pre.fix"));
 contract!(moto_without_a_prefix, cloud(Kind::Moto, ""));
 contract!(s3s_fs, cloud(Kind::S3s, "some/prefix"));
-// It ignores conditions, and is not trusted with them.
+// rclone ignores conditions, and the mount doesn't rely on it for them.
 contract!(
     rclone_serve_s3,
     cloud(Kind::Rclone, "some/prefix"),
@@ -159,16 +159,16 @@ contract!(gcs_stub, cloud(Kind::Gcs, "50% \u{e9}+x/pre.fix"));
 contract!(gcs_stub_without_a_prefix, cloud(Kind::Gcs, ""));
 contract!(docker_registry, cloud(Kind::Registry, ""));
 
-/// A store that holds more than ten thousand artifacts.
+/// Makes a store with more than ten thousand artifacts.
 fn filled(kind: Kind) -> Subject {
     let (server, bucket) = Server::with_many(kind, &many_keys(many_here(kind)));
     on(kind, server, bucket, "")
 }
 
-/// How many of them are of the repository that is listed.
+/// Returns the number of artifacts in the listed repository.
 fn many_here(kind: Kind) -> usize {
     match kind {
-        // Each costs a request, and the list of all tags is had anyway.
+        // Each artifact costs a request, and the driver gets the list of all tags in any case.
         Kind::Registry => 505,
         _ => MANY,
     }

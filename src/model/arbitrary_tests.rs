@@ -1,4 +1,4 @@
-//! Names, stamps and documents, whatever they are made of.
+//! Names, stamps and documents on arbitrary input.
 
 use proptest::prelude::*;
 
@@ -61,8 +61,8 @@ proptest! {
         }
     }
 
-    /// The parser tries one rule after the other: if a rule that fails late were tried again at
-    /// each level, this would never end.
+    /// The parser tries one rule after the other. If it tried a rule again at each level after a
+    /// late failure, this would never end.
     #[test]
     fn no_nesting_takes_for_ever(
         nests in proptest::collection::vec(proptest::sample::select(NESTS.as_slice()), 0..100),
@@ -112,7 +112,7 @@ proptest! {
     }
 }
 
-/// Texts that a parser might read again and again: in quadratic time it would take hours.
+/// Texts that a parser might read again and again. Quadratic time would mean hours.
 #[test]
 fn long_repetition_takes_time_in_proportion() {
     const LENGTH: usize = 100_000;

@@ -1,5 +1,4 @@
-//! Schema states and plans as documents: their formats, and the checks before any target
-//! sees a byte.
+//! The formats of schema states and plans, and the checks that run before any target gets a byte.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +7,7 @@ use super::PlanName;
 use super::hcl::{Listener, Syntax, ValueKind, recognise, sequence_sign};
 use super::text::{Declares, declares, decode, looks_like_hcl};
 
-/// The language of a document. Atlas tells them apart by the file's suffix.
+/// The language of a document. Atlas tells the languages apart by the file's suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {
     /// Atlas's HCL.
@@ -50,10 +49,10 @@ impl FromStr for Format {
     }
 }
 
-/// The reason why a document is refused. The message says where (line and column) and what to do.
+/// The reason for refusing a document. The message gives line and column, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// Nothing is declared: as a desired state that would mean "drop everything".
+    /// The document declares nothing. As a desired state that would mean "drop everything".
     #[error(
         "the document is empty: as a desired state that would drop everything; \
          nothing was pushed (to delete an artifact, mount with --allow-delete and use rm)"
@@ -68,10 +67,10 @@ pub enum Rejection {
     /// The document is UTF-16.
     #[error("the document is UTF-16; save it as UTF-8")]
     Utf16,
-    /// The document should be HCL and doesn't parse.
+    /// The document must be HCL, and doesn't parse as HCL.
     #[error("not valid HCL: {0} (a SQL schema is written as schema.sql)")]
     NotHcl(Syntax),
-    /// An HCL state was about to become SQL by accident.
+    /// The push would turn an HCL state into SQL by accident.
     #[error(
         "the schema state is HCL and the new document doesn't parse as HCL: {0} \
          (to change the state to SQL on purpose, write schema.sql)"
@@ -80,22 +79,22 @@ pub enum Rejection {
     /// The plan doesn't parse.
     #[error("not a valid plan: {0}")]
     PlanSyntax(Syntax),
-    /// The plan parses and breaks a rule of plans.
+    /// The plan parses, and breaks a rule for plans.
     #[error("not a valid plan: {0}")]
     Plan(String),
 }
 
 /// Checks a schema state and decides its format.
 ///
-/// `suffix` is the format that the file's name says (`schema.hcl`, `schema.sql`), `current` that
-/// of the state to be replaced. Without a suffix the document is HCL if it parses as HCL and SQL
-/// otherwise, except that an HCL state never becomes SQL, and neither does a document that looks
-/// like HCL.
+/// `suffix` is the format of the file's name (`schema.hcl`, `schema.sql`). `current` is the format
+/// of the state that the push replaces. Without a suffix, a document that parses as HCL is HCL, and
+/// any other is SQL. Two cases never become SQL: a document that replaces an HCL state, and a
+/// document that looks like HCL.
 ///
 /// # Errors
 ///
-/// A [`Rejection`] for an empty document, for one that should be HCL and doesn't parse, and for
-/// the accidental change from HCL to SQL.
+/// A [`Rejection`] for an empty document, for one that must be HCL and doesn't parse, and for the
+/// accidental change from HCL to SQL.
 pub fn check_schema(
     content: &[u8],
     suffix: Option<Format>,
@@ -115,7 +114,7 @@ pub fn check_schema(
     match (hcl, suffix, current) {
         (None, ..) => Ok(Format::Sql),
         (Some(Ok(1..)), ..) => Ok(Format::Hcl),
-        // To HCL a comment, and to MySQL a statement: `/*! … */`.
+        // `/*! … */` is a comment in HCL, and a statement in MySQL.
         (Some(Ok(0)), None, None | Some(Format::Sql)) => Ok(Format::Sql),
         (Some(Ok(0)), ..) => Err(Rejection::Empty),
         (Some(Err(syntax)), Some(_), _) => Err(Rejection::NotHcl(syntax)),
@@ -151,7 +150,7 @@ fn says_something(content: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-/// Counts the declarations of a document.
+/// The number of a document's declarations.
 struct Items(usize);
 
 impl Listener for Items {
@@ -164,8 +163,8 @@ impl Listener for Items {
     }
 }
 
-/// Checks a plan: exactly one `plan "<name>"` block whose body is the three strings `from`, `to`
-/// and `migration`.
+/// Checks a plan: exactly one block `plan "<name>"`, with the three strings `from`, `to` and
+/// `migration` as its body.
 ///
 /// # Errors
 ///
@@ -209,20 +208,20 @@ pub fn check_plan(content: &[u8], name: &PlanName) -> Result<(), Rejection> {
     }
 }
 
-/// The attributes of a plan, all of them required, nothing else allowed: Atlas's own decoder is as
+/// The attributes of a plan. All are required, and no other is allowed: Atlas's own decoder is as
 /// strict.
 const PLAN_ATTRIBUTES: [&str; 3] = ["from", "to", "migration"];
 
-/// The parts of a plan that a document has.
+/// The parts of a plan that were found in a document.
 #[derive(Default)]
 struct Plan {
-    /// How many blocks and attributes it has.
+    /// The number of blocks and attributes.
     items: usize,
-    /// How many labels its plan block has, and the first.
+    /// The number of labels of the plan block, and the first label.
     label: Option<(usize, String)>,
-    /// Which of a plan's attributes there are.
+    /// The attributes of a plan that were found.
     seen: [bool; PLAN_ATTRIBUTES.len()],
-    /// The first thing wrong with the block's body.
+    /// The first error in the block's body.
     wrong: Option<Wrong>,
 }
 

@@ -1,4 +1,4 @@
-//! The documents that are refused, and the words of the refusal.
+//! The refused documents, and the messages of the refusals.
 
 use super::*;
 
@@ -256,7 +256,7 @@ fn a_check_needs_little_stack_and_time_in_proportion() {
                 let _ = plan(&text);
             }
         }
-        // The square of this many keys, or names, would take hours.
+        // Time in the square of this many keys or names would be hours.
         let key = |n| format!("  key{n} = {n}\n");
         let keys: String = (0..SIZE / 16).map(key).collect();
         let object = format!("locals {{\n m = {{\n{keys}}}\n}}\n");

@@ -1,4 +1,4 @@
-//! The model of a registry's content: names, stamps and formats.
+//! The model of a registry's content: names, stamps, documents and formats.
 
 #[cfg(test)]
 mod arbitrary_tests;

@@ -1,14 +1,14 @@
-//! The names of repositories, plans and artifacts, the keys they have in a store, and the names
-//! that tools give to files of their own.
+//! The names of repositories, plans and artifacts, their keys in a store, and the names of tools'
+//! temporary files.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest repository or plan name, in bytes: Linux's `NAME_MAX`, so that every name a store
-/// may hold is one that a directory entry can carry.
+/// The longest repository or plan name, in bytes. This is Linux's `NAME_MAX`, so a directory entry
+/// can carry every name in a store.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// The reason why a string is no valid name.
+/// The reason why a string is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid name {name:?}: {reason}")]
 pub struct InvalidName {
@@ -16,7 +16,7 @@ pub struct InvalidName {
     reason: &'static str,
 }
 
-/// The suffix that the file of a plan may have: Atlas saves plans as `<name>.plan.hcl`.
+/// The optional suffix of a plan's file: Atlas saves plans as `<name>.plan.hcl`.
 pub const PLAN_SUFFIX: &str = ".plan.hcl";
 
 fn check_plan(name: &str) -> Result<(), InvalidName> {
@@ -30,8 +30,8 @@ fn check_plan(name: &str) -> Result<(), InvalidName> {
     }
 }
 
-/// Checks the one rule that repositories and plans share: letters, digits, `-`, `_` and `.`, the
-/// first character a letter or digit, at most [`MAX_NAME_BYTES`].
+/// Checks the rule for names of repositories and plans: letters, digits, `-`, `_` and `.`, a letter
+/// or digit first, and at most [`MAX_NAME_BYTES`].
 fn check(name: &str) -> Result<(), InvalidName> {
     let reason = if name.is_empty() {
         "it is empty"
@@ -64,7 +64,7 @@ macro_rules! name {
             ///
             /// # Errors
             ///
-            /// [`InvalidName`] says which rule the string breaks.
+            /// [`InvalidName`] names the broken rule.
             pub fn parse(name: &str) -> Result<Self, InvalidName> {
                 $check(name).map(|()| Self(name.into()))
             }
@@ -137,7 +137,7 @@ impl fmt::Display for Item {
 pub struct ArtifactId {
     /// The repository that holds the artifact.
     pub repo: RepoName,
-    /// Which of the repository's artifacts it is.
+    /// The artifact of that repository.
     pub item: Item,
 }
 
@@ -160,12 +160,12 @@ impl fmt::Display for ArtifactId {
 /// The suffixes of documents.
 const DOCUMENTS: [&[u8]; 2] = [b".hcl", b".sql"];
 
-/// Tells whether a name is one that a tool makes for a file of its own. Such a file stays in the
-/// mount, whatever the directory.
+/// Returns whether a name is that of a tool's temporary file. Such a file stays in the mount, in
+/// every directory.
 ///
-/// The name alone must tell a writer whether closing the file is a push. So a document's suffix
-/// always means a document, and a plan whose name looks like a tool's has only its name with the
-/// suffix.
+/// The name alone must tell a writer whether a close is a push. So a document's suffix always means
+/// a document, and a plan whose name looks like a temporary file is reachable only by its name with
+/// the suffix.
 pub fn is_temporary(name: &[u8]) -> bool {
     // Dot files: .f.swp (vim), .f.XXXXXX (rsync), .~tmp~ (rsync --delay-updates), .#f (emacs'
     // lock), .goutputstream-XXXXXX (GLib, so gedit and GNOME's editor), .fXXXXXX (Go's renameio).
@@ -176,11 +176,11 @@ pub fn is_temporary(name: &[u8]) -> bool {
         return false;
     }
     let inside = |middle: &[u8]| name.windows(middle.len()).any(|part| part == middle);
-    // Backups of vim, emacs, gedit and Kate.
+    // Backup files of vim, emacs, gedit and Kate.
     name.ends_with(b"~")
         // Auto-save files of emacs.
         || (name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#"))
-        // sed -i, and perl -i (its template is XXXXXXXX, of which the C library fills in six).
+        // sed -i, and perl -i, whose template is XXXXXXXX: the C library replaces six of these.
         || is_made_of(name, b"sed")
         || is_made_of(name, b"XX")
         || name.ends_with(b".tmp")
@@ -192,12 +192,12 @@ pub fn is_temporary(name: &[u8]) -> bool {
         || is_probe(name)
 }
 
-/// Tells whether a name is the one by which vim finds out whether it could make files here.
+/// Returns whether a name is the probe of vim, which tests whether vim can create files here.
 pub fn is_probe(name: &[u8]) -> bool {
     name == b"4913"
 }
 
-/// Tells whether a name is a prefix and six letters and digits, as mkstemp(3) makes it.
+/// Returns whether a name is a prefix and six letters or digits, as mkstemp(3) makes it.
 pub fn is_made_of(name: &[u8], prefix: &[u8]) -> bool {
     let filled = name.strip_prefix(prefix);
     filled.is_some_and(|filled| filled.len() == 6 && filled.iter().all(u8::is_ascii_alphanumeric))

@@ -1,4 +1,4 @@
-//! The stamp: the metadata of one pushed content, and the clock that orders pushes.
+//! The stamp, which is the metadata of one pushed content, and the clock that orders pushes.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ impl Sha256 {
         Self(sha2::Sha256::digest(content).into())
     }
 
-    /// Hashes everything that a reader gives without holding it in memory; returns its size too.
+    /// Hashes all bytes of a reader without holding them in memory; returns their number too.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl fmt::Debug for Sha256 {
     }
 }
 
-/// The text was not 64 lower-case hexadecimal digits.
+/// The text is not 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a sha-256 is 64 hexadecimal digits")]
 pub struct InvalidSha256;
@@ -76,12 +76,12 @@ impl FromStr for Sha256 {
 
 /// The metadata of one pushed content.
 ///
-/// Stamps are ordered by `when`; the hash breaks the tie of two machines that pushed in the same
-/// nanosecond, so that every mount agrees on which content is the newer one.
+/// Stamps are ordered by `when`. If two machines push in the same nanosecond, the hash decides, so
+/// every mount agrees on the newer content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
-    /// When the content was pushed, in nanoseconds since the Unix epoch. It comes from a
-    /// [`StampClock`], so no two pushes of one mount share it.
+    /// The time of the push, in nanoseconds since the Unix epoch. It comes from a [`StampClock`],
+    /// so no two pushes of one mount share it.
     pub when: u64,
     /// The hash of the content.
     pub sha256: Sha256,
@@ -92,8 +92,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The end of time for stamps, in nanoseconds since the epoch: 2200-01-01. No clock is that
-    /// wrong, and after a stamp from later no clock could issue a newer one.
+    /// The latest possible stamp, in nanoseconds since the epoch: 2200-01-01. No clock is that
+    /// wrong, and no clock could issue a newer stamp after a later one.
     pub const END: u64 = 7_258_118_400_000_000_000;
 
     /// Describes `content` as pushed at `when`.
@@ -106,19 +106,19 @@ impl Stamp {
         }
     }
 
-    /// Tells whether `content` is the one that the stamp describes.
+    /// Returns whether the stamp describes `content`.
     pub fn matches(&self, content: &[u8]) -> bool {
         self.size == content.len() as u64 && self.sha256 == Sha256::of(content)
     }
 
-    /// Returns `when` as the time that the file system shows.
+    /// Returns `when` as a time for the file system.
     pub fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.when)
     }
 }
 
-/// Writes a `when` as RFC 3339 in UTC with nanoseconds, the form that it has in a store's metadata
-/// and in messages: `2024-09-10T17:37:44.000000001Z`.
+/// Formats a `when` as RFC 3339 in UTC with nanoseconds: `2024-09-10T17:37:44.000000001Z`. A
+/// store's metadata and messages use this form.
 pub fn when_to_text(when: u64) -> String {
     let seconds = i64::try_from(when / 1_000_000_000).unwrap_or(i64::MAX);
     let nanos = u32::try_from(when % 1_000_000_000).unwrap_or(0);
@@ -127,7 +127,7 @@ pub fn when_to_text(when: u64) -> String {
         .to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
-/// Reads a `when` that [`when_to_text`] wrote.
+/// Parses a `when` in the form of [`when_to_text`].
 pub fn when_from_text(text: &str) -> Option<u64> {
     let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
     let seconds = u64::try_from(time.timestamp()).ok()?;
@@ -136,33 +136,33 @@ pub fn when_from_text(text: &str) -> Option<u64> {
         .checked_add(time.timestamp_subsec_nanos().into())
 }
 
-/// Converts a time to a stamp's `when`; a time outside of 1970 to 2554 is clamped.
+/// Converts a time to a stamp's `when`; clamps times outside 1970 to 2554.
 pub(crate) fn nanos(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     })
 }
 
-/// The source of `when`: strictly increasing, also when the machine's clock goes back.
+/// The source of `when`. It increases strictly, even if the machine's clock goes back.
 ///
-/// It is a hybrid logical clock: the wall clock, or one nanosecond after the newest stamp that it
-/// has issued or [observed](StampClock::observe), whichever is later. A push is therefore always
-/// newer than every content that the mount has seen, whichever machine pushed that.
+/// This is a hybrid logical clock. It returns the later one of two times: the wall clock, and one
+/// nanosecond after the newest stamp that it has issued or [observed](StampClock::observe). So a
+/// push is always newer than every content that the mount has seen from any machine.
 #[derive(Debug, Default)]
 pub struct StampClock {
     newest: Mutex<u64>,
 }
 
 impl StampClock {
-    /// Issues the next `when`, given the wall clock's time.
+    /// Issues the next `when`; `now` is the wall clock's time.
     pub fn next(&self, now: SystemTime) -> u64 {
         let mut newest = self.lock();
         *newest = nanos(now).max(newest.saturating_add(1));
         *newest
     }
 
-    /// Takes note of a stamp that came from a target, however far ahead of this machine's clock it
-    /// is: other mounts would ignore a push that is older than the content it replaces.
+    /// Records a stamp from a target, however far ahead of this machine's clock it is: other mounts
+    /// would ignore a push that is older than the content it replaces.
     pub fn observe(&self, when: u64) {
         if when < Stamp::END {
             let mut newest = self.lock();

@@ -1,24 +1,24 @@
-//! The bytes of a document as text: byte-order marks, UTF-16, and documents that say nothing.
+//! The bytes of a document as text: byte-order marks, UTF-16, and documents that declare nothing.
 
 use super::hcl::name_len;
 
 /// The byte-order mark that some editors write before the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The document is UTF-16, which neither Atlas nor a database reads.
+/// The document is UTF-16. Neither Atlas nor a database reads UTF-16.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is UTF-16; save it as UTF-8")]
 pub(crate) struct Utf16(
-    /// The text, as far as it can be told.
+    /// The text, as far as it can be decoded.
     pub(super) String,
 );
 
-/// Returns a document's text as Atlas reads it: without its byte-order mark.
+/// Returns a document's text without its byte-order mark, as Atlas reads it.
 ///
 /// # Errors
 ///
-/// [`Utf16`], with a byte-order mark or without: no text begins with two characters that are NUL
-/// every other time.
+/// [`Utf16`], with a byte-order mark or without: no text begins with two characters of which every
+/// other byte is NUL.
 pub(crate) fn decode(content: &[u8]) -> Result<&[u8], Utf16> {
     let (is_little, rest) = match content {
         [0xff, 0xfe, rest @ ..] => (true, rest),
@@ -35,30 +35,30 @@ pub(crate) fn decode(content: &[u8]) -> Result<&[u8], Utf16> {
     Err(Utf16(chars.collect()))
 }
 
-/// Returns a document's text for the question whether it says anything.
+/// Returns a document's text for the check whether it declares something.
 fn readable(content: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     let mut text: std::borrow::Cow<'_, [u8]> = match decode(content) {
         Ok(text) => text.into(),
         Err(Utf16(text)) => text.into_bytes().into(),
     };
     if text.contains(&0) {
-        // Without them, UTF-32 is readable too.
+        // Without NUL bytes, UTF-32 is readable too.
         text.to_mut().retain(|&byte| byte != 0);
     }
     text
 }
 
-/// The declarations of a document, whatever its language.
+/// The kind of a document's declarations, in any language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Declares {
     Something,
     Nothing,
-    /// Nothing but other files to read: Atlas's `-- atlas:import FILE`.
+    /// Only imports of other files: Atlas's `-- atlas:import FILE`.
     Imports,
 }
 
-/// Tells whether a document has anything besides white space, comments and semicolons. It has
-/// nothing if any dialect of SQL, or HCL, finds nothing in it.
+/// Returns whether a document has anything besides white space, comments and semicolons. It has
+/// nothing if HCL or any dialect of SQL finds nothing.
 pub(super) fn declares(content: &[u8]) -> Declares {
     let text = readable(content);
     let (flat, nested) = (Skipped::of(&text, false), Skipped::of(&text, true));
@@ -69,25 +69,25 @@ pub(super) fn declares(content: &[u8]) -> Declares {
     }
 }
 
-/// The rest of a text behind its first white space and comments.
+/// A text without its leading white space and comments.
 struct Skipped<'a> {
     rest: &'a [u8],
-    /// A comment was one of `atlas:import`.
+    /// One of the comments was `atlas:import`.
     imports: bool,
     /// The last comment has no end.
     is_open: bool,
 }
 
 impl<'a> Skipped<'a> {
-    /// `nests` tells whether a comment may hold another one: PostgreSQL's and SQL Server's may,
-    /// and end at the outer `*/`; those of others and of HCL end at the first.
+    /// `nests`: a comment may contain another one. Comments of PostgreSQL and SQL Server nest, and
+    /// end at the outer `*/`. Comments of other databases and of HCL end at the first `*/`.
     fn of(text: &'a [u8], nests: bool) -> Self {
         let mut skipped = Self {
             rest: text,
             imports: false,
             is_open: false,
         };
-        // Within /*! … */, which MySQL executes and MariaDB too, as /*M! … */.
+        // Within `/*! … */`, which MySQL executes. MariaDB also executes `/*M! … */`.
         let mut is_executed = false;
         loop {
             let rest = skipped.rest;
@@ -109,7 +109,7 @@ impl<'a> Skipped<'a> {
                         rest.len()
                     }
                 },
-                // MySQL's, everybody's, and HCL's and Snowflake's.
+                // `#` is a comment of MySQL, `--` of every dialect, and `//` of HCL and Snowflake.
                 [b'#', ..] | [b'-', b'-', ..] | [b'/', b'/', ..] => rest
                     .iter()
                     .position(|&byte| byte == b'\n')
@@ -151,8 +151,8 @@ fn comment_len(text: &[u8], nests: bool) -> Option<usize> {
     }
 }
 
-/// Returns the length of the blank that starts here: white space, control characters such as NUL,
-/// characters without width, semicolons.
+/// Returns the length of the blank that starts here. Blanks are white space, control characters
+/// such as NUL, characters without width, and semicolons.
 fn blank_len(text: &[u8]) -> usize {
     let is_blank = |byte: &&u8| matches!(byte, 0..=b' ' | b';' | 0x7f);
     let ascii = text.iter().take_while(is_blank).count();
@@ -168,8 +168,8 @@ fn blank_len(text: &[u8]) -> usize {
     }
 }
 
-/// Tells whether a character is never shown: Unicode's default ignorables, and blanks that Unicode
-/// counts among symbols and letters.
+/// Returns whether a character is never shown. These are Unicode's default ignorables, and blanks
+/// that Unicode counts among symbols and letters.
 fn is_invisible(char: char) -> bool {
     matches!(
         char,
@@ -193,21 +193,21 @@ fn is_invisible(char: char) -> bool {
     )
 }
 
-/// Tells whether a text is meant as HCL although it doesn't parse: it begins as a block or an
-/// attribute does, and as no statement of SQL does.
+/// Returns whether a text is meant as HCL although it doesn't parse: it begins like a block or an
+/// attribute, and like no statement of SQL.
 pub(super) fn looks_like_hcl(text: &[u8]) -> bool {
     let mut rest = Skipped::of(text, false).rest;
-    // How many words there are before the brace, how many of them follow another word, and
+    // The number of words before the brace, the number of words that follow another word, and
     // whether the last token is a string.
     let (mut words, mut loose, mut is_label) = (0, 0, false);
-    // A block's header, and one within it, have fewer tokens.
+    // The headers of a block and of a block inside it have fewer tokens.
     for _ in 0..16 {
         rest = rest.trim_ascii_start();
         let (len, is_string) = match rest {
             [b'=', b'=', ..] => return false,
             [b'=', ..] => return words == 1 && !is_label,
             [b'{', ..] if words > 0 && loose == 0 && is_label => return true,
-            // ClickHouse has `SELECT {name:Type}`, ODBC `{d '…'}`: go on inside.
+            // ClickHouse has `SELECT {name:Type}`, and ODBC `{d '…'}`: continue inside the brace.
             [b'{', body @ ..] if words > 0 => {
                 rest = Skipped::of(body, false).rest;
                 (words, loose, is_label) = (0, 0, false);

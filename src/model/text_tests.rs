@@ -1,4 +1,4 @@
-//! Documents that declare something, and their language.
+//! Documents that declare something, and the guess of their language.
 
 use super::super::{Format, PlanName, Rejection, check_plan, check_schema, guess_format};
 
@@ -67,7 +67,7 @@ fn comments_that_a_database_executes_are_statements() {
             assert_eq!(checked, Ok(Format::Sql), "{something}");
         }
     }
-    // A heading of HCL may hold what would open a nested comment.
+    // A comment of HCL may contain the start of a nested comment.
     let heading = b"/* a /* b */\nschema \"public\" {}\n/* */\n";
     assert_eq!(check_schema(heading, None, None), Ok(Format::Hcl));
 }

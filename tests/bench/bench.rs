@@ -1,8 +1,8 @@
-//! The harness behind scripts/bench: mounts a no-op file system, atlasfs and its peers beside each
-//! other, measures what the goals of the table demand, and prints one table.
+//! The harness behind scripts/bench. It mounts a no-op file system, atlasfs and its peers beside
+//! each other, measures the goals of the table, and prints one table.
 //!
-//! The exit code is 0 unless the harness itself fails, or a goal is broken that is counted and not
-//! timed.
+//! The exit code is 0 unless the harness itself fails or a counted goal is broken. Broken timed
+//! goals don't change it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,27 +39,27 @@ use rows::idle::Idle;
 use rows::{Bench, cold, growth, idle, listing, many, outage, push, warm};
 use space::{Programs, Space};
 
-/// The rows, by name, in the order of the table.
+/// The names of the rows, in the order of the table.
 const ROWS: [&str; 11] = [
     "stat", "open", "list", "cold", "readers", "push", "outage", "many", "idle", "size", "growth",
 ];
 
-/// Those that all subjects are mounted for.
+/// The rows that need mounts of all subjects.
 const BESIDE: [&str; 5] = ["stat", "open", "list", "cold", "readers"];
 
 /// Measures atlasfs beside a no-op file system and its peers. scripts/bench runs it.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The folder to work in.
+    /// The working folder.
     #[arg(long)]
     dir: PathBuf,
-    /// Where the report goes, as JSON.
+    /// The file for the report, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Where the table goes as well.
+    /// The file for a copy of the table.
     #[arg(long)]
     table: Option<PathBuf>,
-    /// A smoke run: less of everything.
+    /// A smoke run: fewer samples of everything.
     #[arg(long)]
     quick: bool,
     /// Only this row; may be repeated.
@@ -74,15 +74,15 @@ struct Args {
     /// mount-s3.
     #[arg(long, value_name = "PATH")]
     mount_s3: Option<PathBuf>,
-    /// Another build of atlasfs than the one beside this program.
+    /// Another build of atlasfs instead of the one beside this program.
     #[arg(long, value_name = "PATH")]
     atlasfs: Option<PathBuf>,
-    /// Which commit is measured, to be told.
+    /// The measured commit, for the report.
     #[arg(long, value_name = "TEXT")]
     commit: Option<String>,
 }
 
-/// A whole run takes less than ten minutes; what takes longer hangs.
+/// A whole run takes less than ten minutes. A run beyond this limit hangs.
 const RUN_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 fn main() -> ExitCode {
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     std::thread::spawn(|| {
         std::thread::sleep(RUN_TIMEOUT);
         eprintln!("bench: something hangs");
-        // scripts/bench ends and unmounts what is left.
+        // scripts/bench ends the remaining processes and unmounts the remaining mounts.
         std::process::exit(1);
     });
     let mut machine = Machine::this();
@@ -134,9 +134,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures the rows that are wanted; returns them, and how each subject was mounted.
+/// Measures the wanted rows; returns them, and the mount command of each subject.
 fn measure(bench: &Bench, wanted: &[&str]) -> (Vec<Row>, Vec<(String, String)>) {
-    // It is to be left alone for a while before it is looked at.
+    // The idle mount needs some time without requests before its measurement.
     let idle = wanted.contains(&"idle").then(|| Idle::new(bench));
     let beside = wanted.iter().any(|row| BESIDE.contains(row));
     let field = beside.then(|| Field::new(bench));
@@ -188,7 +188,7 @@ fn tell(machine: &Machine, options: &[(String, String)], rows: &[Row]) -> String
     text
 }
 
-/// Finds the programs: they are built beside this one.
+/// Finds the programs, which are built beside this one.
 fn programs(args: &Args) -> Programs {
     let here = std::env::current_exe().expect("this program's place");
     let examples = here.parent().expect("a folder");
@@ -230,7 +230,7 @@ fn first_line(program: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    /// Takes a constant out of a source, as it stands there.
+    /// Extracts the text of a constant from a source.
     fn constant<'a>(source: &'a str, name: &str) -> &'a str {
         let from = source.find(&format!("const {name}:")).expect(name);
         source[from..].split(';').next().expect("its end")

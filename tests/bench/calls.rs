@@ -1,23 +1,24 @@
-//! How many requests the kernel sends to a FUSE file system, as its own tracing sees them.
+//! The number of requests that the kernel sends to a FUSE file system, from the kernel's own
+//! tracing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-/// The event: a request is queued for the daemon.
+/// The trace event: a request is queued for the daemon.
 const EVENT: &str = "events/fuse/fuse_request_send";
 
 /// Room for some 50,000 events on each processor.
 const BUFFER_KIB: &str = "4096";
 
-/// READDIRPLUS, as the kernel calls it.
+/// The kernel's name of READDIRPLUS.
 pub const READDIRPLUS: &str = "READDIRPLUS";
 
-/// Counts by operation.
+/// The number of requests by operation.
 pub type Counts = BTreeMap<String, u64>;
 
-/// The counter. Dropping it leaves the kernel's tracing as it was.
+/// The counter. Dropping it restores the kernel's tracing.
 #[derive(Debug)]
 pub struct Calls {
     tracefs: PathBuf,
@@ -25,7 +26,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Gets ready to count; nothing if this kernel can't, or this user may not.
+    /// Prepares to count; `None` if this kernel can't trace, or this user may not.
     pub fn start(dir: &Path) -> Option<Self> {
         let tracefs = dir.join("tracing");
         std::fs::create_dir(&tracefs).ok()?;
@@ -42,8 +43,8 @@ impl Calls {
         Some(calls)
     }
 
-    /// Does something, and returns how many requests went to a connection meanwhile; nothing if
-    /// that could not be seen.
+    /// Runs `work` and returns the number of requests to a connection meanwhile; `None` if the
+    /// tracing failed.
     pub fn during(&self, connection: u64, work: impl FnOnce()) -> Option<Counts> {
         let filter = format!("connection == {connection}");
         self.set(&format!("{EVENT}/filter"), &filter).ok()?;
@@ -67,7 +68,7 @@ impl Drop for Calls {
     }
 }
 
-/// Writes counts, the most frequent first.
+/// Formats counts, the most frequent first.
 pub fn shown(counts: &Counts) -> String {
     let mut counts: Vec<_> = counts.iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));

@@ -1,4 +1,4 @@
-//! Time, and the processors that it is taken on.
+//! Time measurements, and the processors that they run on.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,25 @@ use nix::unistd::Pid;
 
 use super::sample::Samples;
 
-/// Which processors something runs on.
+/// A choice of processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cpu {
-    /// The one that clients and daemons share, so that no wake-up of another processor is timed.
+    /// The processor that clients and daemons share, so that no wake-up of another processor is
+    /// timed.
     Measured,
-    /// All others: stores and proxies.
+    /// All other processors: for stores and proxies.
     Beside,
-    /// All.
+    /// All processors.
     Any,
 }
 
-/// Does something on some processors; threads and processes that it starts stay there.
+/// Runs `work` on the chosen processors; threads and processes that it starts stay there.
 pub fn on<T>(cpu: Cpu, work: impl FnOnce() -> T) -> T {
     let me = Pid::from_raw(0);
     let before = sched_getaffinity(me).expect("the processors of this thread");
     let all = (0..CpuSet::count()).filter(|cpu| before.is_set(*cpu) == Ok(true));
     let all: Vec<usize> = all.collect();
-    // With a single processor there is nothing to choose.
+    // A single processor leaves no choice.
     if let (Some(last), true) = (all.last(), all.len() > 1) {
         let mut wanted = CpuSet::new();
         for other in &all {
@@ -40,7 +41,7 @@ pub fn on<T>(cpu: Cpu, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Times something once.
+/// Times one run of `work`.
 pub fn time<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let begun = Instant::now();
     let done = work();
@@ -50,26 +51,26 @@ pub fn time<T>(work: impl FnOnce() -> T) -> (f64, T) {
 /// The result of a loop.
 #[derive(Debug, Clone, Copy)]
 pub struct Repeated {
-    /// How many times.
+    /// The number of iterations.
     pub times: usize,
-    /// In how many seconds.
+    /// The total time in seconds.
     pub seconds: f64,
 }
 
 impl Repeated {
-    /// Returns how many seconds each time took on average.
+    /// Returns the average time of an iteration, in seconds.
     pub fn each(self) -> f64 {
         self.seconds / self.times as f64
     }
 }
 
-/// Repeats something in a tight loop, `most` times or until `within` is over.
+/// Repeats `work` in a tight loop, `most` times or until `within` is over.
 pub fn repeat(most: usize, within: Duration, mut work: impl FnMut()) -> Repeated {
     let (begun, mut times) = (Instant::now(), 0_usize);
     while times < most {
         work();
         times += 1;
-        // Looking at the clock costs as much as a tenth of a stat.
+        // Reading the clock costs a tenth of a stat.
         if times.is_multiple_of(64) && begun.elapsed() > within {
             break;
         }
@@ -80,15 +81,15 @@ pub fn repeat(most: usize, within: Duration, mut work: impl FnMut()) -> Repeated
     }
 }
 
-/// Samples several subjects in alternation, so that what the machine does meanwhile meets all of
-/// them. Each round begins with another one.
+/// Samples several subjects in alternation, so that the machine's other work affects all of them.
+/// Each round begins with another subject.
 pub fn alternate<S>(
     rounds: usize,
     subjects: &[S],
     mut sample: impl FnMut(&S) -> f64,
 ) -> Vec<Samples> {
     let mut taken = vec![Vec::new(); subjects.len()];
-    // The first is a warm-up.
+    // The first round is a warm-up.
     for round in 0..=rounds {
         for step in 0..subjects.len() {
             let place = (round + step) % subjects.len();

@@ -1,7 +1,7 @@
-//! The hot paths below FUSE, so that what has become slower in scripts/bench can be found.
+//! The hot paths below FUSE, to locate a slowdown that scripts/bench shows.
 //!
-//! `cargo bench --bench hot`, or `cargo bench --bench hot -- pull` for those whose names hold a
-//! text. Everything is as in a mount, but for the kernel, and for stores that lie in memory.
+//! `cargo bench --bench hot` runs all, `cargo bench --bench hot -- pull` those with this text in
+//! their name. The setup is that of a mount, but without the kernel, and with stores in memory.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,10 +33,10 @@ fn main() {
     divan::main();
 }
 
-/// Any thread but none: requests of threads of other pid namespaces come as 0.
+/// Any process id except 0: requests of threads in other pid namespaces have the id 0.
 const PID: u32 = 4711;
 
-/// A registry and two backups in memory, and the file system above them.
+/// A file system with a registry and two backups in memory.
 struct Fixture {
     runtime: Runtime,
     registry: Arc<Registry>,
@@ -45,7 +45,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Makes one with so many plans in the repository `app`, and its schema.
+    /// Makes a fixture with so many plans in the repository `app`, and its schema.
     fn new(plans: usize) -> Self {
         let runtime = Runtime::new().unwrap();
         let inside = runtime.enter();
@@ -68,10 +68,10 @@ impl Fixture {
             registry: targets.next().unwrap(),
             backups: targets.collect(),
         };
-        // Of a disk that isn't there, only the calls are measured.
+        // A folder in memory, so only the calls are measured, and no disk.
         let state = tempfile::tempdir_in("/dev/shm").unwrap();
         let settings = registry::Settings {
-            // Listings stay out of it, but where they are what is measured.
+            // A long `ttl` keeps listings out of the measurement, except where they are measured.
             ttl: Duration::from_secs(3600),
             ..registry::Settings::default()
         };
@@ -105,7 +105,7 @@ impl Fixture {
         }
     }
 
-    /// Finds `app/NAME`, as the kernel does.
+    /// Looks up `app/NAME`, as the kernel does.
     fn find(&self, name: &str) -> (u64, u64) {
         self.runtime.block_on(async {
             let app = self
@@ -125,7 +125,7 @@ impl Fixture {
         })
     }
 
-    /// Does what the session's thread does: polls once, and expects that to be all.
+    /// Polls once, as the session's thread does, and expects the result at once.
     fn at_once<T>(&self, future: impl Future<Output = T>) -> T {
         let _inside = self.runtime.enter();
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -136,7 +136,7 @@ impl Fixture {
 }
 
 fn panic_pending() -> ! {
-    // An answer from memory never waits; if it did, the figure would mean nothing.
+    // An answer from memory never waits. If it did, the figure would have no meaning.
     std::process::abort()
 }
 
@@ -164,7 +164,7 @@ fn schema(mark: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// One name among few and among many: its cost must not depend on that.
+/// One name among few and among many. The cost must not depend on their number.
 #[divan::bench(args = [10, 1_000, 10_000])]
 fn lookup(bencher: Bencher, plans: usize) {
     let world = Fixture::new(plans);
@@ -196,7 +196,7 @@ fn open_read_release(bencher: Bencher, plans: usize) {
         read: true,
         ..OpenMode::default()
     };
-    // The first one pulls.
+    // The first open pulls.
     let first = world
         .runtime
         .block_on(world.fs.clone().open(schema, how, PID));
@@ -216,10 +216,10 @@ fn open_read_release(bencher: Bencher, plans: usize) {
     });
 }
 
-/// How many entries a reply to READDIRPLUS has room for: 32 KiB, which is what glibc reads at once.
+/// The number of entries that fit in a reply to READDIRPLUS of 32 KiB, which glibc reads at once.
 const ROOM: usize = 190;
 
-/// A whole directory, as READDIRPLUS asks for it: its cost must be linear.
+/// A whole directory by READDIRPLUS. The cost must be linear.
 #[divan::bench(args = [100, 1_000, 10_000])]
 fn readdirplus(bencher: Bencher, plans: usize) {
     let world = Fixture::new(plans);
@@ -256,7 +256,7 @@ fn readdirplus(bencher: Bencher, plans: usize) {
         });
 }
 
-/// Write and close, to three targets in memory and a journal on no disk.
+/// Write and close, with three targets and a journal, all in memory.
 #[divan::bench(args = [10, 10_000])]
 fn push(bencher: Bencher, plans: usize) {
     let world = Fixture::new(plans);
@@ -295,7 +295,7 @@ fn pull_from_the_cache(bencher: Bencher) {
     bencher.bench_local(|| world.at_once(world.registry.pull(&id)).unwrap());
 }
 
-/// A LIST of all targets is what comes with it once a `--ttl`.
+/// A LIST of all targets once per `--ttl`.
 #[divan::bench(args = [100, 10_000])]
 fn list_what_is_fresh(bencher: Bencher, plans: usize) {
     let world = Fixture::new(plans);

@@ -1,4 +1,4 @@
-//! A store in memory, for benchmarks of what lies above it.
+//! A store in memory, for benchmarks of the layers above it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +17,12 @@ struct Object {
     modified: SystemTime,
 }
 
-/// The store. Clones are the same store.
+/// The store. Clones share the same objects.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<BTreeMap<String, Object>>>);
 
 impl Memory {
-    /// Puts an object there.
+    /// Stores an object.
     pub fn fill(&self, key: &str, content: &[u8]) {
         let when = 1_725_989_864_000_000_000 + self.objects().len() as u64;
         let stamp = Stamp::new(when, content, Format::Hcl);

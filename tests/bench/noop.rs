@@ -1,9 +1,9 @@
-//! The floor that atlasfs is measured against: a file system in memory on the same fuser, with the
-//! same mount options, flags, times to live and threads, and nothing else.
+//! The floor of the measurements: a file system in memory on the same fuser, with the same mount
+//! options, flags, times to live and threads, and without any other work.
 //!
 //! `noop --plans N DIR` serves `/app/schema` and `/app/plans/…`, N files of 4 KiB each, until DIR
-//! is unmounted. Whatever src/fuse asks of the kernel, this asks too: a change there belongs here
-//! as well, and a test of the harness compares the two.
+//! is unmounted. It must ask the kernel for the same as src/fuse: a change there belongs here as
+//! well. A test of the harness compares the two.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -41,7 +41,7 @@ const THREADS: usize = 2;
 /// As in src/fs/mod.rs.
 const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 
-/// The answer of src/fs to a reader whose inode is the newest content.
+/// The answer of src/fs to a reader whose inode has the newest content.
 const OPENED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
 
 const GENERATION: Generation = Generation(0);
@@ -57,13 +57,13 @@ const FIRST: u64 = 5;
 /// A no-op file system in memory.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many plans there are.
+    /// The number of plans.
     #[arg(long, default_value_t = 1)]
     plans: u64,
-    /// For how many seconds the kernel may keep a name: atlasfs's --ttl.
+    /// The seconds that the kernel may keep a name: atlasfs's --ttl.
     #[arg(long, default_value_t = 1)]
     ttl: u64,
-    /// Where to mount it.
+    /// The mount point.
     dir: PathBuf,
 }
 
@@ -103,7 +103,7 @@ impl Noop {
         }
     }
 
-    /// Returns a directory's names and inodes, from a place on.
+    /// Returns a directory's names and inodes, without the first `skip`.
     fn children(&self, ino: u64, skip: usize) -> Box<dyn Iterator<Item = (&OsStr, u64)> + '_> {
         let fixed: &[(&str, u64)] = match ino {
             ROOT => &[("app", APP)],
@@ -141,7 +141,7 @@ impl Noop {
         }
     }
 
-    /// Returns for how long the kernel may keep a name; attributes it may keep for ever.
+    /// Returns the time that the kernel may keep a name. It may keep attributes for ever.
     fn entry_ttl(&self, ino: u64) -> Duration {
         match ino {
             ROOT | PLANS => FOR_EVER,
@@ -153,7 +153,7 @@ impl Noop {
 impl fuser::Filesystem for Noop {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for wanted in WANTED {
-            // atlasfs does not get these from this kernel either.
+            // If this kernel refuses a flag, atlasfs doesn't get it either.
             let _ = config.add_capabilities(wanted);
         }
         let _ = config.set_max_write(MAX_WRITE);
@@ -258,7 +258,7 @@ impl fuser::Filesystem for Noop {
         }
         for (name, child) in self.children(ino.0, (next - 2) as usize) {
             next += 1;
-            // The reply has one time for both, so the shorter one holds.
+            // The reply has one time for both, so the shorter one applies.
             let (ttl, attr) = (self.entry_ttl(child), self.attr(child));
             if reply.add(INodeNo(child), next, name, &ttl, &attr, GENERATION) {
                 break;
@@ -290,7 +290,7 @@ impl fuser::Filesystem for Noop {
         _size: u32,
         reply: ReplyXattr,
     ) {
-        // Not ENOSYS, after which the kernel would ask no more: atlasfs can't say that.
+        // Not ENOSYS: after that the kernel would stop asking, and atlasfs can't answer that.
         reply.error(Errno::EOPNOTSUPP);
     }
 
@@ -302,7 +302,7 @@ impl fuser::Filesystem for Noop {
     }
 }
 
-/// Returns a plan's name: of the length that Atlas gives one by default.
+/// Returns a plan's name, as long as Atlas's default names.
 fn name(plan: u64) -> String {
     format!("2024091017{plan:04}")
 }

@@ -1,4 +1,4 @@
-//! A place that a subject asks: the store, behind a proxy of its own that counts and delays.
+//! The endpoint of a subject: the store, behind a proxy of its own that counts and delays requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,29 +9,29 @@ use super::clock::{Cpu, on, time};
 use super::store::{BUCKET, Store};
 use super::support::proxy::{Fault, Proxy};
 
-/// Requests by what they cost a store.
+/// The number of requests by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Listings.
     pub list: usize,
     /// Reads of an object.
     pub get: usize,
-    /// Looks at an object without its content.
+    /// Reads of an object's metadata without its content.
     pub head: usize,
     /// Writes.
     pub put: usize,
-    /// Deletions and whatever else.
+    /// Deletions and all other requests.
     pub other: usize,
 }
 
 impl Counts {
-    /// Returns how many there are of all kinds.
+    /// Returns the number of requests of all kinds.
     pub fn all(self) -> usize {
         self.list + self.get + self.head + self.put + self.other
     }
 }
 
-/// The place.
+/// The endpoint: a store behind a proxy.
 #[derive(Debug)]
 pub struct Place {
     store: Arc<Store>,
@@ -39,7 +39,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes a way to a store; its threads stay off the processor that is measured.
+    /// Starts a proxy before a store. Its threads stay off the measured processor.
     pub fn before(store: &Arc<Store>) -> Self {
         Self {
             store: Arc::clone(store),
@@ -47,12 +47,11 @@ impl Place {
         }
     }
 
-    /// Makes a store and a way to it.
+    /// Starts a store and its proxy.
     pub fn new() -> Self {
         Self::before(&on(Cpu::Beside, || Arc::new(Store::start())))
     }
 
-    /// Returns the store.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
@@ -62,13 +61,13 @@ impl Place {
         self.proxy.endpoint()
     }
 
-    /// Returns the URL that atlasfs is given.
+    /// Returns the URL for atlasfs.
     pub fn url(&self) -> String {
         let endpoint = self.endpoint();
         format!("s3://{BUCKET}?region=us-east-1&use_path_style=true&endpoint={endpoint}")
     }
 
-    /// Lets every request from here on wait.
+    /// Delays every request from now on.
     pub fn delay(&self, pause: Duration) {
         self.proxy.set(match pause.is_zero() {
             true => Fault::Pass,
@@ -76,7 +75,7 @@ impl Place {
         });
     }
 
-    /// Refuses connections from here on.
+    /// Refuses connections from now on.
     pub fn refuse(&self) {
         self.proxy.set(Fault::Refuse);
     }
@@ -86,7 +85,7 @@ impl Place {
         self.counts_of("")
     }
 
-    /// Counts those whose path and query hold a text.
+    /// Counts the requests whose path and query contain a text.
     pub fn counts_of(&self, part: &str) -> Counts {
         let mut counts = Counts::default();
         for request in self.proxy.requests() {
@@ -112,7 +111,7 @@ impl Place {
         self.proxy.forget();
     }
 
-    /// Opens a connection of a plain client: the store's own round trip is measured with it.
+    /// Opens a connection of a plain client, which measures the store's own round trip.
     pub fn connect(&self) -> Line {
         let addr = self.endpoint();
         let stream = TcpStream::connect(addr.trim_start_matches("http://")).expect("the proxy");
@@ -121,17 +120,17 @@ impl Place {
     }
 }
 
-/// A connection that is kept.
+/// A connection for many requests.
 #[derive(Debug)]
 pub struct Line(BufReader<TcpStream>);
 
 impl Line {
-    /// Reads an object; returns how long that took.
+    /// Reads an object; returns the time that took.
     pub fn get(&mut self, key: &str) -> f64 {
         self.ask("GET", key, b"")
     }
 
-    /// Writes an object; returns how long that took.
+    /// Writes an object; returns the time that took.
     pub fn put(&mut self, key: &str, content: &[u8]) -> f64 {
         self.ask("PUT", key, content)
     }

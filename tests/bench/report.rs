@@ -1,10 +1,10 @@
-//! The report of a run as JSON, for whoever compares two of them.
+//! The report of a run as JSON, to compare runs.
 
 use serde_json::{Value, json};
 
 use super::row::{Cell, Goal, Row, Verdict};
 
-/// The machine of the measurements.
+/// The machine that the run used.
 #[derive(Debug)]
 pub struct Machine {
     /// Facts by name, in the order in which they are printed.
@@ -12,7 +12,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks at this one.
+    /// Collects the facts of this machine.
     pub fn this() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");
@@ -42,8 +42,8 @@ impl Machine {
     }
 }
 
-/// Returns how many processes wanted to run in the last minute, the last five, and the last
-/// fifteen: with more than one, times say little.
+/// Returns the load averages of the last minute, five minutes and fifteen minutes. Times mean
+/// little if more than one process wanted to run.
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').take(3).collect::<Vec<_>>().join(" ")

@@ -1,10 +1,10 @@
-//! One row of the table: some work, what it took whom, and whether the goal holds.
+//! One row of the table: the work, the figures of each subject, and the verdict on the goal.
 
 use super::sample::Samples;
 
-/// The subject that the goals are about.
+/// The subject of the goals.
 pub const ATLASFS: &str = "atlasfs";
-/// The floor.
+/// The floor: the no-op file system.
 pub const NOOP: &str = "no-op";
 
 /// The unit of a row's figures.
@@ -16,45 +16,44 @@ pub enum Unit {
     Count,
     /// Bytes.
     Bytes,
-    /// A share of one.
+    /// A fraction of one.
     Share,
 }
 
 /// Whether a goal holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does.
+    /// The goal holds.
     Holds,
-    /// It doesn't.
+    /// The goal is broken.
     Fails,
-    /// There is nobody to compare with.
+    /// No peer is there for a comparison.
     Open,
 }
 
-/// A goal of a row, judged.
+/// A goal of a row, with its verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Goal {
-    /// The goal, in words.
+    /// The goal's text.
     pub words: String,
-    /// The result: atlasfs's median may be at most this.
+    /// The limit on atlasfs's median.
     pub limit: Option<f64>,
-    /// Whether it holds.
     pub verdict: Verdict,
 }
 
 /// The result of one subject.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
-    /// Its samples.
+    /// The samples.
     Took(Samples),
-    /// Why there are none.
+    /// The reason why there are no samples.
     None(String),
 }
 
 /// A row.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The name that `--row` takes.
+    /// The name for `--row`.
     pub group: &'static str,
     /// The work.
     pub work: String,
@@ -62,14 +61,14 @@ pub struct Row {
     pub unit: Unit,
     /// Each subject's figures, in order.
     pub cells: Vec<(String, Cell)>,
-    /// The goals; none for what is only told.
+    /// The goals; empty for a row that is only reported.
     pub goals: Vec<Goal>,
-    /// Whether it was counted, and not timed: such a goal can be broken by a bug alone.
+    /// Whether the row is counted, and not timed. Only a bug can break a counted goal.
     pub counted: bool,
 }
 
 impl Row {
-    /// Begins a row that is timed.
+    /// Begins a timed row.
     pub fn timed(group: &'static str, work: impl Into<String>) -> Self {
         Self {
             group,
@@ -81,7 +80,7 @@ impl Row {
         }
     }
 
-    /// Begins a row that is counted.
+    /// Begins a counted row.
     pub fn counted(group: &'static str, work: impl Into<String>, unit: Unit) -> Self {
         Self {
             unit,
@@ -104,7 +103,7 @@ impl Row {
         self
     }
 
-    /// Judges: atlasfs's median is to be at most `limit`.
+    /// Adds a goal: atlasfs's median is at most `limit`.
     #[must_use]
     pub fn at_most(mut self, limit: f64, words: impl Into<String>) -> Self {
         let median = self.median(ATLASFS).unwrap_or(f64::NAN);
@@ -119,9 +118,9 @@ impl Row {
         self
     }
 
-    /// Judges: atlasfs's median is to be below that of every peer that is here. Where the kernel
-    /// alone answers, nobody can be faster than anybody: a median that lies within a peer's own
-    /// quartiles counts as that.
+    /// Adds a goal: atlasfs's median is below that of every present peer. Where the kernel alone
+    /// answers, no subject can be faster than another, so a median within a peer's quartiles counts
+    /// as well.
     #[must_use]
     pub fn faster_than_each_peer(self) -> Self {
         let words = "faster than each peer";
@@ -159,12 +158,12 @@ impl Row {
         }
     }
 
-    /// Returns how many times the no-op's median a subject's is.
+    /// Returns a subject's median in units of the no-op's median.
     pub fn ratio(&self, subject: &str) -> Option<f64> {
         Some(self.median(subject)? / self.median(NOOP)?)
     }
 
-    /// Tells whether the harness is to fail because of it.
+    /// Returns whether the row makes the harness fail.
     pub fn is_broken(&self) -> bool {
         self.counted && self.goals.iter().any(|goal| goal.verdict == Verdict::Fails)
     }

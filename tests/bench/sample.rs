@@ -1,29 +1,29 @@
-//! Samples of one measurement, and what is told of them.
+//! Samples of one measurement, and their statistics.
 
 /// Samples of one quantity, in its unit (seconds, bytes, requests), sorted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Takes samples in any order; what is no number is left out.
+    /// Takes samples in any order; drops those that are not a number.
     pub fn new(samples: impl IntoIterator<Item = f64>) -> Self {
         let mut samples: Vec<f64> = samples.into_iter().filter(|s| s.is_finite()).collect();
         samples.sort_by(f64::total_cmp);
         Self(samples)
     }
 
-    /// Takes the one figure that there is.
+    /// Takes a single figure.
     pub fn one(figure: f64) -> Self {
         Self::new([figure])
     }
 
-    /// Returns how many there are.
+    /// Returns the number of samples.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns the value below which this share of the samples lies, interpolated between the two
-    /// nearest; not a number if there are none.
+    /// Returns the value below which `share` of the samples lie, interpolated between the two
+    /// nearest; not a number without samples.
     pub fn quantile(&self, share: f64) -> f64 {
         let Some(last) = self.0.len().checked_sub(1) else {
             return f64::NAN;
@@ -36,7 +36,6 @@ impl Samples {
         below + (above - below) * place.fract()
     }
 
-    /// Returns the middle one.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
@@ -46,7 +45,7 @@ impl Samples {
         (self.quantile(0.25), self.quantile(0.75))
     }
 
-    /// Returns the mean, which tells of the rare long ones too.
+    /// Returns the mean, which shows rare long samples too.
     pub fn mean(&self) -> f64 {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }

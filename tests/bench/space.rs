@@ -1,4 +1,4 @@
-//! The folder that a run works in, the programs that it runs, and what it must end again.
+//! The working folder of a run, the programs that it uses, and the list of processes to end.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::support::behind::KEYS;
 
-/// Nobody's address: what asks there is refused at once.
+/// An address without a server: connections are refused at once.
 const NOWHERE: &str = "127.0.0.1:9";
 
 /// The programs that are mounted.
@@ -21,12 +21,12 @@ pub struct Programs {
     pub noop: PathBuf,
     /// PyPI's rclone, if it is there.
     pub rclone: Option<PathBuf>,
-    /// mount-s3, if somebody has it.
+    /// mount-s3, if it is installed.
     pub mount_s3: Option<PathBuf>,
 }
 
-/// The folder. scripts/bench makes it, and ends and unmounts what is left in it if this process
-/// can't any more.
+/// The working folder. scripts/bench makes it, and if this process can't any more, ends and
+/// unmounts everything in it.
 #[derive(Debug)]
 pub struct Space {
     /// The programs.
@@ -37,7 +37,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Works in a folder that is there.
+    /// Uses an existing folder.
     pub fn new(dir: &Path, programs: Programs) -> Self {
         let dir = dir.canonicalize().expect("the folder to work in");
         let pids = File::create(dir.join("pids")).expect("a list of processes");
@@ -54,7 +54,7 @@ impl Space {
         &self.dir
     }
 
-    /// Makes a folder that nobody has used.
+    /// Makes a new folder.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.made.set(self.made.get() + 1);
         let dir = self.dir.join(format!("{name}-{}", self.made.get()));
@@ -62,7 +62,7 @@ impl Space {
         dir
     }
 
-    /// Writes a file for this user alone.
+    /// Writes a file that only this user can read.
     pub fn secret(&self, name: &str, content: &str) -> PathBuf {
         let path = self.dir.join(name);
         let file = OpenOptions::new()
@@ -76,7 +76,7 @@ impl Space {
         path
     }
 
-    /// Makes a command with an environment that leads nowhere else.
+    /// Makes a command whose environment leads to no other place.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -94,7 +94,7 @@ impl Space {
         command
     }
 
-    /// Writes down a process, with when it was started: numbers are used again.
+    /// Records a process with its start time: process ids are used again.
     pub fn note(&self, pid: i32) {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);

@@ -1,6 +1,6 @@
-//! A store in memory that speaks as much of S3 as the subjects need, and answers in microseconds:
-//! what is measured is a mount, and not a server. It is asked over HTTP on loopback, through the
-//! tests' own proxy.
+//! A store in memory that implements the part of S3 that the subjects need, and answers in
+//! microseconds: the measurements are of a mount, and not of a server. It is asked over HTTP on
+//! loopback, through the tests' own proxy.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use chrono::{DateTime, Utc};
 
 use super::support::serve::{Answering, Reply, Request};
 
-/// The one bucket.
+/// The only bucket.
 pub const BUCKET: &str = "bench";
 
-/// As many keys as a page of S3 has.
+/// The number of keys in a page of S3.
 pub const PAGE: usize = 1000;
 
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts an empty one on a free port.
+    /// Starts an empty store on a free port.
     pub fn start() -> Self {
         let stock = Arc::<Mutex<Stock>>::default();
         let shared = Arc::clone(&stock);
@@ -49,12 +49,11 @@ impl Store {
         Self { stock, server }
     }
 
-    /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
 
-    /// Puts an artifact there as a push of atlasfs leaves it: with its stamp.
+    /// Stores an artifact with a stamp, as a push of atlasfs does.
     pub fn put(&self, key: &str, content: &[u8]) {
         let mut stock = lock(&self.stock);
         let stamp = Stamp::new(
@@ -162,8 +161,8 @@ fn read(request: &Request, object: &Object) -> Reply {
     }
 }
 
-/// Lists a page, of both versions of the interface. A page costs what is on it, however much else
-/// there is.
+/// Lists a page, in both versions of the interface. The cost of a page depends on its entries
+/// alone.
 fn list(objects: &BTreeMap<String, Object>, query: &BTreeMap<String, String>) -> Reply {
     let text = |name: &str| query.get(name).map(String::as_str).unwrap_or("");
     let (prefix, delimiter) = (text("prefix"), text("delimiter"));
@@ -171,7 +170,7 @@ fn list(objects: &BTreeMap<String, Object>, query: &BTreeMap<String, String>) ->
     let tokens = ["continuation-token", "marker", "start-after"];
     let mut after = tokens.map(text).into_iter().max().unwrap_or("").to_owned();
     let (mut rows, mut shown, mut more) = (String::new(), 0, false);
-    // The first name that may come next, and whether it may itself.
+    // The first name that may come next, and whether it is itself included.
     let mut from = match after.as_str() > prefix {
         true => beyond(&after, delimiter),
         false => Bound::Included(prefix.to_owned()),
@@ -222,7 +221,7 @@ fn list(objects: &BTreeMap<String, Object>, query: &BTreeMap<String, String>) ->
     (200, vec![xml], body.into_bytes())
 }
 
-/// Returns where a listing goes on after a name: behind all that a folder's name stands for.
+/// Returns where a listing continues after a name; after a folder's name it skips the whole folder.
 fn beyond(name: &str, delimiter: &str) -> Bound<String> {
     match !delimiter.is_empty() && name.ends_with(delimiter) {
         true => Bound::Excluded(format!("{name}\u{10ffff}")),

@@ -1,4 +1,4 @@
-//! A subject: a file system that is mounted for as long as this value lives.
+//! A subject: a file system that stays mounted as long as this value lives.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -16,17 +16,16 @@ use super::row::{ATLASFS, NOOP};
 use super::space::Space;
 use super::support::server::{ACCESS_KEY, SECRET_KEY};
 
-/// How long a mount may take to come up.
+/// The longest time for a mount to appear.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A mounted file system.
 #[derive(Debug)]
 pub struct Subject {
-    /// Its name.
     pub name: String,
-    /// How it was mounted, to be printed with the table.
+    /// The mount command, for the report.
     pub shown: String,
-    /// The store that it asks; the no-op has none.
+    /// The store's endpoint; the no-op has none.
     pub place: Option<Place>,
     dir: PathBuf,
     pid: i32,
@@ -55,7 +54,7 @@ impl Subject {
         command.arg("--state-dir").arg(&state).arg("--log-file");
         command.arg(state.with_extension("log")).arg(&dir);
         let shown = show(space, &command);
-        // Processes that it leaves must not hold this process's pipes.
+        // Processes that the command leaves must not hold this process's pipes.
         let status = on(cpu, || command.stdout(Stdio::null()).status());
         assert!(status.expect("atlasfs").success(), "cannot mount: {shown}");
         let status = std::fs::read(dir.join(".atlasfs/status")).expect("a status");
@@ -75,15 +74,16 @@ impl Subject {
         }
     }
 
-    /// Gives atlasfs the place that it asks.
+    /// Sets the endpoint of atlasfs.
     #[must_use]
     pub fn asking(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
     }
 
-    /// Mounts s3fs. Its manual: `use_cache` and `kernel_cache` keep contents, `enable_noobj_cache`
-    /// what isn't there, `max_stat_cache_size` as many attributes as there are files.
+    /// Mounts s3fs. By its manual, `use_cache` and `kernel_cache` cache contents,
+    /// `enable_noobj_cache` caches missing names, and `max_stat_cache_size` is the number of cached
+    /// attributes.
     pub fn s3fs(space: &Space, place: Place) -> Self {
         let (dir, cache) = (space.folder("s3fs"), space.folder("s3fs-cache"));
         let keys = space.secret("s3fs-keys", &format!("{ACCESS_KEY}:{SECRET_KEY}\n"));
@@ -104,9 +104,9 @@ impl Subject {
         Self::start(space, "s3fs 1.90", Some(place), dir, command)
     }
 
-    /// Mounts rclone. Its manual: `--vfs-cache-mode full` keeps contents, `--dir-cache-time` names,
-    /// `--attr-timeout` lets the kernel keep attributes, `--use-server-modtime` spares a HEAD a
-    /// file, `--vfs-fast-fingerprint` another.
+    /// Mounts rclone. By its manual, `--vfs-cache-mode full` caches contents, and
+    /// `--dir-cache-time` names. `--attr-timeout` lets the kernel cache attributes.
+    /// `--use-server-modtime` saves a HEAD for each file, and `--vfs-fast-fingerprint` another.
     pub fn rclone(space: &Space, name: &str, program: &Path, place: Place) -> Self {
         let (dir, cache) = (space.folder("rclone"), space.folder("rclone-cache"));
         let mut command = space.command(program);
@@ -123,8 +123,8 @@ impl Subject {
         Self::start(space, name, Some(place), dir, command)
     }
 
-    /// Mounts mount-s3. Its manual: `--cache` keeps contents on disk, `--metadata-ttl` names and
-    /// attributes.
+    /// Mounts mount-s3. By its manual, `--cache` caches contents on disk, and `--metadata-ttl`
+    /// names and attributes.
     pub fn mount_s3(space: &Space, program: &Path, place: Place) -> Self {
         let (dir, cache) = (space.folder("mount-s3"), space.folder("mount-s3-cache"));
         let mut command = space.command(program);
@@ -150,9 +150,9 @@ impl Subject {
         command: Command,
     ) -> Self {
         let shown = show(space, &command);
-        // In a session of its own, as every daemon is and atlasfs makes itself one: the scheduler
-        // deals out a processor between sessions first, so four clients in the daemon's own
-        // session would wait for each other less than they ever do.
+        // A session of its own, as every daemon has, and as atlasfs makes for itself. The scheduler
+        // divides a processor between sessions first, so four clients in the daemon's own session
+        // would wait for each other less than they do in practice.
         let mut detached = space.command(Path::new("setsid"));
         detached.arg(command.get_program()).args(command.get_args());
         let log = File::create(dir.with_extension("log")).expect("a log");
@@ -193,17 +193,16 @@ impl Subject {
         panic_with_log(&self.dir, &format!("{} does not mount", self.name));
     }
 
-    /// Returns a path in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Returns its process.
+    /// Returns its process id.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Returns the number by which the kernel's tracing knows its connection.
+    /// Returns the number of its connection in the kernel's tracing.
     pub fn connection(&self) -> u64 {
         let metadata = std::fs::metadata(&self.dir).expect("a mount");
         nix::sys::stat::minor(metadata.dev())
@@ -215,7 +214,7 @@ fn panic_with_log(dir: &Path, what: &str) -> ! {
     panic!("{what}\n{log}");
 }
 
-/// Returns a command as it is printed: the folders that it is given are nobody's business.
+/// Formats a command for the report, without the names of its folders.
 fn show(space: &Space, command: &Command) -> String {
     let program = Path::new(command.get_program())
         .file_name()

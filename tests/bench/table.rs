@@ -1,9 +1,9 @@
-//! The table: a row a line, a subject a column, in Markdown.
+//! The table in Markdown: a line for each row, and a column for each subject.
 
 use super::row::{ATLASFS, Cell, Goal, NOOP, Row, Unit, Verdict};
 use super::sample::Samples;
 
-/// Writes the table, with a note for each figure that is missing.
+/// Formats the table, with a note for each missing figure.
 pub fn render(rows: &[Row], subjects: &[String]) -> String {
     let mut notes: Vec<String> = Vec::new();
     let mut lines: Vec<Vec<String>> = Vec::new();
@@ -41,7 +41,7 @@ pub fn render(rows: &[Row], subjects: &[String]) -> String {
     text + "\n"
 }
 
-/// Why a peer has no figure in a row that is about promises which none of them makes.
+/// The reason why a peer has no figure in a row about promises that no peer makes.
 const UNCOMPARED: &str = "not compared: no peer has a registry with backups, a journal, or a goal \
                           for this";
 
@@ -58,7 +58,6 @@ fn mark(number: usize) -> String {
     format!("[{number}]")
 }
 
-/// Returns the verdict's word.
 pub fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "holds",
@@ -67,7 +66,7 @@ pub fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// A median with its quartiles, and how many times the no-op's it is.
+/// Formats a median with its quartiles, and its ratio to the no-op's.
 fn shown(row: &Row, subject: &str, samples: &Samples) -> String {
     let mut text = figure(row.unit, samples.median());
     if samples.count() > 1 && row.unit == Unit::Time {
@@ -85,7 +84,7 @@ fn shown(row: &Row, subject: &str, samples: &Samples) -> String {
     text
 }
 
-/// Returns a figure with three digits that count, and its unit.
+/// Formats a figure with three significant digits and its unit.
 pub fn figure(unit: Unit, value: f64) -> String {
     let digits = |value: f64| match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! The system calls that are points: what changes a disk, a connection or the kernel's view.
+//! The system calls that are points: those that change a disk, a connection or the kernel's view.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-/// Where a thread stands when it is stopped at a call that is a point.
+/// The position of a thread that is stopped at a point.
 #[derive(Debug)]
 pub struct Call {
     name: &'static str,
@@ -26,9 +26,9 @@ impl std::fmt::Display for Call {
 /// The arguments that name the object of a call.
 #[derive(Debug, Clone, Copy)]
 enum On {
-    /// Its first argument is a descriptor.
+    /// The first argument, a descriptor.
     Descriptor,
-    /// The argument of this number is a path.
+    /// The argument of this number, a path.
     Path(usize),
 }
 
@@ -54,7 +54,7 @@ const CALLS: [(libc::c_long, &str, On); 19] = [
     (libc::SYS_sendmsg, "sendmsg", On::Descriptor),
 ];
 
-/// The calls of before `*at`, which the C library still uses where the kernel has them.
+/// The calls older than `*at`. The C library still uses them where the kernel has them.
 #[cfg(target_arch = "x86_64")]
 const OLD_CALLS: [(libc::c_long, &str, On); 6] = [
     (libc::SYS_open, "open", On::Path(0)),
@@ -67,22 +67,22 @@ const OLD_CALLS: [(libc::c_long, &str, On); 6] = [
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_CALLS: [(libc::c_long, &str, On); 0] = [];
 
-/// Returns the call that a stopped thread is about to do, or has just done, if it is a point of
-/// what goes on below `root`.
+/// Returns the call that a stopped thread is about to make, or has just made, if it is a point of
+/// the work below `root`.
 pub fn of(thread: Pid, root: &str) -> Option<Call> {
     let (number, arguments) = registers(thread)?;
     let mut calls = CALLS.iter().chain(&OLD_CALLS);
     let (_, name, on) = calls.find(|(known, _, _)| *known == number)?;
     let on = match on {
         On::Descriptor => descriptor(thread, arguments[0])?,
-        // Looking names up changes nothing, and would be most of the points.
+        // Look-ups of names change nothing, and would be most of the points.
         On::Path(_) if number == libc::SYS_openat2 && !creates(thread, arguments[2]) => {
             return None;
         }
         On::Path(place) => {
             let path = path(thread, arguments[*place])?;
             match place.checked_sub(1).filter(|_| !path.starts_with('/')) {
-                // It is relative to the descriptor before it.
+                // The path is relative to the descriptor before it.
                 Some(before) => match descriptor(thread, arguments[before]) {
                     Some(dir) => format!("{dir}/{path}"),
                     None => path,
@@ -91,7 +91,7 @@ pub fn of(thread: Pid, root: &str) -> Option<Call> {
             }
         }
     };
-    // Others wake threads, log, or read the machine's own files.
+    // Other calls wake threads, log, or read the machine's own files.
     let is_point = on == "/dev/fuse" || on.starts_with("socket:") || on.starts_with(root);
     if !is_point || on.ends_with(".log") {
         return None;
@@ -124,7 +124,7 @@ fn descriptor(thread: Pid, number: u64) -> Option<String> {
     Some(link.ok()?.to_string_lossy().into_owned())
 }
 
-/// Tells whether what `openat2` is told, at this address, makes a file.
+/// Returns whether the `open_how` at this address makes `openat2` create a file.
 fn creates(thread: Pid, address: u64) -> bool {
     let mut flags = [0; 8];
     let memory = File::open(format!("/proc/{thread}/mem"));
@@ -135,7 +135,7 @@ fn creates(thread: Pid, address: u64) -> bool {
 fn path(thread: Pid, address: u64) -> Option<String> {
     let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
     let mut bytes = [0; 512];
-    // The end of the text may be the end of what is mapped.
+    // The text may end where the mapped memory ends.
     let mut read = 0;
     for piece in [512, 256, 64, 16] {
         if let Ok(length) = memory.read_at(&mut bytes[..piece], address) {

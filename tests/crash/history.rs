@@ -1,11 +1,11 @@
-//! What was written under each name, and what of it was acknowledged.
+//! The contents that were written under each name, and the acknowledged ones.
 
 use std::collections::BTreeMap;
 
-/// A content, or nothing.
+/// A content, or `None` for a missing artifact.
 pub type Content = Option<Vec<u8>>;
 
-/// Every content that a name was ever given, in order; the first is that there is nothing.
+/// Every content of a name, in order. The first one is `None`.
 #[derive(Debug, Clone)]
 pub struct Line {
     contents: Vec<Content>,
@@ -17,7 +17,7 @@ pub struct Line {
 pub struct History(BTreeMap<String, Line>);
 
 impl History {
-    /// Takes note that a program is about to write a content, or to delete.
+    /// Records that a program is about to write a content, or to delete.
     pub fn attempt(&mut self, name: &str, content: Content) {
         let line = self.0.entry(name.to_owned()).or_insert_with(|| Line {
             contents: vec![None],
@@ -26,23 +26,22 @@ impl History {
         line.contents.push(content);
     }
 
-    /// Takes note that the program was told that it has.
+    /// Records that the program got a success.
     pub fn acknowledge(&mut self, name: &str) {
         let line = self.0.get_mut(name).expect("a name");
         line.acknowledged = line.contents.len() - 1;
     }
 
-    /// Returns the names with their lines.
     pub fn lines(&self) -> impl Iterator<Item = (&String, &Line)> {
         self.0.iter()
     }
 }
 
 impl Line {
-    /// Demands that a content is one of those ever written, whole; returns its place.
+    /// Asserts that a content is one of those ever written, whole; returns its position.
     #[track_caller]
     pub fn place_of(&self, content: &Content, where_: &str) -> usize {
-        // From the end: what is nothing again is a deletion.
+        // Search from the end: after a write, `None` is a deletion.
         let found = self.contents.iter().rposition(|known| known == content);
         found.unwrap_or_else(|| {
             let content = content.as_deref().map(String::from_utf8_lossy);
@@ -50,7 +49,7 @@ impl Line {
         })
     }
 
-    /// Demands that a content is the last one acknowledged or newer; returns its place.
+    /// Asserts that a content is the last acknowledged one or newer; returns its position.
     #[track_caller]
     pub fn expect(&self, content: &Content, where_: &str) -> usize {
         let place = self.place_of(content, where_);

@@ -1,5 +1,6 @@
-//! `kill -9` at enumerated points of the push path: the real program is stopped at one system call
-//! after the other, and killed there. Whatever was acknowledged is there after the next start.
+//! `kill -9` at enumerated points of the push path. The tracer stops the real program at one system
+//! call after the other, and kills it there. After the next start, everything acknowledged must be
+//! there.
 //!
 //! A run tries a sample of the points; `scripts/crash-points --all` tries every one.
 #![allow(

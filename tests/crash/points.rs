@@ -1,4 +1,4 @@
-//! The points, tried one after the other.
+//! The points, one after the other.
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,13 +16,13 @@ use super::scene::{Scene, play};
 use super::support::server::{Kind, Server};
 use super::tracer::{At, Seen, Tracer};
 
-/// How many points of each scene a run tries, unless it is told to try all.
+/// The number of points that a sample tries for each scene.
 const SAMPLE: usize = 9;
 
-/// The points of a run: none for a sample, `all`, or one point `Folders:17`.
+/// The variable that selects points: unset for a sample, `all`, or one point such as `Folders:17`.
 const WISH: &str = "ATLASFS_CRASH_POINTS";
 
-/// Plays a scene, kills the daemon at a point, and looks what is there after the next start.
+/// Plays a scene, kills the daemon at a point, and checks the state after the next start.
 fn try_point(scene: Scene, at: usize) -> Seen {
     let home = Home::new();
     let stores = scene.stores(&home);
@@ -69,7 +69,7 @@ fn killed_at_its_start(
     command.args(args).arg(home.path("mnt"));
     let mut words = vec![command.get_program().to_owned()];
     words.extend(command.get_args().map(ToOwned::to_owned));
-    // The tracer's process must not be the parent's own, or it would be the one to wait for it.
+    // The tracer must not be the process's parent: then the parent's own wait would take its stops.
     let mut stopped = bash(
         r#"( kill -STOP $BASHPID; exec "$@" ) & echo $!; exit 0"#,
         words,
@@ -87,7 +87,7 @@ fn killed_at_its_start(
     });
     let tracer = Tracer::attach(pid, home.dir(), at);
     super::mounted::signal(pid, Signal::SIGCONT).unwrap();
-    // Until it is dead, or has done all that it had to do.
+    // Until the daemon is dead, or has finished its start.
     until("the start is over", || {
         let lives = super::mounted::lives(pid);
         (!lives || is_over()).then_some(())
@@ -96,7 +96,7 @@ fn killed_at_its_start(
     tracer.end()
 }
 
-/// Tells whether no record is left in any journal.
+/// Returns whether every journal is empty.
 fn settled(home: &Home) -> bool {
     let script = r#"ls "$1"/state/atlasfs/mounts/*/journal | grep -qv damaged"#;
     run(&mut bash(script, [home.dir()])).code != Some(0)
@@ -108,10 +108,10 @@ impl Mounted {
     }
 }
 
-/// Tries points of a scene; returns what went wrong.
+/// Tries points of a scene; returns the violations.
 fn try_points(scene: Scene, wish: &str) -> String {
     let begun = Instant::now();
-    // They would end with each point, and begin again.
+    // Keep the servers: they would end with each point, and start again.
     let _servers = (scene == Scene::Buckets).then(|| [Kind::Moto, Kind::S3s].map(Server::shared));
     let whole = try_point(scene, usize::MAX).points;
     assert!(whole > 20, "{scene:?} has only {whole} points");
@@ -165,8 +165,8 @@ fn a_daemon_that_is_killed_while_its_own_mount_owes_it_an_answer_ends() {
     let stores = Scene::Folders.stores(&home);
     let args = Scene::Folders.args(&stores);
     home.folder("mnt");
-    // The first answers to the kernel: to its greeting, and to what the daemon asks of its mount
-    // before it says that it is there.
+    // The first answers to the kernel: to its handshake, and to the daemon's own requests to its
+    // mount before the daemon reports success.
     for answer in 1..=4 {
         let mut answers = 0;
         let at = move |_, call: &Call| {

@@ -1,4 +1,4 @@
-//! What must hold when a daemon has been killed: before the next start, and after it.
+//! The expectations after a kill of the daemon: before the next start, and after it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,11 @@ use super::mounted::Mounted;
 use super::program::until;
 use super::store::{Store, all_hold, none_holds, plan, schema};
 
-/// How many half-written files a kill may leave in the cache on disk, where they wait for an hour:
-/// one for each thread that writes there.
+/// The most half-written files that a kill may leave in the cache on disk, one for each thread that
+/// writes there. They stay for an hour.
 const TORN: usize = 2;
 
-/// Demands that every target holds whole contents: nothing by halves, nothing that nobody wrote.
+/// Asserts that every target holds whole contents only, and only contents that a program wrote.
 #[track_caller]
 pub fn nothing_is_half_visible(stores: &[Store], history: &History) {
     for (name, line) in history.lines() {
@@ -22,7 +22,7 @@ pub fn nothing_is_half_visible(stores: &[Store], history: &History) {
     }
 }
 
-/// Demands that a new mount has all that was acknowledged, and that the targets become one.
+/// Asserts that a new mount has everything acknowledged, and that the targets become equal.
 #[track_caller]
 pub fn recovers(home: &Home, mounted: &Mounted, stores: &[Store], history: &History) {
     for (name, line) in history.lines() {
@@ -69,7 +69,7 @@ fn owes_nothing(mounted: &Mounted) -> bool {
     pending.is_empty() && status["journal"]["bytes"] == 0
 }
 
-/// Demands that the crash leaves nothing that would pile up.
+/// Asserts that the crash leaves no files that would accumulate.
 #[track_caller]
 fn nothing_is_left(home: &Home, stores: &[Store]) {
     let folders = stores.iter().filter_map(|store| match store {
@@ -77,7 +77,7 @@ fn nothing_is_left(home: &Home, stores: &[Store]) {
         Store::Bucket { .. } => None,
     });
     let temporary: Vec<PathBuf> = folders.collect();
-    // The index's is overwritten by the next one, in the background.
+    // The next write of the index overwrites its file, in the background.
     until("what a crash has left is swept", || {
         let in_state = below(&home.path("state"));
         let mut left = in_state.iter().filter(|path| is_left(path));
@@ -89,7 +89,7 @@ fn nothing_is_left(home: &Home, stores: &[Store]) {
     assert!(torn.count() <= TORN);
 }
 
-/// Tells whether a file in a state directory is one that no mount needs any more.
+/// Returns whether a file in a state directory is one that no mount needs any more.
 fn is_left(path: &Path) -> bool {
     let rooms = ["journal", "damaged", "staging"];
     let parent = path.parent().unwrap();
@@ -113,7 +113,7 @@ fn below(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Demands that the mount can be used as before.
+/// Asserts that the mount can be used as before.
 #[track_caller]
 fn goes_on(mounted: &Mounted, stores: &[Store]) {
     let _ = std::fs::create_dir(mounted.path("app"));

@@ -1,4 +1,4 @@
-//! The scenes: which targets there are, how they fare, and what programs do meanwhile.
+//! The scenes: the targets, their failures, and the work of the programs.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::program::{bash, run, until};
 use super::store::{Store, flags, folders, plan, schema};
 use super::support::server::Kind;
 
-/// One thing that a program does.
+/// One action of a program.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// cp.
@@ -24,7 +24,7 @@ pub enum Step {
 /// A scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scene {
-    /// Three folders, and all is well.
+    /// Three folders without failures.
     Folders,
     /// A close waits for all three.
     Durable,
@@ -34,14 +34,14 @@ pub enum Scene {
     RegistryGone,
     /// The pushed artifact is deleted.
     Deletes,
-    /// A bucket, with a folder and another server's bucket as backups.
+    /// A bucket as the registry; a folder and another server's bucket as backups.
     Buckets,
-    /// A start that takes up what an earlier mount owes.
+    /// A start that replays the pending pushes of an earlier mount.
     Restart,
 }
 
 impl Scene {
-    /// All of them.
+    /// All scenes.
     pub const ALL: [Self; 7] = [
         Self::Folders,
         Self::Durable,
@@ -52,12 +52,12 @@ impl Scene {
         Self::Restart,
     ];
 
-    /// Returns its name in a command.
+    /// Returns the scene's name in a command.
     pub fn name(self) -> String {
         format!("{self:?}")
     }
 
-    /// Makes the targets, as they are to be when all is well.
+    /// Makes the targets, all of them working.
     pub fn stores(self, home: &Home) -> Vec<Store> {
         match self {
             Self::Buckets => vec![
@@ -88,21 +88,21 @@ impl Scene {
         }
     }
 
-    /// Takes away the folders that are gone in this scene.
+    /// Removes the folders that are gone in this scene.
     pub fn spoil(self, home: &Home) {
         self.gone()
             .iter()
             .for_each(|name| std::fs::rename(home.path(name), away(home, name)).unwrap());
     }
 
-    /// Brings them back.
+    /// Restores the removed folders.
     pub fn mend(self, home: &Home) {
         self.gone()
             .iter()
             .for_each(|name| std::fs::rename(away(home, name), home.path(name)).unwrap());
     }
 
-    /// Returns what the programs do.
+    /// Returns the actions of the programs.
     pub fn steps(self) -> Vec<Step> {
         use Step::{Copy, Remove, Sync};
         match self {
@@ -158,7 +158,7 @@ impl Step {
     }
 }
 
-/// Has the programs do their work, for as long as the daemon lives.
+/// Runs the programs for as long as the daemon lives.
 pub fn play(steps: &[Step], home: &Home, mounted: &Mounted, history: &mut History) {
     let _ = run(Command::new("mkdir").arg("-p").arg(mounted.path("app")));
     for step in steps {
@@ -170,7 +170,7 @@ pub fn play(steps: &[Step], home: &Home, mounted: &Mounted, history: &mut Histor
         if ran.code == Some(0) {
             history.acknowledge(step.name());
         } else {
-            // The kernel tells that the connection is gone before the last thread is.
+            // The kernel reports the end of the connection before the last thread has ended.
             until(&format!("it dies, although {step:?} failed: {ran}"), || {
                 (!mounted.lives()).then_some(())
             });

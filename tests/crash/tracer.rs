@@ -1,9 +1,9 @@
-//! A tracer: it stops every thread of a daemon at every system call, counts those that are points,
-//! and kills the daemon at one of them.
+//! A tracer: it stops every thread of a daemon at every system call, counts the calls that are
+//! points, and kills the daemon at one of them.
 //!
-//! Of the ready-made tracers strace comes nearest, but it counts calls a thread, knows no point
-//! after a call, and can't leave out calls by what they are on; so which point is tried would
-//! depend on which thread happens to do the work.
+//! Of the existing tracers strace comes nearest. But it counts calls per thread, has no point after
+//! a call, and can't filter calls by their object. So the tried point would depend on the thread
+//! that happens to do the work.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use nix::unistd::Pid;
 
 use super::call::{self, Call};
 
-/// The tracer's record when the daemon is dead.
+/// The tracer's record after the daemon's end.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// How many points there were.
+    /// The number of points.
     pub points: usize,
-    /// The point at which the daemon was killed, if it came as far as that.
+    /// The point of the kill, if the daemon reached it.
     pub killed: Option<String>,
 }
 
-/// A tracer on a thread of its own, for only the thread that attaches may trace.
+/// A tracer on a thread of its own: only the thread that attaches may trace.
 #[derive(Debug)]
 pub struct Tracer(mpsc::Receiver<Seen>);
 
@@ -34,12 +34,12 @@ pub trait At: FnMut(usize, &Call) -> bool + Send + 'static {}
 
 impl<F: FnMut(usize, &Call) -> bool + Send + 'static> At for F {}
 
-/// How long a daemon may take to end: it doesn't, if it waits for itself.
+/// The longest time for a daemon's end. A daemon that waits for itself never ends.
 const HANG_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Tracer {
-    /// Attaches to a daemon that works below `root`, to kill it at the first point that is chosen
-    /// by its number, counted from 1, and what it is. Returns when every thread is traced.
+    /// Attaches to a daemon that works below `root`. `at` gets each point with its number, from 1,
+    /// and chooses the point of the kill. Returns when every thread is traced.
     pub fn attach(pid: u32, root: &std::path::Path, at: impl At) -> Self {
         let pid = Pid::from_raw(pid.try_into().unwrap());
         let root = root.to_str().unwrap().to_owned();
@@ -55,7 +55,7 @@ impl Tracer {
         Self(seen)
     }
 
-    /// Waits for the end of the daemon.
+    /// Waits for the daemon's end.
     #[track_caller]
     pub fn end(self) -> Seen {
         let seen = self.0.recv_timeout(HANG_TIMEOUT);
@@ -63,7 +63,7 @@ impl Tracer {
     }
 }
 
-/// Attaches to every thread, those included that are begun meanwhile.
+/// Attaches to every thread, including those that start meanwhile.
 fn seize_all(pid: Pid) {
     let mut known = Vec::new();
     loop {
@@ -78,9 +78,9 @@ fn seize_all(pid: Pid) {
             known.push(thread);
             let options = Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_TRACESYSGOOD;
             match ptrace::seize(thread, options) {
-                // It stops at calls from its first stop on.
+                // The thread stops at calls from its first stop on.
                 Ok(()) => drop(ptrace::interrupt(thread)),
-                // It has ended, or its parent was traced already.
+                // The thread has ended, or its parent was traced already.
                 Err(Errno::ESRCH | Errno::EPERM) => {}
                 Err(error) => panic!("can't trace: {error}"),
             }
@@ -90,7 +90,7 @@ fn seize_all(pid: Pid) {
 
 fn trace(pid: Pid, root: &str, mut at: impl At) -> Seen {
     let mut seen = Seen::default();
-    // Only what this thread traces: the programs of other threads are theirs to wait for.
+    // Wait only for threads that this thread traces: other tests wait for their own programs.
     let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
     loop {
         let (thread, signal) = match waitpid(None, Some(flags)) {
@@ -101,7 +101,7 @@ fn trace(pid: Pid, root: &str, mut at: impl At) -> Seen {
                     seen.points += 1;
                     if at(seen.points, &call) {
                         seen.killed = Some(call.to_string());
-                        // A call that has not begun is not begun any more.
+                        // After SIGKILL, a call that has not begun never begins.
                         let _ = kill(pid, Signal::SIGKILL);
                     }
                 }
@@ -109,7 +109,7 @@ fn trace(pid: Pid, root: &str, mut at: impl At) -> Seen {
             }
             Ok(WaitStatus::PtraceEvent(thread, _, _)) => (thread, None),
             Ok(WaitStatus::Stopped(thread, signal)) => (thread, Some(signal)),
-            // A thread has ended, or all have: then there is nobody left to wait for.
+            // A thread has ended. After the last one, `waitpid` returns ECHILD.
             Ok(_) => continue,
             Err(Errno::EINTR | Errno::EINVAL) => continue,
             Err(Errno::ECHILD) => return seen,

@@ -1,4 +1,4 @@
-//! Keys of S3 that do not come from variables: those of a container, of an instance, and of the
+//! Keys for S3 that do not come from variables: those of a container, of an instance, and of the
 //! shared files.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::support::server::{ACCESS_KEY, Kind as Store, SECRET_KEY, Server};
 use super::support::sts::Sts;
 use super::{ARN, home, works};
 
-/// A stub of the services of a container and of an instance of EC2, which give out one
+/// A stub of the credential services of a container and of an EC2 instance. It gives out one
 /// session.
 fn machine() -> Answering {
     const SESSION: &str = r#"{"AccessKeyId": "ASIAMACHINE", "SecretAccessKey": "s3cret-of-it",
@@ -80,7 +80,7 @@ async fn a_profiles_role_is_assumed_with_the_credentials_of_its_container_or_ins
         ] {
             assert!(sent[0].headers.contains(part), "{source}: {sent:?}");
         }
-        // Refused there, nothing is asked of STS.
+        // If that service refuses, STS gets no request.
         let nowhere = format!("http://{}/nowhere", machine.addr());
         let refused = [
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*nowhere),

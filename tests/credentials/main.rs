@@ -1,4 +1,4 @@
-//! The ways to get credentials: keys and roles for S3, tokens for Google's and Azure's stores.
+//! The ways to get credentials: keys and roles for S3, tokens for the stores of Google and Azure.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,7 @@ use support::contract::{LIMIT, id, soon};
 
 const ARN: &str = "arn:aws:iam::123456789012:role/pusher";
 
-/// Writes a home with shared files.
+/// Makes a home with shared files.
 fn home(config: &str, credentials: &str) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join(".aws");
@@ -30,7 +30,7 @@ fn home(config: &str, credentials: &str) -> tempfile::TempDir {
     home
 }
 
-/// Demands that a target takes an artifact and gives it back.
+/// Asserts that a target stores an artifact and returns it.
 async fn works(target: &Target) {
     put(target, "app/schema", "x", 1).await.unwrap();
     let read = target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();

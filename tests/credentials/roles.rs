@@ -1,5 +1,5 @@
-//! Roles and web identities of S3, against moto with its signatures and policies on, and against a
-//! stub of STS.
+//! Roles and web identities for S3, on moto with signatures and policies enabled, and on a stub of
+//! STS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::support::server::{Kind as Store, Server};
 use super::support::sts::{Says, Sts, allow, role, user};
 use super::{ARN, home, works};
 
-/// Opens a bucket whose role the STS stub gives out.
+/// Opens a bucket with a role from the STS stub.
 fn assuming(sts: SocketAddr, bucket: &str, endpoint: String) -> Target {
     let location = S3Location {
         role: Some(ARN.into()),
@@ -62,7 +62,7 @@ async fn a_role_is_assumed_with_a_signature_and_may_do_what_its_user_may_not() {
         "{failure}"
     );
 
-    // The same by a profile, as the AWS tools have it.
+    // The same role by a profile, as the AWS tools configure it.
     let files = home(
         &format!("[profile deploy]\nrole_arn = {arn}\nsource_profile = base\nregion = us-east-1\n"),
         &format!(
@@ -224,7 +224,7 @@ async fn a_failure_of_sts_differs_from_one_of_the_store_and_ends_by_itself() {
         assert!(failure.reason.contains(expected), "{says:?}: {failure}");
     }
     sts.set(Says::Keys(3600));
-    // s3s-fs does not know the token, and looks at the signature alone.
+    // s3s-fs doesn't know the token, and checks the signature alone.
     put(&target, "app/schema", "x", 1).await.unwrap();
     drop(sts);
     let nobody = assuming(at, &bucket, server.endpoint());
@@ -283,7 +283,7 @@ async fn many_operations_share_one_request_for_a_role_until_shortly_before_its_e
     assert_eq!(sts.asked().len(), 1);
     works(&target).await;
     assert!(sts.asked().is_empty());
-    // Ten seconds before the end they are over.
+    // Keys count as expired ten seconds before their end.
     sts.set(Says::Keys(9));
     let target = assuming(sts.addr(), &bucket, server.endpoint());
     works(&target).await;
@@ -292,7 +292,7 @@ async fn many_operations_share_one_request_for_a_role_until_shortly_before_its_e
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_goes_on() {
-    // It checks the signature of whatever comes.
+    // s3s-fs checks the signature of each request.
     let (server, sts) = (Server::shared(Store::S3s), Sts::start());
     let proxy = Proxy::start(server.addr());
     let bucket = server.bucket();
@@ -322,7 +322,7 @@ async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_
             0 => put(&target, "app/schema", "x", 1).await.map(drop),
             1 => target.get(&schema, LIMIT, soon()).await.map(drop),
             2 => target.list(&app, soon()).await.map(drop),
-            // The reply to it has no code.
+            // The reply to HEAD has no code.
             3 => target.head(&schema, soon()).await.map(drop),
             _ => target.delete(&schema, soon()).await,
         }
@@ -331,12 +331,12 @@ async fn a_session_that_the_store_takes_no_longer_is_replaced_and_the_operation_
         works(&target).await;
         assert!(sts.asked().is_empty(), "{code}");
     }
-    // Nobody can say whether it would have been allowed.
+    // Without new credentials, it is unknown whether the request would have been allowed.
     proxy.set(Fault::Over("session-5", 400, "ExpiredToken"));
     sts.set(Says::Refuses(500, "InternalFailure"));
     let failure = target.probe(soon()).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Busy, "{failure}");
-    // A store that takes none is believed, and STS is not pressed.
+    // If the store refuses the new token too, accept that, and send no more requests to STS.
     sts.asked();
     sts.set(Says::Session("session-6"));
     proxy.set(Fault::Status(400, Some("ExpiredToken")));

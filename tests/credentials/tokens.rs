@@ -1,5 +1,5 @@
-//! Where the tokens of Google's and Azure's stores come from: each way is used, against stubs
-//! for the services that give them out, also while those fail.
+//! The sources of tokens for the stores of Google and Azure. Each source is tried on stubs of the
+//! services that give tokens out, also while these fail.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,11 +71,12 @@ async fn a_token_that_is_over_or_revoked_is_fetched_anew_and_the_operation_goes_
             works(&target).await.unwrap();
             assert_eq!(service.asked().len(), 1, "{}: revoked", way.name);
         }
-        // Revoked, and the service is out: nobody can say whether this is allowed.
+        // The token is revoked, and the service is down: it is unknown whether the request is
+        // allowed.
         service.revoke();
         service.set(How::Say(503, ""));
         all_are(&target, Kind::Busy).await;
-        // Revoked for good: the store has the last word.
+        // The login is revoked for good: the store's answer decides.
         service.set(How::Say(400, "{\"error\": \"invalid_grant\"}"));
         all_are(&target, Kind::Denied).await;
         service.set(How::Give(3600));
@@ -194,12 +195,12 @@ async fn no_operation_waits_for_a_token_service_beyond_its_deadline() {
             target.delete(&id("app/schema"), end()).await.unwrap_err(),
         ] {
             assert_eq!(failure.kind, Kind::Unreachable, "{failure}");
-            // The service is waited for in the background, for longer.
+            // The background waits longer for the service.
             assert!(failure.timed_out, "{failure}");
             let hangs = format!("{} does not answer", service.url(""));
             assert!(failure.reason.ends_with(&hangs), "{failure}");
         }
-        // One request for all of them, and its token is there for who asks next.
+        // One request serves all of them, and the token is there for the next operation.
         assert_eq!(service.asked().len(), 1, "{}", way.name);
         service.set(How::Give(3600));
         works(&target).await.unwrap();
@@ -269,7 +270,7 @@ async fn a_service_accounts_token_is_signed_by_its_key_and_by_no_other() {
     gcs.create("bucket");
     let endpoint = format!("http://{}", gcs.addr());
     let location = location_on(Store::Gcs, "bucket", endpoint.clone());
-    // Its token_uri is not asked: this one would be refused.
+    // The file's own token_uri is not used: that request would be refused.
     let own = std::fs::read_to_string(token::key_file()).unwrap();
     let own = own.replacen('{', "{\"token_uri\": \"http://127.0.0.1:9/token\", ", 1);
     for (content, opens) in [

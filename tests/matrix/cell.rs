@@ -1,11 +1,11 @@
-//! One cell of the matrix: a program, a fault, who is affected, and the durability.
+//! One cell of the matrix: a program, a fault, the affected targets, and the durability.
 
 use std::fmt;
 
 use super::programs::{Kind, PROGRAMS, Program};
 use super::trouble::{Errno, Trouble};
 
-/// Which of the targets fail.
+/// The targets that fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Affected {
     Registry,
@@ -21,12 +21,12 @@ pub enum Durability {
     All,
 }
 
-/// Whether the mount knows its names before.
+/// Whether the mount knows the names before the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Names {
-    /// They are fresh, so that the push alone meets the fault.
+    /// The names are fresh, so that the push alone meets the fault.
     Known,
-    /// It asks for them at every look-up, which meets the fault as well.
+    /// Each look-up asks the targets, and meets the fault as well.
     Asked,
 }
 
@@ -46,12 +46,12 @@ pub struct Cell {
     pub case: Case,
 }
 
-/// How a push has to end.
+/// The expected end of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Every target has it.
+    /// Every target has the content.
     Complete,
-    /// The rule holds, and some target misses it.
+    /// The rule holds, and some target misses the push.
     Degraded,
     /// Close returns this error.
     Fails(Errno),
@@ -92,7 +92,8 @@ impl Durability {
         }
     }
 
-    /// Tells whether the rule holds when these targets have a content, the registry first.
+    /// Returns whether the rule holds. `has` says which targets have the content, the registry
+    /// first.
     pub fn holds(self, has: &[bool]) -> bool {
         match self {
             Self::Any => has.contains(&true),
@@ -103,18 +104,18 @@ impl Durability {
 }
 
 impl Case {
-    /// Tells whether a target fails; the registry is 0.
+    /// Returns whether a target fails; the registry is 0.
     pub fn strikes(self, target: usize) -> bool {
         match self.affected {
             _ if self.trouble == Trouble::None => false,
             Affected::Registry => target == 0,
-            // The first for one rule, the second for another.
+            // The rules alternate between the backups.
             Affected::OneBackup => target == 1 + self.durability as usize % 2,
             Affected::All => true,
         }
     }
 
-    /// Every case of the matrix. Without a fault it does not matter whom it would have affected.
+    /// Every case of the matrix. Without a fault, there is one case for all affected targets.
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for trouble in Trouble::ALL {
@@ -137,7 +138,8 @@ impl Case {
 }
 
 impl Cell {
-    /// Tells whether the artifact exists before. For programs that take both, the cases alternate.
+    /// Returns whether the artifact exists before. For programs that work on both, the cases
+    /// alternate.
     pub fn is_there_before(&self) -> bool {
         let Case {
             trouble,
@@ -152,7 +154,7 @@ impl Cell {
         }
     }
 
-    /// Returns how a push ends here.
+    /// Returns the expected end of a push.
     pub fn ending(&self) -> Ending {
         let Some(errno) = self.case.trouble.errno() else {
             return Ending::Complete;
@@ -161,13 +163,13 @@ impl Cell {
         if let (Names::Asked, Some(errno)) = (self.case.names, self.case.trouble.of_listings()) {
             match self.case.affected {
                 Affected::All => return Ending::NotOpened(errno),
-                // A refusal is an answer: no backup is asked.
+                // A refusal is an answer, so the mount asks no backup.
                 Affected::Registry if errno != Errno::Io => return Ending::NotOpened(errno),
                 _ => {}
             }
         }
         match (self.case.trouble, self.case.affected) {
-            // The registry decides conflicts, and no backup gets a push that lost one.
+            // The registry decides conflicts. A push that lost one goes to no backup.
             (Trouble::Precondition, Affected::Registry | Affected::All) => Ending::Fails(errno),
             _ if self.case.durability.holds(&has) => Ending::Degraded,
             _ => Ending::Fails(errno),
@@ -192,22 +194,22 @@ impl fmt::Display for Cell {
     }
 }
 
-/// Which cells are run.
+/// The cells to run.
 #[derive(Debug, Clone)]
 pub enum Choice {
     /// Every program with every fault of every affected target, under one rule each: the rules
     /// alternate. Every program without a fault under every rule. And with look-ups, every program
     /// with every fault once.
     Some,
-    /// The same with all rules each time, except with look-ups.
+    /// The same under all rules, except with look-ups.
     All,
-    /// The cells of this name; a part `*` matches any. `*/*/*/*/asked` are those that are missing
-    /// above.
+    /// The cells of this name; a part `*` matches any. `*/*/*/*/asked` selects all cells with
+    /// look-ups.
     Named(String),
 }
 
 impl Choice {
-    /// Makes the choice that the environment asks for.
+    /// Returns the choice of the environment.
     pub fn of_environment() -> Self {
         match std::env::var("ATLASFS_CELL") {
             Ok(name) => Self::Named(name),
@@ -216,7 +218,7 @@ impl Choice {
         }
     }
 
-    /// Returns the cells of a case that are run.
+    /// Returns the cells of a case that run.
     pub fn cells(&self, case: Case) -> Vec<Cell> {
         let cells = PROGRAMS.iter().map(|program| Cell { program, case });
         let chosen = cells.enumerate().filter(|(n, cell)| match self {

@@ -1,4 +1,4 @@
-//! The expectations: the outcome that a cell must have, and its mark in the table.
+//! The expectations: the required outcome of each cell, and its mark in the table.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use super::trouble::Errno;
 /// The mark of a cell that meets the expectations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// Exit 0, and every target has it.
+    /// Exit 0, and every target has the content.
     Complete,
-    /// Exit 0, the rule holds, and some target misses it.
+    /// Exit 0, the rule holds, and some target misses the push.
     Degraded,
-    /// Another exit, and the error is the right one.
+    /// Another exit, and the right error.
     Error(Errno),
-    /// Exit 0 of a program that ignores the error of close; the mount reports it elsewhere.
+    /// Exit 0 of a program that ignores the error of close. The mount reports the error elsewhere.
     Reported(Errno),
     /// Another exit: the push met the rule just after its deadline.
     Late,
 }
 
-/// Two pushes, of fsync and of close, with a deadline each, and some time more for a machine in
-/// trouble. A mount that hangs takes for ever.
+/// The pushes of fsync and of close with a deadline each, and a reserve for a busy machine. A mount
+/// that hangs never ends.
 const TIME_LIMIT: Duration = Duration::from_secs(2 * 15 + 15);
 
 /// The reason why a cell does not meet the expectations.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// It took too long, or could not start. A machine can stand still for a minute (Linux 6.18 does
-    /// where many processes end at once), so this need not be the mount's fault.
+    /// The cell took too long, or could not start. A machine can stand still for a minute (Linux
+    /// 6.18 does when many processes end at once), so the mount need not be the cause.
     Slow(String),
     /// The expectation, and the observation.
     Wrong(String),
@@ -86,8 +86,8 @@ fn check_expectations(cell: &Cell, seen: &Observation) -> Result<Mark, String> {
     let errno = match cell.ending() {
         Ending::Fails(errno) | Ending::NotOpened(errno) => errno,
         ending => {
-            // Where a target takes all of the time, the verdict comes a little before the deadline;
-            // on a machine in trouble it comes too late. That breaks no promise.
+            // If a target takes all the time, the push ends a little before the deadline. On a busy
+            // machine it ends too late. That breaks no promise.
             if !ended_well && cell.case.trouble.takes_all_the_time() && rule_holds {
                 must(
                     on_error != OnError::Repeats || seen.stderr.contains(Errno::Io.text()),
@@ -112,7 +112,7 @@ fn check_expectations(cell: &Cell, seen: &Observation) -> Result<Mark, String> {
         !ended_well || on_error == OnError::Ignores,
         "another exit than 0",
     )?;
-    // A file that could not be opened leaves nothing to keep, and every program sees its error.
+    // A failed open leaves no bytes to keep, and every program sees its error.
     let not_opened = !ended_well && matches!(cell.ending(), Ending::NotOpened(_));
     must(
         seen.reports.is_complete()

@@ -1,8 +1,8 @@
-//! The fault matrix: every program that writes × every way in which targets fail × who is
-//! affected × the rule, on real mounts. Exit 0 means that the bytes are where the rule says.
+//! The fault matrix: every program that writes × every fault of a target × the affected targets ×
+//! the rule, on real mounts. Exit 0 means that the bytes are where the rule says.
 //!
-//! `scripts/matrix` prints the table, `scripts/matrix --all` runs every cell, and
-//! `scripts/matrix cp/hang/registry/any` runs one.
+//! `scripts/matrix` prints the table, and `scripts/matrix --all` runs every cell. To run one cell:
+//! `scripts/matrix cp/hang/registry/any`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,7 +57,7 @@ fn every_cell_keeps_the_promise_of_close() {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         std::fs::write(target.join("matrix.txt"), table).unwrap();
         assert!(outcomes.len() >= 500, "{}", totals(&outcomes));
-        // The machine is not to blame for more.
+        // A busy machine explains no more late cells than this.
         assert!(
             late(&outcomes) * 100 <= outcomes.len(),
             "{}",
@@ -72,7 +72,7 @@ fn every_cell_keeps_the_promise_of_close() {
     );
 }
 
-/// Demands that each cell of a case is a violation.
+/// Asserts that each cell of a case is a violation.
 #[track_caller]
 fn is_caught(trouble: Trouble, affected: Affected) {
     let case = Case {

@@ -8,13 +8,13 @@ use super::program::{bash, run};
 use super::site::{Site, after, before, key};
 use super::store::Store;
 
-/// The content of a store when the program has ended.
+/// The content of a store after the program's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
     Nothing,
     Before,
     After,
-    /// Bytes that nobody wrote, and their number.
+    /// Bytes that no program wrote, and their number.
     Torn(usize),
 }
 
@@ -54,11 +54,11 @@ pub struct Observation {
     pub read_back: Option<ReadBack>,
 }
 
-/// The mount reports a failure within a second; a machine in trouble takes some more to look.
+/// The mount reports a failure within a second; the rest is a reserve for a busy machine.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1 + 9);
 
 impl Reports {
-    /// Tells whether nothing is missing.
+    /// Returns whether all reports are there.
     pub fn is_complete(self) -> bool {
         let Self {
             status,
@@ -70,13 +70,13 @@ impl Reports {
         status && events && metrics && attribute && bytes
     }
 
-    /// Tells whether there is no report of this very push.
+    /// Returns whether there is no report of this push.
     pub fn is_silent(self) -> bool {
         !(self.status || self.events || self.attribute || self.bytes)
     }
 
     /// Reads the reports until all are there or the timeout is over; returns the time from the
-    /// program's end until all were there.
+    /// program's end to the last report.
     fn wait(
         read: impl Fn() -> Self,
         ended: Instant,
@@ -101,7 +101,7 @@ impl Reports {
             let list = status[name].as_array().into_iter().flatten();
             list.filter(of_this).collect::<Vec<_>>()
         };
-        // An editor whose save has failed may push the old content back, which fails as well.
+        // After a failed save, an editor may push the old content back, which fails as well.
         let mut kept = listed("unpushed")
             .into_iter()
             .filter_map(|it| it["path"].as_str());
@@ -138,7 +138,7 @@ pub fn observe(site: &Site, cell: &Cell) -> Observation {
     let failed = ran.code != Some(0) || cell.ending().errno().is_some();
     let (reports, reported_after) = match failed {
         true => {
-            // There may be nothing to report of a file that could not be opened.
+            // A failed open may leave nothing to report.
             let may_be_silent = matches!(cell.ending(), Ending::NotOpened(_));
             let read = || Reports::read(&site.writer, &key, content.as_bytes());
             Reports::wait(read, ended, may_be_silent)
@@ -167,7 +167,7 @@ pub fn observe(site: &Site, cell: &Cell) -> Observation {
     }
 }
 
-/// Returns the content that a store has of a cell's artifact.
+/// Returns a store's content for a cell's artifact.
 pub fn held(store: &Store, key: &str, cell: &Cell) -> Held {
     match store.get(key) {
         None => Held::Nothing,

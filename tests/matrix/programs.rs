@@ -1,10 +1,10 @@
-//! The programs: how each writes, and how each handles an error of close.
+//! The programs: their way to write, and their reaction to an error of close.
 
 /// A program that writes an artifact.
 #[derive(Debug)]
 pub struct Program {
     pub name: &'static str,
-    /// A bash script: it brings the file `$1` to the name `$2`, with a folder of its own at `$3`.
+    /// A bash script that brings the file `$1` to the name `$2`, with a folder of its own at `$3`.
     pub script: &'static str,
     pub kind: Kind,
     pub on_error: OnError,
@@ -13,24 +13,24 @@ pub struct Program {
 /// The effect of a program on the artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It makes a new file.
+    /// The program makes a new file.
     Makes,
-    /// It writes to the name, whether there is such a file or not.
+    /// The program writes to the name, whether the file exists or not.
     Writes,
-    /// It makes a new file, and then removes its source.
+    /// The program makes a new file, and then removes its source.
     Moves,
-    /// It changes the word `first` of a file that is there to `second`.
+    /// The program changes the word `first` of an existing file to `second`.
     Edits,
 }
 
-/// How a program handles an error of close.
+/// The reaction of a program to an error of close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
-    /// It prints the error, and does not exit with 0.
+    /// The program prints the error, and does not exit with 0.
     Repeats,
-    /// It does not exit with 0.
+    /// The program does not exit with 0.
     Fails,
-    /// It ignores it.
+    /// The program ignores the error.
     Ignores,
 }
 
@@ -125,7 +125,7 @@ print $out $_ while <$in>;' "$1" "$2""#,
         "vim",
         Edits,
         Fails,
-        // vim makes no backup copy below /tmp unless it is told to; the copy is what is tested.
+        // vim makes no backup copy below /tmp by default, and this row tests that copy.
         r#"vim -es -u NONE -i NONE -c 'set backupskip=' -c '%s/first/second/' -c wq "$2""#,
     ),
     program(

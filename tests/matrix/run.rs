@@ -1,4 +1,5 @@
-//! Runs the cells: those of one case on one mount, and many cases at once, since most of them wait.
+//! Runs the cells: the cells of a case on one mount, and many cases at once, since most of them
+//! wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,34 +16,34 @@ use super::site::{Site, key};
 pub struct Outcome {
     pub cell: Cell,
     pub found: Result<Mark, Violation>,
-    /// How long the program took.
+    /// The run time of the program.
     pub took: Duration,
-    /// The time from the program's end until the mount had reported a failure.
+    /// The time from the program's end to the mount's report of a failure.
     pub reported_after: Option<Duration>,
 }
 
-/// The most mounts that have programs on them at once: a few for each of two cores.
+/// The most mounts that run programs at once: a few for each of two cores.
 const MAX_BUSY_MOUNTS: usize = 4;
-/// The most mounts at once; some of them only wait for their targets to become equal.
+/// The most mounts at once. Some of them only wait for their targets to become equal.
 const MAX_MOUNTS: usize = 12;
-/// The most programs at once on a mount where none has to wait for a deadline.
+/// The most programs at once on a mount where no program waits for a deadline.
 const MAX_PROGRAMS: usize = 4;
 /// The time until every target has each acknowledged push. The background's pause has doubled to
-/// some seconds by then; a machine in trouble takes longer.
+/// some seconds by then, and a busy machine takes longer.
 const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a case that was too slow runs again, by itself. A mount that hangs does so each time;
-/// a wrong result counts the first time.
+/// The most repetitions of a case that was too slow. A mount that hangs is slow each time; a wrong
+/// result counts the first time.
 const MAX_RETRIES: usize = 2;
 
-/// Runs all cells that are chosen.
+/// Runs all chosen cells.
 pub fn run_all(choice: &Choice) -> Vec<Outcome> {
     let cases = Case::all().into_iter();
     let cases: Vec<(Case, Vec<Cell>)> = cases
         .map(|case| (case, choice.cells(case)))
         .filter(|(_, cells)| !cells.is_empty())
         .collect();
-    // Cases that wait next to cases that work: 7 divides no number of cases of one fault.
+    // Mix cases that wait with cases that work: 7 divides no number of cases of one fault.
     let count = cases.len();
     let order: Vec<usize> = (0..7).flat_map(|first| (first..count).step_by(7)).collect();
     let gate = Gate::new(MAX_BUSY_MOUNTS);
@@ -54,7 +55,7 @@ pub fn run_all(choice: &Choice) -> Vec<Outcome> {
     for _ in 0..MAX_RETRIES {
         let is_slow = |it: &Outcome| matches!(it.found, Err(Violation::Slow(_)));
         let slow = outcomes.iter().flatten().filter(|it| is_slow(it)).count();
-        // The machine is not to blame for more.
+        // A busy machine explains no more slow cells than this.
         if slow * 10 > outcomes.iter().flatten().count() {
             break;
         }
@@ -127,7 +128,7 @@ fn converge(site: &Site, outcomes: &mut [Outcome]) {
     }
 }
 
-/// Works on many things, some of them at once; returns the results in order.
+/// Maps a function over items, several at once; returns the results in order.
 fn in_parallel<T: Sync, R: Send>(
     many: &[T],
     threads: usize,
@@ -154,7 +155,7 @@ fn in_parallel<T: Sync, R: Send>(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Turns a panic into an error: it must not end the other cells.
+/// Turns a panic into an error, so that it doesn't end the other cells.
 fn caught<R>(work: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -22,23 +22,23 @@ pub struct Site {
     pub stores: Vec<Store>,
     case: Case,
     levers: Vec<Lever>,
-    // The last field: the mounts must end first.
+    // The last field: the mounts must end before the home.
     home: Home,
 }
 
-/// The means to make a target fail.
+/// The means that make a target fail.
 #[derive(Debug)]
 enum Lever {
     Proxy(Proxy),
-    /// A file that fills its disk.
+    /// A file that fills the target's disk.
     Filler(PathBuf),
 }
 
-/// The size of a folder's disk: room for all that the programs write, and soon filled.
+/// The size of a folder's disk: enough for everything that the programs write, and quickly filled.
 const DISK_SIZE: &str = "size=2m";
 
 impl Site {
-    /// Makes a site where everything works, with the artifacts that these cells start from.
+    /// Makes a site without failures, with the artifacts that these cells start from.
     pub fn new(case: Case, cells: &[Cell]) -> Self {
         let home = Home::new();
         let (mut stores, mut levers) = (Vec::new(), Vec::new());
@@ -52,10 +52,10 @@ impl Site {
         }
         let mut args = flags(&stores);
         let (ttl, breaker) = match case.names {
-            // Each push has to meet the fault by itself.
+            // No breaker: each push must meet the fault itself.
             Names::Known => ("1h", "0"),
-            // As users have it. Without a breaker all who make files in one directory would wait
-            // for each other's deadlines: the kernel looks up one of them at a time.
+            // The default. Without a breaker, programs that make files in one directory would wait
+            // for each other's deadlines: the kernel looks up one name at a time.
             Names::Asked => ("0s", "3"),
         };
         let options = [
@@ -94,7 +94,7 @@ impl Site {
         }
     }
 
-    /// Begins the trouble.
+    /// Starts the fault.
     pub fn strike(&self) {
         for (target, lever) in self.levers.iter().enumerate() {
             match lever {
@@ -105,7 +105,7 @@ impl Site {
         }
     }
 
-    /// Ends the trouble.
+    /// Ends the fault.
     pub fn heal(&self) {
         for lever in &self.levers {
             match lever {
@@ -115,7 +115,7 @@ impl Site {
         }
     }
 
-    /// Writes the file that a cell's program brings; returns it, and a folder of the program's own.
+    /// Writes the source file of a cell's program; returns it, and a folder for the program.
     pub fn source(&self, cell: &Cell) -> (PathBuf, PathBuf) {
         let name = cell.program.name;
         let source = self.home.file(&format!("source/{name}"), after(cell));
@@ -133,17 +133,17 @@ pub fn key(cell: &Cell) -> String {
     format!("app/plans/{}", cell.program.name)
 }
 
-/// Returns what the artifact is before, if it is there.
+/// Returns the artifact's content before, if the artifact exists.
 pub fn before(cell: &Cell) -> String {
     content(cell, "first")
 }
 
-/// Returns what the artifact is to be.
+/// Returns the artifact's expected content.
 pub fn after(cell: &Cell) -> String {
     content(cell, "second")
 }
 
-/// Some kilobytes, so that there is a middle in which they can be cut.
+/// Makes some kilobytes, so that a fault can cut them in the middle.
 fn content(cell: &Cell, mark: &str) -> String {
     let more: String = (0..200)
         .map(|n| format!("\n  -- {n}: {}", cell.case))
@@ -151,7 +151,8 @@ fn content(cell: &Cell, mark: &str) -> String {
     plan(cell.program.name, &format!("{mark}{more}"))
 }
 
-/// moto is right about conditions, which are the registry's; the other is quick.
+/// The registry is on moto, which handles conditions correctly. The backups are on another server,
+/// which is fast.
 fn bucket(target: usize) -> (Store, Lever) {
     let server = Server::shared(match target {
         0 => Served::Moto,
@@ -165,7 +166,7 @@ fn bucket(target: usize) -> (Store, Lever) {
 fn small_disk(home: &Home, target: usize) -> (Store, Lever) {
     let name = format!("disk-{target}");
     let disk = home.folder(&name);
-    // The home unmounts all that is below it.
+    // The home unmounts everything below it.
     mount(
         Some("tmpfs"),
         &disk,

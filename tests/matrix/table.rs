@@ -20,7 +20,7 @@ WRONG    a violation
 .        not run: scripts/matrix --all runs all
 ";
 
-/// Writes the table.
+/// Formats the table.
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for names in [Names::Known, Names::Asked] {
@@ -64,7 +64,7 @@ pub fn late(outcomes: &[Outcome]) -> usize {
     good.filter(|mark| **mark == Mark::Late).count()
 }
 
-/// Describes each violation, and the command that runs its cell again.
+/// Describes each violation, and the command that repeats its cell.
 pub fn violations(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {

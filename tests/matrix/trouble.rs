@@ -1,4 +1,4 @@
-//! The ways in which a target fails, and what each means for a push.
+//! The ways in which a target fails, and the effect of each on a push.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub enum Trouble {
     Tearer,
 }
 
-/// The errors of a failed push that a program can get.
+/// The errors that a program can get from a failed push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Errno {
     Io,
@@ -59,10 +59,10 @@ impl Errno {
     }
 }
 
-/// The time limit of a push where nothing waits for its deadline.
+/// The time limit of a push that waits for no deadline.
 const LONG: &str = "15s";
-/// The time limit of a push where a target takes all of it: long enough for the targets that work,
-/// on a machine with all of these programs at once.
+/// The time limit of a push if a target takes all of it. It is long enough for the working targets
+/// on a machine that runs all of these programs at once.
 const SHORT: &str = "4s";
 
 impl Trouble {
@@ -116,7 +116,7 @@ impl Trouble {
             Self::Refused => proxy.set(Fault::Refuse),
             Self::Reset => proxy.set(Fault::Reset),
             Self::Hang => proxy.set(Fault::Hang),
-            // Four seconds up and four down: more than a push or a read may take.
+            // Four seconds up and four down: longer than the limits of a push and a read.
             Self::SlowDrip => proxy.set(Fault::Crawl(20, pause)),
             Self::InternalError => proxy.set(Fault::Status(500, Some("InternalError"))),
             Self::BusyOnce => proxy.set(Fault::FailFirstOfEach(1, 503)),
@@ -129,14 +129,14 @@ impl Trouble {
             }
             Self::WrongHash => proxy.set(Fault::CorruptObject),
             Self::CutBody => proxy.set(Fault::CutEither),
-            // A full store can still be read.
+            // Reads from a full store work.
             Self::Full => proxy.set_for(&["PUT"], Fault::Status(507, Some("XMinioStorageFull"))),
             Self::Liar => proxy.set_for(&["PUT"], Fault::Lie),
             Self::Tearer => proxy.set_for(&["PUT"], Fault::Tear),
         }
     }
 
-    /// Returns the error of a push to a target that fails so; nothing if it does not fail.
+    /// Returns the error of a push to such a target; `None` if the push does not fail.
     pub fn errno(self) -> Option<Errno> {
         match self {
             Self::None | Self::BusyOnce | Self::WrongHash | Self::Liar | Self::Tearer => None,
@@ -147,7 +147,7 @@ impl Trouble {
             | Self::InternalError
             | Self::TooMany
             | Self::CutBody
-            // A new object needs only the store: it is the store that is missing.
+            // A new object needs only the store, so `NotFound` means a missing store.
             | Self::NotFound => Some(Errno::Io),
             Self::Denied => Some(Errno::Access),
             Self::Precondition => Some(Errno::Stale),
@@ -155,7 +155,7 @@ impl Trouble {
         }
     }
 
-    /// Returns the error of a listing of a target that fails so; nothing if it does not fail.
+    /// Returns the error of a listing of such a target; `None` if the listing does not fail.
     pub fn of_listings(self) -> Option<Errno> {
         match self {
             Self::Precondition | Self::Full | Self::DiskFull => None,
@@ -163,18 +163,18 @@ impl Trouble {
         }
     }
 
-    /// Tells whether it breaks reads in a way of its own, so that a reader is tested too.
+    /// Returns whether the fault breaks reads in its own way, so that the site needs a reader.
     pub fn breaks_reads(self) -> bool {
         matches!(self, Self::SlowDrip | Self::WrongHash | Self::CutBody)
     }
 
-    /// Tells whether a push waits for its deadline.
+    /// Returns whether a push waits for its deadline.
     pub fn takes_all_the_time(self) -> bool {
         matches!(self, Self::Hang | Self::SlowDrip)
     }
 
-    /// Returns a mount's deadline for look-ups and reads: none may pass where the machine is busy
-    /// and no target hangs.
+    /// Returns a mount's deadline for look-ups and reads. A busy machine without hung targets must
+    /// not exceed it.
     pub fn look_timeout(self) -> &'static str {
         match self.takes_all_the_time() {
             true => "2s",

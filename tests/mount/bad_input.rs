@@ -1,5 +1,5 @@
-//! Common mistakes with a target: `check` and the mount name in one line the mistake
-//! and the remedy.
+//! Common mistakes with a target: `check` and the mount name the mistake and the remedy in one
+//! line.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -15,18 +15,18 @@ use super::support::proxy::{Fault, Proxy};
 use super::support::serve::Answering;
 use super::support::server::{Kind, Server};
 
-/// Runs `check`, and returns what it said.
+/// Runs `check`, and returns its output.
 fn check(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut command = home.atlasfs(["check", "--timeout", "20s"]);
     run(command.args(args).envs(variables.iter().copied()))
 }
 
-/// Demands that both `check` and the mount say something in one line, and no secret.
+/// Asserts that both `check` and the mount print a text in one line, and no secret.
 #[track_caller]
 fn both_say(args: &[&str], variables: &[(&str, &str)], part: &str) {
     let home = Home::new();
     let ran = check(&home, args, variables);
-    // 2 is for an error of the command line itself.
+    // 2 is the code of errors in the command line itself.
     assert!(matches!(ran.code, Some(1 | 2)), "{args:?}: {ran}");
     is_one_line(&ran, part);
     let mut command = home.mounting("mnt", ["--metadata-timeout", "20s"]);
@@ -34,7 +34,7 @@ fn both_say(args: &[&str], variables: &[(&str, &str)], part: &str) {
     is_one_line(&ran, part);
 }
 
-/// Mounts, if that is possible, and unmounts.
+/// Mounts if possible, and unmounts.
 fn mount(home: &Home, command: &mut Command) -> Ran {
     let ran = run(command);
     if ran.code == Some(0) {
@@ -55,7 +55,7 @@ fn bucket_at(endpoint: &str) -> String {
     format!("s3://bucket/pre?use_path_style=true&endpoint={endpoint}")
 }
 
-/// Starts a server that answers everything in one way.
+/// Starts a server that gives the same answer to every request.
 fn answering(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answering {
     let headers: Vec<(String, String)> = headers
         .iter()
@@ -65,7 +65,7 @@ fn answering(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) ->
     Answering::start(move |_| (status, headers.clone(), body.clone()))
 }
 
-/// Demands what is said of a store that answers everything in one way.
+/// Asserts the message about a store that gives the same answer to every request.
 #[track_caller]
 fn refuses(status: u16, headers: &[(&str, &str)], body: &str, part: &str) {
     let server = answering(status, headers, body);
@@ -79,7 +79,7 @@ fn a_refusal_of_a_store_is_reported_with_a_remedy() {
         let date = Utc::now() - ahead;
         date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
     };
-    // Some seconds more, for time goes on until they are read.
+    // Some seconds more: time passes until the dates are read.
     let early = date(TimeDelta::minutes(150) + TimeDelta::seconds(15));
     let late = date(-TimeDelta::minutes(1_530) - TimeDelta::seconds(45));
     let (early, late) = ([("Date", &*early)], [("Date", &*late)]);
@@ -125,7 +125,7 @@ fn a_wrong_endpoint_is_reported_with_a_remedy() {
             format!("https://{plain}"),
             "does not speak https: is http meant",
         ),
-        // Without a scheme it is https.
+        // The default scheme is https.
         (plain.clone(), "does not speak https: is http meant"),
         (
             "http://no-such-host.invalid".into(),
@@ -268,7 +268,7 @@ fn a_working_proxy_is_used_and_its_own_refusal_is_reported() {
             "{seen:?}"
         );
     }
-    // Requests to this machine and to excepted hosts are direct.
+    // Requests to this machine and to excepted hosts don't use the proxy.
     proxy.forget();
     let here = url(&server.endpoint());
     check(&home, &["--registry", &here], &[("HTTP_PROXY", &through)]).ok();
@@ -291,7 +291,7 @@ fn a_working_proxy_is_used_and_its_own_refusal_is_reported() {
         proxy.set(fault);
         both_say(&["--registry", &elsewhere], &variables, part);
     }
-    // With https the proxy is asked for a tunnel.
+    // For https, the client asks the proxy for a tunnel.
     let refusing = answering(403, &[], "");
     let through = format!("http://me:s3cret@{}", refusing.addr());
     let variables = [("HTTPS_PROXY", &*through)];
@@ -365,7 +365,7 @@ fn a_backup_in_the_place_of_another_target_is_refused_with_both_names() {
         let said = ran.stderr.lines().find(|line| line.contains(part)).unwrap();
         assert!(said.contains(last) && said.contains(named), "{said}");
     }
-    // The same in a configuration, and with what flags add to it.
+    // The same in a configuration file, and with additional flags.
     let config = format!(
         "env \"prod\" {{\n schema {{\n repo {{\n name = \"app\"\n url = \"{store}\"\n backup = \
          [\"{link}/\"]\n }}\n }}\n}}\n"

@@ -1,5 +1,5 @@
-//! Every target is a black hole, in two ways: no operation of any program takes longer than its
-//! deadline and what the machine itself needs, and nobody who is killed stays.
+//! Every target is a black hole, in two ways. No operation of any program takes longer than its
+//! deadline and the machine's own time, and no killed process stays.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -18,26 +18,26 @@ use super::support::server::{Kind, Server};
 
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mount/client.py");
 
-/// The deadlines of the mounts here: different, so that a mix-up shows, and short.
+/// The deadlines of these mounts: all different, to reveal mix-ups, and short.
 const METADATA: Duration = Duration::from_millis(500);
 const READ: Duration = Duration::from_millis(900);
 const PUSH: Duration = Duration::from_millis(1400);
 const FLAGS: [&str; 2] = [
     "-o",
-    // Without the breaker, for it would spare all but the first operations their deadlines.
+    // No breaker: it would save all but the first operations from their deadlines.
     "metadata-timeout=500ms,read-timeout=900ms,push-timeout=1400ms,ttl=0s,breaker=0,allow-delete",
 ];
 
-/// The most time that an operation takes beyond its deadlines on an idle machine.
+/// The longest time of an operation beyond its deadlines on an idle machine.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// A control operation that takes so long tells of a machine on which nothing can be measured.
+/// The longest time of a control operation. A slower machine allows no measurement.
 const USELESS: Duration = Duration::from_secs(5);
 
-/// How many programs do everything at the same time.
+/// The number of programs that run all operations at the same time.
 const CLIENTS: usize = 3;
 
-/// One operation, as a client tells of it.
+/// One operation, as a client reports it.
 #[derive(Debug, Clone)]
 struct Done {
     name: String,
@@ -77,9 +77,9 @@ fn told(text: &str) -> Vec<Done> {
     told.collect()
 }
 
-/// Reads the status over and over. It takes the way of every other operation, from the client
-/// through the kernel to the daemon and back, and waits for no target: what it takes is what the
-/// machine takes, with all that goes on there at that moment.
+/// Reads the status in a loop. This takes the path of every other operation, from the client
+/// through the kernel to the daemon and back, and waits for no target. So it measures the machine's
+/// own time at that moment.
 struct Control<'a> {
     home: &'a Home,
     running: Running,
@@ -111,13 +111,13 @@ impl<'a> Control<'a> {
     }
 }
 
-/// Returns what the slowest control operation took, of those at the same time.
+/// Returns the time of the slowest control operation in a period.
 fn slowest(samples: &[Done], begin: f64, end: f64) -> f64 {
     let meanwhile = samples.iter().filter(|s| s.begin <= end && s.end >= begin);
     meanwhile.map(|s| s.end - s.begin).fold(0.0, f64::max)
 }
 
-/// Has several programs do everything on a mount, and demands that nothing takes too long.
+/// Runs several programs with all operations on a mount, and asserts that none takes too long.
 fn hunt(home: &Home, mounted: &Mounted, what: &str) {
     let control = Control::start(home, mounted);
     let clients = (0..CLIENTS).map(|number| start(client("hunt", mounted).arg(number.to_string())));
@@ -150,7 +150,7 @@ fn hunt(home: &Home, mounted: &Mounted, what: &str) {
     assert!(late.is_empty(), "{}", late.join("\n"));
 }
 
-/// Kills programs in the midst of each operation, and demands that they are gone by its deadline.
+/// Kills programs in the middle of each operation, and asserts that they end by its deadline.
 fn kill_everybody(home: &Home, mounted: &Mounted, hole: impl FnOnce()) {
     let names = lines(&run(&mut client("names", mounted)).ok().text());
     fill(mounted, names.len());
@@ -169,7 +169,7 @@ fn kill_everybody(home: &Home, mounted: &Mounted, hole: impl FnOnce()) {
     let control = Control::start(home, mounted);
     hole();
     home.file("go", "");
-    // Time enough for all to be in the midst of it, and none to be through.
+    // Long enough for all to be in the middle of it, and too short for any to finish.
     std::thread::sleep(METADATA / 2);
     for (client, _, _) in &clients {
         let _ = signal(client.pid(), Signal::SIGKILL);
@@ -199,7 +199,7 @@ fn kill_everybody(home: &Home, mounted: &Mounted, hole: impl FnOnce()) {
     for (told, took) in ended {
         let mut limit = deadline(told["requests"].as_str().unwrap());
         if told["needs"] == "writer" {
-            // The end of a process closes what it has open, and that is a push of its own.
+            // The end of a process closes its open files, and that is another push.
             limit += PUSH;
         }
         let beyond = took.as_secs_f64() - limit.as_secs_f64();
@@ -216,13 +216,14 @@ fn kill_everybody(home: &Home, mounted: &Mounted, hole: impl FnOnce()) {
     );
 }
 
-/// Makes what the operations are on, on a mount of which everything is known. Each client has a
-/// repository of its own, for the kernel lets one at a time change a file's size, or a directory.
+/// Makes the files for the operations, until the mount knows all names and contents. Each client
+/// has a repository of its own: the kernel allows one change of a file's size or of a directory at
+/// a time.
 fn fill(mounted: &Mounted, clients: usize) {
     for number in 0..clients {
         let _ = std::fs::create_dir(mounted.path(&format!("app{number}")));
         let name = format!("app{number}/schema");
-        // A busy machine may not manage it by these deadlines.
+        // A busy machine may not meet these deadlines at once.
         until("all is known", || {
             let pushed = mounted.cp(&name, schema("warm")).code == Some(0);
             (pushed && mounted.cat(&name).code == Some(0)).then_some(())

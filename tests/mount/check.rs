@@ -1,4 +1,4 @@
-//! `check`: what is wrong with a target, and what to do, before anything is mounted.
+//! `check` reports the faults of a target and their remedies before a mount.
 
 use serde_json::Value;
 
@@ -118,7 +118,7 @@ fn check_and_the_mount_report_a_registry_that_ignores_conditions() {
     let first = home.mount("first", flags(&stores));
     assert_eq!(first.status()["targets"][0]["conditional_writes"], false);
     assert_eq!(first.events("conditions-ignored").len(), 1);
-    // One that has seen the other's push is in conflict all the same.
+    // A writer that has seen the other's push is in conflict even so.
     let second = home.mount("second", flags(&stores));
     std::fs::create_dir(first.path("app")).unwrap();
     first.cp("app/schema", schema("a")).ok();

@@ -1,16 +1,16 @@
-# A program that does one operation after the other on a mount, and says of each how long it took.
+# Runs one operation after the other on a mount, and reports the time of each.
 #
-#   client.py names MNT                    the operations, one JSON object a line
-#   client.py hunt MNT NUMBER              does them on the repository app<NUMBER>, each a line
-#   client.py alone MNT                    does those that change the root
+#   client.py names MNT                    prints the operations, one JSON object per line
+#   client.py hunt MNT NUMBER              runs them on the repository app<NUMBER>, one line each
+#   client.py alone MNT                    runs those that change the root
 #   client.py one MNT NUMBER NAME READY GO prepares one operation, makes the file READY, waits for
-#                                          the file GO, and does it
-#   client.py control MNT STOP             reads the status until the file STOP is there: what never
+#                                          the file GO, and runs it
+#   client.py control MNT STOP             reads the status until the file STOP exists. This never
 #                                          waits for a target, and so measures the machine
 #
-# An operation's requests are those that the kernel makes of it, for names that it may not keep
-# (--ttl 0s): m for one with the deadline of metadata, r of a read, p of a push. What needs none of
-# these is answered from memory.
+# The letters are the kernel's requests for an operation if it may not cache names (--ttl 0s): m has
+# the deadline of metadata, r of a read, and p of a push. An operation without letters is answered
+# from memory.
 import json
 import os
 import subprocess
@@ -48,7 +48,7 @@ def opened(name, flags):
     return os.open(name, flags, 0o644)
 
 
-# What a process holds before the operation that needs it.
+# The kind of descriptor that some operations need.
 READER, WRITER = "reader", "writer"
 
 
@@ -60,7 +60,7 @@ def operations(number):
     text = b'schema "main" {\n  comment = "%s"\n}\n' % number.encode()
     write = os.O_WRONLY | os.O_TRUNC
     create = os.O_WRONLY | os.O_CREAT
-    # name, requests, call, what it needs, what it gives
+    # name, requests, call, needed descriptor, returned descriptor
     return [
         ("stat of a directory", "m", lambda held: os.stat(app), None, None),
         ("stat", "mm", lambda held: os.stat(schema), None, None),
@@ -69,11 +69,11 @@ def operations(number):
         ("read", "r", lambda held: os.read(held, 1 << 16), READER, None),
         ("fstat", "m", lambda held: os.fstat(held), READER, None),
         ("close of a reader", "p", lambda held: os.close(held), READER, None),
-        # Its descriptor is closed by Python at once.
+        # Python closes the descriptor at once.
         ("readdir of the root", "mmm", lambda held: os.listdir(MNT), None, None),
         ("readdir", "mmmm", lambda held: os.listdir(app), None, None),
         ("ls -l", "mmmmmm", lambda held: listed(app), None, None),
-        # A writer's file is an inode of its own, so the kernel is sent to look its name up again.
+        # A writer gets an inode of its own, so the kernel must look the name up again.
         ("open to write", "mmmmr", lambda held: opened(schema, write), None, WRITER),
         ("write", "", lambda held: os.write(held, text), WRITER, None),
         ("ftruncate", "p", lambda held: os.ftruncate(held, len(text) - 1), WRITER, None),
@@ -98,7 +98,7 @@ def operations(number):
     ]
 
 
-# The kernel lets one program at a time change the root, so nobody else may be at work then.
+# The kernel allows one change of the root at a time, so no other client may run then.
 ALONE = ("mkdir", "rmdir")
 
 
@@ -107,7 +107,7 @@ def hunt(number, alone):
     for name, requests, call, needs, gives in operations(number):
         if (name in ALONE) != alone:
             continue
-        # Where the open has failed, there is nothing to do.
+        # After a failed open, there is no descriptor.
         if needs and held.get(needs) is None:
             continue
         result = measure(name, requests, lambda: call(held.get(needs)))

@@ -1,4 +1,4 @@
-//! Programs that use what lies in the mount: databases, git, tar, checksums, watchers.
+//! Programs that use files in the mount: databases, git, tar, checksums, watchers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,7 +45,7 @@ print(database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])'"#;
     assert_eq!(ran.text(), format!("{loaded}{loaded}3\n"));
 }
 
-/// Finds a program of PostgreSQL's server, which Debian keeps apart from the PATH.
+/// Finds a program of PostgreSQL's server: Debian keeps these outside the PATH.
 fn postgres(program: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -61,7 +61,7 @@ fn postgres(program: &str) -> PathBuf {
         .expect("PostgreSQL; scripts/test installs what is needed")
 }
 
-/// Makes a command that runs as the user of PostgreSQL, which refuses to run as root.
+/// Makes a command that runs as PostgreSQL's user: the server refuses to run as root.
 fn as_postgres(program: &Path) -> Command {
     if !nix::unistd::geteuid().is_root() {
         return Command::new(program);
@@ -113,7 +113,7 @@ fn find_lists_newer_pushes() {
     assert_eq!(newer(), "./app/plans/p2 ./sql/plans/p1 ");
     mounted.cp("app/schema", schema("two")).ok();
     assert_eq!(newer(), "./app/plans/p2 ./app/schema ./sql/plans/p1 ");
-    // Reading, or setting a time, makes nothing newer.
+    // Reading a file or setting its time must not make it newer.
     run(&mut bash(
         r#"cat "$1" > /dev/null; touch "$1""#,
         [mounted.path("sql/schema")],
@@ -172,7 +172,7 @@ fn inotify_sees_the_saves_of_this_mount_and_no_others() {
     watch.arg(&log).args(["app", "app/plans/p1"]);
     let _watch = start(watch.current_dir(mounted.dir()));
     let seen = || std::fs::read_to_string(&log).unwrap_or_default();
-    // It watches when it sees a file made for that.
+    // The watcher is ready once it reports a test file.
     let mut tries = 0;
     until("it watches", || {
         tries += 1;
@@ -185,7 +185,8 @@ fn inotify_sees_the_saves_of_this_mount_and_no_others() {
     let script = r#"cd "$1"; sed s/two/three/ schema > .new; mv .new schema"#;
     run(&mut bash(script, [mounted.path("app")])).ok();
     sees("MOVED_TO app/schema\n");
-    // Another mount's push, and one of a file whose first content is watched, and not its folder.
+    // A push by another mount, and a push of a file whose first content is watched, but whose
+    // folder is not.
     let before = seen();
     mounted.cp("app/plans/p1", plan("p1", "y")).ok();
     second.cp("app/schema", schema("four")).ok();
@@ -214,7 +215,7 @@ fn terraform_formats_a_schema_where_it_is_installed() {
         println!("terraform is not installed, and no package of Debian has it: not tried");
         return;
     }
-    // It takes files by their suffix, and a schema as its input.
+    // terraform accepts files by their suffix, and a schema on its standard input.
     let script = r#"cd "$1"
 terraform fmt -check - < schema.hcl > /dev/null
 printf 'schema "main" {\ncomment="one"\n}\n' > schema.hcl

@@ -124,8 +124,8 @@ os.execvp("true", ["true"])' "$1" "$2""#,
     ("shell", r#"bash -c 'exec > "$1"; cat "$0"' "$1" "$2""#),
 ];
 
-/// Programs that write the file `$1`, look by `$4` at what is pushed, and write the file `$3`, all
-/// to the name `$2`.
+/// Programs that write the file `$1`, check the pushed content with `$4`, and write the file `$3`,
+/// all to the name `$2`.
 const SHARES: [(&str, &str); 11] = [
     ("braces", r#"{ cat "$1"; "$4"; cat "$3"; } > "$2""#),
     ("parentheses", r#"(cat "$1"; "$4"; cat "$3") > "$2""#),
@@ -197,7 +197,7 @@ struct Site {
 }
 
 impl Site {
-    /// Mounts, with a schema of each of these repositories.
+    /// Mounts, and pushes the schemas of these repositories.
     fn new(repos: &[(&str, &str)]) -> Self {
         let home = Home::new();
         let stores = folders(&home);
@@ -322,8 +322,8 @@ fn a_descriptor_that_is_handed_on_is_saved_by_its_last_holder() {
     site.mounted.unmount();
 }
 
-/// The kernel sends a request for syncfs(2) to fuseblk and virtiofs alone: a file system of type
-/// fuse can neither push nor refuse.
+/// The kernel sends a request for syncfs(2) only to fuseblk and virtiofs. A file system of type
+/// fuse can neither push nor refuse then.
 #[test]
 fn syncfs_sends_nothing_and_fsync_by_any_process_pushes() {
     let site = Site::new(&[("app", "")]);

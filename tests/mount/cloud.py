@@ -40,7 +40,7 @@ class Metadata(Handler):
         if not google and self.headers["Metadata"] != "true":
             return self.answer(403, b"{}")
         token = {"access_token": "s3cret-google" if google else "s3cret-azure"}
-        # Azure's numbers are texts.
+        # Azure sends numbers as strings.
         token.update({"expires_in": 3600} if google else {"expires_on": "4102444800"})
         self.answer(200, json.dumps(token).encode())
 

@@ -1,5 +1,5 @@
-//! Conditional writes: a registry that ignores them is found out, whenever it can be asked, and is
-//! of use all the same.
+//! Conditional writes: the mount detects a registry that ignores them as soon as it answers, and
+//! the registry stays usable.
 
 use std::process::Command;
 
@@ -41,7 +41,7 @@ fn a_store_that_ignores_conditions_is_reported_and_serves_as_registry_and_as_bac
     first.cp("app/plans/p1", plan("p1", "a")).ok();
     run(Command::new("rm").arg(first.path("app/plans/p1"))).ok();
     none_holds(&stores, "app/plans/p1");
-    // A backup gets its lost artifacts again.
+    // The repair restores the artifacts that a backup has lost.
     stores[1].delete("app/schema");
     run(home.atlasfs(["sync"]).arg(first.dir())).ok();
     all_hold(&stores, "app/schema", schema("b").as_bytes());

@@ -1,4 +1,4 @@
-//! The one file that users have: `atlas.hcl`, as it is, with backups in buckets.
+//! The users' only configuration file: an unchanged `atlas.hcl`, with backups in buckets.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::program::{bash, run};
 use super::store::{Store, all_hold, flags, none_holds, schema};
 use super::support::server::{Kind, Server};
 
-/// A configuration as Atlas's documentation shows it; `$URL` stands for the registry's line.
+/// A configuration from Atlas's documentation; `$URL` stands for the registry's line.
 const CONFIG: &str = r#"
 variable "suffix" {
   type    = string
@@ -116,7 +116,7 @@ fn the_users_own_file_comes_up_on_the_backups_alone_with_a_warning_for_atlas_clo
     }
     assert!(!status.text().contains("outage"), "{status}");
     mounted.unmount();
-    // And serves after a restart, and on another machine, which has only the backup to ask.
+    // The backup also serves after a restart, and on another machine that reaches only the backup.
     let (again, _) = site.mount(&[]);
     assert_eq!(again.read("app/schema"), schema("a").as_bytes());
     again.unmount();
@@ -127,7 +127,7 @@ fn the_users_own_file_comes_up_on_the_backups_alone_with_a_warning_for_atlas_clo
         source.starts_with(&format!("s3://{}/example/schemas", site.bucket)),
         "{source}"
     );
-    // A push that must be on the registry cannot succeed.
+    // A push that needs the registry cannot succeed.
     mounted.unmount();
     let args = [
         "--config",

@@ -1,4 +1,4 @@
-//! Many at once: a reader never sees anything but whole contents, and of many writers one wins.
+//! Concurrent access: a reader sees only whole contents, and one of many writers wins.
 
 use std::process::Command;
 
@@ -8,8 +8,8 @@ use super::program::{Running, bash, run, start, until};
 use super::store::{Store, all_hold, buckets, flags, folders, schema};
 use super::support::server::Kind;
 
-/// Reads `$1` over and over until `$2` is there. Every content is `# N` and a last line `# N end`
-/// with as many bytes between as N says; whatever else is seen is printed.
+/// Reads `$1` in a loop until `$2` exists. Every content is `# N` and a last line `# N end`, with N
+/// bytes in between. The script prints anything else that it sees.
 const POLL: &str = r##"
 import os, sys, time
 path, stop, ready = sys.argv[1:4]
@@ -103,7 +103,7 @@ fn a_reader_never_sees_an_overwritten_artifact_missing_empty_or_partial_on_bucke
     readers_only_see_whole_contents(&home, &buckets(&home), 60);
 }
 
-/// Opens `$1`, says so by making `$2`, waits for `$3`, writes `$4` and exits with close's errno.
+/// Opens `$1`, makes `$2` as a sign, waits for `$3`, writes `$4`, and exits with close's errno.
 const WRITE_AFTER_ALL_HAVE_OPENED: &str = r#"
 import os, sys, time
 path, opened, go, content = sys.argv[1:5]
@@ -119,8 +119,8 @@ except OSError as error:
     sys.exit(error.errno)
 "#;
 
-/// Lets writers that all have the artifact open close it at once, in rounds, and demands that one
-/// close succeeds in each.
+/// In each round, several writers open the artifact and close it at once. Asserts that exactly one
+/// close succeeds.
 #[track_caller]
 pub fn exactly_one_of_many_writers_wins(home: &Home, stores: &[Store], mounts: &[&Mounted]) {
     const WRITERS: usize = 6;

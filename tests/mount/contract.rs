@@ -42,7 +42,7 @@ fn aliases_name_the_same_artifact_and_are_never_listed() {
     mounted
         .cat("app/schema.sql")
         .fails(1, "No such file or directory");
-    // A SQL state answers to the other suffix.
+    // A SQL state has the other suffix.
     mounted
         .cp("app/schema.sql", "CREATE TABLE t (id int);")
         .ok();
@@ -112,7 +112,7 @@ fn extended_attributes_name_the_url_and_the_source_of_an_artifact() {
         .arg(mounted.path(name)));
     assert!(dump.ok().text().contains("user.atlas.sha256="));
 
-    // A push that some target misses is a success, and tells of it.
+    // A push that some target misses is a success, and is reported.
     std::fs::rename(home.path("backup-2"), home.path("gone")).unwrap();
     mounted.cp(name, plan("p1", "b")).ok();
     all_hold(&stores[..2], name, plan("p1", "b").as_bytes());
@@ -193,7 +193,7 @@ fn modes_owners_and_times_are_taken_and_change_nothing() {
     run(&mut bash(script, [mounted.path("app/schema")])).ok();
     assert_eq!(show(), before);
     assert_eq!(mounted.status()["pushes"]["complete"], 1);
-    // Every content has a time of its own.
+    // Every content has its own time.
     mounted.cp("app/schema", schema("b")).ok();
     let second = show();
     mounted.cp("app/schema", schema("c")).ok();
@@ -234,7 +234,7 @@ fn control_files_are_there_and_not_listed() {
             "{line}"
         );
     }
-    // As tail, less and grep read: the size is true, and reads reach the end.
+    // Like tail, less and grep: the size is right, and reads reach the end.
     for name in ["status", "metrics", "events"] {
         let path = mounted.path(&format!(".atlasfs/{name}"));
         run(&mut bash(

@@ -1,4 +1,4 @@
-//! Every target is a black hole: every operation answers by its deadline all the same.
+//! Every target is a black hole, and every operation still answers by its deadline.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use super::program::{bash, run, start, until};
 use super::store::{Store, flags, schema};
 use super::support::server::{Kind, Server};
 
-/// What a machine in trouble may take beyond a deadline, and a program with several requests more
-/// than one takes. A mount that hangs takes for ever.
+/// The reserve for a busy machine, and for programs that make several requests. A mount that hangs
+/// never answers.
 const SLACK: Duration = Duration::from_secs(10);
 
 fn seconds(count: u64) -> Duration {
@@ -40,8 +40,8 @@ fn every_operation_answers_by_its_deadline_and_from_memory_at_once() {
     let cold = mount("cold", &["--ttl", "0s"]);
     server.freeze();
 
-    // Nothing is known on this mount, so everything but mkdir has to fail. mkdir(2) looks the name
-    // up as stat(2) does, so a repository that nobody can tell of is not there for either.
+    // This mount knows nothing, so all but mkdir must fail. mkdir(2) looks the name up like
+    // stat(2), so a repository that no target confirms doesn't exist for either.
     let (eio, enoent) = ("Input/output error", "No such file or directory");
     for (name, script, limit, why) in [
         ("ls of the root", r#"ls "$1""#, seconds(1), eio),
@@ -72,7 +72,8 @@ fn every_operation_answers_by_its_deadline_and_from_memory_at_once() {
         assert!(ran.stderr.contains(why), "{name}: {ran}");
         assert!(ran.took < limit + SLACK, "{name} took {:?}", ran.took);
     }
-    // Known content is served from memory, and marked so; a push fails and is kept.
+    // The mount serves known content from memory, marked as such; a push fails and its bytes are
+    // kept.
     for (name, script, limit, ok) in [
         ("cat", r#"cat "$1/app/schema""#, seconds(4), true),
         ("ls", r#"ls -l "$1/app""#, seconds(3), true),
@@ -104,7 +105,7 @@ fn every_operation_answers_by_its_deadline_and_from_memory_at_once() {
         assert!(ran.took < limit + SLACK, "{name} took {:?}", ran.took);
     }
     assert_eq!(warm.read("app/schema"), schema("warm").as_bytes());
-    // On a busy machine the open may fail already; what came as far as a push is kept.
+    // On a busy machine the open may fail already. The bytes that reached a push are kept.
     let status = warm.status();
     let kept = status["unpushed"].as_array().unwrap().len() as u64;
     assert_eq!(status["pushes"]["failed"], kept, "{status:#}");
@@ -121,7 +122,7 @@ fn every_operation_answers_by_its_deadline_and_from_memory_at_once() {
         let ran = warm.cp("app/schema", schema("new"));
         (ran.code == Some(0)).then_some(())
     });
-    // A push succeeds before each target is taken back, and the others catch up.
+    // A push succeeds before every target is in use again, and the others catch up.
     until("every target has what it missed", || {
         let status = warm.status();
         let pending = status["pending"].as_array().unwrap();

@@ -1,5 +1,5 @@
-//! Documents and names that are refused: with an errno, a message that says where, and nothing
-//! changed on any target.
+//! Refused documents and names: the program gets an errno and a message with the position, and no
+//! target changes.
 
 use super::home::Home;
 use super::mounted::Mounted;
@@ -66,7 +66,7 @@ fn a_document_that_is_wrong_is_refused_with_line_and_column_and_changes_nothing(
         ("app/plans/p1", &large, "File too large", ""),
         ("app/plans/p1", &String::new(), "Invalid argument", "empty"),
     ] {
-        // cp closes an emptied file without having written to it, so it is truncate that is told.
+        // cp closes an emptied file without a write, so truncate gets the error.
         let ran = match content.is_empty() {
             true => run(&mut bash(r#"truncate -s 0 "$1""#, [mounted.path(name)])),
             false => mounted.cp(name, content),
@@ -102,7 +102,7 @@ fn a_new_document_that_is_wrong_does_not_come_to_be() {
         mounted.cat(name).fails(1, "Input/output error");
         none_holds(&stores, name.trim_end_matches(".hcl"));
     }
-    // rm takes the trace of it away, though nothing else may be removed.
+    // rm removes the failed file, although nothing else may be removed.
     for name in ["app/schema", "app/plans/p"] {
         run(&mut bash(r#"rm "$1""#, [mounted.path(name)])).ok();
         mounted.cat(name).fails(1, "No such file or directory");

@@ -1,16 +1,16 @@
-//! Editors in a terminal: one save is one push, and a save that fails is told.
+//! Editors in a terminal: one save is one push, and a failed save is reported.
 
 use super::saves::{Replica, Tool};
 use super::store::{all_hold, schema};
 
-/// The start of every script: vim with its defaults, as outside of /tmp (its `backupskip`).
+/// The start of every script: vim with its defaults outside of /tmp (see its `backupskip`).
 macro_rules! vim {
     ($($rest:literal),*) => {
         concat!(r#"python3 "$TERMINAL" -- vim --cmd 'set backupskip=' "#, $($rest),*)
     };
 }
 
-/// The editors that Debian has for a terminal, and what of vim's settings changes how it saves.
+/// Debian's editors for a terminal, with the settings of vim that change its way to save.
 const EDITORS: [Tool; 13] = [
     ("vim", vim!(r#"-c "%s/$3/$4/" -c wq "$1""#)),
     ("vim -u NONE", vim!(r#"-u NONE -c "%s/$3/$4/" -c wq "$1""#)),
@@ -91,8 +91,8 @@ fn two_saves_of_an_editor_are_two_pushes() {
     all_hold(&watched.stores, "app/schema", schema("mark-1").as_bytes());
 }
 
-/// What each editor says of a save that has failed; `$4` is then still in its buffer, which it
-/// writes to the file `$2.kept`.
+/// The editors' messages after a failed save. `$4` is then still in the buffer, and the editor
+/// writes it to the file `$2.kept`.
 const FAILING: [Tool; 2] = [
     (
         "vim",

@@ -1,11 +1,11 @@
-//! Programs that change a part of a file: the outcome is what it is on a local file, on every
+//! Programs that change a part of a file. The result is the same as on a local file, on every
 //! target.
 
 use super::home::Home;
 use super::program::{bash, run};
 use super::store::{Store, all_hold, buckets, flags, folders};
 
-/// Each changes the file `$1`, which is a SQL schema of several kilobytes.
+/// Each changes the file `$1`, a SQL schema of several kilobytes.
 const EDITS: [(&str, &str); 17] = [
     (
         "dd odd",

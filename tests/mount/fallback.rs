@@ -1,4 +1,4 @@
-//! The fallback: which replies of the registry send a read on to the backup, and which don't.
+//! The fallback: the replies of the registry that send a read to the backup, and those that don't.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Site {
         }
     }
 
-    /// Mounts anew, with nothing in the cache.
+    /// Mounts with an empty cache.
     fn mount(&self, name: &str, more: &[&str]) -> Mounted {
         let flags = flags(&self.stores);
         let all = flags.iter().map(String::as_str).chain(DEADLINES);
@@ -64,7 +64,7 @@ impl Site {
         let backup = self.stores[1].url();
         let ran = mounted.cat(KEY).ok();
         assert_eq!(ran.stdout, self.content.as_bytes(), "{why}: other bytes");
-        // The deadlines of the look-up and of the read, and what a busy machine may take.
+        // The deadlines of the look-up and of the read, and a reserve for a busy machine.
         let limit = Duration::from_secs(2 + 2 + 4 + 6);
         assert!(ran.took < limit, "{why}: took {:?}", ran.took);
         assert_eq!(mounted.xattr(KEY, "source"), Some(backup.clone()), "{why}");
@@ -72,7 +72,7 @@ impl Site {
         assert!(!events.is_empty(), "{why}: no event");
         assert_eq!(events[0]["target"], backup, "{why}");
         assert!(mounted.metric("atlasfs_pulls_total{source=\"backup\"}") > 0);
-        // The read ends before the registry's deadline does, and that is when its outage is known.
+        // The outage is known only at the registry's deadline, which is after the end of the read.
         super::program::until(&format!("the outage is known: {why}"), || {
             let status = mounted.status();
             let is_out = status["targets"][0]["state"] == "outage";
@@ -113,7 +113,7 @@ fn every_outage_of_the_registry_sends_a_read_to_the_backup_and_its_end_back() {
     ] {
         let why = format!("{fault:?}");
         site.proxy.set(Fault::Pass);
-        // One that was mounted in good times, and one that comes up in the middle of it.
+        // One mount from before the outage, and one that starts during it.
         let before = site.mount("before", &["--ttl", "0s"]);
         site.proxy.set(fault);
         site.falls_back(&before, &why);
@@ -159,7 +159,7 @@ fn an_artifact_deleted_from_the_registry_does_not_come_back_from_a_backup() {
     assert_eq!(knowing.ls("app"), ["plans", "schema"]);
     site.stores[0].delete(KEY);
     let fresh = site.mount("fresh", &[]);
-    // One still lists it and is told at the read, the other never sees it.
+    // One mount still lists the artifact and gets the answer at the read; the other never lists it.
     site.ends_with(&knowing, "No such file or directory");
     site.ends_with(&fresh, "No such file or directory");
     assert_eq!(knowing.ls("app"), ["plans"]);
@@ -187,7 +187,7 @@ fn wrong_bytes_are_an_outage_and_never_an_answer() {
     let Store::Bucket { bucket, .. } = &site.stores[0] else {
         panic!("a bucket")
     };
-    // The same object with the same stamp, and one byte of its content changed.
+    // The same object with the same stamp, and one changed byte in its content.
     let path = format!("/{bucket}/pre/fix/{KEY}");
     let object = site.server.request("GET", &path, &[], b"");
     let stamps: Vec<(&str, &str)> = object
@@ -260,7 +260,7 @@ fn a_server_that_goes_on_is_noticed_by_the_request_that_needs_it() {
         "--disk-cache-size=0",
         "--breaker=1",
         "--metadata-timeout=2s",
-        // A failed listing is not remembered, and so each request is about the breaker.
+        // A failed listing is not cached, so each request reaches the breaker.
         "--ttl=0s",
     ];
     let more = more.map(Into::into);
@@ -293,7 +293,7 @@ fn backups_are_asked_in_the_order_listed() {
             home.path(&format!("gone-{gone}")),
         )
         .unwrap();
-        // A registry alone, in a folder that is gone, would refuse: a backup keeps it going.
+        // A registry alone in a missing folder would be refused, so keep at least one backup.
         if let Some(next) = stores.get(gone) {
             let mounted = home.mount("mnt", flags(&stores));
             assert_eq!(mounted.read(KEY), schema("same").as_bytes());

@@ -1,4 +1,4 @@
-//! Folders that others can write to, and folders that are no good: as stores and for the state.
+//! Folders that other users can write to, and unusable folders: as stores and for the state.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use super::mounted::is_mounted;
 use super::program::{Running, bash, run, start, until};
 use super::store::{Store, flags, folders, plan, schema};
 
-/// A disk whose names have no case, such as vfat, with a store on it.
+/// A disk with case-insensitive names, such as vfat, with a store on it.
 struct Caseless(HashMap<u64, Vec<(&'static str, u64)>>);
 
 impl Caseless {
@@ -81,7 +81,7 @@ impl fuser::Filesystem for Caseless {
     }
 }
 
-/// A mounted disk, gone when it is dropped.
+/// A mounted disk. Dropping it unmounts the disk.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -134,7 +134,7 @@ fn a_folder_that_ignores_case_is_refused_when_mounting() {
     }
 }
 
-/// Stops a process in the moment in which it holds the lock of a folder.
+/// Stops a process at the moment when it holds the lock of a folder.
 fn stopped_holder(folder: &Path) -> Running {
     let lock = folder.join(".atlasfs/lock");
     let script = r#"exec 9<>"$1"; flock 9; kill -STOP $$"#;
@@ -155,7 +155,7 @@ fn a_stopped_holder_of_a_lock_is_named_and_costs_one_deadline() {
     let holder = stopped_holder(&home.path("backup-1"));
     let begun = std::time::Instant::now();
     mounted.cp("app/schema", schema("one")).ok();
-    // A bound for slow machines: without a deadline it would be for ever.
+    // A limit for slow machines: without a deadline this would never end.
     assert!(begun.elapsed() < Duration::from_secs(30));
     let name = format!("process {} (bash)", holder.pid());
     let status = mounted.status().to_string();

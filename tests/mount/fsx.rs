@@ -1,8 +1,8 @@
-//! fsx: random reads, writes, truncations and mappings, each compared with what it must find.
+//! fsx: random reads, writes, truncations and mappings, each compared with the expected bytes.
 //!
-//! All of fsx's operations are on but one: `punch_hole`, for fallocate(2) with a mode is refused
-//! with EOPNOTSUPP. Where files are closed and opened again, `mapread` is off too: fsx never unmaps
-//! what it has read so, and each such file stays open until fsx ends, up to `--max-open-files`.
+//! All operations of fsx are enabled, except two. `punch_hole` is off because fallocate(2) with a
+//! mode fails with EOPNOTSUPP. `mapread` is off where files are closed and opened again: fsx never
+//! unmaps these reads, and each such file stays open until fsx ends, up to `--max-open-files`.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,35 +12,35 @@ use super::program::run;
 use super::store::{all_hold, flags, folders};
 use super::support::tool::tool;
 
-/// How many operations all tests do together, unless `ATLASFS_FSX_OPERATIONS` says another number.
+/// The number of operations of all tests together, unless `ATLASFS_FSX_OPERATIONS` is set.
 const OPERATIONS: u64 = 60_000;
 
-/// How many operations one run of fsx does: it keeps each `mapread` mapped, and the kernel allows
-/// 65,530 of these.
+/// The number of operations of one fsx run. fsx keeps each `mapread` mapped, and the kernel allows
+/// 65,530 mappings.
 const RUN: u64 = 5_000;
 
-/// The greatest length of an artifact here, and of one operation: many pages, and still pushed and
-/// hashed within milliseconds.
+/// The largest size of an artifact and of one operation: many pages, but pushed and hashed within
+/// milliseconds.
 const SMALL: &str = "flen = 70000\n[opsize]\nmin = 1\nmax = 20000\n";
 
-/// The same of a temporary file: more than one request of the kernel's, which reads 128 KiB at once.
+/// The same for a temporary file. It takes more than one request: the kernel reads 128 KiB at once.
 const LARGE: &str = "flen = 300000\n[opsize]\nmin = 1\nmax = 200000\n";
 
-/// Everything in one open file; fsync pushes.
+/// One file that stays open; fsync pushes.
 const KEPT_OPEN: &str = "[weights]\nread = 10\nwrite = 10\nmapread = 10\nmapwrite = 10\n\
     truncate = 10\ninvalidate = 2\nfsync = 0.2\nfdatasync = 0.2\nposix_fallocate = 5\n\
     sendfile = 5\nposix_fadvise = 5\ncopy_file_range = 5\n";
 
-/// The same, closed and opened again every now and then; both close and fsync push.
+/// A file that is closed and opened again from time to time; close and fsync push.
 const REOPENED: &str = "[weights]\nclose_open = 2\nread = 10\nwrite = 10\nmapread = 0\n\
     mapwrite = 10\ntruncate = 10\ninvalidate = 2\nfsync = 0.2\nfdatasync = 0.2\n\
     posix_fallocate = 5\nsendfile = 5\nposix_fadvise = 5\ncopy_file_range = 5\n";
 
-/// How many runs in a row may end by a close of an artifact that holds nothing, or zeros alone: that
-/// is an empty document, its close is refused, and fsx doesn't look at what a close answers.
+/// The most consecutive runs that may end with an empty artifact, or one of zeros alone. That is an
+/// empty document: its close is refused, and fsx doesn't check the result of close.
 const EMPTIED: u64 = 20;
 
-/// How many operations have been right.
+/// The number of correct operations so far.
 static RIGHT: AtomicU64 = AtomicU64::new(0);
 
 fn operations() -> u64 {
@@ -48,8 +48,8 @@ fn operations() -> u64 {
     asked.map_or(OPERATIONS, |number| number.parse().unwrap())
 }
 
-/// Does a share of all operations, on a new mount and a new file with each seed. `first` is the
-/// first seed; every second one leaves it to the kernel when to write back what is mapped.
+/// Runs a share of all operations, with a new mount and a new file for each seed from `first` on.
+/// With every second seed, the kernel decides when to write mapped pages back.
 #[track_caller]
 fn none_is_wrong(share: u64, first: u64, weights: &str, name: &str) {
     let runs = (operations() / share).div_ceil(RUN) as usize;
@@ -74,7 +74,7 @@ fn none_is_wrong(share: u64, first: u64, weights: &str, name: &str) {
         fsx.args(["-N", &run_of, "-S", &seed]).arg("-f").arg(config);
         let ran = run(fsx.arg("-P").arg(home.dir()).arg(&file));
         let right = ran.code == Some(0) && ran.text().contains("A-OK");
-        // Nothing else is refused with `--no-validate`.
+        // With `--no-validate`, only empty documents are refused.
         let is_refused = mounted.metric("atlasfs_pushes_total{verdict=\"refused\"}") > 0;
         if !right && is_refused && emptied < EMPTIED {
             emptied += 1;

@@ -1,5 +1,5 @@
-//! This machine's disk is full, or fills: what can be read is read, the cache gives way, and a push
-//! that finds no room fails with the reason and is never made later.
+//! This machine's disk is full, or becomes full: reads still work, the cache shrinks, and a push
+//! without space fails with the reason and is never made later.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::mounted::Mounted;
 use super::program::until;
 use super::store::{Store, all_hold, flags, folders, none_holds, schema};
 
-/// A disk of its own for a state directory, or a part of it.
+/// Mounts a small disk as a state directory, or as a part of it.
 fn disk(home: &Home, name: &str, options: &str) -> PathBuf {
     let dir = home.folder(name);
     let none: Option<&str> = None;
@@ -20,9 +20,9 @@ fn disk(home: &Home, name: &str, options: &str) -> PathBuf {
     dir
 }
 
-/// Takes all the room that is left on a disk, by a file.
+/// Fills the rest of a disk with a file.
 fn fill(dir: &Path) -> PathBuf {
-    // A state directory may hold nothing of others but this.
+    // The only foreign name that a state directory may contain.
     let others = dir.join("lost+found");
     std::fs::create_dir(&others).expect("a directory");
     let filler = others.join("filler");
@@ -68,7 +68,7 @@ fn the_cache_on_disk_makes_room_for_pushes() {
         (mounted.status()["disk_cache"]["bytes"].as_u64() > Some(1 << 20)).then_some(())
     });
     std::fs::create_dir(mounted.path("app")).unwrap();
-    // The larger one takes more, twice, than the cache leaves free.
+    // The larger content needs twice its size, and more than the cache leaves free.
     for (mark, size) in [("one", 200_000), ("two", 3_000_000)] {
         let content = large(mark, size);
         mounted.cp("app/schema", &content).ok();
@@ -154,7 +154,8 @@ fn a_push_that_a_full_disk_lost_is_reported_after_restarts() {
 
 #[test]
 fn a_failure_on_a_disk_filled_to_the_byte_holds_through_a_kill() {
-    // The record's lines take some 850 bytes: one of these fills its last page to a few bytes.
+    // The record's lines take some 850 bytes, so one of these sizes leaves a few bytes of the last
+    // page.
     for size in [3_180, 3_200, 3_220, 3_240, 3_260] {
         let home = Home::new();
         let stores = folders(&home);

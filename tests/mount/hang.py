@@ -1,4 +1,4 @@
-# Holds every thread of a process still, as a debugger does, until its input ends.
+# Stops every thread of a process, as a debugger does, until its own input ends.
 # hang.py PID
 import ctypes
 import os

@@ -1,4 +1,4 @@
-//! A user's home of a test's own: folders, environment, and the program to run in it.
+//! The home of a test's user: folders, environment, and the program to run in it.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -13,14 +13,13 @@ use super::program::{Ran, run};
 use super::support::behind::{AZURE_KEYS, KEYS};
 use super::support::output;
 
-/// The program.
+/// The path of the program.
 pub const ATLASFS: &str = env!("CARGO_BIN_EXE_atlasfs");
 
-/// Nobody's address: what asks there is refused at once.
+/// An address without a server: connections are refused at once.
 const NOWHERE: &str = "127.0.0.1:9";
 
-/// A folder with everything that a test needs; gone when the last value that stands for it is
-/// dropped.
+/// A folder for everything that a test needs. It is removed with the last clone.
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: Arc<Rooms>,
@@ -31,8 +30,8 @@ struct Rooms(TempDir);
 
 impl Drop for Rooms {
     fn drop(&mut self) {
-        // A test may fail before it takes charge of what it has mounted; and what is mounted here
-        // must be gone before the folder is removed with all that is in it.
+        // A test may fail before it takes charge of its mounts, and the mounts must end before the
+        // folder is removed.
         end_all_below(self.0.path());
         let entries = std::fs::read_dir(self.0.path()).into_iter().flatten();
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -45,12 +44,12 @@ impl Drop for Rooms {
 }
 
 impl Home {
-    /// Makes a home with nothing in it.
+    /// Makes an empty home.
     pub fn new() -> Self {
         Self::within(&std::env::temp_dir())
     }
 
-    /// Makes a home that no disk is waited for, for what pushes often.
+    /// Makes a home in memory, for tests with many pushes: no push waits for a disk.
     pub fn in_memory() -> Self {
         let memory = Path::new("/dev/shm");
         match memory.is_dir() {
@@ -61,7 +60,7 @@ impl Home {
 
     fn within(parent: &Path) -> Self {
         let dir = TempDir::with_prefix_in("atlasfs-test-", parent).expect("a temporary folder");
-        // Other users may look for mounts in it.
+        // Other users may look for mounts in the home.
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).unwrap();
         Self {
@@ -69,7 +68,7 @@ impl Home {
         }
     }
 
-    /// Returns the path of what has this name, whether it is there or not.
+    /// Returns the path of a name, whether the file exists or not.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
@@ -78,7 +77,7 @@ impl Home {
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         match std::fs::create_dir_all(&path) {
-            // A dead end point is there, and can't be looked at.
+            // A dead mount point exists, and can't be examined.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             made => made.expect("a folder"),
         }
@@ -98,8 +97,7 @@ impl Home {
         path
     }
 
-    /// Makes a command of the program, in this home and with an environment that leads nowhere
-    /// else.
+    /// Makes a command of the program in this home. Its environment leads to no other place.
     pub fn atlasfs<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(ATLASFS);
         self.enter(&mut command);
@@ -134,14 +132,14 @@ impl Home {
         mounted
     }
 
-    /// Mounts by a command that has been made ready; returns what it said too.
+    /// Mounts by a prepared command; returns its output too.
     #[track_caller]
     pub fn mount_by(&self, name: &str, command: &mut Command) -> (Mounted, Ran) {
         let ran = run(command).ok();
         (Mounted::at(self.clone(), &self.path(name)), ran)
     }
 
-    /// Makes the command that mounts in the background; its log is the file `NAME.log`.
+    /// Makes the command that mounts in the background. Its log is the file `NAME.log`.
     pub fn mounting<S: AsRef<OsStr>>(
         &self,
         name: &str,
@@ -150,7 +148,7 @@ impl Home {
         let mut command = self.atlasfs(["mount", "--log-file"]);
         command.arg(self.log_of(name));
         if output::folder().is_some() {
-            // The output is searched for secrets.
+            // The suite searches the output for secrets.
             command.args(["--log-level", "trace"]);
         }
         command.args(args);
@@ -158,7 +156,7 @@ impl Home {
         command
     }
 
-    /// Returns the log's place of a mount.
+    /// Returns the path of a mount's log.
     pub fn log_of(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.log"))
     }

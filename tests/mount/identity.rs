@@ -1,5 +1,5 @@
-//! The addresses that tell a machine who it is: nobody is asked there unless the configuration calls
-//! for it, and who is asked opens the cloud's own addresses.
+//! The metadata addresses of machines. The mount asks them only if the configuration requires it,
+//! and the answers open the cloud's own addresses.
 
 use std::process::Command;
 
@@ -11,12 +11,12 @@ use super::support::token;
 
 const CLOUD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mount/cloud.py");
 
-/// The names that a cloud's clients use, on a machine that nothing leaves.
+/// The hosts of a cloud's clients, on a machine that no request leaves.
 const HOSTS: &str = "127.0.0.1 localhost storage.googleapis.com \
                      storage.google.example acme.blob.core.windows.net\n\
                      169.254.169.254 metadata.google.internal metadata\n";
 
-/// A machine of a cloud, as far as the program can tell.
+/// A machine that looks like a cloud's to the program.
 struct Machine {
     home: Home,
     holder: Running,
@@ -64,7 +64,7 @@ impl Machine {
         command
     }
 
-    /// Checks a store with these variables and no others; returns what was asked meanwhile.
+    /// Checks a store with exactly these variables; returns the requests meanwhile too.
     fn check(&self, url: &str, env: &[(&str, &str)]) -> (Ran, String) {
         self.home.file("log", "");
         let check = [
@@ -140,7 +140,7 @@ fn no_metadata_address_is_asked_unless_the_configuration_calls_for_it() {
         assert_eq!(ran.code, Some(1), "{url} {env:?}: {ran}");
         assert!(!asked.contains("metadata "), "{url} {env:?}: {asked}");
     }
-    // The stub would have noted it.
+    // A counter-check: the stub records such a request.
     let (_, asked) = machine.check(
         "gs://acme-backup",
         &[("GCE_METADATA_HOST", "metadata.google.internal")],
@@ -165,7 +165,7 @@ fn a_machines_own_identity_opens_the_stores_of_google_and_azure_at_their_own_add
             "store storage.googleapis.com GET /acme%2Dbackup?",
         ),
         (
-            // Whose name signs URLs is nobody's concern, for none are signed.
+            // `access_id` names the signer of URLs, and atlasfs signs no URLs.
             "gs://acme-backup?universe_domain=google.example&access_id=me@example.com",
             &google[..],
             "metadata metadata.google.internal GET",
@@ -181,7 +181,7 @@ fn a_machines_own_identity_opens_the_stores_of_google_and_azure_at_their_own_add
     ] {
         let (ran, asked) = machine.check(url, env);
         let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
-        // It takes no writes, so that is as far as it goes.
+        // The stub refuses writes, so `reachable` is the most that `check` can find.
         assert_eq!(
             report["targets"][0]["reachable"], true,
             "{report:#}\n{asked}"
@@ -191,7 +191,7 @@ fn a_machines_own_identity_opens_the_stores_of_google_and_azure_at_their_own_add
         assert!(asked.contains(store), "{asked}");
         assert!(!format!("{ran}").contains("s3cret"), "{ran}");
     }
-    // An account that isn't there has no address.
+    // A missing account has no address.
     let (ran, _) = machine.check("azblob://backup?storage_account=nobody", &azure[1..]);
     let text = ran.text();
     assert!(text.contains("failed to lookup address"), "{text}");

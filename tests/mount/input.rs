@@ -1,5 +1,5 @@
-//! What people get wrong about Google Cloud Storage: `check` and the mount say in one line what is
-//! wrong and what to do.
+//! Mistakes with Google Cloud Storage: `check` and the mount name the mistake and the remedy in one
+//! line.
 
 use std::process::Command;
 
@@ -12,14 +12,14 @@ use super::support::server::{Kind, Server};
 use super::support::service::{How, Service};
 use super::support::token;
 
-/// A URL, variables that are set or (without a value) not set, and what is to be said.
+/// A URL, variables that are set or (without a value) unset, and the expected texts.
 pub struct Case {
     pub url: String,
     pub env: Vec<(&'static str, Option<String>)>,
     pub says: Vec<String>,
 }
 
-/// Makes a case; the value `-` stands for a variable that isn't set.
+/// Makes a case; the value `-` stands for an unset variable.
 pub fn case(url: impl Into<String>, env: &[(&'static str, &str)], says: &[&str]) -> Case {
     let set = |(name, value): &(&'static str, &str)| {
         (*name, Some((*value).to_owned()).filter(|v| v != "-"))
@@ -42,7 +42,8 @@ pub fn within(case: &Case, mut command: Command) -> Command {
     command
 }
 
-/// Demands that a mistake is told by both, in a line that says all of it, and shows no secret.
+/// Asserts that both `check` and the mount report a mistake in one line with all expected texts,
+/// and show no secret.
 #[track_caller]
 pub fn is_told(home: &Home, case: &Case, secrets: &[&str]) {
     let says_all = |text: &str| {
@@ -72,7 +73,7 @@ pub fn is_told(home: &Home, case: &Case, secrets: &[&str]) {
     if ran.code == Some(0) {
         Mounted::at(home.clone(), &home.path("mnt")).unmount();
     }
-    // Only `check` gives a remedy for a store that answers; the mount quotes the answer.
+    // Only `check` adds a remedy to a store's answer; the mount quotes the answer.
     let first = &case.says[..1];
     assert!(
         ran.stderr
@@ -84,7 +85,7 @@ pub fn is_told(home: &Home, case: &Case, secrets: &[&str]) {
     shows_none(&ran.stderr);
 }
 
-/// Demands that a store can be read and written to.
+/// Asserts that reads and writes of a store work.
 #[track_caller]
 pub fn works(home: &Home, case: &Case) {
     let args = ["check", "--write", "--json", "--registry", &*case.url];
@@ -97,7 +98,7 @@ pub fn works(home: &Home, case: &Case) {
     );
 }
 
-/// Returns host and port of a server.
+/// Returns the host and port of a server.
 pub fn host(server: &Server) -> String {
     server.addr().to_string()
 }

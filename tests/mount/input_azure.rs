@@ -1,5 +1,5 @@
-//! What people get wrong about Azure Blob Storage: `check` and the mount say in one line what is wrong
-//! and what to do.
+//! Mistakes with Azure Blob Storage: `check` and the mount name the mistake and the remedy in one
+//! line.
 
 use super::home::Home;
 use super::input::{Case, case, host, is_told, within, works};
@@ -11,7 +11,7 @@ use super::support::server::{Kind, Server};
 #[test]
 fn a_mistake_about_azure_is_reported_without_a_request() {
     let home = Home::new();
-    // Nobody is there: whoever asked would say something else.
+    // No server listens there, so a request would change the message.
     let at = "protocol=http&domain=127.0.0.1:9";
     let long = "a".repeat(64);
     let no_container = "Azure wants 3 to 63 lower-case letters, digits and single hyphens";
@@ -243,7 +243,7 @@ fn a_refusal_of_azure_is_reported_with_a_remedy() {
             ..case(&url, &[], &[])
         };
         works(&home, &writer);
-        // As the portal shows it.
+        // The form that the portal shows.
         let sas = writer.env[1].1.take().map(|sas| format!("?{sas}"));
         writer.env[1].1 = sas;
         works(&home, &writer);

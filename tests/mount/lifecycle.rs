@@ -26,7 +26,8 @@ fn mounting_in_the_background_returns_when_the_mount_answers_and_says_nothing() 
     let ran = run(&mut both).ok();
     let mounted = Mounted::at(home.clone(), &home.path("mnt"));
     assert_eq!((ran.text(), ran.stderr), (schema("there"), String::new()));
-    // It is a daemon: of no terminal and no session of ours, and in nobody's way.
+    // The process is a daemon: without a terminal, in a session of its own, and with `/` as its
+    // working directory.
     let of = |link: &str| std::fs::read_link(format!("/proc/{}/{link}", mounted.pid())).unwrap();
     assert_eq!(of("cwd"), std::path::Path::new("/"));
     for descriptor in ["fd/0", "fd/1", "fd/2"] {
@@ -167,7 +168,7 @@ fn after_a_kill_the_next_mount_clears_up_and_finds_everything() {
         .fails(1, "Invalid argument");
     mounted.signal(Signal::SIGKILL);
     until("the process ends", || (!mounted.lives()).then_some(()));
-    // Who comes at the very moment of the end is told that the connection was aborted.
+    // A program that opens a file at the very moment of the end gets "connection aborted" instead.
     until("the mount is dead", || {
         let ran = mounted.cat("app/schema");
         ran.stderr.contains("not connected").then_some(())
@@ -175,7 +176,7 @@ fn after_a_kill_the_next_mount_clears_up_and_finds_everything() {
     run(home.atlasfs(["status"]).arg(mounted.dir()))
         .fails(1, "is dead")
         .says("atlasfs unmount");
-    // Twice: by the next mount, and by an unmount.
+    // Two ways to remove the dead mount: the next mount, and an unmount.
     let again = home.mount("mnt", flags(&stores));
     assert_ne!(again.pid(), mounted.pid());
     assert_eq!(again.read("app/schema"), schema("acknowledged").as_bytes());
@@ -219,8 +220,8 @@ fn a_kill_during_a_push_never_acknowledges_it_and_leaves_whole_contents() {
         let read = again.read("app/schema");
         assert!(read == before.as_bytes() || read == schema("during").as_bytes());
         assert_eq!(again.read("app/plans/p"), plan("p", "before").as_bytes());
-        // A push of a Delay reaches the store after the process is gone, so the next one may
-        // have to be told what is there.
+        // With `Delay`, the push can reach the store after the process has ended. Then the next
+        // push may be a conflict at first.
         until("the next push goes through", || {
             (again.cp("app/schema", schema("after")).code == Some(0)).then_some(())
         });
@@ -271,7 +272,7 @@ fn fstab_words_mean_what_the_flags_mean() {
     wrong.args([&source, &dir.display().to_string(), "-o", "tll=5s"]);
     home.enter(&mut wrong);
     run(&mut wrong).fails(2, "ttl");
-    // `-s` is mount(8)'s word for not minding.
+    // For mount(8), `-s` means to ignore unknown options.
     wrong.arg("-s");
     home.mount_by("mnt", &mut wrong).0.unmount();
 }

@@ -1,4 +1,5 @@
-//! What a mount's process inherits from its caller, and what others do to it.
+//! The limits and signals that a mount's process inherits from its caller, and the effect of other
+//! processes on it.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use super::mounted::{Mounted, is_mounted};
 use super::program::{bash, run, start};
 use super::store::{flags, folders, schema};
 
-/// Makes the command that mounts behind words of another one.
+/// Makes a command that runs the mount as the last arguments of another command.
 fn mounting_by(home: &Home, words: &[&str]) -> Command {
     let mount = home.mounting("mnt", flags(&folders(home)));
     let mut command = Command::new(words[0]);
@@ -148,7 +149,7 @@ fn a_stopped_process_is_named_by_status_and_unmount() {
     let asked = begun.elapsed();
     run(home.atlasfs(["unmount"]).arg(mounted.dir())).fails(1, &stopped);
     assert!(!is_mounted(mounted.dir()));
-    // Without the look at the process, each would wait for its deadlines.
+    // If the commands didn't check the process's state, each would wait for its deadlines.
     println!("status took {asked:?}, both {:?}", begun.elapsed());
     mounted.signal(Signal::SIGCONT);
     super::program::until("it ends", || (!mounted.lives()).then_some(()));
@@ -178,7 +179,7 @@ fn a_hung_process_is_named_by_status_and_unmount() {
     let lazy = lazy.fails(1, &format!("unmounted, but its process {pid} "));
     assert!(!is_mounted(mounted.dir()));
     println!("{:?} {:?} {:?}", status.took, unmount.took, lazy.took);
-    // The end of its input lets the process go on.
+    // The process continues when this input ends.
     drop(held.stdin.take());
     held.wait().unwrap();
     super::program::until("it ends", || (!mounted.lives()).then_some(()));

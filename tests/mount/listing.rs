@@ -1,4 +1,4 @@
-//! What a store holds beside the contract is hidden, and what it holds is listed to the last name.
+//! The mount hides foreign objects of a store, and lists all others completely.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -64,13 +64,13 @@ fn names_that_no_directory_can_hold_are_hidden_and_break_nothing() {
         "{:#}",
         mounted.status()
     );
-    // Logged once, however often it is listed.
+    // Each name is logged once, even if it is listed often.
     let logged = mounted.events("hidden").len();
     assert!((1..=2).contains(&logged), "{logged}");
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     mounted.ls("app");
     assert_eq!(mounted.events("hidden").len(), logged);
-    // The neighbours are as they were.
+    // The artifacts beside them work as before.
     mounted.cp("app/schema", schema("b")).ok();
     assert_eq!(
         store.get("app/schema/deeper").as_deref(),

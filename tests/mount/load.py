@@ -1,9 +1,9 @@
-# Programs' everyday work on a mount, over and over: load.py MNT FIRST COUNT SECONDS
+# Repeats the everyday work of programs on a mount: load.py MNT FIRST COUNT SECONDS
 #
-# It does COUNT operations, numbered from FIRST, or as many as there is time for, and prints how
-# many. Of each two hundred, one is a push that replaces a plan, and now and then one is of a new
-# plan that is deleted again: now and then, for what the targets keep of each deletion is read by
-# every repair, and it is not the targets that are to be measured. The rest looks, lists and reads, and a fifth of that finds nothing.
+# It runs COUNT operations, numbered from FIRST, or as many as fit in the time, and prints their
+# number. One in 200 is a push that replaces a plan. One in 4,000 pushes a new plan and deletes it.
+# That is rare because the targets keep a record of each deletion, every repair reads these records,
+# and the targets are not to be measured. The rest looks up, lists and reads; a fifth finds nothing.
 import os
 import sys
 import time
@@ -17,7 +17,7 @@ plans = f"{app}/plans"
 
 def push(name, number):
     with open(f"{plans}/{name}", "w") as file:
-        # Some larger than others: what is freed must be of use for what comes.
+        # Different sizes: new content must fit into freed memory.
         padding = "-" * (number * 7919 % 5000)
         file.write(f'plan "{name}" {{\n  from = "a"\n  to = "b"\n  migration = "{number}{padding}"\n}}\n')
 

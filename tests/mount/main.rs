@@ -1,7 +1,7 @@
-//! Real mounts and real programs: what a user does by hand, done by the program as it is built.
+//! Real mounts and real programs: each step of a user, done by the built program.
 //!
-//! Whatever reads or writes here is a process of its own with a time limit, so that a mount that
-//! hangs fails one test instead of stopping all of them.
+//! Every reader and writer is a process of its own with a time limit. So a mount that hangs fails
+//! one test, and the others go on.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

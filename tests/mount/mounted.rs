@@ -1,4 +1,4 @@
-//! A mount that is surely gone when the test ends, however it ends.
+//! A mount that always ends with its test, even if the test fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use super::home::{ATLASFS, Home};
 use super::program::{Ran, Running, bash, run, start, until};
 use super::support::output;
 
-/// After so long a test hangs on its mount: the mount's process is killed, which ends every wait.
+/// After this time the test counts as hung. Killing the mount's process then ends every wait.
 const HANG_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A mount.
@@ -23,16 +23,16 @@ pub struct Mounted {
     home: Home,
     dir: PathBuf,
     pid: u32,
-    /// The process, where it is the test's own child.
+    /// The process, if it is the test's own child.
     foreground: Option<Running>,
     _watchdog: mpsc::Sender<()>,
 }
 
 impl Mounted {
-    /// Takes charge of a mount that has been made.
+    /// Takes charge of an existing mount.
     #[track_caller]
     pub fn at(home: Home, dir: &Path) -> Self {
-        // A machine that stands still for some seconds is no mount that hangs.
+        // A machine that stands still for some seconds is not a hung mount.
         let status: Value = until("the mount tells its status", || {
             let ran = run(home.atlasfs(["status", "--json"]).arg(dir));
             serde_json::from_slice(&ran.stdout).ok()
@@ -74,14 +74,14 @@ impl Mounted {
         mounted
     }
 
-    /// Lets a test take as long as it likes.
+    /// Removes the test's time limit.
     #[must_use]
     pub fn unwatched(mut self) -> Self {
         (self._watchdog, _) = mpsc::channel();
         self
     }
 
-    /// Takes the process of a mount in the foreground away, to wait for it.
+    /// Takes the process of a mount in the foreground, to wait for it.
     pub fn process(&mut self) -> Running {
         self.foreground.take().expect("a mount in the foreground")
     }
@@ -91,17 +91,15 @@ impl Mounted {
         self.pid
     }
 
-    /// Sends a signal to the process behind the mount.
     pub fn signal(&self, what: Signal) {
         signal(self.pid, what).expect("the mount's process");
     }
 
-    /// Tells whether the process behind the mount is still there.
+    /// Returns whether the process behind the mount still exists.
     pub fn lives(&self) -> bool {
         lives(self.pid)
     }
 
-    /// Returns the mount point.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -111,7 +109,7 @@ impl Mounted {
         self.dir.join(name)
     }
 
-    /// Writes a file by cp, from a file outside.
+    /// Writes a file with cp, from a file outside.
     #[track_caller]
     pub fn cp(&self, name: &str, content: impl AsRef<[u8]>) -> Ran {
         let source = tempfile::NamedTempFile::new().unwrap();
@@ -122,13 +120,13 @@ impl Mounted {
         ))
     }
 
-    /// Reads a file by cat.
+    /// Reads a file with cat.
     #[track_caller]
     pub fn cat(&self, name: &str) -> Ran {
         run(Command::new("cat").arg(self.path(name)))
     }
 
-    /// Reads a file that is there.
+    /// Reads an existing file.
     #[track_caller]
     pub fn read(&self, name: &str) -> Vec<u8> {
         self.cat(name).ok().stdout
@@ -157,7 +155,7 @@ impl Mounted {
         serde_json::from_slice(&self.read(".atlasfs/status")).unwrap()
     }
 
-    /// Reads the events of a kind.
+    /// Returns the events of a kind.
     #[track_caller]
     pub fn events(&self, kind: &str) -> Vec<Value> {
         let events = String::from_utf8(self.read(".atlasfs/events")).unwrap();
@@ -168,7 +166,7 @@ impl Mounted {
             .collect()
     }
 
-    /// Reads a metric, named with its labels.
+    /// Returns a metric; the name includes the labels.
     #[track_caller]
     pub fn metric(&self, name: &str) -> u64 {
         let metrics = String::from_utf8(self.read(".atlasfs/metrics")).unwrap();
@@ -179,12 +177,12 @@ impl Mounted {
         value.parse().unwrap()
     }
 
-    /// Keeps what the mount's control files say, where the suite's output is kept.
+    /// Copies the mount's control files to the suite's output folder.
     fn keep_control_files(&self) {
         if output::folder().is_none() || !self.lives() {
             return;
         }
-        // One that hangs is left alone.
+        // A hung mount must not stop the test here.
         let mut command = Command::new("timeout");
         command.args(["--signal", "KILL", "5", "cat"]);
         let names = ["status", "events", "metrics", "jobs"];
@@ -198,7 +196,7 @@ impl Mounted {
     #[track_caller]
     pub fn unmount(self) {
         self.keep_control_files();
-        // A process that another test is starting may hold a descriptor for an instant.
+        // A process that another test starts may hold a descriptor for a moment.
         until("the mount is not in use", || {
             let ran = run(self.home.atlasfs(["unmount"]).arg(&self.dir));
             let busy = ran.code == Some(1) && ran.stderr.contains("is in use");
@@ -210,20 +208,20 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Whatever the process was told to wait for, it has to come to its end now.
+        // A stopped process must continue, so that it can end.
         let _ = signal(self.pid, Signal::SIGCONT);
         if is_mounted(&self.dir) {
             self.keep_control_files();
         }
-        // A mount may be on top of another.
+        // Mounts can lie on top of each other.
         for _ in 0..3 {
             if is_mounted(&self.dir) && umount2(&self.dir, MntFlags::MNT_DETACH).is_err() {
-                // Only the program may, for who isn't root.
+                // Without root, only the program may unmount.
                 let mut unmount = self.home.atlasfs(["unmount", "--lazy"]);
                 let _ = unmount.arg(&self.dir).output();
             }
         }
-        // In the foreground it is a child of the test's, which ends it where that is dropped.
+        // In the foreground, the process is a child of the test, and dropping `Running` ends it.
         for _ in 0..500 {
             if !lives(self.pid) || !is_of(self.pid, &self.dir) {
                 return;
@@ -234,7 +232,6 @@ impl Drop for Mounted {
     }
 }
 
-/// Tells whether something is mounted on a directory.
 pub fn is_mounted(dir: &Path) -> bool {
     mount_points().any(|mounted| mounted == dir)
 }
@@ -246,7 +243,7 @@ fn mount_points() -> impl Iterator<Item = PathBuf> {
     points.into_iter()
 }
 
-/// Unmounts whatever is left below a directory, and ends the processes behind it.
+/// Unmounts everything below a directory, and ends the processes behind it.
 pub fn end_all_below(dir: &Path) {
     for left in mount_points().filter(|mounted| mounted.starts_with(dir)) {
         if umount2(&left, MntFlags::MNT_DETACH).is_err() {
@@ -261,9 +258,9 @@ pub fn end_all_below(dir: &Path) {
     }
 }
 
-/// Returns the processes that state directories below a directory are, or were, locked by. Looking
-/// at every process that there is would be simpler; but where many do that while others end, Linux
-/// 6.18 was seen to stand still for a minute (`proc_invalidate_siblings_dcache`).
+/// Returns the processes that hold or held the locks of state directories below a directory. A scan
+/// of all processes would be simpler. But many scans while other processes end made Linux 6.18
+/// stand still for a minute (`proc_invalidate_siblings_dcache`).
 fn holders(dir: &Path) -> Vec<u32> {
     let holder = |lock: &Path| {
         let text = std::fs::read_to_string(lock).ok()?;
@@ -282,14 +279,14 @@ fn holders(dir: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// Tells whether a process is one behind a mount on this directory, or on one below it.
+/// Returns whether a process is behind a mount on this directory, or on one below it.
 fn is_of(pid: u32, dir: &Path) -> bool {
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = String::from_utf8_lossy(&words);
     words.starts_with("atlasfs\0daemon\0") && words.contains(&*dir.to_string_lossy())
 }
 
-/// Tells whether a process is there and has not ended.
+/// Returns whether a process exists and has not ended.
 pub fn lives(pid: u32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
@@ -300,7 +297,6 @@ pub fn state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Sends a signal to a process.
 pub fn signal(pid: u32, signal: Signal) -> nix::Result<()> {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal)
 }

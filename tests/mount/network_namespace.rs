@@ -1,4 +1,4 @@
-//! A network of a test's own, with a server on it, where packets can be made to vanish.
+//! A network namespace for one test, with a server in it. The test can drop all its packets.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -7,18 +7,18 @@ use super::home::Home;
 use super::program::{Running, run, start, until};
 use super::support::server::{ACCESS_KEY, Kind, SECRET_KEY, program};
 
-/// A network namespace; gone with its last process, which is gone when this is dropped.
+/// A network namespace. It ends with its last process, and dropping this value ends that process.
 #[derive(Debug)]
 pub struct NetworkNamespace {
     holder: Running,
     _server: Running,
 }
 
-/// Nobody else is there, so any port is free.
+/// The namespace has no other servers, so any port is free.
 const PORT: u16 = 9000;
 
 impl NetworkNamespace {
-    /// Makes a network with nothing but its loopback, and a server on it.
+    /// Makes a namespace with a loopback device alone, and a server in it.
     pub fn new(home: &Home) -> Self {
         let script = "ip link set lo up; echo up; exec sleep 1000";
         let mut unshare = Command::new("unshare");
@@ -57,7 +57,7 @@ impl NetworkNamespace {
         )
     }
 
-    /// Makes of a command one that runs there.
+    /// Returns a command that runs another one in the namespace.
     pub fn on_it(&self, home: &Home, command: &Command) -> Command {
         let mut there = enter(self.holder.pid(), command.get_program());
         there.args(command.get_args());
@@ -65,14 +65,14 @@ impl NetworkNamespace {
         there
     }
 
-    /// Drops every packet from here on, those of connections that stand included.
+    /// Drops every packet from now on, also those of open connections.
     pub fn drop_everything(&self) {
         self.nft(
             "table inet hole { chain arriving { type filter hook input priority 0; policy drop; }; }",
         );
     }
 
-    /// Drops nothing any more.
+    /// Stops dropping packets.
     pub fn drop_nothing(&self) {
         self.nft("delete table inet hole");
     }

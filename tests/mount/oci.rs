@@ -1,5 +1,4 @@
-//! OCI registries as users get them wrong: one line that says what to do, from `check` and from
-//! the mount alike.
+//! Mistakes with OCI registries: `check` and the mount print one line with the remedy.
 
 use serde_json::json;
 
@@ -10,7 +9,7 @@ use super::support::registry::PASSWORD;
 use super::support::serve::Answering;
 use super::support::server::{Kind, Server};
 
-/// Demands that `check` and the mount say what is wrong with a registry, each in one line.
+/// Asserts that `check` and the mount report the fault of a registry, each in one line.
 #[track_caller]
 fn both_say(home: &Home, url: &str, expected: &str) {
     let flags = ["--registry", url];
@@ -37,12 +36,12 @@ fn a_mistake_in_a_url_is_reported() {
         ("/", "it names no repository"),
         ("/Acme/atlas", "must have lower-case letters only"),
         ("/acme/atlas:latest", "a tag or digest has no place in it"),
-        // Text before an `@` may be a token, and is not shown on a command line.
+        // Text before an `@` may be a token, so the command line must not show it.
         ("/acme/atlas@sha256:0011", "credentials never come from"),
     ] {
         both_say(&home, &format!("oci://127.0.0.1:9{path}"), expected);
     }
-    // A slash at the end is none.
+    // A slash at the end is allowed, and has no effect.
     let server = Server::open_registry();
     let url = format!("oci://{}/acme/atlas/", server.addr());
     run(&mut home.atlasfs(["check", "--registry", &url])).ok();
@@ -92,7 +91,7 @@ fn a_host_that_is_no_registry_is_reported() {
 fn http_instead_of_https_is_reported_and_the_reverse() {
     let home = Home::new();
     let plain = Server::shared(Kind::Registry);
-    // The same address, but not one that http is spoken to.
+    // The same address in a form for which the driver doesn't use http.
     let url = format!(
         "oci://[::ffff:127.0.0.1]:{}/acme/atlas",
         plain.addr().port()

@@ -1,5 +1,5 @@
-//! Every parameter that a target's URL may have does what it says: seen in the requests that come
-//! to a proxy, which stands for the whole world.
+//! Every parameter of a target's URL has its documented effect. The proof is in the requests to a
+//! proxy, which stands for all hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -8,8 +8,8 @@ use super::home::Home;
 use super::program::run;
 use super::support::serve::{Answering, Request};
 
-/// A proxy that passes nothing on: it notes every request, and answers as an empty store does that
-/// takes no writes.
+/// A proxy that forwards nothing. It records every request, and answers like an empty store that
+/// refuses writes.
 struct Fixture {
     server: Answering,
     seen: Arc<Mutex<Vec<String>>>,
@@ -49,17 +49,17 @@ impl Fixture {
 
 /// The evidence of a parameter.
 enum Shows {
-    /// In some request.
+    /// A text in some request.
     Sent(&'static str),
-    /// In no request, of which there are some.
+    /// A text in no request. Some requests must come.
     NeverSent(&'static str),
-    /// In what `check` says.
+    /// A text in the output of `check`.
     Said(&'static str),
 }
 
 use Shows::{NeverSent, Said, Sent};
 
-/// Scheme, parameter, URL, variables, what shows it.
+/// Scheme, parameter, URL, variables, evidence.
 type Row = (
     &'static str,
     &'static str,

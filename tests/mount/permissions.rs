@@ -1,5 +1,5 @@
-//! Least privilege: the documented policies suffice, and where one permission is missing the
-//! mount and `check` say which.
+//! Least privilege: the documented policies suffice, and if one permission is missing, the mount
+//! and `check` name it.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::support::serve::{Answering, Reply};
 use super::support::server::{Kind, Server};
 use super::support::sts::{self, User};
 
-/// The policies that the page on stores shows.
+/// The policies on the documentation page about stores.
 const READER: &str = include_str!("../fixtures/policies/s3-reader.json");
 const WRITER: &str = include_str!("../fixtures/policies/s3-writer.json");
 
@@ -28,7 +28,7 @@ const ON_S3: [&str; 4] = [
     "s3:PutObject",
     "s3:DeleteObject",
 ];
-/// The permissions of a SAS, and how a message names them.
+/// The permissions of a SAS, and their names in messages.
 const ON_AZURE: [(&str, &str); 4] = [
     ("l", "sp=l)"),
     ("r", "sp=r)"),
@@ -47,7 +47,7 @@ fn the_documentation_shows_the_policies_that_are_tested() {
     }
 }
 
-/// A store with one artifact, whose owner gives out permissions; and a folder as its backup.
+/// A store with one artifact, whose owner grants permissions, and a folder as its backup.
 struct Site {
     home: Home,
     server: Arc<Server>,
@@ -74,7 +74,7 @@ impl Site {
         }
     }
 
-    /// Makes a user of AWS's, by a documented policy.
+    /// Makes an AWS user with a policy.
     fn user(&self, name: &str, policy: &Value) -> User {
         let policy = policy
             .to_string()
@@ -83,7 +83,7 @@ impl Site {
         sts::user(&self.server, name, &policy)
     }
 
-    /// Looks at the store around its permissions.
+    /// Reads an object around the permissions.
     fn held(&self, key: &str) -> Option<Vec<u8>> {
         match self.server.kind() {
             Kind::Moto => {
@@ -112,7 +112,8 @@ impl Site {
         run(&mut command)
     }
 
-    /// Demands that whoever may read can, and is told what is missing to write.
+    /// Asserts that a client with read permissions can read, and that the message for writes names
+    /// the missing permission.
     fn reads_and_no_more(&self, who: &Who, missing: &str) {
         let state = schema("there");
         self.check(who, &[]).ok();
@@ -150,7 +151,7 @@ impl Site {
         mounted.unmount();
     }
 
-    /// Demands that whoever may write can do all that a mount does.
+    /// Asserts that a client with write permissions can do everything that a mount does.
     fn writes(&self, who: &Who) {
         self.check(who, &["--write"]).ok();
         let (mounted, ran) = self.mount(who, &["--allow-delete", "--durability", "all"]);
@@ -162,7 +163,7 @@ impl Site {
         mounted.cp("app/plans/p1", plan("p1", "a")).ok();
         run(Command::new("rm").arg(mounted.path("app/plans/p1"))).ok();
         assert_eq!(self.held("app/plans/p1"), None);
-        // Lost there, and given back by the repair.
+        // The artifact is lost there, and the repair restores it.
         if self.server.kind() == Kind::Moto {
             self.server.waive_credentials();
         }
@@ -179,7 +180,7 @@ impl Site {
         mounted.unmount();
     }
 
-    /// Demands that all places where one may look name the one permission that a writer lacks.
+    /// Asserts that every report names the permission that a writer lacks.
     fn is_named_everywhere(&self, who: &Who, missing: &str, what: Lacks) {
         let told = self.check(who, &["--write"]);
         assert_eq!(told.code, Some(1), "{told}");
@@ -222,7 +223,7 @@ impl Site {
     }
 }
 
-/// The permissions that a writer lacks.
+/// The permission that a writer lacks.
 #[derive(Debug, Clone, Copy)]
 enum Lacks {
     List,
@@ -233,7 +234,7 @@ enum Lacks {
 
 const LACKS: [Lacks; 4] = [Lacks::List, Lacks::Read, Lacks::Write, Lacks::Delete];
 
-/// Somebody with credentials, and all the permissions that there are where they are for.
+/// A client's credentials, and all permissions of its kind of store.
 struct Who {
     variables: Vec<(&'static str, String)>,
     all: Vec<&'static str>,
@@ -266,7 +267,8 @@ impl Who {
     }
 }
 
-/// Demands that a text names a permission, all of it in one line, and no other permission.
+/// Asserts that one line of a text names the missing permission completely, and that the text names
+/// no other permission.
 #[track_caller]
 fn names(text: &str, missing: &str, all: &[&str]) {
     let line = text.lines().find(|line| line.contains(missing));
@@ -281,7 +283,7 @@ fn parsed(policy: &str) -> Value {
     serde_json::from_str(policy).unwrap()
 }
 
-/// Takes one action out of a policy.
+/// Removes one action from a policy.
 fn without(policy: &str, action: &str) -> Value {
     let mut policy = parsed(policy);
     for statement in policy["Statement"].as_array_mut().unwrap() {
@@ -291,7 +293,7 @@ fn without(policy: &str, action: &str) -> Value {
         };
         let mut left: Vec<Value> = allowed.into_iter().filter(|it| it != action).collect();
         if left.is_empty() {
-            // A statement without any action is none.
+            // A statement without any action is invalid.
             left.push("s3:GetBucketLocation".into());
         }
         statement["Action"] = left.into();
@@ -372,7 +374,7 @@ fn a_permission_that_google_says_is_missing_is_named() {
     }
 }
 
-/// An OCI registry whose token service gives out tokens to pull alone, whatever is asked for.
+/// An OCI registry whose token service grants only pull, whatever a client requests.
 fn pull_only(request: &super::support::serve::Request) -> Reply {
     if request.path == "token" {
         let body = br#"{"token": "s3cret-to-pull", "expires_in": 300}"#;

@@ -1,7 +1,7 @@
-//! pjdfstest: what POSIX says of each call, from its errors to its times.
+//! pjdfstest: the POSIX rules of each call, from its errors to its times.
 //!
-//! Its files have made-up names, which are refused everywhere but in a scratch directory: there any
-//! name is allowed. What is left out is named in `pjdfstest.excluded`, each test with its reason.
+//! Its files have made-up names, which only a scratch directory accepts: any name is allowed there.
+//! `pjdfstest.excluded` lists the excluded tests, each with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use super::program::{bash, run};
 use super::store::{flags, folders, none_holds};
 use super::support::tool::tool;
 
-/// The users are Debian's own. `naptime` is longer than one tick of any clock that gives times.
+/// The users are Debian's own. `naptime` is longer than one tick of any clock that sets file times.
 const CONFIG: &str = r#"
 [features]
 posix_fallocate = {}
@@ -27,10 +27,10 @@ allow_remount = REMOUNT
 entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 "#;
 
-/// mount(8) would have `mount.fuse` start atlasfs once more: the kernel alone can remount.
+/// mount(8) would start atlasfs again by `mount.fuse`. Only the kernel can remount.
 const MOUNT: &str = "#!/bin/sh\nPATH=${PATH#*:} exec mount -i \"$@\"\n";
 
-/// The tests that are left out.
+/// The excluded tests.
 fn excluded() -> BTreeMap<&'static str, &'static str> {
     let lines = include_str!("pjdfstest.excluded").lines();
     let lines = lines.filter(|line| !line.starts_with('#'));
@@ -43,7 +43,7 @@ fn every_test_of_pjdfstest_passes_that_is_not_excluded_by_name() {
     let home = Home::in_memory();
     let stores = folders(&home);
     let mut args = flags(&stores);
-    // One test writes a byte behind 2 GiB.
+    // One test writes a byte beyond 2 GiB.
     args.extend(["--allow-other", "--scratch-size", "8GiB"].map(str::to_owned));
     let mounted = home.mount("mnt", args);
     let dir = mounted.path("app/.pjd");
@@ -54,8 +54,8 @@ fn every_test_of_pjdfstest_passes_that_is_not_excluded_by_name() {
     let shim = home.file("bin/mount", MOUNT);
     std::fs::set_permissions(&shim, std::fs::Permissions::from_mode(0o755)).unwrap();
 
-    // Some tests leave files open for writing, and whoever remounts then is told EBUSY, on a tmpfs
-    // too: the tests that remount have a process of their own.
+    // Some tests leave files open for writing. A later remount then fails with EBUSY, on a tmpfs
+    // too. So the tests that remount get a process of their own.
     let script = r#"PATH="$1/bin:$PATH" exec "$2" -c "$3" -p "$4" $5"#;
     let pjdfstest = tool("bin/pjdfstest");
     let mut said = String::new();
@@ -90,7 +90,7 @@ fn every_test_of_pjdfstest_passes_that_is_not_excluded_by_name() {
     none_holds(&stores, "app/schema");
 }
 
-/// Takes the colours out.
+/// Removes the colours.
 fn plain(text: &str) -> String {
     let mut parts = text.split('\u{1b}');
     let first = parts.next().unwrap_or_default().to_owned();

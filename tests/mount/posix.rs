@@ -1,4 +1,4 @@
-//! POSIX on an artifact, where it makes sense: what only a real kernel can show.
+//! POSIX on an artifact, where it makes sense: behaviour that only a real kernel can show.
 
 use super::home::Home;
 use super::mounted::Mounted;
@@ -21,7 +21,7 @@ def rw(flags=0, name="schema"):
     return os.open(name, os.O_RDWR | flags)
 "#;
 
-/// What every script begins with has been pushed.
+/// The content that was pushed before every script.
 const V1: &str = "schema \"main\" {\n  comment = \"one\"\n}\n";
 
 fn mount(args: &[&str]) -> (Vec<Store>, Mounted) {
@@ -168,7 +168,7 @@ assert read() == V4
 "#;
     python(&mounted, script);
     all_hold(&stores, "app/schema", version("number 4").as_bytes());
-    // The content that lost is kept.
+    // The bytes of the rejected push are kept.
     for kept in mounted.ls(".atlasfs/unpushed/app") {
         let kept = mounted.read(&format!(".atlasfs/unpushed/app/{kept}"));
         assert_eq!(kept, version("three").as_bytes());
@@ -343,7 +343,7 @@ assert sorted(os.listdir(".")) == [".f", "plans", "schema"]
 #[test]
 fn labels_and_access_control_lists_are_nothing_that_this_file_system_has() {
     let (_stores, mounted) = mount(&[]);
-    // `ls -l` asks for them file by file until it is told so.
+    // Without this error, `ls -l` would ask for them on every file.
     let script = r#"
 open(".scratch", "w").close()
 for name in "schema", "plans", ".scratch":

@@ -1,4 +1,4 @@
-//! A program that is run to its end, within a time limit.
+//! A program that runs to its end, within a time limit.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use super::support::output;
 
-/// How long any program may take; more than all deadlines of a mount together.
+/// The longest time of any program: more than all deadlines of a mount together.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its exit code; nothing if a signal ended it.
+    /// The exit code; `None` if a signal ended the program.
     pub code: Option<i32>,
     /// Its standard output.
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: String,
-    /// How long it took.
+    /// The run time.
     pub took: Duration,
 }
 
@@ -32,28 +32,28 @@ impl Ran {
         self
     }
 
-    /// Demands an exit code, and that a text is part of the complaint.
+    /// Asserts the exit code, and a part of the standard error.
     #[track_caller]
     pub fn fails(self, code: i32, part: &str) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         self.says(part)
     }
 
-    /// Demands that it failed in some way, and that a text is part of the complaint.
+    /// Asserts any failure, and a part of the standard error.
     #[track_caller]
     pub fn fails_with(self, part: &str) -> Self {
         assert!(self.code.is_none_or(|code| code != 0), "{self}");
         self.says(part)
     }
 
-    /// Demands that a text is part of the complaint.
+    /// Asserts a part of the standard error.
     #[track_caller]
     pub fn says(self, part: &str) -> Self {
         assert!(self.stderr.contains(part), "no {part:?} in: {self}");
         self
     }
 
-    /// Returns what it said as text.
+    /// Returns the standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
@@ -70,7 +70,7 @@ impl std::fmt::Display for Ran {
     }
 }
 
-/// A program that is under way; dropping it kills it.
+/// A running program. Dropping it kills the program.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -85,9 +85,9 @@ pub struct Running {
 /// Starts a program.
 #[track_caller]
 pub fn start(command: &mut Command) -> Running {
-    // Files and not pipes: what a program leaves running must not keep the test waiting.
+    // Files instead of pipes: a process that the program leaves must not keep the test waiting.
     let (out, err) = (temporary(), temporary());
-    // Not its variables, which hold keys.
+    // Leave out the variables, which contain keys.
     let args: Vec<_> = command.get_args().collect();
     let shown = format!("{:?} {args:?}", command.get_program());
     let child = command
@@ -115,12 +115,10 @@ pub fn run(command: &mut Command) -> Ran {
 }
 
 impl Running {
-    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Tells whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -141,10 +139,10 @@ impl Running {
         self.ran(status)
     }
 
-    /// Keeps what it has said, where the suite's output is kept.
+    /// Copies the output to the suite's output folder.
     fn keep(&mut self) {
         if output::folder().is_some() && !std::mem::replace(&mut self.is_kept, true) {
-            // Its arguments stay out, since one may be a secret.
+            // Leave out the arguments, since one may be a secret.
             output::keep("programs", &self.name, &content(&mut self.out));
             output::keep("programs", "its stderr", &content(&mut self.err));
         }
@@ -174,7 +172,7 @@ impl Drop for Running {
         self.keep();
         if let Ok(None) = self.child.try_wait() {
             let _ = self.child.kill();
-            // A process in state D does not end by this; the mount's own end frees it.
+            // This doesn't end a process in state D; the end of the mount frees it.
             for _ in 0..100 {
                 if !matches!(self.child.try_wait(), Ok(None)) {
                     return;
@@ -196,7 +194,7 @@ fn content(file: &mut File) -> Vec<u8> {
     bytes
 }
 
-/// Makes a bash script's command; the arguments are `$1` and so on.
+/// Makes the command of a bash script; the arguments are `$1` and so on.
 pub fn bash<S: AsRef<OsStr>>(script: &str, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", script, "bash"]);
@@ -204,7 +202,7 @@ pub fn bash<S: AsRef<OsStr>>(script: &str, args: impl IntoIterator<Item = S>) ->
     command
 }
 
-/// Waits until something holds, for as long as only a machine in trouble takes.
+/// Waits until a condition holds, for as long as a busy machine may need.
 #[track_caller]
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + LIMIT;

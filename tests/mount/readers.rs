@@ -1,10 +1,10 @@
-//! Programs that read: they see in a mount what they see in a folder with the same files.
+//! Programs that read: the result in a mount is the same as in a folder with the same files.
 
 use super::home::Home;
 use super::program::{bash, run};
 use super::store::{Store, buckets, flags, folders, plan, schema};
 
-/// Each looks at the tree in its working directory; what it says must not depend on where.
+/// Each examines the tree in its working directory. The output must not depend on the path.
 const LOOKS: [(&str, &str); 18] = [
     ("cat", "cat app/schema app/plans/p0 other/schema"),
     ("find", "find . | sort"),

@@ -1,4 +1,4 @@
-//! Every target refuses: every program that writes is told, and its bytes are kept.
+//! Every target refuses: every program that writes gets an error, and its bytes are kept.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use super::program::{bash, run};
 use super::store::{flags, folders, none_holds, plan};
 use super::writers::{BRINGS, COPIES};
 
-/// These ignore the answer to their close, which is the only one that pushes: a shell that has opened
-/// the file, and holds it while its commands write. The failure shows elsewhere.
+/// These shells ignore the error of the close that pushes: the shell opens the file, and keeps it
+/// open while its commands write. The failure shows elsewhere.
 const DEAF: [&str; 3] = ["bash", "bash-exec", "dash"];
 
-/// Demands that the failed push of an artifact shows in every place where one may look.
+/// Asserts that every report shows the failed push of an artifact.
 #[track_caller]
 fn is_visible(mounted: &Mounted, key: &str, content: &str, failed: u64) {
     let status = mounted.status();
@@ -61,7 +61,7 @@ fn every_program_that_writes_gets_an_error_when_all_targets_are_out() {
         assert!(source.exists(), "{name} has removed its source");
         is_visible(&mounted, &key, &content, failed);
         none_holds(&stores, &key);
-        // Nobody may take the file that isn't there for an empty one.
+        // A missing file must not look like an empty one.
         mounted.cat(&key).fails_with("Input/output error");
     }
     let again = plan("there", "never");
@@ -71,8 +71,8 @@ fn every_program_that_writes_gets_an_error_when_all_targets_are_out() {
     is_visible(&mounted, "app/plans/there", &again, failed + 1);
     assert_eq!(mounted.read("app/plans/there"), before.as_bytes());
 
-    // Once the targets are back, and the mount has seen that, a push of the same bytes ends the
-    // alarm for them. Until then they are skipped.
+    // Once the mount has seen that the targets are back, a push of the same bytes ends their alarm.
+    // Until then it skips the targets.
     for name in ["registry", "backup-1", "backup-2"] {
         std::fs::rename(home.path(&format!("{name}.gone")), home.path(name)).unwrap();
     }
@@ -94,7 +94,7 @@ fn every_program_that_writes_gets_an_error_when_all_targets_are_out() {
     none_holds(&stores, "app/plans/cp");
 }
 
-/// Waits until no target is skipped any more. Probes come at most 45 s apart.
+/// Waits until the mount skips no target. Probes come at most 45 s apart.
 fn wait_for_all(mounted: &Mounted) {
     let begun = Instant::now();
     let skips = |mounted: &Mounted| {

@@ -1,4 +1,4 @@
-//! `verify` and `sync`: what the targets differ in, told and mended by commands.
+//! `verify` and `sync`: commands that report and repair the differences between the targets.
 
 use std::path::Path;
 

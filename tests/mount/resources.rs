@@ -1,5 +1,5 @@
-//! What a mount takes of the machine: as much after a million operations as after a thousand, and
-//! inodes for no longer than the kernel knows of them.
+//! The resources of a mount: a million operations take no more memory than a thousand, and an inode
+//! lives only as long as the kernel knows it.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,17 +13,18 @@ use super::store::{Store, flags, plan, schema};
 
 const LOAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mount/load.py");
 
-/// How many operations a run does; without it, as many as fit in [`TIME`].
+/// The variable with the number of operations of a run. If it is unset, as many run as fit in
+/// [`TIME`].
 const WISH: &str = "ATLASFS_OPERATIONS";
 const TIME: Duration = Duration::from_secs(40);
 
-/// How many operations come before the measurement that all others are compared with.
+/// The number of operations before the first measurement, the base for all others.
 const FIRST: u64 = 1_000;
 
-/// How long one program works: it has a time limit.
+/// The seconds of one program's run: programs have a time limit.
 const SHIFT: u64 = 40;
 
-/// How much the memory may grow, in hundredths.
+/// The allowed growth of the memory, in per cent.
 const GROWTH: u64 = 10;
 
 fn two_folders(home: &Home) -> Vec<Store> {
@@ -32,7 +33,7 @@ fn two_folders(home: &Home) -> Vec<Store> {
         .into()
 }
 
-/// Returns a process's resident memory in KiB, all of it and what is backed by no file.
+/// Returns a process's resident memory in KiB: all of it, and the part without a file.
 fn memory(mounted: &Mounted) -> [u64; 2] {
     let status = std::fs::read_to_string(format!("/proc/{}/status", mounted.pid())).unwrap();
     ["VmRSS:", "RssAnon:"].map(|name| {
@@ -44,7 +45,7 @@ fn memory(mounted: &Mounted) -> [u64; 2] {
     })
 }
 
-/// Does operations; returns how many there was time for.
+/// Runs operations; returns the number that fitted in the time.
 fn work(mounted: &Mounted, first: u64, count: u64, seconds: u64) -> u64 {
     let mut command = Command::new("python3");
     command.arg(LOAD).arg(mounted.dir());
@@ -56,7 +57,7 @@ fn work(mounted: &Mounted, first: u64, count: u64, seconds: u64) -> u64 {
 fn a_million_operations_take_no_more_memory_than_a_thousand() {
     let home = Home::new();
     let mut args = flags(&two_folders(&home));
-    // Full from the first thousand on; what fills them is bounded by other tests.
+    // The first thousand operations fill these caches; other tests prove their limits.
     let small = "allow-delete,cache-size=256KiB,disk-cache-size=1MiB";
     args.extend(["-o".into(), small.into()]);
     let mounted = home.mount("mnt", &args).unwatched();
@@ -71,7 +72,7 @@ fn a_million_operations_take_no_more_memory_than_a_thousand() {
         .ok()
         .map(|wish| wish.parse().expect("a number"));
     let wish: u64 = wish.unwrap_or(u64::MAX);
-    // The ring of events is full as well before anything is measured.
+    // Fill the ring of events before the first measurement too.
     let refused = r#"for n in {1..1000}; do { : > "$1/app/none-$n"; } 2> "$2" || true; done"#;
     run(&mut bash(refused, [mounted.dir(), &home.path("refusals")])).ok();
     let events = String::from_utf8(mounted.read(".atlasfs/events")).unwrap();
@@ -87,11 +88,11 @@ fn a_million_operations_take_no_more_memory_than_a_thousand() {
         done += work(&mounted, done, wish - done, seconds);
         println!("{:?} after {done}", memory(&mounted));
     }
-    // What is in no file is told and not judged: it is little, and a tenth of it next to nothing.
+    // The part without a file is only reported: a tenth of it is almost nothing.
     let ([before, _], [after, _]) = (before, memory(&mounted));
     let bound = before * (100 + GROWTH) / 100;
     assert!(after <= bound, "{before} KiB have become {after}");
-    // One directory, its folders, fifty plans: and nothing of what was deleted.
+    // One directory, its folders and fifty plans remain, and no inode of a deleted artifact.
     assert!(mounted.metric("atlasfs_inodes") < 100);
     assert!(mounted.metric("atlasfs_handles") < 10);
 }
@@ -108,7 +109,7 @@ fn inodes_are_freed_when_the_kernel_forgets_them() {
     let listed = run(Command::new("ls").arg("-l").arg(mounted.path("app/plans"))).ok();
     assert_eq!(listed.text().lines().count(), 301);
     assert!(mounted.metric("atlasfs_inodes") > 300);
-    // A remount has the kernel drop what it remembers of this mount, and of no other.
+    // A remount makes the kernel drop its cache of this mount alone.
     let none: Option<&str> = None;
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(none, mounted.dir(), none, flags, none).expect("a remount");
@@ -128,7 +129,7 @@ fn a_push_leaves_no_inode_of_replaced_content() {
     }
     assert!(mounted.metric("atlasfs_inodes") < 20);
     until("everything is closed", || {
-        // Reading it is the one that is open.
+        // The metrics file itself is open during the read.
         (mounted.metric("atlasfs_handles") <= 1).then_some(())
     });
 }

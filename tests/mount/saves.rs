@@ -1,4 +1,4 @@
-//! What a save does to the targets and to a reader: watched while it happens.
+//! The effect of a save on the targets and on a reader, watched while it happens.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,8 +12,8 @@ use super::mounted::Mounted;
 use super::program::{Ran, Running, bash, run, start, until};
 use super::store::{Store, all_hold, flags, folders, schema};
 
-/// Reads the file `$1` a thousand times a second until the file `$2` is there, and fails if it was
-/// ever missing, empty or not whole.
+/// Reads the file `$1` a thousand times a second until the file `$2` exists. Fails if `$1` was ever
+/// missing, empty or incomplete.
 const POLL: &str = r#"
 import os, sys, time
 path, stop = sys.argv[1:]
@@ -28,19 +28,19 @@ while not os.path.exists(stop):
     time.sleep(0.001)
 "#;
 
-/// A mount with three folders as its targets, of which every change is seen.
+/// A mount with three folders as its targets, with a watch on every change.
 #[derive(Debug)]
 pub struct Replica {
     pub home: Home,
     pub mounted: Mounted,
-    /// Another mount of the same targets, as another machine has it.
+    /// A second mount of the same targets, as on another machine.
     second: Mounted,
     pub stores: Vec<Store>,
     watches: Vec<Inotify>,
 }
 
-/// How a program saves: a script whose `$1` is the live file, `$2` a file with the new content,
-/// `$3` the mark of the old content and `$4` that of the new one.
+/// A program's way to save: a script whose `$1` is the live file, `$2` a file with the new content,
+/// `$3` the mark of the old content, and `$4` the mark of the new one.
 pub type Tool = (&'static str, &'static str);
 
 impl Replica {
@@ -53,7 +53,7 @@ impl Replica {
         std::fs::create_dir(mounted.path("app")).unwrap();
         mounted.cp("app/schema", schema("mark-0")).ok();
         let mut args = flags(&stores);
-        // What it mended would be taken for a push.
+        // A repair by this mount would look like a push.
         args.extend(["--repair-interval", "0"].map(str::to_owned));
         let second = home.mount("second", args);
         std::fs::create_dir(home.path("work")).unwrap();
@@ -71,7 +71,7 @@ impl Replica {
         }
     }
 
-    /// Returns the names that have appeared in each target since the last time, with repetitions.
+    /// Returns the names that have appeared in each target since the last call, with repetitions.
     fn pushed(&self) -> Vec<Vec<String>> {
         let watches = self.watches.iter();
         watches.map(seen).collect()
@@ -96,9 +96,8 @@ impl Replica {
         run(&mut command)
     }
 
-    /// Demands of each tool that a save is one push to every target, that nothing else ever gets
-    /// there, and that a reader of this mount, and one of another, never see anything but a whole
-    /// schema.
+    /// Asserts for each tool that a save is one push to every target, that no other file reaches a
+    /// target, and that readers of this and of another mount see only whole schemas.
     #[track_caller]
     pub fn one_save_is_one_push(&self, tools: &[Tool], name: &str) {
         let stops = ["stop", "stop-second"].map(|name| self.home.path(name));
@@ -139,7 +138,7 @@ impl Replica {
         self.nothing_else_is_there();
     }
 
-    /// Demands that no target holds anything but the schema.
+    /// Asserts that every target holds the schema alone.
     #[track_caller]
     pub fn nothing_else_is_there(&self) {
         for store in &self.stores {
@@ -152,7 +151,7 @@ impl Replica {
         }
     }
 
-    /// Takes every target away, or brings it back.
+    /// Removes every target, or restores it.
     pub fn targets_are_there(&self, there: bool) {
         for store in &self.stores {
             let Store::Folder(folder) = store else {

@@ -1,5 +1,4 @@
-//! No secret ever shows: not in a message, a log, an event, the status, an attribute, or the list
-//! of processes.
+//! No message, log, event, status, attribute or list of processes shows a secret.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What is wrong before a mount comes up is said in one line, and nothing is changed anywhere.
+//! Faults before a mount appears: the program reports each in one line, and changes nothing.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use super::program::{Ran, bash, run, until};
 use super::store::{Store, flags, folders, schema};
 use super::support::server::{Kind, SECRET_KEY, Server};
 
-/// Tries to mount, and demands that it is refused in one line, with nothing left.
+/// Tries to mount, and asserts a refusal in one line that leaves nothing behind.
 #[track_caller]
 fn refused<S: AsRef<OsStr>>(home: &Home, args: &[S], code: i32, parts: &[&str]) -> Ran {
     refused_command(home, &mut home.mounting("mnt", args), code, parts)
@@ -34,7 +34,7 @@ fn refused_command(home: &Home, command: &mut Command, code: i32, parts: &[&str]
     ran
 }
 
-/// Lists all stores that are folders, with what lies in them.
+/// Lists all stores that are folders, with their contents.
 fn tree(home: &Home) -> String {
     let script =
         r#"cd "$1"; find registry backup* -type f -exec sha256sum {} + -o -print 2>&1 | sort"#;
@@ -45,7 +45,7 @@ fn file_registry(home: &Home) -> [String; 2] {
     ["--registry".into(), home.url("registry")]
 }
 
-/// Makes of a command one whose user has to keep to permission bits, root or not.
+/// Makes a command that must obey permission bits, even as root.
 fn powerless(command: &Command) -> Command {
     let mut without = Command::new("setpriv");
     without.arg("--bounding-set=-dac_override,-dac_read_search");
@@ -254,7 +254,7 @@ fn the_mount_reports_wrong_credentials_with_the_target_and_its_answer() {
         &["no target can be used", &name, "403"],
     );
     assert!(!ran.stderr.contains("this-is-wrong"), "{ran}");
-    // It comes up if any target can serve.
+    // The mount succeeds if any target can serve.
     let backup = Store::folder(&home, "backup");
     let mut command = wrong(&flags(&[store2.clone(), backup.clone()]));
     let (mounted, ran) = home.mount_by("mnt", &mut command);
@@ -334,7 +334,7 @@ fn a_missing_or_forbidden_fuse_device_is_reported_with_the_remedy() {
         1,
         &["/dev/fuse", "modprobe fuse", "--device /dev/fuse"],
     );
-    // A device on a mount without devices is forbidden, also to root.
+    // A device on a mount with `nodev` is forbidden, also to root.
     let forbidden = r#"dir=$(mktemp -d); mount -t tmpfs -o nodev none "$dir"
 touch "$dir/fuse"; mount --bind /dev/fuse "$dir/fuse"
 mount -o remount,bind,nodev "$dir/fuse"; mount --move "$dir/fuse" /dev/fuse"#;
@@ -377,7 +377,7 @@ fn a_known_folder_that_is_away_is_an_outage_and_never_made_anew() {
     mounted.unmount();
     let (folder, away) = (home.path("registry"), home.path("away"));
     std::fs::rename(&folder, &away).unwrap();
-    // Its disk is away, and then its mount point is there as well.
+    // The disk is missing. In the second round, its empty mount point exists.
     for is_there in [false, true] {
         if is_there {
             std::fs::create_dir(&folder).unwrap();
@@ -399,7 +399,7 @@ fn a_known_folder_that_is_away_is_an_outage_and_never_made_anew() {
     let held = std::fs::read(folder.join("app/schema")).unwrap();
     assert_eq!(held, changed.as_bytes());
     mounted.unmount();
-    // A mount that has never seen the folder has nothing to serve.
+    // A mount that has never seen the folder can serve nothing.
     std::fs::rename(&folder, &away).unwrap();
     let other = home.path("other-state");
     args[1] = args[1].replace("?create_dir=true", "");

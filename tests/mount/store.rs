@@ -1,4 +1,4 @@
-//! The stores that a mount has as its targets, looked at around the mount.
+//! The stores that a mount uses as targets, read and written around the mount.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::home::Home;
 use super::support::server::{Kind, Server};
 
-/// The prefix that every bucket's URL has here.
+/// The prefix in every bucket's URL.
 const PREFIX: &str = "pre/fix";
 
 /// One store.
@@ -14,13 +14,11 @@ const PREFIX: &str = "pre/fix";
 pub enum Store {
     /// A folder.
     Folder(PathBuf),
-    /// A bucket, with the endpoint that the mount is to use.
+    /// A bucket, with the endpoint for the mount.
     Bucket {
-        /// Its server.
         server: Arc<Server>,
-        /// Its name.
         bucket: String,
-        /// Where the mount asks: the server itself or a proxy.
+        /// The endpoint for the mount: the server itself or a proxy.
         endpoint: String,
     },
 }
@@ -38,7 +36,7 @@ impl Store {
         Self::on(server, endpoint)
     }
 
-    /// Makes a bucket on a server, asked at an endpoint.
+    /// Makes a bucket on a server, with an endpoint.
     pub fn on(server: Arc<Server>, endpoint: String) -> Self {
         Self::Bucket {
             bucket: server.bucket(),
@@ -47,7 +45,7 @@ impl Store {
         }
     }
 
-    /// Returns the URL that the mount gets.
+    /// Returns the URL for the mount.
     pub fn url(&self) -> String {
         match self {
             Self::Folder(path) => format!("file://{}", path.display()),
@@ -65,7 +63,7 @@ impl Store {
                     endpoint.trim_start_matches("http://")
                 ),
                 Kind::Registry => format!("{}/{bucket}", endpoint.replace("http", "oci")),
-                // Where it is, STORAGE_EMULATOR_HOST tells.
+                // STORAGE_EMULATOR_HOST has its address.
                 Kind::Gcs => format!("gs://{bucket}/{PREFIX}"),
             },
         }
@@ -104,7 +102,7 @@ impl Store {
     }
 }
 
-/// Returns where a key is on a server: an OCI registry knows no prefix.
+/// Returns the path of a key on a server: an OCI registry has no prefix.
 fn below(server: &Server, key: &str) -> String {
     match server.kind() {
         Kind::Registry => key.to_owned(),
@@ -112,7 +110,7 @@ fn below(server: &Server, key: &str) -> String {
     }
 }
 
-/// The arguments that name a registry and its backups, in order.
+/// Returns the arguments for a registry and its backups, in order.
 pub fn flags(stores: &[Store]) -> Vec<String> {
     let names = std::iter::once("--registry").chain(std::iter::repeat("--backup"));
     let flags = names.zip(stores);
@@ -121,13 +119,13 @@ pub fn flags(stores: &[Store]) -> Vec<String> {
         .collect()
 }
 
-/// A folder and two backups: folders too.
+/// Makes a registry and two backups, all of them folders.
 pub fn folders(home: &Home) -> Vec<Store> {
     let names = ["registry", "backup-1", "backup-2"];
     names.map(|name| Store::folder(home, name)).into()
 }
 
-/// A bucket with two backups: a bucket on another server, and a folder.
+/// Makes a bucket as the registry, and two backups: a bucket on another server, and a folder.
 pub fn buckets(home: &Home) -> Vec<Store> {
     vec![
         Store::bucket(Kind::Moto),
@@ -136,7 +134,7 @@ pub fn buckets(home: &Home) -> Vec<Store> {
     ]
 }
 
-/// Demands that all stores hold these bytes under a key.
+/// Asserts that all stores hold these bytes under a key.
 #[track_caller]
 pub fn all_hold(stores: &[Store], key: &str, content: &[u8]) {
     for store in stores {
@@ -151,7 +149,7 @@ pub fn all_hold(stores: &[Store], key: &str, content: &[u8]) {
     }
 }
 
-/// Demands that no store holds anything under a key.
+/// Asserts that no store holds anything under a key.
 #[track_caller]
 pub fn none_holds(stores: &[Store], key: &str) {
     for store in stores {
@@ -159,12 +157,12 @@ pub fn none_holds(stores: &[Store], key: &str) {
     }
 }
 
-/// Writes a schema state that is told from others by a mark.
+/// Makes a schema state with a mark.
 pub fn schema(mark: &str) -> String {
     format!("schema \"main\" {{\n  comment = \"{mark}\"\n}}\n")
 }
 
-/// Writes a plan that is told from others by a mark.
+/// Makes a plan with a mark.
 pub fn plan(name: &str, mark: &str) -> String {
     format!(
         "plan \"{name}\" {{\n  from      = \"a1=\"\n  to        = \"b2=\"\n  migration = \

@@ -1,4 +1,4 @@
-//! One mount over the stores of every provider at once.
+//! One mount with stores of all providers at once.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::support::proxy::{Fault, Proxy};
 use super::support::registry;
 use super::support::server::{Kind, SECRET_KEY, Server};
 
-/// A registry on S3, and backups on Azure, GCS, an OCI registry and a disk, all but the last behind
-/// a proxy each.
+/// A registry on S3, and backups on Azure, GCS, an OCI registry and a disk. All but the last are
+/// behind a proxy each.
 struct Site {
     home: Home,
     stores: Vec<Store>,
@@ -35,7 +35,7 @@ impl Site {
         let mut stores: Vec<Store> = behind
             .map(|(server, proxy)| Store::on(Arc::clone(server), proxy.endpoint()))
             .collect();
-        // As docker login leaves it.
+        // The form that docker login writes.
         let host = proxies[3].endpoint().replace("http://", "");
         let auth = STANDARD.encode(format!("{}:{}", registry::USER, registry::PASSWORD));
         let logins = serde_json::json!({"auths": {host: {"auth": auth}}});
@@ -139,7 +139,7 @@ fn the_metadata_address_is_asked_if_the_environment_names_it_and_a_refusal_is_re
     std::fs::create_dir_all(home.path("backup")).unwrap();
     let flags = ["--registry", &*backup, "--backup", "gs://acme-backup"];
     let mut command = home.mounting("mnt", flags);
-    // Without a token, nothing is sent to Google.
+    // Without a token, Google gets no request.
     for name in ["GCE_METADATA_HOST", "GCE_METADATA_IP"] {
         command.env(name, &address);
     }

@@ -1,4 +1,4 @@
-//! Temporary files on a real mount: the behaviour that only the kernel can show.
+//! Temporary files on a real mount: behaviour that only a real kernel can show.
 
 use super::home::Home;
 use super::mounted::Mounted;

@@ -1,4 +1,4 @@
-# Runs a program in a terminal of its own, waits for what it shows and types.
+# Runs a program in a terminal of its own, waits for texts on the screen, and types keys.
 # terminal.py [wait TEXT | keys TEXT]... -- PROGRAM ARGUMENT...
 import fcntl
 import os

@@ -1,5 +1,5 @@
-//! TLS to every provider's store, with an authority that the environment names, and with all that
-//! can be wrong about a certificate.
+//! TLS to every provider's store, with an authority from the environment, and with every fault of a
+//! certificate.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ impl Site {
         }
     }
 
-    /// Returns the flags that name the stores, each asked at a port of `localhost`.
+    /// Returns the flags for the stores, each with a port of `localhost`.
     fn flags(&self, scheme: &str, ports: &[u16]) -> Vec<String> {
         let urls = self
             .servers
@@ -53,7 +53,7 @@ impl Site {
                     format!("azblob://{bucket}/pre?domain=localhost:{port}&protocol={scheme}")
                 }
                 Kind::Gcs => format!("gs://{bucket}/pre"),
-                // On loopback addresses it is asked without TLS.
+                // The driver uses no TLS for loopback addresses.
                 Kind::Registry => format!("oci://registry.example:{port}/{bucket}"),
                 _ => format!(
                     "s3://{bucket}/pre?region=us-east-1&use_path_style=true&\
@@ -81,7 +81,8 @@ impl Site {
             .env("SSL_CERT_FILE", authority);
     }
 
-    /// Runs `check` where `registry.example` is this machine; returns what it found of each store.
+    /// Runs `check` with `registry.example` as a name of this machine; returns the result of each
+    /// store.
     fn check(&self, scheme: &str, ports: &[u16], authority: PathBuf) -> Vec<Value> {
         self.home
             .file("hosts", "127.0.0.1 localhost registry.example\n");
@@ -121,7 +122,7 @@ fn a_bad_certificate_is_explained_for_every_provider() {
     let ca = || site.certificates.path("ca.pem");
     for (found, kind) in site.check("https", &ports(&good), ca()).iter().zip(KINDS) {
         assert_eq!(found["reachable"], true, "{found:#}");
-        // docker-registry is not told of the TLS before it, and sends uploads to http.
+        // docker-registry doesn't know of the TLS before it, and its upload URLs use http.
         assert_eq!(found["writable"], true, "{kind:?}: {found:#}");
     }
     let unknown = "its certificate is signed by nobody who is trusted here (add the authority to \
@@ -154,7 +155,8 @@ fn a_bad_certificate_is_explained_for_every_provider() {
             assert_eq!(found["reachable"], false, "{found:#}");
         }
     }
-    // https where http is spoken, and the other way round; an OCI registry is always asked by https.
+    // https to a port for http, and http to one for https. The driver always uses https for an OCI
+    // registry.
     let plain: Vec<u16> = site
         .servers
         .iter()
@@ -163,7 +165,8 @@ fn a_bad_certificate_is_explained_for_every_provider() {
     for found in site.check("https", &plain, ca()) {
         let error = found["error"].as_str().unwrap_or_default();
         assert!(
-            // Of an OCI registry that is no address of loopback, http can't be meant.
+            // An OCI registry outside loopback never uses http, so its message doesn't suggest
+            // http.
             error.contains("is http meant, or another port?")
                 || (error.contains("oci://") && error.contains("it speaks no https")),
             "{found:#}"
@@ -217,7 +220,7 @@ fn azurites_own_tls_works_and_a_file_without_certificates_is_reported() {
         let mut command = home.atlasfs(["check", "--registry", &url(protocol)]);
         run(command.env("SSL_CERT_FILE", authority))
     };
-    // The container isn't there: who knows that has spoken to the store.
+    // The missing container proves that the store answered.
     let ran = check("https", certificates.path("ca.pem"));
     assert!(ran.text().contains("404 ContainerNotFound"), "{ran}");
     let ran = check("https", certificates.path("other.pem"));
@@ -235,7 +238,7 @@ fn azurites_own_tls_works_and_a_file_without_certificates_is_reported() {
     run(&mut command).fails(1, says);
 }
 
-/// Makes a token as Entra's are, but for the signature.
+/// Makes a token like Entra's, without a valid signature.
 fn entra_token(audience: &str, lasts: i64) -> String {
     let now = chrono::Utc::now().timestamp();
     let claims = serde_json::json!({

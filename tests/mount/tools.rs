@@ -1,10 +1,10 @@
-//! Tools that save a file: one save is one push, and nobody sees anything in between.
+//! Tools that save a file: one save is one push, and readers see no state in between.
 
 use super::program::{bash, run, until};
 use super::saves::{Replica, Tool};
 use super::store::{all_hold, plan, schema};
 
-/// Tools that replace a file in one of the ways that tools have.
+/// Tools that replace a file, one for each of the usual ways.
 const TOOLS: [Tool; 26] = [
     ("cp", r#"cp "$2" "$1""#),
     ("cp -p", r#"cp -p "$2" "$1""#),
@@ -89,7 +89,7 @@ os.fsync(fd)
 os.close(fd)
 os.rename(temporary, live)' "$1" "$2""#,
     ),
-    // Renamed while it is open, and closed afterwards.
+    // A rename of an open file, and a close afterwards.
     (
         "a Rust program's atomic writer",
         r#"python3 -c 'import os, sys
@@ -127,7 +127,7 @@ fn one_save_of_a_tool_under_an_alias_is_one_push() {
     Replica::new().one_save_is_one_push(&tools, "schema.hcl");
 }
 
-/// Tools that take the live file away first, or leave it under another name.
+/// Tools that remove or rename the live file first.
 const REFUSED: [Tool; 9] = [
     ("mv across", r#"mv "$2" "$1""#),
     ("install", r#"install -m 644 "$2" "$1""#),
@@ -170,7 +170,7 @@ fn a_tool_says_that_nothing_could_be_pushed_and_the_live_file_stays() {
     let watched = Replica::new();
     watched.targets_are_there(false);
     for tool in TOOLS {
-        // unzip doesn't look at how its last write ended, and git has nothing to commit twice.
+        // unzip doesn't check its last write, and git has nothing to commit a second time.
         if tool.0.starts_with("git") || tool.0.starts_with("unzip") {
             continue;
         }
@@ -183,8 +183,8 @@ fn a_tool_says_that_nothing_could_be_pushed_and_the_live_file_stays() {
     assert!(!unpushed.is_empty());
     let path = format!(".atlasfs/unpushed/app/{}", unpushed[0]);
     assert_eq!(watched.mounted.read(&path), schema("mark-1").as_bytes());
-    // As a user would do it, once the targets are back and found to be. The name is that of the last
-    // try.
+    // As a user would do it, once the mount has found the targets again. The kept file has the name
+    // of the last try.
     let from = watched.mounted.path(".atlasfs/unpushed/app");
     let to = watched.mounted.path("app/schema");
     until("a push succeeds", || {
@@ -221,6 +221,6 @@ fn plans_are_saved_by_rename_as_well() {
         all_hold(&watched.stores, "app/plans/p1", content.as_bytes());
     }
     assert_eq!(watched.mounted.ls("app/plans"), ["p1"]);
-    // mv(1) takes EINVAL for another mistake.
+    // For EINVAL, mv(1) prints a misleading explanation.
     run(&mut bash(r#"mv "$1/p1" "$1/p2""#, [&plans])).fails_with("cannot move");
 }

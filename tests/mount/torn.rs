@@ -1,5 +1,5 @@
-//! A mount that is torn away, broken or covered, and targets that vanish below it: nothing hangs,
-//! nothing acknowledged is lost, no stranger's mount is touched, and the log says what happened.
+//! Mounts that are detached, broken or covered, and targets that vanish: nothing hangs, no
+//! acknowledged push is lost, no other mount is touched, and the log names the cause.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::store::{Store, all_hold, flags, folders, schema};
 use super::support::proxy::{Fault, Proxy};
 use super::support::server::{Kind, Server};
 
-/// A mount with a push under way that takes its time, and a reader with an open file.
+/// A mount with a slow push under way, and a reader with an open file.
 struct Busy {
     home: Home,
     stores: Vec<Store>,
@@ -88,7 +88,7 @@ fn a_mount_that_is_torn_away_keeps_serving_open_files() {
 #[test]
 fn a_connection_that_is_aborted_ends_everything_at_once_but_the_push() {
     let busy = Busy::new();
-    // A place of the test's own: the usual one may not be mounted.
+    // A mount point of the test's own: the usual one may not be mounted.
     let control = busy.home.folder("connections");
     let none: Option<&str> = None;
     mount(none, &control, Some("fusectl"), MsFlags::empty(), none).expect("fusectl");
@@ -101,7 +101,7 @@ fn a_connection_that_is_aborted_ends_everything_at_once_but_the_push() {
     ran.says("the kernel's connection was broken from outside; the mount is removed");
     assert!(!is_mounted(busy.mounted.dir()));
     busy.home.file("go", "");
-    // A reader keeps the bytes that it has, and does not wait for more.
+    // A reader keeps the bytes that it has, and waits for no more.
     let _ = busy.reader.wait();
     busy.proxy.set(Fault::Pass);
     let again = busy.home.mount("mnt", &busy.args);
@@ -142,7 +142,7 @@ fn a_folder_that_vanishes_is_an_outage_and_never_made_anew() {
             line.contains("WARN") && line.contains(&url) && line.contains("outage: ")
         };
         assert!(log.lines().any(says), "{log}");
-        // An empty folder in its place is the mount point of a disk that is not mounted.
+        // An empty folder at this path is the mount point of a missing disk.
         std::fs::create_dir(folder).unwrap();
         assert_eq!(mounted.read("app/schema"), schema("meanwhile").as_bytes());
         mounted.cp("app/schema", schema("still")).ok();
@@ -163,7 +163,7 @@ fn cover(dir: &Path) {
     std::fs::write(dir.join("mark"), "stranger").unwrap();
 }
 
-/// Demands that the stranger's mount is there, and takes it away.
+/// Asserts that the other mount is there, and unmounts it.
 fn uncover(dir: &Path) {
     assert_eq!(std::fs::read(dir.join("mark")).unwrap(), b"stranger");
     umount2(dir, MntFlags::empty()).expect("the stranger's mount");
@@ -180,7 +180,7 @@ fn a_strangers_mount_over_it_is_left_alone() {
     let ran = daemon.wait().ok();
     ran.says("the mount is not where it was made; it is left alone");
     uncover(mounted.dir());
-    // It leaves a dead mount point, which the next mount removes.
+    // The process leaves a dead mount point, and the next mount removes it.
     let again = home.mount("mnt", flags(&stores));
     again.unmount();
     assert!(!is_mounted(&home.path("mnt")));

@@ -1,4 +1,4 @@
-//! https through a proxy that is there: a tunnel, in which the store's own certificate is looked at.
+//! https through a working proxy: a tunnel, with a check of the store's own certificate.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

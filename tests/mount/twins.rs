@@ -1,4 +1,4 @@
-//! The two names of one artifact, and programs that know it by one of them.
+//! The two names of one artifact, and programs that use one of them.
 
 use super::home::Home;
 use super::program::{bash, run};
@@ -13,8 +13,8 @@ const WRITERS: [&str; 5] = [
     r#"tee "$1" < "$2" > /dev/null"#,
 ];
 
-/// Programs that read the artifact `$1`, and must end up with the content of `$2`. `$3` is a file
-/// that holds what was read last, with the time that the artifact had.
+/// Programs that read the artifact `$1`, and must get the content of `$2`. `$3` is a file with the
+/// content of the last read, and with the artifact's time at that read.
 const READERS: [&str; 5] = [
     r#"cp "$1" "$3.cp" && cmp "$3.cp" "$2""#,
     r#"install "$1" "$3.install" && cmp "$3.install" "$2""#,
@@ -46,7 +46,7 @@ fn a_push_by_one_name_is_read_by_the_other() {
         let live = mounted.path(by);
         let twin = mounted.path(other);
         for writer in WRITERS {
-            // rsync tells contents of one second by their size alone.
+            // rsync compares contents of the same second by their size alone.
             mark += 1;
             let mark = format!("mark-{}", "1".repeat(2 + mark % 7));
             let content = match by.contains("plans") {
@@ -54,12 +54,12 @@ fn a_push_by_one_name_is_read_by_the_other() {
                 false => schema(&mark),
             };
             let new = home.file("work/new", content);
-            // The kernel knows both names, and somebody has the old content open.
+            // The kernel knows both names, and a descriptor of the old content is open.
             run(&mut bash(r#"stat "$1" "$2""#, [&live, &twin])).ok();
             let mut held = Some(std::fs::File::open(&twin).unwrap());
             let args = [live.as_os_str(), new.as_os_str(), mark.as_ref()];
             run(&mut bash(writer, args)).ok();
-            // The first two look at nothing but the number and the content.
+            // The first two compare only the inode number and the content.
             for reader in READERS[..2].iter().chain(&READERS) {
                 let last = home.path("work/last");
                 let ran = run(&mut bash(reader, [&twin, &new, &last]));
@@ -97,7 +97,7 @@ fn rsync_deletes_nothing_that_it_has_written() {
         home.folder("source/plans");
         home.file("source/schema.hcl", schema("newer"));
         home.file("source/plans/p1.plan.hcl", plan("p1", "newer"));
-        // Once with everything to be written, and once with nothing.
+        // Once with every file to write, and once with none.
         for what in ["", "--checksum", "--size-only", "--update"] {
             let script = format!(r#"rsync -a {how} {what} "$1/" "$2/""#);
             let ran = run(&mut bash(&script, [&source, &mounted.path("app")]));
@@ -105,7 +105,7 @@ fn rsync_deletes_nothing_that_it_has_written() {
             all_hold(&stores, "app/schema", schema("newer").as_bytes());
             all_hold(&stores, "app/plans/p1", plan("p1", "newer").as_bytes());
             none_holds(&stores, "app/plans/stray");
-            // The kernel asks for names anew after the time that it may keep them.
+            // The kernel looks names up again after it may no longer keep them.
             std::thread::sleep(std::time::Duration::from_millis(1_100));
         }
         run(&mut bash(
@@ -146,7 +146,7 @@ fn an_empty_document_under_a_new_name_fails_in_every_program() {
         assert_ne!(ran.code, Some(0), "{script}: {ran}");
         none_holds(&stores, &key);
     }
-    // What a shell's redirection does first must not keep the bytes away.
+    // The empty file of a shell's redirection must not keep the bytes from the store.
     for (name, script) in [
         ("q1", r#"cat "$2" > "$1""#),
         ("q2", r#"touch "$1"; cat "$2" > "$1""#),

@@ -1,10 +1,10 @@
-//! Programs that write: every one of them is a push, byte for byte, to every target.
+//! Programs that write: each write is a push to every target, byte for byte.
 
 use super::home::Home;
 use super::program::{bash, run};
 use super::store::{Store, all_hold, buckets, flags, folders, plan};
 
-/// Programs that copy the file `$1` to the name `$2`, which is new or there already.
+/// Programs that copy the file `$1` to the name `$2`, whether `$2` exists or not.
 pub const COPIES: [(&str, &str); 18] = [
     ("cp", r#"cp "$1" "$2""#),
     ("cp-p", r#"cp -p "$1" "$2""#),
@@ -54,7 +54,7 @@ print $out $_ while <$in>; close $out or die "close: $!"' "$1" "$2""#,
     ),
 ];
 
-/// Programs that bring the file `$1` to a new name `$2` alone: what is there they would unlink.
+/// Programs that only bring the file `$1` to a new name `$2`: they would unlink an existing file.
 pub const BRINGS: [(&str, &str); 4] = [
     ("mv", r#"mv "$1" "$2""#),
     ("install", r#"install -m 600 "$1" "$2""#),

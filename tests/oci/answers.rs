@@ -1,5 +1,4 @@
-//! What only an OCI registry can answer: readers sent on to where its content is, digests, and
-//! pages of tags.
+//! Answers that only an OCI registry gives: redirects to its content, digests, and pages of tags.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use super::support::behind::{all_are, every_operation, open_at, put, put_if};
 use super::support::contract::{LIMIT, id, soon};
 use super::support::serve::{Answering, Reply, Request};
 
-/// Starts a registry that sends those who read content to somebody else.
+/// Starts a registry that redirects reads of content to another host.
 fn sends_on_to(place: String) -> StubRegistry {
     StubRegistry::start(move |request| {
         let blob = request.path.contains("/blobs/sha256:") && request.method == "GET";
@@ -22,7 +21,7 @@ fn sends_on_to(place: String) -> StubRegistry {
     })
 }
 
-/// Starts somebody else who has content, and notes what is shown to him.
+/// Starts another host with content; it records the credentials of each request.
 fn elsewhere(
     answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
 ) -> (Answering, Arc<std::sync::Mutex<Vec<String>>>) {
@@ -71,7 +70,7 @@ async fn a_redirected_read_sends_no_credentials_to_another_host() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_of_a_redirect_can_demand_credentials_and_gets_none() {
-    // He names himself as the one who gives tokens.
+    // The host names itself as the token service.
     let (thief, shown) = elsewhere(|request| {
         let host = &request.headers["host"];
         let demand = format!("Bearer realm=\"http://{host}/token\",service=\"x\"");
@@ -106,7 +105,7 @@ async fn where_readers_are_sent_on_to_may_fail_and_that_denies_nothing() {
     for nowhere in [&*there, "ftp://127.0.0.1/there", "http://", "/v2/again"] {
         let registry = sends_on_to(nowhere.into());
         let (kind, why) = read(&open(&registry)).await.unwrap_err();
-        // The last is a path of the registry's own, which knows no such thing.
+        // The last is a path of the registry itself, where nothing is.
         let expected = match nowhere {
             "/v2/again" => Kind::Corrupt,
             _ => Kind::Unreachable,
@@ -143,7 +142,7 @@ async fn a_manifest_that_is_not_the_one_it_is_said_to_be_is_corrupt() {
     }
 }
 
-/// Answers for a list of tags as a registry does that gives two at a time.
+/// Answers like a registry whose pages of tags have two entries each.
 fn paged(request: &Request, tags: &[String]) -> Option<Reply> {
     let path = request.path.strip_prefix("v2/acme/atlas/")?;
     if path.starts_with("manifests/") {
@@ -156,7 +155,7 @@ fn paged(request: &Request, tags: &[String]) -> Option<Reply> {
         let (status, mut headers, body) =
             json_reply(200, &json!({"name": "acme/atlas", "tags": page}));
         if rest.len() > 2 {
-            // By some with the host's name, which need not be one that others know.
+            // Some registries include a host name, which other machines need not know.
             let next = format!(
                 "<http://inside.example/v2/acme/atlas/tags/list?last={}&n=2>; rel=\"next\"",
                 page[1]
@@ -180,7 +179,7 @@ async fn all_pages_of_tags_are_asked_for_at_the_registry_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_tags_that_never_ends_is_an_outage() {
-    // The same page, page by page in turn, and new addresses for ever.
+    // The same page again, two pages in turn, and new URLs without an end.
     for circle in 0..3_u32 {
         let registry = StubRegistry::start(move |request| {
             let number = request.query.get("last").and_then(|last| last.parse().ok());
@@ -219,7 +218,7 @@ async fn a_server_that_says_not_found_in_another_way_is_no_registry() {
         let registry = StubRegistry::start(move |_| Some(reply.clone()));
         all_are(&open(&registry), Kind::StoreMissing).await;
     }
-    // And one that says yes to everything is none either.
+    // A server that answers every request with 200 is not a registry either.
     let portal = StubRegistry::start(|_| {
         let kind = header("Content-Type", "text/html");
         Some((200, vec![kind], b"<html>log in</html>".to_vec()))
@@ -233,7 +232,7 @@ async fn a_server_that_says_not_found_in_another_way_is_no_registry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_that_has_to_be_made_first_is_missing_and_no_conflict() {
-    // As ECR does: it is empty to those who read, and takes nothing.
+    // Like ECR: the repository looks empty to readers, and refuses writes.
     let registry = StubRegistry::start(|_| Some(refusal(404, "NAME_UNKNOWN")));
     let target = open(&registry);
     target.probe(soon()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Claims, by which of two who write at once one wins: those that somebody leaves behind, and
+//! Leases decide which of two concurrent writers wins. Here: leases that a mount left behind, and
 //! registries that can't keep them.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ struct Site {
     server: Arc<Server>,
     repo: String,
     target: Target,
-    /// That the artifact is as it was put.
+    /// The condition that the artifact has not changed since the put.
     unchanged: Condition,
 }
 
@@ -45,7 +45,7 @@ impl Site {
         }
     }
 
-    /// Claims the artifact as another mount would have that many seconds ago.
+    /// Takes a lease on the artifact, as another mount would have done `ago` seconds ago.
     fn claim(&self, ago: u64) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         self.claim_at(&(now.as_secs() - ago).to_string())
@@ -129,7 +129,7 @@ async fn a_claim_is_withdrawn_wherever_a_write_is_given_up() {
         let deadline = Instant::now() + Duration::from_millis(milliseconds);
         let _ = site.write(&milliseconds.to_string(), deadline).await;
     }
-    // Of one that was given up while it moved the tag the claim stays until it is over.
+    // A write that was given up while it moved the tag keeps its lease until the lease ends.
     let _ = site
         .write("last", Instant::now() + Duration::from_secs(45))
         .await;
@@ -190,14 +190,14 @@ async fn a_registry_without_deletion_is_read_before_and_after_a_write() {
 
 const DATE: Option<&str> = Some("Sat, 28 Nov 2026 19:31:11 GMT");
 
-/// A registry that keeps what is put under its tags, and answers as a test wants it to.
+/// A registry that stores manifests under their tags, with answers that a test can replace.
 struct Answers {
     stub: StubRegistry,
     tags: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
 }
 
 impl Answers {
-    /// Starts one that says it is this date. `answer` has the first word.
+    /// Starts a registry whose Date header is `date`. `answer` comes first.
     fn start(
         date: Option<&'static str>,
         answer: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static,
@@ -288,8 +288,8 @@ async fn put_until(target: &Target, deadline: Instant) -> Result<(), Failure> {
     put.await.map(drop)
 }
 
-/// Tells whether claims can be kept by a registry that says it is this date, and lists or doesn't list
-/// what it has taken.
+/// Returns whether a registry can keep leases. `date` is its Date header, and `lists` says whether
+/// it lists the tags that it has stored.
 async fn keeps_claims(date: Option<&'static str>, lists: bool) -> bool {
     let registry = Answers::start(date, move |request| {
         let none = json!({"name": "acme/atlas", "tags": null});

@@ -1,4 +1,4 @@
-//! What a listing costs, which is a request an artifact, and what it says when it takes too long.
+//! A listing costs a request for each artifact, and reports its progress if it takes too long.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn a_listing_that_takes_too_long_says_how_far_it_came() {
         told.contains(expected) && !told.contains(": 0 of"),
         "{told}"
     );
-    // The next answer is about itself alone.
+    // The next failure doesn't mention the listing.
     let failure = target.probe(Instant::now()).await.unwrap_err();
     assert!(!failure.reason.contains("looked up"), "{failure}");
 }

@@ -1,4 +1,4 @@
-//! Credentials: where they are found, what is done with them, and to whom they are never shown.
+//! Credentials: their sources, their use, and the hosts that must never get them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::support::serve::{Reply, Request};
 const BASIC: &str = "Basic dGVzdGVyOnMzY3JldA==";
 const TAGS: &str = "GET v2/acme/atlas/tags/list";
 
-/// Answers who shows something else than a token with a demand for one.
+/// Demands a token, unless the request has this one.
 fn demand(request: &Request, token: &str) -> Option<Reply> {
     if authorization(request) == format!("Bearer {token}") {
         return None;
@@ -32,14 +32,14 @@ fn demand(request: &Request, token: &str) -> Option<Reply> {
     Some((status, headers, body))
 }
 
-/// Answers who shows something else than user and password with a demand for them.
+/// Demands user and password, unless the request has them.
 fn demand_basic(request: &Request) -> Option<Reply> {
     let (status, mut headers, body) = refusal(401, "UNAUTHORIZED");
     headers.push(header("WWW-Authenticate", "Basic realm=\"x\""));
     (authorization(request) != BASIC).then_some((status, headers, body))
 }
 
-/// A folder with Docker's file in it, and helpers.
+/// A folder with Docker's configuration file and helpers.
 struct Docker(tempfile::TempDir);
 
 impl Docker {
@@ -55,7 +55,7 @@ impl Docker {
 
     fn helper(&self, script: &str) {
         let path = self.0.path().join("docker-credential-test");
-        // Written under another name: a program that is open for writing can't be run.
+        // Write under another name: a program that is open for writing can't run.
         let new = path.with_extension("new");
         std::fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -113,7 +113,7 @@ async fn a_token_that_is_over_is_replaced_within_the_operation() {
     let registry = StubRegistry::start(move |request| match &*request.path {
         "token" => {
             let number = made.fetch_add(1, Ordering::SeqCst) + 1;
-            // It claims to be good for longer than it is.
+            // The token ends earlier than it claims.
             let token = json!({"access_token": format!("t{number}"), "expires_in": 3600});
             Some(json_reply(200, &token))
         }
@@ -124,7 +124,7 @@ async fn a_token_that_is_over_is_replaced_within_the_operation() {
     registry.take();
     target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
     assert_eq!(registry.count("token"), 0);
-    // Somebody else is given one: ours is over.
+    // Another client gets a token, which ends ours.
     let addr = registry.host().parse().unwrap();
     super::support::http::request(addr, "GET", "/token", &[], b"").unwrap();
     target.get(&id("app/schema"), LIMIT, soon()).await.unwrap();
@@ -263,7 +263,7 @@ async fn a_helper_that_fails_is_an_outage_that_says_what_to_do_and_no_secret() {
         let told = refused(&target).await;
         assert!(told.contains(expected), "{script}: {told}");
     }
-    // And one that isn't there.
+    // A missing helper.
     let told = refused(&helped().open(&registry)).await;
     assert!(told.contains("not in PATH: install it"), "{told}");
 }

@@ -1,5 +1,5 @@
-//! What only the OCI driver can meet: demands for credentials, readers sent on, pages of tags,
-//! artifacts that other tools read, and deletion.
+//! The behaviour of the OCI driver alone: demands for credentials, redirected reads, pages of tags,
+//! artifacts for other tools, and deletion.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -18,19 +18,19 @@ pub struct StubRegistry {
     seen: Arc<Mutex<Vec<Received>>>,
 }
 
-/// A request that came in.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// Method and path: `GET v2/acme/atlas/tags/list`.
     pub what: String,
-    /// The header of that name.
+    /// The header of the same name.
     pub authorization: String,
     /// The body, as text.
     pub body: String,
 }
 
 impl StubRegistry {
-    /// Starts one. `answer` comes first; a request that it leaves gets the usual answer.
+    /// Starts a registry. `answer` comes first; `None` means the usual answer.
     pub fn start(answer: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
@@ -45,12 +45,11 @@ impl StubRegistry {
         Self { server, seen }
     }
 
-    /// Returns its host and port.
     pub fn host(&self) -> String {
         self.server.addr().to_string()
     }
 
-    /// Describes its repository, without credentials.
+    /// Returns the location of its repository, without credentials.
     pub fn location(&self) -> OciLocation {
         OciLocation {
             url: "oci://registry/acme/atlas".into(),
@@ -60,7 +59,7 @@ impl StubRegistry {
         }
     }
 
-    /// Describes its repository, with user and password.
+    /// Returns the location of its repository, with user and password.
     pub fn location_as(&self, user: &str, password: &str) -> Location {
         Location::Oci(OciLocation {
             credentials: Some((user.into(), password.into())),
@@ -68,48 +67,44 @@ impl StubRegistry {
         })
     }
 
-    /// Returns the requests that have come in, and forgets them.
+    /// Returns the received requests, and forgets them.
     pub fn take(&self) -> Vec<Received> {
         std::mem::take(&mut *self.seen.lock().unwrap())
     }
 
-    /// Counts the requests so far whose method and path hold a text.
+    /// Counts the received requests whose method and path contain a text.
     pub fn count(&self, what: &str) -> usize {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|seen| seen.what.contains(what)).count()
     }
 }
 
-/// Returns the credentials of a request.
 pub fn authorization(request: &Request) -> &str {
     request.headers.get("authorization").map_or("", |v| v)
 }
 
-/// Makes a header.
 pub fn header(name: &str, value: impl Into<String>) -> (String, String) {
     (name.into(), value.into())
 }
 
-/// Makes the reply of a registry that refuses.
+/// Makes a registry's refusal.
 pub fn refusal(status: u16, code: &str) -> Reply {
     let body = json!({"errors": [{"code": code, "message": "told to fail"}]});
     json_reply(status, &body)
 }
 
-/// Makes a reply of JSON.
 pub fn json_reply(status: u16, body: &Value) -> Reply {
     let kind = header("Content-Type", "application/json");
     (status, vec![kind], body.to_string().into_bytes())
 }
 
-/// Returns the digest of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
     let hash = sha2::Sha256::digest(bytes);
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
-/// Returns a manifest of the artifact as a person would write it.
+/// Returns a manifest of the artifact as a user would write it.
 pub fn manifest() -> Vec<u8> {
     let layer = json!({"digest": digest(CONTENT), "size": CONTENT.len()});
     json!({"schemaVersion": 2, "layers": [layer]})

@@ -1,4 +1,4 @@
-//! Other clients of OCI registries read what is pushed here, and what they push is read.
+//! Other clients of OCI registries read the artifacts of atlasfs, and atlasfs reads theirs.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ use super::support::tool::tool;
 
 const SCHEMA: &str = "schema \"public\" {\n}\n";
 
-/// Opens a repository: as the user that a server knows, or as nobody.
+/// Opens a repository, with the server's user or anonymously.
 fn open(server: &Server, repo: &str, anonymous: bool) -> Target {
     let mut location = location_on(Store::Registry, repo, server.endpoint());
     if let (Location::Oci(location), true) = (&mut location, anonymous) {
@@ -23,7 +23,7 @@ fn open(server: &Server, repo: &str, anonymous: bool) -> Target {
     open_at(&location, &[])
 }
 
-/// Runs a program that must succeed, in a home of its own.
+/// Runs a program in a home of its own, and asserts success.
 fn run(command: &mut Command, home: &Path) -> Output {
     let ran = command.current_dir(home).env_clear().env("HOME", home);
     let ran = ran.env("NO_PROXY", "*").output().unwrap();
@@ -35,7 +35,7 @@ fn run(command: &mut Command, home: &Path) -> Output {
     ran
 }
 
-/// Runs some Python with oras's client as `client`, logged in unless one is anonymous.
+/// Runs Python with oras's client as `client`, logged in or anonymous.
 fn oras(home: &Path, server: &Server, anonymous: bool, script: &str) {
     let begin = "import sys, oras.client\nclient = oras.client.OrasClient(hostname=sys.argv[1], \
                  insecure=True, auth_backend='basic' if sys.argv[2] else 'token')\n";

@@ -41,7 +41,7 @@ async fn exactly_one_of_two_wins(kind: Store) {
         let there = one.get(&key, LIMIT, soon()).await.unwrap();
         assert_eq!(there.bytes, content, "{kind:?}, race {race}");
         assert_eq!(there.token, token);
-        // Every tenth race is for a name that nobody has.
+        // Every tenth race is for a new name.
         condition = match (race + 1) % 10 {
             0 => Condition::Absent,
             _ => Condition::Unchanged(token.unwrap()),

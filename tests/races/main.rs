@@ -1,7 +1,7 @@
-//! Races: two who hold the same content as their base save at once, and exactly one wins: two
-//! drivers with the same token, and two mounts, each a process of its own.
+//! Races: two writers with the same base save at once, and exactly one wins. The writers are two
+//! drivers with the same token, or two mounts, each a process of its own.
 //!
-//! `ATLASFS_RACES` sets how many races there are on each store.
+//! `ATLASFS_RACES` sets the number of races on each store.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,8 +30,8 @@ mod drivers;
 mod mounts;
 mod racer;
 
-/// Returns how many races there are on each store: as many as were asked for, or else enough to
-/// find a store whose conditions don't hold, and few enough for every run.
+/// Returns the number of races on each store. The default is enough to detect a store whose
+/// conditions don't hold, and small enough for every run.
 fn races(unless: usize) -> usize {
     std::env::var("ATLASFS_RACES").map_or(unless, |races| races.parse().unwrap())
 }

@@ -1,4 +1,4 @@
-//! Races of two mounts, two processes that share nothing but their targets.
+//! Races of two mounts: two processes that share only their targets.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,14 +24,14 @@ struct Rivals {
     mounts: [Mounted; 2],
 }
 
-/// How the races of a store went.
+/// The results of a store's races.
 #[derive(Debug, Default)]
 struct Tally {
-    /// Races that one has won.
+    /// The races that each mount has won.
     won: [usize; 2],
-    /// Races in which both saves succeeded.
+    /// The races in which both saves succeeded.
     both: usize,
-    /// Races in which none did.
+    /// The races in which both saves failed.
     none: usize,
 }
 
@@ -84,8 +84,8 @@ impl Rivals {
         self.stores.each_ref().map(|store| store.get(key).map(text))
     }
 
-    /// Runs races, and demands that each has one winner, or, where the store has no conditions,
-    /// that nothing is worse than that both have won.
+    /// Runs races, and asserts that each has one winner. On a store without conditions, both may
+    /// win, but nothing worse may happen.
     fn run(&self, count: usize, one_wins: bool) -> Tally {
         let mut racer = Racer::start(self.mounts.each_ref().map(Mounted::dir));
         let mut tally = Tally::default();
@@ -155,15 +155,15 @@ impl Rivals {
         );
     }
 
-    /// Nothing is a mixture, and the repair makes the targets the same.
+    /// Asserts that no content is a mixture, and that the repair makes the targets equal.
     fn both_have_won(&self, race: &Race) {
         self.hold_whole_contents(race);
         let before = self
             .held(&race.key)
             .map(|held| held.map(|text| text[..100].to_owned()));
         let mut synced = Vec::new();
-        // What one mount's background gives on what it saw a moment ago can undo the other's sync,
-        // where no gift is conditional; the next one mends that.
+        // Without conditional writes, a background repair by one mount can use an older view and
+        // undo the other's sync. The next sync repairs that.
         for _ in 0..5 {
             for mounted in &self.mounts {
                 let ran = run(self.home.atlasfs(["sync", "--json"]).arg(mounted.dir()));
@@ -190,7 +190,7 @@ impl Rivals {
     }
 }
 
-/// Logs in as docker does it.
+/// Logs in with the file that docker login writes.
 fn log_in(home: &Home, server: &Server) {
     let host = server.addr().to_string();
     let auth = STANDARD.encode(format!("{}:{}", registry::USER, registry::PASSWORD));
@@ -198,11 +198,11 @@ fn log_in(home: &Home, server: &Server) {
     home.file(".docker/config.json", logins.to_string());
 }
 
-/// Makes a race. Each name serves ten: the first is for a name that nobody has, and after some the
+/// Makes a race. Ten races share each name, and the first of them makes it. After some races, the
 /// loser copies its bytes over the winner's.
 fn race(number: usize) -> Race {
     let name = format!("p{}", number / 10);
-    // Of different lengths, so that a mixture would show, and now and then one takes longer.
+    // Different lengths, so that a mixture shows, and sometimes one write takes longer.
     let mut sizes = match number % 6 {
         5 => [number * 37 % 3000, number * 911 % 90_000],
         _ => [number * 37 % 3000, number * 53 % 3000],
@@ -219,7 +219,7 @@ fn race(number: usize) -> Race {
         _ => [Way::Close, Way::Close],
     };
     if number.is_multiple_of(10) {
-        // A rename replaces what was read; nothing was.
+        // A rename replaces the content that was read, and there is none yet.
         ways = [Way::Close, Way::Close];
     }
     Race {

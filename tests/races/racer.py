@@ -1,7 +1,6 @@
-# Two programs, each on a mount of its own, that save the same artifact at the same moment, over and
-# over: racer.py MNT-1 MNT-2
+# Saves the same artifact on two mounts at the same moment, again and again: racer.py MNT-1 MNT-2
 #
-# Each line of the input is a race, and each line of the output how it went, both as JSON.
+# Each line of the input is a race, and each line of the output its result, both as JSON.
 import errno
 import json
 import os
@@ -50,7 +49,7 @@ def rename(path, content, barrier):
     try:
         os.rename(temporary, path)
     except OSError:
-        # It stays where it was, as it was.
+        # After a failure, the temporary file is unchanged.
         assert read(temporary) == content
         os.unlink(temporary)
         raise
@@ -58,7 +57,7 @@ def rename(path, content, barrier):
 
 def saver(ways, place, path, content, barrier, bases, ends):
     try:
-        # Here, and not in another thread: a rename replaces what its own thread has read.
+        # Read in this thread: a rename replaces the content that its own thread has read.
         bases[place] = read(path)
         {"close": close, "rename": rename}[ways[place]](path, content, barrier)
         ends[place] = 0
@@ -105,7 +104,7 @@ def race(key, contents, ways, resolves):
     for place, paths_of_kept in enumerate(unpushed):
         for path in paths_of_kept:
             if resolves:
-                # Whoever has lost looks at the winner's, and saves over it.
+                # The loser saves its bytes over the winner's.
                 shutil.copyfile(path, paths[place])
             else:
                 os.unlink(path)

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// More than the deadlines of a race's every step together.
+/// More than all deadlines of a race's steps together.
 const RACE_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// How a program saves.
+/// The way a program saves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// In place; its close is the push.
+    /// The program writes in place, and its close is the push.
     Close,
-    /// Into a temporary file; its rename over the artifact is the push.
+    /// The program writes a temporary file, and its rename over the artifact is the push.
     Rename,
 }
 
@@ -27,13 +27,13 @@ pub struct Race {
     pub key: String,
     /// The content that each mount saves.
     pub contents: [String; 2],
-    /// How it is saved.
+    /// The way each mount saves.
     pub ways: [Way; 2],
-    /// Whether the loser's bytes are copied over the winner's in the end.
+    /// Whether the loser's bytes are copied over the winner's at the end.
     pub resolves: bool,
 }
 
-/// The process. Dropping it ends it.
+/// The process. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Racer {
     child: Child,
@@ -42,7 +42,7 @@ pub struct Racer {
 }
 
 impl Racer {
-    /// Starts it.
+    /// Starts the process.
     pub fn start(mounts: [&Path; 2]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/races/racer.py");
         let mut child = Command::new("python3")
@@ -84,7 +84,7 @@ impl Racer {
 impl Drop for Racer {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        // In state D it ends when the mount does, and not before.
+        // In state D it ends only when the mount does.
         for _ in 0..100 {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;

@@ -15,8 +15,8 @@ use std::path::Path;
 
 use modules::{Imports, Modules, Sources};
 
-/// The floors, from the top. The files of a floor import only lower floors; those of two floors of
-/// one row do not import each other. Files outside the floors, such as `dir.rs`, are the lowest.
+/// The floors, from the top. The files of a floor import only lower floors. Two floors in one row
+/// do not import each other. Files outside the floors, such as `dir.rs`, are the lowest.
 const FLOORS: [&[&str]; 7] = [
     &["main"],
     &["cli"],
@@ -27,7 +27,7 @@ const FLOORS: [&[&str]; 7] = [
     &["model"],
 ];
 
-/// The most lines of a file that gives no reason for more.
+/// The most lines of a file without a reason for more.
 const MAX_LINES: usize = 430;
 /// The start of the reason, in one of the first lines of the file.
 const REASON: &str = "// Over 430 lines: ";
@@ -53,7 +53,7 @@ fn sources(folder: &str) -> Sources {
     sources
 }
 
-/// Tells whether a file is that of a module in which another file's module lies.
+/// Returns whether a file is a module with another file's module inside.
 fn is_parent(parent: &str, child: &str) -> bool {
     let stem = parent.trim_end_matches(".rs");
     let folder = stem
@@ -64,9 +64,10 @@ fn is_parent(parent: &str, child: &str) -> bool {
     parent != child && rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Finds circles of imports, the shortest first, none of which shares an import with another.
+/// Finds circles of imports, the shortest first. No two circles share an import.
 ///
-/// A module may use what its parent module defines, and the parent import it: that is no circle.
+/// A module may use definitions of its parent module while the parent imports it: that is not a
+/// circle.
 fn circles(imports: &Imports) -> Vec<String> {
     let mut graph: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (from, to) in imports.keys().filter(|(from, to)| !is_parent(to, from)) {
@@ -138,7 +139,7 @@ fn floor(file: &str) -> (usize, &str) {
     (row.unwrap_or(FLOORS.len()), name)
 }
 
-/// Finds the imports that lead up, or sideways to the other floor of a row.
+/// Finds the imports of higher floors, and those of another floor in the same row.
 fn imports_of_higher_floors(imports: &Imports) -> Vec<String> {
     let is_wrong = |from: &str, to: &str| {
         let ((row, name), (other_row, other)) = (floor(from), floor(to));
@@ -151,7 +152,7 @@ fn imports_of_higher_floors(imports: &Imports) -> Vec<String> {
         .collect()
 }
 
-/// Finds the files that are too long and give no reason.
+/// Finds the files that are too long without a reason.
 fn too_long(sources: &Sources) -> Vec<String> {
     let is_too_long = |text: &str| {
         let mut first = text.lines().take(REASON_WITHIN_LINES);

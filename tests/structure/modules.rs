@@ -6,7 +6,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Item, ItemUse, UseTree, Visibility};
 
-/// The most imports that a name is followed through; `use serde_json;` leads to itself.
+/// The most imports to follow for a name: `use serde_json;` leads to itself.
 const MAX_HOPS: usize = 16;
 
 /// Source files by their path.
@@ -23,7 +23,7 @@ struct Module {
     items: BTreeSet<String>,
     /// The names that it imports, with their paths.
     imports: Vec<(String, Vec<String>)>,
-    /// The modules of which it imports all.
+    /// The modules that it imports completely.
     globs: Vec<Vec<String>>,
     /// The paths in its code and in its private imports.
     used: BTreeSet<Vec<String>>,
@@ -32,7 +32,8 @@ struct Module {
 }
 
 impl Module {
-    /// Takes the paths out of code. It reads tokens and no syntax tree, so it sees into macros.
+    /// Collects the paths in code. It reads tokens instead of a syntax tree, so it sees into
+    /// macros.
     fn read_code(&mut self, code: TokenStream) {
         let tokens: Vec<TokenTree> = code.into_iter().collect();
         let mut at = 0;
@@ -68,7 +69,7 @@ impl Module {
     }
 
     fn read_use(&mut self, item: &ItemUse) {
-        // A path that starts with `::` is another crate's.
+        // A path that starts with `::` belongs to another crate.
         if item.leading_colon.is_none() {
             let is_private = matches!(item.vis, Visibility::Inherited);
             self.read_use_tree(&item.tree, &mut Vec::new(), is_private);
@@ -120,7 +121,7 @@ fn is_double_colon(tokens: &[TokenTree], at: usize) -> bool {
     is_punct(tokens, at, ':') && is_punct(tokens, at + 1, ':')
 }
 
-/// Tells whether `#[cfg(test)]` is among the attributes that tokens start with.
+/// Returns whether `#[cfg(test)]` is among the attributes that tokens start with.
 fn is_for_tests(tokens: &[TokenTree]) -> bool {
     let mut pairs = tokens.chunks(2);
     let mut attributes = std::iter::from_fn(|| match pairs.next() {
@@ -136,7 +137,7 @@ fn ends_statement(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Punct(mark) if mark.as_char() == ';')
 }
 
-/// Tells whether an item, a statement or a field can end with a token.
+/// Returns whether a token can end an item, a statement or a field.
 fn ends_item(token: &TokenTree) -> bool {
     match token {
         TokenTree::Punct(mark) => [';', ','].contains(&mark.as_char()),
@@ -157,7 +158,7 @@ fn path_at(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
     (path, at + 1)
 }
 
-/// Tells whether an identifier starts no path: `.field`, `'lifetime`, `<Type>::name`.
+/// Returns whether an identifier is not the start of a path: `.field`, `'lifetime`, `<Type>::name`.
 fn continues(tokens: &[TokenTree], at: usize) -> bool {
     let is_range = at > 1 && is_punct(tokens, at - 2, '.');
     at > 0
@@ -182,7 +183,7 @@ fn name_of(item: &Item) -> Option<String> {
     Some(name.to_string())
 }
 
-/// The thing that a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy)]
 enum Found<'a> {
     Module(&'a str),
@@ -194,7 +195,7 @@ enum Found<'a> {
 pub(crate) struct Modules(BTreeMap<String, Module>);
 
 impl Modules {
-    /// Reads the modules that are declared from `lib.rs` and `main.rs` on.
+    /// Reads all modules, starting at `lib.rs` and `main.rs`.
     pub(crate) fn read(sources: &Sources) -> Self {
         let mut modules = Self::default();
         for (root, file) in [("crate", "lib.rs"), ("main", "main.rs")] {
@@ -253,7 +254,7 @@ impl Modules {
                 name => match self.look_up(at, name, is_last, hops) {
                     Some(Found::Module(module)) => module,
                     Some(item) => return Some(item),
-                    // A macro has defined it there, unless the module imports it from another crate.
+                    // A macro defines it there, unless the module imports it from another crate.
                     None => {
                         let module = &self.0[at];
                         let is_imported = module.imports.iter().any(|(known, _)| known == name);
@@ -295,7 +296,7 @@ impl Modules {
         first.or_else(import).or(last).or_else(glob)
     }
 
-    /// Returns the imports of each file, with those that it only exports again or without.
+    /// Returns the imports of each file, with or without those that it only re-exports.
     pub(crate) fn imports(&self, with_exported: bool) -> Imports {
         let mut imports = Imports::new();
         for (at, module) in &self.0 {

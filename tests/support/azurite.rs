@@ -1,4 +1,4 @@
-//! What azurite is asked around the driver, signed with its key.
+//! Requests to azurite around the driver, signed with its key.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use object_store::client::{HttpRequest, HttpRequestBody};
 
 use super::http::{self, Response};
 
-/// The account that azurite has.
+/// The account of azurite.
 pub const ACCOUNT: &str = "devstoreaccount1";
-/// Its key, which is the same everywhere and public.
+/// The account's key, which is public and the same everywhere.
 pub const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
@@ -31,7 +31,7 @@ pub fn create(server: SocketAddr, container: &str) {
 /// Writes a blob without metadata.
 pub fn put(server: SocketAddr, container: &str, key: &str, content: &[u8]) -> Result<(), String> {
     if key.contains(char::is_control) {
-        // It takes such a name, and answers every listing with a 500 from then on.
+        // azurite accepts such a name, and then answers every listing with a 500.
         return Err("azurite can't list it".into());
     }
     let path = format!("{container}/{}", http::encode(key));
@@ -41,7 +41,7 @@ pub fn put(server: SocketAddr, container: &str, key: &str, content: &[u8]) -> Re
     }
 }
 
-/// Reads a blob, if it is there.
+/// Reads a blob, if it exists.
 pub fn get(server: SocketAddr, container: &str, key: &str) -> Option<Vec<u8>> {
     let path = format!("{container}/{}", http::encode(key));
     let got = request(server, "GET", &path, b"");
@@ -54,10 +54,10 @@ pub fn delete(server: SocketAddr, container: &str, key: &str) {
     assert_eq!(request(server, "DELETE", &path, b"").status, 202);
 }
 
-/// Signs what opens a container: permissions as in `rl`, and the time when they end.
+/// Signs access to a container: permissions as in `rl`, and the end time.
 pub fn sas(container: &str, permissions: &str, end: &str) -> String {
     let version = "2020-12-06";
-    // The fields of Azure's documents, in their order; missing ones are empty.
+    // The fields in the order of Azure's documentation; missing ones are empty.
     let resource = format!("/blob/{ACCOUNT}/{container}");
     let signed = [
         permissions,
@@ -103,7 +103,7 @@ pub fn sas(container: &str, permissions: &str, end: &str) -> String {
     query.extend_pairs(pairs).finish()
 }
 
-/// Sends a signed request for what lies at a path below the account.
+/// Sends a signed request for a path below the account.
 pub fn request(server: SocketAddr, method: &str, path: &str, body: &[u8]) -> Response {
     let path = format!("/{ACCOUNT}/{path}");
     let mut request = HttpRequest::new(HttpRequestBody::empty());

@@ -1,4 +1,4 @@
-//! A real store behind the proxy, and every operation of a target tried on it.
+//! A real store behind the proxy, and a trial of every operation on it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -51,7 +51,7 @@ pub fn target(bucket: &str, endpoint: String, env: &[(&str, &str)]) -> Target {
 /// Opens a bucket or container, prefix `pre`, at an endpoint of a kind of server.
 pub fn target_on(kind: Store, bucket: &str, endpoint: String, env: &[(&str, &str)]) -> Target {
     let location = location_on(kind, bucket, endpoint.clone());
-    // Google's clients know no other way to be sent elsewhere.
+    // Google's clients have no other setting for the endpoint.
     let emulator = ("STORAGE_EMULATOR_HOST", &*endpoint);
     open_at(&location, &[env, &[emulator]].concat())
 }
@@ -165,7 +165,7 @@ pub async fn put_if(
     put.map(drop)
 }
 
-/// Tries every operation and returns how each failed; `None` for success.
+/// Tries every operation and returns the failure of each; `None` for success.
 pub async fn every_operation(
     target: &Target,
     deadline: Duration,
@@ -204,12 +204,12 @@ pub async fn every_operation(
     ]
 }
 
-/// Tries every operation: each fails in one way, in time, and shows no secret.
+/// Asserts that every operation fails in one way, in time, and shows no secret.
 pub async fn all_are(target: &Target, kind: Kind) {
     for (name, failure) in every_operation(target, Duration::from_secs(10)).await {
         let failure = failure.unwrap_or_else(|| panic!("{name} succeeds"));
         assert_eq!(failure.kind, kind, "{name}: {failure}");
-        // Not in what a programmer prints of it either.
+        // The debug output must not show it either.
         let printed = format!("{failure} {failure:?} {failure:#?}");
         secrets::shows_none(name, printed.as_bytes());
     }

@@ -1,4 +1,4 @@
-//! What a proxy can do to a request and to its reply.
+//! The faults that a proxy can add to a request and to its reply.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,9 +14,9 @@ use super::proxy::{Request, State, timed_out};
 /// The effect of the proxy on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: it passes.
+    /// No fault: the request passes.
     Pass,
-    /// Nobody listens: connections are refused. (Alone of all it works on every request.)
+    /// Connections are refused. (This fault alone applies to every request.)
     Refuse,
     /// The request is read, then the connection is reset.
     Reset,
@@ -28,45 +28,44 @@ pub enum Fault {
     Drip(usize, Duration),
     /// Request and reply pass in so many pieces each, with a pause after each.
     Crawl(usize, Duration),
-    /// The store isn't asked; this status comes back, with an S3 error document if there is a code.
+    /// The proxy answers with this status, and with an S3 error document if there is a code.
     Status(u16, Option<&'static str>),
     /// A request with this session token gets this status and code; all others pass.
     Over(&'static str, u16, &'static str),
-    /// The store isn't asked; this status comes back, with the wish to be asked again in half a
-    /// minute.
+    /// The proxy answers with this status, and with a demand to retry after half a minute.
     Wait(u16),
-    /// The store isn't asked; this status and body come back.
+    /// The proxy answers with this status and body.
     Body(u16, &'static str),
-    /// The store isn't asked; this status and body come back with all headers of a success.
+    /// The proxy answers with this status and body, and all headers of a success.
     Claim(u16, &'static str),
-    /// The store carries the request out, and its reply gets this status.
+    /// The store carries the request out, and the proxy changes the reply's status.
     Restate(u16),
-    /// The store isn't asked; the client is sent elsewhere.
+    /// The proxy redirects the client to this URL.
     Redirect(String),
-    /// So many requests get this status, then all pass.
+    /// The first requests, this many, get this status; then all pass.
     FailFirst(u32, u16),
-    /// So many requests of each method and path get this status, then they pass.
+    /// The first requests of each method and path, this many, get this status; then they pass.
     FailFirstOfEach(u32, u16),
-    /// The reply's body ends in the middle, and with it the connection.
+    /// The reply's body and the connection end in the middle of the body.
     CutBody,
-    /// Whichever has a body ends in the middle of it, and with it the connection: the request on
-    /// its way to the store, or else the reply.
+    /// The body and the connection end in the middle of the body. This applies to the request if it
+    /// has a body, or else to the reply.
     CutEither,
     /// One byte in the middle of the reply's body to a GET is changed.
     CorruptBody,
-    /// One byte in the middle of an object that is read is changed. Listings pass.
+    /// One byte in the middle of a read object is changed. Listings pass.
     CorruptObject,
     /// The request waits before it passes.
     Delay(Duration),
-    /// The store is not told of the conditions that a request has.
+    /// The proxy removes the conditions from the request.
     IgnoreConditions,
-    /// A PUT is said to be done and never reaches the store.
+    /// The proxy answers a PUT with success, and doesn't forward it.
     Lie,
-    /// A PUT reaches the store with the first half of its body alone, and is said to be done.
+    /// The proxy forwards only the first half of a PUT's body, and reports success.
     Tear,
 }
 
-/// Answers one request as the fault says; an error closes the connection.
+/// Answers one request according to the fault; an error closes the connection.
 pub(super) fn answer(
     state: &State,
     client: &TcpStream,
@@ -116,7 +115,8 @@ pub(super) fn answer(
             let before = state.era();
             let mut server = connect(state)?;
             let size = raw.len().div_ceil(pieces);
-            // A sent request reaches the store some time, even if the client has stopped waiting.
+            // Send the whole request even if the client has stopped waiting: the store gets it some
+            // time.
             if !drip(state, before, &server, raw, size, pause)? {
                 return Err(broken());
             }
@@ -218,7 +218,7 @@ pub(super) fn answer(
         Fault::Lie if is_put => {
             let response = Response {
                 status: 200,
-                // What a store gives, and nobody else who answers with a 200.
+                // Stores return an ETag, and other servers that answer with 200 don't.
                 head: "HTTP/1.1 200 Told\r\nETag: \"lie\"".into(),
                 body: Vec::new(),
             };
@@ -248,8 +248,8 @@ pub(super) fn answer(
     }
 }
 
-/// Writes in pieces with a pause after each; tells whether that came to its end before the fault
-/// was changed.
+/// Writes in pieces with a pause after each; returns whether all pieces were written before the
+/// fault changed.
 fn drip(
     state: &State,
     era: u64,
@@ -313,14 +313,14 @@ fn receive(state: &State, server: &mut TcpStream) -> io::Result<Response> {
     http::parse(&reply).ok_or_else(|| io::Error::other("the server's reply is not http"))
 }
 
-/// Writes a reply anew, its body unchunked.
+/// Formats a reply with an unchunked body.
 fn assemble(response: &Response, request: &Request, keep_alive: bool) -> Vec<u8> {
     let mut head = String::new();
     for line in response.head.split("\r\n") {
         let lower = line.to_ascii_lowercase();
         let dropped = lower.starts_with("connection:")
             || lower.starts_with("transfer-encoding:")
-            // The length of what HEAD doesn't carry can only come from the server.
+            // Only the server knows the length of the body that a HEAD leaves out.
             || (lower.starts_with("content-length:") && request.method != "HEAD");
         if !dropped {
             head.push_str(line);
@@ -330,7 +330,7 @@ fn assemble(response: &Response, request: &Request, keep_alive: bool) -> Vec<u8>
     if request.method != "HEAD" && response.status != 204 {
         head.push_str(&format!("Content-Length: {}\r\n", response.body.len()));
     }
-    // moto answers in HTTP/1.0's way; the client may keep the connection all the same.
+    // moto answers with HTTP/1.0; the client may keep the connection even so.
     let head = head.replacen("HTTP/1.0", "HTTP/1.1", 1);
     let connection = if keep_alive { "keep-alive" } else { "close" };
     let mut reply = format!("{head}Connection: {connection}\r\n\r\n").into_bytes();

@@ -1,8 +1,8 @@
-//! A stub of Google Cloud Storage, written here: the part of its XML interface that a driver
-//! needs, with generations, metadata and bearer tokens. It is what Google's documents say, not what
-//! Google does: no real server of GCS can run on a test's machine.
+//! A stub of Google Cloud Storage: the part of its XML interface that a driver needs, with
+//! generations, metadata and bearer tokens. It follows Google's documentation, and not Google's
+//! servers: no real server of GCS can run on a test's machine.
 //!
-//! It checks that a token is there, is the test account's, and is signed with its key.
+//! It checks that a request has a token, and that the test account made and signed it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use super::serve::{Answering, Reply, Request};
 use super::token;
 
-/// As many keys as a page has unless it is asked for fewer.
+/// The default number of keys in a page.
 const PAGE: usize = 1000;
 
 /// One object.
@@ -27,10 +27,10 @@ struct Object {
     modified: DateTime<Utc>,
 }
 
-/// Tells whether a header carries a token that opens everything.
+/// Returns whether a header has a token that gives access.
 pub type Opens = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Its buckets of objects.
+/// The buckets and their objects.
 #[derive(Debug, Default)]
 struct Stock {
     buckets: BTreeMap<String, BTreeMap<String, Object>>,
@@ -45,12 +45,12 @@ pub struct Gcs {
 }
 
 impl Gcs {
-    /// Starts it on a free port.
+    /// Starts the stub on a free port.
     pub fn start() -> Self {
         Self::opened_by(Arc::new(token::is_ours))
     }
 
-    /// Starts one that takes other tokens than the test account's.
+    /// Starts a stub with its own check of tokens instead of the test account's.
     pub fn opened_by(opens: Opens) -> Self {
         let stock = Arc::<Mutex<Stock>>::default();
         let shared = Arc::clone(&stock);
@@ -68,7 +68,6 @@ impl Gcs {
         Self { stock, server }
     }
 
-    /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
@@ -82,7 +81,7 @@ impl Gcs {
     /// Writes an object without metadata.
     pub fn put(&self, bucket: &str, key: &str, content: &[u8]) -> Result<(), String> {
         if key.contains(['\r', '\n']) {
-            // Google takes no such names.
+            // Google accepts no such names.
             return Err("a line break".into());
         }
         let mut stock = lock(&self.stock);
@@ -90,7 +89,7 @@ impl Gcs {
         Ok(())
     }
 
-    /// Reads an object, if it is there.
+    /// Reads an object, if it exists.
     pub fn get(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         let stock = lock(&self.stock);
         Some(stock.buckets.get(bucket)?.get(key)?.content.clone())
@@ -116,7 +115,7 @@ impl Stock {
         let object = Object {
             content,
             headers,
-            // Google's are the time in microseconds, and so larger than 32 bits.
+            // Google's generations are the time in microseconds, and so larger than 32 bits.
             generation: 1_700_000_000_000_000 + self.generation,
             modified: SystemTime::now().into(),
         };
@@ -136,7 +135,7 @@ fn refuse(status: u16, code: &str) -> Reply {
     (status, Vec::new(), body.into_bytes())
 }
 
-/// Answers a request as Google documents it.
+/// Answers a request as Google's documentation describes.
 fn answer(stock: &mut Stock, request: &Request) -> Reply {
     let (bucket, key) = match request.path.split_once('/') {
         Some((bucket, key)) => (bucket, key),
@@ -204,7 +203,7 @@ fn about(object: &Object) -> Vec<(String, String)> {
     ]
 }
 
-/// Lists a page of objects, and with a delimiter the prefixes up to it.
+/// Lists a page of objects, and with a delimiter also the prefixes.
 fn list(objects: &BTreeMap<String, Object>, query: &BTreeMap<String, String>) -> Reply {
     let text = |name: &str| query.get(name).map(String::as_str);
     let prefix = text("prefix").unwrap_or("");

@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client: one request a connection, nothing encoded, nothing checked.
+//! A plain HTTP/1.1 client: one connection per request, without encoding or checks.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// The headers as they came, from the status line on.
+    /// The headers as received, including the status line.
     pub head: String,
     /// The body, unchunked.
     pub body: Vec<u8>,
@@ -36,13 +36,13 @@ pub fn request(
     parse(&raw).ok_or_else(|| io::Error::other("not an http response"))
 }
 
-/// Returns where the body of a request or a response begins.
+/// Returns the offset of the body of a request or a response.
 pub fn end_of_head(raw: &[u8]) -> Option<usize> {
     let blank = raw.windows(4).position(|four| four == b"\r\n\r\n");
     blank.map(|blank| blank + 4)
 }
 
-/// Takes a whole response apart.
+/// Parses a whole response.
 pub fn parse(raw: &[u8]) -> Option<Response> {
     let begin = end_of_head(raw)?;
     let head = String::from_utf8_lossy(&raw[..begin - 4]).into_owned();
@@ -78,7 +78,7 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Percent-encodes every byte of a key but letters, digits, `-`, `_` and slashes.
+/// Percent-encodes every byte of a key except letters, digits, `-`, `_` and slashes.
 pub fn encode(key: &str) -> String {
     key.bytes()
         .map(|byte| match byte {
@@ -90,7 +90,7 @@ pub fn encode(key: &str) -> String {
         .collect()
 }
 
-/// Returns a request without some of its headers, named in lower case.
+/// Returns a request without the headers of these lower-case names.
 pub fn without_headers(raw: &[u8], names: &[&str]) -> Vec<u8> {
     let end = end_of_head(raw).unwrap_or(raw.len());
     let head = String::from_utf8_lossy(&raw[..end]);

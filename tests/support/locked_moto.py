@@ -1,7 +1,8 @@
 # moto, with one request for an object at a time: locked_moto.py -H HOST -p PORT
 #
-# moto by itself looks at a condition and then writes, and writes the content and then its metadata,
-# with other requests in between: of some 400 races of two writers both win one. S3 does each as one.
+# moto itself checks a condition and then writes, and writes the content and then its metadata.
+# Other requests can come in between: in one of some 400 races, both writers win. S3 does each in
+# one step.
 import sys
 import threading
 

@@ -1,8 +1,8 @@
-//! The tests' common parts: servers on loopback, a proxy that breaks things on purpose, and a plain
-//! HTTP client for requests that no driver sends.
+//! The tests' common parts: servers on loopback, a proxy that adds faults, and a plain HTTP client
+//! for requests that no driver sends.
 //!
-//! Nothing here leaves the machine, and nothing is skipped: a server that is not installed fails
-//! the test, with the name of the script that installs it.
+//! No request leaves the machine, and no test is skipped: a missing server fails the test with the
+//! name of the script that installs it.
 #![allow(
     dead_code,
     unused_imports,

@@ -1,5 +1,5 @@
-//! What the suite prints, kept for a last look: `scripts/test` names a folder by
-//! `ATLASFS_TEST_OUTPUT`, and has it searched for secrets when all tests have ended.
+//! The suite's output, kept for a last check. `scripts/test` names a folder by
+//! `ATLASFS_TEST_OUTPUT`, and searches it for secrets after all tests.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -7,10 +7,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Larger output holds documents of a test and no messages.
+/// Larger files are documents of a test, and contain no messages.
 const LARGEST: u64 = 1 << 20;
 
-/// Returns the folder, if there is one.
+/// Returns the output folder, if it is set.
 pub fn folder() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -20,7 +20,7 @@ pub fn folder() -> Option<&'static Path> {
     folder.as_deref()
 }
 
-/// Keeps what was printed. `kind` becomes part of a file's name.
+/// Keeps some output. `kind` becomes part of the file's name.
 pub fn keep(kind: &'static str, what: &str, bytes: &[u8]) {
     static FILES: OnceLock<Mutex<HashMap<&'static str, File>>> = OnceLock::new();
     let Some(folder) = folder() else {
@@ -52,7 +52,7 @@ pub fn keep_all_below(kind: &'static str, dir: &Path) {
     }
 }
 
-/// Keeps a file, whatever its size.
+/// Keeps a file of any size.
 pub fn keep_file(kind: &'static str, path: &Path) {
     if folder().is_some()
         && let Ok(bytes) = std::fs::read(path)

@@ -1,8 +1,9 @@
-//! A proxy that stands before a store and breaks what goes through it, as told, while it runs.
+//! A proxy before a store that adds faults to the requests. A test can change the fault at any
+//! time.
 //!
-//! It understands HTTP/1.1 well enough to count requests by method and path, and to break single
-//! ones. Requests and replies are passed on whole, so signatures stay right: the client must know
-//! the proxy's address as the store's endpoint.
+//! It parses enough of HTTP/1.1 to count requests by method and path, and to change single ones. It
+//! forwards requests and replies unchanged, so signatures stay right: the client must use the
+//! proxy's address as the store's endpoint.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader};
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub use super::fault::Fault;
 use super::fault::answer;
 
-/// One request that came in.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method.
@@ -31,11 +32,11 @@ pub struct Request {
 pub(super) struct State {
     addr: SocketAddr,
     pub(super) upstream: SocketAddr,
-    /// The fault, and which methods it is for; empty for all.
+    /// The fault, and the methods that it applies to; empty for all.
     fault: Mutex<(Fault, Vec<&'static str>)>,
-    /// Grows with each change of the fault: a hanging request then ends.
+    /// Grows with each change of the fault, which ends hanging requests.
     changes: AtomicU64,
-    /// How many requests of a name have been made to fail since the last change.
+    /// The number of failed requests of each name since the last change.
     failed: Mutex<HashMap<String, u32>>,
     requests: Mutex<Vec<Request>>,
     stopped: AtomicBool,
@@ -49,7 +50,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy before a server; it passes everything.
+    /// Starts a proxy before a server, without a fault.
     pub fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let state = Arc::new(State {
@@ -71,23 +72,23 @@ impl Proxy {
         }
     }
 
-    /// Returns the URL to use as the store's endpoint.
+    /// Returns the URL for the store's endpoint.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.state.addr)
     }
 
-    /// Breaks every request from here on.
+    /// Applies a fault to every request from now on.
     pub fn set(&self, fault: Fault) {
         self.set_for(&[], fault);
     }
 
-    /// Breaks the requests of some methods from here on; the others pass.
+    /// Applies a fault to the requests of some methods from now on; the others pass.
     pub fn set_for(&self, methods: &[&'static str], fault: Fault) {
         let refuses = fault == Fault::Refuse;
         *lock(&self.state.fault) = (fault, methods.to_vec());
         lock(&self.state.failed).clear();
         self.state.changes.fetch_add(1, Ordering::SeqCst);
-        // The port is closed, or open again, when this returns.
+        // The port is closed or open again when this returns.
         for _ in 0..500 {
             if TcpStream::connect(self.state.addr).is_err() == refuses {
                 return;
@@ -97,19 +98,19 @@ impl Proxy {
         panic!("the proxy's port does not open or close");
     }
 
-    /// Returns the requests that have come in so far.
+    /// Returns the requests received so far.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.state.requests).clone()
     }
 
-    /// Counts the requests with a method whose path holds a text.
+    /// Counts the requests of a method whose path contains a text.
     pub fn count(&self, method: &str, path: &str) -> usize {
         let requests = lock(&self.state.requests);
         let counted = |request: &&Request| request.method == method && request.path.contains(path);
         requests.iter().filter(counted).count()
     }
 
-    /// Forgets the requests that have come in so far.
+    /// Forgets the requests received so far.
     pub fn forget(&self) {
         lock(&self.state.requests).clear();
     }
@@ -126,12 +127,12 @@ impl Drop for Proxy {
 }
 
 impl State {
-    /// Returns a number that is another one after each change of the fault.
+    /// Returns the number of changes of the fault.
     pub(super) fn era(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
     }
 
-    /// Counts a request of a name; tells whether it is among the first so many.
+    /// Counts a request of a name; returns whether it is among the first `count`.
     pub(super) fn is_among_first(&self, count: u32, name: String) -> bool {
         let mut failed = lock(&self.failed);
         let failed = failed.entry(name).or_default();
@@ -144,7 +145,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes connections, opening and closing the port as the fault says.
+/// Accepts connections, and opens or closes the port as the fault requires.
 fn accept(state: &Arc<State>, mut listener: Option<TcpListener>) {
     while !state.stopped.load(Ordering::SeqCst) {
         let refuses = lock(&state.fault).0 == Fault::Refuse;
@@ -175,7 +176,7 @@ fn accept(state: &Arc<State>, mut listener: Option<TcpListener>) {
 
 /// Serves the requests of one connection.
 fn serve(state: &State, client: &TcpStream) -> io::Result<()> {
-    // Wakes up to see whether the proxy has been stopped or refuses.
+    // Wakes up to see whether the proxy has been stopped or must refuse.
     client.set_read_timeout(Some(Duration::from_millis(20)))?;
     let mut reader = BufReader::new(client);
     loop {
@@ -203,7 +204,7 @@ fn serve(state: &State, client: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Tells whether nothing has come in for as long as a read waits.
+/// Returns whether a read ended because nothing came within its timeout.
 pub(super) fn timed_out(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -211,7 +212,7 @@ pub(super) fn timed_out(error: &io::Error) -> bool {
     )
 }
 
-/// Reads a request; returns it as it is to be sent on, one to a connection.
+/// Reads a request; returns it in the form to forward, one per connection.
 fn read_request(reader: &mut impl BufRead) -> io::Result<(Request, Vec<u8>)> {
     let mut head = String::new();
     let mut length = 0;
@@ -244,12 +245,12 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<(Request, Vec<u8>)> {
             .as_ref()
             .and_then(|request| request.path.strip_prefix("http://"));
         if let (Some(whole), true) = (whole, head.is_empty()) {
-            // It is asked as a proxy, and passes on what is behind the host.
+            // The request is to a proxy: forward only the part after the host.
             let (host, path) = whole.split_once('/').unwrap_or((whole, ""));
             line = line.replacen(&format!("http://{host}/{path}"), &format!("/{path}"), 1);
             proxied = true;
         }
-        // moto takes the first part of a host that it does not know for a bucket.
+        // moto takes the first part of an unknown host as a bucket.
         let foreign = proxied && lower.starts_with("host:");
         if !lower.starts_with("connection:") && !foreign {
             head.push_str(&line);

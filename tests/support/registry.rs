@@ -1,4 +1,4 @@
-//! What docker-registry is asked around the driver, and its configuration.
+//! Requests to docker-registry around the driver, and its configuration.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,17 +12,17 @@ use sha2::Digest;
 
 use super::http::{self, Response};
 
-/// The user that it knows.
+/// The registry's user.
 pub const USER: &str = "tester";
 /// The user's password.
 pub const PASSWORD: &str = "s3cret";
-/// The same, as the file of users has it.
+/// The password's hash, for the file of users.
 const HASH: &str = "$2b$04$FYUK8zTFDgRW0CH5LFtwm.WnnN3H5CyEWjM1ocUtn3b3EYN21ayBS";
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Writes its configuration; its data is below the same folder. `more` is nothing, `open` for a
-/// registry that lets everybody in, `keeps` for one that lets nobody delete, or the files of a
+/// Writes the registry's configuration, with its data below the same folder. `more` is empty,
+/// `open` for a registry without login, `keeps` for one that refuses deletions, or the files of a
 /// certificate and its key.
 pub fn configure(addr: SocketAddr, data: &Path, more: &[&OsStr]) -> io::Result<PathBuf> {
     let users = data.join("users");
@@ -58,8 +58,8 @@ fn blobs(data: &Path) -> PathBuf {
     data.join("blobs")
 }
 
-/// Puts artifacts of one content there, straight into its data: one by a request, and of the others
-/// the files that it makes for a tag.
+/// Puts artifacts with one content directly into the registry's data: the first by a request, and
+/// the others as the files that the registry makes for a tag.
 pub fn put_many(server: SocketAddr, data: &Path, repo: &str, keys: &[String]) {
     let (first, others) = keys.split_first().expect("a key");
     put(server, repo, first, b"x").expect("an artifact");
@@ -73,7 +73,8 @@ pub fn put_many(server: SocketAddr, data: &Path, repo: &str, keys: &[String]) {
     }
 }
 
-/// Puts an artifact there by hand. Uploads of one blob at once get in each other's way there.
+/// Puts an artifact there by hand. Concurrent uploads of one blob disturb each other in this
+/// registry.
 pub fn put(server: SocketAddr, repo: &str, key: &str, content: &[u8]) -> Result<(), String> {
     let mut tries = 0;
     loop {
@@ -84,11 +85,11 @@ pub fn put(server: SocketAddr, repo: &str, key: &str, content: &[u8]) -> Result<
     }
 }
 
-/// Writes an artifact as a tool like oras does: no stamp, and a time of its own.
+/// Writes an artifact as a tool like oras does: without a stamp, and with its own time.
 fn put_once(server: SocketAddr, repo: &str, key: &str, content: &[u8]) -> Result<(), String> {
     let tag = tag(key)?;
     for blob in [content, b"{}"] {
-        // Of many who upload one blob at once it refuses all but one.
+        // Of several concurrent uploads of one blob, the registry refuses all but one.
         let there = format!("{repo}/blobs/{}", digest(blob));
         let is_there = || request(server, "HEAD", &there, &[], b"").status == 200;
         if is_there() {
@@ -127,7 +128,7 @@ fn put_once(server: SocketAddr, repo: &str, key: &str, content: &[u8]) -> Result
     }
 }
 
-/// Reads an artifact's content, if it is there.
+/// Reads an artifact's content, if it exists.
 pub fn get(server: SocketAddr, repo: &str, key: &str) -> Option<Vec<u8>> {
     let manifest = manifest(server, repo, key)?;
     let json: Value = serde_json::from_slice(&manifest.body).ok()?;
@@ -143,7 +144,7 @@ pub fn delete(server: SocketAddr, repo: &str, key: &str) {
     assert_eq!(request(server, "DELETE", &path, &[], b"").status, 202);
 }
 
-/// Puts the manifest of a claim under its tag; an artifact is there already.
+/// Puts a lease under its tag. An artifact must exist already.
 pub fn put_claim(server: SocketAddr, repo: &str, tag: &str) {
     let path = format!("{repo}/manifests/{tag}");
     let kind = [("Content-Type", MANIFEST)];
@@ -151,7 +152,7 @@ pub fn put_claim(server: SocketAddr, repo: &str, tag: &str) {
     assert_eq!(put.status, 201);
 }
 
-/// Deletes a claim that was put there so.
+/// Deletes such a lease.
 pub fn delete_claim(server: SocketAddr, repo: &str, tag: &str) {
     let path = format!("{repo}/manifests/{}", digest(claim(tag).as_bytes()));
     assert_eq!(request(server, "DELETE", &path, &[], b"").status, 202);
@@ -174,7 +175,7 @@ fn claim(tag: &str) -> String {
     .to_string()
 }
 
-/// Lists its tags, those that are no artifact's included.
+/// Lists all tags, including those of no artifact.
 pub fn tags(server: SocketAddr, repo: &str) -> Vec<String> {
     let got = request(server, "GET", &format!("{repo}/tags/list"), &[], b"");
     let json: Value = serde_json::from_slice(&got.body).expect("a list of tags");
@@ -189,7 +190,7 @@ fn manifest(server: SocketAddr, repo: &str, key: &str) -> Option<Response> {
     (got.status == 200).then_some(got)
 }
 
-/// The documented form of a key.
+/// Returns the documented tag of a key.
 fn tag(key: &str) -> Result<String, String> {
     let known = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     match key.chars().all(known) {
@@ -198,7 +199,6 @@ fn tag(key: &str) -> Result<String, String> {
     }
 }
 
-/// Returns the digest of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
     let hash = sha2::Sha256::digest(bytes);
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -214,7 +214,7 @@ fn value<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
     found.next().map(|(_, value)| value.trim())
 }
 
-/// Sends a request for what lies at a path below `/v2/`, as the user that it knows.
+/// Sends a request for a path below `/v2/`, as the registry's user.
 pub fn request(
     server: SocketAddr,
     method: &str,

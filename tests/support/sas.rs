@@ -1,4 +1,4 @@
-//! A shared access signature for a container of azurite's, with any permissions.
+//! A shared access signature for a container of azurite, with any permissions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,9 +8,9 @@ use super::azurite::{ACCOUNT, KEY};
 use super::http;
 use super::secrets;
 
-/// The version of the service whose way of signing this is.
+/// The version of the service that defines this signature.
 const VERSION: &str = "2018-11-09";
-/// In a few years.
+/// Far in the future.
 const EXPIRY: &str = "2999-01-01T00:00:00Z";
 
 /// Makes the query of a SAS: `sv=…&sr=c&sp=rl&se=…&sig=…`.
@@ -29,7 +29,7 @@ pub fn of_container(container: &str, permissions: &str) -> String {
     )
 }
 
-/// HMAC-SHA256, as RFC 2104 has it.
+/// Returns an HMAC-SHA256 (RFC 2104).
 fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     assert!(key.len() <= 64, "as long as a block at most");
     let padded = |with: u8| -> Vec<u8> {

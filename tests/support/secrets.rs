@@ -1,7 +1,7 @@
-//! Every secret that the tests use, and the search for them.
+//! Every secret of the tests, and the search for them.
 //!
-//! This is the one list: who brings a new secret into a test puts it here, or notes it when it is
-//! made. `scripts/test` has all that the suite has printed searched for them, see `output`.
+//! This is the only list: a test with a new fixed secret adds it here, and a test that makes one at
+//! run time notes it. `scripts/test` searches the whole output of the suite for them, see `output`.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -19,7 +19,7 @@ use super::{azurite, registry};
 pub const VARIABLE: &str = "hunter2-of-a-variable";
 /// The token of Atlas Cloud in the environment.
 pub const TOKEN: &str = "aci_bearer_token_of_atlas";
-/// The prefix of every other secret that a test makes up.
+/// The prefixes of all other secrets in tests.
 pub const MADE_UP: [&str; 2] = ["s3cret", "hunter2"];
 
 /// Texts that only secrets follow: a header, a signature, a private key.
@@ -34,10 +34,10 @@ const MARKS: [&str; 8] = [
     "&sig=",
 ];
 
-/// Where noted secrets are written, in the folder of the suite's output.
+/// The file of noted secrets in the output folder.
 pub const NOTED: &str = "secrets";
 
-/// Returns every secret that is known beforehand.
+/// Returns every fixed secret.
 pub fn fixed() -> Vec<String> {
     let basic = STANDARD.encode(format!("{}:{}", registry::USER, registry::PASSWORD));
     let fixed = [
@@ -52,7 +52,7 @@ pub fn fixed() -> Vec<String> {
     all.map(ToString::to_string).collect()
 }
 
-/// Takes note of a secret that was made while the tests ran.
+/// Records a secret that was made while the tests ran.
 pub fn note(secret: &str) {
     let Some(folder) = output::folder() else {
         return;
@@ -66,7 +66,7 @@ pub fn note(secret: &str) {
         .expect("the list of secrets");
 }
 
-/// Returns the secrets that have been noted in a folder.
+/// Returns the recorded secrets of a folder.
 pub fn noted(folder: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(folder.join(NOTED)).unwrap_or_default();
     let mut noted: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -76,12 +76,12 @@ pub fn noted(folder: &Path) -> Vec<String> {
     noted
 }
 
-/// A search for secrets, in every form in which one may slip out.
+/// A search for secrets, in every form that could leak.
 #[derive(Debug)]
 pub struct Search(AhoCorasick);
 
 impl Search {
-    /// Makes the search for secrets and for what always stands before one.
+    /// Makes the search for secrets, and for texts that always stand before one.
     pub fn for_all(secrets: &[String]) -> Self {
         let mut forms: Vec<String> = MARKS.map(str::to_owned).into();
         for secret in secrets {
@@ -97,7 +97,7 @@ impl Search {
         Self(AhoCorasick::new(forms).expect("a search"))
     }
 
-    /// Returns the first secret in some bytes, with the line that it stands in.
+    /// Returns the first secret in some bytes, with its line.
     pub fn find(&self, bytes: &[u8]) -> Option<(String, String)> {
         let found = self.0.find(bytes)?;
         let before = bytes[..found.start()]
@@ -121,7 +121,7 @@ fn encoded(secret: &str, stays: impl Fn(u8) -> bool) -> String {
     each.collect()
 }
 
-/// Demands that a text holds no secret.
+/// Asserts that a text holds no secret.
 #[track_caller]
 pub fn shows_none(what: &str, text: &[u8]) {
     if let Some((secret, line)) = Search::for_all(&fixed()).find(text) {

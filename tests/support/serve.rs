@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server: it takes requests apart and lets a function answer them.
+//! A small HTTP/1.1 server: it parses requests and lets a function answer them.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// A request, taken apart.
+/// A parsed request.
 pub struct Request {
     /// The method.
     pub method: String,
-    /// Decoded, without the slash at its front.
+    /// The decoded path, without its first slash.
     pub path: String,
-    /// Decoded.
+    /// The decoded query.
     pub query: BTreeMap<String, String>,
-    /// Their names in lower case.
+    /// The headers, by lower-case name.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: Vec<u8>,
@@ -34,7 +34,7 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// Starts it on a free port.
+    /// Starts the server on a free port.
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let addr = listener.local_addr().expect("an address");
@@ -60,7 +60,6 @@ impl Answering {
         }
     }
 
-    /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -108,7 +107,7 @@ fn serve(answer: &dyn Fn(&Request) -> Reply, mut client: &TcpStream) -> io::Resu
     Ok(())
 }
 
-/// Reads a request; `None` if no more comes.
+/// Reads a request; `None` at the end of the connection.
 fn receive(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut lines = Vec::new();
     loop {

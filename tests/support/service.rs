@@ -1,4 +1,4 @@
-//! A stub of a service that gives out tokens: Google's and Entra's OAuth 2.0, and the metadata
+//! A stub of a service that gives out tokens: OAuth 2.0 of Google and Entra, and the metadata
 //! addresses of machines.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::serve::{Answering, Reply, Request};
 
-/// Its reaction to a request.
+/// The service's reaction to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {
-    /// Gives out a new token that is good for so many seconds.
+    /// Gives out a new token that is valid for so many seconds.
     Give(u64),
-    /// Says this.
+    /// Answers with this status and body.
     Say(u16, &'static str),
     /// Gives out this token, for an hour.
     Token(String),
@@ -21,14 +21,14 @@ pub enum How {
     Hang,
 }
 
-/// A request that it got.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// Method and path.
     pub what: String,
-    /// Of a form, or else of the URL.
+    /// The fields of the form, or else of the URL.
     pub fields: BTreeMap<String, String>,
-    /// Their names in lower case.
+    /// The headers, by lower-case name.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -36,7 +36,7 @@ pub struct Asked {
 struct State {
     how: How,
     asked: Vec<Asked>,
-    /// The tokens that it has given out and not revoked.
+    /// The tokens that were given out and not revoked.
     good: BTreeSet<String>,
     count: u32,
 }
@@ -49,7 +49,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it on a free port; it gives out tokens for an hour.
+    /// Starts the stub on a free port; it gives out tokens for an hour.
     pub fn start() -> Self {
         let state = Arc::new(Mutex::new(State {
             how: How::Give(3600),
@@ -62,27 +62,27 @@ impl Service {
         Self { state, server }
     }
 
-    /// Returns the URL of a path on it.
+    /// Returns the URL of a path on the service.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.addr())
     }
 
-    /// Changes what it does.
+    /// Changes the reaction.
     pub fn set(&self, how: How) {
         lock(&self.state).how = how;
     }
 
-    /// Returns what it has been asked, and forgets it.
+    /// Returns the received requests, and forgets them.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut lock(&self.state).asked)
     }
 
-    /// Revokes every token that it has given out.
+    /// Revokes every token that was given out.
     pub fn revoke(&self) {
         lock(&self.state).good.clear();
     }
 
-    /// Returns what tells whether a header carries a token of its that is good.
+    /// Returns a check whether a header has a valid token of this service.
     pub fn opens(&self) -> super::gcs::Opens {
         let state = Arc::clone(&self.state);
         Arc::new(move |authorization| {
@@ -94,7 +94,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // A thread that hung goes on, and finds the connection closed.
+        // A hung thread continues, and finds the connection closed.
         self.set(How::Say(503, ""));
     }
 }

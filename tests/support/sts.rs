@@ -1,5 +1,5 @@
-//! Roles: moto's users and roles with their policies, and a stub of the Security Token Service
-//! that can be told what to answer.
+//! Roles: users and roles of moto with their policies, and a stub of the Security Token Service
+//! with adjustable answers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use super::secrets;
 use super::serve::{Answering, Request};
 use super::server::{ACCESS_KEY, SECRET_KEY, Server};
 
-/// A user of moto's: the keys.
+/// The keys of a user of moto.
 #[derive(Debug)]
 pub struct User {
     /// The access key's id.
@@ -21,14 +21,14 @@ pub struct User {
     pub secret: String,
 }
 
-/// Allows some actions on everything.
+/// Returns a policy that allows some actions on everything.
 pub fn allow(actions: &str) -> String {
     format!(
         r#"{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": [{actions}], "Resource": "*"}}]}}"#
     )
 }
 
-/// Asks moto's IAM; it must not check credentials yet.
+/// Sends a request to moto's IAM; moto must not check credentials yet.
 fn iam(server: &Server, pairs: &[(&str, &str)]) -> String {
     let form = pairs
         .iter()
@@ -49,7 +49,7 @@ fn iam(server: &Server, pairs: &[(&str, &str)]) -> String {
     text
 }
 
-/// Makes a user who may do some things.
+/// Makes a user with a policy.
 pub fn user(server: &Server, name: &str, policy: &str) -> User {
     let of = |action| {
         [
@@ -75,7 +75,7 @@ pub fn user(server: &Server, name: &str, policy: &str) -> User {
     user
 }
 
-/// Makes a role that everybody may assume who may assume roles at all; returns its ARN.
+/// Makes a role that every user with the right to assume roles can assume; returns its ARN.
 pub fn role(server: &Server, name: &str, policy: &str) -> String {
     let of = |action| {
         [
@@ -95,13 +95,13 @@ pub fn role(server: &Server, name: &str, policy: &str) -> String {
 /// The answer of the stub.
 #[derive(Debug, Clone, Copy)]
 pub enum Says {
-    /// The keys of the S3 servers, for so many seconds; negative for some that are over.
+    /// The keys of the S3 servers, for so many seconds; a negative number gives expired keys.
     Keys(i64),
     /// The keys, with this session token.
     Session(&'static str),
-    /// A refusal.
+    /// A refusal with this status and code.
     Refuses(u16, &'static str),
-    /// Something else, with status 200.
+    /// Another body, with status 200.
     Garbage(&'static str),
     /// The keys, after a pause.
     Slowly(Duration),
@@ -116,7 +116,7 @@ pub struct Sts {
 }
 
 impl Sts {
-    /// Starts it.
+    /// Starts the stub.
     pub fn start() -> Self {
         let says = Arc::new(Mutex::new(Says::Keys(3600)));
         let asked: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
@@ -151,7 +151,6 @@ impl Sts {
         }
     }
 
-    /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
@@ -161,12 +160,12 @@ impl Sts {
         format!("http://{}", self.server.addr())
     }
 
-    /// Changes what it answers.
+    /// Changes the answer.
     pub fn set(&self, says: Says) {
         *self.says.lock().unwrap() = says;
     }
 
-    /// Returns the forms that it was sent, and whether each was signed; and forgets them.
+    /// Returns the received forms, and whether each was signed; and forgets them.
     pub fn asked(&self) -> Vec<(String, bool)> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }

@@ -1,5 +1,5 @@
-//! TLS for servers that speak none: certificates of an authority that exists in one test alone, and
-//! a front that unwraps what goes to a server.
+//! TLS for servers without TLS: certificates of an authority that exists in one test alone, and a
+//! front that decrypts the requests to a server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-/// Makes the authority, and certificates of its: good ones, and one of each bad kind.
+/// Makes the authority and its certificates: valid ones, and one of each invalid kind.
 const SCRIPT: &str = r#"
 cd "$1"
 make() {
@@ -54,14 +54,14 @@ sign early here 20890101000000Z 20900101000000Z
 sign elsewhere elsewhere 20200101000000Z 20900101000000Z
 "#;
 
-/// A folder with an authority, and what it has signed: `ca.pem`, `key.pem`, and for that key
-/// `cert.pem` (good for `localhost`), `over.pem`, `early.pem` and `elsewhere.pem`; and `other.pem`,
-/// an authority that has signed none of them.
+/// A folder with an authority and its certificates. The authority is `ca.pem`. For the key
+/// `key.pem` there are `cert.pem` (valid for `localhost`), `over.pem`, `early.pem` and
+/// `elsewhere.pem`. `other.pem` is an authority that has signed none of them.
 #[derive(Debug)]
 pub struct Certificates(tempfile::TempDir);
 
 impl Certificates {
-    /// Makes them.
+    /// Makes the folder.
     pub fn new() -> Self {
         Self(in_folder(SCRIPT))
     }
@@ -94,7 +94,7 @@ fn in_folder(script: &str) -> tempfile::TempDir {
     folder
 }
 
-/// A port that speaks TLS before a server that doesn't. Dropping it closes its connections.
+/// A port that speaks TLS before a server without it. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Front {
     addr: SocketAddr,
@@ -102,7 +102,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts it with the certificate and the key of two files.
+    /// Starts the front with the certificate and the key in two files.
     pub fn start(server: SocketAddr, certificate: &Path, key: &Path) -> Self {
         let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(key).expect("a key");
@@ -134,7 +134,6 @@ impl Front {
         }
     }
 
-    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.addr.port()
     }

@@ -1,5 +1,5 @@
-//! A service account of Google's that exists in tests alone: its key file, and the tokens that are
-//! made with it.
+//! A service account of Google that exists in tests alone: its key file, and the tokens that its
+//! key signs.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -13,7 +13,7 @@ use super::secrets;
 /// The account's name.
 pub const ACCOUNT: &str = "tester@project.iam.gserviceaccount.com";
 
-/// Returns the path of a key file of the test account. The key is made anew for every process.
+/// Returns the path of the test account's key file. Each process makes a new key.
 pub fn key_file() -> &'static str {
     static FILE: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
     let (_, path) = FILE.get_or_init(|| {
@@ -26,7 +26,7 @@ pub fn key_file() -> &'static str {
     path
 }
 
-/// Makes a key file's content, with a key that nobody has had before.
+/// Makes the content of a key file, with a new key.
 pub fn new_key() -> String {
     let args = [
         "genpkey",
@@ -54,8 +54,8 @@ fn openssl(args: &[&str]) -> Output {
     ran.expect("openssl: run scripts/test, which installs it")
 }
 
-/// Tells whether a header carries a token that the test account has made for now, signed with its
-/// key.
+/// Returns whether a header has a token that the test account signed with its key, and that is
+/// valid now.
 pub fn is_ours(authorization: &str) -> bool {
     let token = authorization.strip_prefix("Bearer ").unwrap_or("");
     secrets::note(token);
@@ -77,7 +77,7 @@ pub fn is_ours(authorization: &str) -> bool {
         && is_signed(&format!("{head}.{claims}"), &unbase64(signature))
 }
 
-/// Tells whether a signature is that of the test account's key. What it is of is remembered.
+/// Returns whether the test account's key made a signature. The results are cached.
 fn is_signed(text: &str, signature: &[u8]) -> bool {
     static KNOWN: Mutex<BTreeSet<(String, Vec<u8>)>> = Mutex::new(BTreeSet::new());
     let both = (text.to_owned(), signature.to_vec());

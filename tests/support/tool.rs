@@ -1,4 +1,4 @@
-//! Where scripts/setup-test-servers has put a program.
+//! The programs that scripts/setup-test-servers installs.
 
 use std::path::PathBuf;
 

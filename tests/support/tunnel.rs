@@ -1,4 +1,4 @@
-//! A proxy that makes tunnels: what https asks one for.
+//! A proxy that makes tunnels, for https.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts it.
+    /// Starts the proxy.
     pub fn start(end: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let addr = listener.local_addr().expect("an address");
@@ -31,7 +31,6 @@ impl Tunnel {
         Self { addr, asked }
     }
 
-    /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

@@ -1,4 +1,4 @@
-//! The ways to get tokens for Google's and Azure's stores, and stores that take nothing else.
+//! The ways to get tokens for the stores of Google and Azure, and stores that accept nothing else.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,17 +14,16 @@ use super::service::Service;
 
 /// A way to get tokens: its environment, and the expected request to the service.
 pub struct Way {
-    /// Its name.
     pub name: &'static str,
-    /// Whose store it opens.
+    /// The kind of store that it opens.
     pub kind: Store,
-    /// The variables that choose it.
+    /// The variables that select it.
     pub env: Vec<(String, String)>,
     /// The expected request: method and path.
     pub what: &'static str,
-    /// The fields that are to be there.
+    /// The expected fields.
     pub fields: Vec<(&'static str, &'static str)>,
-    /// The headers that are to be there.
+    /// The expected headers.
     pub headers: Vec<(&'static str, &'static str)>,
     /// The file that it reads.
     pub file: Option<NamedTempFile>,
@@ -37,7 +36,7 @@ pub fn file(content: &str) -> NamedTempFile {
     file
 }
 
-/// The login of a person at Google's, whose tokens a service gives out.
+/// Makes the login of a person at Google, for which a service gives out tokens.
 fn login(service: &Service) -> NamedTempFile {
     file(
         &serde_json::json!({
@@ -51,7 +50,7 @@ fn login(service: &Service) -> NamedTempFile {
     )
 }
 
-/// Every way but those over an address that can't be on loopback.
+/// Returns every way that can use a loopback address.
 pub fn ways(service: &Service) -> Vec<Way> {
     let login = login(service);
     let assertion = file("s3cret-assertion\n");
@@ -147,7 +146,7 @@ pub fn ways(service: &Service) -> Vec<Way> {
     ]
 }
 
-/// A store that takes nothing but the tokens of a service, and counts what it is asked.
+/// A store that accepts only the tokens of a service, and counts its requests.
 pub struct Gate {
     asked: Arc<Mutex<u32>>,
     addr: SocketAddr,
@@ -155,7 +154,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Makes one of a kind.
+    /// Makes a store of a kind.
     pub fn new(kind: Store, service: &Service) -> Self {
         let (asked, opens) = (Arc::<Mutex<u32>>::default(), service.opens());
         let counted = Arc::clone(&asked);
@@ -181,7 +180,7 @@ impl Gate {
         }
     }
 
-    /// Opens it in one of the ways.
+    /// Opens the store in one of the ways.
     pub fn target(&self, way: &Way) -> Target {
         let endpoint = format!("http://{}", self.addr);
         let location = location_on(way.kind, "bucket", endpoint.clone());
@@ -190,13 +189,13 @@ impl Gate {
         open_at(&location, &env.chain([emulator]).collect::<Vec<_>>())
     }
 
-    /// Returns how often it was asked since the last time.
+    /// Returns the number of requests since the last call.
     pub fn asked(&self) -> u32 {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 }
 
-/// Azure, as far as a token is concerned: azurite takes none without TLS.
+/// Checks the token in place of Azure: azurite accepts no tokens without TLS.
 fn azure(opens: &Opens, request: &Request) -> Reply {
     let token = request.headers.get("authorization");
     if !token.is_some_and(|token| opens(token)) {

@@ -85,7 +85,8 @@ impl<L: Listener> Recogniser<'_, '_, L> {
         }
     }
 
-    /// Reads the token that follows an expression. The innermost frame decides which are right.
+    /// Reads the token that follows an expression. The innermost frame decides which tokens are
+    /// legal.
     fn end_expression(&mut self, token: HclToken) -> Result<Expected, ScanError> {
         let Some(frame) = self.frames.last() else {
             return self.end_attribute(token);
@@ -171,7 +172,7 @@ impl<L: Listener> Recogniser<'_, '_, L> {
         }
     }
 
-    /// Reads on after a name, which may be a function's.
+    /// Continues after a name, which may be a function's.
     fn reference(&mut self) -> Result<Expected, ScanError> {
         let mut is_function = false;
         loop {
@@ -195,7 +196,7 @@ impl<L: Listener> Recogniser<'_, '_, L> {
 
     fn object(&mut self) -> Result<Expected, ScanError> {
         let (start, after) = (self.scanner.start, self.scanner.at);
-        // Before `for` the ends of lines don't count, before a key they do.
+        // Line ends don't count before `for`, but they do before a key.
         if self.scanner.next(false)? == HclToken::Name && self.scanner.slice() == b"for" {
             self.open(FrameKind::ForIn, start)?;
             return self.for_names();
@@ -296,7 +297,7 @@ impl<L: Listener> Recogniser<'_, '_, L> {
             (b"else", Some(kind @ FrameKind::If)) => *kind = FrameKind::Else,
             (b"endif", Some(FrameKind::If | FrameKind::Else))
             | (b"endfor", Some(FrameKind::For)) => {
-                // The marker itself stays open.
+                // The frame of the marker itself stays open.
                 let marker = self.frames.pop();
                 self.frames.pop();
                 self.frames.extend(marker);

@@ -1,4 +1,4 @@
-//! Arbitrary bytes, and hcl-rs beside the recogniser.
+//! Arbitrary bytes: hcl-rs compared with the recogniser.
 
 use ::hcl as hcl_rs;
 use proptest::prelude::*;
@@ -60,12 +60,13 @@ proptest! {
             prop_assert!(!syntax.message.contains('\n'));
         }
         prop_assert_eq!(plain(&content).is_err(), check(&content).is_err() || {
-            // Overlong forms are legal to HashiCorp's scanner.
+            // HashiCorp's scanner accepts overlong forms.
             plain(&content).is_err_and(|syntax| syntax.message.contains("UTF-8"))
         });
     }
 
-    /// hcl-rs is stricter in many ways and laxer in few: two indexes in a row, an attribute twice.
+    /// hcl-rs is stricter in many cases, and laxer in two: two indexes in a row, and a repeated
+    /// attribute.
     #[test]
     fn text_that_hcl_rs_formats_is_legal(
         number in any::<i32>(),

@@ -1,10 +1,10 @@
 //! HCL's native syntax, recognised as HashiCorp's own parser does.
 //!
-//! hcl-rs can't check documents for Atlas: it ends a heredoc too early, bounds nesting and operators,
-//! takes time in the square of an object's keys, and builds a tree of 48 times the text's size. This
-//! recogniser builds no tree: one pass, with memory for the names of a body's attributes and for the
-//! brackets that are open. Each rule follows `hclsyntax` (scan_tokens.rl, parser.go,
-//! parser_template.go) of github.com/hashicorp/hcl.
+//! hcl-rs can't check documents for Atlas. It ends a heredoc too early, limits nesting and
+//! operators, takes time in the square of an object's keys, and builds a tree of 48 times the
+//! text's size. This recogniser builds no tree. It makes one pass, and keeps only the names of a
+//! body's attributes and the open brackets in memory. Each rule follows `hclsyntax`
+//! (scan_tokens.rl, parser.go, parser_template.go) of github.com/hashicorp/hcl.
 
 mod expression;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! HCL as hcl-rs takes it, for the one document whose values the mount needs: atlas.hcl.
+//! HCL rewritten for hcl-rs. Only atlas.hcl needs this: the mount reads the values of no other
+//! document.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -6,18 +7,18 @@ use std::ops::Range;
 use super::recogniser::{Listener, Recogniser};
 use super::scanner::{Syntax, name_len};
 
-/// The places of a heredoc: its marker, its text, its closing line.
+/// The byte ranges of a heredoc: its marker, its text, its closing line.
 type Heredoc = (Range<usize>, Range<usize>, Range<usize>);
 
-/// An item of an object: where the object starts, and the places of the key and the whole item.
+/// An item of an object: the object's start, and the byte ranges of the key and of the whole item.
 type Item = (usize, Range<usize>, Range<usize>);
 
-/// The parts that hcl-rs may read otherwise.
+/// The parts that hcl-rs may read differently.
 #[derive(Default)]
 struct Suspects {
     heredocs: Vec<Heredoc>,
     items: Vec<Item>,
-    /// The keys of the items that are open.
+    /// The keys of the open items.
     keys: Vec<Range<usize>>,
 }
 
@@ -44,10 +45,10 @@ impl Listener for Suspects {
     }
 }
 
-/// Checks a text, without its byte-order mark, by HashiCorp's rules, and rewrites the parts that
-/// hcl-rs reads otherwise; all places stay where they are. Blanks take the place of comments, of
-/// line ends within brackets, and of an object's item whose key comes again. Another marker takes
-/// the place of one that begins a line of its own heredoc.
+/// Checks a text without its byte-order mark by HashiCorp's rules, and rewrites the parts that
+/// hcl-rs reads differently. All byte offsets stay the same. Blanks replace comments, line ends
+/// within brackets, and each item of an object whose key appears again. A heredoc with a line that
+/// begins with its marker gets another marker.
 ///
 /// # Errors
 ///
@@ -73,9 +74,9 @@ pub(crate) fn plain(text: &[u8]) -> Result<String, Syntax> {
     })
 }
 
-/// Returns the items whose key comes again in their object. The last one counts in Atlas, and
-/// hcl-rs refuses them all. Keys are compared as they are spelt: the same spelling has the
-/// same value.
+/// Returns the items whose key appears again in their object. Atlas uses the last one, and hcl-rs
+/// refuses them all. The comparison uses the spelling of the keys: the same spelling has the same
+/// value.
 fn repeated(plain: &[u8], items: Vec<Item>) -> Vec<Range<usize>> {
     let mut last = HashMap::new();
     let earlier = items.into_iter().filter_map(|(object, key, item)| {
@@ -85,7 +86,8 @@ fn repeated(plain: &[u8], items: Vec<Item>) -> Vec<Range<usize>> {
     earlier.collect()
 }
 
-/// Gives a heredoc another marker if hcl-rs would end it too early: at a line that begins with it.
+/// Gives a heredoc another marker if a line begins with its marker: hcl-rs would end it there,
+/// which is too early.
 fn rename(plain: &mut [u8], (marker, text, closing): Heredoc) {
     let slice = |range: &Range<usize>| plain.get(range.clone()).unwrap_or_default();
     let old = slice(&marker).to_vec();

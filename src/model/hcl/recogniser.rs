@@ -1,4 +1,4 @@
-//! The recogniser: bodies, blocks and attributes, and the brackets that are open.
+//! The recogniser: bodies, blocks and attributes, and the open brackets.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -6,38 +6,38 @@ use std::ops::Range;
 
 use super::scanner::{HclToken, Piece, ScanError, Scanner, Syntax};
 
-/// How many brackets may be open at once. HashiCorp's parser is recursive and has no bound of its
-/// own: it dies of some 100,000 of them, and real documents have ten.
+/// The most open brackets. HashiCorp's parser is recursive without a limit, and crashes at some
+/// 100,000 brackets. Real documents have ten.
 const MAX_DEPTH: usize = 10_000;
 
 /// The kind of an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::model) enum ValueKind {
-    /// A string or heredoc that refers to nothing.
+    /// A string or heredoc without references.
     Text { is_empty: bool },
-    /// A string or heredoc with a sequence: the offset of the first `${`, or `%{`.
+    /// A string or heredoc with a sequence. `at` is the offset of the first `${` or `%{`.
     Template { at: usize },
     /// Any other expression.
     Other,
 }
 
-/// Receives the declarations of a document, in their order. `depth` is that of the body.
+/// Receives the declarations of a document in order. `depth` is the depth of the body.
 pub(in crate::model) trait Listener {
-    /// A block starts, with so many labels, of which `label` is the first.
+    /// A block starts. `_labels` is the number of its labels, and `_label` the first.
     fn block(&mut self, _depth: usize, _kind: &[u8], _label: &[u8], _labels: usize) {}
     /// An attribute has ended.
     fn attribute(&mut self, _depth: usize, _name: &[u8], _value: ValueKind) {}
-    /// A heredoc has ended: the places of its marker, its text, and its closing line.
+    /// A heredoc has ended: the byte ranges of its marker, its text, and its closing line.
     fn heredoc(&mut self, _marker: Range<usize>, _text: Range<usize>, _closing: Range<usize>) {}
     /// A key of an object starts at a byte offset.
     fn key(&mut self, _start: usize) {}
-    /// The last key that has started ends.
+    /// The last key that started has ended.
     fn key_end(&mut self, _end: usize) {}
-    /// The value of that key ends, with the comma after it. `object` is where the object starts.
+    /// The value of that key has ended, with the comma after it. `object` is the object's start.
     fn item_end(&mut self, _object: usize, _end: usize) {}
 }
 
-/// Tells whether a text, without its byte-order mark, is HCL.
+/// Checks that a text, without its byte-order mark, is HCL.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub(in crate::model) fn recognise(text: &[u8], listener: &mut impl Listener) -> 
 pub(super) enum FrameKind {
     /// A block's body.
     Body,
-    /// A block's body on one line, which holds one attribute.
+    /// A block's body on one line, which has one attribute.
     Line,
     Parenthesis,
     /// The brackets of an index.
@@ -61,7 +61,7 @@ pub(super) enum FrameKind {
     Tuple,
     /// An object, before a key's `=`.
     Key,
-    /// An object, after it.
+    /// An object, after a key's `=`.
     Item,
     /// A `for` expression, up to its colon.
     ForIn,
@@ -69,7 +69,7 @@ pub(super) enum FrameKind {
     ForKey,
     /// The value of a `for`.
     ForValue,
-    /// Its condition.
+    /// The condition of a `for`.
     ForIf,
     /// A conditional, after its question mark.
     Then,
@@ -86,33 +86,33 @@ pub(super) enum FrameKind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
     pub(super) kind: FrameKind,
-    /// The ends of lines count here.
+    /// Line ends count here.
     pub(super) newlines: bool,
-    /// Where it starts.
+    /// The byte offset of its start.
     pub(super) at: usize,
 }
 
-/// The next thing in the text.
+/// The next expected part of the text.
 pub(super) enum Expected {
     /// An attribute, a block, or the end of a body.
     Body,
     /// An operand of an expression.
     Operand,
-    /// An operator or another thing that may follow an operand.
+    /// An operator, or another token that may follow an operand.
     Operator,
-    /// The next part of a template; whether a line starts here.
+    /// The next part of a template. `is_fresh`: a line starts here.
     Template { is_fresh: bool },
 }
 
-/// The attribute that is being read.
+/// The attribute whose value is being read.
 #[derive(Debug, Default)]
 pub(super) struct Attribute {
     name: Range<usize>,
-    /// The first token of its value opens a template; `None` before that token.
+    /// The first token of the value opens a template; `None` before that token.
     pub(super) is_template: Option<bool>,
-    /// Where the first template of its value ends, and whether nothing was in it.
+    /// The end of the value's first template, and whether that template is empty.
     pub(super) template: Option<(usize, bool)>,
-    /// The first sequence of its value.
+    /// The first sequence of the value.
     pub(super) sequence: Option<usize>,
 }
 
@@ -120,17 +120,17 @@ pub(super) struct Recogniser<'a, 'l, L> {
     pub(super) scanner: Scanner<'a>,
     pub(super) listener: &'l mut L,
     pub(super) frames: Vec<Frame>,
-    /// A token that was read and belongs to the next state.
+    /// A token that was read, and belongs to the next state.
     pub(super) held: Option<HclToken>,
-    /// Where the token before the last one ended.
+    /// The end of the token before the last one.
     pub(super) before: usize,
-    /// The markers of the templates that are open; `None` is a quoted one.
+    /// The markers of the open templates; `None` for a quoted template.
     pub(super) markers: Vec<Option<Range<usize>>>,
     pub(super) attribute: Attribute,
-    /// The operand has an attribute-only splat, which takes no second one.
+    /// The operand has an attribute-only splat, which allows no second one.
     pub(super) is_splat: bool,
-    /// The attributes of all bodies, as hashes of body and name: the keys are random, and the names
-    /// themselves would take three times the memory.
+    /// The attributes of all bodies, as hashes of body and name. The hash keys are random. The
+    /// names themselves would take three times the memory.
     names: HashSet<u64>,
     hasher: RandomState,
 }
@@ -156,7 +156,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         }
     }
 
-    /// Reads the whole text; returns the ranges that the scanner has ignored.
+    /// Reads the whole text; returns the ranges that the scanner ignored.
     pub(super) fn run(mut self) -> Result<Vec<Range<usize>>, Syntax> {
         let mut state = Ok(Some(Expected::Body));
         loop {
@@ -171,7 +171,8 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         }
     }
 
-    /// Says of an error within `${…}` where that starts: it may never have been meant as one.
+    /// Adds the start of the sequence to an error within `${…}`: the author may not have meant a
+    /// sequence.
     fn explain(&self, fault: ScanError) -> Syntax {
         let text = self.scanner.text;
         let is_sequence = |frame: &&Frame| frame.kind == FrameKind::Sequence;
@@ -201,7 +202,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         }
     }
 
-    /// Reads a token that must be this one.
+    /// Reads the next token, and fails if it is another one than `token`.
     pub(super) fn expect(&mut self, token: HclToken, message: &str) -> Result<(), ScanError> {
         match self.next()? == token {
             true => Ok(()),
@@ -239,7 +240,7 @@ impl<'a, 'l, L: Listener> Recogniser<'a, 'l, L> {
         Expected::Operand
     }
 
-    /// Closes the innermost frame: with its bracket it is an operand.
+    /// Closes the innermost frame. With its bracket it is an operand.
     pub(super) fn close(&mut self) -> Expected {
         self.frames.pop();
         self.is_splat = false;

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::ops::Range;
 
-/// A syntax error and its place.
+/// A syntax error and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Syntax {
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// The fault there.
+    /// The description of the error.
     pub message: String,
 }
 
@@ -45,15 +45,15 @@ impl fmt::Display for Syntax {
 pub(super) enum HclToken {
     /// The end of the text.
     End,
-    /// The end of a line, with the comment before it.
+    /// The end of a line, and the comment before it.
     Newline,
     /// An identifier.
     Name,
-    /// A number; whether it has a decimal point.
+    /// A number. `is_decimal`: it has a decimal point.
     Number { is_decimal: bool },
-    /// `"`: the scanner is in a quoted template.
+    /// `"`. A quoted template follows.
     Quote,
-    /// `<<EOT` and the end of its line: the scanner is in a heredoc.
+    /// `<<EOT` and the end of its line. A heredoc follows.
     Heredoc,
     /// An operator of two characters between two operands.
     Operator,
@@ -65,7 +65,7 @@ pub(super) enum HclToken {
     DoubleColon,
     /// `~}`
     TrimmingBrace,
-    /// Any other character of the language.
+    /// Any other single character of the language.
     Sign(u8),
 }
 
@@ -99,16 +99,16 @@ impl ScanError {
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
     pub(super) text: &'a [u8],
-    /// Where the last token, or literal part, starts.
+    /// The start of the last token or literal part.
     pub(super) start: usize,
-    /// Where it ends.
+    /// The end of the last token or literal part.
     pub(super) at: usize,
-    /// The comments, and the ends of lines that mean nothing, if the caller wants them.
+    /// The comments and the line ends without a meaning, if the caller needs them.
     pub(super) ignored: Option<Vec<Range<usize>>>,
 }
 
 impl<'a> Scanner<'a> {
-    /// Reads the next token. `newlines` tells whether the ends of lines count here.
+    /// Reads the next token. `newlines`: line ends count here.
     pub(super) fn next(&mut self, newlines: bool) -> Result<HclToken, ScanError> {
         loop {
             self.skip(|byte| matches!(byte, b' ' | b'\t'));
@@ -156,7 +156,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes on in a quoted template.
+    /// Continues in a quoted template.
     pub(super) fn quoted(&mut self) -> Result<Piece, ScanError> {
         loop {
             self.skip(|byte| matches!(byte, 0x20.. if byte < 0x80 && !b"\"\\$%".contains(&byte)));
@@ -183,8 +183,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes on in a heredoc, which ends at a line that is its marker alone. `is_fresh` tells
-    /// whether a line starts here.
+    /// Continues in a heredoc, which ends at a line with its marker alone. `is_fresh`: a line
+    /// starts here.
     pub(super) fn heredoc(
         &mut self,
         marker: &[u8],
@@ -222,7 +222,7 @@ impl<'a> Scanner<'a> {
         self.text.get(self.start..self.at).unwrap_or_default()
     }
 
-    /// Refuses the character that stands here.
+    /// Refuses the character at the current position.
     fn foreign<T>(&self) -> Result<T, ScanError> {
         let char = match self.text.get(self.at..).map(char_len) {
             Some(Some(len)) => self.text.get(self.at..self.at + len),
@@ -254,8 +254,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// As in HashiCorp's scanner, the longest run of a number's characters is taken, and must be a
-    /// number.
+    /// Like HashiCorp's scanner, takes the longest run of characters that numbers consist of. The
+    /// run must be a number.
     fn number(&mut self) -> Result<HclToken, ScanError> {
         let mut end = self.at;
         loop {
@@ -285,7 +285,7 @@ impl<'a> Scanner<'a> {
         if self.at > self.start {
             return Ok(HclToken::Name);
         }
-        // The first character that no name has is the one to refuse.
+        // Refuse the first character that no name contains.
         while let Some(len) = char_len(self.rest()) {
             let char = self.rest().get(..len).unwrap_or_default();
             if name_len(&[b"_", char].concat()) == 0 {
@@ -347,7 +347,7 @@ impl<'a> Scanner<'a> {
         Ok(Some(piece))
     }
 
-    /// Returns where the line ends that starts here, if it is the marker alone.
+    /// Returns the end of the line that starts here, if the line is the marker alone.
     fn closing_line(&self, marker: &[u8]) -> Option<usize> {
         let rest = self.rest();
         let line = rest.get(..rest.iter().position(|&byte| byte == b'\n')?)?;
@@ -358,7 +358,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Returns the length of a heredoc's beginning after `<<`, if it is one.
+/// Returns the length of a heredoc's start after `<<`, if this is a heredoc.
 fn heredoc(after: &[u8]) -> Option<usize> {
     let dash = usize::from(after.starts_with(b"-"));
     let name = name_len(after.get(dash..)?);
@@ -382,8 +382,8 @@ pub(in crate::model) fn name_len(text: &[u8]) -> usize {
     if is_name { name.len() } else { 0 }
 }
 
-/// Returns the length of the character at the start of a text, by the same loose rule as
-/// HashiCorp's scanner: it looks at the first byte and at how many follow.
+/// Returns the length of the character at the start of a text. The rule is as loose as in
+/// HashiCorp's scanner: it checks the first byte, and the number of bytes that follow.
 fn char_len(text: &[u8]) -> Option<usize> {
     let len = match text.first()? {
         0..0x80 => 1,

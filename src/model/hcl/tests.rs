@@ -1,4 +1,4 @@
-//! HashiCorp's grammar, rule by rule; each verdict is that of its own parser.
+//! HashiCorp's grammar, rule by rule. Each expected verdict is that of HashiCorp's own parser.
 
 use super::*;
 
@@ -181,7 +181,7 @@ fn a_heredoc_ends_at_its_marker_alone() {
         "<<E\n%{ if x }\nE\n",
         "<<E x\nE\n",
     ]);
-    // No line of its own after the marker.
+    // The marker must be followed by a line of its own.
     illegal(&["a = <<E\nx\nE", "a = <<E\nx\n E\t"]);
 }
 

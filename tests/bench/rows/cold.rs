@@ -1,4 +1,4 @@
-//! Cold: artifacts that nobody here has read, by one reader and by a hundred.
+//! Cold reads of artifacts that no subject has read, by one reader and by a hundred.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use crate::row::{ATLASFS, Row, Unit};
 use crate::sample::Samples;
 use crate::subject::Subject;
 
-/// The most time of a cold read beside the store's round trip.
+/// The longest time of a cold read beyond the store's round trip, in seconds.
 const MORE: f64 = 1e-3;
 
-/// Reads each artifact once, its name known, and the store's own round trip in between.
+/// Reads each artifact once, after a look-up of its name, and measures the store's own round trip
+/// in between.
 pub fn cold(bench: &Bench, field: &Field) -> Vec<Row> {
     let ours = field.atlasfs();
     let (trips, taken, gets, heads) = read_all(bench, field, ours, field.unread);
@@ -36,7 +37,7 @@ pub fn cold(bench: &Bench, field: &Field) -> Vec<Row> {
             trip + MORE,
             format!("the store's round trip ({shown}) + 1 ms"),
         ),
-        // One too few is as wrong as one too many: then it wasn't cold.
+        // One request too few is wrong as well: then the read wasn't cold.
         field.tell_absent(requests).at_most(
             if gets < 1.0 { 0.0 } else { 1.0 },
             "exactly 1 (peers: HEAD too)",
@@ -58,7 +59,7 @@ fn read_all(
     on(Cpu::Measured, || {
         run(&["ls", "-l"], &subject.path("cold/plans"));
         for number in 0..number {
-            // Names are looked up first: what is cold is the content.
+            // Look names up first: only the content must be cold.
             let path = subject.path(&format!("cold/plans/{}", plan_name(number)));
             std::fs::metadata(&path).expect("an artifact");
             place.forget();
@@ -77,11 +78,11 @@ fn read_all(
     (trips, taken, each(gets), each(heads))
 }
 
-/// Lets a hundred threads open one cold artifact at the same moment.
+/// Opens one cold artifact by a hundred threads at the same moment.
 pub fn readers(bench: &Bench, field: &Field) -> Vec<Row> {
     let place = field.atlasfs().place.as_ref().expect("a place");
     run(&["ls", "-l"], &field.atlasfs().path("cold/plans"));
-    // Long enough that all of them are there before the first has its answer.
+    // Long enough that all threads have opened before the first answer.
     place.delay(Duration::from_millis(100));
     let gets = (0..bench.sized(5, 2)).map(|number| {
         let name = plan_name(2 * field.unread - 1 - number);

@@ -1,4 +1,4 @@
-//! All subjects mounted beside each other, on one store with the same things in it.
+//! All subjects, mounted beside each other on one store with the same objects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::row::Row;
 use crate::store::Store;
 use crate::subject::Subject;
 
-/// The subjects.
+/// The mounted subjects.
 #[derive(Debug)]
 pub struct Field {
     /// The floor, atlasfs and the peers, in the order of the table.
     pub subjects: Vec<Subject>,
-    /// Peers that are not here, and why.
+    /// The missing peers, and the reasons.
     pub absent: Vec<(String, String)>,
-    /// The floor once more, with as many plans as the listings need.
+    /// A second floor, with the number of plans for the listings.
     pub large: Subject,
-    /// How many plans a listing has.
+    /// The number of plans in a listing.
     pub plans: usize,
-    /// How many artifacts there are that nobody has read.
+    /// The number of artifacts that no subject has read.
     pub unread: usize,
 }
 
@@ -94,19 +94,19 @@ impl Field {
         &self.subjects[1]
     }
 
-    /// Returns the peers that are here.
+    /// Returns the present peers.
     pub fn peers(&self) -> &[Subject] {
         &self.subjects[2..]
     }
 
-    /// Says in a row who is absent.
+    /// Adds the missing peers to a row.
     pub fn tell_absent(&self, row: Row) -> Row {
         let absent = self.absent.iter();
         absent.fold(row, |row, (name, why)| row.none(name, why.clone()))
     }
 }
 
-/// Tells whether there is a program of this name.
+/// Returns whether a program is installed.
 fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())

@@ -1,4 +1,4 @@
-//! How cost grows with the number of artifacts in a repository.
+//! The growth of cost with the number of artifacts in a repository.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::row::{ATLASFS, Row};
 use crate::sample::Samples;
 use crate::subject::Subject;
 
-/// How much of a difference is none.
+/// The largest ratio that counts as equal.
 const SAME: f64 = 1.15;
 
-/// Measures one artifact among few and among many, and folders of different length.
+/// Measures one artifact among few and among many, and folders of different sizes.
 pub fn growth(bench: &Bench) -> Vec<Row> {
     let sizes: &[usize] = match bench.quick {
         true => &[10, 100],
@@ -75,12 +75,12 @@ pub fn growth(bench: &Bench) -> Vec<Row> {
     ] {
         rows.extend(compare(work, sizes, taken, 0, SAME));
     }
-    // With ten entries, what it costs to open a folder at all is most of it.
+    // With ten entries, the opening of the folder is most of the cost.
     rows.extend(compare("readdir, each entry,", sizes, &lists, 1, 1.5));
     rows
 }
 
-/// A row for each size; those beyond the one at `base` are compared with it.
+/// Makes a row for each size, and compares the later ones with that at `base`.
 fn compare(work: &str, sizes: &[usize], taken: &[Samples], base: usize, same: f64) -> Vec<Row> {
     let reference = taken[base].median();
     let rows = sizes.iter().zip(taken).enumerate();

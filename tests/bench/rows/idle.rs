@@ -1,4 +1,4 @@
-//! What a mount takes that nobody uses, and what the program takes on disk.
+//! The resources of an idle mount, and the program's size on disk.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::row::{ATLASFS, Row, Unit};
 use crate::sample::Samples;
 use crate::subject::Subject;
 
-/// After so long a mount has compared its targets for the first time.
+/// After this time a mount has compared its targets for the first time.
 const SETTLED: Duration = Duration::from_secs(13);
 
-/// A mount that nobody uses.
+/// A mount without users.
 #[derive(Debug)]
 pub struct Idle {
     mount: Subject,
@@ -22,7 +22,7 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// Mounts it, and reads a little.
+    /// Mounts, and reads a little.
     pub fn new(bench: &Bench) -> Self {
         let places = [Place::new(), Place::new()];
         for place in &places {
@@ -38,7 +38,7 @@ impl Idle {
         }
     }
 
-    /// Watches it for a while.
+    /// Measures the mount for some time.
     pub fn watch(&self, bench: &Bench) -> Vec<Row> {
         std::thread::sleep(SETTLED.saturating_sub(self.since.elapsed()));
         self.places.iter().for_each(Place::forget);
@@ -65,13 +65,13 @@ impl Idle {
                 Row::counted("idle", "idle: resident memory", Unit::Bytes),
                 resident(self.mount.pid()),
             )
-            // The cache holds one artifact here: the bound is the program's own.
+            // The cache has one artifact here, so the limit is for the program itself.
             .at_most(30.0 * 1_048_576.0, "30 MiB, with next to nothing cached"),
         ]
     }
 }
 
-/// Returns how many seconds of processor a process has had.
+/// Returns the processor time of a process, in seconds.
 fn cpu(pid: i32) -> f64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
     let nanos = tasks.flatten().filter_map(|task| {
@@ -81,12 +81,12 @@ fn cpu(pid: i32) -> f64 {
     nanos.sum::<f64>() / 1e9
 }
 
-/// Measures the program.
+/// Measures the size of the program.
 pub fn size(bench: &Bench) -> Vec<Row> {
     let metadata = std::fs::metadata(&bench.space.programs.atlasfs).expect("atlasfs");
     let row = Row::counted("size", "the program, stripped", Unit::Bytes);
     let row = row.took(ATLASFS, Samples::one(metadata.len() as f64));
-    // A debug build is another program.
+    // A debug build has another size.
     let limit = if bench.quick {
         f64::INFINITY
     } else {

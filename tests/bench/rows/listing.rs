@@ -1,4 +1,4 @@
-//! Listings: `ls -l` and `find` over a folder with thousands of plans.
+//! Listings: `ls -l` and `find` in a folder with thousands of plans.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,10 +16,10 @@ use crate::space::Space;
 use crate::store::PAGE;
 use crate::subject::Subject;
 
-/// A peer that takes longer than this for one listing is not asked again.
+/// The longest listing of a peer, in seconds. A slower peer is measured once.
 const LONG: f64 = 10.0;
 
-/// A file system of the kernel's own, with the same plans in it.
+/// A tmpfs with the same plans.
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -43,7 +43,7 @@ impl Drop for Tmpfs {
     }
 }
 
-/// Measures listings, and counts what they ask of the store.
+/// Measures listings, and counts their requests to the store.
 pub fn list(bench: &Bench, field: &Field) -> Vec<Row> {
     let tmpfs = Tmpfs::new(&bench.space, field.plans);
     let large = field.large.path("app/plans");
@@ -114,7 +114,7 @@ pub fn list(bench: &Bench, field: &Field) -> Vec<Row> {
     rows
 }
 
-/// Lists once so that everything is fresh, and then takes the time.
+/// Lists once to warm the caches, then returns the time of a listing.
 fn warm(command: &[&str], folder: &Path) -> f64 {
     run(command, folder);
     time(|| run(command, folder)).0
@@ -129,7 +129,7 @@ fn of_peer(bench: &Bench, peer: &Subject, command: &[&str]) -> Samples {
     })
 }
 
-/// Counts the requests of a listing: by the floor, and by atlasfs.
+/// Counts the kernel's requests of a listing, for the floor and for atlasfs.
 fn count_calls(bench: &Bench, subjects: [&Subject; 2], command: &[&str]) -> Option<[Counts; 2]> {
     let calls = bench.calls.as_ref()?;
     let count = |subject: &Subject, folder: &str| {
@@ -149,7 +149,7 @@ pub fn run(command: &[&str], folder: &Path) {
     assert!(status.is_ok_and(|status| status.success()), "{process:?}");
 }
 
-/// Writes a number with a comma.
+/// Formats a number with a comma for the thousands.
 pub fn thousands(number: usize) -> String {
     match (number / 1_000, number % 1_000) {
         (0, rest) => rest.to_string(),

@@ -11,10 +11,10 @@ use crate::sample::Samples;
 use crate::store::PAGE;
 use crate::subject::Subject;
 
-/// How many artifacts each repository has.
+/// The number of artifacts in each repository.
 const EACH: usize = 100;
 
-/// The cost of one mount of so many repositories.
+/// The cost of one mount with so many repositories.
 struct Took {
     mounting: f64,
     lists_at_mount: usize,
@@ -25,7 +25,8 @@ struct Took {
     bytes_each: f64,
 }
 
-/// Measures mounting, finding all of it, and the memory for that; with a tenth as many, too.
+/// Measures the mount, the search of the whole tree, and the memory for both; also with a tenth of
+/// the repositories.
 pub fn many(bench: &Bench) -> Vec<Row> {
     let repos = bench.sized(1_000, 20);
     let tenth = mount_and_find(bench, repos / 10);
@@ -44,7 +45,7 @@ pub fn many(bench: &Bench) -> Vec<Row> {
         Row::counted("many", format!("{words}: {work}"), Unit::Bytes)
             .took(ATLASFS, Samples::one(figure))
     };
-    // In a small tree the pages that anything takes are more than what it has to remember.
+    // In a small tree, the pages that every tree needs outweigh the entries.
     let limit = if bench.quick { f64::INFINITY } else { 1024.0 };
     vec![
         Row::timed("many", format!("{words}: mounting"))

@@ -1,4 +1,4 @@
-//! The rows: each measures one thing that issue after issue has promised.
+//! The rows. Each measures one promise.
 
 pub mod cold;
 pub mod field;
@@ -19,30 +19,30 @@ use super::space::Space;
 /// The context of every row.
 #[derive(Debug)]
 pub struct Bench {
-    /// The folder and the programs.
+    /// The working folder and the programs.
     pub space: Space,
-    /// The kernel's counter, where there is one.
+    /// The kernel's counter, if available.
     pub calls: Option<Calls>,
-    /// Whether this is only to show that everything works.
+    /// Whether this is a smoke run.
     pub quick: bool,
-    /// Whether peers are mounted too.
+    /// Whether the run mounts peers too.
     pub peers: bool,
 }
 
 impl Bench {
-    /// Returns the first number, or when it must be quick the second.
+    /// Returns the first number, or the second in a smoke run.
     pub fn sized(&self, whole: usize, quick: usize) -> usize {
         if self.quick { quick } else { whole }
     }
 }
 
-/// The delay of every target of a push: a store in the same country.
+/// The delay of each target of a push: that of a store in the same country.
 pub const DELAY: Duration = Duration::from_millis(20);
 
-/// How large an artifact is in the rows that read and write one.
+/// The size of an artifact in the rows that read or write one.
 pub const SIZE: usize = 4096;
 
-/// Makes a schema state of [`SIZE`] bytes that is told from others by a mark.
+/// Makes a schema state of [`SIZE`] bytes with a mark.
 pub fn schema(mark: &str) -> Vec<u8> {
     let mut text = format!("schema \"main\" {{\n  comment = \"{mark}\"\n}}\n");
     while text.len() < SIZE {
@@ -52,12 +52,12 @@ pub fn schema(mark: &str) -> Vec<u8> {
     (text + "\n").into_bytes()
 }
 
-/// Returns a plan's name, of the length that Atlas gives one by default.
+/// Returns a plan's name, as long as Atlas's default names.
 pub fn plan_name(number: usize) -> String {
     format!("2024091017{number:04}")
 }
 
-/// Makes a plan that is told from others by a mark.
+/// Makes a plan with a mark.
 pub fn plan(name: &str, mark: &str) -> Vec<u8> {
     let text = format!(
         "plan \"{name}\" {{\n  from      = \"a1=\"\n  to        = \"b2=\"\n  migration = \
@@ -66,7 +66,7 @@ pub fn plan(name: &str, mark: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Opens a file, reads it whole and closes it; returns how many bytes it had.
+/// Opens a file, reads it whole and closes it; returns its number of bytes.
 pub fn open_read_close(path: &Path) -> usize {
     use std::io::Read;
     let mut buffer = [0; 2 * SIZE];

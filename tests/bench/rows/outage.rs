@@ -12,8 +12,8 @@ use crate::sample::Samples;
 use crate::subject::Subject;
 use crate::table::figure;
 
-/// Measures reads that the backup serves, and reads from the cache beside those of a mount that has
-/// no outage.
+/// Measures reads that the backup serves, and reads from the cache, compared with those of a mount
+/// without an outage.
 pub fn outage(bench: &Bench) -> Vec<Row> {
     let number = bench.sized(100, 10);
     let places = [Place::new(), Place::new()];
@@ -29,7 +29,7 @@ pub fn outage(bench: &Bench) -> Vec<Row> {
     let urls: Vec<String> = places.iter().map(Place::url).collect();
     let mount = Subject::atlasfs(&bench.space, Cpu::Any, &urls, &[]);
     run(&["ls", "-l"], &mount.path("app/plans"));
-    // One beside the other, on the same processor: one whose registry stays, one whose registry goes.
+    // Two mounts on the same processor: one keeps its registry, the other loses it.
     let others = [Place::new(), Place::new()];
     for place in &others {
         place.store().put("app/schema", &schema("known"));

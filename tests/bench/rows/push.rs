@@ -1,4 +1,4 @@
-//! Push: to a registry and two backups, each some way off.
+//! Pushes to a registry and two backups, each with a delay.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::sample::Samples;
 use crate::subject::Subject;
 use crate::table::figure;
 
-/// How many pushes come at once.
+/// The number of pushes at the same time.
 const AT_ONCE: usize = 64;
 
 /// Measures one push, and many at once.
@@ -37,7 +37,7 @@ pub fn push(bench: &Bench) -> Vec<Row> {
         let most = places.iter().map(|place| place.counts().put).max();
         let trip = line.put("elsewhere/schema", &content);
         let sync = write_and_sync(&bench.space.dir().join("fsync"), &content);
-        // The first is a warm-up.
+        // The first push is a warm-up.
         if number > 0 {
             taken.push(took);
             trips.push(trip);
@@ -95,7 +95,7 @@ fn at_once(bench: &Bench, mount: &Subject) -> Row {
             time(joined).0
         }));
     }
-    // The first round makes new names, and the others replace what is there.
+    // The first round makes new names, and the others replace existing content.
     let one = Samples::new(ones).median();
     let shown = figure(Unit::Time, one);
     Row::timed(
@@ -106,7 +106,7 @@ fn at_once(bench: &Bench, mount: &Subject) -> Row {
     .at_most(4.0 * one, format!("4 × one ({shown})"))
 }
 
-/// Writes into what is opened before, and closes it; returns how long that took.
+/// Writes to an open file and closes it; returns the time that took.
 pub fn write(path: &Path, content: &[u8]) -> f64 {
     let mut file = File::create(path).expect("a file");
     let (took, ()) = time(|| {
@@ -116,12 +116,12 @@ pub fn write(path: &Path, content: &[u8]) -> f64 {
     took
 }
 
-/// Closes a file and looks at how that went.
+/// Closes a file and checks the result.
 fn close(file: File) {
     nix::unistd::close(file).expect("a push");
 }
 
-/// Does what the journal has to do at least: a file, and its name, on the disk for good.
+/// Does the least work of a journal: writes a file, and syncs the file and its name.
 fn write_and_sync(path: &Path, content: &[u8]) -> f64 {
     let (took, ()) = time(|| {
         let mut file = File::create(path).expect("a file");

@@ -1,4 +1,4 @@
-//! Warm: stat, and open+read+close of one artifact that everybody has read.
+//! Warm reads: stat, and open+read+close of one artifact that every subject has read.
 
 use std::path::PathBuf;
 use std::sync::Barrier;
@@ -11,10 +11,10 @@ use crate::row::{NOOP, Row};
 use crate::sample::Samples;
 use crate::subject::Subject;
 
-/// The longest that one sample may take: a slow peer is not worth more.
+/// The longest time of one sample: more precision for a slow peer is not worth the time.
 const LONGEST: Duration = Duration::from_millis(300);
 
-/// How much slower than the floor atlasfs may be.
+/// The largest ratio of atlasfs's time to the floor's.
 const FLOOR: f64 = 1.15;
 
 /// Measures stat with one client and four.
@@ -69,7 +69,8 @@ fn both(
     rows
 }
 
-/// Repeats the work in several threads at once; returns how long one takes on average, of all.
+/// Repeats the work in several threads at once; returns the average time of one iteration over all
+/// threads.
 fn several(clients: usize, most: usize, path: &PathBuf, work: &(impl Fn(&PathBuf) + Sync)) -> f64 {
     if clients == 1 {
         return repeat(most, LONGEST, || work(path)).each();
@@ -82,7 +83,7 @@ fn several(clients: usize, most: usize, path: &PathBuf, work: &(impl Fn(&PathBuf
         };
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
         barrier.wait();
-        // They share a processor, so only all of them together say how long one takes.
+        // The threads share a processor, so only their total gives the time of one iteration.
         let begun = Instant::now();
         let times = clients
             .into_iter()
@@ -92,7 +93,7 @@ fn several(clients: usize, most: usize, path: &PathBuf, work: &(impl Fn(&PathBuf
     })
 }
 
-/// Measures one FUSE call: a look-up of what is not there, which no kernel keeps.
+/// Measures one FUSE call: the look-up of a missing name, which no kernel caches.
 pub fn one_call(bench: &Bench, noop: &Subject) -> Samples {
     let path = noop.path("app/missing");
     let sample = |_: &()| {

@@ -1,4 +1,4 @@
-//! The contract of every target: the tests that all drivers pass, whatever the store.
+//! The contract of every target: the tests that all drivers pass, on every store.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,23 +12,23 @@ mod writers;
 
 pub use writers::*;
 
-/// Puts an object into the store under a key as it stands, around the driver.
+/// Puts an object into the store under exactly this key, around the driver.
 pub type Inject = Box<dyn Fn(&str, &[u8]) -> Result<(), String> + Send + Sync>;
 
 /// The way in which a store replaces an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaces {
-    /// It checks the condition, writes the content and writes the metadata as one.
+    /// The store checks the condition and writes the content and the metadata as one step.
     AtOnce,
-    /// It does each by itself.
+    /// The store does each in a step of its own.
     InParts,
-    /// The same, and it removes the old object before it moves the new one into its place. In
-    /// between, a reader finds none or the end of another; a writer fails, and
-    /// then removes what is there.
+    /// The same, and the store removes the old object before it moves the new one to its name. In
+    /// between, a reader finds no object or the end of another one. A writer may fail then, and a
+    /// failed write removes the object.
     WithAGap,
 }
 
-/// A target, and what its store can do.
+/// A target, and the abilities of its store.
 pub struct Subject {
     /// The target; its store is empty.
     pub target: Target,
@@ -40,7 +40,7 @@ pub struct Subject {
     pub decides: bool,
     /// The longest plan name that the store can hold.
     pub longest: usize,
-    /// How many foreign keys it takes at least.
+    /// The least number of foreign keys that the store accepts.
     pub foreign: usize,
     /// Whether a name may end with a dot.
     pub ends_with_dots: bool,
@@ -48,7 +48,7 @@ pub struct Subject {
     pub keep: Box<dyn std::any::Any + Send + Sync>,
 }
 
-/// A deadline that every reply meets, and a person can wait for.
+/// A deadline that every reply meets, and that is short enough for a test.
 pub fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
@@ -56,7 +56,7 @@ pub fn soon() -> Instant {
 /// The largest content that the tests read.
 pub const LIMIT: u64 = 8 << 20;
 
-/// Makes an artifact's identity of its key.
+/// Returns the artifact of a key.
 pub fn id(key: &str) -> ArtifactId {
     let (repo, item) = key.split_once('/').unwrap();
     ArtifactId {
@@ -134,7 +134,7 @@ pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
     }
 }
 
-/// An artifact that isn't there is not found, and may be deleted.
+/// A missing artifact is not found, and may be deleted.
 pub async fn a_missing_artifact_is_not_found_and_can_be_deleted(subject: &Subject) {
     for key in ["app/schema", "app/plans/p1"] {
         assert_eq!(subject.get(key).await.unwrap_err().kind, Kind::NotFound);
@@ -198,7 +198,7 @@ pub async fn names_with_every_allowed_character_are_listed_as_they_are(subject: 
     }
 }
 
-/// Repositories are told apart, also where the name of one begins with another's.
+/// Listings keep repositories apart, even if one name begins with another's.
 pub async fn repositories_are_kept_apart(subject: &Subject) {
     for repo in ["app", "app2", "ap", "app-x"] {
         subject
@@ -216,7 +216,7 @@ pub async fn repositories_are_kept_apart(subject: &Subject) {
     assert!(hidden.is_empty(), "{hidden:?}");
 }
 
-/// A listing is whole beyond the thousand keys that a store gives at once.
+/// A listing is complete beyond the thousand keys of a store's page.
 pub async fn a_listing_is_whole_beyond_a_thousand_keys(subject: &Subject) {
     std::thread::scope(|scope| {
         for part in 0..4 {
@@ -232,17 +232,17 @@ pub async fn a_listing_is_whole_beyond_a_thousand_keys(subject: &Subject) {
     assert_eq!(listing.items.len(), 1105);
 }
 
-/// More names than a store gives at once: Azure gives 5,000.
+/// More names than fit in a page of any store: Azure's have 5,000.
 pub const MANY: usize = 10_105;
 
-/// Makes [`MANY`] keys, the first so many of them in the repository `app`, the others in `other`.
+/// Makes [`MANY`] keys: `here` of them in the repository `app`, the others in `other`.
 pub fn many_keys(here: usize) -> Vec<String> {
     let repo = |n| if n < here { "app" } else { "other" };
     let key = |n| format!("{}/plans/{n:05}", repo(n));
     (0..MANY).map(key).collect()
 }
 
-/// A listing is whole where there are more than ten thousand keys.
+/// A listing is complete with more than ten thousand keys.
 pub async fn a_listing_is_whole_beyond_ten_thousand_keys(subject: &Subject, here: usize) {
     let app = RepoName::parse("app").unwrap();
     let end = Instant::now() + Duration::from_secs(300);
@@ -267,7 +267,7 @@ pub async fn content_put_there_by_hand_is_served(subject: &Subject) {
     assert_eq!(subject.target.head(&id, soon()).await.unwrap().stamp, None);
 }
 
-/// Keys that are none of the contract's break no listing; those that a store takes are hidden.
+/// Foreign keys break no listing, and listings hide those that the store accepts.
 pub async fn foreign_keys_break_nothing_and_are_hidden(subject: &Subject) {
     subject.put("app/schema", b"x", 1).await;
     subject.put("app/plans/p1", b"x", 2).await;

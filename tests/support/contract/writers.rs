@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{LIMIT, Replaces, Subject, id, soon};
 
-/// Polls an operation so many times, and drops it if it is not over by then.
+/// Polls an operation at most `after` times, and drops it if it is not complete then.
 async fn given_up<T>(after: usize, operation: impl Future<Output = T>) -> Option<T> {
     let mut operation = std::pin::pin!(operation);
     let mut polls = 0;
@@ -26,15 +26,14 @@ async fn given_up<T>(after: usize, operation: impl Future<Output = T>) -> Option
     .await
 }
 
-/// An operation that is dropped at any point leaves the store whole and the driver
-/// fit for use.
+/// An operation that is dropped at any point leaves the store whole and the driver usable.
 pub async fn an_operation_dropped_in_its_middle_leaves_the_store_whole(subject: &Subject) {
     let content = |n: usize| vec![b'a' + (n % 20) as u8; 20_000];
     let put = async |key: &str, n: usize| {
         let content = content(n);
         let put = subject.put_if(key, &content, 10 + n as u64, &Condition::None);
         match put.await {
-            // moto answers one of two writers at once with a 500.
+            // moto answers one of two concurrent writers with a 500.
             Err(failure) if failure.kind != Kind::Busy => panic!("{failure}"),
             done => done.is_ok(),
         }
@@ -50,7 +49,7 @@ pub async fn an_operation_dropped_in_its_middle_leaves_the_store_whole(subject: 
         given_up(polls, target.probe(soon())).await;
         given_up(polls, put("app/schema", polls)).await;
         given_up(polls, target.delete(&plan, soon())).await;
-        // The driver goes on at once; `get` compares the bytes with their stamp.
+        // The driver continues at once; `get` compares the bytes with their stamp.
         match target.get(&schema, LIMIT, soon()).await {
             Ok(got) => assert!((0..16).any(|n| got.bytes == content(n)), "{polls}"),
             Err(failure) => assert!(
@@ -77,7 +76,7 @@ pub async fn an_operation_dropped_in_its_middle_leaves_the_store_whole(subject: 
     assert!(listing.hidden.is_empty(), "{:?}", listing.hidden);
 }
 
-/// Conditions hold: a key that must be absent, a content that must be unchanged.
+/// Conditions work: a key that must be absent, a content that must be unchanged.
 pub async fn a_write_whose_condition_does_not_hold_is_a_conflict(subject: &Subject) {
     let key = "app/schema";
     let one = subject
@@ -102,7 +101,7 @@ pub async fn a_write_whose_condition_does_not_hold_is_a_conflict(subject: &Subje
     assert_eq!(subject.get(key).await.unwrap_err().kind, Kind::NotFound);
 }
 
-/// Of many that write on the same condition exactly one wins, and its content is the one there.
+/// Of many writers with the same condition exactly one wins, and the store has its content.
 pub async fn of_many_conditional_writers_exactly_one_wins(subject: Arc<Subject>) {
     let mut condition = Condition::Absent;
     let gaps = subject.replaces == Replaces::WithAGap;
@@ -138,8 +137,8 @@ pub async fn of_many_conditional_writers_exactly_one_wins(subject: Arc<Subject>)
     }
 }
 
-/// After many writers at once the content is one of theirs, whole, with its own stamp; and so it
-/// is for every reader meanwhile.
+/// After many concurrent writes, the content is that of one writer, whole, with its own stamp.
+/// Every reader meanwhile sees such a content as well.
 pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>) {
     let content = |n: u64| n.to_string().repeat(2000);
     let known = move |bytes: &Bytes| (0..40).find(|n| *bytes == content(*n));
@@ -155,7 +154,7 @@ pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>)
                 match failure.as_ref().map(|failure| failure.kind) {
                     // moto answers some of so many writers with a 500.
                     None | Some(Kind::Busy) => {}
-                    // It closes the connection before it has read what it is sent.
+                    // The server closes the connection before it has read the request.
                     Some(Kind::Unreachable) if gaps => {}
                     _ => panic!("{failure:?}"),
                 }
@@ -163,7 +162,8 @@ pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>)
         })
         .collect();
     while writers.iter().any(|writer| !writer.is_finished()) {
-        // `get` compares the bytes with their stamp. A store that keeps the two apart is found out.
+        // `get` compares the bytes with their stamp, and so detects a store that keeps the two
+        // apart.
         match subject.get("app/schema").await {
             Ok(bytes) => assert!(known(&bytes).is_some(), "a mixture: {bytes:?}"),
             Err(failure) => match failure.kind {
@@ -186,19 +186,19 @@ pub async fn many_writers_at_once_leave_one_whole_content(subject: Arc<Subject>)
         }
         Err(failure) => match failure.kind {
             Kind::Corrupt if !atomic => {}
-            // For a moment it sends the size of one and the bytes of another. A failing writer
-            // removes the content of others: PutObject removes the key on every error.
+            // For a moment, the server sends the size of one content and the bytes of another. A
+            // failed PutObject removes the key, and with it another writer's content.
             Kind::Busy | Kind::Unreachable | Kind::NotFound if gaps => {}
             _ => panic!("{failure}"),
         },
     }
-    // A single writer repairs whatever they left.
+    // A single writer repairs the result.
     subject.put("app/schema", content(1).as_bytes(), 50).await;
     let last = subject.target.get(&schema, LIMIT, soon()).await.unwrap();
     assert_eq!((&*last.bytes, last.stamp.when), (content(1).as_bytes(), 50));
 }
 
-/// A put whose caller stops waiting leaves the content there whole, or not at all.
+/// After its caller has stopped waiting, a put is stored whole, or not at all.
 pub async fn a_put_that_is_given_up_is_there_whole_or_not_at_all(subject: &Subject) {
     let content = vec![b'x'; 300_000];
     let stamp = Stamp::new(1, &content, Format::Hcl);

@@ -1,4 +1,4 @@
-//! Servers on free loopback ports, gone when the value that stands for them is dropped.
+//! Servers on free loopback ports. Each ends with the value that owns it.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -38,18 +38,19 @@ const SIGNED: [(&str, &str); 1] = [(
 /// The kind of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// moto: right on conditions, and made right on races; checks no signatures unless told to.
+    /// moto: handles conditions correctly, and races with a patch of ours; checks no signatures
+    /// unless asked to.
     Moto,
     /// s3s-fs: checks signatures; keeps its data in a folder, one directory a bucket.
     S3s,
     /// rclone serve s3: ignores conditions; checks signatures; keeps contents in a folder, one
     /// directory a bucket, and metadata in its memory.
     Rclone,
-    /// azurite: Azure Blob Storage; checks signatures; right on conditions and races.
+    /// azurite: Azure Blob Storage; checks signatures; handles conditions and races correctly.
     Azurite,
     /// docker-registry: the reference of OCI registries; checks user and password.
     Registry,
-    /// The stub of Google Cloud Storage, which is no process.
+    /// The stub of Google Cloud Storage, which is not a process.
     Gcs,
 }
 
@@ -73,7 +74,7 @@ static SHARED: [Mutex<Weak<Server>>; 6] = [const { Mutex::new(Weak::new()) }; 6]
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
-    /// Starts a server of the test's own.
+    /// Starts a server for one test.
     pub fn start(kind: Kind) -> Self {
         Self::start_with(kind, &[])
     }
@@ -102,7 +103,7 @@ impl Server {
                 addr,
                 data,
             };
-            // A server that speaks TLS answers no plain request.
+            // A server with TLS answers no plain request.
             if server.wait_until_up(more.is_empty()) {
                 return server;
             }
@@ -117,14 +118,14 @@ impl Server {
             certificate.as_os_str(),
             OsStr::new("--key"),
             key.as_os_str(),
-            // It takes tokens then, and looks at all of them but the signature.
+            // azurite accepts tokens then, and checks everything but the signature.
             OsStr::new("--oauth"),
             OsStr::new("basic"),
         ];
         Self::start_with(Kind::Azurite, &more)
     }
 
-    /// Returns a server with a bucket that holds many objects of one byte, put there by the shortest
+    /// Returns a server with a bucket that holds many objects of one byte, stored in the fastest
     /// way; and the bucket's name.
     pub fn with_many(kind: Kind, keys: &[String]) -> (Arc<Self>, String) {
         let lines = keys.join("\n");
@@ -149,7 +150,7 @@ impl Server {
             Kind::Registry => {
                 registry::put_many(server.addr, server.data.path(), &bucket, keys);
             }
-            // The others come with the first.
+            // The other objects appear with the first.
             Kind::Azurite => server.inject(&bucket, &keys[0], b"x").expect("an object"),
             Kind::S3s | Kind::Rclone | Kind::Gcs => {
                 for key in keys {
@@ -160,12 +161,12 @@ impl Server {
         (server, bucket)
     }
 
-    /// Starts docker-registry so that it lets everybody in.
+    /// Starts docker-registry without login.
     pub fn open_registry() -> Self {
         Self::start_with(Kind::Registry, &[OsStr::new("open")])
     }
 
-    /// Starts docker-registry so that it lets nobody delete.
+    /// Starts docker-registry so that it refuses deletions.
     pub fn registry_that_keeps() -> Self {
         Self::start_with(Kind::Registry, &[OsStr::new("keeps")])
     }
@@ -176,7 +177,7 @@ impl Server {
         Self::start_with(Kind::Registry, &more)
     }
 
-    /// Returns a server that the tests running now share; it ends with the last of them.
+    /// Returns a server that the running tests share. It ends with the last of them.
     pub fn shared(kind: Kind) -> Arc<Self> {
         let mut slot = SHARED[kind as usize]
             .lock()
@@ -188,12 +189,11 @@ impl Server {
         })
     }
 
-    /// Returns which server it is.
+    /// Returns the server's kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Returns the address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -203,7 +203,6 @@ impl Server {
         format!("http://{}", self.addr)
     }
 
-    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         match &self.running {
             Running::Process(child) => child.id(),
@@ -218,7 +217,7 @@ impl Server {
         }
     }
 
-    /// Makes a bucket, or container, with a name that no other test uses.
+    /// Makes a bucket or container with a unique name.
     pub fn bucket(&self) -> String {
         let name = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
         match self.kind {
@@ -230,14 +229,14 @@ impl Server {
                 std::fs::create_dir(self.root().join(&name)).expect("a bucket")
             }
             Kind::Azurite => azurite::create(self.addr, &name),
-            // A repository is there with the first push.
+            // A repository exists from the first push on.
             Kind::Registry => {}
             Kind::Gcs => self.gcs().create(&name),
         }
         name
     }
 
-    /// Puts an object there as it is: any key, no stamp.
+    /// Puts an object there under exactly this key, without a stamp.
     pub fn inject(&self, bucket: &str, key: &str, content: &[u8]) -> Result<(), String> {
         match self.kind {
             Kind::Moto => {
@@ -266,7 +265,7 @@ impl Server {
         }
     }
 
-    /// Reads an object as it is, if it is there.
+    /// Reads an object under exactly this key, if it exists.
     pub fn read(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         match self.kind {
             Kind::Moto => {
@@ -281,7 +280,7 @@ impl Server {
         }
     }
 
-    /// Removes an object as it is.
+    /// Removes the object under exactly this key.
     pub fn remove(&self, bucket: &str, key: &str) {
         match self.kind {
             Kind::Moto => {
@@ -299,14 +298,14 @@ impl Server {
         }
     }
 
-    /// Waits until a server that remembers its folders has looked at them again.
+    /// Waits until a server that caches its folders has read them again.
     fn wait_until_seen(&self) {
         if self.kind == Kind::Rclone {
             std::thread::sleep(Duration::from_millis(30));
         }
     }
 
-    /// Sends moto a request that it takes for a signed one.
+    /// Sends a request that moto takes for a signed one.
     pub fn request(
         &self,
         method: &str,
@@ -318,24 +317,24 @@ impl Server {
         http::request(self.addr, method, path, &headers, body).expect("a reply")
     }
 
-    /// Makes moto check keys and signatures from here on.
+    /// Makes moto check keys and signatures from now on.
     pub fn demand_credentials(&self) {
         let plain = [("Content-Type", "text/plain")];
         let done = http::request(self.addr, "POST", "/moto-api/reset-auth", &plain, b"0");
         assert_eq!(done.expect("a reply").status, 200);
     }
 
-    /// Stops the process where it stands: connections are taken and never answered.
+    /// Stops the process: connections are accepted and never answered.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets a frozen process go on.
+    /// Continues a stopped process.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Ends the process at once: connections are refused from here on.
+    /// Ends the process at once: connections are refused from now on.
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
         for _ in 0..500 {
@@ -347,7 +346,7 @@ impl Server {
         panic!("the server outlives its SIGKILL");
     }
 
-    /// Makes moto check neither keys nor signatures any more.
+    /// Makes moto check neither keys nor signatures from now on.
     pub fn waive_credentials(&self) {
         let plain = [("Content-Type", "text/plain")];
         let done = http::request(self.addr, "POST", "/moto-api/reset-auth", &plain, b"inf");
@@ -387,7 +386,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Running::Process(child) = &mut self.running {
-            // SIGKILL ends a frozen process too.
+            // SIGKILL ends a stopped process too.
             let _ = child.kill();
             let _ = child.wait();
         }

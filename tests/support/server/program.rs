@@ -1,4 +1,4 @@
-//! The servers' programs, and how each is started.
+//! The servers' programs, and their start commands.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use super::super::{registry, tool::tool};
 use super::{ACCESS_KEY, Kind, ROOT, SECRET_KEY};
 
-/// moto with the bucket `many`, which holds something when it starts: a port and a file of keys.
+/// moto with the bucket `many`, filled from the start. The arguments are a port and a file of keys.
 const FILLED_MOTO: &str = "
 import sys
 from moto.s3.models import s3_backends
@@ -22,7 +22,7 @@ for key in open(keys).read().splitlines():
 main(['-H', '127.0.0.1', '-p', port])
 ";
 
-/// azurite, to which all of a file of keys come with the first blob that is written.
+/// azurite, in which all objects from a file of keys appear with the first written blob.
 const FILLED_AZURITE: &str = "
 const store = require(
     process.env.AZURITE + '/dist/src/blob/persistence/LokiBlobMetadataStore'
@@ -67,8 +67,8 @@ pub(super) fn spawn(
         Kind::Rclone => command
             .args(["serve", "s3", "--addr", &addr.to_string()])
             .args(["--auth-key", &format!("{ACCESS_KEY},{SECRET_KEY}")])
-            // What is put into the folder by hand is seen soon. (With 0s it does nothing else any
-            // more but forget what it has seen.)
+            // With this, rclone soon sees files that are put into the folder by hand. (With 0s it
+            // would only expire its cache, and do nothing else.)
             .args(["--dir-cache-time", "10ms", "--config", "/dev/null"])
             .arg(data.path().join(ROOT)),
         Kind::Gcs => panic!("the GCS stub is no process"),
@@ -83,7 +83,7 @@ pub(super) fn spawn(
                 "--skipApiVersionCheck",
                 "--disableTelemetry",
             ])
-            // It would write its configuration where it is started.
+            // azurite writes its configuration into its working directory.
             .current_dir(data.path()),
     };
     std::fs::create_dir(data.path().join(ROOT)).expect("a folder");
