@@ -307,11 +307,10 @@ impl Fs {
         let fs = Arc::clone(&self);
         let deletion = tokio::spawn(async move {
             let _in_flight = fs.pushes.begin();
+            // The artifact exists: a touched file of that name must not outlive it, even if some
+            // target misses the deletion.
+            lock(&fs.local).untouch(&id);
             let deleted = fs.registry.delete(&id, end).await;
-            if deleted.is_ok() {
-                // It may have been touched here before another mount pushed it.
-                lock(&fs.local).untouch(&id);
-            }
             fs.invalidate(&id, Some(before));
             deleted
         });

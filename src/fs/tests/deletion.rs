@@ -286,3 +286,18 @@ async fn the_tombstone_is_there_before_the_artifact_goes() {
     );
     assert_eq!(changes[1], "DELETE app/schema");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_touched_name_is_gone_with_a_degraded_deletion() {
+    let fixture = Fixture::with(with(Settings {
+        durability: Durability::All,
+        ..Settings::default()
+    }));
+    let touched = fixture.open("app/schema", WRITE, true).await.unwrap();
+    touched.close().await.unwrap();
+    fixture.backups[1].set_fault(Fault::LoseReplies);
+    assert_eq!(fixture.cp("app/schema", V1).await, Err(Error::Io));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Io));
+    assert_eq!(fixture.registry.content("app/schema"), None);
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
+}
