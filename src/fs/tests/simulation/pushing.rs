@@ -303,7 +303,8 @@ impl Truth {
         self.forget(artifact);
         let view: &mut View = &mut self.views[mount];
         view.touched[artifact] = false;
-        view.erred[artifact] = false;
+        // A failed deletion leaves the error of an earlier push, and its name.
+        view.erred[artifact] &= result.is_err();
         if result.is_err() || !asked {
             return;
         }
