@@ -38,7 +38,6 @@ impl Registry {
         let _applies = applies.map_err(|_| still_busy("delete", id))?;
         let replicas = self.replicas(&id.repo)?;
         let stamp = Stamp::new(self.stamps.next(self.wall.now()), b"", Format::Sql);
-        let _live = self.replay.hold_back(stamp.when);
         let record = Record::new(id, &stamp, true);
         let last = end;
         let written = self.write_journal("delete", record, Bytes::new(), end);
@@ -64,6 +63,7 @@ impl Registry {
             self.abandon(id, stamp.when, last).await;
             return Err(self.not_deleted(id, &[(registry.url(), failure)]));
         }
+        self.journal.decide(stamp.when, None);
         self.owe_nothing_older(id, stamp.when, last).await;
         self.index
             .change(id, |record| record.deleted(Instant::now()));
@@ -78,6 +78,9 @@ impl Registry {
             self.tell(event.with("artifact", id.to_string()));
             return Ok(());
         }
+        let (journal, when) = (Arc::clone(&self.journal), stamp.when);
+        let _ = timeout_at(last, blocking::run(move || journal.mark(when))).await;
+        self.replay.wake();
         let missing = Error::of_failures(
             format!("{id} is deleted from the registry, and not yet from every target"),
             failures.iter().map(|(url, failure)| (*url, failure)),
@@ -122,7 +125,7 @@ impl Registry {
     /// Cancels a failed deletion, so that replay skips it. The verdict holds at once; the wait for
     /// the disk ends shortly after `end`.
     async fn abandon(&self, id: &ArtifactId, when: u64, end: Instant) {
-        if !self.journal.decide(when, "it was not carried out") {
+        if !self.journal.decide(when, Some("it was not carried out")) {
             return;
         }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());

@@ -195,7 +195,7 @@ impl DiskFiles {
             dir.remove(place(hash))?;
             return Ok(None);
         }
-        self.take_up(*hash, content.len() as u64, &file);
+        self.recover(*hash, content.len() as u64, &file);
         if self.touch(hash) {
             // A failure here costs only the content's place in the order after a restart.
             let _ = file.set_modified(SystemTime::now());
@@ -204,7 +204,7 @@ impl DiskFiles {
     }
 
     /// Counts a file that another mount has added.
-    fn take_up(&self, hash: Sha256, size: u64, file: &File) {
+    fn recover(&self, hash: Sha256, size: u64, file: &File) {
         let is_known = lock(&self.state).held.contains(&hash);
         if !is_known && let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) {
             let held = Held {

@@ -4,7 +4,7 @@
 //! Each entry is a file, named by its stamp, so that no entry can damage another:
 //!
 //! ```text
-//! <checksum> {"failed":null}                                    padded with blanks to 512 bytes
+//! <checksum> {"failed":…,"decided":false}                       padded with blanks to 512 bytes
 //! <checksum> {"repo":"app","artifact":"schema","time":…,"size":…,"sha256":…,"format":…,
 //!             "deletes":false}
 //! <size bytes of content>
@@ -14,11 +14,14 @@
 //! A deletion has no content. A file is written under a temporary name and renamed when it is on
 //! disk, so an entry is complete or absent.
 //!
-//! A push that fails is marked in the first line, in place: that needs no room, and a disk writes
-//! one sector completely or not at all. The verdict is set in memory first, so an entry that is
-//! still being written at that time is created as failed. A temporary file that is complete and
-//! marked holds the bytes of a failed push; any other one belongs to a close that was never
-//! answered.
+//! An entry is born undecided. The verdict overwrites its first line, in place: that needs no room,
+//! and a disk writes one sector completely or not at all. `{"failed":null}` is a success that some
+//! target may miss, `{"failed":"…"}` a failure whose bytes are kept. The verdict is set in memory
+//! first, so an entry that is still being written at that time is created with it.
+//!
+//! If the mount ends before the verdict is on disk, the entry is in doubt, and counts as failed until
+//! the targets have told whether it was made. A verdict that a hung disk has not taken can thus cost
+//! a question to a target, and never makes a push that has failed.
 //!
 //! Lines are appended later. A crash may tear the last one, which then counts as never written:
 //! applying a push to a target twice has the effect of once.
@@ -183,16 +186,20 @@ impl Journal {
         self.select(|record| record.failed.is_some() && !record.deletes)
     }
 
-    /// Returns the pushes and deletions that some target may be missing, oldest first.
+    /// Returns the pushes and deletions that some target may be missing, oldest first, including
+    /// those under way.
     pub fn pending(&self) -> Vec<Record> {
         self.select(|record| record.failed.is_none())
     }
 
-    /// Returns whether some target may be missing a push.
-    pub fn owes(&self, when: u64) -> bool {
-        let state = lock(&self.state);
-        let record = state.records.get(&when);
-        record.is_some_and(|record| record.failed.is_none())
+    /// Returns the pushes and deletions whose mount ended before they were decided, oldest first.
+    pub fn in_doubt(&self) -> Vec<Record> {
+        self.select(Record::is_in_doubt)
+    }
+
+    /// Returns the entry of a push or deletion.
+    pub fn find(&self, when: u64) -> Option<Record> {
+        lock(&self.state).records.get(&when).cloned()
     }
 
     /// Reads the content of a push.

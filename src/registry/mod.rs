@@ -35,6 +35,7 @@ mod pull;
 mod push;
 mod receipt;
 mod reconcile;
+mod recovery;
 mod replay;
 mod replica;
 mod room;
@@ -222,7 +223,7 @@ impl Registry {
             );
             registry.tell(event.with("reason", amiss));
         }
-        registry.take_up();
+        registry.recover();
         registry.recall_failures();
         registry.index_log.start();
         Ok(Arc::new(registry))

@@ -82,10 +82,6 @@ impl Registry {
             Ok(_) => self.validate(id, &content, base, suffix, end).await,
             Err(_) => Err(still_busy("push", id)),
         };
-        // Replay must not push an entry before the journal knows the verdict.
-        let held_back = stamp
-            .as_ref()
-            .map(|stamp| self.replay.hold_back(stamp.when));
         let ready = stamp
             .clone()
             .and_then(|stamp| Ok((stamp, self.replicas(&id.repo)?)));
@@ -102,7 +98,7 @@ impl Registry {
                     got: Vec::new(),
                     missing: Vec::new(),
                 };
-                // After a panic the journal must not hold an entry that replay would push.
+                // After a panic the push has failed.
                 let run = AssertUnwindSafe(push.run(base, end)).catch_unwind();
                 run.await
                     .unwrap_or_else(|_| Err(super::list::panicked("pushing", id)))
@@ -116,7 +112,6 @@ impl Registry {
                 self.keep(id, &content, stamp, error, end).await;
             }
         }
-        drop(held_back);
         pushed
     }
 
@@ -343,11 +338,11 @@ impl Push<'_> {
         }
     }
 
-    /// Reports a success, and writes to the journal which targets have it.
+    /// Reports a success, and writes to the journal that it is one, and which targets have it.
     ///
-    /// If the journal is late, replay asks each target before it pushes. The close waits for the
-    /// journal all the same: if the mount died, the next one would replay a complete entry into a
-    /// registry from which another mount may just be deleting the artifact.
+    /// The close waits for that until `end`: if the mount dies, the next one would have to ask the
+    /// targets for the verdict, and would replay a complete entry into a registry from which another
+    /// mount may just be deleting the artifact.
     async fn complete(self, end: Instant) {
         self.report();
         let registry = self.registry;
@@ -357,14 +352,24 @@ impl Push<'_> {
         );
         let (id, stamp, got) = (self.id.clone(), self.stamp, self.urls_of_got());
         let is_complete = self.missing.is_empty();
+        if !is_complete {
+            journal.decide(stamp.when, None);
+        }
         let settling = blocking::run(move || {
             // Write the index before the journal forgets the push: after a crash one of them must
             // know it.
             index_log.write();
             journal.supersede(&id, &stamp);
             match is_complete {
-                true => journal.settle(&id, stamp.when),
-                false => got.iter().for_each(|url| journal.got(stamp.when, url)),
+                true => {
+                    journal.settle(&id, stamp.when);
+                    // Replay removes what the disk has not let go of.
+                    journal.decide(stamp.when, None);
+                }
+                false => {
+                    got.iter().for_each(|url| journal.got(stamp.when, url));
+                    let _ = journal.mark(stamp.when);
+                }
             }
         });
         let _ = timeout_at(end, settling).await;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::events::{Event, Level};
 use super::journal::Record;
 use super::replica::{Replica, TargetId};
-use super::{Registry, blocking, lock};
+use super::{Registry, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::model::RepoName;
@@ -25,16 +25,10 @@ use crate::model::RepoName;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long after a disk error a journal file is read again. 2 s: a read of this machine's disk
-/// costs nothing, and an acknowledged push waits for it.
-const READ_AGAIN: Duration = Duration::from_secs(2);
-
 /// The state of replay.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     wake: Arc<Notify>,
-    /// Pushes and deletions that are still under way.
-    live: Mutex<HashSet<u64>>,
     pauses: Mutex<HashMap<TargetId, Pause>>,
     /// Repositories with pushes of earlier mounts, which no registry may list yet.
     pub(super) repos: Mutex<BTreeSet<RepoName>>,
@@ -46,46 +40,26 @@ struct Pause {
     length: Duration,
 }
 
-/// Holds replay back from a push or deletion for as long as it is under way.
-#[derive(Debug)]
-pub(super) struct HeldBack<'a> {
-    replay: &'a Replay,
-    when: u64,
-}
-
-impl Drop for HeldBack<'_> {
-    fn drop(&mut self) {
-        lock(&self.replay.live).remove(&self.when);
-        // Replay may have passed over the entry while it was held back.
-        self.replay.wake();
-    }
-}
-
 impl Replay {
-    pub(super) fn hold_back(&self, when: u64) -> HeldBack<'_> {
-        lock(&self.live).insert(when);
-        HeldBack { replay: self, when }
-    }
-
     /// Makes replay look at the journal.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    fn is_due(&self, target: TargetId) -> bool {
+    pub(super) fn is_due(&self, target: TargetId) -> bool {
         let pauses = lock(&self.pauses);
         pauses
             .get(&target)
             .is_none_or(|pause| pause.until <= Instant::now())
     }
 
-    /// Leaves a target alone: twice as long as the last time, with some jitter.
-    fn pause(&self, target: TargetId, jitter: f64) {
+    /// Leaves a target alone: twice as long as the last time, with some jitter from a seed.
+    pub(super) fn pause(&self, target: TargetId, seed: u64) {
         let mut pauses = lock(&self.pauses);
         let length = pauses
             .get(&target)
             .map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
-        let until = Instant::now() + length.mul_f64(jitter);
+        let until = Instant::now() + length.mul_f64(jitter(seed));
         pauses.insert(target, Pause { until, length });
     }
 
@@ -138,69 +112,6 @@ impl Registry {
         self.tell(Event::new(Level::Error, "bug", message).with("in", what));
     }
 
-    /// Loads the pending entries of earlier mounts: they are newer than the targets' answers until
-    /// the targets have them.
-    pub(super) fn take_up(&self) {
-        // New pushes must get later stamps than entries that can't be read now.
-        self.journal
-            .newest_unread()
-            .iter()
-            .for_each(|&when| self.stamps.observe(when));
-        self.take_up_these(self.journal.pending());
-        self.replay.wake();
-    }
-
-    fn take_up_these(&self, pending: Vec<Record>) {
-        for record in pending {
-            self.stamps.observe(record.stamp.when);
-            let missing: Vec<TargetId> = self
-                .missing(&record)
-                .iter()
-                .map(|target| target.id)
-                .collect();
-            if missing.is_empty() {
-                self.journal.settle(&record.id, record.stamp.when);
-                continue;
-            }
-            if !record.deletes {
-                self.take_up_push(&record, &missing);
-            }
-            let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
-            self.tell(event.with("artifact", record.id.to_string()));
-        }
-    }
-
-    /// Reads journal files again that could not be read so far; returns when to go on.
-    async fn read_again(&self) -> Option<Instant> {
-        if !self.journal.is_to_be_read_again() {
-            return None;
-        }
-        let journal = Arc::clone(&self.journal);
-        if let Ok((records, damaged)) = blocking::run(move || journal.read_again()).await {
-            if !damaged.is_empty() {
-                self.tell_of_journal();
-            }
-            let pending = records.into_iter().filter(|record| record.failed.is_none());
-            self.take_up_these(pending.collect());
-            self.recall_failures();
-        }
-        let again = self.journal.is_to_be_read_again();
-        again.then(|| Instant::now() + READ_AGAIN)
-    }
-
-    fn take_up_push(&self, record: &Record, missing: &[TargetId]) {
-        lock(&self.replay.repos).insert(record.id.repo.clone());
-        let Ok(replicas) = self.replicas(&record.id.repo) else {
-            return;
-        };
-        self.index.change(&record.id, |known| {
-            let revision = || self.index.next_revision();
-            let registry = replicas.registry.id;
-            known.take_up(record.stamp, missing, registry, Instant::now(), revision);
-        });
-        self.index.add_root(&record.id.repo, 0);
-    }
-
     /// Returns the targets that miss an entry.
     pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Replica>> {
         let Ok(replicas) = self.replicas(&record.id.repo) else {
@@ -224,11 +135,10 @@ impl Registry {
         #[cfg(test)]
         assert!(!injected(Bug::BackgroundPanics), "planted");
         let again = self.read_again().await;
-        let pending = self.owed_and_not_live();
-        let mut waiting = HashSet::new();
-        for record in &pending {
-            let _gifts = self.applies.lock(&record.id).await;
-            if !self.journal.owes(record.stamp.when) {
+        let mut waiting = self.decide_doubts().await;
+        for record in &self.journal.select(Record::is_acknowledged) {
+            let _applies = self.applies.lock(&record.id).await;
+            if self.journal.find(record.stamp.when).is_none() {
                 continue;
             }
             let missing = self.missing(record);
@@ -253,14 +163,6 @@ impl Registry {
         next.into_iter().chain(again).min()
     }
 
-    /// Returns the pending entries, except those that are still under way.
-    fn owed_and_not_live(&self) -> Vec<Record> {
-        let mut pending = self.journal.pending();
-        let live = lock(&self.replay.live);
-        pending.retain(|record| !live.contains(&record.stamp.when));
-        pending
-    }
-
     /// Applies one entry to one target; returns whether the target has it now.
     async fn try_to_apply(&self, record: &Record, target: &Arc<Replica>) -> bool {
         let end = Instant::now() + self.settings.push;
@@ -278,7 +180,7 @@ impl Registry {
             }
             Err(failure) => {
                 self.replay
-                    .pause(target.id, jitter(when ^ end.elapsed().as_nanos() as u64));
+                    .pause(target.id, when ^ end.elapsed().as_nanos() as u64);
                 tracing::debug!("{} has still not got {id}: {failure}", target.url());
                 false
             }
@@ -300,10 +202,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_target_that_nobody_waits_for_any_more_wakes_nobody() {
         let replay = Replay::default();
-        replay.pause(TargetId(1), 1.0);
+        replay.pause(TargetId(1), 1);
         tokio::time::advance(FIRST_PAUSE * 2).await;
         assert_eq!(replay.next(&HashSet::new()), None);
-        replay.pause(TargetId(2), 1.0);
+        replay.pause(TargetId(2), 2);
         let next = replay.next(&HashSet::from([TargetId(2)])).unwrap();
         assert!(
             next > Instant::now(),

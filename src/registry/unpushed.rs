@@ -211,7 +211,7 @@ impl Registry {
             }
         };
         let mut record = Record::new(id, &stamp, false);
-        record.failed = Some(error.reason.clone());
+        (record.failed, record.decided) = (Some(error.reason.clone()), true);
         let path = record.path();
         let kept = match self.keep_in_memory(&record, content) {
             Ok(is_new) => {
@@ -238,8 +238,10 @@ impl Registry {
 
     /// Decides that a push has failed. Returns whether the push is new to the journal.
     fn keep_in_memory(&self, failed: &Record, content: &Bytes) -> io::Result<bool> {
-        let reason = failed.failed.as_deref().unwrap_or_default();
-        if self.journal.decide(failed.stamp.when, reason) {
+        if self
+            .journal
+            .decide(failed.stamp.when, failed.failed.as_deref())
+        {
             return Ok(false);
         }
         self.journal.admit(failed.clone(), content.clone())?;

@@ -79,6 +79,17 @@ impl Memory {
         memory
     }
 
+    /// Makes another store with the same objects.
+    pub(crate) fn copy(&self) -> Self {
+        let state = self.0.lock().unwrap();
+        let copy = MemoryState {
+            objects: state.objects.clone(),
+            tokens: state.tokens,
+            ..MemoryState::default()
+        };
+        Self(Arc::new(Mutex::new(copy)), self.1.clone())
+    }
+
     pub(crate) fn set_fault(&self, fault: impl Into<Option<Fault>>) {
         self.0.lock().unwrap().fault = fault.into();
     }

@@ -32,6 +32,12 @@ impl History {
         line.acknowledged = line.contents.len() - 1;
     }
 
+    /// Returns the line of a name that was written.
+    #[track_caller]
+    pub fn line(&self, name: &str) -> &Line {
+        self.0.get(name).expect("a name")
+    }
+
     pub fn lines(&self) -> impl Iterator<Item = (&String, &Line)> {
         self.0.iter()
     }
@@ -47,6 +53,11 @@ impl Line {
             let content = content.as_deref().map(String::from_utf8_lossy);
             panic!("{where_}: {content:?} was never written")
         })
+    }
+
+    /// Returns whether a content is that of the last write, which was not acknowledged.
+    pub fn is_unanswered(&self, content: &Content) -> bool {
+        self.contents.last() == Some(content) && self.acknowledged + 1 < self.contents.len()
     }
 
     /// Asserts that a content is the last acknowledged one or newer; returns its position.

@@ -134,13 +134,22 @@ async fn a_pending_push_does_not_undo_another_mounts_deletion() {
     assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_crash_amid_a_deletion_is_rolled_forward() {
+/// Crashes amid a deletion that has met these faults at the registry and at the backups, and mounts
+/// again with every target back.
+async fn crash_amid_a_deletion(faults: [Fault; 2]) -> Fixture {
     let fixture = world_with(choice()).await;
-    fixture.registry.set_fault(Fault::Hang);
+    fixture.registry.set_fault(faults[0]);
+    fixture
+        .backups
+        .iter()
+        .for_each(|it| it.set_fault(faults[1]));
     let app = fixture.stat("app").await.unwrap().ino;
     let fs = fixture.fs.clone();
-    let removal = tokio::spawn(fs.unlink(app, std::ffi::OsStr::new("schema"), 0));
+    drop(tokio::spawn(fs.unlink(
+        app,
+        std::ffi::OsStr::new("schema"),
+        0,
+    )));
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Copy the disk as a crash would leave it.
     let left = Arc::new(tempfile::tempdir().unwrap());
@@ -152,17 +161,32 @@ async fn a_crash_amid_a_deletion_is_rolled_forward() {
             std::fs::copy(entry.path(), journal(&left).join(entry.file_name())).unwrap();
         }
     }
-    removal.abort();
-    let stores = Some(fixture.all().map(Clone::clone));
+    let stores = Some(fixture.all().map(Memory::copy));
     let fixture = Fixture::with(Choice {
         stores,
         state_dir: Some(left),
         ..with_redo()
     });
-    fixture.registry.set_fault(None);
     tokio::time::sleep(Duration::from_secs(100)).await;
+    fixture
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_the_registry_has_made_at_a_crash_is_rolled_forward() {
+    let fixture = crash_amid_a_deletion([Fault::Slow(Duration::from_millis(100)), Fault::Hang]);
+    let fixture = fixture.await;
     assert!(fixture.all().into_iter().all(is_deleted));
     assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_the_registry_has_not_made_at_a_crash_is_never_made() {
+    let fixture = crash_amid_a_deletion([Fault::Hang, Fault::Hang]).await;
+    for store in fixture.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+    }
+    let status = fixture.json(".atlasfs/status").await;
+    assert_eq!(status["healthy"], true, "{status:#}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,15 +6,8 @@ use super::fixtures::{choice, choice_of, set_all, unstamped_lists, world_of};
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2, V3};
 use crate::fs::Error;
-use crate::registry::Settings;
-use crate::store::{Fault, Kind};
-
-fn holds_a_record(journal: &std::path::Path) -> bool {
-    let mut entries = std::fs::read_dir(journal)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries.any(|path| path.is_file() && path.extension().is_none())
-}
+use crate::registry::{Durability, Settings, simulate_disk};
+use crate::store::{Fault, Kind, Memory};
 
 fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).unwrap() {
@@ -61,40 +54,108 @@ async fn an_acknowledged_push_survives_a_restart_and_reaches_all_targets() {
     }
 }
 
-/// Crashes while a push is in doubt, and mounts again with every target back.
-async fn crash_in_doubt(fixture: Fixture) -> Fixture {
-    set_all(&fixture, Fault::Hang);
+/// Crashes amid a push that has met these faults, and mounts again without them.
+async fn crash_amid_a_push(fixture: Fixture, faults: [Fault; 3]) -> Fixture {
+    for (store, fault) in fixture.all().into_iter().zip(faults) {
+        store.set_fault(fault);
+    }
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
-    let close = tokio::spawn(fixture.fs.clone().flush(file.fh, 0));
-    let journal = fixture.state_dir.path().join("journal");
-    while !holds_a_record(&journal) {
-        tokio::task::yield_now().await;
-    }
-    close.abort();
-    let state_dir = std::sync::Arc::clone(&fixture.state_dir);
+    drop(tokio::spawn(fixture.fs.clone().flush(file.fh, 0)));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    crash(&fixture, choice())
+}
+
+/// Mounts again with a copy of the state directory and of the stores, as a crash leaves them: the
+/// first mount goes on.
+fn crash(fixture: &Fixture, choice: Choice) -> Fixture {
     let copy = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    copy_dir(state_dir.path(), copy.path());
-    set_all(&fixture, None);
-    let stores = Some([
-        fixture.registry.clone(),
-        fixture.backups[0].clone(),
-        fixture.backups[1].clone(),
-    ]);
+    copy_dir(fixture.state_dir.path(), copy.path());
     Fixture::with(Choice {
-        stores,
+        stores: Some(fixture.all().map(Memory::copy)),
         redo: true,
         state_dir: Some(copy),
-        ..choice()
+        ..choice
     })
 }
 
+async fn unpushed(fixture: &Fixture) -> Vec<Vec<u8>> {
+    let mut kept = Vec::new();
+    for push in fixture.fs.registry.unpushed() {
+        let path = format!(".atlasfs/unpushed/{}", push.path());
+        kept.push(fixture.cat(&path).await.unwrap());
+    }
+    kept
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_push_in_doubt_at_a_crash_is_rolled_forward() {
-    let fixture = crash_in_doubt(world_of(choice(), V1).await).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+async fn a_push_that_no_target_has_at_a_crash_has_failed() {
+    let faults = [Fault::Hang; 3];
+    let fixture = crash_amid_a_push(world_of(choice(), V1).await, faults).await;
+    fixture.backups[1].set_fault(Fault::Hang);
+    assert_eq!(unpushed(&fixture).await, [V2], "already while in doubt");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let reason = || fixture.fs.registry.unpushed()[0].failed.clone().unwrap();
+    assert!(reason().contains("being asked"), "a backup may have it");
+    set_all(&fixture, None);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(reason().contains("push it again"), "{}", reason());
     for store in fixture.all() {
-        assert_eq!(store.content("app/schema").unwrap(), V2);
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+    }
+    let fixture = fixture.restart(choice());
+    assert_eq!(unpushed(&fixture).await, [V2]);
+    fixture.cp("app/schema", V2).await.unwrap();
+    assert!(unpushed(&fixture).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_a_target_has_at_a_crash_is_rolled_forward() {
+    for faults in [
+        [Fault::LoseReplies, Fault::Hang, Fault::Hang],
+        [Fault::Hang, Fault::LoseReplies, Fault::Hang],
+    ] {
+        let fixture = crash_amid_a_push(world_of(choice(), V1).await, faults).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(unpushed(&fixture).await.is_empty());
+        for store in fixture.all() {
+            assert_eq!(store.content("app/schema").unwrap(), V2, "{faults:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_in_doubt_is_not_made_over_a_newer_one() {
+    let faults = [Fault::Hang; 3];
+    let fixture = crash_amid_a_push(world_of(choice(), V1).await, faults).await;
+    fixture.another().cp("app/schema", V3).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(unpushed(&fixture).await, [V2]);
+    for store in fixture.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_fails_while_the_disk_hangs_is_not_made_after_a_crash() {
+    let settings = Settings {
+        durability: Durability::Registry,
+        ..Settings::default()
+    };
+    let fixture = world_of(choice_of(settings.clone()), V1).await;
+    fixture.registry.set_fault(Fault::Hang);
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    file.write(0, V2).unwrap();
+    let close = tokio::spawn(fixture.fs.clone().flush(file.fh, 0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    simulate_disk(Duration::from_secs(60));
+    assert_eq!(close.await.unwrap(), Err(Error::Io));
+    simulate_disk(None);
+    let fixture = crash(&fixture, choice_of(settings));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(unpushed(&fixture).await, [V2]);
+    for store in fixture.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
     }
 }
 
@@ -250,7 +311,8 @@ async fn a_push_rolled_forward_ends_an_earlier_failure_without_bytes() {
     assert_eq!(fixture.cp("app/schema", V3).await, Err(Error::NoSpace));
     let fixture = fixture.restart(choice());
     assert_eq!(failures(&fixture).await.len(), 1);
-    let fixture = crash_in_doubt(fixture).await;
+    let faults = [Fault::LoseReplies, Fault::Hang, Fault::Hang];
+    let fixture = crash_amid_a_push(fixture, faults).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(failures(&fixture).await, [""; 0]);
     assert_eq!(failures(&fixture.restart(choice())).await, [""; 0]);

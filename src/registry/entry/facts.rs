@@ -121,7 +121,7 @@ impl Entry {
 
     /// Loads a push from the journal of an earlier mount, unless that mount later learned of a
     /// newer content or of a deletion.
-    pub fn take_up(
+    pub fn recover(
         &mut self,
         stamp: Stamp,
         missing: &[TargetId],

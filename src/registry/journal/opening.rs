@@ -121,11 +121,13 @@ impl Journal {
         let record = parse(&bytes).map(|(record, _)| record);
         match record {
             // A failed deletion leaves no entry, but its removal did not reach the disk.
-            Some(record) if record.deletes && record.failed.is_some() => self.sweep(file),
+            Some(record) if record.deletes && record.failed.is_some() && record.decided => {
+                self.sweep(file)
+            }
             Some(record) if is_temporary(file) => {
                 let place = self.path(record.stamp.when);
                 let is_own = place.with_extension("tmp") == file;
-                if record.failed.is_none() || !is_own {
+                if record.deletes || !is_own {
                     return self.sweep(file);
                 }
                 match fs::rename(file, &place) {

@@ -1,4 +1,4 @@
-//! One entry of the journal, and its file: how it is written, marked as failed, read and repaired.
+//! One entry of the journal, and its file: how it is written, decided, read and repaired.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -19,6 +19,10 @@ pub(super) const STATE: usize = 512;
 /// The maximum size of an entry's head and appended lines, in bytes: enough for thousands of lines.
 const LINES: u64 = 1 << 20;
 
+/// Why a push in doubt counts as failed.
+const IN_DOUBT: &str = "the mount ended before the push did; the targets are being asked whether \
+                        they have it";
+
 /// One push, or one deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -30,8 +34,11 @@ pub struct Record {
     pub deletes: bool,
     /// The URLs of the targets that have it.
     pub got: BTreeSet<String>,
-    /// Why it failed, if its close has reported a failure.
+    /// Why it failed, if it did; or why it counts as failed, while it is in doubt.
     pub failed: Option<String>,
+    /// Whether it has succeeded or failed. Otherwise it is under way or, if its mount has ended, in
+    /// doubt.
+    pub decided: bool,
 }
 
 impl Record {
@@ -43,7 +50,18 @@ impl Record {
             deletes,
             got: BTreeSet::new(),
             failed: None,
+            decided: false,
         }
+    }
+
+    /// Returns whether its mount ended before it was decided.
+    pub fn is_in_doubt(&self) -> bool {
+        !self.decided && self.failed.is_some()
+    }
+
+    /// Returns whether it has succeeded, so that a target may miss it.
+    pub fn is_acknowledged(&self) -> bool {
+        self.decided && self.failed.is_none()
     }
 
     /// Returns the path of a failed push's bytes below `.atlasfs/unpushed`: the artifact's key, `@`
@@ -54,10 +72,13 @@ impl Record {
     }
 }
 
-/// Makes the first line of an entry's file. Its length is fixed, so that a failure can overwrite it
+/// Makes the first line of an entry's file. Its length is fixed, so that a verdict can overwrite it
 /// on a full disk. A reason that is too long is cut.
-pub fn state_line(failed: Option<&str>) -> String {
-    let line = match failed {
+pub fn state_line(record: &Record) -> String {
+    let line = match &record.failed {
+        _ if !record.decided => {
+            padded_line(&json!({ "failed": IN_DOUBT, "decided": false }), STATE)
+        }
         Some(reason) => cut_line(reason, STATE, |reason| json!({ "failed": reason })),
         None => padded_line(&json!({ "failed": null }), STATE),
     };
@@ -81,6 +102,7 @@ pub fn head(record: &Record) -> Value {
 /// damage.
 pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let (first, after) = read_line(bytes)?;
+    let decided = first.get("decided").and_then(Value::as_bool);
     // Files of earlier versions begin with the head, and mark a failed push at their end.
     let (failed, (head, rest)) = match first.get("failed") {
         Some(_) if bytes.len() - after.len() != STATE => return None,
@@ -111,6 +133,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         deletes.unwrap_or_default(),
     );
     record.failed = failed;
+    record.decided = decided.unwrap_or(true);
     let mut lines = rest.get(content.len()..)?.strip_prefix(b"\n")?;
     while let Some((line, rest)) = read_line(lines) {
         if let Some(target) = line.get("got").and_then(Value::as_str) {
@@ -127,15 +150,15 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
 
 /// Writes a whole new file, without a sync.
 pub(super) fn write(mut file: &File, record: &Record, content: &[u8]) -> io::Result<()> {
-    file.write_all(state_line(record.failed.as_deref()).as_bytes())?;
+    file.write_all(state_line(record).as_bytes())?;
     file.write_all(line(&head(record)).as_bytes())?;
     file.write_all(content)?;
     file.write_all(b"\n")
 }
 
-/// Marks an entry as failed, in space that its file already has.
-pub(super) fn mark(file: &File, reason: &str) -> io::Result<()> {
-    file.write_all_at(state_line(Some(reason)).as_bytes(), 0)?;
+/// Writes an entry's verdict, in space that its file already has.
+pub(super) fn mark(file: &File, record: &Record) -> io::Result<()> {
+    file.write_all_at(state_line(record).as_bytes(), 0)?;
     file.sync_data()
 }
 

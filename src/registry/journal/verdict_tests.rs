@@ -33,7 +33,7 @@ fn admit(journal: &Journal, when: u64, content: &'static [u8], deletes: bool) {
 
 /// Asserts that a push has failed and that its bytes are kept.
 fn keeps(journal: &Journal, when: u64, content: &[u8], reason: &str) {
-    assert!(journal.pending().is_empty() && !journal.owes(when));
+    assert!(journal.pending().is_empty());
     let failed = journal.failed();
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert_eq!(failed[0].failed.as_deref(), Some(reason));
@@ -59,7 +59,7 @@ fn a_push_that_fails_before_its_write_is_written_failed() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     admit(&journal, 5, b"x", false);
-    assert!(journal.decide(5, "too late"));
+    assert!(journal.decide(5, Some("too late")));
     journal.mark(5).unwrap();
     keeps(&journal, 5, b"x", "too late");
     assert!(!journal.path(5).exists(), "the disk has not taken it yet");
@@ -76,7 +76,7 @@ fn a_failure_after_the_rename_survives_a_kill() {
     // The directory's sync hangs, and the journal doesn't have the entry yet.
     let file = journal.write_file(5).unwrap();
     assert!(journal.pending().is_empty());
-    assert!(journal.decide(5, "too late"));
+    assert!(journal.decide(5, Some("too late")));
     journal.mark(5).unwrap();
     keeps(&open(dir.path()), 5, b"x", "too late");
     journal.finish(5, file.as_deref()).unwrap();
@@ -86,20 +86,19 @@ fn a_failure_after_the_rename_survives_a_kill() {
 }
 
 #[test]
-fn a_kill_before_the_rename_keeps_a_failed_pushs_bytes() {
+fn a_kill_before_the_rename_keeps_a_pushs_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
-    let staging = journal.path(5).with_extension("tmp");
-    for (reason, kept) in [(Some("too late"), true), (None, false)] {
-        journal.begin(&id(), &push(5, b"x"), b"x").unwrap();
-        if let Some(reason) = reason {
-            journal.fail(5, reason).unwrap();
-        }
-        fs::rename(journal.path(5), &staging).unwrap();
+    for (when, deletes) in [(5, false), (6, true)] {
+        admit(&journal, when, if deletes { b"" } else { b"x" }, deletes);
+        journal.write(when).unwrap();
+        let staging = journal.path(when).with_extension("tmp");
+        fs::rename(journal.path(when), &staging).unwrap();
         let after = open(dir.path());
-        assert_eq!(after.failed().len(), usize::from(kept));
-        assert!(after.pending().is_empty() && !staging.exists());
-        assert_eq!(after.path(5).exists(), kept);
+        assert_eq!(after.in_doubt().len(), usize::from(!deletes));
+        assert!(!staging.exists());
+        assert_eq!(after.path(when).exists(), !deletes);
+        let _ = fs::remove_file(after.path(when));
     }
 }
 
@@ -108,12 +107,12 @@ fn a_failed_deletion_leaves_no_entry_behind() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     admit(&journal, 5, b"", true);
-    assert!(journal.decide(5, "too late"));
+    assert!(journal.decide(5, Some("too late")));
     journal.abandon(&id(), 5);
     journal.write(5).unwrap();
     admit(&journal, 6, b"", true);
     let file = journal.write_file(6).unwrap();
-    assert!(journal.decide(6, "too late"));
+    assert!(journal.decide(6, Some("too late")));
     journal.abandon(&id(), 6);
     assert!(open(dir.path()).select(|_| true).is_empty(), "after a kill");
     journal.finish(6, file.as_deref()).unwrap();
@@ -122,20 +121,38 @@ fn a_failed_deletion_leaves_no_entry_behind() {
 }
 
 #[test]
-fn a_push_that_cannot_be_marked_is_removed_and_reported() {
+fn a_failed_push_whose_file_is_gone_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     journal.begin(&id(), &push(5, b"x"), b"x").unwrap();
     fs::remove_file(journal.path(5)).unwrap();
     assert!(journal.fail(5, "out").is_err());
     assert!(journal.select(|_| true).is_empty());
-    journal.begin(&id(), &push(6, b"x"), b"x").unwrap();
-    fs::remove_file(journal.path(6)).unwrap();
-    fs::create_dir(journal.path(6)).unwrap();
-    let error = journal.fail(6, "out").unwrap_err().to_string();
-    let file = journal.path(6).display().to_string();
-    assert!(error.contains(&file) && error.contains("remove it before the next mount"));
-    assert!(!journal.owes(6), "this mount never makes it");
+}
+
+#[test]
+fn an_entry_without_a_verdict_on_disk_is_in_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    admit(&journal, 5, b"x", false);
+    admit(&journal, 6, b"", true);
+    journal.write(5).unwrap();
+    journal.write(6).unwrap();
+    assert!(journal.failed().is_empty() && journal.in_doubt().is_empty());
+    // The disk hangs: the verdicts are in memory alone.
+    assert!(journal.decide(5, Some("out")) && journal.decide(6, Some("out")));
+    let after = open(dir.path());
+    assert!(after.pending().is_empty());
+    assert_eq!(after.in_doubt().len(), 2);
+    assert_eq!(after.failed().len(), 1, "its bytes can be read meanwhile");
+    assert_eq!(after.content(5).unwrap(), "x");
+    assert!(after.decide(5, None));
+    after.mark(5).unwrap();
+    assert!(after.decide(6, Some("out")));
+    after.abandon(&id(), 6);
+    let last = open(dir.path());
+    assert_eq!(last.pending().len(), 1);
+    assert!(last.in_doubt().is_empty() && last.failed().is_empty());
 }
 
 #[test]
@@ -144,7 +161,7 @@ fn a_failed_push_removed_during_its_write_leaves_nothing() {
     let journal = open(dir.path());
     admit(&journal, 5, b"x", false);
     let file = journal.write_file(5).unwrap();
-    assert!(journal.decide(5, "too late"));
+    assert!(journal.decide(5, Some("too late")));
     journal.remove(5).unwrap();
     journal.finish(5, file.as_deref()).unwrap();
     assert!(journal.failed().is_empty());

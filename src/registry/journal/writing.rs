@@ -1,4 +1,4 @@
-//! Writing an entry, and marking a push as failed.
+//! Writing an entry, and its verdict.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::record::{Record, mark, write};
-use super::{Journal, Writing, is_gone, lock};
+use super::{Journal, State, Writing, is_gone, lock};
 use crate::dir::open_regular;
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
@@ -101,11 +101,9 @@ impl Journal {
             if let Some(writing) = lock(&self.state).writing.get_mut(&when) {
                 writing.file = None;
             }
-            // On a full disk, the remains must not take the next entry's space. The name may
-            // outlast a power cut, so mark the file: a later mount must not push it.
+            // On a full disk, the remains must not take the next entry's space.
             let _ = fs::remove_file(&staging);
             if was_named {
-                let _ = mark(&file, "its record could not be kept");
                 let _ = fs::remove_file(&place);
             }
         }
@@ -124,47 +122,46 @@ impl Journal {
 
     /// Makes later verdicts go to the file, and writes an earlier one to it here.
     fn publish(&self, when: u64, file: &Arc<File>) -> io::Result<()> {
-        let failed = {
+        let record = {
             let mut state = lock(&self.state);
             let Some(writing) = state.writing.get_mut(&when) else {
                 return Ok(());
             };
             writing.file = Some(Arc::clone(file));
-            writing.record.failed.clone()
+            writing.record.clone()
         };
-        failed.map_or(Ok(()), |reason| mark(file, &reason))
+        match record.decided {
+            true => mark(file, &record),
+            false => Ok(()),
+        }
     }
 
     /// Adds the file on disk to the journal's entries, with the latest verdict.
     pub(super) fn finish(&self, when: u64, file: Option<&File>) -> io::Result<()> {
         let mut marked = None;
         loop {
-            let failed = {
+            let record = {
                 let mut state = lock(&self.state);
                 let Some(writing) = state.writing.get(&when) else {
                     break;
                 };
-                let failed = writing.record.failed.clone();
-                if failed == marked {
-                    let Some(writing) = state.writing.remove(&when) else {
-                        break;
-                    };
-                    if writing.record.deletes && failed.is_some() {
+                let record = writing.record.clone();
+                if !record.decided || marked.as_ref() == Some(&record) {
+                    state.writing.remove(&when);
+                    if record.deletes && record.failed.is_some() {
                         break;
                     }
-                    state.records.insert(when, writing.record);
+                    state.records.insert(when, record);
                     return Ok(());
                 }
-                failed
+                record
             };
-            if let (Some(file), Some(reason)) = (file, &failed)
-                && let Err(error) = mark(file, reason)
-            {
-                return Err(self.give_up(when, error));
+            if let Some(file) = file {
+                mark(file, &record)?;
             }
             #[cfg(test)]
             self.is_durable(when);
-            marked = failed;
+            marked = Some(record);
         }
         // The entry was removed meanwhile, or it is a failed deletion.
         let place = self.path(when);
@@ -177,92 +174,74 @@ impl Journal {
         Ok(())
     }
 
-    /// Records in memory that a push or a deletion has failed: from now on, this mount applies it
-    /// to no target. Returns whether the journal has it; then [`Self::mark`] makes the failure
-    /// durable.
-    pub fn decide(&self, when: u64, reason: &str) -> bool {
+    /// Decides in memory that a push or a deletion has succeeded, or failed: this mount applies it
+    /// only if it has succeeded. Returns whether the journal has it; then [`Self::mark`] makes the
+    /// verdict durable.
+    pub fn decide(&self, when: u64, failed: Option<&str>) -> bool {
         let mut state = lock(&self.state);
         #[cfg(test)]
         if injected(Bug::LateRecord) && state.writing.contains_key(&when) {
             return true;
         }
-        let reason = Some(reason.to_owned());
-        match state.writing.get_mut(&when) {
-            Some(writing) => writing.record.failed = reason,
-            None => match state.records.get_mut(&when) {
-                Some(record) => record.failed = reason,
-                None => return false,
-            },
-        }
+        let State {
+            writing, records, ..
+        } = &mut *state;
+        let writing = writing.get_mut(&when).map(|writing| &mut writing.record);
+        let Some(record) = writing.or_else(|| records.get_mut(&when)) else {
+            return false;
+        };
+        record.failed = failed.map(str::to_owned);
+        record.decided = true;
         true
     }
 
-    /// Marks a push as failed, in its entry's file. If the disk refuses even that, the entry is
-    /// removed: a later mount must not push it.
+    /// Writes the verdict of a push or deletion to its entry's file. If the disk refuses, the next
+    /// mount finds the entry in doubt.
     ///
     /// # Errors
     ///
-    /// The I/O error; then its bytes are not kept.
+    /// `NotFound` if the file is gone; then its bytes are not kept.
     pub fn mark(&self, when: u64) -> io::Result<()> {
-        let (reason, file) = {
+        let (record, file) = {
             let state = lock(&self.state);
             match (state.writing.get(&when), state.records.get(&when)) {
                 (Some(writing), _) => match &writing.file {
-                    Some(file) => (writing.record.failed.clone(), Some(Arc::clone(file))),
+                    Some(file) => (writing.record.clone(), Some(Arc::clone(file))),
                     // The writer of the file marks it.
                     None => return Ok(()),
                 },
-                (None, Some(record)) => (record.failed.clone(), None),
+                (None, Some(record)) => (record.clone(), None),
                 (None, None) => return Ok(()),
             }
         };
-        let Some(reason) = reason else {
+        if !record.decided {
             return Ok(());
-        };
+        }
         let marked = match file {
-            Some(file) => mark(&file, &reason),
+            Some(file) => mark(&file, &record),
             None => {
                 let file = open_regular(File::options().write(true), &self.path(when));
-                file.and_then(|file| mark(&file, &reason))
+                file.and_then(|file| mark(&file, &record))
             }
         };
-        marked.map_err(|error| self.give_up(when, error))?;
-        #[cfg(test)]
-        if lock(&self.state).records.contains_key(&when) {
-            self.is_durable(when);
+        match marked {
+            Err(error) if is_gone(&error) => {
+                lock(&self.state).records.remove(&when);
+                return Err(error);
+            }
+            Err(error) => {
+                let id = &record.id;
+                tracing::warn!("can't write to the journal how a push of {id} has ended: {error}");
+            }
+            Ok(()) =>
+            {
+                #[cfg(test)]
+                if lock(&self.state).records.contains_key(&when) {
+                    self.is_durable(when);
+                }
+            }
         }
         Ok(())
-    }
-
-    /// Removes an entry that can't be marked as failed.
-    fn give_up(&self, when: u64, why: io::Error) -> io::Error {
-        let place = self.path(when);
-        let mut gone = Ok(());
-        for path in [place.with_extension("tmp"), place.clone()] {
-            match fs::remove_file(path) {
-                Err(error) if !is_gone(&error) => gone = Err(error),
-                _ => {}
-            }
-        }
-        let gone = gone.and_then(|()| File::open(&self.dir)?.sync_all());
-        match gone {
-            Ok(()) => {
-                let mut state = lock(&self.state);
-                state.records.remove(&when);
-                state.writing.remove(&when);
-                #[cfg(test)]
-                lock(&self.durable).remove(&when);
-                why
-            }
-            Err(error) => io::Error::new(
-                why.kind(),
-                format!(
-                    "{why}, and {} can't be removed ({error}): remove it before the next mount, \
-                     which would push it",
-                    place.display()
-                ),
-            ),
-        }
     }
 
     /// Marks a push as failed on disk, and returns the path of its bytes below `.atlasfs/unpushed`.
@@ -303,24 +282,30 @@ impl Journal {
 
 #[cfg(test)]
 impl Journal {
-    /// Makes a push durable.
+    /// Makes a push durable that has succeeded.
     pub fn begin(&self, id: &ArtifactId, stamp: &Stamp, content: &[u8]) -> io::Result<()> {
         self.admit(
             Record::new(id, stamp, false),
             Bytes::copy_from_slice(content),
         )?;
-        self.write(stamp.when)
+        self.write(stamp.when)?;
+        self.end(stamp.when, None)
     }
 
-    /// Makes a deletion durable.
+    /// Makes a deletion durable that has succeeded.
     pub fn begin_deletion(&self, id: &ArtifactId, stamp: &Stamp) -> io::Result<()> {
         self.admit(Record::new(id, stamp, true), Bytes::new())?;
-        self.write(stamp.when)
+        self.write(stamp.when)?;
+        self.end(stamp.when, None)
     }
 
     /// Marks a push as failed.
     pub fn fail(&self, when: u64, reason: &str) -> io::Result<()> {
-        assert!(self.decide(when, reason));
+        self.end(when, Some(reason))
+    }
+
+    fn end(&self, when: u64, failed: Option<&str>) -> io::Result<()> {
+        assert!(self.decide(when, failed));
         self.mark(when)
     }
 }
