@@ -5,32 +5,31 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Registry;
-use super::journal::Record;
+use super::journal::{Journal, Record};
 use super::replica::Replica;
 use crate::model::{ArtifactId, Stamp, nanos};
 use crate::store::{Condition, Failure, Kind, Token};
 
-impl Registry {
-    /// Applies a journal entry to a target that misses it.
+impl Replica {
+    /// Applies an entry of the journal that the target misses.
     ///
     /// # Errors
     ///
     /// The target's failure.
     pub(super) async fn apply_entry(
         &self,
+        journal: &Journal,
         record: &Record,
-        target: &Replica,
         end: Instant,
     ) -> Result<Option<Token>, Failure> {
         let (id, stamp) = (&record.id, &record.stamp);
         if record.deletes {
             return self
-                .apply_deletion(id, stamp.when, target, end)
+                .apply_deletion(id, stamp.when, end)
                 .await
                 .map(|()| None);
         }
-        let condition = match target.ask(|target| target.head(id, end)).await {
+        let condition = match self.ask(|target| target.head(id, end)).await {
             Ok(meta) => {
                 let newer = meta
                     .stamp
@@ -42,7 +41,7 @@ impl Registry {
             }
             // A later deletion by another mount covers this push too.
             Err(failure) if failure.kind == Kind::NotFound => {
-                let deleted = target.ask(|target| target.last_deleted(id, end)).await?;
+                let deleted = self.ask(|target| target.last_deleted(id, end)).await?;
                 if deleted >= Some(stamp.when) {
                     return Ok(None);
                 }
@@ -50,17 +49,16 @@ impl Registry {
             }
             Err(failure) => return Err(failure),
         };
-        let content = self.journal.content(stamp.when).map_err(|error| {
+        let content = journal.content(stamp.when).map_err(|error| {
             Failure::new(
                 Kind::Unreachable,
                 format!("can't read the journal: {error}"),
             )
         })?;
-        self.apply(id, content, stamp, &condition, target, end)
-            .await
+        self.apply(id, content, stamp, &condition, end).await
     }
 
-    /// Puts content into a target that lacks it.
+    /// Puts content that the target lacks.
     ///
     /// # Errors
     ///
@@ -71,17 +69,16 @@ impl Registry {
         content: Bytes,
         stamp: &Stamp,
         condition: &Condition,
-        target: &Replica,
         end: Instant,
     ) -> Result<Option<Token>, Failure> {
-        let put = target.ask(|target| target.put(id, content, stamp, condition, end));
+        let put = self.ask(|target| target.put(id, content, stamp, condition, end));
         let token = put.await?;
-        target.pushes.increment();
+        self.pushes.increment();
         Ok(token)
     }
 
-    /// Deletes an artifact from a target, unless the target holds something newer than the
-    /// deletion, and leaves a tombstone.
+    /// Deletes an artifact, unless the target holds something newer than the deletion, and leaves a
+    /// tombstone.
     ///
     /// # Errors
     ///
@@ -90,10 +87,9 @@ impl Registry {
         &self,
         id: &ArtifactId,
         when: u64,
-        target: &Replica,
         end: Instant,
     ) -> Result<(), Failure> {
-        let there = target.ask(|target| target.head(id, end)).await;
+        let there = self.ask(|target| target.head(id, end)).await;
         let is_newer = match there {
             Ok(meta) => match meta.stamp {
                 Some(stamp) => stamp.when > when,
@@ -105,9 +101,7 @@ impl Registry {
         if is_newer {
             return Ok(());
         }
-        target.ask(|target| target.delete(id, end)).await?;
-        target
-            .ask(|target| target.put_tombstone(id, when, end))
-            .await
+        self.ask(|target| target.delete(id, end)).await?;
+        self.ask(|target| target.put_tombstone(id, when, end)).await
     }
 }

@@ -109,7 +109,7 @@ impl Registry {
                     let put = target.ask(|target| target.put_tombstone(id, when, end));
                     put.await
                 }
-                false => self.apply_deletion(id, when, target, end).await,
+                false => target.apply_deletion(id, when, end).await,
             };
             if buried.is_ok() {
                 self.journal.got(when, target.url());

@@ -167,7 +167,7 @@ impl Registry {
     async fn try_to_apply(&self, record: &Record, target: &Arc<Replica>) -> bool {
         let end = Instant::now() + self.settings.push;
         let (id, when) = (&record.id, record.stamp.when);
-        match self.apply_entry(record, target, end).await {
+        match target.apply_entry(&self.journal, record, end).await {
             Ok(token) => {
                 self.journal.got(when, target.url());
                 self.replay.recovered(target.id);

@@ -190,7 +190,7 @@ impl Registry {
         };
         let target = target(view, holding.target).ok_or(None)?;
         let end = Instant::now() + self.settings.push;
-        let given = self.apply(id, content.clone(), newest, &condition, target, end);
+        let given = target.apply(id, content.clone(), newest, &condition, end);
         given.await.map_err(|failure| Some(why(failure)))?;
         self.replay.recovered(target.id);
         Ok(())
@@ -206,7 +206,7 @@ impl Registry {
     ) -> Result<(), Option<String>> {
         let target = target(view, from).filter(|_| job.repairs()).ok_or(None)?;
         let end = Instant::now() + self.settings.push;
-        let taken = self.apply_deletion(id, when, target, end).await;
+        let taken = target.apply_deletion(id, when, end).await;
         taken.map_err(|failure| Some(why(failure)))
     }
 
