@@ -33,7 +33,7 @@ impl Replica {
             Ok(meta) => {
                 let newer = meta
                     .stamp
-                    .map_or(meta.modified > stamp.time(), |there| there >= *stamp);
+                    .map_or(meta.modified >= stamp.time(), |there| there >= *stamp);
                 if newer {
                     return Ok(None);
                 }

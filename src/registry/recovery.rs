@@ -102,7 +102,10 @@ impl Registry {
             let (journal, id, deletes) = (Arc::clone(&self.journal), id.clone(), record.deletes);
             let marking = blocking::run(move || match (failed, deletes) {
                 (None, _) => journal.mark(when),
-                (Some(_), true) => Ok(journal.abandon(&id, when)),
+                (Some(_), true) => {
+                    journal.abandon(&id, when);
+                    Ok(())
+                }
                 (Some(_), false) => journal.keep(when).map(drop),
             });
             if let Ok(Err(error)) = marking.await {

@@ -109,13 +109,25 @@ impl Memory {
 
     /// Puts an object there by hand.
     pub(crate) fn place(&self, key: &str, content: &[u8], stamp: Option<Stamp>) {
+        let modified = stamp.map_or_else(SystemTime::now, |stamp| stamp.time());
+        self.place_at(key, content, stamp, modified);
+    }
+
+    /// Puts an object there by hand, at a time of the store.
+    pub(crate) fn place_at(
+        &self,
+        key: &str,
+        content: &[u8],
+        stamp: Option<Stamp>,
+        modified: SystemTime,
+    ) {
         let mut state = self.0.lock().unwrap();
         state.tokens += 1;
         let object = MemoryObject {
             content: Bytes::copy_from_slice(content),
             stamp,
             token: state.tokens,
-            modified: stamp.map_or_else(SystemTime::now, |stamp| stamp.time()),
+            modified,
         };
         state.objects.insert(key.into(), object);
     }

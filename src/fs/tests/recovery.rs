@@ -140,6 +140,26 @@ async fn a_late_replay_never_overwrites_a_newer_push() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_keeps_content_put_there_by_hand_at_the_same_time() {
+    let fixture = world_of(
+        Choice {
+            redo: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    let pushed = fixture.backups[0].object("app/schema").unwrap().stamp;
+    let time = pushed.unwrap().time();
+    fixture.registry.place_at("app/schema", V3, None, time);
+    fixture.registry.set_fault(None);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_background_rests_while_no_due_target_has_pending_pushes() {
     let fixture = world_of(
         Choice {
