@@ -9,8 +9,9 @@ use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Registry;
+use super::FallbackOn;
 use super::breaker::pressing;
+use super::metrics::Counter;
 use super::replica::{Replica, ReplicaSet, share};
 use crate::store::{Failure, Kind};
 
@@ -30,20 +31,45 @@ pub(super) struct Replies<T> {
 
 impl<T> Replies<T> {
     /// Returns whether the request ends with these: with answers, or with the registry's refusal.
-    fn serve(&self, registry: &Registry) -> bool {
+    fn serve(&self, fallback: &Fallback) -> bool {
         let refusal = self.failures.first();
         !self.answers.is_empty()
-            || refusal.is_some_and(|(_, failure)| !registry.falls_back(failure))
+            || refusal.is_some_and(|(_, failure)| !fallback.takes_over(failure))
     }
 }
 
-impl Registry {
+/// The rule that decides when a request goes on to the backups.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    /// How long the registry has to answer before the backups are asked as well; zero for never.
+    hedge: Duration,
+    on: FallbackOn,
+    /// The requests that have asked the backups because the registry was slow.
+    pub(super) hedges: Counter,
+}
+
+impl Fallback {
+    pub(super) fn new(hedge: Duration, on: FallbackOn) -> Self {
+        Self {
+            hedge,
+            on,
+            hedges: Counter::default(),
+        }
+    }
+
+    /// Returns whether a read goes on to the backups after this failure of the registry.
+    pub(super) fn takes_over(&self, failure: &Failure) -> bool {
+        failure.is_outage()
+            || (failure.kind == Kind::Denied && self.on.denied)
+            || (failure.kind == Kind::NotFound && self.on.not_found)
+    }
+
     /// How long a request waits for targets if known data would do: until a request with `--hedge`
     /// should be answered, including the backups' grace. `None`, without `--hedge`: for as long as
     /// it takes.
     pub(super) fn patience(&self) -> Option<Duration> {
         const MARGIN: Duration = Duration::from_millis(50);
-        let hedge = self.settings.hedge;
+        let hedge = self.hedge;
         (!hedge.is_zero()).then(|| hedge * 2 + MARGIN)
     }
 
@@ -63,7 +89,7 @@ impl Registry {
             return request().await;
         }
         // A registry that is not skipped has its usual share of the time.
-        let hedge = self.settings.hedge;
+        let hedge = self.hedge;
         let soon = match hedge.is_zero() || !replicas.registry.breaker.is_open() {
             true => share(end, 2),
             false => end.min(Instant::now() + hedge),
@@ -98,7 +124,7 @@ impl Registry {
         serve: impl Fn(&B) -> bool,
     ) -> (Option<R>, Option<B>) {
         let (mut registry, backups) = (pin!(registry), pin!(backups));
-        let hedge = self.settings.hedge;
+        let hedge = self.hedge;
         let in_time = match hedge.is_zero() || replicas.backups.is_empty() {
             true => Some(registry.as_mut().await),
             false => timeout(hedge, registry.as_mut()).await.ok(),
@@ -106,7 +132,7 @@ impl Registry {
         let (reply, backups) = match in_time {
             Some(reply) => (reply, backups),
             None => {
-                self.metrics.hedges.increment();
+                self.hedges.increment();
                 // If both are ready, the registry's reply counts.
                 match select(registry, backups).await {
                     Either::Left(registry_is_first) => registry_is_first,
@@ -166,7 +192,7 @@ impl Registry {
         };
         let goes_on = |(_, reply): &Reply<T>| {
             let failure = reply.as_ref().err();
-            failure.is_some_and(|failure| self.falls_back(failure))
+            failure.is_some_and(|failure| self.takes_over(failure))
         };
         let gathered = backups.gather(end);
         let (reply, _) = self
@@ -174,7 +200,7 @@ impl Registry {
             .await;
         match reply {
             Some((registry, Ok(answer))) => {
-                match self.settings.fallback_on.not_found {
+                match self.on.not_found {
                     true => drop(backups.gather(end.min(Instant::now() + GRACE)).await),
                     false => backups.answers.clear(),
                 }
@@ -182,7 +208,7 @@ impl Registry {
                 backups.failures.clear();
             }
             Some((registry, Err(failure))) => {
-                if !self.falls_back(&failure) {
+                if !self.takes_over(&failure) {
                     backups.answers.clear();
                 }
                 backups.failures.insert(0, (registry, failure));

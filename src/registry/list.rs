@@ -15,7 +15,7 @@ use super::index::{From, ListingState};
 use super::replica::{Replica, ReplicaSet, TargetId};
 use super::singleflight::Overdue;
 use crate::model::{ArtifactId, Item, RepoName};
-use crate::store::{Failure, Kind};
+use crate::store::Failure;
 
 /// How long the look-up of a known repository waits for the list of all. 40 ms: a store nearby has
 /// answered by then, and together with the listing of the repository itself the whole path takes no
@@ -30,7 +30,7 @@ impl Registry {
     /// [`Error`] if no target can answer and none ever has.
     pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
         let (_, ever) = self.index.roots();
-        let asked = self.refresh_roots(ever, self.patience()).await;
+        let asked = self.refresh_roots(ever, self.fallback.patience()).await;
         let (_, ever) = self.index.roots();
         let unknown = match &asked {
             Err(error) => !ever || error.kind != ErrorKind::Outage,
@@ -63,7 +63,10 @@ impl Registry {
         }
         let is_known = self.index.found_on(repo).is_some();
         // The look-up of a path's next name lists the repository itself, and waits for that too.
-        let glance = self.patience().map(|patience| patience.min(GLANCE));
+        let glance = self
+            .fallback
+            .patience()
+            .map(|patience| patience.min(GLANCE));
         let asked = self.refresh_roots(is_known, glance).await;
         match (self.index.found_on(repo), asked) {
             (Some(_), _) => Ok(true),
@@ -110,7 +113,7 @@ impl Registry {
             if error.kind != ErrorKind::Outage || !is_known {
                 return Err(error);
             }
-            end = end.min(begun + self.patience().unwrap_or(self.settings.metadata));
+            end = end.min(begun + self.fallback.patience().unwrap_or(self.settings.metadata));
         }
         if must_be_read == Some(true) {
             // The listing says too little. Content that can't be read now is shown as listed.
@@ -151,7 +154,7 @@ impl Registry {
             listed
         };
         let key = (repo.clone(), pressing);
-        let listed = match self.patience().filter(|_| is_known) {
+        let listed = match self.fallback.patience().filter(|_| is_known) {
             None => self.lists.join(&key, start).await,
             Some(patience) => match self.lists.join_for(&key, patience, start).await {
                 Ok(listed) => listed,
@@ -188,7 +191,7 @@ impl Registry {
                 (target, reply)
             }
         };
-        let replies = self.ask_route(replicas, end, pressing, ask).await;
+        let replies = self.fallback.ask_route(replicas, end, pressing, ask).await;
         for (target, listing) in &replies.answers {
             note(target, listing);
         }
@@ -234,7 +237,7 @@ impl Registry {
                 Err(Overdue) => {
                     let error = overdue("can't list the repositories".into(), patience);
                     // A glance is too short to count as a failure.
-                    if Some(patience) >= self.patience() {
+                    if Some(patience) >= self.fallback.patience() {
                         self.index.fail_roots(error.clone(), false);
                     }
                     return Err(error);
@@ -295,14 +298,7 @@ impl Registry {
             let reply = reply.await;
             (target, reply)
         };
-        self.ask_route(replicas, end, pressing, ask).await
-    }
-
-    /// Returns whether a read falls back to the backups after this failure of the registry.
-    pub(super) fn falls_back(&self, failure: &Failure) -> bool {
-        failure.is_outage()
-            || (failure.kind == Kind::Denied && self.settings.fallback_on.denied)
-            || (failure.kind == Kind::NotFound && self.settings.fallback_on.not_found)
+        self.fallback.ask_route(replicas, end, pressing, ask).await
     }
 
     /// Creates the error of a listing that no target could return. Only the registry's failure,
@@ -310,7 +306,7 @@ impl Registry {
     fn of_listing(&self, what: String, failures: &[(Arc<Replica>, Failure)]) -> Error {
         let answer = failures
             .first()
-            .filter(|(_, failure)| !self.falls_back(failure));
+            .filter(|(_, failure)| !self.fallback.takes_over(failure));
         let kind = answer.map_or(ErrorKind::Outage, |(_, failure)| {
             ErrorKind::of(failure.kind)
         });

@@ -45,8 +45,6 @@ pub struct Metrics {
     pub pulls_stale: Counter,
     /// Pulls that failed, "not found" aside.
     pub pulls_failed: Counter,
-    /// Reads and listings that also went to the backups because the registry was slow.
-    pub hedges: Counter,
     /// Differences between targets that reconcile has repaired.
     pub repaired: Counter,
 }
@@ -228,7 +226,6 @@ impl Metrics {
         ];
         for_label(PULLS, text, "source", &sources);
         REPAIRED.write(text, [(&[][..], self.repaired.get())]);
-        HEDGES.write(text, [(&[][..], self.hedges.get())]);
         UNREPORTED.write(text, [(&[][..], self.unreported.get())]);
     }
 }

@@ -61,6 +61,7 @@ use cache::Cache;
 use disk_cache::DiskCache;
 use events::Events;
 use failures::Failures;
+use fallback::Fallback;
 use index::Index;
 use index_log::IndexLog;
 use journal::Journal;
@@ -131,6 +132,7 @@ pub struct Registry {
     cache: Cache,
     disk: DiskCache,
     room: Room,
+    fallback: Fallback,
     events: Events,
     metrics: Metrics,
     journal: Arc<Journal>,
@@ -196,6 +198,7 @@ impl Registry {
             cache: Cache::new(settings.cache_bytes),
             disk,
             room,
+            fallback: Fallback::new(settings.hedge, settings.fallback_on),
             events: Events::default(),
             metrics: Metrics::default(),
             stamps: StampClock::default(),

@@ -128,7 +128,11 @@ impl Registry {
                 return registry.fetch(&id, replicas, end, true).await;
             };
             if backups_vouch {
-                let soon = begun + registry.patience().unwrap_or(registry.settings.read);
+                let soon = begun
+                    + registry
+                        .fallback
+                        .patience()
+                        .unwrap_or(registry.settings.read);
                 let fetched = timeout_at(soon, registry.fetch(&id, replicas, end, false)).await;
                 if let Ok(fetched) = fetched {
                     return fetched;
@@ -182,7 +186,7 @@ impl Registry {
         let fetched = match is_pressing {
             true => {
                 let serves = |fetched: &Fetched<'_>| fetched.is_ok();
-                self.press(replicas, end, serves, request).await
+                self.fallback.press(replicas, end, serves, request).await
             }
             false => request().await,
         };
@@ -216,6 +220,7 @@ impl Registry {
             pulled.is_some() && self.index.peek(id, another) != Some(true)
         };
         let (reply, backups) = self
+            .fallback
             .registry_first(
                 replicas,
                 from_registry,
@@ -307,7 +312,7 @@ impl Registry {
                 self.index.change(id, |record| record.unreadable());
                 false
             }
-            _ => !self.falls_back(failure),
+            _ => !self.fallback.takes_over(failure),
         }
     }
 
