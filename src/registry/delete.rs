@@ -37,7 +37,7 @@ impl Registry {
         let applies = timeout_at(share(end, 3), self.applies.lock(id)).await;
         let _applies = applies.map_err(|_| still_busy("delete", id))?;
         let replicas = self.replicas(&id.repo)?;
-        let stamp = Stamp::new(self.stamps.next(self.wall.now()), b"", Format::Sql);
+        let stamp = Stamp::new(self.clock.next_stamp(), b"", Format::Sql);
         let record = Record::new(id, &stamp, true);
         let last = end;
         let written = self.write_journal("delete", record, Bytes::new(), end);

@@ -1,10 +1,11 @@
 //! Events: what happened, one line each, in the log and in `.atlasfs/events`.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
 
+use super::clock::Clock;
 use super::lock;
 use crate::model::when_to_text;
 
@@ -61,15 +62,21 @@ impl Event {
 }
 
 /// The newest events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Events {
+    clock: Arc<Clock>,
     lines: Mutex<VecDeque<String>>,
 }
 
 impl Events {
-    /// Reports an event: one line in the log, one JSON object in the ring. `when` is in nanoseconds
-    /// since the epoch.
-    pub fn tell(&self, when: u64, event: Event) {
+    /// Starts without an event.
+    pub fn new(clock: Arc<Clock>) -> Self {
+        let lines = Mutex::default();
+        Self { clock, lines }
+    }
+
+    /// Reports an event: one line in the log, and one in `.atlasfs/events`.
+    pub fn tell(&self, event: Event) {
         let Event {
             level,
             kind,
@@ -86,7 +93,7 @@ impl Events {
             Level::Error => tracing::error!("{kind}: {message}{facts}"),
         }
         let mut object = json!({
-            "time": when_to_text(when),
+            "time": when_to_text(self.clock.nanos()),
             "level": level.as_str(),
             "event": kind,
             "message": message,
@@ -115,13 +122,18 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::super::clock::WallClock;
     use super::*;
 
     #[test]
     fn an_event_is_one_json_object_a_line_with_all_its_facts() {
-        let events = Events::default();
+        let time = Duration::from_secs(1_725_989_864);
+        let wall = WallClock::new(move || UNIX_EPOCH + time);
+        let events = Events::new(Arc::new(Clock::new(wall)));
         let event = Event::new(Level::Warn, "push", "a\nb").with("artifact", "app/schema");
-        events.tell(1_725_989_864_000_000_000, event);
+        events.tell(event);
         let text = events.text();
         assert_eq!(text.lines().count(), 1);
         let object: Value = serde_json::from_str(&text).unwrap();
@@ -134,9 +146,9 @@ mod tests {
 
     #[test]
     fn the_newest_events_are_kept() {
-        let events = Events::default();
+        let events = Events::new(Arc::default());
         for n in 0..KEPT + 5 {
-            events.tell(0, Event::new(Level::Info, "n", n.to_string()));
+            events.tell(Event::new(Level::Info, "n", n.to_string()));
         }
         let text = events.text();
         assert_eq!(text.lines().count(), KEPT);

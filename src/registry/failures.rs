@@ -209,7 +209,7 @@ impl Registry {
         let place = match reason {
             Some(reason) => self.failures.note(Failure {
                 id: id.clone(),
-                when: self.stamps.next(self.wall.now()),
+                when: self.clock.next_stamp(),
                 reason: reason.to_owned(),
             }),
             None => self.failures.forget(id),

@@ -12,12 +12,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::dirty_set::Changes;
 use super::index::{DELETIONS, Index};
 use super::index_file::{Fact, IndexFile, Note, Recalled};
+use super::lock;
 use super::replica::{ReplicaSet, ReplicaSets};
-use super::{WallClock, lock};
-use crate::model::{ArtifactId, RepoName, StampClock, nanos};
+use crate::model::{ArtifactId, RepoName, nanos};
 
 /// How long the file is left alone after a failed write.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub struct IndexLog {
     index: Arc<Index>,
     routes: Arc<ReplicaSets>,
-    wall: WallClock,
+    clock: Arc<Clock>,
     state: Mutex<State>,
 }
 
@@ -55,12 +56,12 @@ impl IndexLog {
         path: PathBuf,
         index: Arc<Index>,
         routes: Arc<ReplicaSets>,
-        wall: WallClock,
+        clock: Arc<Clock>,
     ) -> Self {
         Self {
             index,
             routes,
-            wall,
+            clock,
             state: Mutex::new(State {
                 file: IndexFile::new(path),
                 paused: None,
@@ -71,7 +72,7 @@ impl IndexLog {
 
     /// Fills the index with the facts of an earlier mount, as far as the configuration still names
     /// their subject. Returns the problem, if there was one.
-    pub fn recall(&self, stamps: &StampClock) -> Option<String> {
+    pub fn recall(&self) -> Option<String> {
         let recalled = lock(&self.state).file.recall();
         let Recalled { notes, damaged } = match recalled {
             Ok(recalled) => recalled,
@@ -87,7 +88,7 @@ impl IndexLog {
             }
         }
         self.recall_roots(&roots);
-        let now = nanos(self.wall.now());
+        let now = self.clock.nanos();
         for (repo, (registry, when)) in listed {
             if self.trusted(&repo, &registry).is_some() {
                 let age = Duration::from_nanos(now.saturating_sub(when));
@@ -99,7 +100,7 @@ impl IndexLog {
                 facts
                     .high_water
                     .iter()
-                    .for_each(|high_water| stamps.observe(high_water.when));
+                    .for_each(|high_water| self.clock.observe(high_water.when));
                 self.index.recall(&id, facts, replicas.registry.id);
             }
         }
@@ -197,7 +198,7 @@ impl IndexLog {
             true => self.roots(),
             false => Vec::new(),
         };
-        let now = self.wall.now();
+        let now = self.clock.now();
         let listed = changes.repos.into_iter().filter_map(move |repo| {
             let age = self.index.age(&repo)?;
             let when = now.checked_sub(age).map(nanos)?;
@@ -245,9 +246,11 @@ impl IndexLog {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::model::{Format, Item, Stamp};
+    use crate::registry::WallClock;
     use crate::registry::replica::{Replica, TargetId};
     use crate::store::{Memory, Role, Target};
 
@@ -276,7 +279,7 @@ mod tests {
             dir.join("catalogue"),
             Arc::new(index),
             Arc::new(routes),
-            WallClock::default(),
+            Arc::new(Clock::new(WallClock::new(|| UNIX_EPOCH))),
         )
     }
 
@@ -308,11 +311,10 @@ mod tests {
             ("mem://b", &["app"], false, false),
         ] {
             let after = mount(dir.path(), url, named);
-            let stamps = StampClock::default();
-            assert_eq!(after.recall(&stamps), None);
+            assert_eq!(after.recall(), None);
             assert_eq!(knows(&after, "app").is_some(), app, "{url} {named:?}");
             assert_eq!(knows(&after, "found").is_some(), found, "{url} {named:?}");
-            let next = stamps.next(std::time::UNIX_EPOCH);
+            let next = after.clock.next_stamp();
             assert_eq!(
                 next > stamp.when,
                 app || found,
@@ -340,7 +342,7 @@ mod tests {
         tokio::time::sleep(PAUSE).await;
         index_log.write();
         let after = mount(dir.path(), "mem://a", &["app", "b"]);
-        after.recall(&StampClock::default());
+        after.recall();
         assert_eq!(knows(&after, "app"), Some(stamp));
         assert_eq!(knows(&after, "b"), Some(stamp));
     }
@@ -352,7 +354,7 @@ mod tests {
         before.index.set_roots(BTreeMap::from([(repo("app"), 0)]));
         before.write();
         let after = mount(dir.path(), "mem://a", &[]);
-        after.recall(&StampClock::default());
+        after.recall();
         let (found, ever) = after.index.roots();
         assert!(ever && found.contains_key(&repo("app")));
     }

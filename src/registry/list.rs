@@ -179,7 +179,7 @@ impl Registry {
                 decides_absence: !self.settings.fallback_on.not_found,
             };
             let stamps = listing.items.values().filter_map(|meta| meta.stamp);
-            stamps.for_each(|stamp| self.stamps.observe(stamp.when));
+            stamps.for_each(|stamp| self.clock.observe(stamp.when));
             self.index.list(repo, from, listing, begun);
             self.hide(target, listing.hidden.clone());
         };

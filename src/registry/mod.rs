@@ -12,6 +12,7 @@ mod blocking;
 mod breaker;
 mod cache;
 mod check;
+mod clock;
 mod commit;
 mod conditions;
 mod delete;
@@ -46,18 +47,17 @@ mod status;
 mod unpushed;
 mod watch;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-use crate::model::{ArtifactId, RepoName, StampClock, nanos};
+use crate::model::{ArtifactId, RepoName};
 
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use cache::Cache;
+use clock::Clock;
 use disk_cache::DiskCache;
 use events::Events;
 use failures::Failures;
@@ -72,6 +72,7 @@ use singleflight::SingleFlight;
 pub use base::BaseVersion;
 #[cfg(test)]
 pub(crate) use blocking::{simulate_computing, simulate_disk};
+pub use clock::WallClock;
 pub use entry::{Revision, Source};
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Level};
@@ -94,34 +95,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The machine's wall clock, as a value: stamps come from it, and tests can set it.
-#[derive(Clone)]
-pub struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
-
-impl WallClock {
-    /// Wraps a source of time.
-    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// Returns the time.
-    pub fn now(&self) -> SystemTime {
-        (self.0)()
-    }
-}
-
-impl Default for WallClock {
-    fn default() -> Self {
-        Self::new(SystemTime::now)
-    }
-}
-
-impl fmt::Debug for WallClock {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("WallClock")
-    }
-}
-
 /// The registry with its backups, as one mount sees it.
 #[derive(Debug)]
 pub struct Registry {
@@ -133,15 +106,14 @@ pub struct Registry {
     disk: DiskCache,
     room: Room,
     fallback: Fallback,
-    events: Events,
+    events: Arc<Events>,
     metrics: Metrics,
     journal: Arc<Journal>,
     failures: Arc<Failures>,
     replay: replay::Replay,
     repair: reconcile::Reconcile,
     state: StateDir,
-    stamps: StampClock,
-    wall: WallClock,
+    clock: Arc<Clock>,
     /// Serialises the pushes and deletions of an artifact.
     pushes: KeyedLock<ArtifactId>,
     /// Limits how many documents are checked at once.
@@ -185,12 +157,13 @@ impl Registry {
         let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
         let failures = Failures::open(&state, room.clone());
         let routes = Arc::new(routes);
+        let clock = Arc::new(Clock::new(wall));
         let index = Arc::new(Index::new(settings.ttl));
         let index_log = Arc::new(IndexLog::new(
             state.index(),
             Arc::clone(&index),
             Arc::clone(&routes),
-            wall.clone(),
+            Arc::clone(&clock),
         ));
         let registry = Self {
             index,
@@ -199,9 +172,8 @@ impl Registry {
             disk,
             room,
             fallback: Fallback::new(settings.hedge, settings.fallback_on),
-            events: Events::default(),
+            events: Arc::new(Events::new(Arc::clone(&clock))),
             metrics: Metrics::default(),
-            stamps: StampClock::default(),
             pushes: KeyedLock::default(),
             checks: Arc::new(Semaphore::new(check::AT_ONCE)),
             applies: KeyedLock::default(),
@@ -215,10 +187,10 @@ impl Registry {
             replay: replay::Replay::default(),
             repair: reconcile::Reconcile::default(),
             state,
-            wall,
+            clock,
         };
         registry.tell_of_journal();
-        if let Some(amiss) = registry.index_log.recall(&registry.stamps) {
+        if let Some(amiss) = registry.index_log.recall() {
             let event = Event::new(
                 Level::Error,
                 "catalogue-damaged",
@@ -249,7 +221,7 @@ impl Registry {
 
     /// Reports an event: one line in the log, and one in `.atlasfs/events`.
     pub fn tell(&self, event: Event) {
-        self.events.tell(nanos(self.wall.now()), event);
+        self.events.tell(event);
     }
 
     /// Waits until all queued writes are on disk.

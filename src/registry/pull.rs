@@ -325,7 +325,7 @@ impl Registry {
         content: &Content,
         begun: Instant,
     ) -> Option<Pulled> {
-        self.stamps.observe(content.stamp.when);
+        self.clock.observe(content.stamp.when);
         let known = self.index.change(id, |record| {
             let is_registry = replicas.is_registry(target.id);
             let revision = || self.index.next_revision();

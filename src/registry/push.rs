@@ -143,7 +143,7 @@ impl Registry {
         };
         let (format, sha256) = self.check(candidate, end).await?;
         Ok(base.attempt(Stamp {
-            when: self.stamps.next(self.wall.now()),
+            when: self.clock.next_stamp(),
             sha256,
             size: content.len() as u64,
             format,

@@ -28,14 +28,14 @@ impl Registry {
         let in_doubt = self.journal.in_doubt().into_iter();
         unread
             .chain(in_doubt.map(|record| record.stamp.when))
-            .for_each(|when| self.stamps.observe(when));
+            .for_each(|when| self.clock.observe(when));
         self.recover_these(self.journal.pending());
         self.replay.wake();
     }
 
     fn recover_these(&self, pending: Vec<Record>) {
         for record in pending {
-            self.stamps.observe(record.stamp.when);
+            self.clock.observe(record.stamp.when);
             let missing: Vec<TargetId> = self
                 .missing(&record)
                 .iter()

@@ -135,7 +135,7 @@ impl Registry {
             && targets
                 .iter()
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
-        let uptime = self.wall.now().duration_since(mount.started);
+        let uptime = self.clock.now().duration_since(mount.started);
         let cache = self.cache.figures();
         let (disk, disk_problem) = self.disk.figures();
         let unpushed = unpushed.iter().map(|kept| {

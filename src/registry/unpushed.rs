@@ -204,7 +204,7 @@ impl Registry {
         let stamp = match stamp {
             Some(stamp) => stamp,
             None => {
-                let (when, bytes) = (self.stamps.next(self.wall.now()), content.clone());
+                let (when, bytes) = (self.clock.next_stamp(), content.clone());
                 // Hashing 16 MB would keep a runtime thread from other requests.
                 let hashed = blocking::compute(move || Stamp::new(when, &bytes, Format::Hcl)).await;
                 hashed.unwrap_or_else(|_| Stamp::new(when, content, Format::Hcl))

@@ -12,7 +12,6 @@ use super::breaker::{Limits, State};
 use super::events::{Event, Level};
 use super::replay::jitter;
 use super::replica::Replica;
-use crate::model::nanos;
 
 /// How long a target is left alone before its first probe, and at most. 1 s: most outages are a
 /// restart. 30 s: after the repair of a store, its operators check whether the mount has noticed.
@@ -110,7 +109,7 @@ impl Watch {
     }
 
     fn next_pause(&mut self) -> Option<Duration> {
-        let now = nanos(self.registry.upgrade()?.wall.now());
+        let now = self.registry.upgrade()?.clock.nanos();
         let pause = self.pause.mul_f64(jitter(now));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Some(pause)

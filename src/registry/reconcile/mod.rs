@@ -26,7 +26,7 @@ use super::replica::{ReplicaSet, TargetId};
 use super::{Registry, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, RepoName, Stamp, nanos};
+use crate::model::{ArtifactId, RepoName, Stamp};
 use crate::store::Token;
 
 use job::Job;
@@ -107,7 +107,7 @@ impl Registry {
                     return;
                 };
                 rounds += 1;
-                let begun = nanos(registry.wall.now());
+                let begun = registry.clock.nanos();
                 let order = Order {
                     task: Task::Sync,
                     quick: true,
@@ -142,7 +142,7 @@ impl Registry {
             return Err(NotBegun::Busy);
         }
         let id = last.map_or(0, |job| job.id) + 1;
-        let job = Arc::new(Job::new(id, order, nanos(self.wall.now())));
+        let job = Arc::new(Job::new(id, order, self.clock.nanos()));
         *asked = Some(Arc::clone(&job));
         drop(asked);
         let registry = Arc::clone(self);
@@ -179,7 +179,7 @@ impl Registry {
             }),
             () = job.stop.notified() => true,
         };
-        job.end(nanos(self.wall.now()), stopped);
+        job.end(self.clock.nanos(), stopped);
     }
 
     async fn compare_all(&self, job: &Job) {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::diff::{Finding, Held, Holding, Problem, diff};
 use super::job::{Difference, Job};
 use super::scan::View;
-use crate::model::{ArtifactId, Stamp, nanos};
+use crate::model::{ArtifactId, Stamp};
 use crate::registry::Registry;
 use crate::registry::events::{Event, Level};
 use crate::registry::replica::{Replica, TargetId};
@@ -220,7 +220,7 @@ impl Registry {
     }
 
     fn is_expired(&self, view: &View<'_>, deleted: Option<u64>) -> bool {
-        let now = nanos(self.wall.now());
+        let now = self.clock.nanos();
         view.is_whole()
             && deleted.is_some_and(|deleted| deleted.saturating_add(TOMBSTONE_KEPT) < now)
     }
