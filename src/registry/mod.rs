@@ -15,6 +15,7 @@ mod check;
 mod clock;
 mod commit;
 mod conditions;
+mod contents;
 mod delete;
 mod dirty_set;
 mod disk_cache;
@@ -58,6 +59,7 @@ use crate::model::{ArtifactId, RepoName};
 use crate::fault_injection::{Bug, injected};
 use cache::Cache;
 use clock::Clock;
+use contents::Contents;
 use disk_cache::DiskCache;
 use events::Events;
 use failures::Failures;
@@ -102,8 +104,7 @@ pub struct Registry {
     routes: Arc<ReplicaSets>,
     index: Arc<Index>,
     index_log: Arc<IndexLog>,
-    cache: Cache,
-    disk: DiskCache,
+    contents: Arc<Contents>,
     room: Room,
     fallback: Fallback,
     events: Arc<Events>,
@@ -155,6 +156,7 @@ impl Registry {
         let disk = DiskCache::open(&cache_dir, settings.disk_cache_bytes);
         let room = disk.room(state.dir());
         let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
+        let journal = Arc::new(journal);
         let failures = Failures::open(&state, room.clone());
         let routes = Arc::new(routes);
         let clock = Arc::new(Clock::new(wall));
@@ -168,8 +170,11 @@ impl Registry {
         let registry = Self {
             index,
             index_log,
-            cache: Cache::new(settings.cache_bytes),
-            disk,
+            contents: Arc::new(Contents {
+                memory: Cache::new(settings.cache_bytes),
+                disk,
+                journal: Arc::clone(&journal),
+            }),
             room,
             fallback: Fallback::new(settings.hedge, settings.fallback_on),
             events: Arc::new(Events::new(Arc::clone(&clock))),
@@ -182,7 +187,7 @@ impl Registry {
             pulls: SingleFlight::default(),
             settings,
             routes,
-            journal: Arc::new(journal),
+            journal,
             failures: Arc::new(failures),
             replay: replay::Replay::default(),
             repair: reconcile::Reconcile::default(),
@@ -227,7 +232,7 @@ impl Registry {
     /// Waits until all queued writes are on disk.
     #[cfg(test)]
     pub(crate) async fn settle(&self) {
-        self.disk.settle().await;
+        self.contents.disk.settle().await;
         let index_log = Arc::clone(&self.index_log);
         tokio::task::spawn_blocking(move || index_log.write())
             .await

@@ -12,16 +12,8 @@ use super::error::{Error, ErrorKind, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
 use super::replica::{Replica, ReplicaSet, share};
-use crate::model::{ArtifactId, Sha256, Stamp};
+use crate::model::ArtifactId;
 use crate::store::{Content, Failure, Kind};
-
-/// How long a pull waits for this machine's disk before it asks the targets. 250 ms: a disk that
-/// is slower than that is slower than most registries.
-const DISK_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// How long the pull waits for the disk if the targets have used up all of the time. 25 ms: the
-/// disk is the only source left, and the request may be late by more than that.
-const LAST_DISK_TIMEOUT: Duration = Duration::from_millis(25);
 
 /// A pulled content.
 #[derive(Debug, Clone)]
@@ -85,7 +77,7 @@ impl Registry {
 
     /// Returns a content that is still in memory, newest or not, without asking any target.
     pub fn cached(&self, known: &Revision) -> Option<Bytes> {
-        self.cache.get(&known.stamp()?.sha256)
+        self.contents.memory.get(&known.stamp()?.sha256)
     }
 
     async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
@@ -112,7 +104,7 @@ impl Registry {
             });
         };
         let stale = fresh.is_err().then(|| self.staleness(id));
-        if let Some(bytes) = stamp.and_then(|stamp| self.cache_lookup(&stamp)) {
+        if let Some(bytes) = stamp.and_then(|stamp| self.contents.get(&stamp)) {
             return Ok(Pulled::from_cache(bytes, known, stale));
         }
         // A caller that comes after a push must not join a pull that began before it.
@@ -124,7 +116,7 @@ impl Registry {
             // While the registry is out, the backup that vouches for a content serves it as well:
             // its source then shows whether the backups can really serve.
             let backups_vouch = stale.is_none() && registry.index.is_by_backups(&id.repo);
-            let Some(bytes) = registry.on_disk(stamp.as_ref(), end).await else {
+            let Some(bytes) = registry.contents.on_disk(stamp.as_ref(), end).await else {
                 return registry.fetch(&id, replicas, end, true).await;
             };
             if backups_vouch {
@@ -142,35 +134,6 @@ impl Registry {
         });
         let (id, _) = &flight;
         pulled.await.unwrap_or_else(|| Err(panicked("pulling", id)))
-    }
-
-    /// Keeps a content in the caches.
-    pub(super) fn cache_insert(&self, hash: Sha256, content: &Bytes) {
-        self.cache.insert(hash, content.clone());
-        self.disk.insert(hash, content.clone());
-    }
-
-    /// Returns a content from memory, or from a pending push in the journal.
-    pub(super) fn cache_lookup(&self, stamp: &Stamp) -> Option<Bytes> {
-        if let Some(bytes) = self.cache.get(&stamp.sha256) {
-            self.disk.touch(&stamp.sha256);
-            return Some(bytes);
-        }
-        let pending = self.journal.pending().into_iter();
-        let mut pending = pending.filter(|record| record.stamp == *stamp);
-        let bytes = self.journal.content(pending.next()?.stamp.when).ok()?;
-        self.cache_insert(stamp.sha256, &bytes);
-        Some(bytes)
-    }
-
-    /// Returns a content from disk, if the disk returns it soon, and by `end` or shortly after.
-    pub(super) async fn on_disk(&self, stamp: Option<&Stamp>, end: Instant) -> Option<Bytes> {
-        let hash = stamp?.sha256;
-        let now = Instant::now();
-        let end = end.clamp(now + LAST_DISK_TIMEOUT, now + DISK_TIMEOUT);
-        let bytes = timeout_at(end, self.disk.get(&hash)).await.ok()??;
-        self.cache.insert(hash, bytes.clone());
-        Some(bytes)
     }
 
     /// Asks the targets, and serves from the caches if none can answer. `is_pressing`: skipped
@@ -344,7 +307,7 @@ impl Registry {
             return None;
         };
         target.pulls.increment();
-        self.cache_insert(content.stamp.sha256, &content.bytes);
+        self.contents.insert(content.stamp.sha256, &content.bytes);
         Some(Pulled {
             bytes: content.bytes.clone(),
             known,
@@ -386,8 +349,8 @@ impl Registry {
         let Some(known) = known.flatten() else {
             return Err(not_found(id));
         };
-        let bytes = match known.stamp().and_then(|stamp| self.cache_lookup(&stamp)) {
-            None => self.on_disk(known.stamp().as_ref(), end).await,
+        let bytes = match known.stamp().and_then(|stamp| self.contents.get(&stamp)) {
+            None => self.contents.on_disk(known.stamp().as_ref(), end).await,
             bytes => bytes,
         };
         match bytes {

@@ -307,7 +307,7 @@ impl Push<'_> {
                 .map(Failure::to_string)
         };
         let receipt = receipt(id, self.replicas, missed).to_string();
-        registry.cache_insert(stamp.sha256, self.content);
+        registry.contents.insert(stamp.sha256, self.content);
         let mut open = registry.routes.open().iter();
         if let Some(place) = open.position(|open| open.registry.id == self.replicas.registry.id) {
             registry.index.add_root(&id.repo, place);

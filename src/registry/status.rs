@@ -136,8 +136,8 @@ impl Registry {
                 .iter()
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
         let uptime = self.clock.now().duration_since(mount.started);
-        let cache = self.cache.figures();
-        let (disk, disk_problem) = self.disk.figures();
+        let cache = self.contents.memory.figures();
+        let (disk, disk_problem) = self.contents.disk.figures();
         let unpushed = unpushed.iter().map(|kept| {
             json!({
                 "path": format!(".atlasfs/unpushed/{}", kept.path()),
@@ -330,12 +330,12 @@ impl Registry {
         UNPUSHED.write(&mut text, [(none, self.journal.failed().len())]);
         PENDING.write(&mut text, [(none, self.pending().len())]);
         HIDDEN.write(&mut text, [(none, self.index.hidden())]);
-        let cache = self.cache.figures();
+        let cache = self.contents.memory.figures();
         CACHE_ENTRIES.write(&mut text, [(none, cache.entries)]);
         CACHE_BYTES.write(&mut text, [(none, cache.bytes)]);
         CACHE_HITS.write(&mut text, [(none, cache.hits)]);
         CACHE_MISSES.write(&mut text, [(none, cache.misses)]);
-        let (disk, _) = self.disk.figures();
+        let (disk, _) = self.contents.disk.figures();
         DISK_CACHE_ENTRIES.write(&mut text, [(none, disk.entries)]);
         DISK_CACHE_BYTES.write(&mut text, [(none, disk.bytes)]);
         DISK_CACHE_HITS.write(&mut text, [(none, disk.hits)]);

@@ -104,7 +104,7 @@ impl Registry {
         let own = known.flatten().and_then(|known| known.stamp());
         if let (Some(stamp), Some(newest)) = (own, there.max())
             && stamp > newest
-            && self.cache_lookup(&stamp).is_some()
+            && self.contents.get(&stamp).is_some()
         {
             holdings.push(Holding {
                 target: OWN,
@@ -157,7 +157,7 @@ impl Registry {
         found: &Stamp,
         from: &[TargetId],
     ) -> Result<Bytes, String> {
-        if let Some(bytes) = self.cache_lookup(found) {
+        if let Some(bytes) = self.contents.get(found) {
             return Ok(bytes);
         }
         let (limit, end) = (self.settings.max_size, Instant::now() + self.settings.push);
