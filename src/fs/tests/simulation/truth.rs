@@ -88,7 +88,7 @@ pub(super) struct Text {
     pub(super) actor: Actor,
     pub(super) mount: Option<usize>,
     /// The position in the order of contents: the stamp's time. A range until a store has been
-    /// asked to take the content.
+    /// asked to take the content, and if it was pushed with two stamps.
     pub(super) order: (Time, Time),
     /// The time at which each store first had it.
     pub(super) landed: [Option<Time>; 3],
@@ -270,7 +270,10 @@ impl Truth {
     /// Records the stamp of a content.
     pub(super) fn ordered(&mut self, content: &Bytes, stamp: &Stamp) {
         if let Some(text) = self.texts.get_mut(content) {
-            text.order = (stamp.when, stamp.when);
+            text.order = match text.order {
+                (_, Time::MAX) => (stamp.when, stamp.when),
+                (first, last) => (first.min(stamp.when), last.max(stamp.when)),
+            };
         }
     }
 
