@@ -68,7 +68,7 @@ impl Registry {
         self.index
             .change(id, |record| record.deleted(Instant::now()));
         let limit = Instant::now() + self.settings.verdict_budget();
-        self.remember_failure(id, None, limit).await;
+        self.failures.remember(id, None, limit).await;
         let all = self.settings.durability == Durability::All;
         let burials = self.bury(id, replicas, stamp.when, end);
         let failures = pressing(all.then_some(end), burials).await;

@@ -108,6 +108,12 @@ impl Events {
         lines.push_back(object.to_string());
     }
 
+    /// Reports a bug in a background task. The task goes on: pending pushes stay pending.
+    pub fn tell_bug(&self, what: &str) {
+        let message = "the background met a bug, and tries again later; please report it";
+        self.tell(Event::new(Level::Error, "bug", message).with("in", what));
+    }
+
     /// Returns the kept events, oldest first, one JSON object a line.
     pub fn text(&self) -> String {
         lock(&self.lines)

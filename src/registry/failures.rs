@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::clock::Clock;
 use super::journal::{cut_line, read_line};
 use super::room::Room;
 use super::state_dir::{FAILURES, StateDir};
-use super::{Registry, blocking, lock};
+use super::{blocking, lock};
 use crate::dir::Dir;
 use crate::model::{ArtifactId, Item, RepoName, when_from_text, when_to_text};
 
@@ -54,6 +55,7 @@ pub struct Failures {
     /// The state directory; `None` if it could not be made.
     dir: Option<PathBuf>,
     room: Room,
+    clock: Arc<Clock>,
     /// Locked for bookkeeping only, never during disk access.
     slots: Mutex<Vec<Option<Failure>>>,
     /// Held while a slot is written, so that an older write never ends after a newer one.
@@ -62,11 +64,12 @@ pub struct Failures {
 
 impl Failures {
     /// Reads the failures of earlier mounts, and reserves room for all slots.
-    pub fn open(state: &StateDir, room: Room) -> Self {
+    pub fn open(state: &StateDir, room: Room, clock: Arc<Clock>) -> Self {
         let dir = state.refusal().is_none().then(|| state.dir().to_owned());
         let failures = Self {
             dir,
             room,
+            clock,
             slots: Mutex::new(vec![None; SLOTS]),
             disk: Mutex::default(),
         };
@@ -187,11 +190,11 @@ impl Failure {
     }
 }
 
-impl Registry {
+impl Failures {
     /// Records for the next mount why the last push of an artifact failed, or with `None` that this
     /// is over. The wait for the disk ends at `limit`; the write goes on.
-    pub(super) async fn remember_failure(
-        &self,
+    pub(super) async fn remember(
+        self: &Arc<Self>,
         id: &ArtifactId,
         reason: Option<&str>,
         limit: Instant,
@@ -202,19 +205,19 @@ impl Registry {
     }
 
     pub(super) fn begin_to_remember(
-        &self,
+        self: &Arc<Self>,
         id: &ArtifactId,
         reason: Option<&str>,
     ) -> Option<JoinHandle<()>> {
         let place = match reason {
-            Some(reason) => self.failures.note(Failure {
+            Some(reason) => self.note(Failure {
                 id: id.clone(),
                 when: self.clock.next_stamp(),
                 reason: reason.to_owned(),
             }),
-            None => self.failures.forget(id),
+            None => self.forget(id),
         };
-        let (place, failures, id) = (place?, Arc::clone(&self.failures), id.clone());
+        let (place, failures, id) = (place?, Arc::clone(self), id.clone());
         Some(blocking::run(move || {
             if let Err(error) = failures.write(place) {
                 tracing::warn!(
@@ -222,22 +225,6 @@ impl Registry {
                 );
             }
         }))
-    }
-
-    /// Loads the failures of earlier mounts. A later push or deletion that is pending in the
-    /// journal has ended the failure.
-    pub(super) fn recall_failures(&self) {
-        let pending = self.journal.pending();
-        for Failure { id, when, reason } in self.failures.all() {
-            let mut later = pending.iter().filter(|record| record.stamp.when > when);
-            if later.any(|record| record.id == id) {
-                drop(self.begin_to_remember(&id, None));
-            } else if self.replicas(&id.repo).is_ok() {
-                // The repository must show the failure, even if no registry lists it yet.
-                lock(&self.replay.repos).insert(id.repo.clone());
-                self.index.change(&id, |record| record.failed(reason));
-            }
-        }
     }
 }
 

@@ -24,7 +24,7 @@ fn failure(repo: &str, when: u64) -> Failure {
 
 fn open(dir: &Path) -> Failures {
     let state = StateDir::open(dir, "a test").unwrap();
-    Failures::open(&state, Room::default())
+    Failures::open(&state, Room::default(), Arc::default())
 }
 
 fn fail(failures: &Failures, failure: Failure) {

@@ -69,6 +69,7 @@ use index_log::IndexLog;
 use journal::Journal;
 use keyed_lock::KeyedLock;
 use metrics::Metrics;
+use replay::{Backoff, Replay};
 use singleflight::SingleFlight;
 
 pub use base::BaseVersion;
@@ -100,7 +101,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The registry with its backups, as one mount sees it.
 #[derive(Debug)]
 pub struct Registry {
-    settings: Settings,
+    settings: Arc<Settings>,
     routes: Arc<ReplicaSets>,
     index: Arc<Index>,
     index_log: Arc<IndexLog>,
@@ -111,7 +112,7 @@ pub struct Registry {
     metrics: Metrics,
     journal: Arc<Journal>,
     failures: Arc<Failures>,
-    replay: replay::Replay,
+    replay: Arc<Replay>,
     repair: reconcile::Reconcile,
     state: StateDir,
     clock: Arc<Clock>,
@@ -119,8 +120,7 @@ pub struct Registry {
     pushes: KeyedLock<ArtifactId>,
     /// Limits how many documents are checked at once.
     checks: Arc<Semaphore>,
-    /// Held while replay or reconcile writes an artifact to a target, or a deletion is under way.
-    applies: KeyedLock<ArtifactId>,
+    applies: Arc<KeyedLock<ArtifactId>>,
     /// Keyed by repository, and by whether the listing is pressing.
     lists: SingleFlight<(RepoName, bool), Result<(), Error>>,
     /// Keyed by whether the listing is pressing.
@@ -157,9 +157,9 @@ impl Registry {
         let room = disk.room(state.dir());
         let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
         let journal = Arc::new(journal);
-        let failures = Failures::open(&state, room.clone());
         let routes = Arc::new(routes);
         let clock = Arc::new(Clock::new(wall));
+        let failures = Arc::new(Failures::open(&state, room.clone(), Arc::clone(&clock)));
         let index = Arc::new(Index::new(settings.ttl));
         let index_log = Arc::new(IndexLog::new(
             state.index(),
@@ -167,6 +167,21 @@ impl Registry {
             Arc::clone(&routes),
             Arc::clone(&clock),
         ));
+        let events = Arc::new(Events::new(Arc::clone(&clock)));
+        let (applies, settings) = (Arc::default(), Arc::new(settings));
+        let replay = Arc::new(Replay {
+            settings: Arc::clone(&settings),
+            replica_sets: Arc::clone(&routes),
+            index: Arc::clone(&index),
+            journal: Arc::clone(&journal),
+            failures: Arc::clone(&failures),
+            events: Arc::clone(&events),
+            clock: Arc::clone(&clock),
+            applies: Arc::clone(&applies),
+            repos: Mutex::default(),
+            backoff: Backoff::default(),
+            wake: Arc::default(),
+        });
         let registry = Self {
             index,
             index_log,
@@ -177,24 +192,24 @@ impl Registry {
             }),
             room,
             fallback: Fallback::new(settings.hedge, settings.fallback_on),
-            events: Arc::new(Events::new(Arc::clone(&clock))),
+            events,
             metrics: Metrics::default(),
             pushes: KeyedLock::default(),
             checks: Arc::new(Semaphore::new(check::AT_ONCE)),
-            applies: KeyedLock::default(),
+            applies,
             lists: SingleFlight::default(),
             roots: SingleFlight::default(),
             pulls: SingleFlight::default(),
             settings,
             routes,
             journal,
-            failures: Arc::new(failures),
-            replay: replay::Replay::default(),
+            failures,
+            replay,
             repair: reconcile::Reconcile::default(),
             state,
             clock,
         };
-        registry.tell_of_journal();
+        registry.replay.report_journal();
         if let Some(amiss) = registry.index_log.recall() {
             let event = Event::new(
                 Level::Error,
@@ -203,10 +218,17 @@ impl Registry {
             );
             registry.tell(event.with("reason", amiss));
         }
-        registry.recover();
-        registry.recall_failures();
+        registry.replay.recover();
+        registry.replay.recover_failures();
         registry.index_log.start();
         Ok(Arc::new(registry))
+    }
+
+    /// Starts the background tasks. They end with the registry.
+    pub fn start(self: &Arc<Self>) {
+        self.watch_targets();
+        self.keep_repaired();
+        self.replay.start();
     }
 
     /// Returns the settings.

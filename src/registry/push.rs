@@ -106,7 +106,7 @@ impl Registry {
             Err(error) => Err(error),
         };
         match &mut pushed {
-            Ok(()) => self.remember_failure(id, None, end).await,
+            Ok(()) => self.failures.remember(id, None, end).await,
             Err(error) => {
                 let stamp = stamp.as_ref().ok().copied();
                 self.keep(id, &content, stamp, error, end).await;

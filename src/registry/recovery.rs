@@ -10,16 +10,19 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::events::{Event, Level};
+use super::failures::Failure as LastFailure;
 use super::journal::Record;
+use super::replay::Replay;
 use super::replica::{Replica, TargetId};
-use super::{Durability, Registry, blocking, lock};
+use super::unpushed::kept;
+use super::{Durability, blocking, lock};
 use crate::store::{Failure, Kind};
 
 /// How long after a disk error a journal file is read again. 2 s: a read of this machine's disk
 /// costs nothing, and an acknowledged push waits for it.
 const READ_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
-impl Registry {
+impl Replay {
     /// Loads the pending entries of earlier mounts: they are newer than the targets' answers until
     /// the targets have them.
     pub(super) fn recover(&self) {
@@ -30,7 +33,7 @@ impl Registry {
             .chain(in_doubt.map(|record| record.stamp.when))
             .for_each(|when| self.clock.observe(when));
         self.recover_these(self.journal.pending());
-        self.replay.wake();
+        self.wake();
     }
 
     fn recover_these(&self, pending: Vec<Record>) {
@@ -49,13 +52,14 @@ impl Registry {
                 self.recover_push(&record, &missing);
             }
             let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
-            self.tell(event.with("artifact", record.id.to_string()));
+            self.events
+                .tell(event.with("artifact", record.id.to_string()));
         }
     }
 
     fn recover_push(&self, record: &Record, missing: &[TargetId]) {
-        lock(&self.replay.repos).insert(record.id.repo.clone());
-        let Ok(replicas) = self.replicas(&record.id.repo) else {
+        lock(&self.repos).insert(record.id.repo.clone());
+        let Some(replicas) = self.replicas(&record.id.repo) else {
             return;
         };
         self.index.change(&record.id, |known| {
@@ -66,6 +70,42 @@ impl Registry {
         self.index.add_root(&record.id.repo, 0);
     }
 
+    /// Loads the failures of earlier mounts. A later push or deletion that is pending in the
+    /// journal has ended the failure.
+    pub(super) fn recover_failures(&self) {
+        let pending = self.journal.pending();
+        for LastFailure { id, when, reason } in self.failures.all() {
+            let mut later = pending.iter().filter(|record| record.stamp.when > when);
+            if later.any(|record| record.id == id) {
+                drop(self.failures.begin_to_remember(&id, None));
+            } else if self.replicas(&id.repo).is_some() {
+                // The repository must show the failure, even if no registry lists it yet.
+                lock(&self.repos).insert(id.repo.clone());
+                self.index.change(&id, |record| record.failed(reason));
+            }
+        }
+    }
+
+    /// Reports the files of the journal that are damaged, or could not be read.
+    pub(super) fn report_journal(&self) {
+        for damaged in self.journal.damaged() {
+            let message = "a file of the journal is damaged; what it was to push is not pushed: \
+                           look at it, then remove it";
+            let event = Event::new(Level::Error, "journal-damaged", message)
+                .with("path", damaged.file.display().to_string())
+                .with("kept", kept(&damaged));
+            self.events.tell(event);
+        }
+        for unread in self.journal.unread() {
+            let message = "the journal can't be read; it stays where it is, and is read again: by \
+                           this mount every few seconds, or by the next one";
+            let event = Event::new(Level::Error, "journal-unread", message)
+                .with("path", unread.file.display().to_string())
+                .with("reason", unread.reason);
+            self.events.tell(event);
+        }
+    }
+
     /// Reads journal files again that could not be read so far; returns when to go on.
     pub(super) async fn read_again(&self) -> Option<Instant> {
         if !self.journal.is_to_be_read_again() {
@@ -74,11 +114,11 @@ impl Registry {
         let journal = Arc::clone(&self.journal);
         if let Ok((records, damaged)) = blocking::run(move || journal.read_again()).await {
             if !damaged.is_empty() {
-                self.tell_of_journal();
+                self.report_journal();
             }
             let pending = records.into_iter().filter(Record::is_acknowledged);
             self.recover_these(pending.collect());
-            self.recall_failures();
+            self.recover_failures();
         }
         let again = self.journal.is_to_be_read_again();
         again.then(|| Instant::now() + READ_AGAIN)
@@ -114,11 +154,12 @@ impl Registry {
             match failed {
                 None => {
                     self.recover_these(self.journal.find(when).into_iter().collect());
-                    self.recall_failures();
+                    self.recover_failures();
                 }
                 Some(reason) => {
                     let event = Event::new(Level::Warn, "journal", reason);
-                    self.tell(event.with("artifact", record.id.to_string()));
+                    self.events
+                        .tell(event.with("artifact", record.id.to_string()));
                 }
             }
         }
@@ -128,12 +169,12 @@ impl Registry {
     /// Asks the targets that decide whether an entry in doubt was made; `None` if too few of them
     /// answer.
     async fn was_made(&self, record: &Record, waiting: &mut HashSet<TargetId>) -> Option<bool> {
-        let replicas = self.replicas(&record.id.repo).ok()?;
+        let replicas = self.replicas(&record.id.repo)?;
         let any = self.settings.durability == Durability::Any && !record.deletes;
         let targets = replicas.targets();
         let deciding = targets.filter(|target| any || replicas.is_registry(target.id));
         let asks = deciding.map(|target| async move {
-            let has = match self.replay.is_due(target.id) {
+            let has = match self.backoff.is_due(target.id) {
                 true => self.has_made(record, target).await.ok(),
                 false => None,
             };
@@ -163,7 +204,7 @@ impl Registry {
             Err(failure) => Err(failure),
         };
         if there.is_err() {
-            self.replay.pause(target.id, when);
+            self.backoff.pause(target.id, when);
         }
         there
     }

@@ -12,27 +12,45 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::events::{Event, Level};
-use super::journal::Record;
-use super::replica::{Replica, TargetId};
-use super::{Registry, lock};
+use super::clock::Clock;
+use super::events::{Event, Events, Level};
+use super::failures::Failures;
+use super::index::Index;
+use super::index_log::replicas_of;
+use super::journal::{Journal, Record};
+use super::keyed_lock::KeyedLock;
+use super::replica::{Replica, ReplicaSet, ReplicaSets, TargetId};
+use super::{Settings, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::RepoName;
+use crate::model::{ArtifactId, RepoName};
 
 /// How long a target is left alone after its first failure, and at most. 1 s: most outages are a
 /// restart. 1 min: a target that is back catches up before its users notice.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The state of replay.
-#[derive(Debug, Default)]
+/// Replay, and what it needs of the registry.
+#[derive(Debug)]
 pub(super) struct Replay {
-    wake: Arc<Notify>,
-    pauses: Mutex<HashMap<TargetId, Pause>>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) replica_sets: Arc<ReplicaSets>,
+    pub(super) index: Arc<Index>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) failures: Arc<Failures>,
+    pub(super) events: Arc<Events>,
+    pub(super) clock: Arc<Clock>,
+    /// Held while replay or reconcile writes an artifact to a target, or a deletion is under way.
+    pub(super) applies: Arc<KeyedLock<ArtifactId>>,
     /// Repositories with pushes of earlier mounts, which no registry may list yet.
     pub(super) repos: Mutex<BTreeSet<RepoName>>,
+    pub(super) backoff: Backoff,
+    pub(super) wake: Arc<Notify>,
 }
+
+/// The targets that have failed, each left alone for a while.
+#[derive(Debug, Default)]
+pub(super) struct Backoff(Mutex<HashMap<TargetId, Pause>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Pause {
@@ -40,14 +58,9 @@ struct Pause {
     length: Duration,
 }
 
-impl Replay {
-    /// Makes replay look at the journal.
-    pub(super) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
+impl Backoff {
     pub(super) fn is_due(&self, target: TargetId) -> bool {
-        let pauses = lock(&self.pauses);
+        let pauses = lock(&self.0);
         pauses
             .get(&target)
             .is_none_or(|pause| pause.until <= Instant::now())
@@ -55,7 +68,7 @@ impl Replay {
 
     /// Leaves a target alone: twice as long as the last time, with some jitter from a seed.
     pub(super) fn pause(&self, target: TargetId, seed: u64) {
-        let mut pauses = lock(&self.pauses);
+        let mut pauses = lock(&self.0);
         let length = pauses
             .get(&target)
             .map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
@@ -63,39 +76,30 @@ impl Replay {
         pauses.insert(target, Pause { until, length });
     }
 
-    /// Ends the pause of a target that answers.
-    pub(super) fn recovered(&self, target: TargetId) {
-        lock(&self.pauses).remove(&target);
-        self.wake();
-    }
-
     /// Returns when the first of these targets is due.
     fn next(&self, waiting: &HashSet<TargetId>) -> Option<Instant> {
-        let pauses = lock(&self.pauses);
+        let pauses = lock(&self.0);
         let pauses = pauses.iter();
         let until = pauses.filter(|(target, _)| waiting.contains(target));
         until.map(|(_, pause)| pause.until).min()
     }
 }
 
-impl Registry {
-    /// Starts the background tasks. They end with the registry.
-    pub fn start(self: &Arc<Self>) {
-        self.watch_targets();
-        self.keep_repaired();
-        let weak = Arc::downgrade(self);
-        let wake = Arc::clone(&self.replay.wake);
+impl Replay {
+    /// Starts the background task. It ends with the registry.
+    pub(super) fn start(self: &Arc<Self>) {
+        let (weak, wake) = (Arc::downgrade(self), Arc::clone(&self.wake));
         tokio::spawn(async move {
             loop {
-                let Some(registry) = weak.upgrade() else {
+                let Some(replay) = weak.upgrade() else {
                     return;
                 };
-                let next = AssertUnwindSafe(registry.replay_all()).catch_unwind().await;
+                let next = AssertUnwindSafe(replay.replay_all()).catch_unwind().await;
                 let next = next.unwrap_or_else(|_| {
-                    registry.tell_bug("redo");
+                    replay.events.tell_bug("redo");
                     Some(Instant::now() + LONGEST_PAUSE)
                 });
-                drop(registry);
+                drop(replay);
                 match next {
                     Some(at) => {
                         let _ = tokio::time::timeout_at(at, wake.notified()).await;
@@ -106,15 +110,24 @@ impl Registry {
         });
     }
 
-    /// Reports a bug in a background task. The task goes on: pending pushes stay pending.
-    pub(super) fn tell_bug(&self, what: &str) {
-        let message = "the background met a bug, and tries again later; please report it";
-        self.tell(Event::new(Level::Error, "bug", message).with("in", what));
+    /// Makes replay look at the journal.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Goes on at once with a target that answers.
+    pub(super) fn recovered(&self, target: TargetId) {
+        lock(&self.backoff.0).remove(&target);
+        self.wake();
+    }
+
+    pub(super) fn replicas(&self, repo: &RepoName) -> Option<&ReplicaSet> {
+        replicas_of(&self.replica_sets, &self.index, repo)
     }
 
     /// Returns the targets that miss an entry.
     pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Replica>> {
-        let Ok(replicas) = self.replicas(&record.id.repo) else {
+        let Some(replicas) = self.replicas(&record.id.repo) else {
             return Vec::new();
         };
         let targets = replicas.targets();
@@ -131,7 +144,7 @@ impl Registry {
 
     /// Applies every pending entry to the targets that are due; returns when to go on, if anything
     /// is left to do.
-    async fn replay_all(self: &Arc<Self>) -> Option<Instant> {
+    async fn replay_all(&self) -> Option<Instant> {
         #[cfg(test)]
         assert!(!injected(Bug::BackgroundPanics), "planted");
         let again = self.read_again().await;
@@ -145,7 +158,7 @@ impl Registry {
             waiting.extend(missing.iter().map(|target| target.id));
             let due = missing
                 .iter()
-                .filter(|target| self.replay.is_due(target.id));
+                .filter(|target| self.backoff.is_due(target.id));
             let applies = due.map(|target| self.try_to_apply(record, target));
             let given = futures::future::join_all(applies).await;
             if missing.is_empty() || (given.len() == missing.len() && given.iter().all(|&got| got))
@@ -156,10 +169,11 @@ impl Registry {
                     false => "every target has it now",
                 };
                 let event = Event::new(Level::Info, "redo", message);
-                self.tell(event.with("artifact", record.id.to_string()));
+                self.events
+                    .tell(event.with("artifact", record.id.to_string()));
             }
         }
-        let next = self.replay.next(&waiting);
+        let next = self.backoff.next(&waiting);
         next.into_iter().chain(again).min()
     }
 
@@ -170,7 +184,7 @@ impl Registry {
         match target.apply_entry(&self.journal, record, end).await {
             Ok(token) => {
                 self.journal.got(when, target.url());
-                self.replay.recovered(target.id);
+                self.recovered(target.id);
                 if !record.deletes {
                     self.index.change(id, |known| {
                         known.given(target.id, &record.stamp, token, Instant::now())
@@ -179,7 +193,7 @@ impl Registry {
                 true
             }
             Err(failure) => {
-                self.replay
+                self.backoff
                     .pause(target.id, when ^ end.elapsed().as_nanos() as u64);
                 tracing::debug!("{} has still not got {id}: {failure}", target.url());
                 false
@@ -201,12 +215,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_nobody_waits_for_any_more_wakes_nobody() {
-        let replay = Replay::default();
-        replay.pause(TargetId(1), 1);
+        let backoff = Backoff::default();
+        backoff.pause(TargetId(1), 1);
         tokio::time::advance(FIRST_PAUSE * 2).await;
-        assert_eq!(replay.next(&HashSet::new()), None);
-        replay.pause(TargetId(2), 2);
-        let next = replay.next(&HashSet::from([TargetId(2)])).unwrap();
+        assert_eq!(backoff.next(&HashSet::new()), None);
+        backoff.pause(TargetId(2), 2);
+        let next = backoff.next(&HashSet::from([TargetId(2)])).unwrap();
         assert!(
             next > Instant::now(),
             "a pause that is over is not waited for again and again"

@@ -83,7 +83,7 @@ impl Registry {
     /// Forgets that the last push of an artifact has failed; returns `false` if it hasn't.
     pub async fn forget_error(&self, id: &ArtifactId) -> bool {
         let limit = Instant::now() + self.settings.verdict_budget();
-        self.remember_failure(id, None, limit).await;
+        self.failures.remember(id, None, limit).await;
         self.has_error(id) && self.index.change(id, |record| record.forget_error())
     }
 
@@ -233,7 +233,7 @@ impl Registry {
         let pending = self.journal.pending().into_iter();
         pending
             .flat_map(|record| {
-                let missing = self.missing(&record);
+                let missing = self.replay.missing(&record);
                 missing.iter().map(|target| target.id).collect::<Vec<_>>()
             })
             .collect()
@@ -293,7 +293,7 @@ impl Registry {
             json!({
                 "artifact": record.id.to_string(),
                 "stamp": when_to_text(record.stamp.when),
-                "targets": self.missing(&record).iter().map(|target| target.url()).collect::<Vec<_>>(),
+                "targets": self.replay.missing(&record).iter().map(|target| target.url()).collect::<Vec<_>>(),
             })
         })
         .collect()

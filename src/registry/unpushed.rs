@@ -71,26 +71,6 @@ impl Registry {
         self.journal.remove_damaged(name)
     }
 
-    /// Reports the files of the journal that are damaged, or could not be read.
-    pub(super) fn tell_of_journal(&self) {
-        for damaged in self.journal.damaged() {
-            let message = "a file of the journal is damaged; what it was to push is not pushed: \
-                           look at it, then remove it";
-            let event = Event::new(Level::Error, "journal-damaged", message)
-                .with("path", damaged.file.display().to_string())
-                .with("kept", kept(&damaged));
-            self.tell(event);
-        }
-        for unread in self.journal.unread() {
-            let message = "the journal can't be read; it stays where it is, and is read again: by \
-                           this mount every few seconds, or by the next one";
-            let event = Event::new(Level::Error, "journal-unread", message)
-                .with("path", unread.file.display().to_string())
-                .with("reason", unread.reason);
-            self.tell(event);
-        }
-    }
-
     /// Keeps the bytes of a push that was not even begun, and reports the failure.
     pub async fn refuse(self: &Arc<Self>, id: &ArtifactId, content: &Bytes, end: Instant) {
         let mut error = still_busy("push", id);
@@ -157,7 +137,7 @@ impl Registry {
     async fn refuse_nothing(&self, id: &ArtifactId, reason: String) {
         let error = Error::new(ErrorKind::Invalid, reason);
         let limit = Instant::now() + self.settings.verdict_budget();
-        self.remember_failure(id, Some(&error.reason), limit).await;
+        self.failures.remember(id, Some(&error.reason), limit).await;
         self.tell_failed(id, 0, &error, None);
     }
 
@@ -198,7 +178,7 @@ impl Registry {
         }
         let limit = end + self.settings.verdict_budget() / 2;
         if content.is_empty() {
-            self.remember_failure(id, Some(&error.reason), limit).await;
+            self.failures.remember(id, Some(&error.reason), limit).await;
             return self.tell_failed(id, 0, error, None);
         }
         let stamp = match stamp {
@@ -232,7 +212,7 @@ impl Registry {
         }
         // Kept bytes have their reason in the journal.
         let reason = kept.is_err().then_some(&*error.reason);
-        self.remember_failure(id, reason, limit).await;
+        self.failures.remember(id, reason, limit).await;
         self.tell_failed(id, content.len(), error, Some(kept));
     }
 
@@ -288,7 +268,7 @@ impl Registry {
                 .index
                 .peek(&id, |record| record.error().map(str::to_owned));
             if let Some(reason) = reason.flatten() {
-                drop(registry.begin_to_remember(&id, Some(&reason)));
+                drop(registry.failures.begin_to_remember(&id, Some(&reason)));
             }
         });
     }

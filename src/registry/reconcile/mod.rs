@@ -174,7 +174,7 @@ impl Registry {
         let compared = AssertUnwindSafe(self.compare_all(job)).catch_unwind();
         let stopped = tokio::select! {
             compared = compared => compared.is_err_and(|_| {
-                self.tell_bug("repair");
+                self.events.tell_bug("repair");
                 true
             }),
             () = job.stop.notified() => true,
