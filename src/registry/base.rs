@@ -44,11 +44,14 @@ impl BaseVersion {
     }
 
     /// Returns the stamp for a push. A close that retries the same content keeps the stamp: it is
-    /// the same push, and some target may have it already.
-    pub(super) fn attempt(&mut self, fresh: Stamp) -> Stamp {
-        let again = self
-            .attempt
-            .filter(|attempt| attempt.sha256 == fresh.sha256 && attempt.format == fresh.format);
+    /// the same push, and some target may have it already. It gets a new one if another push was
+    /// tried since, `newest`, which some target may have as well.
+    pub(super) fn attempt(&mut self, fresh: Stamp, newest: u64) -> Stamp {
+        let again = self.attempt.filter(|attempt| {
+            attempt.sha256 == fresh.sha256
+                && attempt.format == fresh.format
+                && attempt.when >= newest
+        });
         *self.attempt.insert(again.unwrap_or(fresh))
     }
 }

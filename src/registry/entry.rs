@@ -119,6 +119,7 @@ impl Entry {
             && self.high_water.get().is_none()
             && !self.gone
             && self.error().is_none()
+            && self.attempted() == 0
             && self.seen.is_empty()
     }
 

@@ -142,11 +142,16 @@ impl Registry {
             current: format,
         };
         let (format, sha256) = self.check(candidate, end).await?;
-        Ok(base.attempt(Stamp {
+        let fresh = Stamp {
             when: self.clock.next_stamp(),
             sha256,
             size: content.len() as u64,
             format,
+        };
+        Ok(self.index.change(id, |entry| {
+            let stamp = base.attempt(fresh, entry.attempted());
+            entry.attempt(&stamp);
+            stamp
         }))
     }
 

@@ -9,7 +9,7 @@ use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::model::{Format, Stamp};
 use crate::registry::{Durability, Settings};
-use crate::store::{Fault, Kind};
+use crate::store::{Fault, Kind, Memory};
 
 #[tokio::test(start_paused = true)]
 async fn a_save_after_one_whose_reply_was_lost_is_no_conflict() {
@@ -147,6 +147,24 @@ async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
     for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V3);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_push_is_newer_than_the_failed_ones_before_it() {
+    let fixture = world_of(choice(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    let lose = |store: &Memory| store.set_fault(Fault::LoseReplies);
+    fixture.backups.iter().for_each(lose);
+    let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    file.write(0, V2).unwrap();
+    assert_eq!(file.flush().await, Err(Error::Io));
+    assert_eq!(fixture.cp("app/schema", V3).await, Err(Error::Io));
+    let stamp = || fixture.backups[0].object("app/schema").unwrap().stamp;
+    let failed = stamp();
+    fixture.backups.iter().for_each(|it| it.set_fault(None));
+    assert_eq!(file.close().await, Ok(()));
+    assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V2);
+    assert!(stamp() > failed, "or the failed push would replace it");
 }
 
 #[tokio::test(start_paused = true)]

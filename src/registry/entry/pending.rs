@@ -22,6 +22,9 @@ pub(super) struct PendingState {
     /// When this mount's own last push or deletion ended. A listing begun earlier knows nothing of
     /// it.
     pub(super) changed: Option<Instant>,
+    /// The time of the newest stamp that this mount has tried to push, or 0. Some target may have
+    /// it, even if the push has failed.
+    pub(super) attempted: u64,
     /// Why the last push failed; cleared by the next one that succeeds.
     pub(super) error: Option<String>,
     /// The receipt of the last push that succeeded, as JSON.
@@ -33,6 +36,7 @@ static NOTHING: PendingState = PendingState {
     pending: BTreeSet::new(),
     settled: BTreeMap::new(),
     changed: None,
+    attempted: 0,
     error: None,
     receipt: None,
 };
@@ -41,6 +45,17 @@ impl Entry {
     /// Returns the targets that are still missing this mount's newest push.
     pub fn pending(&self) -> &BTreeSet<TargetId> {
         &self.own().pending
+    }
+
+    /// Returns the time of the newest stamp that this mount has tried to push.
+    pub fn attempted(&self) -> u64 {
+        self.own().attempted
+    }
+
+    /// Records a stamp that this mount is about to push.
+    pub fn attempt(&mut self, stamp: &Stamp) {
+        let own = self.own_mut();
+        own.attempted = own.attempted.max(stamp.when);
     }
 
     /// Returns why the last push failed, unless one has succeeded since.
