@@ -45,8 +45,6 @@ pub struct Metrics {
     pub pulls_stale: Counter,
     /// Pulls that failed, "not found" aside.
     pub pulls_failed: Counter,
-    /// Differences between targets that reconcile has repaired.
-    pub repaired: Counter,
 }
 
 pub(super) const PUSHES: Family = Family(
@@ -225,7 +223,6 @@ impl Metrics {
             ("failed", &self.pulls_failed),
         ];
         for_label(PULLS, text, "source", &sources);
-        REPAIRED.write(text, [(&[][..], self.repaired.get())]);
         UNREPORTED.write(text, [(&[][..], self.unreported.get())]);
     }
 }

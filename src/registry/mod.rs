@@ -51,6 +51,7 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::model::{ArtifactId, RepoName};
@@ -69,6 +70,7 @@ use index_log::IndexLog;
 use journal::Journal;
 use keyed_lock::KeyedLock;
 use metrics::Metrics;
+use reconcile::{Jobs, Reconcile};
 use replay::{Backoff, Replay};
 use singleflight::SingleFlight;
 
@@ -113,7 +115,7 @@ pub struct Registry {
     journal: Arc<Journal>,
     failures: Arc<Failures>,
     replay: Arc<Replay>,
-    repair: reconcile::Reconcile,
+    reconcile: Arc<Reconcile>,
     state: StateDir,
     clock: Arc<Clock>,
     /// Serialises the pushes and deletions of an artifact.
@@ -182,14 +184,26 @@ impl Registry {
             backoff: Backoff::default(),
             wake: Arc::default(),
         });
+        let contents = Arc::new(Contents {
+            memory: Cache::new(settings.cache_bytes),
+            disk,
+            journal: Arc::clone(&journal),
+        });
+        let reconcile = Arc::new(Reconcile {
+            settings: Arc::clone(&settings),
+            replica_sets: Arc::clone(&routes),
+            index: Arc::clone(&index),
+            contents: Arc::clone(&contents),
+            events: Arc::clone(&events),
+            clock: Arc::clone(&clock),
+            replay: Arc::clone(&replay),
+            jobs: Jobs::default(),
+            repaired: Counter::default(),
+        });
         let registry = Self {
             index,
             index_log,
-            contents: Arc::new(Contents {
-                memory: Cache::new(settings.cache_bytes),
-                disk,
-                journal: Arc::clone(&journal),
-            }),
+            contents,
             room,
             fallback: Fallback::new(settings.hedge, settings.fallback_on),
             events,
@@ -205,7 +219,7 @@ impl Registry {
             journal,
             failures,
             replay,
-            repair: reconcile::Reconcile::default(),
+            reconcile,
             state,
             clock,
         };
@@ -227,7 +241,7 @@ impl Registry {
     /// Starts the background tasks. They end with the registry.
     pub fn start(self: &Arc<Self>) {
         self.watch_targets();
-        self.keep_repaired();
+        self.reconcile.start();
         self.replay.start();
     }
 
@@ -249,6 +263,25 @@ impl Registry {
     /// Reports an event: one line in the log, and one in `.atlasfs/events`.
     pub fn tell(&self, event: Event) {
         self.events.tell(event);
+    }
+
+    /// Begins a job in the background; [`Registry::job`] tells how far it has come.
+    ///
+    /// # Errors
+    ///
+    /// [`NotBegun`].
+    pub fn begin_job(&self, order: Order) -> Result<(), NotBegun> {
+        self.reconcile.begin(order)
+    }
+
+    /// Stops the job that is under way, if there is one. Its repairs so far remain.
+    pub fn stop_job(&self) {
+        self.reconcile.stop();
+    }
+
+    /// Returns the newest requested job as JSON; `{}` if there is none.
+    pub fn job(&self) -> Value {
+        self.reconcile.progress()
     }
 
     /// Waits until all queued writes are on disk.

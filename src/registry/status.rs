@@ -10,7 +10,7 @@ use super::entry::{Entry, Source};
 use super::index::FAILED_FOR;
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
-    DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HEDGES, HIDDEN, INODES, JOINED, PENDING,
+    DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HEDGES, HIDDEN, INODES, JOINED, PENDING, REPAIRED,
     TARGET_BREAKER_OPEN, TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
 };
 use super::replica::{Replica, State, TargetId};
@@ -181,7 +181,7 @@ impl Registry {
                 "damaged": damaged.collect::<Vec<_>>(),
                 "unread": unread.collect::<Vec<_>>(),
             },
-            "repair": self.round(),
+            "repair": self.reconcile.round(),
             "cache": {
                 "entries": cache.entries,
                 "bytes": cache.bytes,
@@ -324,6 +324,7 @@ impl Registry {
         let mut text = String::new();
         self.metrics.write(&mut text);
         let none: &[(&str, &str)] = &[];
+        REPAIRED.write(&mut text, [(none, self.reconcile.repaired.get())]);
         HEDGES.write(&mut text, [(none, self.fallback.hedges.get())]);
         INODES.write(&mut text, [(none, open.inodes)]);
         HANDLES.write(&mut text, [(none, open.handles)]);

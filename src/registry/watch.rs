@@ -151,7 +151,7 @@ impl Watch {
         registry.tell(event.with("target", target.url()));
         registry.index.forgive();
         registry.replay.recovered(target.id);
-        registry.repair_soon();
+        registry.reconcile.start_soon();
         true
     }
 }

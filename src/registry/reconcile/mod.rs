@@ -21,9 +21,14 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::replay::jitter;
-use super::replica::{ReplicaSet, TargetId};
-use super::{Registry, lock};
+use super::clock::Clock;
+use super::contents::Contents;
+use super::events::Events;
+use super::index::Index;
+use super::metrics::Counter;
+use super::replay::{Replay, jitter};
+use super::replica::{ReplicaSet, ReplicaSets, TargetId};
+use super::{Settings, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::model::{ArtifactId, RepoName, Stamp};
@@ -47,9 +52,24 @@ const FIRST_ROUND: Duration = Duration::from_secs(10);
 /// How long after its return a target is compared. 2 s: its pending pushes are replayed first.
 const REPLAY_FIRST: Duration = Duration::from_secs(2);
 
-/// The state of reconcile.
+/// Reconcile, and what it needs of the registry.
 #[derive(Debug)]
 pub(super) struct Reconcile {
+    pub(super) settings: Arc<Settings>,
+    pub(super) replica_sets: Arc<ReplicaSets>,
+    pub(super) index: Arc<Index>,
+    pub(super) contents: Arc<Contents>,
+    pub(super) events: Arc<Events>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) replay: Arc<Replay>,
+    pub(super) jobs: Jobs,
+    /// The differences that it has repaired.
+    pub(super) repaired: Counter,
+}
+
+/// The work of reconcile.
+#[derive(Debug)]
+pub(super) struct Jobs {
     /// The newest job that a user requested.
     asked: Mutex<Option<Arc<Job>>>,
     /// The newest background round.
@@ -66,7 +86,7 @@ struct Remembered {
     stamped: bool,
 }
 
-impl Default for Reconcile {
+impl Default for Jobs {
     fn default() -> Self {
         Self {
             asked: Mutex::default(),
@@ -88,14 +108,14 @@ pub enum NotBegun {
     ReadOnly,
 }
 
-impl Registry {
+impl Reconcile {
     /// Starts the background rounds. They end with the registry.
-    pub(super) fn keep_repaired(self: &Arc<Self>) {
+    pub(super) fn start(self: &Arc<Self>) {
         let interval = self.settings.repair;
         if interval.is_zero() || self.settings.read_only {
             return;
         }
-        let (weak, soon) = (Arc::downgrade(self), Arc::clone(&self.repair.soon));
+        let (weak, soon) = (Arc::downgrade(self), Arc::clone(&self.jobs.soon));
         tokio::spawn(async move {
             let mut next = Instant::now() + FIRST_ROUND.min(interval);
             let mut rounds = 0;
@@ -103,18 +123,18 @@ impl Registry {
                 if timeout_at(next, soon.notified()).await.is_ok() {
                     tokio::time::sleep(REPLAY_FIRST.min(interval)).await;
                 }
-                let Some(registry) = weak.upgrade() else {
+                let Some(reconcile) = weak.upgrade() else {
                     return;
                 };
                 rounds += 1;
-                let begun = registry.clock.nanos();
+                let begun = reconcile.clock.nanos();
                 let order = Order {
                     task: Task::Sync,
                     quick: true,
                 };
                 let job = Arc::new(Job::new(rounds, order, begun));
-                *lock(&registry.repair.round) = Some(Arc::clone(&job));
-                registry.carry_out(&job).await;
+                *lock(&reconcile.jobs.round) = Some(Arc::clone(&job));
+                reconcile.carry_out(&job).await;
                 let (differences, repaired) = job.figures();
                 tracing::debug!(differences, repaired, "the targets were compared");
                 next = Instant::now() + interval.mul_f64(jitter(begun));
@@ -123,20 +143,20 @@ impl Registry {
     }
 
     /// Begins a round soon: a target is back, and the pushes that it missed are unknown.
-    pub(super) fn repair_soon(&self) {
-        self.repair.soon.notify_one();
+    pub(super) fn start_soon(&self) {
+        self.jobs.soon.notify_one();
     }
 
-    /// Begins a job in the background; [`Registry::job`] tells how far it has come.
+    /// Begins a job in the background; [`Reconcile::progress`] tells how far it has come.
     ///
     /// # Errors
     ///
     /// [`NotBegun::Busy`] while one is under way.
-    pub fn begin_job(self: &Arc<Self>, order: Order) -> Result<(), NotBegun> {
+    pub(super) fn begin(self: &Arc<Self>, order: Order) -> Result<(), NotBegun> {
         if order.task == Task::Sync && self.settings.read_only {
             return Err(NotBegun::ReadOnly);
         }
-        let mut asked = lock(&self.repair.asked);
+        let mut asked = lock(&self.jobs.asked);
         let last = asked.as_ref();
         if last.is_some_and(|job| job.is_running()) {
             return Err(NotBegun::Busy);
@@ -145,27 +165,27 @@ impl Registry {
         let job = Arc::new(Job::new(id, order, self.clock.nanos()));
         *asked = Some(Arc::clone(&job));
         drop(asked);
-        let registry = Arc::clone(self);
-        tokio::spawn(async move { registry.carry_out(&job).await });
+        let reconcile = Arc::clone(self);
+        tokio::spawn(async move { reconcile.carry_out(&job).await });
         Ok(())
     }
 
     /// Stops the job that is under way, if there is one. Its repairs so far remain.
-    pub fn stop_job(&self) {
-        if let Some(job) = lock(&self.repair.asked).as_ref() {
+    pub(super) fn stop(&self) {
+        if let Some(job) = lock(&self.jobs.asked).as_ref() {
             job.stop.notify_one();
         }
     }
 
     /// Returns the newest requested job as JSON; `{}` if there is none.
-    pub fn job(&self) -> Value {
-        let asked = lock(&self.repair.asked);
+    pub(super) fn progress(&self) -> Value {
+        let asked = lock(&self.jobs.asked);
         asked.as_ref().map_or(json!({}), |job| job.to_json(true))
     }
 
     /// Returns the newest background round, for the status.
     pub(super) fn round(&self) -> Value {
-        let round = lock(&self.repair.round);
+        let round = lock(&self.jobs.round);
         round.as_ref().map_or(Value::Null, |job| job.to_json(false))
     }
 
@@ -194,14 +214,14 @@ impl Registry {
     async fn repos_to_compare(&self, job: &Job) -> BTreeMap<RepoName, &ReplicaSet> {
         let end = Instant::now() + self.settings.push;
         let mut repos: BTreeMap<RepoName, &ReplicaSet> = BTreeMap::new();
-        for name in self.routes.names() {
+        for name in self.replica_sets.names() {
             repos.extend(
-                self.routes
+                self.replica_sets
                     .named(name)
                     .map(|replicas| (name.clone(), replicas)),
             );
         }
-        let asked = self.routes.targets().iter().map(|target| async move {
+        let asked = self.replica_sets.targets().iter().map(|target| async move {
             let held = target.ask(|target| target.repos(end)).await;
             (target, held)
         });
@@ -214,7 +234,7 @@ impl Registry {
                     continue;
                 }
             };
-            let mut open = self.routes.open().iter();
+            let mut open = self.replica_sets.open().iter();
             match open.find(|replicas| replicas.is_registry(target.id)) {
                 Some(replicas) => {
                     let new = held.into_iter().filter(|repo| self.is_free(repo));
@@ -227,7 +247,7 @@ impl Registry {
         }
         // Add repositories that only backups hold so far. With several registries, it is unknown
         // which one each belongs to.
-        if let [replicas] = self.routes.open() {
+        if let [replicas] = self.replica_sets.open() {
             for repo in in_backups {
                 if self.is_free(&repo) {
                     repos.entry(repo).or_insert(replicas);
@@ -238,19 +258,19 @@ impl Registry {
     }
 
     fn is_free(&self, repo: &RepoName) -> bool {
-        self.routes.named(repo).is_none()
+        self.replica_sets.named(repo).is_none()
     }
 
     async fn compare_repo(&self, job: &Job, repo: &RepoName, replicas: &ReplicaSet) {
-        let view = self.scan(job, repo, replicas).await;
-        let items = view.items();
+        let scan = self.scan(job, repo, replicas).await;
+        let items = scan.items();
         job.expect(items.len());
-        let (view, repo) = (&view, repo);
+        let (scan, repo) = (&scan, repo);
         let comparisons = items.into_iter().map(|item| {
             let repo = repo.clone();
             let id = ArtifactId { repo, item };
             let comparison = async move {
-                self.compare_artifact(job, view, &id).await;
+                self.compare_artifact(job, scan, &id).await;
                 job.compared();
             };
             comparison.boxed()

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::Reconcile;
 use super::diff::{Finding, Held, Holding, Problem, diff};
 use super::job::{Difference, Job};
-use super::scan::View;
+use super::scan::RepoScan;
 use crate::model::{ArtifactId, Stamp};
-use crate::registry::Registry;
 use crate::registry::events::{Event, Level};
 use crate::registry::replica::{Replica, TargetId};
 use crate::store::{Condition, Failure, Kind};
@@ -19,20 +19,20 @@ const TOMBSTONE_KEPT: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
 /// The id of this mount among the holders of a content.
 const OWN: TargetId = TargetId(usize::MAX);
 
-impl Registry {
+impl Reconcile {
     /// Compares one artifact on all targets, and repairs it if the task is a sync.
-    pub(super) async fn compare_artifact(&self, job: &Job, view: &View<'_>, id: &ArtifactId) {
-        let registry = view.replicas.registry.id;
-        let deleted = view.last_deleted(&id.item);
-        let is_decided = view.replicas.registry.conditions() != Some(false);
-        if job.order.quick && is_decided && deleted.is_none() && view.lists_the_same(&id.item) {
+    pub(super) async fn compare_artifact(&self, job: &Job, scan: &RepoScan<'_>, id: &ArtifactId) {
+        let registry = scan.replicas.registry.id;
+        let deleted = scan.last_deleted(&id.item);
+        let is_decided = scan.replicas.registry.conditions() != Some(false);
+        if job.order.quick && is_decided && deleted.is_none() && scan.lists_the_same(&id.item) {
             return;
         }
-        let mut listed = self.holdings(job, view, id).await;
-        self.add_own(view, id, &mut listed);
+        let mut listed = self.holdings(job, scan, id).await;
+        self.add_own(scan, id, &mut listed);
         let is_quiet = match diff(registry, &listed, deleted) {
             Finding::Agreed { deleted: false } => deleted.is_none(),
-            Finding::Agreed { deleted: true } => self.tombstones_agree(view, id, deleted),
+            Finding::Agreed { deleted: true } => self.tombstones_agree(scan, id, deleted),
             _ => false,
         };
         if is_quiet {
@@ -40,29 +40,29 @@ impl Registry {
         }
         // The listings were not taken at one instant. Check a difference again, under the lock that
         // keeps this mount's replays and deletions of the artifact away.
-        let _gifts = self.applies.lock(id).await;
-        let (mut holdings, last) = self.scan_again(job, view, id).await;
-        self.add_own(view, id, &mut holdings);
+        let _applies = self.replay.applies.lock(id).await;
+        let (mut holdings, last) = self.scan_again(job, scan, id).await;
+        self.add_own(scan, id, &mut holdings);
         match diff(registry, &holdings, last.max(deleted)) {
             Finding::Agreed { deleted: true } if job.repairs() => {
-                self.settle_tombstones(job, view, id, deleted).await;
+                self.settle_tombstones(job, scan, id, deleted).await;
             }
-            Finding::Agreed { deleted: false } if job.repairs() && view.is_whole() => {
-                self.remove_tombstones(job, view, id, u64::MAX).await;
+            Finding::Agreed { deleted: false } if job.repairs() && scan.is_whole() => {
+                self.remove_tombstones(job, scan, id, u64::MAX).await;
             }
             Finding::Agreed { .. } => {}
             Finding::Unsure => job.unsure(),
             Finding::Lost(lost) => {
                 for (holding, problem) in lost {
                     let why = Some("no target that can be heard has it whole".to_owned());
-                    self.report(job, view, id, holding.target, problem, Err(why));
+                    self.report(job, scan, id, holding.target, problem, Err(why));
                 }
             }
             Finding::Undeleted(targets) => {
                 let when = last.max(deleted).unwrap_or_default();
                 for target in targets {
-                    let taken = self.take_back(job, view, id, when, target).await;
-                    self.report(job, view, id, target, Problem::Undeleted, taken);
+                    let taken = self.take_back(job, scan, id, when, target).await;
+                    self.report(job, scan, id, target, Problem::Undeleted, taken);
                 }
             }
             Finding::Lacking {
@@ -72,18 +72,18 @@ impl Registry {
                 to,
             } => {
                 let content = match job.repairs() {
-                    true => self.content_of(view, id, &found, &from).await.map(Some),
+                    true => self.content_of(scan, id, &found, &from).await.map(Some),
                     false => Ok(None),
                 };
                 for (holding, problem) in to {
                     let mended = match &content {
                         Ok(Some(content)) => {
-                            self.repair(view, id, content, &newest, &holding).await
+                            self.repair(scan, id, content, &newest, &holding).await
                         }
                         Ok(None) => Err(None),
                         Err(why) => Err(Some(why.clone())),
                     };
-                    self.report(job, view, id, holding.target, problem, mended);
+                    self.report(job, scan, id, holding.target, problem, mended);
                 }
             }
         }
@@ -92,8 +92,8 @@ impl Registry {
     /// Adds this mount's own content if it is cached, and newer than every target's. On a registry
     /// without conditional writes, the older of two simultaneous pushes may have replaced the newer
     /// one everywhere. Then only the mount that made the newer one knows of it.
-    fn add_own(&self, view: &View<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
-        if view.replicas.registry.conditions() != Some(false) {
+    fn add_own(&self, scan: &RepoScan<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
+        if scan.replicas.registry.conditions() != Some(false) {
             return;
         }
         let there = holdings.iter().filter_map(|holding| match &holding.held {
@@ -121,11 +121,11 @@ impl Registry {
     async fn scan_again(
         &self,
         job: &Job,
-        view: &View<'_>,
+        scan: &RepoScan<'_>,
         id: &ArtifactId,
     ) -> (Vec<Holding>, Option<u64>) {
         let end = Instant::now() + self.settings.push;
-        let looks = view.targets.iter().map(|seen| async move {
+        let looks = scan.targets.iter().map(|seen| async move {
             let deleted = seen.target.ask(|target| target.last_deleted(id, end)).await;
             let held = match deleted {
                 Ok(_) => self.held_now(job, seen.target, id, end).await,
@@ -152,7 +152,7 @@ impl Registry {
 
     async fn content_of(
         &self,
-        view: &View<'_>,
+        scan: &RepoScan<'_>,
         id: &ArtifactId,
         found: &Stamp,
         from: &[TargetId],
@@ -162,7 +162,7 @@ impl Registry {
         }
         let (limit, end) = (self.settings.max_size, Instant::now() + self.settings.push);
         let mut why = "nobody has it any more".to_owned();
-        let holders = view.targets.iter().map(|seen| seen.target);
+        let holders = scan.targets.iter().map(|seen| seen.target);
         for target in holders.filter(|target| from.contains(&target.id)) {
             match target.ask(|target| target.get(id, limit, end)).await {
                 Ok(content) if content.stamp.sha256 == found.sha256 => return Ok(content.bytes),
@@ -176,7 +176,7 @@ impl Registry {
     /// Applies the newest content to a target, in place of the observed state.
     async fn repair(
         &self,
-        view: &View<'_>,
+        scan: &RepoScan<'_>,
         id: &ArtifactId,
         content: &Bytes,
         newest: &Stamp,
@@ -188,7 +188,7 @@ impl Registry {
                 token.clone().map_or(Condition::None, Condition::Unchanged)
             }
         };
-        let target = target(view, holding.target).ok_or(None)?;
+        let target = target(scan, holding.target).ok_or(None)?;
         let end = Instant::now() + self.settings.push;
         let given = target.apply(id, content.clone(), newest, &condition, end);
         given.await.map_err(|failure| Some(why(failure)))?;
@@ -199,29 +199,29 @@ impl Registry {
     async fn take_back(
         &self,
         job: &Job,
-        view: &View<'_>,
+        scan: &RepoScan<'_>,
         id: &ArtifactId,
         when: u64,
         from: TargetId,
     ) -> Result<(), Option<String>> {
-        let target = target(view, from).filter(|_| job.repairs()).ok_or(None)?;
+        let target = target(scan, from).filter(|_| job.repairs()).ok_or(None)?;
         let end = Instant::now() + self.settings.push;
         let taken = target.apply_deletion(id, when, end).await;
         taken.map_err(|failure| Some(why(failure)))
     }
 
-    fn tombstones_agree(&self, view: &View<'_>, id: &ArtifactId, deleted: Option<u64>) -> bool {
-        let mut targets = view.targets.iter();
+    fn tombstones_agree(&self, scan: &RepoScan<'_>, id: &ArtifactId, deleted: Option<u64>) -> bool {
+        let mut targets = scan.targets.iter();
         let all_know = targets.all(|seen| {
             let known = seen.deleted.get(&id.item);
             known.is_some_and(|known| known.iter().copied().eq(deleted))
         });
-        all_know && !self.is_expired(view, deleted)
+        all_know && !self.is_expired(scan, deleted)
     }
 
-    fn is_expired(&self, view: &View<'_>, deleted: Option<u64>) -> bool {
+    fn is_expired(&self, scan: &RepoScan<'_>, deleted: Option<u64>) -> bool {
         let now = self.clock.nanos();
-        view.is_whole()
+        scan.is_whole()
             && deleted.is_some_and(|deleted| deleted.saturating_add(TOMBSTONE_KEPT) < now)
     }
 
@@ -229,18 +229,18 @@ impl Registry {
     async fn settle_tombstones(
         &self,
         job: &Job,
-        view: &View<'_>,
+        scan: &RepoScan<'_>,
         id: &ArtifactId,
         deleted: Option<u64>,
     ) {
         let Some(when) = deleted else {
             return;
         };
-        if self.is_expired(view, deleted) {
-            return self.remove_tombstones(job, view, id, u64::MAX).await;
+        if self.is_expired(scan, deleted) {
+            return self.remove_tombstones(job, scan, id, u64::MAX).await;
         }
         let end = Instant::now() + self.settings.push;
-        for seen in &view.targets {
+        for seen in &scan.targets {
             let known = seen.deleted.get(&id.item);
             if known.is_some_and(|known| known.contains(&when)) {
                 continue;
@@ -254,13 +254,19 @@ impl Registry {
             }
         }
         // The newest tombstone makes the older ones redundant.
-        self.remove_tombstones(job, view, id, when).await;
+        self.remove_tombstones(job, scan, id, when).await;
     }
 
     /// Removes the tombstones that this round has seen and that are older than `before`.
-    async fn remove_tombstones(&self, job: &Job, view: &View<'_>, id: &ArtifactId, before: u64) {
+    async fn remove_tombstones(
+        &self,
+        job: &Job,
+        scan: &RepoScan<'_>,
+        id: &ArtifactId,
+        before: u64,
+    ) {
         let end = Instant::now() + self.settings.push;
-        for seen in &view.targets {
+        for seen in &scan.targets {
             let seen_there = seen.deleted.get(&id.item).into_iter().flatten();
             for &when in seen_there.filter(|when| **when < before) {
                 let removal = seen
@@ -276,17 +282,17 @@ impl Registry {
     fn report(
         &self,
         job: &Job,
-        view: &View<'_>,
+        scan: &RepoScan<'_>,
         id: &ArtifactId,
         of: TargetId,
         problem: Problem,
         repaired: Result<(), Option<String>>,
     ) {
-        let url = target(view, of).map_or("", |target| target.url());
+        let url = target(scan, of).map_or("", |target| target.url());
         if repaired.is_ok() {
-            self.metrics.repaired.increment();
+            self.repaired.increment();
             let event = Event::new(Level::Info, "repair", "a target was given what it lacked");
-            self.tell(
+            self.events.tell(
                 event
                     .with("artifact", id.to_string())
                     .with("target", url)
@@ -302,8 +308,8 @@ impl Registry {
     }
 }
 
-fn target<'a>(view: &View<'a>, id: TargetId) -> Option<&'a Replica> {
-    let mut targets = view.replicas.targets();
+fn target<'a>(scan: &RepoScan<'a>, id: TargetId) -> Option<&'a Replica> {
+    let mut targets = scan.replicas.targets();
     targets
         .find(|target| target.id == id)
         .map(|target| &**target)

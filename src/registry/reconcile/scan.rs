@@ -7,28 +7,28 @@ use tokio::time::Instant;
 
 use super::diff::{Held, Holding};
 use super::job::Job;
-use super::{REMEMBERED, Remembered};
+use super::{REMEMBERED, Reconcile, Remembered};
 use crate::model::{ArtifactId, Item, RepoName, Stamp};
+use crate::registry::lock;
 use crate::registry::replica::{Replica, ReplicaSet};
-use crate::registry::{Registry, lock};
 use crate::store::{Failure, Kind, Meta, RepoListing, Token};
 
 /// The state of a repository on each target that answered.
-pub(super) struct View<'a> {
+pub(super) struct RepoScan<'a> {
     pub(super) replicas: &'a ReplicaSet,
     /// The registry first.
-    pub(super) targets: Vec<Seen<'a>>,
+    pub(super) targets: Vec<TargetScan<'a>>,
 }
 
 /// The listing of one target.
-pub(super) struct Seen<'a> {
+pub(super) struct TargetScan<'a> {
     pub(super) target: &'a Arc<Replica>,
     listing: RepoListing,
     /// The times at which each item was deleted, from its tombstones.
     pub(super) deleted: BTreeMap<Item, BTreeSet<u64>>,
 }
 
-impl View<'_> {
+impl RepoScan<'_> {
     /// Returns every item that any target holds, or has a tombstone for.
     pub(super) fn items(&self) -> BTreeSet<Item> {
         let seen = self.targets.iter();
@@ -64,14 +64,14 @@ impl View<'_> {
     }
 }
 
-impl Registry {
+impl Reconcile {
     /// Lists a repository on every target, all at once.
     pub(super) async fn scan<'a>(
         &self,
         job: &Job,
         repo: &RepoName,
         replicas: &'a ReplicaSet,
-    ) -> View<'a> {
+    ) -> RepoScan<'a> {
         let end = Instant::now() + self.settings.push;
         let looks = replicas.targets().map(|target| async move {
             // List the tombstones last: an item that is listed and has none was not yet deleted.
@@ -82,7 +82,7 @@ impl Registry {
                 let whens = deleted.entry(tombstone.item).or_default();
                 whens.insert(tombstone.when);
             }
-            Ok::<_, Failure>(Seen {
+            Ok::<_, Failure>(TargetScan {
                 target,
                 listing,
                 deleted,
@@ -96,7 +96,7 @@ impl Registry {
                 Err(failure) => job.unheard(target.url(), &failure.reason),
             }
         }
-        View { replicas, targets }
+        RepoScan { replicas, targets }
     }
 
     /// Returns the state of an artifact on each target, without the targets whose answers are
@@ -104,10 +104,10 @@ impl Registry {
     pub(super) async fn holdings(
         &self,
         job: &Job,
-        view: &View<'_>,
+        scan: &RepoScan<'_>,
         id: &ArtifactId,
     ) -> Vec<Holding> {
-        let looks = view.targets.iter().map(|seen| async move {
+        let looks = scan.targets.iter().map(|seen| async move {
             let listed = seen.listing.items.get(&id.item);
             (seen.target, self.held(job, seen.target, id, listed).await)
         });
@@ -187,7 +187,7 @@ impl Registry {
                 token,
             });
         }
-        let mut remembered = lock(&self.repair.remembered);
+        let mut remembered = lock(&self.jobs.remembered);
         let known = remembered.get(&(target.id, id.clone()))?;
         (Some(&known.token) == token.as_ref()).then_some(Held::Content {
             stamp: known.stamp,
@@ -210,7 +210,7 @@ impl Registry {
                 stamp,
                 stamped,
             };
-            let mut remembered = lock(&self.repair.remembered);
+            let mut remembered = lock(&self.jobs.remembered);
             remembered.put((target.id, id.clone()), known);
             if remembered.len() > REMEMBERED {
                 remembered.pop_lru();
