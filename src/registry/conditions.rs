@@ -30,9 +30,9 @@ impl Registry {
     /// result is tried again in the background. Returns the refusals of operations that pushes
     /// need.
     pub async fn try_conditions(self: &Arc<Self>, end: Instant) -> Vec<(Arc<Replica>, Failure)> {
-        let routes = self.routes.open().iter();
-        let routes = routes.filter(|replicas| replicas.has_registry());
-        let tries = routes.map(|replicas| async move {
+        let replica_sets = self.replica_sets.open().iter();
+        let replica_sets = replica_sets.filter(|replicas| replicas.has_registry());
+        let tries = replica_sets.map(|replicas| async move {
             let registry = &replicas.registry;
             let refused = match self.try_one(registry, end).await {
                 Ok(refused) => refused,

@@ -151,7 +151,7 @@ impl Fallback {
 
     /// Asks the registry of a replica set for a listing, and all backups at once if they have to
     /// stand in for it. `is_pressing`: skipped targets are asked too, if nothing else helps.
-    pub(super) async fn ask_route<T, F>(
+    pub(super) async fn ask_replicas<T, F>(
         &self,
         replicas: &ReplicaSet,
         end: Instant,
@@ -161,7 +161,7 @@ impl Fallback {
     where
         F: Future<Output = Reply<T>>,
     {
-        let request = || self.ask_route_once(replicas, end, &ask);
+        let request = || self.ask_replicas_once(replicas, end, &ask);
         match is_pressing {
             true => {
                 let serve = |replies: &Replies<T>| replies.serve(self);
@@ -171,7 +171,7 @@ impl Fallback {
         }
     }
 
-    async fn ask_route_once<T, F>(
+    async fn ask_replicas_once<T, F>(
         &self,
         replicas: &ReplicaSet,
         end: Instant,

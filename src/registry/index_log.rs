@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct IndexLog {
     index: Arc<Index>,
-    routes: Arc<ReplicaSets>,
+    replica_sets: Arc<ReplicaSets>,
     clock: Arc<Clock>,
     state: Mutex<State>,
 }
@@ -42,12 +42,14 @@ struct State {
 /// Returns the replica set of a repository: the configured one, that of the registry which lists
 /// it, or the first one for a new repository.
 pub fn replicas_of<'a>(
-    routes: &'a ReplicaSets,
+    replica_sets: &'a ReplicaSets,
     index: &Index,
     repo: &RepoName,
 ) -> Option<&'a ReplicaSet> {
     let found = || index.found_on(repo).unwrap_or(0);
-    routes.named(repo).or_else(|| routes.open().get(found()))
+    replica_sets
+        .named(repo)
+        .or_else(|| replica_sets.open().get(found()))
 }
 
 impl IndexLog {
@@ -55,12 +57,12 @@ impl IndexLog {
     pub fn new(
         path: PathBuf,
         index: Arc<Index>,
-        routes: Arc<ReplicaSets>,
+        replica_sets: Arc<ReplicaSets>,
         clock: Arc<Clock>,
     ) -> Self {
         Self {
             index,
-            routes,
+            replica_sets,
             clock,
             state: Mutex::new(State {
                 file: IndexFile::new(path),
@@ -110,7 +112,7 @@ impl IndexLog {
     fn recall_roots(&self, roots: &BTreeMap<String, BTreeSet<RepoName>>) {
         let mut found = BTreeMap::new();
         let mut known = false;
-        for (place, replicas) in self.routes.open().iter().enumerate() {
+        for (place, replicas) in self.replica_sets.open().iter().enumerate() {
             let repos = roots.get(replicas.registry.url());
             known |= repos.is_some();
             for repo in repos.into_iter().flatten() {
@@ -124,8 +126,9 @@ impl IndexLog {
 
     /// Returns the replica set of a repository if `registry` is still its registry.
     fn trusted(&self, repo: &RepoName, registry: &str) -> Option<&ReplicaSet> {
-        let is_there = self.routes.named(repo).is_some() || self.index.found_on(repo).is_some();
-        let replicas = replicas_of(&self.routes, &self.index, repo)?;
+        let is_there =
+            self.replica_sets.named(repo).is_some() || self.index.found_on(repo).is_some();
+        let replicas = replicas_of(&self.replica_sets, &self.index, repo)?;
         (is_there && replicas.registry.url() == registry).then_some(replicas)
     }
 
@@ -212,7 +215,7 @@ impl IndexLog {
     }
 
     fn note(&self, id: ArtifactId) -> Option<Note> {
-        let replicas = replicas_of(&self.routes, &self.index, &id.repo)?;
+        let replicas = replicas_of(&self.replica_sets, &self.index, &id.repo)?;
         let registry = replicas.registry.id;
         let facts = self.index.peek(&id, |record| record.facts(registry));
         Some(Note {
@@ -222,14 +225,14 @@ impl IndexLog {
     }
 
     fn registry(&self, repo: &RepoName) -> Option<String> {
-        let replicas = replicas_of(&self.routes, &self.index, repo)?;
+        let replicas = replicas_of(&self.replica_sets, &self.index, repo)?;
         Some(replicas.registry.url().to_owned())
     }
 
     fn roots(&self) -> Vec<Note> {
         let (found, ever) = self.index.roots();
-        let routes = self.routes.open().iter().enumerate();
-        let notes = routes.map(|(place, replicas)| {
+        let replica_sets = self.replica_sets.open().iter().enumerate();
+        let notes = replica_sets.map(|(place, replicas)| {
             let repos = found.iter().filter(|(_, on)| **on == place);
             Note {
                 registry: replicas.registry.url().to_owned(),
@@ -273,12 +276,12 @@ mod tests {
             backups: Vec::new(),
         };
         let named = named.iter().map(|name| (repo(name), replicas.clone()));
-        let routes = ReplicaSets::new(named.collect(), Some(replicas.clone()));
+        let replica_sets = ReplicaSets::new(named.collect(), Some(replicas.clone()));
         let index = Index::new(Duration::from_secs(1));
         IndexLog::new(
             dir.join("catalogue"),
             Arc::new(index),
-            Arc::new(routes),
+            Arc::new(replica_sets),
             Arc::new(Clock::new(WallClock::new(|| UNIX_EPOCH))),
         )
     }

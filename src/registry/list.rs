@@ -37,7 +37,7 @@ impl Registry {
             Ok(()) => false,
         };
         // Configured names are known even if no target can answer.
-        if unknown && self.routes.names().next().is_none() {
+        if unknown && self.replica_sets.names().next().is_none() {
             asked?;
         }
         Ok(self.known_repos())
@@ -46,7 +46,7 @@ impl Registry {
     /// Returns the repositories known so far, without asking any target.
     pub(super) fn known_repos(&self) -> Vec<RepoName> {
         let (found, _) = self.index.roots();
-        let names = self.routes.names().cloned();
+        let names = self.replica_sets.names().cloned();
         let mut repos: BTreeSet<RepoName> = names.chain(found.into_keys()).collect();
         repos.extend(super::lock(&self.replay.repos).iter().cloned());
         repos.into_iter().collect()
@@ -58,7 +58,8 @@ impl Registry {
     ///
     /// [`Error`] if no target can answer and none ever has.
     pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, Error> {
-        if self.routes.named(repo).is_some() || super::lock(&self.replay.repos).contains(repo) {
+        if self.replica_sets.named(repo).is_some() || super::lock(&self.replay.repos).contains(repo)
+        {
             return Ok(true);
         }
         let is_known = self.index.found_on(repo).is_some();
@@ -191,7 +192,10 @@ impl Registry {
                 (target, reply)
             }
         };
-        let replies = self.fallback.ask_route(replicas, end, pressing, ask).await;
+        let replies = self
+            .fallback
+            .ask_replicas(replicas, end, pressing, ask)
+            .await;
         for (target, listing) in &replies.answers {
             note(target, listing);
         }
@@ -213,7 +217,11 @@ impl Registry {
         is_known: bool,
         patience: Option<Duration>,
     ) -> Result<(), Error> {
-        let skipped = self.routes.open().iter().any(ReplicaSet::is_any_skipped);
+        let skipped = self
+            .replica_sets
+            .open()
+            .iter()
+            .any(ReplicaSet::is_any_skipped);
         let pressing = skipped && !is_known;
         match self.index.roots_freshness(pressing) {
             ListingState::Fresh => return Ok(()),
@@ -258,10 +266,10 @@ impl Registry {
         }
         let mut answered = false;
         let mut failures: Vec<(Arc<Replica>, Failure)> = Vec::new();
-        let routes = self.routes.open();
-        let listings = routes
+        let replica_sets = self.replica_sets.open();
+        let listings = replica_sets
             .iter()
-            .map(|replicas| self.list_route(replicas, end, pressing));
+            .map(|replicas| self.list_replicas(replicas, end, pressing));
         let replies = futures::future::join_all(listings).await.into_iter();
         for (place, replies) in replies.enumerate() {
             answered |= !replies.answers.is_empty();
@@ -287,7 +295,7 @@ impl Registry {
         Ok(())
     }
 
-    async fn list_route(
+    async fn list_replicas(
         &self,
         replicas: &ReplicaSet,
         end: Instant,
@@ -298,7 +306,9 @@ impl Registry {
             let reply = reply.await;
             (target, reply)
         };
-        self.fallback.ask_route(replicas, end, pressing, ask).await
+        self.fallback
+            .ask_replicas(replicas, end, pressing, ask)
+            .await
     }
 
     /// Creates the error of a listing that no target could return. Only the registry's failure,
@@ -336,7 +346,7 @@ impl Registry {
 
     /// Returns the URL of a target.
     pub fn url_of(&self, id: TargetId) -> Option<&str> {
-        let mut targets = self.routes.targets().iter();
+        let mut targets = self.replica_sets.targets().iter();
         targets
             .find(|target| target.id == id)
             .map(|target| target.url())

@@ -104,7 +104,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub struct Registry {
     settings: Arc<Settings>,
-    routes: Arc<ReplicaSets>,
+    replica_sets: Arc<ReplicaSets>,
     index: Arc<Index>,
     index_log: Arc<IndexLog>,
     contents: Arc<Contents>,
@@ -137,7 +137,7 @@ impl Registry {
     ///
     /// [`StateDirError`] if the bytes that earlier mounts have kept can't be read.
     pub fn open(
-        routes: ReplicaSets,
+        replica_sets: ReplicaSets,
         settings: Settings,
         state: StateDir,
         wall: WallClock,
@@ -159,21 +159,21 @@ impl Registry {
         let room = disk.room(state.dir());
         let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
         let journal = Arc::new(journal);
-        let routes = Arc::new(routes);
+        let replica_sets = Arc::new(replica_sets);
         let clock = Arc::new(Clock::new(wall));
         let failures = Arc::new(Failures::open(&state, room.clone(), Arc::clone(&clock)));
         let index = Arc::new(Index::new(settings.ttl));
         let index_log = Arc::new(IndexLog::new(
             state.index(),
             Arc::clone(&index),
-            Arc::clone(&routes),
+            Arc::clone(&replica_sets),
             Arc::clone(&clock),
         ));
         let events = Arc::new(Events::new(Arc::clone(&clock)));
         let (applies, settings) = (Arc::default(), Arc::new(settings));
         let replay = Arc::new(Replay {
             settings: Arc::clone(&settings),
-            replica_sets: Arc::clone(&routes),
+            replica_sets: Arc::clone(&replica_sets),
             index: Arc::clone(&index),
             journal: Arc::clone(&journal),
             failures: Arc::clone(&failures),
@@ -191,7 +191,7 @@ impl Registry {
         });
         let reconcile = Arc::new(Reconcile {
             settings: Arc::clone(&settings),
-            replica_sets: Arc::clone(&routes),
+            replica_sets: Arc::clone(&replica_sets),
             index: Arc::clone(&index),
             contents: Arc::clone(&contents),
             events: Arc::clone(&events),
@@ -215,7 +215,7 @@ impl Registry {
             roots: SingleFlight::default(),
             pulls: SingleFlight::default(),
             settings,
-            routes,
+            replica_sets,
             journal,
             failures,
             replay,
@@ -303,7 +303,7 @@ impl Registry {
     /// Returns the replica set of a repository: the configured one, that of the registry which
     /// lists it, or the first one for a new repository.
     fn replicas(&self, repo: &RepoName) -> Result<&ReplicaSet, Error> {
-        index_log::replicas_of(&self.routes, &self.index, repo)
+        index_log::replicas_of(&self.replica_sets, &self.index, repo)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
     }
 }

@@ -313,7 +313,7 @@ impl Push<'_> {
         };
         let receipt = receipt(id, self.replicas, missed).to_string();
         registry.contents.insert(stamp.sha256, self.content);
-        let mut open = registry.routes.open().iter();
+        let mut open = registry.replica_sets.open().iter();
         if let Some(place) = open.position(|open| open.registry.id == self.replicas.registry.id) {
             registry.index.add_root(&id.repo, place);
         }

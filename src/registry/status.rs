@@ -120,7 +120,7 @@ impl Registry {
 
     /// Returns the status as JSON.
     pub fn status(&self, mount: &Mount) -> Value {
-        let targets = self.routes.targets();
+        let targets = self.replica_sets.targets();
         let missing = self.missing_somewhere();
         let pending = self.pending();
         let unpushed = self.journal.failed();
@@ -131,7 +131,7 @@ impl Registry {
             && unread.is_empty()
             && unpushed.is_empty()
             && errors.is_empty()
-            && self.routes.unsupported().next().is_none()
+            && self.replica_sets.unsupported().next().is_none()
             && targets
                 .iter()
                 .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
@@ -168,7 +168,7 @@ impl Registry {
             "read_only": mount.read_only,
             "healthy": healthy,
             "targets": self
-                .routes
+                .replica_sets
                 .unsupported()
                 .chain(targets)
                 .map(|target| self.target_status(target, missing.contains(&target.id)))
@@ -242,11 +242,11 @@ impl Registry {
     fn target_status(&self, target: &Replica, is_missing: bool) -> Value {
         let health = target.health();
         let is_registry = self
-            .routes
+            .replica_sets
             .open()
             .iter()
             .any(|replicas| replicas.is_registry(target.id));
-        let named = self.routes.repos_of(target.id);
+        let named = self.replica_sets.repos_of(target.id);
         let repos: Vec<&str> = match named.is_empty() || is_registry {
             true => vec!["*"],
             false => named.iter().map(|repo| repo.as_str()).collect(),
@@ -341,7 +341,7 @@ impl Registry {
         DISK_CACHE_BYTES.write(&mut text, [(none, disk.bytes)]);
         DISK_CACHE_HITS.write(&mut text, [(none, disk.hits)]);
         DISK_CACHE_MISSES.write(&mut text, [(none, disk.misses)]);
-        let targets: Vec<_> = self.routes.targets().iter().collect();
+        let targets: Vec<_> = self.replica_sets.targets().iter().collect();
         let labels: Vec<_> = targets
             .iter()
             .map(|target| [("target", target.url())])

@@ -28,7 +28,7 @@ impl Registry {
             outages: self.settings.breaker,
             patience: self.settings.hedge,
         };
-        for target in self.routes.targets() {
+        for target in self.replica_sets.targets() {
             let watch = Watch {
                 registry: Arc::downgrade(self),
                 target: Arc::downgrade(target),

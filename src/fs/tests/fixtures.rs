@@ -69,18 +69,18 @@ impl Fixture {
                 Arc::new(watched)
             })
             .collect();
-        let route = ReplicaSet {
+        let replica_set = ReplicaSet {
             registry: Arc::clone(&watched[0]),
             backups: watched[1..].to_vec(),
         };
         let named = choice.named.iter();
-        let named = named.map(|name| (RepoName::parse(name).unwrap(), route.clone()));
-        let routes = ReplicaSets::new(named.collect(), Some(route.clone()));
+        let named = named.map(|name| (RepoName::parse(name).unwrap(), replica_set.clone()));
+        let replica_sets = ReplicaSets::new(named.collect(), Some(replica_set.clone()));
         let state_dir = choice
             .state_dir
             .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
         let state = StateDir::open(state_dir.path(), "a test").unwrap();
-        let registry = Registry::open(routes, choice.registry, state, choice.wall);
+        let registry = Registry::open(replica_sets, choice.registry, state, choice.wall);
         let settings = FsSettings {
             read_only: choice.read_only,
             allow_delete: choice.allow_delete,
