@@ -87,7 +87,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         }
     }
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
-    registry.tell(
+    registry.report(
         event
             .with("durability", settings.durability.as_str())
             .with("read_only", settings.read_only),

@@ -111,7 +111,7 @@ impl Fs {
         let message = "a plan is not pushed under this name, for tools give such names to files \
                        of their own: write it as <name>.plan.hcl";
         let event = Event::new(Level::Warn, "refused", message);
-        self.registry.tell(event.with("plan", plan.to_string()));
+        self.registry.report(event.with("plan", plan.to_string()));
         Err(Error::NotPermitted)
     }
 
@@ -186,7 +186,7 @@ impl Fs {
             Err(_) => Level::Error,
         };
         let event = Event::new(level, "unreported", message);
-        self.registry.tell(event.with("artifact", id.to_string()));
+        self.registry.report(event.with("artifact", id.to_string()));
     }
 
     /// Pushes in a task of its own: the push goes on if the caller gives up at its deadline.

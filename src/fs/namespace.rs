@@ -172,7 +172,7 @@ impl Fs {
                        schema.sql) and plans/<name> (plans/<name>.plan.hcl)";
         let event = Event::new(Level::Warn, "refused", message);
         self.registry
-            .tell(event.with("name", name.to_string_lossy()));
+            .report(event.with("name", name.to_string_lossy()));
         Error::NotPermitted
     }
 
@@ -300,7 +300,7 @@ impl Fs {
             let message = "deleting an artifact would remove it from the registry and every \
                            backup: mount with --allow-delete to allow that";
             let event = Event::new(Level::Warn, "refused", message);
-            self.registry.tell(event.with("artifact", id.to_string()));
+            self.registry.report(event.with("artifact", id.to_string()));
             return Err(Error::NotPermitted);
         }
         self.refuse_stray(pid, &id, name)?;
@@ -343,7 +343,7 @@ impl Fs {
                        artifact's other name, so it takes one file for two: exclude this name from \
                        what it deletes, or delete the artifact with rm";
         let event = Event::new(Level::Warn, "refused", message);
-        self.registry.tell(event.with("artifact", id.to_string()));
+        self.registry.report(event.with("artifact", id.to_string()));
         Err(Error::NotPermitted)
     }
 

@@ -170,7 +170,7 @@ impl Fs {
         if error == Error::TooBig {
             let message = "larger than --max-size: the temporary file stays as it is";
             let event = Event::new(Level::Warn, "refused", message);
-            self.registry.tell(event.with("artifact", id.to_string()));
+            self.registry.report(event.with("artifact", id.to_string()));
         }
     }
 
@@ -228,7 +228,7 @@ impl Fs {
         let message = "an artifact can't be renamed: copy it, for a copy is a push, and give a \
                        plan its new name as label";
         let event = Event::new(Level::Warn, "refused", message);
-        self.registry.tell(
+        self.registry.report(
             event
                 .with("name", name.to_string_lossy())
                 .with("new_name", new_name.to_string_lossy()),

@@ -58,23 +58,23 @@ impl Registry {
             let message = "the store ignores conditional writes: two mounts can overwrite each \
                            other's pushes there, though each looks before it writes";
             let event = Event::new(Level::Warn, "conditions-ignored", message);
-            self.tell(event.with("target", url));
+            self.report(event.with("target", url));
         }
         if let Some(refused) = &trial.refused {
             let message = "the store lets this mount write, and refuses something else it needs";
             let event = Event::new(Level::Warn, "denied", message);
             let event = event.with("target", url);
-            self.tell(event.with("reason", refused.to_string()));
+            self.report(event.with("reason", refused.to_string()));
         }
         Ok(trial.refused)
     }
 
-    fn tell_unknown(&self, registry: &Replica, failure: &Failure) {
+    fn report_unknown(&self, registry: &Replica, failure: &Failure) {
         let message = "the store does not let itself be tried: whether it honours conditional \
                        writes is not known, and it is looked at before each push; let this mount \
                        write, read and delete below .atlasfs/probe";
         let event = Event::new(Level::Warn, "conditions-unknown", message);
-        self.tell(
+        self.report(
             event
                 .with("target", registry.url())
                 .with("reason", failure.to_string()),
@@ -85,7 +85,7 @@ impl Registry {
     fn try_later(self: &Arc<Self>, registry: &Arc<Replica>, failure: &Failure) {
         let mut refused = !failure.is_outage();
         if refused {
-            self.tell_unknown(registry, failure);
+            self.report_unknown(registry, failure);
         }
         let (weak, registry) = (Arc::downgrade(self), Arc::clone(registry));
         tokio::spawn(async move {
@@ -104,7 +104,7 @@ impl Registry {
                     return;
                 };
                 if !refused && !failure.is_outage() {
-                    mount.tell_unknown(&registry, &failure);
+                    mount.report_unknown(&registry, &failure);
                 }
                 refused |= !failure.is_outage();
             }

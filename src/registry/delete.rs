@@ -75,7 +75,7 @@ impl Registry {
         if failures.is_empty() {
             self.drop_record(id, stamp.when, last).await;
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));
-            self.tell(event.with("artifact", id.to_string()));
+            self.report(event.with("artifact", id.to_string()));
             return Ok(());
         }
         let (journal, when) = (Arc::clone(&self.journal), stamp.when);
@@ -86,7 +86,7 @@ impl Registry {
             failures.iter().map(|(url, failure)| (*url, failure)),
         );
         let event = Event::new(Level::Warn, "delete-degraded", missing.reason.clone());
-        self.tell(event.with("artifact", id.to_string()));
+        self.report(event.with("artifact", id.to_string()));
         // Without a tombstone on any target, only this machine knows of the deletion.
         let is_known = failures.len() < replicas.targets().count();
         match self.settings.durability {
@@ -160,7 +160,7 @@ impl Registry {
         let failures = failures.iter().map(|(url, failure)| (*url, failure));
         let error = Error::of_failures(format!("can't delete {id}"), failures);
         let event = Event::new(Level::Error, "delete-failed", error.reason.clone());
-        self.tell(event.with("artifact", id.to_string()));
+        self.report(event.with("artifact", id.to_string()));
         error
     }
 }

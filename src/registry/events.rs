@@ -76,7 +76,7 @@ impl Events {
     }
 
     /// Reports an event: one line in the log, and one in `.atlasfs/events`.
-    pub fn tell(&self, event: Event) {
+    pub fn report(&self, event: Event) {
         let Event {
             level,
             kind,
@@ -109,9 +109,9 @@ impl Events {
     }
 
     /// Reports a bug in a background task. The task goes on: pending pushes stay pending.
-    pub fn tell_bug(&self, what: &str) {
+    pub fn report_bug(&self, what: &str) {
         let message = "the background met a bug, and tries again later; please report it";
-        self.tell(Event::new(Level::Error, "bug", message).with("in", what));
+        self.report(Event::new(Level::Error, "bug", message).with("in", what));
     }
 
     /// Returns the kept events, oldest first, one JSON object a line.
@@ -139,7 +139,7 @@ mod tests {
         let wall = WallClock::new(move || UNIX_EPOCH + time);
         let events = Events::new(Arc::new(Clock::new(wall)));
         let event = Event::new(Level::Warn, "push", "a\nb").with("artifact", "app/schema");
-        events.tell(event);
+        events.report(event);
         let text = events.text();
         assert_eq!(text.lines().count(), 1);
         let object: Value = serde_json::from_str(&text).unwrap();
@@ -154,7 +154,7 @@ mod tests {
     fn the_newest_events_are_kept() {
         let events = Events::new(Arc::default());
         for n in 0..KEPT + 5 {
-            events.tell(Event::new(Level::Info, "n", n.to_string()));
+            events.report(Event::new(Level::Info, "n", n.to_string()));
         }
         let text = events.text();
         assert_eq!(text.lines().count(), KEPT);

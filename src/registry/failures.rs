@@ -145,7 +145,7 @@ impl Failures {
         if self.dir.is_none() {
             return Ok(());
         }
-        let _turn = lock(&self.disk);
+        let _guard = lock(&self.disk);
         let failure = lock(&self.slots).get(place).cloned().flatten();
         let slot = failure.and_then(|failure| failure.to_slot());
         let slot = slot.unwrap_or_else(|| vec![0; SLOT]);

@@ -335,7 +335,7 @@ impl Registry {
                 "hidden",
                 "names that are not of the contract are not shown",
             );
-            self.tell(
+            self.report(
                 event
                     .with("target", target.url())
                     .with("names", new.len())

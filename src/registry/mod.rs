@@ -230,7 +230,7 @@ impl Registry {
                 "catalogue-damaged",
                 "what the mount knew before is not all there",
             );
-            registry.tell(event.with("reason", amiss));
+            registry.report(event.with("reason", amiss));
         }
         registry.replay.recover();
         registry.replay.recover_failures();
@@ -261,8 +261,8 @@ impl Registry {
     }
 
     /// Reports an event: one line in the log, and one in `.atlasfs/events`.
-    pub fn tell(&self, event: Event) {
-        self.events.tell(event);
+    pub fn report(&self, event: Event) {
+        self.events.report(event);
     }
 
     /// Begins a job in the background; [`Registry::job`] tells how far it has come.

@@ -69,7 +69,7 @@ impl Registry {
             Err(error) => {
                 self.metrics.pulls_failed.increment();
                 let event = Event::new(Level::Error, "pull-failed", error.to_string());
-                self.tell(event.with("artifact", id.to_string()));
+                self.report(event.with("artifact", id.to_string()));
             }
         }
         pulled
@@ -210,7 +210,7 @@ impl Registry {
         let (pulled, failed) = backups.unwrap_or_default();
         if let Some((backup, pulled)) = pulled {
             if replicas.has_registry() {
-                self.tell_fallback(id, replicas, backup, failures.first());
+                self.report_fallback(id, replicas, backup, failures.first());
             }
             return Ok(Ok(pulled));
         }
@@ -299,7 +299,7 @@ impl Registry {
         });
         let Some(known) = known else {
             let event = Event::new(Level::Warn, "behind", "the target has an older content");
-            self.tell(
+            self.report(
                 event
                     .with("artifact", id.to_string())
                     .with("target", target.url()),
@@ -316,7 +316,7 @@ impl Registry {
         })
     }
 
-    fn tell_fallback(
+    fn report_fallback(
         &self,
         id: &ArtifactId,
         replicas: &ReplicaSet,
@@ -329,7 +329,7 @@ impl Registry {
             "fallback",
             format!("{id} was served by a backup, {}", target.url()),
         );
-        self.tell(
+        self.report(
             event
                 .with("artifact", id.to_string())
                 .with("target", target.url())

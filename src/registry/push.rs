@@ -398,7 +398,7 @@ impl Push<'_> {
             }
         };
         let missing: Vec<&str> = self.failures().map(|(url, _)| url).collect();
-        self.registry.tell(
+        self.registry.report(
             event
                 .with("artifact", id.to_string())
                 .with("size", stamp.size)

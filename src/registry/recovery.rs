@@ -53,7 +53,7 @@ impl Replay {
             }
             let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
             self.events
-                .tell(event.with("artifact", record.id.to_string()));
+                .report(event.with("artifact", record.id.to_string()));
         }
     }
 
@@ -94,7 +94,7 @@ impl Replay {
             let event = Event::new(Level::Error, "journal-damaged", message)
                 .with("path", damaged.file.display().to_string())
                 .with("kept", kept(&damaged));
-            self.events.tell(event);
+            self.events.report(event);
         }
         for unread in self.journal.unread() {
             let message = "the journal can't be read; it stays where it is, and is read again: by \
@@ -102,7 +102,7 @@ impl Replay {
             let event = Event::new(Level::Error, "journal-unread", message)
                 .with("path", unread.file.display().to_string())
                 .with("reason", unread.reason);
-            self.events.tell(event);
+            self.events.report(event);
         }
     }
 
@@ -159,7 +159,7 @@ impl Replay {
                 Some(reason) => {
                     let event = Event::new(Level::Warn, "journal", reason);
                     self.events
-                        .tell(event.with("artifact", record.id.to_string()));
+                        .report(event.with("artifact", record.id.to_string()));
                 }
             }
         }

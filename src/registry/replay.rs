@@ -96,7 +96,7 @@ impl Replay {
                 };
                 let next = AssertUnwindSafe(replay.replay_all()).catch_unwind().await;
                 let next = next.unwrap_or_else(|_| {
-                    replay.events.tell_bug("redo");
+                    replay.events.report_bug("redo");
                     Some(Instant::now() + LONGEST_PAUSE)
                 });
                 drop(replay);
@@ -170,7 +170,7 @@ impl Replay {
                 };
                 let event = Event::new(Level::Info, "redo", message);
                 self.events
-                    .tell(event.with("artifact", record.id.to_string()));
+                    .report(event.with("artifact", record.id.to_string()));
             }
         }
         let next = self.backoff.next(&waiting);

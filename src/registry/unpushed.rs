@@ -138,7 +138,7 @@ impl Registry {
         let error = Error::new(ErrorKind::Invalid, reason);
         let limit = Instant::now() + self.settings.verdict_budget();
         self.failures.remember(id, Some(&error.reason), limit).await;
-        self.tell_failed(id, 0, &error, None);
+        self.report_failure(id, 0, &error, None);
     }
 
     /// Keeps the partial document of a killed writer, and reports it; nothing of it is pushed.
@@ -179,7 +179,7 @@ impl Registry {
         let limit = end + self.settings.verdict_budget() / 2;
         if content.is_empty() {
             self.failures.remember(id, Some(&error.reason), limit).await;
-            return self.tell_failed(id, 0, error, None);
+            return self.report_failure(id, 0, error, None);
         }
         let stamp = match stamp {
             Some(stamp) => stamp,
@@ -213,7 +213,7 @@ impl Registry {
         // Kept bytes have their reason in the journal.
         let reason = kept.is_err().then_some(&*error.reason);
         self.failures.remember(id, reason, limit).await;
-        self.tell_failed(id, content.len(), error, Some(kept));
+        self.report_failure(id, content.len(), error, Some(kept));
     }
 
     /// Decides that a push has failed. Returns whether the push is new to the journal.
@@ -263,7 +263,7 @@ impl Registry {
             };
             let message = format!("the bytes of a failed push of {id} could not be kept: {error}");
             let event = Event::new(Level::Error, "not-kept", message);
-            registry.tell(event.with("artifact", id.to_string()));
+            registry.report(event.with("artifact", id.to_string()));
             let reason = registry
                 .index
                 .peek(&id, |record| record.error().map(str::to_owned));
@@ -273,7 +273,7 @@ impl Registry {
         });
     }
 
-    fn tell_failed(
+    fn report_failure(
         &self,
         id: &ArtifactId,
         size: usize,
@@ -297,7 +297,7 @@ impl Registry {
             Some(Err(error)) => event.with("not_kept", error.to_string()),
             None => event,
         };
-        self.tell(event);
+        self.report(event);
     }
 }
 

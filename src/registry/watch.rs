@@ -134,7 +134,7 @@ impl Watch {
         let reason = reason.map(|(_, failure)| failure.to_string());
         let message = "the target is skipped until it answers a probe";
         let event = Event::new(Level::Warn, "breaker-open", message);
-        registry.tell(
+        registry.report(
             event
                 .with("target", target.url())
                 .with("reason", reason.unwrap_or_default()),
@@ -148,7 +148,7 @@ impl Watch {
             return false;
         };
         let event = Event::new(Level::Info, "breaker-closed", "the target answers again");
-        registry.tell(event.with("target", target.url()));
+        registry.report(event.with("target", target.url()));
         registry.index.forgive();
         registry.replay.recovered(target.id);
         registry.reconcile.start_soon();

@@ -98,7 +98,7 @@ async fn no_writer_ignores_a_lease_and_a_waiting_writer_leaves_nothing_behind() 
     let theirs = site.claim(0);
     let deadline = Instant::now() + Duration::from_secs(4);
     let why = site.write("two", deadline).await.unwrap_err();
-    assert!(why.contains("somebody else has claimed it"), "{why}");
+    assert!(why.contains("another writer holds the lease"), "{why}");
     assert_eq!(site.read().await, "one");
     let deadline = Instant::now() + Duration::from_secs(3);
     let why = site.target.delete(&id(KEY), deadline).await.unwrap_err();

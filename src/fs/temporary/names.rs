@@ -66,7 +66,7 @@ impl Fs {
         };
         let event = Event::new(Level::Warn, "refused", why);
         self.registry
-            .tell(event.with("name", name.to_string_lossy()));
+            .report(event.with("name", name.to_string_lossy()));
         Err(Error::NotPermitted)
     }
 

@@ -194,7 +194,7 @@ impl Reconcile {
         let compared = AssertUnwindSafe(self.compare_all(job)).catch_unwind();
         let stopped = tokio::select! {
             compared = compared => compared.is_err_and(|_| {
-                self.events.tell_bug("repair");
+                self.events.report_bug("repair");
                 true
             }),
             () = job.stop.notified() => true,

@@ -292,7 +292,7 @@ impl Reconcile {
         if repaired.is_ok() {
             self.repaired.increment();
             let event = Event::new(Level::Info, "repair", "a target was given what it lacked");
-            self.events.tell(
+            self.events.report(
                 event
                     .with("artifact", id.to_string())
                     .with("target", url)

@@ -221,7 +221,7 @@ fn withdraw_after(pause: Duration, client: &Arc<Client>, tag: String) -> Option<
         // After that time the lease has expired anyway.
         let withdrawn = timeout(LEASE_DURATION, withdraw(&client, &tag)).await;
         if !matches!(withdrawn, Ok(Ok(()))) {
-            tracing::debug!("the claim {tag} could not be withdrawn");
+            tracing::debug!("the lease {tag} could not be withdrawn");
         }
     }))
 }
@@ -273,8 +273,8 @@ struct LeasePolls(usize);
 impl LeasePolls {
     async fn pause(&mut self) {
         waits_for(Some(
-            "somebody else has claimed it for a write of theirs; what somebody leaves behind who \
-             dies over that ends after 30 s: try again then"
+            "another writer holds the lease; the lease of a writer that has died ends after 30 s: \
+             try again then"
                 .into(),
         ));
         let pause = POLL_PAUSES.get(self.0.min(POLL_PAUSES.len() - 1)).copied();

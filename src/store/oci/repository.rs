@@ -159,7 +159,7 @@ impl OciBackend {
             }
             Ok(true) => {}
         }
-        let writes = Attempt::new("write", "a claim", StoreOperation::Write);
+        let writes = Attempt::new("write", "a lease", StoreOperation::Write);
         match self.run(writes, Lease::is_possible(&self.client)).await {
             Err(refused) if refused.is_outage() => Err(refused),
             Err(refused) if refused.kind == Kind::Denied => Ok((false, Some(refused))),
