@@ -217,7 +217,8 @@ fn summary(report: &Value) -> String {
     if number("unsure") > 0 {
         let _ = writeln!(
             out,
-            "not compared: {} that may be deleted, which only the registry can tell",
+            "not compared: {} that a push is under way for, or that may be deleted (which only the \
+             registry can tell)",
             count(number("unsure"), "artifact")
         );
     }

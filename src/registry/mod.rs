@@ -119,7 +119,7 @@ pub struct Registry {
     state: StateDir,
     clock: Arc<Clock>,
     /// Serialises the pushes and deletions of an artifact.
-    pushes: KeyedLock<ArtifactId>,
+    pushes: Arc<KeyedLock<ArtifactId>>,
     /// Limits how many documents are checked at once.
     checks: Arc<Semaphore>,
     applies: Arc<KeyedLock<ArtifactId>>,
@@ -170,7 +170,7 @@ impl Registry {
             Arc::clone(&clock),
         ));
         let events = Arc::new(Events::new(Arc::clone(&clock)));
-        let (applies, settings) = (Arc::default(), Arc::new(settings));
+        let (pushes, applies, settings) = (Arc::default(), Arc::default(), Arc::new(settings));
         let replay = Arc::new(Replay {
             settings: Arc::clone(&settings),
             replica_sets: Arc::clone(&replica_sets),
@@ -197,6 +197,7 @@ impl Registry {
             events: Arc::clone(&events),
             clock: Arc::clone(&clock),
             replay: Arc::clone(&replay),
+            pushes: Arc::clone(&pushes),
             jobs: Jobs::default(),
             repaired: Counter::default(),
         });
@@ -208,7 +209,7 @@ impl Registry {
             fallback: Fallback::new(settings.hedge, settings.fallback_on),
             events,
             metrics: Metrics::default(),
-            pushes: KeyedLock::default(),
+            pushes,
             checks: Arc::new(Semaphore::new(check::AT_ONCE)),
             applies,
             lists: SingleFlight::default(),

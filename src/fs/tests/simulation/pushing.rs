@@ -235,7 +235,8 @@ impl Truth {
         // A close sends the backups what the registry has accepted, without a check for contents of
         // other mounts there. Only a later repair aligns the backups of two mounts.
         let own = old.mount == Some(mount);
-        let is_retried = text.state != State::Closing;
+        // Another mount's reconcile may find a content whose push is still under way.
+        let is_retried = text.state != State::Closing || text.mount != Some(mount);
         self.must(!is_newer || !(own || is_retried), || {
             format!(
                 "nothing newer is overwritten: store {place} loses a newer one than {content:?}"
