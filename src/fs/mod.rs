@@ -179,8 +179,8 @@ impl Fs {
     }
 }
 
-impl From<registry::Error> for Error {
-    fn from(error: registry::Error) -> Self {
+impl From<registry::RegistryError> for Error {
+    fn from(error: registry::RegistryError) -> Self {
         use registry::ErrorKind;
         match error.kind {
             ErrorKind::NotFound => Error::NotFound,

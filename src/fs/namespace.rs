@@ -131,7 +131,7 @@ impl Fs {
 
     /// Tells whether a repository is new for this mount: it was made here, and no target has ever
     /// listed it. A push to it still replaces nothing, because it requires an empty target.
-    pub(super) fn is_new(&self, repo: &RepoName, error: &registry::Error) -> bool {
+    pub(super) fn is_new(&self, repo: &RepoName, error: &registry::RegistryError) -> bool {
         error.kind == ErrorKind::Outage
             && !self.registry.was_listed(repo)
             && lock(&self.local).has(repo)

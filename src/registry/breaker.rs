@@ -21,7 +21,7 @@ pub(super) async fn pressing<T>(end: Option<Instant>, request: impl Future<Outpu
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct State {
+pub(super) struct BreakerState {
     /// Outages since the last answer.
     outages: u32,
     pub(super) open: bool,
@@ -52,7 +52,7 @@ pub(super) async fn pressing_by<T>(end: Instant, part: impl Future<Output = T>) 
 pub(super) struct Breaker {
     /// Unset until probes run; until then the breaker stays closed.
     limits: OnceLock<Limits>,
-    state: watch::Sender<State>,
+    state: watch::Sender<BreakerState>,
     /// Held by the one request that passes while the breaker is open.
     trial: Mutex<()>,
 }
@@ -77,7 +77,7 @@ impl Breaker {
     }
 
     /// Activates the breaker; returns its state for the watch that probes.
-    pub(super) fn begin(&self, limits: Limits) -> watch::Receiver<State> {
+    pub(super) fn begin(&self, limits: Limits) -> watch::Receiver<BreakerState> {
         let _ = self.limits.set(limits);
         self.state.subscribe()
     }
@@ -123,7 +123,7 @@ impl Breaker {
                     state.outages = state.outages.saturating_add(1);
                     state.open |= state.outages >= limits.outages;
                 }
-                _ => *state = State::default(),
+                _ => *state = BreakerState::default(),
             }
             state.open != before
         });

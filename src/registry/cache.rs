@@ -27,11 +27,11 @@ pub struct CacheFigures {
 /// decides which content to serve.
 #[derive(Debug)]
 pub struct Cache {
-    state: Mutex<State>,
+    state: Mutex<LruState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LruState {
     contents: LruCache<Sha256, Bytes>,
     figures: CacheFigures,
 }
@@ -40,7 +40,7 @@ impl Cache {
     /// Creates a cache that holds at most `capacity` bytes of content.
     pub fn new(capacity: u64) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(LruState {
                 contents: LruCache::unbounded(),
                 figures: CacheFigures {
                     capacity,

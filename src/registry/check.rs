@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{Error, ErrorKind};
+use super::error::{ErrorKind, RegistryError};
 use super::{Registry, blocking};
 use crate::model::{
     ArtifactId, Format, Item, Rejection, Sha256, check_plan, check_schema, guess_format,
@@ -32,7 +32,7 @@ impl Registry {
         &self,
         candidate: Candidate<'_>,
         end: Instant,
-    ) -> Result<(Format, Sha256), Error> {
+    ) -> Result<(Format, Sha256), RegistryError> {
         let Candidate {
             id,
             content,
@@ -53,10 +53,10 @@ impl Registry {
         };
         match timeout_at(end, checking).await {
             Ok(Ok(checked)) => checked.map_err(|rejection: Rejection| {
-                Error::new(ErrorKind::Invalid, format!("can't push {id}: {rejection}"))
+                RegistryError::new(ErrorKind::Invalid, format!("can't push {id}: {rejection}"))
             }),
             Ok(Err(_)) => Err(super::list::panicked("checking", id)),
-            Err(_) => Err(Error::new(
+            Err(_) => Err(RegistryError::new(
                 ErrorKind::Outage,
                 format!(
                     "can't push {id}: the check of the document did not end in time; push it \

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::pressing;
-use super::error::{Error, still_busy};
+use super::error::{RegistryError, still_busy};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
@@ -31,7 +31,11 @@ impl Registry {
     /// The registry's failure if it has not deleted the artifact. The targets' failures if no
     /// target, or with [`Durability::All`] not every target, has both deleted it and got the
     /// tombstone; then it is deleted from the registry all the same, and replay goes on.
-    pub async fn delete(self: &Arc<Self>, id: &ArtifactId, end: Instant) -> Result<(), Error> {
+    pub async fn delete(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        end: Instant,
+    ) -> Result<(), RegistryError> {
         let lock = timeout_at(end, self.pushes.lock(id)).await;
         let _lock = lock.map_err(|_| still_busy("delete", id))?;
         let applies = timeout_at(share(end, 3), self.applies.lock(id)).await;
@@ -81,7 +85,7 @@ impl Registry {
         let (journal, when) = (Arc::clone(&self.journal), stamp.when);
         let _ = timeout_at(last, blocking::run(move || journal.mark(when))).await;
         self.replay.wake();
-        let missing = Error::of_failures(
+        let missing = RegistryError::of_failures(
             format!("{id} is deleted from the registry, and not yet from every target"),
             failures.iter().map(|(url, failure)| (*url, failure)),
         );
@@ -156,9 +160,9 @@ impl Registry {
         let _ = timeout_at(end, settling).await;
     }
 
-    fn not_deleted(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> Error {
+    fn not_deleted(&self, id: &ArtifactId, failures: &[(&str, Failure)]) -> RegistryError {
         let failures = failures.iter().map(|(url, failure)| (*url, failure));
-        let error = Error::of_failures(format!("can't delete {id}"), failures);
+        let error = RegistryError::of_failures(format!("can't delete {id}"), failures);
         let event = Event::new(Level::Error, "delete-failed", error.reason.clone());
         self.report(event.with("artifact", id.to_string()));
         error

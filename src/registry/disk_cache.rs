@@ -37,23 +37,23 @@ pub struct DiskCache {
 /// Jobs for the files, done in order by one thread at a time.
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<DiskWrite>,
     bytes: u64,
     is_worked_on: bool,
 }
 
 #[derive(Debug)]
-enum Job {
+enum DiskWrite {
     Open,
     Keep(Sha256, Bytes),
     Mark(Sha256),
 }
 
-impl Job {
+impl DiskWrite {
     fn bytes(&self) -> u64 {
         match self {
-            Job::Keep(_, content) => content.len() as u64,
-            Job::Open | Job::Mark(_) => 0,
+            DiskWrite::Keep(_, content) => content.len() as u64,
+            DiskWrite::Open | DiskWrite::Mark(_) => 0,
         }
     }
 }
@@ -70,7 +70,7 @@ impl DiskCache {
             hits: Counter::default(),
             misses: Counter::default(),
         };
-        cache.submit(Job::Open);
+        cache.submit(DiskWrite::Open);
         cache
     }
 
@@ -88,13 +88,13 @@ impl DiskCache {
 
     /// Keeps a content; the write follows soon.
     pub fn insert(&self, hash: Sha256, content: Bytes) {
-        self.submit(Job::Keep(hash, content));
+        self.submit(DiskWrite::Keep(hash, content));
     }
 
     /// Records a use of a content that a faster cache has served.
     pub fn touch(&self, hash: &Sha256) {
         if self.files.as_ref().is_some_and(|files| files.touch(hash)) {
-            self.submit(Job::Mark(*hash));
+            self.submit(DiskWrite::Mark(*hash));
         }
     }
 
@@ -124,12 +124,12 @@ impl DiskCache {
     /// Returns a content that still waits to be written.
     fn waiting(&self, hash: &Sha256) -> Option<Bytes> {
         lock(&self.queue).jobs.iter().find_map(|job| match job {
-            Job::Keep(kept, content) if kept == hash => Some(content.clone()),
+            DiskWrite::Keep(kept, content) if kept == hash => Some(content.clone()),
             _ => None,
         })
     }
 
-    fn submit(&self, job: Job) {
+    fn submit(&self, job: DiskWrite) {
         let Some(files) = &self.files else { return };
         {
             let mut queue = lock(&self.queue);
@@ -181,9 +181,9 @@ fn work_off(files: &DiskFiles, queue: &Mutex<Queue>) {
         let job = {
             let mut queue = lock(queue);
             match queue.jobs.front() {
-                Some(Job::Keep(hash, content)) => Job::Keep(*hash, content.clone()),
-                Some(Job::Mark(hash)) => Job::Mark(*hash),
-                Some(Job::Open) => Job::Open,
+                Some(DiskWrite::Keep(hash, content)) => DiskWrite::Keep(*hash, content.clone()),
+                Some(DiskWrite::Mark(hash)) => DiskWrite::Mark(*hash),
+                Some(DiskWrite::Open) => DiskWrite::Open,
                 None => {
                     queue.is_worked_on = false;
                     return;
@@ -191,9 +191,9 @@ fn work_off(files: &DiskFiles, queue: &Mutex<Queue>) {
             }
         };
         match &job {
-            Job::Open => files.open(),
-            Job::Keep(hash, content) => files.insert(*hash, content),
-            Job::Mark(hash) => files.mark(hash),
+            DiskWrite::Open => files.open(),
+            DiskWrite::Keep(hash, content) => files.insert(*hash, content),
+            DiskWrite::Mark(hash) => files.mark(hash),
         }
         let mut queue = lock(queue);
         queue.jobs.pop_front();

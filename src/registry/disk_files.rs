@@ -72,12 +72,12 @@ pub struct DiskFiles {
     claimed: OnceLock<Result<(), String>>,
     serial: AtomicU64,
     /// Locked for bookkeeping only, never during disk access.
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
 }
 
 #[derive(Debug)]
-struct State {
-    held: LruCache<Sha256, Held>,
+struct CacheState {
+    held: LruCache<Sha256, CachedFile>,
     bytes: u64,
     /// Bytes written since the directory was last counted.
     written: u64,
@@ -87,15 +87,15 @@ struct State {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct CachedFile {
     cost: u64,
     used: SystemTime,
     /// The last use that the file's own time shows.
     marked: SystemTime,
 }
 
-impl State {
-    fn put(&mut self, hash: Sha256, held: Held) {
+impl CacheState {
+    fn put(&mut self, hash: Sha256, held: CachedFile) {
         self.bytes += held.cost;
         if let Some(before) = self.held.put(hash, held) {
             self.bytes = self.bytes.saturating_sub(before.cost);
@@ -118,7 +118,7 @@ impl DiskFiles {
             capacity,
             claimed: OnceLock::new(),
             serial: AtomicU64::new(0),
-            state: Mutex::new(State {
+            state: Mutex::new(CacheState {
                 held: LruCache::unbounded(),
                 bytes: 0,
                 written: 0,
@@ -207,7 +207,7 @@ impl DiskFiles {
     fn recover(&self, hash: Sha256, size: u64, file: &File) {
         let is_known = lock(&self.state).held.contains(&hash);
         if !is_known && let Ok(modified) = file.metadata().and_then(|meta| meta.modified()) {
-            let held = Held {
+            let held = CachedFile {
                 cost: cost(size),
                 used: modified,
                 marked: modified,
@@ -254,7 +254,7 @@ impl DiskFiles {
             .and_then(|()| self.write(&hash, content));
         if kept.is_ok() {
             let now = SystemTime::now();
-            let held = Held {
+            let held = CachedFile {
                 cost,
                 used: now,
                 marked: now,
@@ -381,7 +381,7 @@ impl DiskFiles {
             .into_iter()
             .map(|(hash, cost, modified)| {
                 let known = state.held.peek(&hash);
-                let held = Held {
+                let held = CachedFile {
                     cost,
                     used: known.map_or(modified, |held| held.used.max(modified)),
                     marked: modified,

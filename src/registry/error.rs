@@ -25,14 +25,14 @@ pub enum ErrorKind {
 /// The failure of a push or a pull, with a message: what failed, on what, why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Error {
+pub struct RegistryError {
     /// The kind of failure.
     pub kind: ErrorKind,
     /// The message.
     pub reason: String,
 }
 
-impl Error {
+impl RegistryError {
     /// Creates an error.
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
         Self {
@@ -86,8 +86,8 @@ impl ErrorKind {
 }
 
 /// Creates the error of a push or deletion whose time was used up by the one before it.
-pub(super) fn still_busy(what: &str, id: &ArtifactId) -> Error {
-    Error::new(
+pub(super) fn still_busy(what: &str, id: &ArtifactId) -> RegistryError {
+    RegistryError::new(
         ErrorKind::Outage,
         format!("can't {what} {id}: the push before it is still under way"),
     )

@@ -40,7 +40,7 @@ const SIZE: usize = SLOTS * SLOT;
 
 /// The failure of an artifact's last push.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct LastFailure {
     /// The artifact.
     pub id: ArtifactId,
     /// The time of the failure, in nanoseconds since the epoch.
@@ -57,7 +57,7 @@ pub struct Failures {
     room: Room,
     clock: Arc<Clock>,
     /// Locked for bookkeeping only, never during disk access.
-    slots: Mutex<Vec<Option<Failure>>>,
+    slots: Mutex<Vec<Option<LastFailure>>>,
     /// Held while a slot is written, so that an older write never ends after a newer one.
     disk: Mutex<()>,
 }
@@ -91,7 +91,7 @@ impl Failures {
         (&file).take(SIZE as u64).read_to_end(&mut bytes)?;
         bytes.resize(SIZE, 0);
         let slots = bytes.chunks_mut(SLOT).map(|slot| {
-            let failure = Failure::parse(slot);
+            let failure = LastFailure::parse(slot);
             if failure.is_none() {
                 slot.fill(0);
             }
@@ -110,16 +110,16 @@ impl Failures {
     }
 
     /// Returns all failures.
-    pub fn all(&self) -> Vec<Failure> {
+    pub fn all(&self) -> Vec<LastFailure> {
         lock(&self.slots).iter().flatten().cloned().collect()
     }
 
     /// Records a failure, in place of the artifact's last one or of the oldest. [`Self::write`]
     /// makes the returned slot durable.
-    pub fn note(&self, failure: Failure) -> Option<usize> {
+    pub fn note(&self, failure: LastFailure) -> Option<usize> {
         let mut slots = lock(&self.slots);
         let own = position(&slots, &failure.id);
-        let when = |slot: &Option<Failure>| slot.as_ref().map(|failure| failure.when);
+        let when = |slot: &Option<LastFailure>| slot.as_ref().map(|failure| failure.when);
         // A free slot counts as older than any failure.
         let oldest = || (0..slots.len()).min_by_key(|&place| slots.get(place).map(when));
         let place = own.or_else(oldest)?;
@@ -157,13 +157,13 @@ impl Failures {
     }
 }
 
-fn position(slots: &[Option<Failure>], id: &ArtifactId) -> Option<usize> {
+fn position(slots: &[Option<LastFailure>], id: &ArtifactId) -> Option<usize> {
     slots
         .iter()
         .position(|slot| slot.as_ref().is_some_and(|failure| failure.id == *id))
 }
 
-impl Failure {
+impl LastFailure {
     fn to_slot(&self) -> Option<Vec<u8>> {
         let line = cut_line(&self.reason, SLOT, |reason| {
             json!({
@@ -210,7 +210,7 @@ impl Failures {
         reason: Option<&str>,
     ) -> Option<JoinHandle<()>> {
         let place = match reason {
-            Some(reason) => self.note(Failure {
+            Some(reason) => self.note(LastFailure {
                 id: id.clone(),
                 when: self.clock.next_stamp(),
                 reason: reason.to_owned(),

@@ -14,8 +14,8 @@ fn schema(repo: &str) -> ArtifactId {
     }
 }
 
-fn failure(repo: &str, when: u64) -> Failure {
-    Failure {
+fn failure(repo: &str, when: u64) -> LastFailure {
+    LastFailure {
         id: schema(repo),
         when,
         reason: format!("can't push {repo}"),
@@ -27,7 +27,7 @@ fn open(dir: &Path) -> Failures {
     Failures::open(&state, Room::default(), Arc::default())
 }
 
-fn fail(failures: &Failures, failure: Failure) {
+fn fail(failures: &Failures, failure: LastFailure) {
     let place = failures.note(failure).unwrap();
     failures.write(place).unwrap();
 }
@@ -125,7 +125,7 @@ fn the_longest_names_leave_room_for_the_reason() {
     long.reason = "\u{1}é".repeat(1_000);
     let slot = long.to_slot().unwrap();
     assert_eq!(slot.len(), SLOT);
-    let parsed = Failure::parse(&slot).unwrap();
+    let parsed = LastFailure::parse(&slot).unwrap();
     assert_eq!((&parsed.id, parsed.when), (&long.id, long.when));
     let start = parsed.reason.strip_suffix('…').unwrap();
     assert!(

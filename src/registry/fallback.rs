@@ -20,7 +20,7 @@ use crate::store::{Failure, Kind};
 const GRACE: Duration = Duration::from_millis(250);
 
 /// A target and its reply.
-pub(super) type Reply<T> = (Arc<Replica>, Result<T, Failure>);
+pub(super) type TargetReply<T> = (Arc<Replica>, Result<T, Failure>);
 
 /// The answers that count, and the failures. If the registry has not answered, its failure is the
 /// first.
@@ -159,7 +159,7 @@ impl Fallback {
         ask: impl Fn(Arc<Replica>, Instant) -> F,
     ) -> Replies<T>
     where
-        F: Future<Output = Reply<T>>,
+        F: Future<Output = TargetReply<T>>,
     {
         let request = || self.ask_replicas_once(replicas, end, &ask);
         match is_pressing {
@@ -178,7 +178,7 @@ impl Fallback {
         ask: impl Fn(Arc<Replica>, Instant) -> F,
     ) -> Replies<T>
     where
-        F: Future<Output = Reply<T>>,
+        F: Future<Output = TargetReply<T>>,
     {
         let registry = ask(
             Arc::clone(&replicas.registry),
@@ -190,7 +190,7 @@ impl Fallback {
             answers: Vec::new(),
             failures: Vec::new(),
         };
-        let goes_on = |(_, reply): &Reply<T>| {
+        let goes_on = |(_, reply): &TargetReply<T>| {
             let failure = reply.as_ref().err();
             failure.is_some_and(|failure| self.takes_over(failure))
         };
@@ -233,7 +233,7 @@ struct Gathering<T, F> {
     failures: Vec<(Arc<Replica>, Failure)>,
 }
 
-impl<T, F: Future<Output = Reply<T>>> Gathering<T, F> {
+impl<T, F: Future<Output = TargetReply<T>>> Gathering<T, F> {
     /// Waits for all replies until there is an answer, and then only for the grace time; returns
     /// whether there is one.
     async fn gather(&mut self, end: Instant) -> bool {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::dirty_set::DirtySet;
 use super::entry::{Entry, Facts, Revision};
-use super::error::Error;
+use super::error::RegistryError;
 use super::lock;
 use super::replica::TargetId;
 use crate::model::{ArtifactId, Item, RepoName};
@@ -25,7 +25,7 @@ pub enum ListingState {
     Due,
     /// Asking failed, within the TTL: the known data is stale, and asking again would only wait for
     /// the same failure.
-    Failed(Error),
+    Failed(RegistryError),
 }
 
 /// The time and the result of the last listing.
@@ -44,7 +44,7 @@ struct Listing {
 /// A failed listing.
 #[derive(Debug, Clone)]
 struct Failed {
-    error: Error,
+    error: RegistryError,
     /// The time until which asking again would only wait for the same failure.
     until: Instant,
     /// Whether skipped targets were asked too.
@@ -64,7 +64,7 @@ impl Listing {
         }
     }
 
-    fn fail(&mut self, error: Error, pressing: bool, ttl: Duration) {
+    fn fail(&mut self, error: RegistryError, pressing: bool, ttl: Duration) {
         self.failed = Some(Failed {
             error,
             until: Instant::now() + ttl.min(FAILED_FOR),
@@ -259,7 +259,7 @@ impl Index {
     }
 
     /// Records that no target could list a repository.
-    pub fn fail(&self, repo: &RepoName, error: Error, pressing: bool) {
+    pub fn fail(&self, repo: &RepoName, error: RegistryError, pressing: bool) {
         let mut repos = lock(&self.repos);
         let repo_index = repos.entry(repo.clone()).or_default();
         repo_index.listing.fail(error, pressing, self.ttl);
@@ -369,7 +369,7 @@ impl Index {
     }
 
     /// Records that the registries could not be listed.
-    pub fn fail_roots(&self, error: Error, pressing: bool) {
+    pub fn fail_roots(&self, error: RegistryError, pressing: bool) {
         lock(&self.roots).listing.fail(error, pressing, self.ttl);
     }
 

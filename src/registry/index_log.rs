@@ -29,11 +29,11 @@ pub struct IndexLog {
     index: Arc<Index>,
     replica_sets: Arc<ReplicaSets>,
     clock: Arc<Clock>,
-    state: Mutex<State>,
+    state: Mutex<LogState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LogState {
     file: IndexFile,
     paused: Option<Instant>,
     told: bool,
@@ -64,7 +64,7 @@ impl IndexLog {
             index,
             replica_sets,
             clock,
-            state: Mutex::new(State {
+            state: Mutex::new(LogState {
                 file: IndexFile::new(path),
                 paused: None,
                 told: false,

@@ -60,7 +60,7 @@ pub struct Journal {
     /// The reason why nothing can be written to it, if there is one.
     closed: Option<String>,
     room: Room,
-    state: Mutex<State>,
+    state: Mutex<JournalState>,
     /// The bytes of each entry that a power cut leaves.
     #[cfg(test)]
     durable: Mutex<BTreeMap<u64, Vec<u8>>>,
@@ -68,7 +68,7 @@ pub struct Journal {
 
 /// The state of the journal. Locked for bookkeeping only, never during disk access.
 #[derive(Debug, Default)]
-struct State {
+struct JournalState {
     records: BTreeMap<u64, Record>,
     writing: BTreeMap<u64, Writing>,
     /// The files that could not be read, each with the reason.
@@ -86,7 +86,7 @@ struct Writing {
     file: Option<Arc<File>>,
 }
 
-impl State {
+impl JournalState {
     fn bytes(&self) -> u64 {
         let writing = self.writing.values().map(|writing| &writing.record);
         let all = self.records.values().chain(writing);
@@ -209,7 +209,7 @@ impl Journal {
     /// The I/O error, `NotFound` if there is no such push, `InvalidData` if the disk returns other
     /// bytes than were written.
     pub fn content(&self, when: u64) -> io::Result<Bytes> {
-        let kept = |state: &State| {
+        let kept = |state: &JournalState| {
             let mut kept = state.kept_in_memory();
             let found = kept.find(|writing| writing.record.stamp.when == when)?;
             Some(found.content.clone())

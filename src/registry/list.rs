@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::entry::Revision;
-use super::error::{Error, ErrorKind, reasons};
+use super::error::{ErrorKind, RegistryError, reasons};
 use super::events::{Event, Level};
 use super::fallback::Replies;
 use super::index::{From, ListingState};
@@ -27,8 +27,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Error`] if no target can answer and none ever has.
-    pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, Error> {
+    /// [`RegistryError`] if no target can answer and none ever has.
+    pub async fn repos(self: &Arc<Self>) -> Result<Vec<RepoName>, RegistryError> {
         let (_, ever) = self.index.roots();
         let asked = self.refresh_roots(ever, self.fallback.patience()).await;
         let (_, ever) = self.index.roots();
@@ -56,8 +56,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Error`] if no target can answer and none ever has.
-    pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, Error> {
+    /// [`RegistryError`] if no target can answer and none ever has.
+    pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, RegistryError> {
         if self.replica_sets.named(repo).is_some() || super::lock(&self.replay.repos).contains(repo)
         {
             return Ok(true);
@@ -82,8 +82,11 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Error`] if the registry refuses, or no target can answer and none ever has.
-    pub async fn list(self: &Arc<Self>, repo: &RepoName) -> Result<Vec<(Item, Revision)>, Error> {
+    /// [`RegistryError`] if the registry refuses, or no target can answer and none ever has.
+    pub async fn list(
+        self: &Arc<Self>,
+        repo: &RepoName,
+    ) -> Result<Vec<(Item, Revision)>, RegistryError> {
         let is_known = self.index.age(repo).is_some();
         match self.refresh(repo, is_known).await {
             Err(error) if error.kind != ErrorKind::Outage || self.index.age(repo).is_none() => {
@@ -98,12 +101,12 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Error`] if the registry refuses, or no target can answer and none ever has.
+    /// [`RegistryError`] if the registry refuses, or no target can answer and none ever has.
     pub async fn stat(
         self: &Arc<Self>,
         id: &ArtifactId,
         stamp: bool,
-    ) -> Result<Option<Revision>, Error> {
+    ) -> Result<Option<Revision>, RegistryError> {
         let begun = Instant::now();
         let mut end = begun + self.settings.metadata;
         let asked = self.refresh(&id.repo, self.exists(id)).await;
@@ -135,7 +138,7 @@ impl Registry {
         self: &Arc<Self>,
         repo: &RepoName,
         is_known: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), RegistryError> {
         let skipped = self.replicas(repo).is_ok_and(ReplicaSet::is_any_skipped);
         let pressing = skipped && !is_known;
         match self.index.freshness(repo, pressing) {
@@ -169,7 +172,7 @@ impl Registry {
         listed.unwrap_or_else(|| Err(panicked("listing", repo)))
     }
 
-    async fn list_now(&self, repo: &RepoName, pressing: bool) -> Result<(), Error> {
+    async fn list_now(&self, repo: &RepoName, pressing: bool) -> Result<(), RegistryError> {
         let replicas = self.replicas(repo)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
@@ -216,7 +219,7 @@ impl Registry {
         self: &Arc<Self>,
         is_known: bool,
         patience: Option<Duration>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), RegistryError> {
         let skipped = self
             .replica_sets
             .open()
@@ -255,7 +258,7 @@ impl Registry {
         listed.unwrap_or_else(|| Err(panicked("listing", "the repositories")))
     }
 
-    async fn list_roots_now(&self, pressing: bool) -> Result<(), Error> {
+    async fn list_roots_now(&self, pressing: bool) -> Result<(), RegistryError> {
         let end = Instant::now() + self.settings.metadata;
         let mut found: BTreeMap<RepoName, usize> = BTreeMap::new();
         // A repository whose push is still pending for the registry exists all the same.
@@ -300,7 +303,7 @@ impl Registry {
         replicas: &ReplicaSet,
         end: Instant,
         pressing: bool,
-    ) -> Replies<Roots> {
+    ) -> Replies<RepoNames> {
         let ask = |target: Arc<Replica>, deadline| async move {
             let reply = target.ask_by(deadline, |target| target.repos(deadline));
             let reply = reply.await;
@@ -313,7 +316,7 @@ impl Registry {
 
     /// Creates the error of a listing that no target could return. Only the registry's failure,
     /// which comes first, can be an answer; a backup's failure only means that it couldn't help.
-    fn of_listing(&self, what: String, failures: &[(Arc<Replica>, Failure)]) -> Error {
+    fn of_listing(&self, what: String, failures: &[(Arc<Replica>, Failure)]) -> RegistryError {
         let answer = failures
             .first()
             .filter(|(_, failure)| !self.fallback.takes_over(failure));
@@ -323,7 +326,7 @@ impl Registry {
         let failures = failures
             .iter()
             .map(|(target, failure)| (target.url(), failure));
-        Error::new(kind, format!("{what}: {}", reasons(failures)))
+        RegistryError::new(kind, format!("{what}: {}", reasons(failures)))
     }
 
     /// Hides names outside the naming contract: they are counted, and logged once.
@@ -353,17 +356,17 @@ impl Registry {
     }
 }
 
-type Roots = (Vec<RepoName>, Vec<String>);
+type RepoNames = (Vec<RepoName>, Vec<String>);
 
 /// Creates the error of a listing that is still under way after the caller's wait.
-fn overdue(what: String, waited: Duration) -> Error {
+fn overdue(what: String, waited: Duration) -> RegistryError {
     let waited = waited.as_secs_f64();
     let reason = format!("{what}: no target has answered within {waited:.2} s");
-    Error::new(ErrorKind::Outage, reason)
+    RegistryError::new(ErrorKind::Outage, reason)
 }
 
-pub(super) fn panicked(what: &str, on: impl std::fmt::Display) -> Error {
-    Error::new(
+pub(super) fn panicked(what: &str, on: impl std::fmt::Display) -> RegistryError {
+    RegistryError::new(
         ErrorKind::Outage,
         format!("{what} {on} met a bug; please report it"),
     )

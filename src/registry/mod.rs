@@ -79,7 +79,7 @@ pub use base::BaseVersion;
 pub(crate) use blocking::{simulate_computing, simulate_disk};
 pub use clock::WallClock;
 pub use entry::{Revision, Source};
-pub use error::{Error, ErrorKind};
+pub use error::{ErrorKind, RegistryError};
 pub use events::{Event, Level};
 #[cfg(test)]
 pub(crate) use journal::fail_reads;
@@ -88,7 +88,7 @@ pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::Wait;
 pub use reconcile::{NotBegun, Order, UnknownOrder};
-pub use replica::{Replica, ReplicaSet, ReplicaSets, State, TargetId};
+pub use replica::{Replica, ReplicaSet, ReplicaSets, TargetId, TargetState};
 pub use room::Room;
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, folder_of};
@@ -124,10 +124,10 @@ pub struct Registry {
     checks: Arc<Semaphore>,
     applies: Arc<KeyedLock<ArtifactId>>,
     /// Keyed by repository, and by whether the listing is pressing.
-    lists: SingleFlight<(RepoName, bool), Result<(), Error>>,
+    lists: SingleFlight<(RepoName, bool), Result<(), RegistryError>>,
     /// Keyed by whether the listing is pressing.
-    roots: SingleFlight<bool, Result<(), Error>>,
-    pulls: SingleFlight<(ArtifactId, u64), Result<Pulled, Error>>,
+    roots: SingleFlight<bool, Result<(), RegistryError>>,
+    pulls: SingleFlight<(ArtifactId, u64), Result<Pulled, RegistryError>>,
 }
 
 impl Registry {
@@ -303,9 +303,9 @@ impl Registry {
 
     /// Returns the replica set of a repository: the configured one, that of the registry which
     /// lists it, or the first one for a new repository.
-    fn replicas(&self, repo: &RepoName) -> Result<&ReplicaSet, Error> {
+    fn replicas(&self, repo: &RepoName) -> Result<&ReplicaSet, RegistryError> {
         index_log::replicas_of(&self.replica_sets, &self.index, repo)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "the mount has no registry"))
+            .ok_or_else(|| RegistryError::new(ErrorKind::NotFound, "the mount has no registry"))
     }
 }
 

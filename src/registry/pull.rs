@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::entry::{Entry, Freshness, Revision, Source};
-use super::error::{Error, ErrorKind, reasons};
+use super::error::{ErrorKind, RegistryError, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
 use super::replica::{Replica, ReplicaSet, share};
@@ -47,7 +47,7 @@ impl Registry {
     ///
     /// [`ErrorKind::NotFound`] if there is none, the registry's refusal, or [`ErrorKind::Outage`]
     /// if no target or cache can serve it.
-    pub async fn pull(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
+    pub async fn pull(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, RegistryError> {
         let pulled = self.pull_once(id).await;
         match &pulled {
             Ok(pulled) => {
@@ -80,7 +80,7 @@ impl Registry {
         self.contents.memory.get(&known.stamp()?.sha256)
     }
 
-    async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, Error> {
+    async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, RegistryError> {
         let begun = Instant::now();
         let end = begun + self.settings.read;
         let fresh = self.refresh(&id.repo, self.exists(id)).await;
@@ -144,7 +144,7 @@ impl Registry {
         replicas: &ReplicaSet,
         end: Instant,
         is_pressing: bool,
-    ) -> Result<Pulled, Error> {
+    ) -> Result<Pulled, RegistryError> {
         let request = || self.fetch_once(id, replicas, end);
         let fetched = match is_pressing {
             true => {
@@ -200,7 +200,10 @@ impl Registry {
             }
             Some((Err(failure), true)) => {
                 let what = format!("can't pull {id}");
-                return Ok(Err(Error::of_failures(what, [(registry.url(), &failure)])));
+                return Ok(Err(RegistryError::of_failures(
+                    what,
+                    [(registry.url(), &failure)],
+                )));
             }
             Some((Err(failure), false)) => failures.push((registry.url(), failure)),
             None => self
@@ -344,7 +347,7 @@ impl Registry {
         id: &ArtifactId,
         failures: &[(&str, Failure)],
         end: Instant,
-    ) -> Result<Pulled, Error> {
+    ) -> Result<Pulled, RegistryError> {
         let known = self.index.peek(id, |record| record.current().cloned());
         let Some(known) = known.flatten() else {
             return Err(not_found(id));
@@ -359,7 +362,7 @@ impl Registry {
             None => {
                 let all = failures.iter().map(|(url, failure)| (*url, failure));
                 let reasons = reasons(all);
-                Err(Error::new(
+                Err(RegistryError::new(
                     ErrorKind::Outage,
                     format!("can't pull {id}: {reasons}"),
                 ))
@@ -374,11 +377,11 @@ impl Registry {
 }
 
 /// The targets' replies to a pull: the result of the pull, or why no target could decide it.
-type Fetched<'a> = Result<Result<Pulled, Error>, Vec<(&'a str, Failure)>>;
+type Fetched<'a> = Result<Result<Pulled, RegistryError>, Vec<(&'a str, Failure)>>;
 
 /// The first backup that could serve, with its content; and the failures of those before it.
 type FromBackups<'a> = (Option<(&'a Arc<Replica>, Pulled)>, Vec<(&'a str, Failure)>);
 
-fn not_found(id: &ArtifactId) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no {id}"))
+fn not_found(id: &ArtifactId) -> RegistryError {
+    RegistryError::new(ErrorKind::NotFound, format!("there is no {id}"))
 }

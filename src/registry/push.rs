@@ -16,7 +16,7 @@ use super::breaker::pressing;
 use super::check::Candidate;
 use super::commit::{Commit, CommitOutcome};
 use super::entry::Revision;
-use super::error::{Error, ErrorKind, reasons, still_busy};
+use super::error::{ErrorKind, RegistryError, reasons, still_busy};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
@@ -75,7 +75,7 @@ impl Registry {
         suffix: Option<Format>,
         end: Instant,
         wait: Wait,
-    ) -> Result<(), Error> {
+    ) -> Result<(), RegistryError> {
         let lock = timeout_at(end, self.pushes.lock(id)).await;
         let attempt = base.attempt;
         let stamp = match &lock {
@@ -123,10 +123,10 @@ impl Registry {
         base: &mut BaseVersion,
         suffix: Option<Format>,
         end: Instant,
-    ) -> Result<Stamp, Error> {
+    ) -> Result<Stamp, RegistryError> {
         let current = timeout_at(end, self.current(id)).await.map_err(|_| {
             let reason = format!("can't push {id}: no target has told its format in time");
-            Error::new(ErrorKind::Outage, reason)
+            RegistryError::new(ErrorKind::Outage, reason)
         })?;
         if !base.is(current.as_ref()) {
             return Err(conflict(id, MOVED_ON));
@@ -169,7 +169,7 @@ impl Registry {
 }
 
 impl Push<'_> {
-    async fn run(mut self, base: &mut BaseVersion, last: Instant) -> Result<(), Error> {
+    async fn run(mut self, base: &mut BaseVersion, last: Instant) -> Result<(), RegistryError> {
         let end = self.journal(last).await?;
         // If one target is enough, skipped targets are asked only if no other has it.
         let any = self.registry.settings.durability == Durability::Any;
@@ -186,7 +186,7 @@ impl Push<'_> {
     }
 
     /// Makes the push durable on this machine; returns the targets' deadline.
-    async fn journal(&self, end: Instant) -> Result<Instant, Error> {
+    async fn journal(&self, end: Instant) -> Result<Instant, RegistryError> {
         let (record, bytes) = (
             Record::new(self.id, &self.stamp, false),
             self.content.clone(),
@@ -217,7 +217,7 @@ impl Push<'_> {
         base: &BaseVersion,
         end: Instant,
         is_pressing: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), RegistryError> {
         let deadline = registry_deadline(self.replicas, end);
         if self.replicas.has_registry() {
             self.commit(base, deadline, is_pressing.then_some(deadline))
@@ -247,7 +247,7 @@ impl Push<'_> {
         base: &BaseVersion,
         deadline: Instant,
         pressing_until: Option<Instant>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), RegistryError> {
         let registry = &self.replicas.registry;
         let settings = &self.registry.settings;
         let commit = Commit {
@@ -266,7 +266,10 @@ impl Push<'_> {
             CommitOutcome::Lost(why) => return Err(conflict(self.id, &why)),
             CommitOutcome::Undecided(failure) => {
                 let what = format!("can't push {}: somebody may have been faster", self.id);
-                return Err(Error::of_failures(what, [(registry.url(), &failure)]));
+                return Err(RegistryError::of_failures(
+                    what,
+                    [(registry.url(), &failure)],
+                ));
             }
         }
         Ok(())
@@ -326,7 +329,7 @@ impl Push<'_> {
     }
 
     /// Decides by the durability whether the push has succeeded.
-    fn decide(&self) -> Result<(), Error> {
+    fn decide(&self) -> Result<(), RegistryError> {
         let done = match self.registry.settings.durability {
             Durability::Any => !self.got.is_empty(),
             Durability::Registry => self.has(&self.replicas.registry),
@@ -338,7 +341,7 @@ impl Push<'_> {
             true => Ok(()),
             false => {
                 let what = format!("can't push {}", self.id);
-                Err(Error::of_failures(what, self.failures()))
+                Err(RegistryError::of_failures(what, self.failures()))
             }
         }
     }
@@ -425,8 +428,8 @@ impl Push<'_> {
     }
 }
 
-fn conflict(id: &ArtifactId, why: &str) -> Error {
-    Error::new(
+fn conflict(id: &ArtifactId, why: &str) -> RegistryError {
+    RegistryError::new(
         ErrorKind::Conflict,
         format!("can't push {id}: {why}; read it again and merge"),
     )

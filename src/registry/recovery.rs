@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::events::{Event, Level};
-use super::failures::Failure as LastFailure;
+use super::failures::LastFailure;
 use super::journal::Record;
 use super::replay::Replay;
 use super::replica::{Replica, TargetId};

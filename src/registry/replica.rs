@@ -19,7 +19,7 @@ pub struct TargetId(pub usize);
 
 /// The state of a target, judged by its newest reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum TargetState {
     /// It has not been asked anything yet.
     Unknown,
     /// It answers.
@@ -32,15 +32,15 @@ pub enum State {
     Unsupported,
 }
 
-impl State {
+impl TargetState {
     /// Returns the state's name in the status.
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Unknown => "unknown",
-            State::Ok => "ok",
-            State::Refuses => "denied",
-            State::Outage => "outage",
-            State::Unsupported => "unsupported",
+            TargetState::Unknown => "unknown",
+            TargetState::Ok => "ok",
+            TargetState::Refuses => "denied",
+            TargetState::Outage => "outage",
+            TargetState::Unsupported => "unsupported",
         }
     }
 }
@@ -49,7 +49,7 @@ impl State {
 #[derive(Debug, Clone)]
 pub struct Health {
     /// The state of the target.
-    pub state: State,
+    pub state: TargetState,
     /// The time when this state began.
     pub since: Option<SystemTime>,
     /// Its newest failure, with the time.
@@ -86,7 +86,7 @@ impl Replica {
             id,
             target,
             health: Mutex::new(Health {
-                state: State::Unknown,
+                state: TargetState::Unknown,
                 since: None,
                 last_failure: None,
                 failures: BTreeMap::new(),
@@ -210,15 +210,15 @@ impl Replica {
             self.timeouts.increment();
         }
         let state = match failure.map(|failure| failure.kind) {
-            None | Some(Kind::NotFound | Kind::Conflict) => State::Ok,
-            Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => State::Refuses,
+            None | Some(Kind::NotFound | Kind::Conflict) => TargetState::Ok,
+            Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => TargetState::Refuses,
             Some(
                 Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig,
-            ) => State::Outage,
+            ) => TargetState::Outage,
         };
         let now = SystemTime::now();
         let mut health = lock(&self.health);
-        if let Some(failure) = failure.filter(|_| state != State::Ok) {
+        if let Some(failure) = failure.filter(|_| state != TargetState::Ok) {
             *health.failures.entry(failure.kind.as_str()).or_default() += 1;
             health.last_failure = Some((now, failure.clone()));
         } else {
@@ -232,14 +232,14 @@ impl Replica {
             health.since = Some(now);
             let url = self.url();
             match failure {
-                Some(failure) if state != State::Ok => {
+                Some(failure) if state != TargetState::Ok => {
                     tracing::warn!(
                         "target {url}: {} → {}: {failure}",
                         before.as_str(),
                         state.as_str()
                     );
                 }
-                _ if before != State::Unknown => tracing::info!("target {url} answers again"),
+                _ if before != TargetState::Unknown => tracing::info!("target {url} answers again"),
                 _ => {}
             }
         }
@@ -249,7 +249,7 @@ impl Replica {
     pub fn health(&self) -> Health {
         let mut health = lock(&self.health).clone();
         if self.unsupported().is_some() {
-            health.state = State::Unsupported;
+            health.state = TargetState::Unsupported;
         }
         health
     }

@@ -13,7 +13,7 @@ use super::metrics::{
     DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HEDGES, HIDDEN, INODES, JOINED, PENDING, REPAIRED,
     TARGET_BREAKER_OPEN, TARGET_FAILURES, TARGET_OPERATIONS, TARGET_TIMEOUTS, TARGET_UP, UNPUSHED,
 };
-use super::replica::{Replica, State, TargetId};
+use super::replica::{Replica, TargetId, TargetState};
 use super::{Registry, Revision};
 use crate::model::{ArtifactId, RepoName, nanos, when_to_text};
 
@@ -132,9 +132,12 @@ impl Registry {
             && unpushed.is_empty()
             && errors.is_empty()
             && self.replica_sets.unsupported().next().is_none()
-            && targets
-                .iter()
-                .all(|target| matches!(target.health().state, State::Ok | State::Unknown));
+            && targets.iter().all(|target| {
+                matches!(
+                    target.health().state,
+                    TargetState::Ok | TargetState::Unknown
+                )
+            });
         let uptime = self.clock.now().duration_since(mount.started);
         let cache = self.contents.memory.figures();
         let (disk, disk_problem) = self.contents.disk.figures();
@@ -252,7 +255,7 @@ impl Registry {
             false => named.iter().map(|repo| repo.as_str()).collect(),
         };
         // A target that answers listings may still refuse the push that is pending for it.
-        let is_over = health.state == State::Ok && !is_missing;
+        let is_over = health.state == TargetState::Ok && !is_missing;
         let last_failure = health.last_failure.filter(|_| !is_over);
         let last_failure = match target.unsupported() {
             // It has not failed, because it was not asked.
@@ -350,7 +353,7 @@ impl Registry {
         TARGET_UP.write(
             &mut text,
             each().map(|(target, labels)| {
-                let up = u8::from(target.health().state != State::Outage);
+                let up = u8::from(target.health().state != TargetState::Outage);
                 (&labels[..], up)
             }),
         );

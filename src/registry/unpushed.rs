@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{Error, ErrorKind, still_busy};
+use super::error::{ErrorKind, RegistryError, still_busy};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
 use super::replica::share;
@@ -86,7 +86,7 @@ impl Registry {
         record: Record,
         content: Bytes,
         end: Instant,
-    ) -> Result<Instant, Error> {
+    ) -> Result<Instant, RegistryError> {
         let (begun, half) = (Instant::now(), share(end, 2));
         let (id, when, deletes) = (record.id.clone(), record.stamp.when, record.deletes);
         let written = match self.journal.admit(record, content) {
@@ -115,7 +115,7 @@ impl Registry {
                 false => ErrorKind::Outage,
             };
             let message = format!("can't {what} {id}: the journal can't be written: {error}");
-            Error::new(kind, message)
+            RegistryError::new(kind, message)
         })
     }
 
@@ -135,7 +135,7 @@ impl Registry {
     }
 
     async fn refuse_nothing(&self, id: &ArtifactId, reason: String) {
-        let error = Error::new(ErrorKind::Invalid, reason);
+        let error = RegistryError::new(ErrorKind::Invalid, reason);
         let limit = Instant::now() + self.settings.verdict_budget();
         self.failures.remember(id, Some(&error.reason), limit).await;
         self.report_failure(id, 0, &error, None);
@@ -157,7 +157,7 @@ impl Registry {
             "can't push {id}: {signal} killed its writer before the file was closed, and half a \
              document is not pushed; write it again"
         );
-        let mut torn = Error::new(ErrorKind::Torn, reason);
+        let mut torn = RegistryError::new(ErrorKind::Torn, reason);
         self.keep(id, content, None, &mut torn, end).await;
     }
 
@@ -169,7 +169,7 @@ impl Registry {
         id: &ArtifactId,
         content: &Bytes,
         stamp: Option<Stamp>,
-        error: &mut Error,
+        error: &mut RegistryError,
         end: Instant,
     ) {
         #[cfg(test)]
@@ -277,7 +277,7 @@ impl Registry {
         &self,
         id: &ArtifactId,
         size: usize,
-        error: &Error,
+        error: &RegistryError,
         kept: Option<std::io::Result<String>>,
     ) {
         let (kind, counter) = match error.kind {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
-use super::breaker::{Limits, State};
+use super::breaker::{BreakerState, Limits};
 use super::events::{Event, Level};
 use super::replay::jitter;
 use super::replica::Replica;
@@ -45,7 +45,7 @@ impl Registry {
 struct Watch {
     registry: Weak<Registry>,
     target: Weak<Replica>,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<BreakerState>,
     pause: Duration,
 }
 

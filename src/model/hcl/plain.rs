@@ -11,13 +11,13 @@ use super::scanner::{Syntax, name_len};
 type Heredoc = (Range<usize>, Range<usize>, Range<usize>);
 
 /// An item of an object: the object's start, and the byte ranges of the key and of the whole item.
-type Item = (usize, Range<usize>, Range<usize>);
+type RawItem = (usize, Range<usize>, Range<usize>);
 
 /// The parts that hcl-rs may read differently.
 #[derive(Default)]
 struct Suspects {
     heredocs: Vec<Heredoc>,
-    items: Vec<Item>,
+    items: Vec<RawItem>,
     /// The keys of the open items.
     keys: Vec<Range<usize>>,
 }
@@ -77,7 +77,7 @@ pub(crate) fn plain(text: &[u8]) -> Result<String, Syntax> {
 /// Returns the items whose key appears again in their object. Atlas uses the last one, and hcl-rs
 /// refuses them all. The comparison uses the spelling of the keys: the same spelling has the same
 /// value.
-fn repeated(plain: &[u8], items: Vec<Item>) -> Vec<Range<usize>> {
+fn repeated(plain: &[u8], items: Vec<RawItem>) -> Vec<Range<usize>> {
     let mut last = HashMap::new();
     let earlier = items.into_iter().filter_map(|(object, key, item)| {
         let key = plain.get(key).unwrap_or_default().trim_ascii();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::record::{Record, cut_torn_end, parse, read};
-use super::{Journal, State, is_gone, lock, name};
+use super::{Journal, JournalState, is_gone, lock, name};
 use crate::registry::room::{Room, is_full};
 
 /// The folder for damaged files, within the journal's directory.
@@ -277,7 +277,7 @@ impl Journal {
     }
 }
 
-impl State {
+impl JournalState {
     fn is_damaged(&mut self, file: PathBuf) {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         self.damaged.insert(name.into_owned(), file.clone());

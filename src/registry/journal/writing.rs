@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::record::{Record, mark, write};
-use super::{Journal, State, Writing, is_gone, lock};
+use super::{Journal, JournalState, Writing, is_gone, lock};
 use crate::dir::open_regular;
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
@@ -183,7 +183,7 @@ impl Journal {
         if injected(Bug::LateRecord) && state.writing.contains_key(&when) {
             return true;
         }
-        let State {
+        let JournalState {
             writing, records, ..
         } = &mut *state;
         let writing = writing.get_mut(&when).map(|writing| &mut writing.record);

@@ -9,7 +9,7 @@ use crate::store::Token;
 
 /// The state of an artifact on one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
+pub enum HeldContent {
     /// Nothing.
     Nothing,
     /// A content.
@@ -32,7 +32,7 @@ pub struct Holding {
     /// The target.
     pub target: TargetId,
     /// The state there.
-    pub held: Held,
+    pub held: HeldContent,
 }
 
 /// A problem with an artifact on one target.
@@ -91,8 +91,8 @@ pub enum Finding {
 /// `deleted` is the time of the newest tombstone.
 pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> Finding {
     let contents = holdings.iter().filter_map(|holding| match &holding.held {
-        Held::Content { stamp, stamped, .. } => Some((holding.target, *stamp, *stamped)),
-        Held::Nothing | Held::Corrupt(_) => None,
+        HeldContent::Content { stamp, stamped, .. } => Some((holding.target, *stamp, *stamped)),
+        HeldContent::Nothing | HeldContent::Corrupt(_) => None,
     });
     let newest = contents.clone().max_by_key(|(target, stamp, stamped)| {
         // Content put into a backup by hand may be a restored old copy, so it counts last. Stores
@@ -116,7 +116,7 @@ pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> F
     };
     let by_registry = holdings.iter().find(|holding| holding.target == registry);
     let is_alive = match by_registry.map(|holding| &holding.held) {
-        Some(Held::Content { .. } | Held::Corrupt(_)) => true,
+        Some(HeldContent::Content { .. } | HeldContent::Corrupt(_)) => true,
         _ => deleted.is_none_or(|deleted| found.when > deleted),
     };
     if !is_alive {
@@ -138,8 +138,8 @@ pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> F
         *stamp == found || (!(stamped && is_stamped) && stamp.sha256 == found.sha256)
     };
     let to = missing(holdings, |held| match held {
-        Held::Content { stamp, stamped, .. } => Some(same(stamp, *stamped)),
-        Held::Nothing | Held::Corrupt(_) => None,
+        HeldContent::Content { stamp, stamped, .. } => Some(same(stamp, *stamped)),
+        HeldContent::Nothing | HeldContent::Corrupt(_) => None,
     });
     match to.is_empty() {
         true => Finding::Agreed { deleted: false },
@@ -155,13 +155,16 @@ pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> F
     }
 }
 
-fn missing(holdings: &[Holding], has: impl Fn(&Held) -> Option<bool>) -> Vec<(Holding, Problem)> {
+fn missing(
+    holdings: &[Holding],
+    has: impl Fn(&HeldContent) -> Option<bool>,
+) -> Vec<(Holding, Problem)> {
     let missing = holdings.iter().filter_map(|holding| {
         let problem = match (&holding.held, has(&holding.held)) {
             (_, Some(true)) => return None,
-            (Held::Nothing, _) => Problem::Missing,
-            (Held::Content { .. }, _) => Problem::Behind,
-            (Held::Corrupt(_), _) => Problem::Corrupt,
+            (HeldContent::Nothing, _) => Problem::Missing,
+            (HeldContent::Content { .. }, _) => Problem::Behind,
+            (HeldContent::Corrupt(_), _) => Problem::Corrupt,
         };
         Some((holding.clone(), problem))
     });

@@ -13,7 +13,7 @@ fn stamp(when: u64, content: &[u8]) -> Stamp {
 fn content(target: usize, stamp: Stamp, stamped: bool) -> Holding {
     Holding {
         target: TargetId(target),
-        held: Held::Content {
+        held: HeldContent::Content {
             stamp,
             stamped,
             token: None,
@@ -28,14 +28,14 @@ fn pushed(target: usize, when: u64) -> Holding {
 fn nothing(target: usize) -> Holding {
     Holding {
         target: TargetId(target),
-        held: Held::Nothing,
+        held: HeldContent::Nothing,
     }
 }
 
 fn corrupt(target: usize) -> Holding {
     Holding {
         target: TargetId(target),
-        held: Held::Corrupt(None),
+        held: HeldContent::Corrupt(None),
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) struct Difference {
 /// The progress of a job.
 #[derive(Debug, Default)]
 struct Report {
-    state: State,
+    state: JobState,
     ended: Option<u64>,
     /// Artifacts compared so far, and (`of`) all those to compare.
     compared: u64,
@@ -93,7 +93,7 @@ struct Report {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum JobState {
     #[default]
     Running,
     Done,
@@ -102,7 +102,7 @@ enum State {
 
 /// One comparison of all targets.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct ReconcileJob {
     pub(super) id: u64,
     pub(super) order: Order,
     begun: u64,
@@ -110,7 +110,7 @@ pub(super) struct Job {
     pub(super) stop: Notify,
 }
 
-impl Job {
+impl ReconcileJob {
     pub(super) fn new(id: u64, order: Order, begun: u64) -> Self {
         Self {
             id,
@@ -158,13 +158,13 @@ impl Job {
         let mut report = lock(&self.report);
         report.ended = Some(now);
         report.state = match stopped {
-            true => State::Stopped,
-            false => State::Done,
+            true => JobState::Stopped,
+            false => JobState::Done,
         };
     }
 
     pub(super) fn is_running(&self) -> bool {
-        lock(&self.report).state == State::Running
+        lock(&self.report).state == JobState::Running
     }
 
     /// Returns how many differences were found, and how many of them are repaired.
@@ -182,9 +182,9 @@ impl Job {
             "id": self.id,
             "job": self.order.to_string(),
             "state": match report.state {
-                State::Running => "running",
-                State::Done => "done",
-                State::Stopped => "stopped",
+                JobState::Running => "running",
+                JobState::Done => "done",
+                JobState::Stopped => "stopped",
             },
             "started": when_to_text(self.begun),
             "ended": report.ended.map(when_to_text),

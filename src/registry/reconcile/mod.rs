@@ -35,7 +35,7 @@ use crate::fault_injection::{Bug, injected};
 use crate::model::{ArtifactId, RepoName, Stamp};
 use crate::store::Token;
 
-use job::Job;
+use job::ReconcileJob;
 pub use job::{Order, Task, UnknownOrder};
 
 /// How many artifacts are compared at once. 8: this is background work, and the stores have other
@@ -63,7 +63,7 @@ pub(super) struct Reconcile {
     pub(super) events: Arc<Events>,
     pub(super) clock: Arc<Clock>,
     pub(super) replay: Arc<Replay>,
-    /// Held while an artifact is pushed or deleted.
+    /// HeldContent while an artifact is pushed or deleted.
     pub(super) pushes: Arc<KeyedLock<ArtifactId>>,
     pub(super) jobs: Jobs,
     /// The differences that it has repaired.
@@ -74,9 +74,9 @@ pub(super) struct Reconcile {
 #[derive(Debug)]
 pub(super) struct Jobs {
     /// The newest job that a user requested.
-    asked: Mutex<Option<Arc<Job>>>,
+    asked: Mutex<Option<Arc<ReconcileJob>>>,
     /// The newest background round.
-    round: Mutex<Option<Arc<Job>>>,
+    round: Mutex<Option<Arc<ReconcileJob>>>,
     remembered: Mutex<LruCache<(TargetId, ArtifactId), Remembered>>,
     soon: Arc<Notify>,
 }
@@ -135,7 +135,7 @@ impl Reconcile {
                     task: Task::Sync,
                     quick: true,
                 };
-                let job = Arc::new(Job::new(rounds, order, begun));
+                let job = Arc::new(ReconcileJob::new(rounds, order, begun));
                 *lock(&reconcile.jobs.round) = Some(Arc::clone(&job));
                 reconcile.carry_out(&job).await;
                 let (differences, repaired) = job.figures();
@@ -165,7 +165,7 @@ impl Reconcile {
             return Err(NotBegun::Busy);
         }
         let id = last.map_or(0, |job| job.id) + 1;
-        let job = Arc::new(Job::new(id, order, self.clock.nanos()));
+        let job = Arc::new(ReconcileJob::new(id, order, self.clock.nanos()));
         *asked = Some(Arc::clone(&job));
         drop(asked);
         let reconcile = Arc::clone(self);
@@ -193,7 +193,7 @@ impl Reconcile {
     }
 
     /// Runs a job to its end, or until it is stopped.
-    async fn carry_out(&self, job: &Job) {
+    async fn carry_out(&self, job: &ReconcileJob) {
         let compared = AssertUnwindSafe(self.compare_all(job)).catch_unwind();
         let stopped = tokio::select! {
             compared = compared => compared.is_err_and(|_| {
@@ -205,7 +205,7 @@ impl Reconcile {
         job.end(self.clock.nanos(), stopped);
     }
 
-    async fn compare_all(&self, job: &Job) {
+    async fn compare_all(&self, job: &ReconcileJob) {
         #[cfg(test)]
         assert!(!injected(Bug::BackgroundPanics), "planted");
         for (repo, replicas) in self.repos_to_compare(job).await {
@@ -214,7 +214,7 @@ impl Reconcile {
     }
 
     /// Returns every repository that any target holds, with its replica set.
-    async fn repos_to_compare(&self, job: &Job) -> BTreeMap<RepoName, &ReplicaSet> {
+    async fn repos_to_compare(&self, job: &ReconcileJob) -> BTreeMap<RepoName, &ReplicaSet> {
         let end = Instant::now() + self.settings.push;
         let mut repos: BTreeMap<RepoName, &ReplicaSet> = BTreeMap::new();
         for name in self.replica_sets.names() {
@@ -264,7 +264,7 @@ impl Reconcile {
         self.replica_sets.named(repo).is_none()
     }
 
-    async fn compare_repo(&self, job: &Job, repo: &RepoName, replicas: &ReplicaSet) {
+    async fn compare_repo(&self, job: &ReconcileJob, repo: &RepoName, replicas: &ReplicaSet) {
         let scan = self.scan(job, repo, replicas).await;
         let items = scan.items();
         job.expect(items.len());

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Reconcile;
-use super::diff::{Finding, Held, Holding, Problem, diff};
-use super::job::{Difference, Job};
+use super::diff::{Finding, HeldContent, Holding, Problem, diff};
+use super::job::{Difference, ReconcileJob};
 use super::scan::RepoScan;
 use crate::model::{ArtifactId, Stamp};
 use crate::registry::events::{Event, Level};
@@ -21,7 +21,12 @@ const OWN: TargetId = TargetId(usize::MAX);
 
 impl Reconcile {
     /// Compares one artifact on all targets, and repairs it if the task is a sync.
-    pub(super) async fn compare_artifact(&self, job: &Job, scan: &RepoScan<'_>, id: &ArtifactId) {
+    pub(super) async fn compare_artifact(
+        &self,
+        job: &ReconcileJob,
+        scan: &RepoScan<'_>,
+        id: &ArtifactId,
+    ) {
         let registry = scan.replicas.registry.id;
         let deleted = scan.last_deleted(&id.item);
         let is_decided = scan.replicas.registry.conditions() != Some(false);
@@ -103,8 +108,8 @@ impl Reconcile {
             return;
         }
         let there = holdings.iter().filter_map(|holding| match &holding.held {
-            Held::Content { stamp, .. } => Some(*stamp),
-            Held::Nothing | Held::Corrupt(_) => None,
+            HeldContent::Content { stamp, .. } => Some(*stamp),
+            HeldContent::Nothing | HeldContent::Corrupt(_) => None,
         });
         let known = self.index.peek(id, |record| record.current().cloned());
         let own = known.flatten().and_then(|known| known.stamp());
@@ -114,7 +119,7 @@ impl Reconcile {
         {
             holdings.push(Holding {
                 target: OWN,
-                held: Held::Content {
+                held: HeldContent::Content {
                     stamp,
                     stamped: true,
                     token: None,
@@ -126,7 +131,7 @@ impl Reconcile {
     /// Asks every target again for one artifact.
     async fn scan_again(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
     ) -> (Vec<Holding>, Option<u64>) {
@@ -189,8 +194,8 @@ impl Reconcile {
         holding: &Holding,
     ) -> Result<(), Option<String>> {
         let condition = match &holding.held {
-            Held::Nothing => Condition::Absent,
-            Held::Content { token, .. } | Held::Corrupt(token) => {
+            HeldContent::Nothing => Condition::Absent,
+            HeldContent::Content { token, .. } | HeldContent::Corrupt(token) => {
                 token.clone().map_or(Condition::None, Condition::Unchanged)
             }
         };
@@ -204,7 +209,7 @@ impl Reconcile {
 
     async fn take_back(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
         when: u64,
@@ -234,7 +239,7 @@ impl Reconcile {
     /// Makes every target remember a deletion, or removes its tombstones once they have expired.
     async fn settle_tombstones(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
         deleted: Option<u64>,
@@ -266,7 +271,7 @@ impl Reconcile {
     /// Removes the tombstones that this round has seen and that are older than `before`.
     async fn remove_tombstones(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
         before: u64,
@@ -287,7 +292,7 @@ impl Reconcile {
 
     fn report(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
         of: TargetId,

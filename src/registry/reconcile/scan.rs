@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::diff::{Held, Holding};
-use super::job::Job;
+use super::diff::{HeldContent, Holding};
+use super::job::ReconcileJob;
 use super::{REMEMBERED, Reconcile, Remembered};
 use crate::model::{ArtifactId, Item, RepoName, Stamp};
 use crate::registry::lock;
@@ -68,7 +68,7 @@ impl Reconcile {
     /// Lists a repository on every target, all at once.
     pub(super) async fn scan<'a>(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         repo: &RepoName,
         replicas: &'a ReplicaSet,
     ) -> RepoScan<'a> {
@@ -103,7 +103,7 @@ impl Reconcile {
     /// inconclusive.
     pub(super) async fn holdings(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
     ) -> Vec<Holding> {
@@ -126,13 +126,13 @@ impl Reconcile {
 
     async fn held(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         target: &Replica,
         id: &ArtifactId,
         listed: Option<&Meta>,
-    ) -> Result<Held, Failure> {
+    ) -> Result<HeldContent, Failure> {
         let Some(listed) = listed else {
-            return Ok(Held::Nothing);
+            return Ok(HeldContent::Nothing);
         };
         if job.order.quick
             && let Some(held) = self.held_as_listed(target, id, listed)
@@ -146,11 +146,11 @@ impl Reconcile {
     /// Asks a target for the current state of an artifact.
     pub(super) async fn held_now(
         &self,
-        job: &Job,
+        job: &ReconcileJob,
         target: &Replica,
         id: &ArtifactId,
         end: Instant,
-    ) -> Result<Held, Failure> {
+    ) -> Result<HeldContent, Failure> {
         if job.order.quick {
             match target.ask(|target| target.head(id, end)).await {
                 Ok(Meta {
@@ -170,7 +170,7 @@ impl Reconcile {
             }
             Err(failure) if failure.kind == Kind::Corrupt => {
                 let head = target.ask(|target| target.head(id, end)).await;
-                Ok(Held::Corrupt(head.ok().and_then(|meta| meta.token)))
+                Ok(HeldContent::Corrupt(head.ok().and_then(|meta| meta.token)))
             }
             Err(failure) => as_held(failure),
         }
@@ -178,10 +178,15 @@ impl Reconcile {
 
     /// Returns the state of an artifact on a target if its listing tells it, or if the listed token
     /// is remembered.
-    fn held_as_listed(&self, target: &Replica, id: &ArtifactId, listed: &Meta) -> Option<Held> {
+    fn held_as_listed(
+        &self,
+        target: &Replica,
+        id: &ArtifactId,
+        listed: &Meta,
+    ) -> Option<HeldContent> {
         let token = listed.token.clone();
         if let Some(stamp) = listed.stamp {
-            return Some(Held::Content {
+            return Some(HeldContent::Content {
                 stamp,
                 stamped: true,
                 token,
@@ -189,7 +194,7 @@ impl Reconcile {
         }
         let mut remembered = lock(&self.jobs.remembered);
         let known = remembered.get(&(target.id, id.clone()))?;
-        (Some(&known.token) == token.as_ref()).then_some(Held::Content {
+        (Some(&known.token) == token.as_ref()).then_some(HeldContent::Content {
             stamp: known.stamp,
             stamped: known.stamped,
             token,
@@ -203,7 +208,7 @@ impl Reconcile {
         stamp: Stamp,
         stamped: bool,
         token: Option<Token>,
-    ) -> Held {
+    ) -> HeldContent {
         if let Some(token) = token.clone() {
             let known = Remembered {
                 token,
@@ -216,7 +221,7 @@ impl Reconcile {
                 remembered.pop_lru();
             }
         }
-        Held::Content {
+        HeldContent::Content {
             stamp,
             stamped,
             token,
@@ -230,10 +235,10 @@ fn is_md5(token: &Token) -> bool {
 }
 
 /// Returns the state that a failed read implies, if it implies one.
-fn as_held(failure: Failure) -> Result<Held, Failure> {
+fn as_held(failure: Failure) -> Result<HeldContent, Failure> {
     match failure.kind {
-        Kind::NotFound => Ok(Held::Nothing),
-        Kind::Corrupt => Ok(Held::Corrupt(None)),
+        Kind::NotFound => Ok(HeldContent::Nothing),
+        Kind::Corrupt => Ok(HeldContent::Corrupt(None)),
         _ => Err(failure),
     }
 }
