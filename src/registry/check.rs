@@ -13,7 +13,7 @@ use crate::model::{
 
 /// How many documents are checked and hashed at once. A check needs only a processor: a small
 /// machine has two, and other requests need little of them.
-pub(super) const AT_ONCE: usize = 2;
+pub(super) const CONCURRENT_CHECKS: usize = 2;
 
 /// A document that is about to replace another.
 pub(super) struct Candidate<'a> {
@@ -71,7 +71,7 @@ impl Registry {
 impl Registry {
     /// Takes all permits, as checks that never end would.
     pub(crate) fn stall_checks(&self) -> tokio::sync::OwnedSemaphorePermit {
-        let all = u32::try_from(AT_ONCE).unwrap();
+        let all = u32::try_from(CONCURRENT_CHECKS).unwrap();
         Arc::clone(&self.checks)
             .try_acquire_many_owned(all)
             .unwrap()

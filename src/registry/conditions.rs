@@ -18,12 +18,12 @@ use crate::store::{Condition, Failure, Kind};
 
 /// How long after an outage a registry is tried again, unless it answers another request first.
 /// 30 s: the longest pause between the probes of a skipped target.
-const PAUSE: Duration = Duration::from_secs(30);
+const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
 /// The shortest pause before the next trial, even if the registry answers. 1 s: a probe's pause.
-const BREATH: Duration = Duration::from_secs(1);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long after a refusal a registry is tried again. 5 min: a new mount usually follows the
 /// repair of a policy, so the trial is not urgent.
-const REFUSED: Duration = Duration::from_secs(300);
+const REFUSAL_PAUSE: Duration = Duration::from_secs(300);
 
 impl Registry {
     /// Tries all registries at once, and waits for their answers until `end`; a registry without a
@@ -91,10 +91,10 @@ impl Registry {
         tokio::spawn(async move {
             loop {
                 if refused {
-                    sleep(REFUSED).await;
+                    sleep(REFUSAL_PAUSE).await;
                 } else {
-                    sleep(BREATH).await;
-                    let _ = timeout(PAUSE - BREATH, registry.answered()).await;
+                    sleep(SHORTEST_PAUSE).await;
+                    let _ = timeout(OUTAGE_PAUSE - SHORTEST_PAUSE, registry.answered()).await;
                 }
                 let Some(mount) = Weak::upgrade(&weak) else {
                     return;

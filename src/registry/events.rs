@@ -10,7 +10,7 @@ use super::lock;
 use crate::model::when_to_text;
 
 /// How many events `.atlasfs/events` keeps: some hours of a busy site, in well under a megabyte.
-const KEPT: usize = 1_000;
+const KEPT_EVENTS: usize = 1_000;
 
 /// How much attention an event needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Events {
             object.extend(fields);
         }
         let mut lines = lock(&self.lines);
-        if lines.len() == KEPT {
+        if lines.len() == KEPT_EVENTS {
             lines.pop_front();
         }
         lines.push_back(object.to_string());
@@ -153,11 +153,11 @@ mod tests {
     #[test]
     fn the_newest_events_are_kept() {
         let events = Events::new(Arc::default());
-        for n in 0..KEPT + 5 {
+        for n in 0..KEPT_EVENTS + 5 {
             events.report(Event::new(Level::Info, "n", n.to_string()));
         }
         let text = events.text();
-        assert_eq!(text.lines().count(), KEPT);
+        assert_eq!(text.lines().count(), KEPT_EVENTS);
         assert!(text.lines().next().unwrap().contains("\"message\":\"5\""));
     }
 }

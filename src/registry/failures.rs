@@ -30,13 +30,13 @@ use crate::dir::Dir;
 use crate::model::{ArtifactId, Item, RepoName, when_from_text, when_to_text};
 
 /// The size of a slot. 1 KiB: the two longest names, and 400 bytes for the reason.
-const SLOT: usize = 1 << 10;
+const SLOT_SIZE: usize = 1 << 10;
 
 /// The number of slots. 64: a full disk is noticed long before it fails more artifacts than that.
-const SLOTS: usize = 64;
+const SLOT_COUNT: usize = 64;
 
 /// The size of the file.
-const SIZE: usize = SLOTS * SLOT;
+const FILE_SIZE: usize = SLOT_COUNT * SLOT_SIZE;
 
 /// The failure of an artifact's last push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Failures {
             dir,
             room,
             clock,
-            slots: Mutex::new(vec![None; SLOTS]),
+            slots: Mutex::new(vec![None; SLOT_COUNT]),
             disk: Mutex::default(),
         };
         if let Some(dir) = &failures.dir
@@ -86,11 +86,11 @@ impl Failures {
     }
 
     fn reserve(&self) -> io::Result<()> {
-        let file = self.room.find(SIZE as u64, || self.file())?;
+        let file = self.room.find(FILE_SIZE as u64, || self.file())?;
         let mut bytes = Vec::new();
-        (&file).take(SIZE as u64).read_to_end(&mut bytes)?;
-        bytes.resize(SIZE, 0);
-        let slots = bytes.chunks_mut(SLOT).map(|slot| {
+        (&file).take(FILE_SIZE as u64).read_to_end(&mut bytes)?;
+        bytes.resize(FILE_SIZE, 0);
+        let slots = bytes.chunks_mut(SLOT_SIZE).map(|slot| {
             let failure = LastFailure::parse(slot);
             if failure.is_none() {
                 slot.fill(0);
@@ -100,8 +100,8 @@ impl Failures {
         *lock(&self.slots) = slots.collect();
         // Write the file even if nothing has changed: it may have holes.
         self.room
-            .find(SIZE as u64, || file.write_all_at(&bytes, 0))?;
-        file.set_len(SIZE as u64)
+            .find(FILE_SIZE as u64, || file.write_all_at(&bytes, 0))?;
+        file.set_len(FILE_SIZE as u64)
     }
 
     fn file(&self) -> io::Result<File> {
@@ -148,10 +148,10 @@ impl Failures {
         let _guard = lock(&self.disk);
         let failure = lock(&self.slots).get(place).cloned().flatten();
         let slot = failure.and_then(|failure| failure.to_slot());
-        let slot = slot.unwrap_or_else(|| vec![0; SLOT]);
-        self.room.find(SLOT as u64, || {
+        let slot = slot.unwrap_or_else(|| vec![0; SLOT_SIZE]);
+        self.room.find(SLOT_SIZE as u64, || {
             let file = self.file()?;
-            file.write_all_at(&slot, (place * SLOT) as u64)?;
+            file.write_all_at(&slot, (place * SLOT_SIZE) as u64)?;
             file.sync_data()
         })
     }
@@ -165,7 +165,7 @@ fn position(slots: &[Option<LastFailure>], id: &ArtifactId) -> Option<usize> {
 
 impl LastFailure {
     fn to_slot(&self) -> Option<Vec<u8>> {
-        let line = cut_line(&self.reason, SLOT, |reason| {
+        let line = cut_line(&self.reason, SLOT_SIZE, |reason| {
             json!({
                 "repo": self.id.repo.as_str(),
                 "artifact": self.id.item.to_string(),

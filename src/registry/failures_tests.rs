@@ -39,31 +39,34 @@ fn a_failure_fits_into_its_reserved_space() {
     let file = dir.path().join(FAILURES);
     File::open(&file).unwrap().sync_all().unwrap();
     let before = fs::metadata(&file).unwrap();
-    assert!(before.blocks() * 512 >= SIZE as u64, "the file has holes");
-    for number in 0..SLOTS as u64 {
+    assert!(
+        before.blocks() * 512 >= FILE_SIZE as u64,
+        "the file has holes"
+    );
+    for number in 0..SLOT_COUNT as u64 {
         fail(&failures, failure(&format!("r{number}"), number));
     }
     let after = fs::metadata(&file).unwrap();
     assert_eq!(after.len(), before.len());
     assert_eq!(after.blocks(), before.blocks());
     assert_eq!(open(dir.path()).all(), failures.all());
-    assert_eq!(failures.all().len(), SLOTS);
+    assert_eq!(failures.all().len(), SLOT_COUNT);
 }
 
 #[test]
 fn each_artifact_has_one_failure_and_the_oldest_goes_first() {
     let dir = tempfile::tempdir().unwrap();
     let failures = open(dir.path());
-    for number in 0..SLOTS as u64 {
+    for number in 0..SLOT_COUNT as u64 {
         fail(&failures, failure(&format!("r{number}"), 100 - number));
     }
     fail(&failures, failure("r5", 200));
-    assert_eq!(failures.all().len(), SLOTS);
+    assert_eq!(failures.all().len(), SLOT_COUNT);
     fail(&failures, failure("new", 300));
     let held = open(dir.path()).all();
-    assert_eq!(held.len(), SLOTS);
+    assert_eq!(held.len(), SLOT_COUNT);
     assert!(held.contains(&failure("new", 300)) && held.contains(&failure("r5", 200)));
-    let oldest = schema(&format!("r{}", SLOTS - 1));
+    let oldest = schema(&format!("r{}", SLOT_COUNT - 1));
     assert!(held.iter().all(|held| held.id != oldest));
 }
 
@@ -99,16 +102,16 @@ fn a_damaged_failures_file_loses_only_its_damaged_slots() {
         (&whole[..], vec![a.clone(), b.clone()]),
         (&flipped, vec![b.clone()]),
         (&longer, vec![a.clone(), b]),
-        (&whole[..SLOT], vec![a.clone()]),
-        (&whole[..SLOT + 100], vec![a]),
-        (&whole[..SLOT - 1], vec![]),
+        (&whole[..SLOT_SIZE], vec![a.clone()]),
+        (&whole[..SLOT_SIZE + 100], vec![a]),
+        (&whole[..SLOT_SIZE - 1], vec![]),
         (b"", vec![]),
-        (&[0xff; SIZE], vec![]),
+        (&[0xff; FILE_SIZE], vec![]),
     ] {
         write(bytes);
         let failures = open(dir.path());
         assert_eq!(failures.all(), left);
-        assert_eq!(fs::metadata(&file).unwrap().len(), SIZE as u64);
+        assert_eq!(fs::metadata(&file).unwrap().len(), FILE_SIZE as u64);
         fail(&failures, failure("next", 9));
         assert!(open(dir.path()).all().contains(&failure("next", 9)));
     }
@@ -124,7 +127,7 @@ fn the_longest_names_leave_room_for_the_reason() {
     long.id.item = Item::Plan(PlanName::parse(&longest).unwrap());
     long.reason = "\u{1}é".repeat(1_000);
     let slot = long.to_slot().unwrap();
-    assert_eq!(slot.len(), SLOT);
+    assert_eq!(slot.len(), SLOT_SIZE);
     let parsed = LastFailure::parse(&slot).unwrap();
     assert_eq!((&parsed.id, parsed.when), (&long.id, long.when));
     let start = parsed.reason.strip_suffix('…').unwrap();

@@ -29,7 +29,7 @@ use crate::model::{ArtifactId, Item, RepoName, Stamp, nanos, when_from_text, whe
 use crate::store::Token;
 
 /// The most that is read of a file. 256 MiB: half a million artifacts.
-const MAX: u64 = 256 << 20;
+const MAX_FILE_SIZE: u64 = 256 << 20;
 
 /// How much may be appended before the file is written anew: 1 MiB, or twice the size of the file
 /// when it was last written anew if that is more.
@@ -103,9 +103,9 @@ impl IndexFile {
             file => file?,
         };
         let mut bytes = Vec::new();
-        let read = file.take(MAX + 1).read_to_end(&mut bytes)? as u64;
+        let read = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)? as u64;
         let (notes, whole) = parse(&bytes);
-        if whole && read <= MAX {
+        if whole && read <= MAX_FILE_SIZE {
             return Ok(Recalled {
                 notes,
                 damaged: None,
@@ -155,7 +155,7 @@ impl IndexFile {
         let mut options = OpenOptions::new();
         options.append(true).create_new(true).mode(0o600);
         let written = options.open(&beside).and_then(|file| {
-            let length = write_lines(&file, notes, MAX / 4)?;
+            let length = write_lines(&file, notes, MAX_FILE_SIZE / 4)?;
             // Rewrites are rare, so this costs little; without it a crash of the machine could
             // leave nothing.
             file.sync_all()?;

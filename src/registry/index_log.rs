@@ -21,7 +21,7 @@ use super::replica::{ReplicaSet, ReplicaSets};
 use crate::model::{ArtifactId, RepoName, nanos};
 
 /// How long the file is left alone after a failed write.
-const PAUSE: Duration = Duration::from_secs(10);
+const WRITE_PAUSE: Duration = Duration::from_secs(10);
 
 /// The index file, and the sources of its lines.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl IndexLog {
         state.paused = None;
         if let Err(error) = written {
             // The next attempt writes everything.
-            state.paused = Some(Instant::now() + PAUSE);
+            state.paused = Some(Instant::now() + WRITE_PAUSE);
             if !state.told {
                 let path = state.file.path().display();
                 tracing::warn!("can't write to {path} what the next mount should know: {error}");
@@ -342,7 +342,7 @@ mod tests {
             !dir.path().join("catalogue").exists(),
             "it is left alone for a while"
         );
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(WRITE_PAUSE).await;
         index_log.write();
         let after = mount(dir.path(), "mem://a", &["app", "b"]);
         after.recall();

@@ -210,7 +210,7 @@ impl Registry {
             events,
             metrics: Metrics::default(),
             pushes,
-            checks: Arc::new(Semaphore::new(check::AT_ONCE)),
+            checks: Arc::new(Semaphore::new(check::CONCURRENT_CHECKS)),
             applies,
             lists: SingleFlight::default(),
             roots: SingleFlight::default(),

@@ -14,10 +14,10 @@ use crate::model::{ArtifactId, Item, PlanName, RepoName, Stamp, when_from_text, 
 
 /// The length of a file's first line, in bytes: one sector, which a disk writes whole or not at
 /// all.
-pub(super) const STATE: usize = 512;
+pub(super) const STATE_LINE: usize = 512;
 
 /// The maximum size of an entry's head and appended lines, in bytes: enough for thousands of lines.
-const LINES: u64 = 1 << 20;
+const MAX_LINES: u64 = 1 << 20;
 
 /// Why a push in doubt counts as failed.
 const IN_DOUBT: &str = "the mount ended before the push did; the targets are being asked whether \
@@ -77,10 +77,10 @@ impl Record {
 pub fn state_line(record: &Record) -> String {
     let line = match &record.failed {
         _ if !record.decided => {
-            padded_line(&json!({ "failed": IN_DOUBT, "decided": false }), STATE)
+            padded_line(&json!({ "failed": IN_DOUBT, "decided": false }), STATE_LINE)
         }
-        Some(reason) => cut_line(reason, STATE, |reason| json!({ "failed": reason })),
-        None => padded_line(&json!({ "failed": null }), STATE),
+        Some(reason) => cut_line(reason, STATE_LINE, |reason| json!({ "failed": reason })),
+        None => padded_line(&json!({ "failed": null }), STATE_LINE),
     };
     line.unwrap_or_default()
 }
@@ -105,7 +105,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let decided = first.get("decided").and_then(Value::as_bool);
     // Files of earlier versions begin with the head, and mark a failed push at their end.
     let (failed, (head, rest)) = match first.get("failed") {
-        Some(_) if bytes.len() - after.len() != STATE => return None,
+        Some(_) if bytes.len() - after.len() != STATE_LINE => return None,
         Some(failed) => (failed.as_str().map(str::to_owned), read_line(after)?),
         None => (None, (first, after)),
     };
@@ -182,7 +182,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     let file = open_regular(OpenOptions::new().read(true), path)?;
-    let mut file = BufReader::new(file).take(LINES);
+    let mut file = BufReader::new(file).take(MAX_LINES);
     file.read_until(b'\n', &mut bytes)?;
     let mut head = read_line(&bytes).map(|(first, _)| first);
     if head
@@ -195,7 +195,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
         head = second.map(|(second, _)| second);
     }
     let size = head.and_then(|head| head.get("size")?.as_u64());
-    file.set_limit(size.unwrap_or_default().saturating_add(LINES));
+    file.set_limit(size.unwrap_or_default().saturating_add(MAX_LINES));
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -40,11 +40,11 @@ pub use job::{Order, Task, UnknownOrder};
 
 /// How many artifacts are compared at once. 8: this is background work, and the stores have other
 /// clients to serve.
-const AT_ONCE: usize = 8;
+const CONCURRENT_COMPARISONS: usize = 8;
 
 /// How many contents whose stamps are not in the store's listing are remembered, so that the next
 /// round needs no request for each. 65,536: some 16 MB, and only on a site with that many.
-const REMEMBERED: usize = 65_536;
+const REMEMBERED_CONTENTS: usize = 65_536;
 
 /// How long after its start a mount compares its targets for the first time. 10 s: late enough to
 /// stay out of the way of the mount's first use.
@@ -278,7 +278,8 @@ impl Reconcile {
             };
             comparison.boxed()
         });
-        let mut comparisons = futures::stream::iter(comparisons).buffer_unordered(AT_ONCE);
+        let mut comparisons =
+            futures::stream::iter(comparisons).buffer_unordered(CONCURRENT_COMPARISONS);
         while comparisons.next().await.is_some() {}
     }
 }

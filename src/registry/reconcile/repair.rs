@@ -17,7 +17,7 @@ use crate::store::{Condition, Failure, Kind};
 const TOMBSTONE_KEPT: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
 
 /// The id of this mount among the holders of a content.
-const OWN: TargetId = TargetId(usize::MAX);
+const OWN_CACHE: TargetId = TargetId(usize::MAX);
 
 impl Reconcile {
     /// Compares one artifact on all targets, and repairs it if the task is a sync.
@@ -118,7 +118,7 @@ impl Reconcile {
             && self.contents.get(&stamp).is_some()
         {
             holdings.push(Holding {
-                target: OWN,
+                target: OWN_CACHE,
                 held: HeldContent::Content {
                     stamp,
                     stamped: true,

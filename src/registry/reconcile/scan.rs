@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::diff::{HeldContent, Holding};
 use super::job::ReconcileJob;
-use super::{REMEMBERED, Reconcile, Remembered};
+use super::{REMEMBERED_CONTENTS, Reconcile, Remembered};
 use crate::model::{ArtifactId, Item, RepoName, Stamp};
 use crate::registry::lock;
 use crate::registry::replica::{Replica, ReplicaSet};
@@ -217,7 +217,7 @@ impl Reconcile {
             };
             let mut remembered = lock(&self.jobs.remembered);
             remembered.put((target.id, id.clone()), known);
-            if remembered.len() > REMEMBERED {
+            if remembered.len() > REMEMBERED_CONTENTS {
                 remembered.pop_lru();
             }
         }
