@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::fixtures::world_with;
+use super::fixtures::fixture_with;
 use super::kernel::{File, Fixture, READ, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::{Error, Processes, Result};
@@ -120,7 +120,7 @@ pub(super) async fn is_saved(fixture: &Fixture, content: &[u8]) {
 
 #[tokio::test]
 async fn a_close_by_another_process_leaves_the_push_to_the_opener() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -138,7 +138,7 @@ async fn a_close_by_another_process_leaves_the_push_to_the_opener() {
 
 #[tokio::test]
 async fn every_thread_of_the_opener_closes_for_it() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, V2, OPENER);
@@ -149,7 +149,7 @@ async fn every_thread_of_the_opener_closes_for_it() {
 
 #[tokio::test]
 async fn the_opener_is_known_after_its_opening_thread_has_ended() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = fixture
         .open_by("app/schema", WRITE_ANEW, true, THREAD)
@@ -167,7 +167,7 @@ async fn the_opener_is_known_after_its_opening_thread_has_ended() {
 
 #[tokio::test]
 async fn an_opener_that_keeps_a_duplicate_has_not_saved() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -182,7 +182,7 @@ async fn an_opener_that_keeps_a_duplicate_has_not_saved() {
 
 #[tokio::test]
 async fn two_opens_by_one_process_are_two_saves() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     let other = write_anew(&fixture, &machine).await;
@@ -199,7 +199,7 @@ async fn two_opens_by_one_process_are_two_saves() {
 
 #[tokio::test]
 async fn fsync_by_any_process_pushes() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, V2, CHILD);
@@ -209,7 +209,7 @@ async fn fsync_by_any_process_pushes() {
 
 #[tokio::test]
 async fn any_close_pushes_once_the_opener_lets_go() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     machine.holds(OPENER, false);
@@ -221,7 +221,7 @@ async fn any_close_pushes_once_the_opener_lets_go() {
 
 #[tokio::test]
 async fn the_openers_last_close_returns_the_result_of_the_push() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     machine.holds(OPENER, false);
@@ -233,7 +233,7 @@ async fn the_openers_last_close_returns_the_result_of_the_push() {
 #[tokio::test]
 async fn processes_out_of_sight_push_at_every_close() {
     for hidden in [OPENER, CHILD] {
-        let fixture = world_with(V1).await;
+        let fixture = fixture_with(V1).await;
         let machine = Machine::of(&fixture);
         machine.hide(hidden);
         let file = write_anew(&fixture, &machine).await;
@@ -241,7 +241,7 @@ async fn processes_out_of_sight_push_at_every_close() {
         close(&file, CHILD).await.unwrap();
         is_saved(&fixture, V2).await;
     }
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, V2, CHILD);
@@ -251,7 +251,7 @@ async fn processes_out_of_sight_push_at_every_close() {
 
 #[tokio::test]
 async fn bytes_that_no_close_has_saved_are_pushed_in_the_end() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, V2, CHILD);
@@ -263,7 +263,7 @@ async fn bytes_that_no_close_has_saved_are_pushed_in_the_end() {
 
 #[tokio::test]
 async fn a_readers_close_pushes_nothing() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);

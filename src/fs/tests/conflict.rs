@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{plan, with, world_with};
+use super::fixtures::{fixture_with, plan, with};
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::Error;
@@ -11,7 +11,7 @@ use crate::store::{Fault, Kind, Memory};
 
 #[tokio::test]
 async fn of_two_writers_the_second_close_is_stale_and_its_bytes_are_kept() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let first = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     let second = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     first.write(0, V2).unwrap();
@@ -28,7 +28,7 @@ async fn of_two_writers_the_second_close_is_stale_and_its_bytes_are_kept() {
 
 #[tokio::test]
 async fn of_two_mounts_the_second_close_is_stale_and_no_backup_sees_it() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let other = fixture.another();
     let first = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     let second = other.open("app/schema", WRITE_ANEW, false).await.unwrap();
@@ -43,7 +43,7 @@ async fn of_two_mounts_the_second_close_is_stale_and_no_backup_sees_it() {
 
 #[tokio::test]
 async fn of_two_mounts_that_create_one_name_one_is_stale() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let other = fixture.another();
     let first = fixture.open("app/plans/p", WRITE, true).await.unwrap();
     let second = other.open("app/plans/p", WRITE, true).await.unwrap();

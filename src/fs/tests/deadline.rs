@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::world_with;
+use super::fixtures::fixture_with;
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::{CreateAttrs, Error};
@@ -10,7 +10,7 @@ use crate::store::{Fault, Memory};
 
 #[tokio::test(start_paused = true)]
 async fn a_push_answers_by_its_deadline_when_every_target_hangs() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
     for store in fixture.all() {
@@ -23,7 +23,7 @@ async fn a_push_answers_by_its_deadline_when_every_target_hangs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_keeps_its_deadline_also_when_another_is_before_it() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let first = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     let second = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     first.write(0, V2).unwrap();
@@ -43,7 +43,7 @@ async fn a_push_keeps_its_deadline_also_when_another_is_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_registry_leaves_the_backups_their_time() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture.registry.set_fault(Fault::Hang);
     for backup in &fixture.backups {
         backup.set_fault(Fault::Slow(Duration::from_secs(1)));
@@ -59,7 +59,7 @@ async fn a_hung_registry_leaves_the_backups_their_time() {
 
 #[tokio::test(start_paused = true)]
 async fn backups_are_pushed_to_at_once() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     for backup in &fixture.backups {
         backup.set_fault(Fault::Slow(Duration::from_secs(1)));
     }
@@ -85,7 +85,7 @@ async fn the_number_of_writers_is_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn shutting_down_waits_for_the_pushes_under_way() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture
         .registry
         .set_fault(Fault::Slow(Duration::from_secs(3)));
@@ -125,7 +125,7 @@ async fn the_total_size_of_staged_files_is_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_release_still_frees_its_handle() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
     fixture

@@ -17,9 +17,9 @@ fn choice() -> Choice {
     }
 }
 
-fn with_redo() -> Choice {
+fn with_replay() -> Choice {
     Choice {
-        redo: true,
+        replay: true,
         ..choice()
     }
 }
@@ -31,7 +31,7 @@ fn with(settings: Settings) -> Choice {
     }
 }
 
-async fn world_with(choice: Choice) -> Fixture {
+async fn fixture_with(choice: Choice) -> Fixture {
     let fixture = Fixture::with(choice);
     fixture.cp("app/schema", V1).await.unwrap();
     fixture
@@ -50,7 +50,7 @@ fn is_deleted(store: &Memory) -> bool {
 
 #[tokio::test]
 async fn deleting_is_refused_unless_the_mount_allows_it() {
-    let fixture = world_with(Choice {
+    let fixture = fixture_with(Choice {
         allow_delete: false,
         ..choice()
     })
@@ -67,7 +67,7 @@ async fn deleting_is_refused_unless_the_mount_allows_it() {
 
 #[tokio::test]
 async fn a_deletion_removes_from_every_target() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.rm("app/schema.hcl").await.unwrap();
     for store in fixture.all() {
         assert!(is_deleted(store));
@@ -80,14 +80,14 @@ async fn a_deletion_removes_from_every_target() {
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_missed_a_deletion_catches_up_when_it_returns() {
     for restarts in [false, true] {
-        let fixture = world_with(with_redo()).await;
+        let fixture = fixture_with(with_replay()).await;
         fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
         assert_eq!(fixture.rm("app/schema").await, Ok(()));
         assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
         let status = fixture.json(".atlasfs/status").await;
         assert_eq!(status["pending"][0]["targets"][0], "mem://backup-2");
         let fixture = match restarts {
-            true => fixture.restart(with_redo()),
+            true => fixture.restart(with_replay()),
             false => fixture,
         };
         assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
@@ -102,7 +102,7 @@ async fn a_backup_that_missed_a_deletion_catches_up_when_it_returns() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pending_deletion_never_removes_a_later_push() {
-    let fixture = world_with(with_redo()).await;
+    let fixture = fixture_with(with_replay()).await;
     fixture.backups[1].set_fault(Fault::FailWrites(Kind::Unreachable));
     fixture.rm("app/schema").await.unwrap();
     let other = fixture.another();
@@ -118,7 +118,7 @@ async fn a_pending_deletion_never_removes_a_later_push() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pending_push_does_not_undo_another_mounts_deletion() {
-    let fixture = Fixture::with(with_redo());
+    let fixture = Fixture::with(with_replay());
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V1).await.unwrap();
     let other = Fixture::with(Choice {
@@ -137,7 +137,7 @@ async fn a_pending_push_does_not_undo_another_mounts_deletion() {
 /// Crashes amid a deletion that has met these faults at the registry and at the backups, and mounts
 /// again with every target back.
 async fn crash_amid_a_deletion(faults: [Fault; 2]) -> Fixture {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.registry.set_fault(faults[0]);
     fixture
         .backups
@@ -165,7 +165,7 @@ async fn crash_amid_a_deletion(faults: [Fault; 2]) -> Fixture {
     let fixture = Fixture::with(Choice {
         stores,
         state_dir: Some(left),
-        ..with_redo()
+        ..with_replay()
     });
     tokio::time::sleep(Duration::from_secs(100)).await;
     fixture
@@ -195,7 +195,7 @@ async fn with_durability_all_a_deletion_says_that_a_backup_has_missed_it() {
         durability: Durability::All,
         ..Settings::default()
     };
-    let fixture = world_with(with(settings)).await;
+    let fixture = fixture_with(with(settings)).await;
     fixture.backups[0].set_fault(Fault::Fail(Kind::Denied));
     assert_eq!(fixture.rm("app/schema").await, Err(Error::Denied));
     assert_eq!(fixture.stat("app/schema").await, Err(Error::NotFound));
@@ -203,7 +203,7 @@ async fn with_durability_all_a_deletion_says_that_a_backup_has_missed_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_that_the_registry_refuses_changes_nothing_later_either() {
-    let fixture = world_with(with_redo()).await;
+    let fixture = fixture_with(with_replay()).await;
     fixture.registry.set_fault(Fault::FailWrites(Kind::Denied));
     assert_eq!(fixture.rm("app/schema").await, Err(Error::Denied));
     fixture.registry.set_fault(None);
@@ -215,7 +215,7 @@ async fn a_deletion_that_the_registry_refuses_changes_nothing_later_either() {
 
 #[tokio::test]
 async fn nothing_is_deleted_anywhere_while_the_registry_is_out() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     assert_eq!(fixture.rm("app/schema").await, Err(Error::Io));
     for store in fixture.all() {
@@ -225,7 +225,7 @@ async fn nothing_is_deleted_anywhere_while_the_registry_is_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_artifact_is_not_replayed_to_a_backup() {
-    let fixture = world_with(with_redo()).await;
+    let fixture = fixture_with(with_replay()).await;
     fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     fixture.backups[1].set_fault(None);
@@ -239,7 +239,7 @@ async fn a_deleted_artifact_is_not_replayed_to_a_backup() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_artifact_is_not_replayed_to_the_registry() {
-    let fixture = world_with(with_redo()).await;
+    let fixture = fixture_with(with_replay()).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     fixture.registry.set_fault(None);
@@ -253,7 +253,7 @@ async fn a_deleted_artifact_is_not_replayed_to_the_registry() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.backups[0].set_fault(Fault::Hang);
     fixture
         .registry
@@ -265,7 +265,7 @@ async fn a_deletion_keeps_its_deadline_also_when_it_has_to_list_first() {
     assert_eq!(fixture.fs.clone().unlink(app, name, 0).await, Ok(()));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
     // The deletion doesn't start while an earlier push uses up the whole time.
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     let app = fixture.stat("app").await.unwrap().ino;
     let stores = fixture.all();
     stores.iter().for_each(|store| store.set_fault(Fault::Hang));
@@ -298,7 +298,7 @@ async fn a_deletion_leaves_no_empty_file() {
 
 #[tokio::test]
 async fn the_tombstone_is_there_before_the_artifact_goes() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.registry.requests();
     fixture.rm("app/schema").await.unwrap();
     let requests = fixture.registry.requests().into_iter();

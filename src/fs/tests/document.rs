@@ -1,6 +1,6 @@
 //! Invalid documents: refused before any target sees them.
 
-use super::fixtures::{plan, with, world_with};
+use super::fixtures::{fixture_with, plan, with};
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::{Error, OpenMode};
@@ -10,7 +10,7 @@ const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
 
 #[tokio::test]
 async fn an_empty_document_is_refused_and_nothing_changes() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     assert_eq!(fixture.cp("app/schema", b"").await, Err(Error::Invalid));
     assert_eq!(fixture.cp("app/schema", b" \n").await, Err(Error::Invalid));
     let file = fixture.open("app/schema", WRITE, false).await.unwrap();
@@ -26,7 +26,7 @@ async fn an_empty_document_is_refused_and_nothing_changes() {
 
 #[tokio::test]
 async fn the_empty_close_of_a_shells_redirection_leaves_no_trace() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     assert_eq!(
         file.flush().await,
@@ -43,7 +43,7 @@ async fn the_empty_close_of_a_shells_redirection_leaves_no_trace() {
 
 #[tokio::test]
 async fn a_new_file_that_was_only_touched_stays_local_and_empty() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.flush().await.unwrap();
     file.close().await.unwrap();
@@ -57,7 +57,7 @@ async fn a_new_file_that_was_only_touched_stays_local_and_empty() {
 
 #[tokio::test]
 async fn an_empty_document_under_a_new_name_is_refused() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let exclusive = OpenMode {
         exclusive: true,
         ..WRITE
@@ -83,7 +83,7 @@ async fn an_empty_document_under_a_new_name_is_refused() {
 
 #[tokio::test]
 async fn the_empty_close_of_a_redirection_to_a_new_name_leaves_no_trace() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let touched = fixture.open("app/plans/p2", WRITE, true).await.unwrap();
     touched.close().await.unwrap();
     for name in ["p1", "p2"] {
@@ -102,7 +102,7 @@ async fn the_empty_close_of_a_redirection_to_a_new_name_leaves_no_trace() {
 
 #[tokio::test]
 async fn a_touched_file_has_another_mode_than_an_artifact() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.close().await.unwrap();
     assert_eq!(fixture.stat("app/plans/p1").await.unwrap().perm, 0o600);
@@ -112,7 +112,7 @@ async fn a_touched_file_has_another_mode_than_an_artifact() {
 
 #[tokio::test]
 async fn a_touched_file_can_be_removed_without_allow_delete() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.close().await.unwrap();
     fixture.rm("app/plans/p1").await.unwrap();
@@ -163,7 +163,7 @@ async fn half_a_document_is_not_pushed() {
 
 #[tokio::test]
 async fn broken_documents_are_refused_before_any_target_sees_a_byte() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     for (path, content) in [
         ("app/schema.hcl", SQL),
         ("app/schema", SQL),
@@ -203,7 +203,7 @@ async fn an_hcl_state_that_was_only_listed_is_not_turned_into_sql_by_accident() 
 
 #[tokio::test]
 async fn schema_sql_turns_the_state_into_sql_on_purpose() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     assert_eq!(fixture.stat("app/schema.sql").await, Err(Error::NotFound));
     fixture.cp("app/schema.sql", SQL).await.unwrap();
     assert_eq!(fixture.cat("app/schema").await.unwrap(), SQL);
@@ -271,7 +271,7 @@ async fn content_that_declares_nothing_is_never_pushed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_order_mark_stays_in_the_stored_bytes() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let marked = [b"\xef\xbb\xbf", V2].concat();
     fixture.cp("app/schema", &marked).await.unwrap();
     assert_eq!(fixture.cat("app/schema.hcl").await.unwrap(), marked);
@@ -282,7 +282,7 @@ async fn a_byte_order_mark_stays_in_the_stored_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_outlasts_the_push_fails_it_by_name() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let stalled = fixture.fs.registry.stall_checks();
     let (pushed, read) = tokio::join!(fixture.cp("app/schema", V2), fixture.cat("app/schema"));
     assert_eq!((pushed, read), (Err(Error::Io), Ok(V1.to_vec())));
@@ -303,7 +303,7 @@ async fn a_check_that_outlasts_the_push_fails_it_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn two_documents_at_most_are_checked_at_once() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     // A refused push computes for 1 s twice: for its check, and for the hash of the kept bytes.
     simulate_disk(std::time::Duration::ZERO);
     simulate_computing(std::time::Duration::from_secs(1));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, choice_of, set_all, unstamped_lists, world_of};
+use super::fixtures::{choice, choice_of, fixture_of, set_all, unstamped_lists};
 use super::kernel::{Choice, WRITE_ANEW};
 use super::{V1, V2, V3};
 use crate::fs::Error;
@@ -14,7 +14,7 @@ use crate::store::{Fault, Kind, Memory};
 #[tokio::test(start_paused = true)]
 async fn a_save_after_one_whose_reply_was_lost_is_no_conflict() {
     for stores in [None, unstamped_lists()] {
-        let fixture = world_of(Choice { stores, ..choice() }, V1).await;
+        let fixture = fixture_of(Choice { stores, ..choice() }, V1).await;
         let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
         file.write(0, V2).unwrap();
         fixture.registry.set_fault(Fault::LoseReplies);
@@ -34,7 +34,7 @@ async fn a_read_between_two_attempts_causes_no_conflict() {
     for stores in [false, true] {
         for look in ["nobody", "ls", "cat"] {
             for again in [V2, V3] {
-                let fixture = world_of(
+                let fixture = fixture_of(
                     Choice {
                         stores: stores.then(unstamped_lists).flatten(),
                         ..choice_of(Settings {
@@ -67,7 +67,7 @@ async fn a_read_between_two_attempts_causes_no_conflict() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unexplained_refusal_pushes_to_no_backup() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     let other = fixture.another();
     other.cp("app/schema", V2).await.unwrap();
     fixture.registry.set_fault(Fault::FailHeads(Kind::Busy));
@@ -79,7 +79,7 @@ async fn an_unexplained_refusal_pushes_to_no_backup() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_push_makes_no_other_name() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     assert_eq!(
         fixture.cp("app/schema.hcl", b"broken {").await,
         Err(Error::Invalid)
@@ -89,7 +89,7 @@ async fn a_failed_push_makes_no_other_name() {
 
 #[tokio::test(start_paused = true)]
 async fn removing_the_kept_bytes_clears_the_error() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     assert_eq!(
         fixture.cp("app/schema", b"broken {").await,
         Err(Error::Invalid)
@@ -104,7 +104,7 @@ async fn removing_the_kept_bytes_clears_the_error() {
 #[tokio::test(start_paused = true)]
 async fn an_artifact_listed_during_the_journal_write_is_not_replaced() {
     crate::registry::simulate_disk(Duration::from_millis(100));
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
     fixture.another().cp("app/schema", V2).await.unwrap();
@@ -123,7 +123,7 @@ async fn an_artifact_listed_during_the_journal_write_is_not_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
-    let fixture = world_of(
+    let fixture = fixture_of(
         choice_of(Settings {
             breaker: 0,
             ..Settings::default()
@@ -151,7 +151,7 @@ async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retried_push_is_newer_than_the_failed_ones_before_it() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     let lose = |store: &Memory| store.set_fault(Fault::LoseReplies);
     fixture.backups.iter().for_each(lose);
@@ -169,9 +169,9 @@ async fn a_retried_push_is_newer_than_the_failed_ones_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_in_the_background_causes_no_conflict() {
-    let fixture = world_of(
+    let fixture = fixture_of(
         Choice {
-            redo: true,
+            replay: true,
             ..choice()
         },
         V1,
@@ -193,7 +193,7 @@ async fn a_replay_in_the_background_causes_no_conflict() {
 
 #[tokio::test(start_paused = true)]
 async fn content_put_there_by_hand_is_seen_and_not_overwritten_unread() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V3).unwrap();
     fixture.registry.place("app/schema", V2, None);
@@ -207,7 +207,7 @@ async fn content_put_there_by_hand_is_seen_and_not_overwritten_unread() {
 #[tokio::test(start_paused = true)]
 async fn unreadable_content_can_be_replaced() {
     for stores in [None, unstamped_lists()] {
-        let fixture = world_of(Choice { stores, ..choice() }, V1).await;
+        let fixture = fixture_of(Choice { stores, ..choice() }, V1).await;
         let stamp = Stamp::new(1, V2, Format::Hcl);
         for store in fixture.all() {
             store.place("app/schema", b"rotten", Some(stamp));

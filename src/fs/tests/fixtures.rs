@@ -35,7 +35,7 @@ pub(super) struct Choice {
     pub(super) temporary_bytes: Option<u64>,
     pub(super) staged_bytes: Option<u64>,
     /// Whether the background work runs.
-    pub(super) redo: bool,
+    pub(super) replay: bool,
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
     /// Whether the mount has yet to find out that the registry honours conditions.
     pub(super) untried: bool,
@@ -94,7 +94,7 @@ impl Fixture {
             },
         };
         let registry = registry.unwrap();
-        if choice.redo {
+        if choice.replay {
             registry.start();
         }
         let [registry_store, first, second] = stores;
@@ -147,7 +147,7 @@ pub fn plan(name: &str) -> Vec<u8> {
 }
 
 /// Makes a mount with a schema.
-pub async fn world_with(content: &[u8]) -> Fixture {
+pub async fn fixture_with(content: &[u8]) -> Fixture {
     let fixture = Fixture::new();
     fixture.mkdir("app").await.unwrap();
     fixture.cp("app/schema.hcl", content).await.unwrap();
@@ -185,7 +185,7 @@ pub fn unstamped_lists() -> Option<[Memory; 3]> {
 }
 
 /// Makes a mount with a schema and these options.
-pub async fn world_of(choice: Choice, content: &[u8]) -> Fixture {
+pub async fn fixture_of(choice: Choice, content: &[u8]) -> Fixture {
     let fixture = Fixture::with(choice);
     fixture.cp("app/schema", content).await.unwrap();
     fixture

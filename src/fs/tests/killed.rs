@@ -4,7 +4,7 @@ use super::closer::{
     CHILD, HALF, Machine, OPENER, REST, THREAD, close, count, holds, is_saved, status, write,
     write_anew,
 };
-use super::fixtures::{plan, world_with};
+use super::fixtures::{fixture_with, plan};
 use super::kernel::{Choice, Fixture, WRITE};
 use super::{V1, V2};
 use crate::fs::Error;
@@ -33,7 +33,7 @@ async fn is_torn(fixture: &Fixture, content: &[u8]) {
 
 #[tokio::test]
 async fn a_killed_writers_bytes_are_kept_and_not_pushed() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);
@@ -46,7 +46,7 @@ async fn a_killed_writers_bytes_are_kept_and_not_pushed() {
 
 #[tokio::test]
 async fn a_kill_is_over_when_its_bytes_are_removed() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);
@@ -63,7 +63,7 @@ async fn a_kill_is_over_when_its_bytes_are_removed() {
 
 #[tokio::test]
 async fn no_later_mount_pushes_the_bytes_of_a_killed_writer() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);
@@ -71,7 +71,7 @@ async fn no_later_mount_pushes_the_bytes_of_a_killed_writer() {
     close(&file, OPENER).await.unwrap();
     file.release().await;
     let fixture = fixture.restart(Choice {
-        redo: true,
+        replay: true,
         ..Choice::default()
     });
     fixture.wait().await;
@@ -82,7 +82,7 @@ async fn no_later_mount_pushes_the_bytes_of_a_killed_writer() {
 
 #[tokio::test]
 async fn a_kill_before_the_first_byte_leaves_the_document() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     machine.holds(OPENER, false);
@@ -98,7 +98,7 @@ async fn a_kill_before_the_first_byte_leaves_the_document() {
 
 #[tokio::test]
 async fn a_new_name_whose_writer_is_killed_stays_unpushed() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     for content in [&b""[..], &plan("p1")[..20]] {
         let file = fixture.open_by("app/plans/p1", WRITE, true, OPENER).await;
@@ -116,7 +116,7 @@ async fn a_new_name_whose_writer_is_killed_stays_unpushed() {
 
 #[tokio::test]
 async fn a_killed_writer_that_has_synced_everything_has_saved() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, V2, OPENER);
@@ -129,7 +129,7 @@ async fn a_killed_writer_that_has_synced_everything_has_saved() {
 
 #[tokio::test]
 async fn a_killed_writer_without_a_last_close_has_not_saved() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);
@@ -140,7 +140,7 @@ async fn a_killed_writer_without_a_last_close_has_not_saved() {
 
 #[tokio::test]
 async fn an_opener_that_only_starts_the_killed_writer_has_not_saved() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -156,7 +156,7 @@ async fn an_opener_that_only_starts_the_killed_writer_has_not_saved() {
 
 #[tokio::test]
 async fn a_sibling_that_writes_on_saves_no_killed_writers_half() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -172,7 +172,7 @@ async fn a_sibling_that_writes_on_saves_no_killed_writers_half() {
 
 #[tokio::test]
 async fn an_opener_that_writes_on_after_a_kill_saves() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -187,7 +187,7 @@ async fn an_opener_that_writes_on_after_a_kill_saves() {
 
 #[tokio::test]
 async fn a_file_that_is_begun_anew_after_a_kill_is_saved() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -203,7 +203,7 @@ async fn a_file_that_is_begun_anew_after_a_kill_is_saved() {
 
 #[tokio::test]
 async fn fsync_pushes_the_bytes_of_a_killed_writer() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -218,7 +218,7 @@ async fn fsync_pushes_the_bytes_of_a_killed_writer() {
 
 #[tokio::test]
 async fn a_bystander_whose_reader_left_tears_nothing() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, V2, CHILD);
@@ -235,7 +235,7 @@ async fn a_bystander_whose_reader_left_tears_nothing() {
 
 #[tokio::test]
 async fn the_bytes_of_a_killed_scripts_children_are_incomplete() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, CHILD);
@@ -251,7 +251,7 @@ async fn the_bytes_of_a_killed_scripts_children_are_incomplete() {
 
 #[tokio::test]
 async fn a_child_that_outlives_its_killed_opener_has_not_saved() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     machine.kill(OPENER, SIGKILL);
@@ -264,7 +264,7 @@ async fn a_child_that_outlives_its_killed_opener_has_not_saved() {
 
 #[tokio::test]
 async fn a_process_that_one_of_its_threads_shows_killed_is_killed() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = write_anew(&fixture, &machine).await;
     write(&file, HALF, OPENER);
@@ -276,7 +276,7 @@ async fn a_process_that_one_of_its_threads_shows_killed_is_killed() {
 
 #[tokio::test]
 async fn a_killed_writer_of_a_temporary_file_is_nothing_to_tell() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = fixture
         .open_by("app/.tmp", WRITE, true, OPENER)
@@ -292,7 +292,7 @@ async fn a_killed_writer_of_a_temporary_file_is_nothing_to_tell() {
 
 #[tokio::test]
 async fn a_renamed_temporary_file_whose_writer_is_killed_is_torn() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let machine = Machine::of(&fixture);
     let file = fixture
         .open_by("app/.tmp", WRITE, true, OPENER)

@@ -23,7 +23,7 @@ fn choice() -> Choice {
 }
 
 /// A mount that has read everything that another mount has pushed.
-async fn world_with(choice: Choice) -> Fixture {
+async fn fixture_with(choice: Choice) -> Fixture {
     let fixture = Fixture::with(choice);
     let other = fixture.another();
     other.mkdir("app").await.unwrap();
@@ -45,7 +45,7 @@ async fn restart_offline(fixture: Fixture, choice: Choice) -> Fixture {
 #[tokio::test(start_paused = true)]
 async fn a_mount_that_starts_while_all_targets_are_out_serves_all_it_holds_labelled() {
     for stores in [None, unstamped_lists()] {
-        let fixture = world_with(Choice { stores, ..choice() }).await;
+        let fixture = fixture_with(Choice { stores, ..choice() }).await;
         let before = fixture.stat("app/schema").await.unwrap();
         let fixture = restart_offline(fixture, choice()).await;
         assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
@@ -71,7 +71,7 @@ async fn a_mount_that_starts_while_all_targets_are_out_serves_all_it_holds_label
 
 #[tokio::test(start_paused = true)]
 async fn hung_targets_cost_a_mount_that_starts_its_deadlines_and_nothing_more() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.settle().await;
     set_all(&fixture, Fault::Hang);
     let fixture = fixture.restart(choice());
@@ -86,7 +86,7 @@ async fn hung_targets_cost_a_mount_that_starts_its_deadlines_and_nothing_more() 
 
 #[tokio::test(start_paused = true)]
 async fn stale_is_the_time_since_a_target_confirmed_it() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     let an_hour_later = SystemTime::now() + Duration::from_secs(3600);
     let later = Choice {
         wall: WallClock::new(move || an_hour_later),
@@ -111,7 +111,7 @@ async fn stale_is_the_time_since_a_target_confirmed_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_content_that_was_never_read_is_an_error_and_its_name_is_there() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.another().cp("app/schema", V2).await.unwrap();
     fixture.wait().await;
     assert_eq!(
@@ -149,7 +149,7 @@ async fn an_artifact_that_was_never_listed_is_an_error_to_read() {
 #[tokio::test(start_paused = true)]
 async fn no_restart_leads_back_in_time() {
     for stores in [None, unstamped_lists()] {
-        let fixture = world_with(Choice { stores, ..choice() }).await;
+        let fixture = fixture_with(Choice { stores, ..choice() }).await;
         let old = fixture.registry.object("app/schema").unwrap();
         fixture.cp("app/schema", V2).await.unwrap();
         fixture.settle().await;
@@ -176,7 +176,7 @@ async fn no_restart_leads_back_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn an_acknowledged_push_is_served_after_a_kill_at_once() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.cp("app/schema", V2).await.unwrap();
     set_all(&fixture, Fault::Fail(Kind::Unreachable));
     // The test doesn't wait for the background work here.
@@ -191,7 +191,7 @@ async fn an_acknowledged_push_is_served_after_a_kill_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_during_an_outage_shows_when_targets_return() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     let fixture = restart_offline(fixture, choice()).await;
     assert_eq!(fixture.cat("app/plans/p").await.unwrap(), PLAN);
     fixture.registry.remove("app/plans/p");
@@ -210,7 +210,7 @@ async fn a_deletion_during_an_outage_shows_when_targets_return() {
 #[tokio::test(start_paused = true)]
 async fn a_push_by_another_mount_shows_at_once_after_a_restart() {
     for stores in [None, unstamped_lists()] {
-        let fixture = world_with(Choice { stores, ..choice() }).await;
+        let fixture = fixture_with(Choice { stores, ..choice() }).await;
         fixture.settle().await;
         let other = fixture.another();
         other.cp("app/schema", V2).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_push_by_another_mount_shows_at_once_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_reads_nothing_again_that_has_not_changed() {
     for stores in [None, unstamped_lists()] {
-        let fixture = world_with(Choice { stores, ..choice() }).await;
+        let fixture = fixture_with(Choice { stores, ..choice() }).await;
         let before = fixture.stat("app/schema").await.unwrap();
         fixture.settle().await;
         fixture.registry.requests();
@@ -238,7 +238,7 @@ async fn a_restart_reads_nothing_again_that_has_not_changed() {
 
 #[tokio::test(start_paused = true)]
 async fn content_put_there_by_hand_keeps_its_time_through_a_restart() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.registry.place("app/schema", V2, None);
     fixture.wait().await;
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
@@ -259,7 +259,7 @@ async fn content_put_there_by_hand_keeps_its_time_through_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_while_all_targets_are_out_fails_and_its_bytes_are_kept() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     let fixture = restart_offline(fixture, choice()).await;
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
     let status = fixture.json(".atlasfs/status").await;
@@ -281,7 +281,7 @@ async fn a_mount_without_a_cache_in_memory_has_the_one_on_disk() {
         },
         ..Choice::default()
     };
-    let fixture = world_with(settings()).await;
+    let fixture = fixture_with(settings()).await;
     fixture.settle().await;
     fixture.registry.requests();
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
@@ -302,7 +302,7 @@ async fn a_mount_without_a_cache_in_memory_has_the_one_on_disk() {
 
 #[tokio::test(start_paused = true)]
 async fn a_mount_without_a_cache_on_disk_still_knows_the_names() {
-    let fixture = world_with(Choice::default()).await;
+    let fixture = fixture_with(Choice::default()).await;
     let fixture = restart_offline(fixture, Choice::default()).await;
     assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
     assert_eq!(fixture.cat("app/schema").await, Err(Error::Io));
@@ -313,7 +313,7 @@ async fn a_cache_that_can_not_be_written_is_no_error_of_a_read_or_a_push() {
     let dir = tempfile::tempdir().unwrap();
     let in_the_way = dir.path().join("file");
     std::fs::write(&in_the_way, "").unwrap();
-    let fixture = world_with(Choice {
+    let fixture = fixture_with(Choice {
         registry: Settings {
             disk_cache_bytes: 1 << 20,
             cache_dir: Some(in_the_way),
@@ -337,7 +337,7 @@ async fn a_cache_that_can_not_be_written_is_no_error_of_a_read_or_a_push() {
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_cache_or_index_stops_no_start() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     fixture.settle().await;
     let dir = std::sync::Arc::clone(&fixture.state_dir);
     let index = dir.path().join("catalogue");
@@ -359,7 +359,7 @@ async fn a_damaged_cache_or_index_stops_no_start() {
 
 #[tokio::test(start_paused = true)]
 async fn a_repository_that_is_not_found_any_more_is_forgotten() {
-    let fixture = world_with(choice()).await;
+    let fixture = fixture_with(choice()).await;
     let fixture = restart_offline(fixture, choice()).await;
     assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
     for key in ["app/schema", "app/plans/p"] {

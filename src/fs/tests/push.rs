@@ -1,6 +1,6 @@
 //! Pushes: the meaning of a close.
 
-use super::fixtures::{plan, with, world_with};
+use super::fixtures::{fixture_with, plan, with};
 use super::kernel::{READ, READ_WRITE, WRITE, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::{Error, OpenMode};
@@ -9,7 +9,7 @@ use crate::store::{Fault, Kind};
 
 #[tokio::test]
 async fn a_close_pushes_the_same_bytes_to_every_target() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture
         .cp("app/plans/p1.plan.hcl", &plan("p1"))
         .await
@@ -24,7 +24,7 @@ async fn a_close_pushes_the_same_bytes_to_every_target() {
 
 #[tokio::test]
 async fn one_save_is_one_put_on_each_target() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     for store in fixture.all() {
         let puts = store
             .requests()
@@ -36,7 +36,7 @@ async fn one_save_is_one_put_on_each_target() {
 
 #[tokio::test]
 async fn fsync_and_close_in_a_row_are_one_push() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
     fixture.fs.clone().fsync(file.fh).await.unwrap();
@@ -49,7 +49,7 @@ async fn fsync_and_close_in_a_row_are_one_push() {
 
 #[tokio::test]
 async fn no_reader_sees_unfinished_writes() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let reader = fixture.open("app/schema", READ, false).await.unwrap();
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, b"half").unwrap();
@@ -72,7 +72,7 @@ async fn no_reader_sees_unfinished_writes() {
 
 #[tokio::test]
 async fn a_writer_sees_its_own_writes() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/schema", READ_WRITE, false).await.unwrap();
     assert_eq!(file.read_all().await.unwrap(), V1);
     file.write(V1.len() as u64, b"# more\n").unwrap();
@@ -83,7 +83,7 @@ async fn a_writer_sees_its_own_writes() {
 
 #[tokio::test]
 async fn a_new_file_is_not_there_before_its_close() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/plans/p1", WRITE, true).await.unwrap();
     file.write(0, &plan("p1")).unwrap();
     assert_eq!(fixture.stat("app/plans/p1").await, Err(Error::NotFound));
@@ -94,7 +94,7 @@ async fn a_new_file_is_not_there_before_its_close() {
 
 #[tokio::test]
 async fn appending_writes_at_the_end() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let append = OpenMode {
         append: true,
         ..WRITE
@@ -125,7 +125,7 @@ async fn odd_offsets_and_sizes_give_the_right_bytes() {
 
 #[tokio::test]
 async fn truncate_by_path_is_a_push() {
-    let fixture = world_with(V2).await;
+    let fixture = fixture_with(V2).await;
     let pid = fixture.pid();
     let set = crate::fs::SetAttr {
         size: Some(V1.len() as u64),
@@ -146,7 +146,7 @@ async fn truncate_by_path_is_a_push() {
 
 #[tokio::test]
 async fn an_open_without_a_change_is_not_pushed() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture.registry.requests();
     let file = fixture.open("app/schema", WRITE, false).await.unwrap();
     file.close().await.unwrap();
@@ -161,7 +161,7 @@ async fn an_open_without_a_change_is_not_pushed() {
 
 #[tokio::test]
 async fn any_succeeds_with_one_target_and_names_the_missing() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
@@ -185,7 +185,7 @@ async fn any_succeeds_with_one_target_and_names_the_missing() {
 
 #[tokio::test]
 async fn the_receipt_of_a_plan_is_atlas_own() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture.cp("app/plans/plan1", &plan("plan1")).await.unwrap();
     let receipt = fixture.xattr("app/plans/plan1", "push").await.unwrap();
     let expected = serde_json::json!({
@@ -250,7 +250,7 @@ async fn the_errno_is_that_of_the_answer_and_eio_when_all_are_out() {
         (Kind::NoSpace, Error::NoSpace),
         (Kind::Conflict, Error::Stale),
     ] {
-        let fixture = world_with(V1).await;
+        let fixture = fixture_with(V1).await;
         for store in fixture.all() {
             store.set_fault(Fault::FailWrites(kind));
         }
@@ -260,7 +260,7 @@ async fn the_errno_is_that_of_the_answer_and_eio_when_all_are_out() {
 
 #[tokio::test]
 async fn a_failed_push_is_visible_everywhere_and_its_bytes_are_kept() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     for store in fixture.all() {
         store.set_fault(Fault::FailWrites(Kind::Unreachable));
     }
@@ -295,7 +295,7 @@ async fn a_failed_push_is_visible_everywhere_and_its_bytes_are_kept() {
 
 #[tokio::test]
 async fn kept_bytes_can_be_removed() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     for store in fixture.all() {
         store.set_fault(Fault::FailWrites(Kind::Busy));
     }
@@ -317,7 +317,7 @@ async fn kept_bytes_can_be_removed() {
 
 #[tokio::test]
 async fn a_first_push_that_failed_is_not_read_as_empty() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     for store in fixture.all() {
         store.set_fault(Fault::FailWrites(Kind::Busy));
     }
@@ -334,7 +334,7 @@ async fn a_first_push_that_failed_is_not_read_as_empty() {
 
 #[tokio::test]
 async fn a_release_without_a_close_pushes_and_is_counted() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
     file.release().await;
@@ -345,7 +345,7 @@ async fn a_release_without_a_close_pushes_and_is_counted() {
 
 #[tokio::test]
 async fn a_failure_that_a_close_has_reported_is_not_tried_again_by_release() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture
         .registry
         .set_fault(Fault::FailWrites(Kind::Conflict));
@@ -357,7 +357,7 @@ async fn a_failure_that_a_close_has_reported_is_not_tried_again_by_release() {
 
 #[tokio::test(start_paused = true)]
 async fn a_writer_sees_the_inode_number_of_its_look_up() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let seen = fixture.stat("app/schema").await.unwrap();
     let file = fixture.open("app/schema", WRITE, false).await.unwrap();
     assert_ne!(file.ino, seen.ino, "it has an inode of its own");
@@ -378,7 +378,7 @@ async fn a_writer_sees_the_inode_number_of_its_look_up() {
 
 #[tokio::test(start_paused = true)]
 async fn threads_without_a_number_are_served_at_once() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let ino = fixture.walk("app/schema", 0).await.unwrap().ino;
     let how = OpenMode {
         truncate: true,

@@ -29,7 +29,7 @@ fn repairing() -> Choice {
             repair: Duration::from_secs(60 * 60),
             ..Settings::default()
         },
-        redo: true,
+        replay: true,
         ..choice()
     }
 }

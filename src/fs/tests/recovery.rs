@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixtures::{choice, choice_of, world_of};
+use super::fixtures::{choice, choice_of, fixture_of};
 use super::kernel::{Choice, Fixture, WRITE};
 use super::{V1, V2, V3};
 use crate::fs::Error;
@@ -12,7 +12,7 @@ use crate::store::{Backend, Fault, Kind, Memory};
 
 #[tokio::test(start_paused = true)]
 async fn content_shown_during_an_outage_never_goes_back() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     let other = fixture.another();
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
     fixture.registry.set_fault(Fault::Fail(Kind::Busy));
@@ -35,7 +35,7 @@ async fn content_shown_during_an_outage_never_goes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_targets_last_failure_goes_when_it_is_over() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Busy));
     fixture.cp("app/schema", V2).await.unwrap();
     let status = fixture.json(".atlasfs/status").await;
@@ -64,7 +64,7 @@ async fn content_read_from_backups_can_be_written() {
         fallback_on,
         ..Settings::default()
     };
-    let fixture = world_of(choice_of(settings()), V1).await;
+    let fixture = fixture_of(choice_of(settings()), V1).await;
     fixture.registry.remove("app/schema");
     fixture.wait().await;
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
@@ -74,7 +74,7 @@ async fn content_read_from_backups_can_be_written() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backups_refusal_removes_nothing_in_an_outage() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.backups[0].set_fault(Fault::Fail(Kind::Denied));
     fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
@@ -88,9 +88,9 @@ async fn a_backups_refusal_removes_nothing_in_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_missed_a_push_catches_up_when_it_returns() {
-    let fixture = world_of(
+    let fixture = fixture_of(
         Choice {
-            redo: true,
+            replay: true,
             ..choice()
         },
         V1,
@@ -117,7 +117,7 @@ async fn a_target_that_missed_a_push_catches_up_when_it_returns() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_replay_never_overwrites_a_newer_push() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     fixture.registry.set_fault(None);
@@ -125,7 +125,7 @@ async fn a_late_replay_never_overwrites_a_newer_push() {
     other.wait().await;
     other.cp("app/schema", V3).await.unwrap();
     let fixture = fixture.restart(Choice {
-        redo: true,
+        replay: true,
         ..choice()
     });
     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -141,9 +141,9 @@ async fn a_late_replay_never_overwrites_a_newer_push() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_keeps_content_put_there_by_hand_at_the_same_time() {
-    let fixture = world_of(
+    let fixture = fixture_of(
         Choice {
-            redo: true,
+            replay: true,
             ..choice()
         },
         V1,
@@ -161,9 +161,9 @@ async fn a_replay_keeps_content_put_there_by_hand_at_the_same_time() {
 
 #[tokio::test(start_paused = true)]
 async fn the_background_rests_while_no_due_target_has_pending_pushes() {
-    let fixture = world_of(
+    let fixture = fixture_of(
         Choice {
-            redo: true,
+            replay: true,
             ..choice()
         },
         V1,
@@ -184,9 +184,9 @@ async fn the_background_rests_while_no_due_target_has_pending_pushes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_without_pending_pushes_causes_no_background_work() {
-    let fixture = world_of(
+    let fixture = fixture_of(
         Choice {
-            redo: true,
+            replay: true,
             ..choice_of(Settings {
                 breaker: 0,
                 ..Settings::default()
@@ -212,7 +212,7 @@ async fn a_target_without_pending_pushes_causes_no_background_work() {
 async fn a_push_that_lost_is_not_made_by_the_background() {
     for _ in 0..50 {
         let fixture = Fixture::with(Choice {
-            redo: true,
+            replay: true,
             ..choice()
         });
         let other = fixture.another();
@@ -230,9 +230,9 @@ async fn a_push_that_lost_is_not_made_by_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
-    let fixture = world_of(
+    let fixture = fixture_of(
         Choice {
-            redo: true,
+            replay: true,
             ..choice()
         },
         V1,
@@ -250,9 +250,9 @@ async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
 #[tokio::test(start_paused = true)]
 async fn the_background_goes_on_after_it_has_met_a_bug() {
     use crate::fault_injection::{Bug, inject};
-    let fixture = world_of(
+    let fixture = fixture_of(
         Choice {
-            redo: true,
+            replay: true,
             ..choice()
         },
         V1,
@@ -279,7 +279,7 @@ async fn every_backup_of_five_catches_up() {
         .iter()
         .map(|store| -> Arc<dyn Backend> { Arc::new(store.clone()) });
     let fixture = Fixture::with(Choice {
-        redo: true,
+        replay: true,
         drivers: Some(drivers.collect()),
         ..choice()
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, world_of};
+use super::fixtures::{choice, fixture_of};
 use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
@@ -17,7 +17,7 @@ fn plan(name: &str) -> Vec<u8> {
 }
 
 async fn fixture() -> Fixture {
-    world_of(choice(), V1).await
+    fixture_of(choice(), V1).await
 }
 
 pub(super) fn all_hold(fixture: &Fixture, key: &str, content: &[u8]) {

@@ -1,12 +1,12 @@
 //! The content that a rename may replace: the one that its program has read.
 
-use super::fixtures::{choice, world_of};
+use super::fixtures::{choice, fixture_of};
 use super::kernel::{Fixture, READ, WRITE};
 use super::rename::{V1, V2, V3, all_hold};
 use crate::fs::{Error, OpenMode};
 
 async fn fixture() -> Fixture {
-    world_of(choice(), V1).await
+    fixture_of(choice(), V1).await
 }
 
 /// Reads an artifact, as a program does before it renames a new version over it.

@@ -21,7 +21,7 @@ pub(super) async fn fixture(settings: Settings) -> Fixture {
             ..settings
         },
         named: vec!["app"],
-        redo: true,
+        replay: true,
         ..Choice::default()
     });
     fixture.cp("app/schema", V1).await.unwrap();
@@ -254,7 +254,7 @@ const PLAN: &[u8] = b"plan \"p\" {\nfrom=\"a\"\nto=\"b\"\nmigration=\"c\"\n}\n";
 async fn with_every_target_skipped_cached_content_is_served_at_once() {
     let fixture = Fixture::with(Choice {
         named: vec!["app"],
-        redo: true,
+        replay: true,
         ..Choice::default()
     });
     fixture.cp("app/schema", V1).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, choice_of, set_all, unstamped_lists, world_of};
+use super::fixtures::{choice, choice_of, fixture_of, set_all, unstamped_lists};
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2, V3};
 use crate::fs::Error;
@@ -26,12 +26,12 @@ fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
 #[tokio::test(start_paused = true)]
 async fn an_acknowledged_push_survives_a_restart_and_reaches_all_targets() {
     for stores in [None, unstamped_lists()] {
-        let fixture = world_of(Choice { stores, ..choice() }, V1).await;
+        let fixture = fixture_of(Choice { stores, ..choice() }, V1).await;
         fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
         fixture.backups[1].set_fault(Fault::Fail(Kind::Busy));
         fixture.cp("app/schema", V2).await.unwrap();
         let fixture = fixture.restart(Choice {
-            redo: true,
+            replay: true,
             ..choice()
         });
         set_all(&fixture, Fault::Fail(Kind::Unreachable));
@@ -73,7 +73,7 @@ fn crash(fixture: &Fixture, choice: Choice) -> Fixture {
     copy_dir(fixture.state_dir.path(), copy.path());
     Fixture::with(Choice {
         stores: Some(fixture.all().map(Memory::copy)),
-        redo: true,
+        replay: true,
         state_dir: Some(copy),
         ..choice
     })
@@ -91,7 +91,7 @@ async fn unpushed(fixture: &Fixture) -> Vec<Vec<u8>> {
 #[tokio::test(start_paused = true)]
 async fn a_push_that_no_target_has_at_a_crash_has_failed() {
     let faults = [Fault::Hang; 3];
-    let fixture = crash_amid_a_push(world_of(choice(), V1).await, faults).await;
+    let fixture = crash_amid_a_push(fixture_of(choice(), V1).await, faults).await;
     fixture.backups[1].set_fault(Fault::Hang);
     assert_eq!(unpushed(&fixture).await, [V2], "already while in doubt");
     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -115,7 +115,7 @@ async fn a_push_that_a_target_has_at_a_crash_is_rolled_forward() {
         [Fault::LoseReplies, Fault::Hang, Fault::Hang],
         [Fault::Hang, Fault::LoseReplies, Fault::Hang],
     ] {
-        let fixture = crash_amid_a_push(world_of(choice(), V1).await, faults).await;
+        let fixture = crash_amid_a_push(fixture_of(choice(), V1).await, faults).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(unpushed(&fixture).await.is_empty());
         for store in fixture.all() {
@@ -127,7 +127,7 @@ async fn a_push_that_a_target_has_at_a_crash_is_rolled_forward() {
 #[tokio::test(start_paused = true)]
 async fn a_push_in_doubt_is_not_made_over_a_newer_one() {
     let faults = [Fault::Hang; 3];
-    let fixture = crash_amid_a_push(world_of(choice(), V1).await, faults).await;
+    let fixture = crash_amid_a_push(fixture_of(choice(), V1).await, faults).await;
     fixture.another().cp("app/schema", V3).await.unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(unpushed(&fixture).await, [V2]);
@@ -142,7 +142,7 @@ async fn a_push_that_fails_while_the_disk_hangs_is_not_made_after_a_crash() {
         durability: Durability::Registry,
         ..Settings::default()
     };
-    let fixture = world_of(choice_of(settings.clone()), V1).await;
+    let fixture = fixture_of(choice_of(settings.clone()), V1).await;
     fixture.registry.set_fault(Fault::Hang);
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
@@ -161,12 +161,12 @@ async fn a_push_that_fails_while_the_disk_hangs_is_not_made_after_a_crash() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_push_is_kept_through_a_restart_and_not_pushed_by_it() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     set_all(&fixture, Fault::FailWrites(Kind::Unreachable));
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
     set_all(&fixture, None);
     let fixture = fixture.restart(Choice {
-        redo: true,
+        replay: true,
         ..choice()
     });
     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -260,7 +260,7 @@ async fn failures(fixture: &Fixture) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_without_bytes_survives_restarts_until_a_push_succeeds() {
-    let fixture = world_of(choice(), V1).await.restart(no_room());
+    let fixture = fixture_of(choice(), V1).await.restart(no_room());
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::NoSpace));
     let before = failures(&fixture).await;
     assert!(before[0].contains("could not be kept"), "{before:?}");
@@ -280,7 +280,7 @@ async fn a_failure_without_bytes_survives_restarts_until_a_push_succeeds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_ends_a_failure_without_bytes_for_good() {
-    let fixture = world_of(choice(), V1).await.restart(no_room());
+    let fixture = fixture_of(choice(), V1).await.restart(no_room());
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::NoSpace));
     let fixture = fixture.restart(no_room());
     assert_eq!(failures(&fixture).await.len(), 1);
@@ -307,7 +307,7 @@ async fn a_failure_of_a_new_artifact_can_be_removed_after_restarts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_rolled_forward_ends_an_earlier_failure_without_bytes() {
-    let fixture = world_of(choice(), V1).await.restart(no_room());
+    let fixture = fixture_of(choice(), V1).await.restart(no_room());
     assert_eq!(fixture.cp("app/schema", V3).await, Err(Error::NoSpace));
     let fixture = fixture.restart(choice());
     assert_eq!(failures(&fixture).await.len(), 1);
@@ -320,7 +320,7 @@ async fn a_push_rolled_forward_ends_an_earlier_failure_without_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_keeps_its_bytes_replaces_one_without() {
-    let fixture = world_of(choice(), V1).await.restart(no_room());
+    let fixture = fixture_of(choice(), V1).await.restart(no_room());
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::NoSpace));
     let fixture = fixture.restart(choice());
     set_all(&fixture, Fault::FailWrites(Kind::Unreachable));
@@ -337,7 +337,7 @@ async fn a_failure_that_keeps_its_bytes_replaces_one_without() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_empty_file_is_reported_after_a_restart() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     assert_eq!(fixture.cp("app/schema", b"").await, Err(Error::Invalid));
     let before = failures(&fixture).await;
     assert_eq!(before.len(), 1);

@@ -92,7 +92,7 @@ async fn a_deletion_is_the_probe() {
             },
             named: vec!["app"],
             allow_delete: true,
-            redo: true,
+            replay: true,
             ..Choice::default()
         });
         fixture.cp("app/schema", V1).await.unwrap();
@@ -235,7 +235,7 @@ async fn a_failed_listing_counts_for_a_second_whatever_the_ttl() {
             ..Settings::default()
         },
         named: vec!["app"],
-        redo: true,
+        replay: true,
         ..Choice::default()
     });
     set_all(&fixture, Fault::Fail(Kind::Unreachable));
@@ -253,7 +253,7 @@ async fn cached(settings: Settings) -> Fixture {
     let fixture = Fixture::with(Choice {
         registry: settings,
         named: vec!["app"],
-        redo: true,
+        replay: true,
         ..Choice::default()
     });
     fixture.cp("app/schema", V1).await.unwrap();
@@ -320,7 +320,7 @@ async fn a_cached_file_of_a_repository_found_is_read_soon_too() {
     for registry in caches() {
         let fixture = Fixture::with(Choice {
             registry,
-            redo: true,
+            replay: true,
             ..Choice::default()
         });
         let other = fixture.another();

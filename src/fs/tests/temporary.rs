@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::V1;
-use super::fixtures::{choice, world_of};
+use super::fixtures::{choice, fixture_of};
 use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE, WRITE_ANEW};
 use crate::fs::{CreateAttrs, Error, FileKind, OpenMode, SetAttr, XattrFlag};
 use crate::store::Fault;
 
 async fn fixture() -> Fixture {
-    world_of(choice(), V1).await
+    fixture_of(choice(), V1).await
 }
 
 /// Asserts that the targets have got no write except that of the first schema.

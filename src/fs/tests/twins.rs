@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::fixtures::{choice, plan, world_of, world_with};
+use super::fixtures::{choice, fixture_of, fixture_with, plan};
 use super::kernel::{Choice, Fixture, READ};
 use super::{V1, V2};
 use crate::fs::{Attr, Error};
@@ -28,7 +28,7 @@ async fn ask(fixture: &Fixture, before: &Attr) -> Result<Attr, Error> {
 
 #[tokio::test]
 async fn a_push_by_one_name_invalidates_the_other() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
     for (by, other, new) in [
         ("app/schema.hcl", "app/schema", V2.to_vec()),
@@ -52,7 +52,7 @@ async fn a_push_by_one_name_invalidates_the_other() {
 
 #[tokio::test]
 async fn a_rename_onto_one_name_invalidates_the_other() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let before = fixture.stat("app/schema").await.unwrap();
     let told = invalidated(&fixture);
     fixture.cp("app/.new", V2).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_rename_onto_one_name_invalidates_the_other() {
 
 #[tokio::test]
 async fn a_failed_push_invalidates_nothing() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let told = invalidated(&fixture);
     assert_eq!(fixture.cp("app/schema", b"{").await, Err(Error::Invalid));
     assert!(told.lock().unwrap().is_empty());
@@ -71,7 +71,7 @@ async fn a_failed_push_invalidates_nothing() {
 
 #[tokio::test]
 async fn an_open_handle_on_the_old_content_sees_its_size() {
-    let fixture = world_with(V1).await;
+    let fixture = fixture_with(V1).await;
     let before = fixture.stat("app/schema").await.unwrap();
     let reader = fixture.open("app/schema", READ, false).await.unwrap();
     fixture.cp("app/schema.hcl", V2).await.unwrap();
@@ -167,7 +167,7 @@ async fn a_plan_named_like_a_temporary_file_is_listed_by_its_file_name() {
 
 #[tokio::test]
 async fn a_plan_named_like_a_temporary_file_is_pushed_by_its_file_name() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     for name in ["v2.tmp", "v2.tmp.1", "XXAbC123"] {
         let (file, key) = (
             format!("app/plans/{name}.plan.hcl"),

@@ -21,7 +21,7 @@ fn choice(stores: [Memory; 3]) -> Choice {
         },
         named: vec!["app"],
         allow_delete: true,
-        redo: true,
+        replay: true,
         stores: Some(stores),
         ..Choice::default()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, world_of};
+use super::fixtures::{choice, fixture_of};
 use super::kernel::{Choice, Fixture};
 use super::{V1, V2};
 use crate::fs::Error;
@@ -14,7 +14,7 @@ const HUNG: Duration = Duration::from_secs(20);
 
 fn in_background() -> Choice {
     Choice {
-        redo: true,
+        replay: true,
         allow_delete: true,
         ..choice()
     }
@@ -36,7 +36,7 @@ async fn pending(fixture: &Fixture) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_that_outlasts_the_journal_is_kept_and_never_made() {
-    let fixture = world_of(in_background(), V1).await;
+    let fixture = fixture_of(in_background(), V1).await;
     simulate_disk(HUNG);
     let begun = tokio::time::Instant::now();
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
@@ -59,7 +59,7 @@ async fn a_push_that_outlasts_the_journal_is_kept_and_never_made() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_lost_after_the_close_are_reported_after_a_restart() {
-    let fixture = world_of(in_background(), V1).await;
+    let fixture = fixture_of(in_background(), V1).await;
     simulate_disk(HUNG);
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
     assert_eq!(kept(&fixture).await, [V2]);
@@ -81,7 +81,7 @@ async fn bytes_lost_after_the_close_are_reported_after_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_that_outlasts_the_journal_is_never_made() {
-    let fixture = world_of(in_background(), V1).await;
+    let fixture = fixture_of(in_background(), V1).await;
     simulate_disk(HUNG);
     assert_eq!(fixture.rm("app/schema").await, Err(Error::Io));
     tokio::time::sleep(10 * HUNG).await;
@@ -97,7 +97,7 @@ async fn a_deletion_that_outlasts_the_journal_is_never_made() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_the_registry_refuses_ends_in_time_on_a_slow_disk() {
-    let fixture = world_of(in_background(), V1).await;
+    let fixture = fixture_of(in_background(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Denied));
     simulate_disk(Duration::from_secs(3));
     let begun = tokio::time::Instant::now();
@@ -108,7 +108,7 @@ async fn a_deletion_the_registry_refuses_ends_in_time_on_a_slow_disk() {
 
 #[tokio::test(start_paused = true)]
 async fn a_journal_file_that_can_not_be_read_is_pushed_later() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     fixture.registry.set_fault(None);
@@ -136,7 +136,7 @@ async fn a_journal_file_that_can_not_be_read_is_pushed_later() {
 
 #[tokio::test(start_paused = true)]
 async fn every_mount_reports_damage_until_it_is_removed() {
-    let fixture = world_of(choice(), V1).await;
+    let fixture = fixture_of(choice(), V1).await;
     let name = format!("{:020}", 7);
     let journal = fixture.state_dir.path().join("journal");
     std::fs::write(journal.join(&name), b"damaged").unwrap();

@@ -70,7 +70,7 @@ impl Mount {
             },
             drivers: Some(Vec::from(drivers)),
             wall: WallClock::new(move || time_of(clock.lock().now())),
-            redo: true,
+            replay: true,
             state_dir: Some(Arc::new(dir)),
             ..Choice::default()
         });
@@ -239,7 +239,7 @@ impl Mount {
         let number = self.number;
         self.truth().log(|| {
             format!(
-                "mount {number} opens pen {writer}: {:?}",
+                "mount {number} opens writer {writer}: {:?}",
                 file.as_ref().err()
             )
         });

@@ -57,7 +57,7 @@ impl Truth {
             state: State::Closing,
             ended: None,
         };
-        self.log(|| format!("mount {mount} closes pen {writer}: {content:?}"));
+        self.log(|| format!("mount {mount} closes writer {writer}: {content:?}"));
         self.texts.entry(content.clone()).or_insert(text).state = State::Closing;
         self.pushing[artifact] += 1;
     }
@@ -77,7 +77,7 @@ impl Truth {
             opened,
             ..
         } = self.writers[writer];
-        self.log(|| format!("mount {mount} has closed pen {writer}: {result:?} {content:?}"));
+        self.log(|| format!("mount {mount} has closed writer {writer}: {result:?} {content:?}"));
         self.pushing[artifact] -= 1;
         let begun = self.texts[content].order.0;
         match result {
