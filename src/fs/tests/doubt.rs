@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, choice_of, fixture_of, set_all, unstamped_lists};
+use super::fixtures::{choice, choice_of, fixture_of, replaying, set_all, unstamped_lists};
 use super::kernel::{Choice, WRITE_ANEW};
 use super::{V1, V2, V3};
 use crate::fs::Error;
@@ -169,14 +169,7 @@ async fn a_retried_push_is_newer_than_the_failed_ones_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_in_the_background_causes_no_conflict() {
-    let fixture = fixture_of(
-        Choice {
-            replay: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
+    let fixture = fixture_of(replaying(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();

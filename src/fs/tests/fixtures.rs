@@ -171,6 +171,24 @@ pub fn choice() -> Choice {
     }
 }
 
+/// Returns the options for a mount of one repository that replays in the background.
+pub fn replaying() -> Choice {
+    Choice {
+        replay: true,
+        ..choice()
+    }
+}
+
+/// Returns the bytes of the failed pushes, oldest first.
+pub async fn unpushed(fixture: &Fixture) -> Vec<Vec<u8>> {
+    let mut kept = Vec::new();
+    for push in fixture.fs.registry.unpushed() {
+        let path = format!(".atlasfs/unpushed/{}", push.path());
+        kept.push(fixture.cat(&path).await.unwrap());
+    }
+    kept
+}
+
 /// Returns the options for a mount of one repository, with these settings.
 pub fn choice_of(settings: Settings) -> Choice {
     Choice {

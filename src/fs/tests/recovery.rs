@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixtures::{choice, choice_of, fixture_of};
+use super::fixtures::{choice, choice_of, fixture_of, replaying};
 use super::kernel::{Choice, Fixture, WRITE};
 use super::{V1, V2, V3};
 use crate::fs::Error;
@@ -88,14 +88,7 @@ async fn a_backups_refusal_removes_nothing_in_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_missed_a_push_catches_up_when_it_returns() {
-    let fixture = fixture_of(
-        Choice {
-            replay: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
+    let fixture = fixture_of(replaying(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.backups[0].set_fault(Fault::Hang);
     fixture.cp("app/schema", V2).await.unwrap();
@@ -124,10 +117,7 @@ async fn a_late_replay_never_overwrites_a_newer_push() {
     let other = fixture.another();
     other.wait().await;
     other.cp("app/schema", V3).await.unwrap();
-    let fixture = fixture.restart(Choice {
-        replay: true,
-        ..choice()
-    });
+    let fixture = fixture.restart(replaying());
     tokio::time::sleep(Duration::from_secs(100)).await;
     for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V3);
@@ -141,14 +131,7 @@ async fn a_late_replay_never_overwrites_a_newer_push() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_keeps_content_put_there_by_hand_at_the_same_time() {
-    let fixture = fixture_of(
-        Choice {
-            replay: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
+    let fixture = fixture_of(replaying(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     let pushed = fixture.backups[0].object("app/schema").unwrap().stamp;
@@ -161,14 +144,7 @@ async fn a_replay_keeps_content_put_there_by_hand_at_the_same_time() {
 
 #[tokio::test(start_paused = true)]
 async fn the_background_rests_while_no_due_target_has_pending_pushes() {
-    let fixture = fixture_of(
-        Choice {
-            replay: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
+    let fixture = fixture_of(replaying(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -211,10 +187,7 @@ async fn a_target_without_pending_pushes_causes_no_background_work() {
 #[tokio::test]
 async fn a_push_that_lost_is_not_made_by_the_background() {
     for _ in 0..50 {
-        let fixture = Fixture::with(Choice {
-            replay: true,
-            ..choice()
-        });
+        let fixture = Fixture::with(replaying());
         let other = fixture.another();
         other.mkdir("app").await.unwrap();
         let loser = fixture.open("app/schema", WRITE, true).await.unwrap();
@@ -230,14 +203,7 @@ async fn a_push_that_lost_is_not_made_by_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
-    let fixture = fixture_of(
-        Choice {
-            replay: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
+    let fixture = fixture_of(replaying(), V1).await;
     fixture.registry.set_fault(Fault::Panic);
     fixture.wait().await;
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
@@ -250,14 +216,7 @@ async fn a_driver_that_panics_is_an_outage_of_its_target_alone() {
 #[tokio::test(start_paused = true)]
 async fn the_background_goes_on_after_it_has_met_a_bug() {
     use crate::fault_injection::{Bug, inject};
-    let fixture = fixture_of(
-        Choice {
-            replay: true,
-            ..choice()
-        },
-        V1,
-    )
-    .await;
+    let fixture = fixture_of(replaying(), V1).await;
     inject(Some(Bug::BackgroundPanics));
     fixture.backups[0].set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, choice_of, fixture_of, set_all, unstamped_lists};
+use super::fixtures::{
+    choice, choice_of, fixture_of, replaying, set_all, unpushed, unstamped_lists,
+};
 use super::kernel::{Choice, Fixture, WRITE, WRITE_ANEW};
 use super::{V1, V2, V3};
 use crate::fs::Error;
@@ -30,10 +32,7 @@ async fn an_acknowledged_push_survives_a_restart_and_reaches_all_targets() {
         fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
         fixture.backups[1].set_fault(Fault::Fail(Kind::Busy));
         fixture.cp("app/schema", V2).await.unwrap();
-        let fixture = fixture.restart(Choice {
-            replay: true,
-            ..choice()
-        });
+        let fixture = fixture.restart(replaying());
         set_all(&fixture, Fault::Fail(Kind::Unreachable));
         assert_eq!(
             fixture.json(".atlasfs/status").await["pending"][0]["artifact"],
@@ -77,15 +76,6 @@ fn crash(fixture: &Fixture, choice: Choice) -> Fixture {
         state_dir: Some(copy),
         ..choice
     })
-}
-
-async fn unpushed(fixture: &Fixture) -> Vec<Vec<u8>> {
-    let mut kept = Vec::new();
-    for push in fixture.fs.registry.unpushed() {
-        let path = format!(".atlasfs/unpushed/{}", push.path());
-        kept.push(fixture.cat(&path).await.unwrap());
-    }
-    kept
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,10 +155,7 @@ async fn a_failed_push_is_kept_through_a_restart_and_not_pushed_by_it() {
     set_all(&fixture, Fault::FailWrites(Kind::Unreachable));
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
     set_all(&fixture, None);
-    let fixture = fixture.restart(Choice {
-        replay: true,
-        ..choice()
-    });
+    let fixture = fixture.restart(replaying());
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     let status = fixture.json(".atlasfs/status").await;

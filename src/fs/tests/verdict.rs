@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, fixture_of};
+use super::fixtures::{choice, fixture_of, unpushed};
 use super::kernel::{Choice, Fixture};
 use super::{V1, V2};
 use crate::fs::Error;
@@ -20,15 +20,6 @@ fn in_background() -> Choice {
     }
 }
 
-async fn kept(fixture: &Fixture) -> Vec<Vec<u8>> {
-    let mut kept = Vec::new();
-    for push in fixture.fs.registry.unpushed() {
-        let path = format!(".atlasfs/unpushed/{}", push.path());
-        kept.push(fixture.cat(&path).await.unwrap());
-    }
-    kept
-}
-
 async fn pending(fixture: &Fixture) -> usize {
     let status = fixture.json(".atlasfs/status").await;
     status["pending"].as_array().unwrap().len()
@@ -41,17 +32,21 @@ async fn a_push_that_outlasts_the_journal_is_kept_and_never_made() {
     let begun = tokio::time::Instant::now();
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
     assert!(begun.elapsed() <= Duration::from_millis(15_010));
-    assert_eq!(kept(&fixture).await, [V2], "as soon as close has answered");
+    assert_eq!(
+        unpushed(&fixture).await,
+        [V2],
+        "as soon as close has answered"
+    );
     let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(error.contains("disk has not answered"), "{error}");
     tokio::time::sleep(10 * HUNG).await;
     simulate_disk(None);
     tokio::time::sleep(10 * HUNG).await;
-    assert_eq!(kept(&fixture).await, [V2]);
+    assert_eq!(unpushed(&fixture).await, [V2]);
     assert_eq!(pending(&fixture).await, 0);
     let fixture = fixture.restart(in_background());
     tokio::time::sleep(10 * HUNG).await;
-    assert_eq!(kept(&fixture).await, [V2]);
+    assert_eq!(unpushed(&fixture).await, [V2]);
     for store in fixture.all() {
         assert_eq!(store.content("app/schema").unwrap(), V1);
     }
@@ -62,14 +57,14 @@ async fn bytes_lost_after_the_close_are_reported_after_a_restart() {
     let fixture = fixture_of(in_background(), V1).await;
     simulate_disk(HUNG);
     assert_eq!(fixture.cp("app/schema", V2).await, Err(Error::Io));
-    assert_eq!(kept(&fixture).await, [V2]);
+    assert_eq!(unpushed(&fixture).await, [V2]);
     let error = fixture.xattr("app/schema", "error").await;
     let journal = fixture.state_dir.path().join("journal");
     std::fs::remove_dir_all(&journal).unwrap();
     std::fs::write(&journal, "in the way").unwrap();
     tokio::time::sleep(10 * HUNG).await;
     simulate_disk(None);
-    assert!(kept(&fixture).await.is_empty());
+    assert!(unpushed(&fixture).await.is_empty());
     let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
     assert!(events.contains("not-kept"), "{events}");
     std::fs::remove_file(&journal).unwrap();
@@ -87,7 +82,7 @@ async fn a_deletion_that_outlasts_the_journal_is_never_made() {
     tokio::time::sleep(10 * HUNG).await;
     simulate_disk(None);
     assert_eq!(pending(&fixture).await, 0);
-    assert!(kept(&fixture).await.is_empty());
+    assert!(unpushed(&fixture).await.is_empty());
     let fixture = fixture.restart(in_background());
     tokio::time::sleep(10 * HUNG).await;
     for store in fixture.all() {
