@@ -16,7 +16,7 @@ use super::log;
 use super::settings::MountSettings;
 use super::start::start;
 use crate::fs::Fs;
-use crate::fuse::{self, MountRequest, Served};
+use crate::fuse::{self, Deadlines, MountRequest, Served};
 
 /// The time of a mount's first answer beyond the deadline of metadata. The answer comes from
 /// memory, so only an overloaded machine takes longer.
@@ -92,7 +92,7 @@ async fn live(
     let mut request = MountRequest {
         dir: settings.dir.clone(),
         source: String::new(),
-        read_only: settings.read_only,
+        read_only: settings.fs.read_only,
         allow_other: settings.allow_other,
     };
     // Before any request to a target, so that a wrong mount point fails at once.
@@ -119,17 +119,16 @@ async fn live(
     request.source = started.source;
     let runtime = tokio::runtime::Handle::current();
     let fs = started.fs;
-    let served = match fuse::serve(
-        fs.clone(),
-        runtime,
-        &request,
-        settings.deadlines,
-        settings.owner,
-    ) {
+    let deadlines = Deadlines {
+        metadata: settings.registry.metadata,
+        read: settings.registry.read,
+        push: settings.registry.push,
+    };
+    let served = match fuse::serve(fs.clone(), runtime, &request, deadlines, settings.owner) {
         Ok(served) => served,
         Err(error) => return fail(tell, error.to_string()),
     };
-    let timeout = settings.deadlines.metadata + FIRST_ANSWER_MARGIN;
+    let timeout = deadlines.metadata + FIRST_ANSWER_MARGIN;
     let dir = served.mount.dir().to_owned();
     let mount = served.mount.clone();
     let proof = tokio::task::spawn_blocking(move || mount.prove(timeout)).await;
@@ -151,7 +150,7 @@ async fn live(
         detach(&served).await;
         return fail(tell, why);
     }
-    serve_until_the_end(served, &fs, settings.deadlines.push, signals).await
+    serve_until_the_end(served, &fs, deadlines.push, signals).await
 }
 
 async fn serve_until_the_end(

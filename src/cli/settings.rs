@@ -5,8 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::Secret;
-use crate::fuse::{Deadlines, Owner};
-use crate::registry::{Durability, folder_of};
+use crate::fs::FsSettings;
+use crate::fuse::Owner;
+use crate::registry::{self, folder_of};
 
 /// The selected registries and backups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,47 +33,14 @@ pub struct MountSettings {
     pub foreground: bool,
     /// The registries and backups.
     pub selection: Selection,
-    /// The targets that a push needs for success.
-    pub durability: Durability,
-    /// The deadlines of a request.
-    pub deadlines: Deadlines,
-    /// The time that names, sizes and stamps stay fresh.
-    pub ttl: Duration,
-    /// The largest artifact in bytes.
-    pub max_size: u64,
-    /// The limit of the cache in memory, in bytes.
-    pub cache_size: u64,
-    /// The limit of the cache on disk, in bytes; 0 for none.
-    pub disk_cache_size: u64,
-    /// The folder of the cache on disk, if not in the state directory; absolute.
-    pub cache_dir: Option<PathBuf>,
-    /// The limit of the journal, in bytes.
-    pub journal_size: u64,
-    /// The number of outages in a row after which a target is skipped; 0 for never.
-    pub breaker: u32,
-    /// The time without an answer of the registry after which a read asks the backups as well; zero
-    /// for never.
-    pub hedge: Duration,
-    /// The interval between two comparisons and repairs of the targets; zero for never.
-    pub repair_interval: Duration,
+    /// Pushes and pulls.
+    pub registry: registry::Settings,
+    /// The file system.
+    pub fs: FsSettings,
     /// The folder of the journal, the cache on disk and the unpushed files; absolute.
     pub state_dir: PathBuf,
-    /// Whether programs may delete artifacts.
-    pub allow_delete: bool,
-    /// Whether the mount refuses every write.
-    pub read_only: bool,
     /// Whether other users have access.
     pub allow_other: bool,
-    /// Whether the mount checks documents before a push.
-    pub validate: bool,
-    /// The answers of a target, besides outages, after which a read asks the next target.
-    pub fallback_on: Vec<FallbackReason>,
-    /// The most files open for writing at a time.
-    pub max_open_files: usize,
-    /// The most bytes of all temporary files together.
-    pub scratch_size: u64,
-    /// The most bytes of all staged files together.
-    pub staging_size: u64,
     /// The owner of the files.
     pub owner: Owner,
     /// The level, format and file of the log.

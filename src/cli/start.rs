@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::settings::{FallbackReason, MountSettings};
+use super::settings::MountSettings;
 use super::topology::{self, StartError, known_folders, remember_folders};
-use crate::fs::{Fs, FsSettings};
+use crate::fs::Fs;
 use crate::registry::{
     self, Durability, Event, Level, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId,
     WallClock,
@@ -53,7 +53,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         None => None,
     };
     let replica_sets = ReplicaSets::new(named, others);
-    check_durability(settings.durability, &replica_sets)?;
+    check_durability(settings.registry.durability, &replica_sets)?;
     let mut warnings = topology.warnings;
     warnings.extend(try_targets(&replica_sets, &targets, settings).await?);
     let dir = settings.dir.display();
@@ -69,13 +69,13 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let source = source.unwrap_or("atlasfs").to_owned();
     let registry = Registry::open(
         replica_sets,
-        registry_settings(settings),
+        settings.registry.clone(),
         state,
         WallClock::default(),
     );
     let registry = registry.map_err(StartError::new)?;
     registry.start();
-    if !settings.read_only {
+    if !settings.fs.read_only {
         let end = Instant::now() + CONDITIONS_TIMEOUT;
         for (target, failure) in registry.try_conditions(end).await {
             let (url, why) = (target.url(), &failure.reason);
@@ -89,10 +89,15 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.report(
         event
-            .with("durability", settings.durability.as_str())
-            .with("read_only", settings.read_only),
+            .with("durability", settings.registry.durability.as_str())
+            .with("read_only", settings.fs.read_only),
     );
-    let fs = Fs::new(registry, fs_settings(settings));
+    let mount = registry::Mount {
+        dir: dir.to_string(),
+        started: SystemTime::now(),
+        read_only: settings.fs.read_only,
+    };
+    let fs = Fs::new(registry, settings.fs, mount);
     Ok(Started {
         fs,
         source,
@@ -192,7 +197,7 @@ async fn try_targets(
     opened: &Targets,
     settings: &MountSettings,
 ) -> Result<Vec<String>, StartError> {
-    let deadline = Instant::now() + settings.deadlines.metadata;
+    let deadline = Instant::now() + settings.registry.metadata;
     let targets = replica_sets.targets();
     let probes = targets.iter().map(|target| async move {
         let probed = target.ask(|target| target.probe(deadline)).await;
@@ -245,45 +250,6 @@ fn refuses(failure: &Failure) -> bool {
     match failure.kind {
         Kind::Denied | Kind::Invalid | Kind::NotFound | Kind::StoreMissing | Kind::NoSpace => true,
         Kind::Conflict | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => false,
-    }
-}
-
-fn registry_settings(settings: &MountSettings) -> registry::Settings {
-    registry::Settings {
-        durability: settings.durability,
-        metadata: settings.deadlines.metadata,
-        read: settings.deadlines.read,
-        push: settings.deadlines.push,
-        ttl: settings.ttl,
-        max_size: settings.max_size,
-        cache_bytes: settings.cache_size,
-        disk_cache_bytes: settings.disk_cache_size,
-        cache_dir: settings.cache_dir.clone(),
-        journal_bytes: settings.journal_size,
-        breaker: settings.breaker,
-        hedge: settings.hedge,
-        repair: settings.repair_interval,
-        read_only: settings.read_only,
-        validate: settings.validate,
-        fallback_on: registry::FallbackOn {
-            not_found: settings.fallback_on.contains(&FallbackReason::NotFound),
-            denied: settings.fallback_on.contains(&FallbackReason::Denied),
-        },
-    }
-}
-
-fn fs_settings(settings: &MountSettings) -> FsSettings {
-    FsSettings {
-        read_only: settings.read_only,
-        allow_delete: settings.allow_delete,
-        max_writers: settings.max_open_files,
-        temporary_bytes: settings.scratch_size,
-        staged_bytes: settings.staging_size,
-        mount: registry::Mount {
-            dir: settings.dir.display().to_string(),
-            started: SystemTime::now(),
-            read_only: settings.read_only,
-        },
     }
 }
 

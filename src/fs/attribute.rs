@@ -73,7 +73,7 @@ impl Fs {
     /// Returns the attributes of a node, with their times to live.
     pub(super) fn entry(&self, ino: u64, node: &Node) -> LookupEntry {
         let ttl = self.registry.settings().ttl;
-        let started = self.settings.mount.started;
+        let started = self.mount.started;
         let (kind, size, time, entry_ttl, attr_ttl) = match node {
             // A rename can turn this name into an artifact's, with another inode, at any time.
             Node::TemporaryFile(temporary) => {

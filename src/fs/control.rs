@@ -47,7 +47,7 @@ impl Fs {
     pub(super) fn render(&self, report: ControlFile) -> Bytes {
         let text = match report {
             ControlFile::Status => {
-                let status = self.registry.status(&self.settings.mount);
+                let status = self.registry.status(&self.mount);
                 format!("{status:#}\n")
             }
             ControlFile::Metrics => {

@@ -52,7 +52,7 @@ use types::lock;
 const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 
 /// The settings of the file system.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsSettings {
     /// Whether the mount refuses every change.
     pub read_only: bool,
@@ -64,8 +64,6 @@ pub struct FsSettings {
     pub temporary_bytes: u64,
     /// The most bytes of all staged files together.
     pub staged_bytes: u64,
-    /// The mount, as the status shows it.
-    pub mount: registry::Mount,
 }
 
 /// The file system.
@@ -77,6 +75,8 @@ pub struct FsSettings {
 pub struct Fs {
     registry: Arc<Registry>,
     settings: FsSettings,
+    /// The mount, as the status shows it.
+    mount: registry::Mount,
     nodes: Mutex<Nodes>,
     handles: Mutex<Handles>,
     local: Mutex<LocalNames>,
@@ -95,12 +95,13 @@ pub struct Fs {
 
 impl Fs {
     /// Makes the file system of a registry.
-    pub fn new(registry: Arc<Registry>, settings: FsSettings) -> Arc<Self> {
+    pub fn new(registry: Arc<Registry>, settings: FsSettings, mount: registry::Mount) -> Arc<Self> {
         let staged = Arc::new(Quota::new(settings.staged_bytes));
         let temporary = TemporaryTree::new(settings.temporary_bytes, registry.staging_dir());
         Arc::new(Self {
             registry,
             settings,
+            mount,
             temporary: Mutex::new(temporary),
             staged,
             reads: Mutex::default(),

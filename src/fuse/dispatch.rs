@@ -61,16 +61,6 @@ pub struct Deadlines {
     pub push: Duration,
 }
 
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            metadata: Duration::from_secs(2),
-            read: Duration::from_secs(5),
-            push: Duration::from_secs(15),
-        }
-    }
-}
-
 /// Runs the requests of the session's threads.
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {

@@ -93,9 +93,8 @@ impl Fixture {
             max_writers: 512,
             temporary_bytes: 1 << 20,
             staged_bytes: 1 << 30,
-            mount,
         };
-        let fs = Fs::new(Arc::clone(&registry), settings);
+        let fs = Fs::new(Arc::clone(&registry), settings, mount);
         drop(inside);
         Self {
             runtime,

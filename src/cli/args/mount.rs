@@ -11,8 +11,9 @@ use super::super::settings::{
 };
 use super::units;
 use crate::config::Secret;
-use crate::fuse::{Deadlines, Owner};
-use crate::registry::Durability;
+use crate::fs::FsSettings;
+use crate::fuse::Owner;
+use crate::registry::{self, Durability, FallbackOn};
 
 /// The choice of registries and backups.
 #[derive(Debug, Args)]
@@ -238,30 +239,36 @@ impl MountArgs {
             dir: dir.clone(),
             foreground: self.foreground,
             selection: self.selection.check()?,
-            durability: self.durability,
-            deadlines: Deadlines {
+            registry: registry::Settings {
+                durability: self.durability,
                 metadata: self.metadata_timeout,
                 read: self.read_timeout,
                 push: self.push_timeout,
+                ttl: self.ttl,
+                max_size: self.max_size,
+                cache_bytes: self.cache_size,
+                disk_cache_bytes: self.disk_cache_size,
+                cache_dir: self.cache_dir.map(absolute).transpose()?,
+                journal_bytes: self.journal_size,
+                breaker: self.breaker,
+                hedge: self.hedge,
+                repair: self.repair_interval,
+                read_only: self.read_only,
+                validate: !self.no_validate,
+                fallback_on: FallbackOn {
+                    not_found: self.fallback_on.contains(&FallbackReason::NotFound),
+                    denied: self.fallback_on.contains(&FallbackReason::Denied),
+                },
             },
-            ttl: self.ttl,
-            max_size: self.max_size,
-            cache_size: self.cache_size,
-            disk_cache_size: self.disk_cache_size,
-            cache_dir: self.cache_dir.map(absolute).transpose()?,
-            journal_size: self.journal_size,
-            breaker: self.breaker,
-            hedge: self.hedge,
-            repair_interval: self.repair_interval,
+            fs: FsSettings {
+                read_only: self.read_only,
+                allow_delete: self.allow_delete,
+                max_writers: self.max_open_files,
+                temporary_bytes: self.scratch_size,
+                staged_bytes: self.staging_size,
+            },
             state_dir: absolute(self.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
-            allow_delete: self.allow_delete,
-            read_only: self.read_only,
             allow_other: self.allow_other,
-            validate: !self.no_validate,
-            fallback_on: self.fallback_on,
-            max_open_files: self.max_open_files,
-            scratch_size: self.scratch_size,
-            staging_size: self.staging_size,
             owner: Owner {
                 uid: self.uid.unwrap_or(this_process.uid),
                 gid: self.gid.unwrap_or(this_process.gid),

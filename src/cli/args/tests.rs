@@ -1,9 +1,9 @@
 //! Command lines and their meaning.
 
-use super::super::settings::{FallbackReason, LogFormat};
+use super::super::settings::LogFormat;
 use super::*;
-use crate::fuse::{Deadlines, Owner};
-use crate::registry::Durability;
+use crate::fuse::Owner;
+use crate::registry::{Durability, FallbackOn};
 
 fn read(line: &str) -> Result<Request, Refusal> {
     parse(line.split_whitespace().map(OsString::from).collect())
@@ -32,18 +32,23 @@ fn the_command_line_is_consistent_in_itself() {
 #[test]
 fn defaults_are_those_of_the_contract() {
     let settings = mount("atlasfs mount /mnt");
-    assert_eq!(settings.durability, Durability::Any);
-    assert_eq!(settings.deadlines, Deadlines::default());
-    assert_eq!(settings.ttl, Duration::from_secs(1));
-    assert_eq!(settings.max_size, 16 << 20);
-    assert_eq!(settings.cache_size, 64 << 20);
-    assert_eq!(settings.breaker, 3);
-    assert_eq!(settings.hedge, Duration::from_millis(250));
-    assert_eq!(settings.disk_cache_size, 1 << 30);
-    assert_eq!(settings.cache_dir, None);
+    assert_eq!(settings.registry.durability, Durability::Any);
+    let deadlines = [
+        settings.registry.metadata,
+        settings.registry.read,
+        settings.registry.push,
+    ];
+    assert_eq!(deadlines, [2, 5, 15].map(Duration::from_secs));
+    assert_eq!(settings.registry.ttl, Duration::from_secs(1));
+    assert_eq!(settings.registry.max_size, 16 << 20);
+    assert_eq!(settings.registry.cache_bytes, 64 << 20);
+    assert_eq!(settings.registry.breaker, 3);
+    assert_eq!(settings.registry.hedge, Duration::from_millis(250));
+    assert_eq!(settings.registry.disk_cache_bytes, 1 << 30);
+    assert_eq!(settings.registry.cache_dir, None);
     assert_eq!(settings.owner, Owner::of_this_process());
-    assert!(settings.fallback_on.is_empty());
-    assert!(settings.validate && !settings.allow_delete && !settings.read_only);
+    assert!(settings.registry.fallback_on == FallbackOn::default());
+    assert!(settings.registry.validate && !settings.fs.allow_delete && !settings.fs.read_only);
     assert!(!settings.foreground && !settings.allow_other);
 }
 
@@ -57,8 +62,8 @@ fn every_flag_reaches_the_settings() {
          --fallback-on not-found,denied --log-level debug --log-format json --log-file /l \
          --disk-cache-size 0 --cache-dir /c --uid 7 --gid 8 --max-open-files 9 --scratch-size 3MiB --breaker 5 --hedge 0 /mnt",
     );
-    assert!(settings.foreground && settings.allow_delete && settings.read_only);
-    assert!(settings.allow_other && !settings.validate);
+    assert!(settings.foreground && settings.fs.allow_delete && settings.fs.read_only);
+    assert!(settings.allow_other && !settings.registry.validate);
     assert_eq!(
         settings.selection.config.as_deref(),
         Some("file://atlas.hcl")
@@ -73,20 +78,23 @@ fn every_flag_reaches_the_settings() {
             .ends_with("=x=y")
     );
     assert_eq!(settings.selection.backups, ["gs://c", "file:///d"]);
-    assert_eq!(settings.deadlines.push, Duration::from_secs(60));
-    assert_eq!(settings.ttl, Duration::ZERO);
+    assert_eq!(settings.registry.push, Duration::from_secs(60));
+    assert_eq!(settings.registry.ttl, Duration::ZERO);
     assert_eq!(
-        settings.fallback_on,
-        [FallbackReason::NotFound, FallbackReason::Denied]
+        settings.registry.fallback_on,
+        FallbackOn {
+            not_found: true,
+            denied: true
+        }
     );
     assert_eq!(settings.owner, Owner { uid: 7, gid: 8 });
     assert_eq!(settings.log.format, LogFormat::Json);
-    assert_eq!(settings.max_open_files, 9);
-    assert_eq!(settings.scratch_size, 3 << 20);
-    assert_eq!(settings.breaker, 5);
-    assert_eq!(settings.hedge, Duration::ZERO);
-    assert_eq!(settings.disk_cache_size, 0);
-    assert_eq!(settings.cache_dir, Some(PathBuf::from("/c")));
+    assert_eq!(settings.fs.max_writers, 9);
+    assert_eq!(settings.fs.temporary_bytes, 3 << 20);
+    assert_eq!(settings.registry.breaker, 5);
+    assert_eq!(settings.registry.hedge, Duration::ZERO);
+    assert_eq!(settings.registry.disk_cache_bytes, 0);
+    assert_eq!(settings.registry.cache_dir, Some(PathBuf::from("/c")));
     assert_eq!(settings.dir, PathBuf::from("/mnt"));
 }
 
@@ -96,21 +104,21 @@ fn a_mount_option_is_the_flag_of_that_name() {
         "atlasfs mount -o ttl=5s,read-only,allow_other -o durability=all,backup=gs://c /mnt \
          -obackup=gs://d,max_size=1M",
     );
-    assert_eq!(settings.ttl, Duration::from_secs(5));
-    assert!(settings.read_only && settings.allow_other);
-    assert_eq!(settings.durability, Durability::All);
+    assert_eq!(settings.registry.ttl, Duration::from_secs(5));
+    assert!(settings.fs.read_only && settings.allow_other);
+    assert_eq!(settings.registry.durability, Durability::All);
     assert_eq!(settings.selection.backups, ["gs://c", "gs://d"]);
-    assert_eq!(settings.max_size, 1 << 20);
+    assert_eq!(settings.registry.max_size, 1 << 20);
 }
 
 #[test]
 fn the_last_of_a_flag_and_an_option_wins() {
     assert_eq!(
-        mount("atlasfs mount --ttl 1s -o ttl=2s /mnt").ttl,
+        mount("atlasfs mount --ttl 1s -o ttl=2s /mnt").registry.ttl,
         Duration::from_secs(2)
     );
     assert_eq!(
-        mount("atlasfs mount -o ttl=2s --ttl 1s /mnt").ttl,
+        mount("atlasfs mount -o ttl=2s --ttl 1s /mnt").registry.ttl,
         Duration::from_secs(1)
     );
 }
@@ -135,14 +143,14 @@ fn a_helper_of_mount_takes_a_source_and_the_usual_options() {
         Some("s3://bucket/p")
     );
     assert_eq!(settings.dir, PathBuf::from("/mnt"));
-    assert!(settings.read_only && !settings.foreground);
+    assert!(settings.fs.read_only && !settings.foreground);
     let settings = mount("mount.atlasfs none /mnt -o rw,config=file:///etc/atlas.hcl,env=prod");
     assert_eq!(settings.selection.registry, None);
     assert_eq!(
         settings.selection.config.as_deref(),
         Some("file:///etc/atlas.hcl")
     );
-    assert!(!settings.read_only);
+    assert!(!settings.fs.read_only);
 }
 
 #[test]
@@ -159,7 +167,7 @@ fn a_helper_that_is_sloppy_drops_unknown_options_and_a_fake_one_does_nothing() {
 fn a_source_and_a_directory_without_a_command_are_a_mount() {
     let settings = mount("atlasfs s3://bucket /mnt -o rw,ttl=3s,dev,suid");
     assert_eq!(settings.selection.registry.as_deref(), Some("s3://bucket"));
-    assert_eq!(settings.ttl, Duration::from_secs(3));
+    assert_eq!(settings.registry.ttl, Duration::from_secs(3));
     let settings = mount("atlasfs atlasfs /mnt -f");
     assert_eq!(settings.selection.registry, None);
     assert!(settings.foreground);

@@ -87,11 +87,11 @@ impl Fixture {
             max_writers: choice.max_writers.unwrap_or(100),
             temporary_bytes: choice.temporary_bytes.unwrap_or(1 << 20),
             staged_bytes: choice.staged_bytes.unwrap_or(1 << 30),
-            mount: registry::Mount {
-                dir: "/mnt".into(),
-                started: SystemTime::now(),
-                read_only: choice.read_only,
-            },
+        };
+        let mount = registry::Mount {
+            dir: "/mnt".into(),
+            started: SystemTime::now(),
+            read_only: choice.read_only,
         };
         let registry = registry.unwrap();
         if choice.replay {
@@ -99,7 +99,7 @@ impl Fixture {
         }
         let [registry_store, first, second] = stores;
         Self {
-            fs: Fs::new(registry, settings),
+            fs: Fs::new(registry, settings, mount),
             registry: registry_store,
             backups: [first, second],
             state_dir,

@@ -88,23 +88,14 @@ impl Mount {
     }
 
     pub(super) fn owes(&self, artifact: usize) -> bool {
-        let pending = self
-            .fixture
-            .fs
-            .registry
-            .status(&self.fixture.fs.settings.mount)["pending"]
-            .take();
+        let pending = self.fixture.fs.registry.status(&self.fixture.fs.mount)["pending"].take();
         let mut pending = pending.as_array().unwrap().iter();
         pending.any(|push| push["artifact"] == KEYS[artifact])
     }
 
     /// Tells whether the mount skips a target because its breaker is open.
     fn skips(&self) -> bool {
-        let mut status = self
-            .fixture
-            .fs
-            .registry
-            .status(&self.fixture.fs.settings.mount);
+        let mut status = self.fixture.fs.registry.status(&self.fixture.fs.mount);
         let targets = status["targets"].take();
         let mut targets = targets.as_array().unwrap().iter();
         targets.any(|target| target["breaker"] == "open")
