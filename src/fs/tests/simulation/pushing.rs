@@ -300,7 +300,7 @@ impl Truth {
             .retain(|deletion| *deletion != (mount, artifact, begun));
         // The mount removes local files, and names that it knows as absent, without a request to a
         // target.
-        let asked = self.deleted[artifact] >= begun;
+        let asked = self.deleted_by_mount[artifact] >= begun;
         self.forget(artifact);
         let view: &mut View = &mut self.views[mount];
         view.touched[artifact] = false;

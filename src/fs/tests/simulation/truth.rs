@@ -170,6 +170,8 @@ pub(super) struct Truth {
     pub(super) pushing: [usize; 2],
     /// The time of the artifact's last deletion from any store, by a mount or another tool.
     pub(super) deleted: [Time; 2],
+    /// The time of the artifact's last deletion from any store by a mount.
+    pub(super) deleted_by_mount: [Time; 2],
     /// The time from which the registry lacks the artifact.
     pub(super) absent_since: [Time; 2],
     /// The time at which the registry last lost a content that was put there by hand.
@@ -205,6 +207,7 @@ impl Sim {
             deleting: Vec::new(),
             pushing: [0; 2],
             deleted: [0; 2],
+            deleted_by_mount: [0; 2],
             absent_since: [0; 2],
             hand_lost: [0; 2],
             lied: None,
@@ -316,6 +319,9 @@ impl Truth {
         self.log(|| format!("  store {place} deletes {key} for mount {mount:?}"));
         let removed = self.stores[place].objects.remove(key);
         self.deleted[artifact] = now;
+        if mount.is_some() {
+            self.deleted_by_mount[artifact] = now;
+        }
         if place == 0 && removed.is_some() {
             self.absent_since[artifact] = now;
         }
