@@ -284,7 +284,7 @@ async fn a_message_quotes_googles_answer() {
         assert_eq!(failure.kind, kind, "{code}");
         let url = behind.target.url();
         let hint = match code {
-            "NoSuchBucket" => " (make the bucket, or correct its name)",
+            "NoSuchBucket" => " (create the bucket, or correct its name)",
             "AccessDenied" => " (needs the permission storage.objects.get)",
             _ => "",
         };

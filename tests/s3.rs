@@ -77,7 +77,7 @@ async fn a_message_names_the_operation_its_target_and_the_answer_and_no_secret()
     assert_eq!(
         reason,
         format!(
-            "cannot read app/schema at {url}: 403 SignatureDoesNotMatch: \u{2026} is wrong (the secret key is not the access key's: correct it)"
+            "cannot read app/schema at {url}: 403 SignatureDoesNotMatch: \u{2026} is wrong (the secret key does not belong to the access key: correct it)"
         )
     );
     behind.proxy.set(Fault::Refuse);

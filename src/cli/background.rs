@@ -37,7 +37,7 @@ pub(super) fn launch(settings: &MountSettings, argv: &[OsString]) -> Exit {
         Ok(Some(exit)) => exit,
         Ok(None) => {
             complain(&format!(
-                "the process behind the mount did not get ready within {} s and was ended",
+                "the process behind the mount was not ready within {} s; killed it",
                 START_TIMEOUT.as_secs()
             ));
             Exit::Failure
@@ -142,12 +142,12 @@ pub(super) fn daemon() -> Exit {
         Ok(Ok(Request::Mount(settings))) => settings,
         Ok(_) => {
             return fail(
-                "this is not a command line of a mount".to_owned(),
+                "these arguments are not a `mount` command line".to_owned(),
                 Exit::Usage,
             );
         }
         Err(error) => {
-            let why = format!("`daemon` is for `mount` alone: no arguments on stdin: {error}");
+            let why = format!("`daemon` is internal to `mount`: no arguments on stdin: {error}");
             return fail(why, Exit::Usage);
         }
     };

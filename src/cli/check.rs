@@ -263,8 +263,8 @@ fn table(findings: &[TargetCheck]) -> String {
 fn fix(finding: &TargetCheck) -> Option<String> {
     let Some(failure) = &finding.failure else {
         return (finding.conditional == CheckOutcome::No && finding.role == Role::Registry).then(|| {
-            "it ignores conditional writes: two mounts can overwrite each other; make another store \
-             the registry, and this one a backup"
+            "it ignores conditional writes: two mounts can overwrite each other; use another store \
+             as the registry, and this one as a backup"
                 .to_owned()
         });
     };
@@ -281,28 +281,28 @@ fn fix(finding: &TargetCheck) -> Option<String> {
     // If the target could not be opened, the reason already gives the cause.
     let opened = !failure.reason.starts_with("cannot open ");
     Some(match failure.kind {
-        Kind::Denied | Kind::Invalid if !opened => {
-            "correct that, in the url or in the environment".to_owned()
-        }
+        Kind::Denied | Kind::Invalid if !opened => "correct the url or the environment".to_owned(),
         Kind::Denied if failure.unasked => "correct the credentials in the environment".to_owned(),
         Kind::Unreachable
             if ["certificate", "http meant", "want https"]
                 .iter()
                 .any(|tls| says(tls)) =>
         {
-            "make its TLS and this machine's agree".to_owned()
+            "correct the TLS settings of the store or of this machine".to_owned()
         }
-        Kind::Denied => format!("give these credentials the right of {asked}"),
+        Kind::Denied => format!("grant these credentials permission for {asked}"),
         Kind::StoreMissing => {
-            "make the bucket, container or folder, or correct its name".to_owned()
+            "create the bucket, container or folder, or correct its name".to_owned()
         }
         Kind::Unreachable | Kind::Busy => {
-            "is it running, and are the endpoint, the network and the proxy settings right?"
+            "check that it runs, and check the endpoint, the network and the proxy settings"
                 .to_owned()
         }
         Kind::NoSpace => "make room".to_owned(),
         Kind::TooBig => "shorten or remove that object".to_owned(),
-        Kind::Corrupt => "read the artifact's copies elsewhere, then atlasfs sync".to_owned(),
+        Kind::Corrupt => {
+            "check the artifact's copies on other targets, then run atlasfs sync".to_owned()
+        }
         Kind::Invalid | Kind::NotFound | Kind::Conflict => {
             "correct the url: its region, endpoint or prefix".to_owned()
         }

@@ -53,16 +53,16 @@ impl From<Exit> for ExitCode {
 /// The exit codes for `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
-  0  done; status: mounted and healthy; verify, sync: every target holds the same now;
-     check: every target can be used
-  1  failed, and one line on stderr says why; status: not mounted, or no answer
-  2  the command line is wrong
-  3  status: degraded (a target is out, something is pending or unpushed, a file of the journal
-     is damaged or can't be read, or the last push of an artifact has failed);
-     verify, sync: the targets differ now, or one of them could not be compared;
-     check: some target can't be used;
-     mount -f: ended while pushes were under way; their closes have not succeeded
-  4  mount -f: the kernel's connection was broken from outside";
+  0  success; status: mounted and healthy; verify, sync: all targets now hold the same;
+     check: every target is usable
+  1  failure, with the reason in one line on stderr; status: not mounted, or no answer
+  2  invalid command line
+  3  status: degraded (a target is out, something is pending or unpushed, a journal file is
+     damaged or unreadable, or the last push of an artifact failed);
+     verify, sync: the targets still differ, or one of them could not be compared;
+     check: some target is not usable;
+     mount -f: ended during pushes, whose closes did not succeed
+  4  mount -f: another process aborted the kernel connection";
 
 #[cfg(test)]
 mod tests {

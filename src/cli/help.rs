@@ -16,7 +16,7 @@ struct Topic {
 const TOPICS: [Topic; 6] = [
     Topic {
         name: "semantics",
-        about: "What the mount promises, sentence by sentence, with the tests that prove it",
+        about: "The guarantees of the mount, with the tests that prove them",
         page: include_str!("../docs/semantics.md"),
     },
     Topic {
@@ -26,7 +26,7 @@ const TOPICS: [Topic; 6] = [
     },
     Topic {
         name: "stores",
-        about: "Target URLs, credentials, permissions, what lies in a store",
+        about: "Target URLs, credentials, permissions, the layout of a store",
         page: include_str!("../docs/stores.md"),
     },
     Topic {

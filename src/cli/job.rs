@@ -57,7 +57,7 @@ fn carry_out(task: &str, args: &JobArgs) -> Result<Value, String> {
             path.display()
         ),
         Some(libc::EROFS) => {
-            format!("cannot {task} {shown}: it is read-only; use a mount that is not --read-only")
+            format!("cannot {task} {shown}: it is read-only; mount without --read-only")
         }
         _ => format!("cannot {task} {shown}: {error}"),
     })?;
@@ -90,7 +90,7 @@ fn send_order(path: &Path, order: String) -> std::io::Result<()> {
 fn read(path: &Path) -> Result<Value, String> {
     let path = path.to_owned();
     let text = fuse::within(ANSWER_TIMEOUT, move || std::fs::read_to_string(path));
-    let text = text.ok_or("it does not answer any more")?;
+    let text = text.ok_or("it no longer answers")?;
     let text = text.map_err(|error| error.to_string())?;
     serde_json::from_str(&text).map_err(|error| format!("its report is not JSON: {error}"))
 }
@@ -217,13 +217,12 @@ fn summary(report: &Value) -> String {
     if number("unsure") > 0 {
         let _ = writeln!(
             out,
-            "not compared: {} that a push is under way for, or that may be deleted (which only the \
-             registry can tell)",
+            "not compared: {} with a push under way, or possibly deleted (only the registry knows)",
             count(number("unsure"), "artifact")
         );
     }
     let stopped = match table::text(report, "state") {
-        "stopped" => "stopped before the end; ",
+        "stopped" => "stopped early; ",
         _ => "",
     };
     let _ = writeln!(

@@ -61,7 +61,7 @@ pub(super) fn mount(
     let exit = runtime.block_on(async {
         match Signals::new() {
             Ok(mut signals) => live(settings, &mut signals, &mut tell).await,
-            Err(error) => fail(&mut tell, format!("cannot listen to signals: {error}")),
+            Err(error) => fail(&mut tell, format!("cannot listen for signals: {error}")),
         }
     });
     // Threads that still wait for a network or a disk must not keep the process alive.
@@ -106,7 +106,7 @@ async fn live(
     };
     let started = tokio::select! {
         started = start(settings) => started,
-        name = signals.next() => return fail(tell, format!("{name} came before the mount")),
+        name = signals.next() => return fail(tell, format!("{name} interrupted the mount")),
     };
     let started = match started {
         Ok(started) => started,
@@ -137,14 +137,16 @@ async fn live(
             tracing::info!(dir = %dir.display(), source = request.source, "mounted");
             match tell(&MountReport::Ready) {
                 Ok(()) => None,
-                Err(error) => Some(format!("nobody waits for the mount any more: {error}")),
+                Err(error) => Some(format!(
+                    "the command that started the mount is gone: {error}"
+                )),
             }
         }
         Ok(Err(error)) => Some(format!(
             "the mount on {} does not answer: {error}",
             dir.display()
         )),
-        Err(error) => Some(format!("the mount could not be tried: {error}")),
+        Err(error) => Some(format!("cannot test the mount: {error}")),
     };
     if let Some(why) = failed {
         detach(&served).await;
@@ -187,14 +189,12 @@ async fn serve_until_the_end(
         Some(left) => {
             tracing::warn!(
                 left,
-                "ended with pushes under way; their closes were not answered with success"
+                "ended with pushes under way; their closes did not succeed"
             );
             exit = worse(exit, Exit::Degraded);
         }
         None => {
-            tracing::warn!(
-                "ended before all pushes were done; their closes were not answered with success"
-            );
+            tracing::warn!("ended before all pushes finished; their closes did not succeed");
             exit = worse(exit, Exit::Degraded);
         }
     }
@@ -211,7 +211,7 @@ fn after_session<E>(served: &Served, ended: Result<io::Result<()>, E>, dir: &Pat
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%dir, "the session failed: {error}"),
-        Err(_) => tracing::error!(%dir, "the session's thread is gone"),
+        Err(_) => tracing::error!(%dir, "the session thread has died"),
     }
     match served.mount.clear() {
         Ok(false) => {
@@ -219,11 +219,11 @@ fn after_session<E>(served: &Served, ended: Result<io::Result<()>, E>, dir: &Pat
             Exit::Success
         }
         Ok(true) => {
-            tracing::error!(%dir, "the kernel's connection was broken from outside; the mount is removed");
+            tracing::error!(%dir, "another process aborted the connection; removed the mount");
             Exit::Aborted
         }
         Err(error) => {
-            tracing::error!(%dir, "cannot remove what is left of the mount: {error}");
+            tracing::error!(%dir, "cannot clean up the mount: {error}");
             Exit::Aborted
         }
     }
@@ -234,7 +234,9 @@ async fn detach(served: &Served) {
     // The unmount for users other than root waits for a helper process.
     match tokio::task::spawn_blocking(move || mount.detach()).await {
         Ok(Ok(true)) => {}
-        Ok(Ok(false)) => tracing::warn!("the mount is not where it was made; it is left alone"),
+        Ok(Ok(false)) => {
+            tracing::warn!("the mount is no longer at its mount point; leaving it alone")
+        }
         Ok(Err(error)) => tracing::error!("cannot unmount: {error}"),
         Err(error) => tracing::error!("cannot unmount: {error}"),
     }

@@ -60,7 +60,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let holder = format!("the mount on {dir} (process {})", std::process::id());
     let state = StateDir::open(&settings.state_dir, &holder).map_err(StartError::new)?;
     if let Err(error) = remember_folders(&settings.state_dir, &targets.used()) {
-        tracing::warn!("can't remember which folders are targets: {error}");
+        tracing::warn!("can't record the target folders: {error}");
     }
     let source = replica_sets
         .open()
@@ -79,7 +79,8 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         let end = Instant::now() + CONDITIONS_TIMEOUT;
         for (target, failure) in registry.try_conditions(end).await {
             let (url, why) = (target.url(), &failure.reason);
-            let warning = format!("target {url} refuses what pushes and deletions need: {why}");
+            let warning =
+                format!("target {url} refuses operations that pushes and deletions need: {why}");
             // A target that refuses every request already has its warning.
             if !warnings.iter().any(|warning| warning.contains(url)) {
                 warnings.push(warning);
@@ -184,8 +185,8 @@ fn check_durability(durability: Durability, replica_sets: &ReplicaSets) -> Resul
     let on_cloud = replica_sets.unsupported().next().is_some();
     match durability {
         Durability::Registry | Durability::All if on_cloud => Err(StartError(format!(
-            "--durability {durability} needs the registry, and atlas cloud can't be reached by this \
-             version: set schema.repo.url, or --registry, to a store of your own"
+            "--durability {durability} needs the registry, and this version can't reach atlas \
+             cloud: set schema.repo.url, or --registry, to a store of your own"
         ))),
         _ => Ok(()),
     }
@@ -229,16 +230,13 @@ async fn try_targets(
             1 => "its backup".to_owned(),
             many => format!("its {many} other targets"),
         };
-        format!(
-            "{}; until then the mount works with {backups}",
-            failure.reason
-        )
+        format!("{}; until then the mount uses {backups}", failure.reason)
     });
     let out = failed.iter().map(|(target, failure)| {
         let what = match failure.kind {
-            Kind::StoreMissing => "is not there; the mount goes on without it until it is",
-            _ if refuses(failure) => "refuses, and will until that is mended",
-            _ => "has an outage; the mount goes on without it, and takes it back by itself",
+            Kind::StoreMissing => "is missing; the mount continues without it until it returns",
+            _ if refuses(failure) => "refuses requests until that is fixed",
+            _ => "has an outage; the mount continues without it until it recovers",
         };
         format!("target {} {what}: {}", target.url(), failure.reason)
     });

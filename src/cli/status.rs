@@ -36,8 +36,7 @@ pub(super) fn status(args: &StatusArgs) -> Exit {
 /// Reads the status of the mount on a directory, as text and as JSON.
 pub(super) fn fetch(dir: &Path, timeout: Duration) -> Result<(String, Value), String> {
     let shown = dir.display();
-    let resolved =
-        fuse::resolve(dir).map_err(|error| format!("cannot look at {shown}: {error}"))?;
+    let resolved = fuse::resolve(dir).map_err(|error| format!("cannot access {shown}: {error}"))?;
     let begun = Instant::now();
     let process = Process::behind(&resolved);
     if process.as_ref().is_some_and(Process::is_stopped) {
@@ -68,15 +67,13 @@ pub(super) fn silent(dir: &Path, process: Option<&Process>) -> String {
         }
         None => "its process can't be found".to_owned(),
     };
-    format!(
-        "{shown} does not answer: {why}, or take the mount away with atlasfs unmount --lazy {shown}"
-    )
+    format!("{shown} does not answer: {why}; to detach the mount: atlasfs unmount --lazy {shown}")
 }
 
 /// Returns the resolved path of a directory with a living mount of atlasfs.
 pub(super) fn mounted(dir: &Path) -> Result<PathBuf, String> {
     let shown = dir.display();
-    let unreadable = |error| format!("cannot look at {shown}: {error}");
+    let unreadable = |error| format!("cannot access {shown}: {error}");
     let dir = fuse::resolve(dir).map_err(unreadable)?;
     match fuse::occupant(&dir).map_err(unreadable)? {
         Occupant::Nothing => Err(format!("{shown} is not mounted")),

@@ -44,14 +44,14 @@ fn journal(out: &mut String, journal: &Value) -> std::fmt::Result {
         let path = text(damaged, "path");
         writeln!(
             out,
-            "damaged: {path} is not pushed: look at it, then remove it"
+            "damaged: {path} is not pushed: inspect it, then remove it"
         )?;
     }
     for unread in list(journal, "unread") {
         let (file, reason) = (text(unread, "file"), text(unread, "reason"));
         writeln!(
             out,
-            "can't read {file} of the journal, and tries again: {reason}"
+            "can't read {file} of the journal; the mount keeps trying: {reason}"
         )?;
     }
     Ok(())
@@ -271,7 +271,7 @@ mod tests {
             "app/schema  T3     s3://b/p",
             ".atlasfs/unpushed/x  app/schema  -     2.0 KiB  conflict",
             "damaged: .atlasfs/unpushed/damaged/7 is not pushed",
-            "can't read /s/8 of the journal, and tries again: no luck",
+            "can't read /s/8 of the journal; the mount keeps trying: no luck",
         ] {
             assert!(table.contains(part), "{part}\nis not in\n{table}");
         }

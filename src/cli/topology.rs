@@ -47,7 +47,7 @@ pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
     let Some(url) = &selection.config else {
         if selection.env.is_some() || !selection.vars.is_empty() {
             return Err(StartError::new(
-                "--env and --var belong to a configuration: name it with --config file://atlas.hcl",
+                "--env and --var need a configuration: name it with --config file://atlas.hcl",
             ));
         }
         let registry = registry.map_or_else(|| embedded(&embedded_registry()), Ok)?;
@@ -99,8 +99,8 @@ fn nothing_to_mount(url: &str, env: Option<&str>) -> String {
              it, or name a registry with --registry"
         ),
         None => format!(
-            "no env of {url} was chosen, and only an env names repositories: choose one with --env, \
-             or name a registry with --registry"
+            "{url} needs an env, because only an env names repositories: choose one with --env, or \
+             name a registry with --registry"
         ),
     }
 }
@@ -138,7 +138,7 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
     };
     make().map_err(|error| {
         StartError::new(format!(
-            "can't make the embedded registry {}: {error}; name another one with --registry",
+            "can't create the embedded registry {}: {error}; name another one with --registry",
             dir.display()
         ))
     })?;

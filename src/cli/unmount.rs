@@ -32,7 +32,7 @@ pub(super) fn unmount(args: &UnmountArgs) -> Exit {
     let dir = match fuse::resolve(&args.dir) {
         Ok(dir) => dir,
         Err(error) => {
-            complain(&format!("cannot look at {}: {error}", args.dir.display()));
+            complain(&format!("cannot access {}: {error}", args.dir.display()));
             return Exit::Failure;
         }
     };
@@ -85,7 +85,7 @@ fn wait_for(process: &Process, until: Instant) -> Exit {
         let why = match (process.is_stopped(), Instant::now() >= until) {
             (true, _) => process.halted(),
             (false, true) => {
-                format!("{pid} has not ended: its log says why; end it with kill -KILL {pid}")
+                format!("{pid} is still running: see its log; end it with kill -KILL {pid}")
             }
             (false, false) => {
                 std::thread::sleep(POLL_INTERVAL);
@@ -93,8 +93,8 @@ fn wait_for(process: &Process, until: Instant) -> Exit {
             }
         };
         complain(&format!(
-            "unmounted, but its process {why}; what it has not pushed stays in its journal until \
-             then, or until the next mount with the same state directory"
+            "unmounted, but its process {why}; its journal keeps pending pushes until then, or \
+             until the next mount with the same state directory"
         ));
         return Exit::Failure;
     }

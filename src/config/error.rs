@@ -77,8 +77,8 @@ pub enum ConfigError {
     },
     /// Two `repo` blocks with the same name have different targets.
     #[error(
-        "{second}: repository {name:?} has other targets here than at {first}: give both blocks \
-         the same url and backup, or one of them another name"
+        "{second}: repository {name:?} has different targets here than at {first}: give both \
+         blocks the same url and backup, or rename one"
     )]
     Conflict {
         /// The repository's name.

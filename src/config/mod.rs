@@ -118,8 +118,8 @@ fn merge(file: &ConfigFile, found: &[RepoBlock], config: &mut Config) -> Result<
             if schema.config != repo.config && !aside.contains(&name) {
                 aside.push(name);
                 config.warnings.push(format!(
-                    "{}: migration.repo {name:?} has other targets than schema.repo at {}, and \
-                     is set aside: this version has no migration directories",
+                    "{}: migration.repo {name:?} has other targets than schema.repo at {}; \
+                     ignoring it: this version has no migration directories",
                     place(),
                     file.place(schema.offset),
                     name = name.as_str(),

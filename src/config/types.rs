@@ -124,15 +124,15 @@ pub(super) fn check_backup(
                 "this backup is the registry itself, {other}: a backup must be another store"
             ),
             (Overlap::Same, _) => {
-                format!("this backup is listed twice, it is the place of {other}: keep one")
+                format!("this backup is listed twice, also as {other}: keep one")
             }
             (Overlap::Within, _) => format!(
                 "this backup lies inside {what} {other}, where its artifacts would show as \
-                 repositories: give it a place beside it"
+                 repositories: move it elsewhere"
             ),
             (Overlap::Around, _) => format!(
-                "this backup has {what} {other} inside it, whose artifacts would show there as \
-                 repositories: give it a place beside it"
+                "this backup contains {what} {other}, whose artifacts would show as repositories: \
+                 move it elsewhere"
             ),
         });
     }

@@ -108,8 +108,8 @@ impl Fs {
         let Some(plan) = temporary.plan(self.registry.settings().max_size) else {
             return Ok(());
         };
-        let message = "a plan is not pushed under this name, for tools give such names to files \
-                       of their own: write it as <name>.plan.hcl";
+        let message = "not pushed, because tools give such names to their own files: write the \
+                       plan as <name>.plan.hcl";
         let event = Event::new(Level::Warn, "refused", message);
         self.registry.report(event.with("plan", plan.to_string()));
         Err(Error::NotPermitted)

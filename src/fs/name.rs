@@ -134,11 +134,11 @@ pub(super) fn listed_name(item: &Item) -> Option<OsString> {
 pub(super) fn reserved(name: &OsStr) -> Option<&'static str> {
     if is_probe(name.as_bytes()) {
         // Without its probe, vim writes in place, and the live name never disappears.
-        return Some("vim's probe: an editor saves into the file itself here");
+        return Some("vim's probe file: refused, so that vim saves in place");
     }
     (name == ".git").then_some(
-        "a git repository in the mount would be gone with the mount: keep it elsewhere, and copy \
-         files from its work tree",
+        "a git repository in the mount would be lost at unmount: keep it elsewhere, and copy files \
+         from its work tree",
     )
 }
 

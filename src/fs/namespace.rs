@@ -339,9 +339,9 @@ impl Fs {
         if !is_its_own(&listings) || !is_its_own(&names) {
             return Ok(());
         }
-        let message = "the program that deletes this has listed the directory and used the \
-                       artifact's other name, so it takes one file for two: exclude this name from \
-                       what it deletes, or delete the artifact with rm";
+        let message = "the deleting program listed the directory and used the artifact's other \
+                       name, so it mistakes one file for two: exclude this name from the deletion, \
+                       or delete the artifact with rm";
         let event = Event::new(Level::Warn, "refused", message);
         self.registry.report(event.with("artifact", id.to_string()));
         Err(Error::NotPermitted)

@@ -225,8 +225,8 @@ impl Fs {
     }
 
     fn refuse_rename(&self, name: &OsStr, new_name: &OsStr) -> Error {
-        let message = "an artifact can't be renamed: copy it, for a copy is a push, and give a \
-                       plan its new name as label";
+        let message = "an artifact can't be renamed: copy it (a copy is a push), and give a plan \
+                       its new name as label";
         let event = Event::new(Level::Warn, "refused", message);
         self.registry.report(
             event

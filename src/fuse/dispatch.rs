@@ -178,7 +178,7 @@ fn log_panic(op: &'static str, panic: &(dyn Any + Send)) {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    tracing::error!(op, "a bug was caught, and one request failed: {message}");
+    tracing::error!(op, "a bug made one request fail: {message}");
 }
 
 #[cfg(test)]

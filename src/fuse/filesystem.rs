@@ -113,14 +113,14 @@ impl fuser::Filesystem for Bridge {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for wanted in WANTED {
             if config.add_capabilities(wanted).is_err() {
-                tracing::debug!(?wanted, "the kernel does not offer it");
+                tracing::debug!(?wanted, "the kernel does not support it");
             }
         }
         if let Err(nearest) = config.set_max_write(MAX_WRITE) {
-            tracing::debug!(nearest, "another largest write");
+            tracing::debug!(nearest, "the kernel limits the size of writes");
         }
         if let Err(nearest) = config.set_time_granularity(Duration::from_nanos(1)) {
-            tracing::debug!(?nearest, "another granularity of times");
+            tracing::debug!(?nearest, "the kernel limits the granularity of times");
         }
         Ok(())
     }

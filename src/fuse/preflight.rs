@@ -58,7 +58,7 @@ pub fn clear_dead(dir: &Path) -> Result<bool, MountError> {
             return Ok(cleared);
         };
         detach(dir).map_err(|error| MountError::DeadEndPoint(dir.to_owned(), error))?;
-        tracing::warn!(dir = %dir.display(), "removed the dead end point of an earlier atlasfs");
+        tracing::warn!(dir = %dir.display(), "removed the dead mount of an earlier atlasfs");
         cleared = true;
     }
 }

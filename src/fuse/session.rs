@@ -46,8 +46,8 @@ pub fn serve(
     match Proc::new(mount.device()) {
         Some(processes) => fs.set_processes(Arc::new(processes)),
         None => tracing::warn!(
-            "/proc doesn't show this process, so each close counts as a save: also one by a killed \
-             program, or by a part of a shell's command; mount with the /proc of this pid namespace"
+            "/proc doesn't show this process, so each close counts as a save, even by a killed \
+             program or by part of a shell command; mount with the /proc of this pid namespace"
         ),
     }
     let bridge = Bridge::new(Arc::clone(&fs), runtime, deadlines, owner);
@@ -80,7 +80,7 @@ pub fn serve(
         }),
         Err(error) => {
             if let Err(left) = mount.clear() {
-                tracing::warn!("cannot remove what is left of the mount: {left}");
+                tracing::warn!("cannot clean up the mount: {left}");
             }
             Err(MountError::Session(mount.dir().to_owned(), error))
         }
@@ -94,7 +94,7 @@ pub fn serve(
 fn connect(fs: &Fs, notifier: Notifier) {
     fs.connect(move |ino| {
         if let Err(error) = notifier.inval_inode(INodeNo(ino), ATTRIBUTES_ONLY, 0) {
-            tracing::debug!(ino, "the kernel was not told of a push: {error}");
+            tracing::debug!(ino, "can't notify the kernel of a push: {error}");
         }
     });
 }

@@ -6,7 +6,7 @@ use crate::fault_injection::{Bug, injected};
 use crate::model::Stamp;
 
 /// The reason for a conflict that the mount detects without asking the registry.
-pub(super) const MOVED_ON: &str = "it has been pushed, or deleted, since it was opened";
+pub(super) const MOVED_ON: &str = "another push or deletion has changed it since it was opened";
 
 /// The content that a handle was opened on, which its push may replace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

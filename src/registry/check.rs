@@ -59,8 +59,8 @@ impl Registry {
             Err(_) => Err(RegistryError::new(
                 ErrorKind::Outage,
                 format!(
-                    "can't push {id}: the check of the document did not end in time; push it \
-                     again, or raise --push-timeout"
+                    "can't push {id}: the validation did not finish in time; push it again, or \
+                     raise --push-timeout"
                 ),
             )),
         }

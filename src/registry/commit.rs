@@ -139,7 +139,7 @@ impl Commit<'_> {
                 Ok(unchanged(meta))
             }
             Some(_) => Err(CommitOutcome::Lost(
-                "the registry holds a newer content".into(),
+                "the registry holds newer content".into(),
             )),
             None => self.replace_unstamped(meta, deadline).await,
         }
@@ -157,7 +157,7 @@ impl Commit<'_> {
             Err(failure) if failure.kind == Kind::Corrupt => Ok(unchanged(meta)),
             Ok(content) if content.stamp.sha256 == self.stamp.sha256 => Ok(unchanged(meta)),
             Ok(_) => Err(CommitOutcome::Lost(
-                "the registry holds a content that was put there by hand".into(),
+                "the registry holds content that another tool wrote".into(),
             )),
             Err(failure) => Err(CommitOutcome::Missed(failure)),
         }

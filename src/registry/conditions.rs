@@ -56,12 +56,12 @@ impl Registry {
         })?;
         if !trial.honours_conditions {
             let message = "the store ignores conditional writes: two mounts can overwrite each \
-                           other's pushes there, though each looks before it writes";
+                           other's pushes, although each checks before it writes";
             let event = Event::new(Level::Warn, "conditions-ignored", message);
             self.report(event.with("target", url));
         }
         if let Some(refused) = &trial.refused {
-            let message = "the store lets this mount write, and refuses something else it needs";
+            let message = "the store accepts writes, but refuses other needed operations";
             let event = Event::new(Level::Warn, "denied", message);
             let event = event.with("target", url);
             self.report(event.with("reason", refused.to_string()));
@@ -70,9 +70,8 @@ impl Registry {
     }
 
     fn report_unknown(&self, registry: &Replica, failure: &Failure) {
-        let message = "the store does not let itself be tried: whether it honours conditional \
-                       writes is not known, and it is looked at before each push; let this mount \
-                       write, read and delete below .atlasfs/probe";
+        let message = "can't probe the store for conditional writes, so the mount checks it before \
+                       each push; let this mount write, read and delete below .atlasfs/probe";
         let event = Event::new(Level::Warn, "conditions-unknown", message);
         self.report(
             event
@@ -141,7 +140,7 @@ impl Replica {
             true => Ok(()),
             false => Err(Failure::new(
                 Kind::Conflict,
-                format!("somebody else has written {id} at {}", self.url()),
+                format!("another writer has changed {id} at {}", self.url()),
             )),
         }
     }

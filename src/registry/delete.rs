@@ -86,7 +86,7 @@ impl Registry {
         let _ = timeout_at(last, blocking::run(move || journal.mark(when))).await;
         self.replay.wake();
         let missing = RegistryError::of_failures(
-            format!("{id} is deleted from the registry, and not yet from every target"),
+            format!("{id} is deleted from the registry, but not yet from every target"),
             failures.iter().map(|(url, failure)| (*url, failure)),
         );
         let event = Event::new(Level::Warn, "delete-degraded", missing.reason.clone());
@@ -129,7 +129,7 @@ impl Registry {
     /// Cancels a failed deletion, so that replay skips it. The verdict holds at once; the wait for
     /// the disk ends shortly after `end`.
     async fn abandon(&self, id: &ArtifactId, when: u64, end: Instant) {
-        if !self.journal.decide(when, Some("it was not carried out")) {
+        if !self.journal.decide(when, Some("it was cancelled")) {
             return;
         }
         let (journal, id) = (Arc::clone(&self.journal), id.clone());

@@ -190,7 +190,7 @@ impl DiskFiles {
             (&file).take(size).read_to_end(&mut content)?;
         }
         if Sha256::of(&content) != *hash {
-            tracing::warn!("{} is damaged, and removed", self.path(hash).display());
+            tracing::warn!("removed damaged file {}", self.path(hash).display());
             lock(&self.state).forget(hash);
             dir.remove(place(hash))?;
             return Ok(None);
@@ -410,7 +410,7 @@ impl DiskFiles {
         if let Some(problem) = &problem
             && !state.told
         {
-            tracing::warn!("the cache on disk doesn't work, and is not needed: {problem}");
+            tracing::warn!("the disk cache does not work; continuing without it: {problem}");
             state.told = true;
         }
         state.problem = problem;

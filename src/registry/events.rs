@@ -110,7 +110,7 @@ impl Events {
 
     /// Reports a bug in a background task. The task goes on: pending pushes stay pending.
     pub fn report_bug(&self, what: &str) {
-        let message = "the background met a bug, and tries again later; please report it";
+        let message = "a background task hit a bug and will try again; please report it";
         self.report(Event::new(Level::Error, "bug", message).with("in", what));
     }
 

@@ -171,7 +171,7 @@ impl IndexLog {
             state.paused = Some(Instant::now() + WRITE_PAUSE);
             if !state.told {
                 let path = state.file.path().display();
-                tracing::warn!("can't write to {path} what the next mount should know: {error}");
+                tracing::warn!("can't write the index for the next mount to {path}: {error}");
             }
             state.told = true;
         }

@@ -113,7 +113,7 @@ impl Journal {
             .is_some_and(|record| record.got.insert(target.to_owned()));
         let got = line(&json!({ "got": target }));
         if is_news && let Err(error) = record::append(&self.path(when), &got) {
-            tracing::warn!("can't write to the journal that {target} has got a push: {error}");
+            tracing::warn!("can't record in the journal that {target} has a push: {error}");
         }
     }
 

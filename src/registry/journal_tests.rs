@@ -64,7 +64,7 @@ fn a_failed_deletion_does_not_come_back() {
     // A power cut undoes the unsynced removal, but not the synced mark before it.
     assert!(journal.after_power_cut().contains_key(&name(5)));
     journal.begin_deletion(&id(), &push(6, b"")).unwrap();
-    journal.fail(6, "it was not carried out").unwrap();
+    journal.fail(6, "it was cancelled").unwrap();
     drop(journal);
     let journal = open(dir.path());
     assert!(journal.select(|_| true).is_empty() && !journal.path(6).exists());

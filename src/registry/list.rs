@@ -336,7 +336,7 @@ impl Registry {
             let event = Event::new(
                 Level::Warn,
                 "hidden",
-                "names that are not of the contract are not shown",
+                "hiding names that are not valid repositories or artifacts",
             );
             self.report(
                 event
@@ -368,6 +368,6 @@ fn overdue(what: String, waited: Duration) -> RegistryError {
 pub(super) fn panicked(what: &str, on: impl std::fmt::Display) -> RegistryError {
     RegistryError::new(
         ErrorKind::Outage,
-        format!("{what} {on} met a bug; please report it"),
+        format!("{what} {on} hit a bug; please report it"),
     )
 }

@@ -55,27 +55,27 @@ pub(super) const PUSHES: Family = Family(
 pub(super) const PULLS: Family = Family(
     "atlasfs_pulls_total",
     "counter",
-    "Pulls by what answered them; source=\"backup\" is a fallback.",
+    "Pulls by their source; source=\"backup\" is a fallback.",
 );
 pub(super) const HEDGES: Family = Family(
     "atlasfs_hedges_total",
     "counter",
-    "Reads and listings that the backups were asked for too, for the registry had not answered in time.",
+    "Reads and listings that also asked the backups, because the registry was too slow.",
 );
 pub(super) const JOINED: Family = Family(
     "atlasfs_single_flight_joined_total",
     "counter",
-    "Reads and listings that were answered by a request which another one had under way.",
+    "Reads and listings that shared another one's request.",
 );
 pub(super) const TARGET_TIMEOUTS: Family = Family(
     "atlasfs_target_timeouts_total",
     "counter",
-    "Questions that a target has not answered by their deadline.",
+    "Requests that a target did not answer by their deadline.",
 );
 pub(super) const REPAIRED: Family = Family(
     "atlasfs_repaired_total",
     "counter",
-    "Differences between targets that repair has mended.",
+    "Differences between targets that reconcile has repaired.",
 );
 pub(super) const UNREPORTED: Family = Family(
     "atlasfs_unreported_total",
@@ -90,12 +90,12 @@ pub(super) const UNPUSHED: Family = Family(
 pub(super) const PENDING: Family = Family(
     "atlasfs_pending",
     "gauge",
-    "Artifacts whose newest push some target has not got.",
+    "Artifacts whose newest push some target lacks.",
 );
 pub(super) const HIDDEN: Family = Family(
     "atlasfs_hidden_names",
     "gauge",
-    "Names in the stores that are not of this contract, and so not shown.",
+    "Names in the stores that are not valid, and so hidden.",
 );
 pub(super) const TARGET_UP: Family = Family(
     "atlasfs_target_up",

@@ -229,7 +229,7 @@ impl Registry {
             let event = Event::new(
                 Level::Error,
                 "catalogue-damaged",
-                "what the mount knew before is not all there",
+                "the index of earlier mounts is incomplete",
             );
             registry.report(event.with("reason", amiss));
         }

@@ -104,7 +104,7 @@ fn check(
         Ok(meta) if meta.uid() == user && is_right(&meta) => Ok(()),
         Ok(_) => {
             let why = format!(
-                "holds a {name} that is a link, of another kind, or of another user: remove that"
+                "holds a {name} that is a link, has the wrong type, or belongs to another user: remove that"
             );
             Err(Refused::Foreign(why))
         }

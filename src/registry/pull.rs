@@ -252,7 +252,7 @@ impl Registry {
             Kind::TooBig => failure.with_fix(Some("mount with a larger --max-size".into())),
             _ => failure,
         })?;
-        let behind = || Failure::new(Kind::Corrupt, "it is behind what was served before");
+        let behind = || Failure::new(Kind::Corrupt, "it is older than content already served");
         self.believe(id, replicas, target, &content, begun)
             .ok_or_else(behind)
     }
@@ -301,7 +301,7 @@ impl Registry {
             }
         });
         let Some(known) = known else {
-            let event = Event::new(Level::Warn, "behind", "the target has an older content");
+            let event = Event::new(Level::Warn, "behind", "the target has older content");
             self.report(
                 event
                     .with("artifact", id.to_string())

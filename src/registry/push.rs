@@ -125,7 +125,7 @@ impl Registry {
         end: Instant,
     ) -> Result<Stamp, RegistryError> {
         let current = timeout_at(end, self.current(id)).await.map_err(|_| {
-            let reason = format!("can't push {id}: no target has told its format in time");
+            let reason = format!("can't push {id}: no target reported its format in time");
             RegistryError::new(ErrorKind::Outage, reason)
         })?;
         if !base.is(current.as_ref()) {
@@ -265,7 +265,7 @@ impl Push<'_> {
             CommitOutcome::Missed(failure) => self.missing.push((registry, failure)),
             CommitOutcome::Lost(why) => return Err(conflict(self.id, &why)),
             CommitOutcome::Undecided(failure) => {
-                let what = format!("can't push {}: somebody may have been faster", self.id);
+                let what = format!("can't push {}: another writer may have won", self.id);
                 return Err(RegistryError::of_failures(
                     what,
                     [(registry.url(), &failure)],

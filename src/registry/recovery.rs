@@ -51,7 +51,7 @@ impl Replay {
             if !record.deletes {
                 self.recover_push(&record, &missing);
             }
-            let event = Event::new(Level::Info, "journal", "taken up from an earlier mount");
+            let event = Event::new(Level::Info, "journal", "resumed from an earlier mount");
             self.events
                 .report(event.with("artifact", record.id.to_string()));
         }
@@ -89,16 +89,16 @@ impl Replay {
     /// Reports the files of the journal that are damaged, or could not be read.
     pub(super) fn report_journal(&self) {
         for damaged in self.journal.damaged() {
-            let message = "a file of the journal is damaged; what it was to push is not pushed: \
-                           look at it, then remove it";
+            let message = "a journal file is damaged, so its push is not replayed: inspect it, \
+                           then remove it";
             let event = Event::new(Level::Error, "journal-damaged", message)
                 .with("path", damaged.file.display().to_string())
                 .with("kept", kept(&damaged));
             self.events.report(event);
         }
         for unread in self.journal.unread() {
-            let message = "the journal can't be read; it stays where it is, and is read again: by \
-                           this mount every few seconds, or by the next one";
+            let message = "can't read a journal file; it stays in place, and this mount (every few \
+                           seconds) or the next one tries again";
             let event = Event::new(Level::Error, "journal-unread", message)
                 .with("path", unread.file.display().to_string())
                 .with("reason", unread.reason);
@@ -149,7 +149,7 @@ impl Replay {
                 (Some(_), false) => journal.keep(when).map(drop),
             });
             if let Ok(Err(error)) = marking.await {
-                tracing::warn!("the journal has lost what {} was: {error}", record.id);
+                tracing::warn!("can't journal how {} ended: {error}", record.id);
             }
             match failed {
                 None => {

@@ -165,8 +165,8 @@ impl Replay {
             {
                 self.journal.settle(&record.id, record.stamp.when);
                 let message = match record.deletes {
-                    true => "it is deleted from every target now",
-                    false => "every target has it now",
+                    true => "replay has deleted it from every target",
+                    false => "replay has pushed it to every target",
                 };
                 let event = Event::new(Level::Info, "redo", message);
                 self.events
@@ -195,7 +195,7 @@ impl Replay {
             Err(failure) => {
                 self.backoff
                     .pause(target.id, when ^ end.elapsed().as_nanos() as u64);
-                tracing::debug!("{} has still not got {id}: {failure}", target.url());
+                tracing::debug!("{} still lacks {id}: {failure}", target.url());
                 false
             }
         }

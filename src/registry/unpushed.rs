@@ -100,8 +100,7 @@ impl Registry {
                         if !deletes {
                             self.watch_keeping(&id, writing);
                         }
-                        let slow =
-                            "this machine's disk has not answered within half of --push-timeout";
+                        let slow = "the local disk did not answer within half of --push-timeout";
                         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, slow))
                     }
                 }
@@ -114,7 +113,7 @@ impl Registry {
                 true => ErrorKind::NoSpace,
                 false => ErrorKind::Outage,
             };
-            let message = format!("can't {what} {id}: the journal can't be written: {error}");
+            let message = format!("can't {what} {id}: can't write the journal: {error}");
             RegistryError::new(kind, message)
         })
     }
@@ -128,8 +127,8 @@ impl Registry {
     /// Reports that a write has failed, and that the partial document is not pushed.
     pub async fn refuse_broken(&self, id: &ArtifactId) {
         let reason = format!(
-            "can't push {id}: writing it has failed (over --max-size, or this machine's disk), and \
-             half a document is not pushed"
+            "can't push {id}: a write failed (over --max-size, or on the local disk), so the \
+             partial document is not pushed"
         );
         self.refuse_nothing(id, reason).await;
     }
@@ -154,8 +153,8 @@ impl Registry {
             signal => format!("signal {signal}"),
         };
         let reason = format!(
-            "can't push {id}: {signal} killed its writer before the file was closed, and half a \
-             document is not pushed; write it again"
+            "can't push {id}: {signal} killed its writer before the file was closed, so the \
+             partial document is not pushed; write it again"
         );
         let mut torn = RegistryError::new(ErrorKind::Torn, reason);
         self.keep(id, content, None, &mut torn, end).await;

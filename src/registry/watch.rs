@@ -132,7 +132,7 @@ impl Watch {
         };
         let reason = target.health().last_failure;
         let reason = reason.map(|(_, failure)| failure.to_string());
-        let message = "the target is skipped until it answers a probe";
+        let message = "skipping the target until it answers a probe";
         let event = Event::new(Level::Warn, "breaker-open", message);
         registry.report(
             event

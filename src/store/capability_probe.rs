@@ -21,7 +21,7 @@ impl Target {
     ///
     /// The target's failing answer.
     pub async fn try_conditions(&self, deadline: Instant) -> Result<Capabilities, Failure> {
-        let attempt = "finding out whether conditions hold";
+        let attempt = "probing conditional writes";
         let known = self.by(deadline, attempt, self.driver.try_conditions());
         if let Some(trial) = known.await? {
             return Ok(trial);
@@ -69,7 +69,7 @@ impl Target {
             true => Ok(()),
             false => Err(Failure::new(
                 Kind::Corrupt,
-                format!("{} gives other bytes than it took", self.url()),
+                format!("{} returns other bytes than it accepted", self.url()),
             )),
         }
     }

@@ -71,7 +71,7 @@ impl Unavailable {
     /// protocol of Ariga's own CLI is not public, so the stub sends nothing, and the mount uses its
     /// backups.
     pub(super) fn for_atlas_cloud() -> Self {
-        let why = "atlas cloud can't be reached by this version, for its protocol is not public";
+        let why = "this version can't reach atlas cloud, because its protocol is not public";
         let fix = "set schema.repo.url, or --registry, to a store of your own";
         let answer = Failure::new(Kind::Unreachable, why).before_asking();
         Self {

@@ -232,7 +232,7 @@ impl Target {
             return Err(Failure::new(
                 Kind::Invalid,
                 format!(
-                    "cannot write {key} at {}: the stamp is not its own",
+                    "cannot write {key} at {}: its stamp does not match its bytes",
                     self.url
                 ),
             ));
@@ -321,7 +321,7 @@ impl Target {
         // If a backend panics, only its own target has an outage.
         let guarded = AssertUnwindSafe(operation).catch_unwind().map(|ended| {
             ended.unwrap_or_else(|_| {
-                let bug = format!("{attempt} at {} met a bug; please report it", self.url);
+                let bug = format!("{attempt} at {} hit a bug; please report it", self.url);
                 Err(Failure::new(Kind::Unreachable, bug))
             })
         });
@@ -329,7 +329,10 @@ impl Target {
         let ended = timeout_at(deadline, waiting.over(guarded)).await;
         ended.unwrap_or_else(|_| {
             let waited = deadline.saturating_duration_since(start).as_secs_f64();
-            let mut reason = format!("no answer within {waited:.1} s {attempt} at {}", self.url);
+            let mut reason = format!(
+                "no answer within {waited:.1} s while {attempt} at {}",
+                self.url
+            );
             if let Some(last) = waiting.last() {
                 reason.push_str(": ");
                 reason.push_str(&last);

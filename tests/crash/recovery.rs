@@ -63,7 +63,12 @@ fn read(mounted: &Mounted, name: &str) -> Option<Vec<u8>> {
 fn owes_nothing(mounted: &Mounted) -> bool {
     let status = mounted.status();
     let unpushed = status["unpushed"].as_array().unwrap();
-    let in_doubt = |push: &Value| push["reason"].as_str().unwrap().contains("being asked");
+    let in_doubt = |push: &Value| {
+        push["reason"]
+            .as_str()
+            .unwrap()
+            .contains("asking the targets")
+    };
     let failed: u64 = unpushed
         .iter()
         .map(|push| push["size"].as_u64().unwrap())

@@ -96,7 +96,7 @@ async fn a_profiles_role_is_assumed_with_the_credentials_of_its_container_or_ins
         let target = target(&bucket, server.endpoint(), &env);
         all_are(&target, Kind::Denied).await;
         let failure = target.probe(soon()).await.unwrap_err();
-        let part = format!("no credentials to be had from {place}: 403");
+        let part = format!("can't get credentials from {place}: 403");
         assert!(failure.reason.contains(&part), "{failure}");
         assert!(before.requests().is_empty(), "{source}");
     }

@@ -213,13 +213,13 @@ async fn a_failure_of_sts_differs_from_one_of_the_store_and_ends_by_itself() {
         (
             Says::Keys(-3600),
             Kind::Denied,
-            "set this machine's clock right",
+            "correct this machine's clock",
         ),
     ] {
         sts.set(says);
         all_are(&target, kind).await;
         let failure = target.probe(soon()).await.unwrap_err();
-        let told = format!("no credentials to be had: cannot assume {ARN} at {at}: ");
+        let told = format!("can't get credentials: cannot assume {ARN} at {at}: ");
         assert!(failure.reason.contains(&told), "{says:?}: {failure}");
         assert!(failure.reason.contains(expected), "{says:?}: {failure}");
     }
@@ -261,7 +261,7 @@ async fn a_hanging_sts_delays_no_operation_beyond_its_deadline() {
     assert!(
         failure
             .reason
-            .contains("no credentials to be had: STS at 127.0.0.1:"),
+            .contains("can't get credentials: STS at 127.0.0.1:"),
         "{failure}"
     );
     sts.set(Says::Keys(3600));

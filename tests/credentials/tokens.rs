@@ -132,25 +132,25 @@ async fn a_failure_of_the_token_service_differs_from_one_of_the_store() {
                 200,
                 "<html>log in</html>",
                 Kind::Unreachable,
-                "its answer is no token",
+                "its answer has no token",
             ),
             (
                 200,
                 "{\"access_token\": 7}",
                 Kind::Unreachable,
-                "its answer is no token",
+                "its answer has no token",
             ),
             (
                 200,
                 "{\"access_token\": \"\"}",
                 Kind::Unreachable,
-                "its answer is no token",
+                "its answer has no token",
             ),
             (
                 200,
                 "{\"access_token\": \"a\\r\\nb: c\"}",
                 Kind::Unreachable,
-                "its answer is no token",
+                "its answer has no token",
             ),
         ] {
             service.set(How::Say(status, body));
@@ -161,7 +161,7 @@ async fn a_failure_of_the_token_service_differs_from_one_of_the_store() {
             let failure = target.probe(soon()).await.unwrap_err();
             assert_eq!(failure.kind, kind, "{failure}");
             let place = service.url("");
-            let expected = format!("no credentials to be had from {place}: {expected}");
+            let expected = format!("can't get credentials from {place}: {expected}");
             assert!(failure.reason.contains(&expected), "{failure}");
             assert!(!failure.reason.contains('\n'), "{failure}");
         }
@@ -221,7 +221,7 @@ async fn a_service_that_is_not_there_is_named() {
     for (way, gate) in ways.iter().zip(gates) {
         let failure = gate.target(way).probe(soon()).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Unreachable, "{}", way.name);
-        let expected = format!("no credentials to be had from {place}: connection refused");
+        let expected = format!("can't get credentials from {place}: connection refused");
         assert!(failure.reason.contains(&expected), "{failure}");
     }
 }

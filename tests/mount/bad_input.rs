@@ -84,16 +84,16 @@ fn a_refusal_of_a_store_is_reported_with_a_remedy() {
     let late = date(-TimeDelta::minutes(1_530) - TimeDelta::seconds(45));
     let (early, late) = ([("Date", &*early)], [("Date", &*late)]);
     let skewed = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
-    let clock = |how| format!("(this machine's clock is {how}: set it right)");
+    let clock = |how| format!("(this machine's clock is {how}: correct it)");
     refuses(403, &early, skewed, &clock("2 h 30 min ahead"));
     refuses(403, &late, skewed, &clock("25 h 30 min behind"));
     refuses(403, &[], skewed, &clock("wrong"));
     let codes = "
-        404 NoSuchBucket: 404 NoSuchBucket (make the bucket, or correct its name)
-        400 InvalidBucketName: (no bucket can have this name: 3 to 63 lower-case
+        404 NoSuchBucket: 404 NoSuchBucket (create the bucket, or correct its name)
+        400 InvalidBucketName: (invalid bucket name: use 3 to 63 lower-case
         400 ExpiredToken: (the session token has expired: get new credentials)
         403 InvalidAccessKeyId: (the store does not know this access key: correct it
-        403 SignatureDoesNotMatch: (the secret key is not the access key's: correct it)";
+        403 SignatureDoesNotMatch: (the secret key does not belong to the access key: correct it)";
     for line in codes.trim().lines() {
         let (answer, part) = line.split_once(": ").unwrap();
         let (status, code) = answer.trim().split_once(' ').unwrap();
@@ -105,11 +105,11 @@ fn a_refusal_of_a_store_is_reported_with_a_remedy() {
     let part = "(the bucket is in eu-west-3: set region=eu-west-3)";
     refuses(400, &[], region, part);
     let page = [("Content-Type", "text/html; charset=utf-8")];
-    let part = "(that is a web page and no store's answer: correct the";
+    let part = "(the answer is a web page, not a store's: correct the";
     refuses(200, &page, "<html>welcome</html>", part);
     refuses(404, &page, "<html>not found</html>", part);
     let plain = "Client sent an HTTP request to an HTTPS server.";
-    refuses(400, &[], plain, "https is spoken there, not http");
+    refuses(400, &[], plain, "the server speaks https, not http");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_wrong_endpoint_is_reported_with_a_remedy() {
         (plain.clone(), "does not speak https: is http meant"),
         (
             "http://no-such-host.invalid".into(),
-            "no-such-host.invalid has no address: is",
+            "no-such-host.invalid has no address: check",
         ),
     ] {
         both_say(&["--registry", &bucket_at(&endpoint)], &[], part);
@@ -162,15 +162,15 @@ fn a_url_that_can_never_work_is_refused_with_a_correction() {
         s3://bucket/a%2Fb | an encoded slash (%2F): write it as a slash
         s3://Bucket?region=eu-west-1 | 3 to 63 lower-case letters
         s3://me:s3cret@bucket | never come from the command line
-        s3://bucket?region=eu%20west | no name of a region: write region=eu-west-1
+        s3://bucket?region=eu%20west | invalid region: write region=eu-west-1
         s3://bucket?region=eu west | white space
         s3://bucket?endpoint=ftp://h | must start with http:// or https://
         s3://bucket?endpoint=http://me:s3cret@h | credentials come from the provider's chain
         s3://bucket?regoin=x | (did you mean "region"?): known for s3 are region, endpoint
         s3://bucket?secret_key=s3cret | credentials come from the provider's own chain
-        s3://bucket?region=a&region=b | parameter region is there twice: keep one
+        s3://bucket?region=a&region=b | parameter region appears twice: keep one
         s3://bucket?profile=nobody | there is no profile "nobody" in
-        s3://bucket?role=admin | no ARN of a role: write arn:aws:iam::"#;
+        s3://bucket?role=admin | invalid role ARN: write arn:aws:iam::"#;
     for line in urls.trim().lines() {
         let (url, part) = line.trim().split_once(" | ").unwrap();
         both_say(&["--registry", url], &[], part);
@@ -216,7 +216,7 @@ fn a_proxy_that_is_dead_is_named_without_its_password() {
         } else {
             "http://store.test"
         };
-        let part = format!("it goes through the proxy http://127.0.0.1:9 of {name}: see to that");
+        let part = format!("it goes through the proxy http://127.0.0.1:9 of {name}: check that");
         let dead = [(name, "http://me:s3cret@127.0.0.1:9")];
         both_say(&["--registry", &bucket_at(endpoint)], &dead, &part);
     }
@@ -228,7 +228,7 @@ fn a_proxy_that_is_dead_is_named_without_its_password() {
         part,
     );
     let wrong = [("https_proxy", "ftp://me:s3cret@h")];
-    let part = "https_proxy names no proxy: write http://host:port";
+    let part = "https_proxy is not a valid proxy: write http://host:port";
     both_say(
         &["--registry", &bucket_at("http://store.test")],
         &wrong,
@@ -281,11 +281,11 @@ fn a_working_proxy_is_used_and_its_own_refusal_is_reported() {
     for (fault, part) in [
         (
             Fault::Status(407, None),
-            "wants a user and a password: write HTTP_PROXY=http://user:password",
+            "requires a user and a password: write HTTP_PROXY=http://user:password",
         ),
         (
             Fault::Status(503, None),
-            "and no store: see to it, or add the host to NO_PROXY",
+            "not from a store: check the proxy, or add the host to NO_PROXY",
         ),
     ] {
         proxy.set(fault);
@@ -318,7 +318,7 @@ fn a_backup_in_the_place_of_another_target_is_refused_with_both_names() {
     for (registry, backups, named, part) in [
         (&*store, &[&*link][..], &*store, "is the registry itself"),
         (&store, &[&inner], &store, "lies inside the registry"),
-        (&inner, &[&store], &inner, "inside it"),
+        (&inner, &[&store], &inner, "contains"),
         (&elsewhere, &[&store, &link], &store, "is listed twice"),
         (
             s3,
@@ -336,7 +336,7 @@ fn a_backup_in_the_place_of_another_target_is_refused_with_both_names() {
             &store,
             &[s3, "s3://bucket?region=eu-west-1"],
             s3,
-            "inside it",
+            "contains",
         ),
         (
             "gs://bucket",

@@ -63,7 +63,7 @@ fn a_failing_target_is_reported_with_a_remedy_and_the_others_are_tried() {
     ];
     for (fault, reachable, fix) in [
         (Fault::Refuse, false, "nothing listens at"),
-        (Fault::Hang, false, "is it running"),
+        (Fault::Hang, false, "check that it runs"),
         (
             Fault::Status(403, Some("AccessDenied")),
             true,
@@ -72,7 +72,7 @@ fn a_failing_target_is_reported_with_a_remedy_and_the_others_are_tried() {
         (
             Fault::Status(404, Some("NoSuchBucket")),
             false,
-            "make the bucket",
+            "create the bucket",
         ),
     ] {
         proxy.set(fault.clone());

@@ -196,7 +196,7 @@ fn a_machines_own_identity_opens_the_stores_of_google_and_azure_at_their_own_add
     let text = ran.text();
     assert!(text.contains("failed to lookup address"), "{text}");
     assert!(
-        text.contains("is the host's name right, and is there a network?"),
+        text.contains("check the host's name and the network"),
         "{text}"
     );
 }

@@ -120,12 +120,12 @@ fn a_mistake_about_google_is_reported_without_a_request() {
     let mut cases: Vec<Case> = ["Acme", "ab", "-ab", "ab-", "a..b", &long]
         .iter()
         .map(|name| {
-            let says = ["no name of a bucket", "3 to 63 lower-case letters"];
+            let says = ["invalid bucket name", "3 to 63 lower-case letters"];
             case(format!("gs://{name}"), &[nowhere], &says)
         })
         .collect();
     for name in ["goog-backup", "192.168.5.4"] {
-        let says = ["Google allows no address, and none that begins with goog"];
+        let says = ["Google allows no address, and no name that begins with goog"];
         cases.push(case(format!("gs://{name}"), &[nowhere], &says));
     }
     let url = "gs://acme-backup";
@@ -142,11 +142,11 @@ fn a_mistake_about_google_is_reported_without_a_request() {
         ),
         (
             &*cut,
-            "private_key of the credentials file can't be read: download the key anew",
+            "private_key of the credentials file can't be read: download the key again",
         ),
         (
             &*short,
-            "private_key of the credentials file can't be read: download the key anew",
+            "private_key of the credentials file can't be read: download the key again",
         ),
         (
             "{\"type\": \"authorized_user\", \"client_id\": \"c\", \"client_secret\": \"s3cret\", \
@@ -156,7 +156,7 @@ fn a_mistake_about_google_is_reported_without_a_request() {
         (
             "{\"type\": \"authorized_user\", \"client_id\": \"c\", \"client_secret\": \"s3cret\", \
              \"refresh_token\": \"s3cret\", \"universe_domain\": \"apis.example\"}",
-            "set universe_domain to the same",
+            "set universe_domain to match",
         ),
     ] {
         let number = cases.len();
@@ -165,8 +165,8 @@ fn a_mistake_about_google_is_reported_without_a_request() {
     }
     for (file, says) in [
         ("/nonexistent/key.json", "No such file"),
-        ("/etc", "it is no file"),
-        ("/dev/zero", "it is no file"),
+        ("/etc", "it is not a file"),
+        ("/dev/zero", "it is not a file"),
     ] {
         cases.push(case(url, &[(FILE, file)], &[FILE, file, says]));
     }
@@ -242,7 +242,7 @@ fn a_refusal_of_google_is_reported_with_a_remedy() {
         case(
             "gs://no-such-bucket",
             &[own, here],
-            &["404 NoSuchBucket", "make the bucket"],
+            &["404 NoSuchBucket", "create the bucket"],
         ),
         case(
             &url,

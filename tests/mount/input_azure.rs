@@ -14,7 +14,7 @@ fn a_mistake_about_azure_is_reported_without_a_request() {
     // No server listens there, so a request would change the message.
     let at = "protocol=http&domain=127.0.0.1:9";
     let long = "a".repeat(64);
-    let no_container = "Azure wants 3 to 63 lower-case letters, digits and single hyphens";
+    let no_container = "Azure requires 3 to 63 lower-case letters, digits and single hyphens";
     let mut cases: Vec<Case> = ["Backup", "a--b", "ab", &long, "-abc", "abc-", "a_b"]
         .iter()
         .map(|name| case(format!("azblob://{name}?{at}"), &[], &[no_container]))
@@ -32,7 +32,7 @@ fn a_mistake_about_azure_is_reported_without_a_request() {
         case(
             format!("{url}&storage_account=Acme"),
             &none[..1],
-            &["no account has capitals in its name: correct storage_account"],
+            &["account names have no capitals: correct storage_account"],
         ),
         case(
             &url,
@@ -47,7 +47,7 @@ fn a_mistake_about_azure_is_reported_without_a_request() {
         case(
             &url,
             &[("AZURE_STORAGE_KEY", "s3cret!")],
-            &["AZURE_STORAGE_KEY is no key: it is not base64; copy it anew"],
+            &["AZURE_STORAGE_KEY is not a key: it is not base64; copy it again"],
         ),
         case(
             &url,
@@ -60,7 +60,7 @@ fn a_mistake_about_azure_is_reported_without_a_request() {
                 ("AZURE_STORAGE_KEY", "-"),
                 ("AZURE_STORAGE_SAS_TOKEN", "s3cret"),
             ],
-            &["AZURE_STORAGE_SAS_TOKEN is no signature: it must have the parts"],
+            &["AZURE_STORAGE_SAS_TOKEN is not a SAS: it must have the parts"],
         ),
         case(
             &url,
@@ -95,7 +95,7 @@ fn a_mistake_about_azure_is_reported_without_a_request() {
             &with((STRING, "AcountName=acme;AccountKey=c0VjUmVU")),
             &[
                 "no AccountName",
-                "\"AcountName\" is no part of one: is it misspelt?",
+                "\"AcountName\" is unknown: is it misspelt?",
             ],
         ),
         case(
@@ -164,7 +164,7 @@ fn a_refusal_of_azure_is_reported_with_a_remedy() {
             &[],
             &[
                 "404 ContainerNotFound",
-                "make the bucket, container or folder",
+                "create the bucket, container or folder",
             ],
         ),
         case(
@@ -212,11 +212,11 @@ fn a_refusal_of_azure_is_reported_with_a_remedy() {
                 "<Error><Code>AuthenticationFailed</Code><AuthenticationErrorDetail>Signature not \
                  valid in the specified time frame: Start [x]</AuthenticationErrorDetail></Error>",
             ),
-            "403 AuthenticationFailed (the SAS is over, or not valid yet)",
+            "403 AuthenticationFailed (the SAS has expired, or is not valid yet)",
         ),
         (
             Fault::Body(400, "Client sent an HTTP request to an HTTPS server.\n"),
-            "400 (https is spoken there, not http)",
+            "400 (the server speaks https, not http)",
         ),
         (Fault::Status(404, None), "404"),
         (

@@ -35,7 +35,7 @@ fn a_mistake_in_a_url_is_reported() {
         ("", "it names no repository"),
         ("/", "it names no repository"),
         ("/Acme/atlas", "must have lower-case letters only"),
-        ("/acme/atlas:latest", "a tag or digest has no place in it"),
+        ("/acme/atlas:latest", "it must not have a tag or digest"),
         // Text before an `@` may be a token, so the command line must not show it.
         ("/acme/atlas@sha256:0011", "credentials never come from"),
     ] {
@@ -53,11 +53,11 @@ fn a_mistake_in_the_credentials_is_reported() {
     let home = Home::new();
     let server = Server::shared(Kind::Registry);
     let url = format!("oci://{}/acme/atlas", server.addr());
-    both_say(&home, &url, "none are known: run docker login");
+    both_say(&home, &url, "requires credentials: run docker login");
     let auth = json!({"auth": "dGVzdGVyOndyb25n"});
     let logins = json!({"auths": {server.addr().to_string(): auth}});
     home.file(".docker/config.json", logins.to_string());
-    both_say(&home, &url, "is wrong or over: run docker login");
+    both_say(&home, &url, "is wrong or expired: run docker login");
     home.file(".docker/config.json", format!("auths = {PASSWORD}"));
     both_say(&home, &url, "is not json: correct or remove it");
     home.file(
@@ -96,7 +96,7 @@ fn http_instead_of_https_is_reported_and_the_reverse() {
         "oci://[::ffff:127.0.0.1]:{}/acme/atlas",
         plain.addr().port()
     );
-    both_say(&home, &url, "it speaks no https");
+    both_say(&home, &url, "it does not speak https");
     let files = ["cert.pem", "key.pem"].map(|name| home.path(name));
     let mut openssl = std::process::Command::new("openssl");
     openssl

@@ -294,7 +294,7 @@ const ROWS: [Row; 34] = [
         "create_dir",
         "file:///HOME/another?create_dir=false",
         &[],
-        Said("bring it back, or make it: ?create_dir=true"),
+        Said("restore it, or add ?create_dir=true"),
     ),
     (
         "oci",

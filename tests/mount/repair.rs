@@ -179,7 +179,7 @@ fn sync_can_be_interrupted_and_repeated() {
     signal(sync.pid(), Signal::SIGINT).unwrap();
     let ran = sync.wait();
     assert_eq!(ran.code, Some(3), "{ran}");
-    assert!(ran.text().contains("stopped before the end"), "{ran}");
+    assert!(ran.text().contains("stopped early"), "{ran}");
     proxy.set(Fault::Pass);
     until("it is repeated", || {
         let ran = job(&home, "sync", mounted.dir(), &[]);

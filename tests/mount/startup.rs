@@ -165,7 +165,7 @@ fn a_typo_in_a_url_is_reported_with_the_known_parameters() {
         refused(&home, &["--registry", url], 1, parts);
     }
     for url in ["srv/registry", "bucket"] {
-        refused(&home, &["--registry", url], 2, &["wants a URL"]);
+        refused(&home, &["--registry", url], 2, &["needs a URL"]);
     }
     let token = "s3://user:hunter2@bucket/p";
     let ran = refused(&home, &["--registry", token], 2, &["credentials"]);
@@ -226,7 +226,7 @@ fn a_missing_bucket_is_reported_and_stops_a_mount_without_other_targets() {
     );
     let (mounted, ran) = home.mount_by("mnt", &mut command);
     ran.says("warning: target s3://no-such-bucket/p")
-        .says("is not there");
+        .says("is missing");
     run(home.atlasfs(["status"]).arg(mounted.dir())).fails(3, "");
 }
 

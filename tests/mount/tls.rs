@@ -125,19 +125,20 @@ fn a_bad_certificate_is_explained_for_every_provider() {
         // docker-registry doesn't know of the TLS before it, and its upload URLs use http.
         assert_eq!(found["writable"], true, "{kind:?}: {found:#}");
     }
-    let unknown = "its certificate is signed by nobody who is trusted here (add the authority to \
-                   the system's (update-ca-certificates), or name its file with SSL_CERT_FILE";
+    let unknown = "its certificate has no issuer that this machine trusts (add the authority to \
+                   the system's certificates (update-ca-certificates), or name its file with \
+                   SSL_CERT_FILE";
     for (certificate, authority, says) in [
         ("cert.pem", "other.pem", unknown),
         (
             "elsewhere.pem",
             "ca.pem",
-            "its certificate is another host's (correct the host",
+            "its certificate is for another host (correct the host",
         ),
         (
             "over.pem",
             "ca.pem",
-            "its certificate is over (have it renewed",
+            "its certificate has expired (renew it",
         ),
         (
             "early.pem",
@@ -168,7 +169,7 @@ fn a_bad_certificate_is_explained_for_every_provider() {
             // An OCI registry outside loopback never uses http, so its message doesn't suggest
             // http.
             error.contains("is http meant, or another port?")
-                || (error.contains("oci://") && error.contains("it speaks no https")),
+                || (error.contains("oci://") && error.contains("it does not speak https")),
             "{found:#}"
         );
     }
@@ -224,7 +225,10 @@ fn azurites_own_tls_works_and_a_file_without_certificates_is_reported() {
     let ran = check("https", certificates.path("ca.pem"));
     assert!(ran.text().contains("404 ContainerNotFound"), "{ran}");
     let ran = check("https", certificates.path("other.pem"));
-    assert!(ran.text().contains("nobody who is trusted here"), "{ran}");
+    assert!(
+        ran.text().contains("no issuer that this machine trusts"),
+        "{ran}"
+    );
     let ran = check("http", certificates.path("ca.pem"));
     assert!(
         ran.text().contains("is https meant, or another port?"),

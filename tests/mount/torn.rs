@@ -98,7 +98,7 @@ fn a_connection_that_is_aborted_ends_everything_at_once_but_the_push() {
     busy.writer.wait().fails_with("");
     let ran = busy.daemon.wait();
     assert_eq!(ran.code, Some(4), "{ran}");
-    ran.says("the kernel's connection was broken from outside; the mount is removed");
+    ran.says("another process aborted the connection; removed the mount");
     assert!(!is_mounted(busy.mounted.dir()));
     busy.home.file("go", "");
     // A reader keeps the bytes that it has, and waits for no more.
@@ -178,7 +178,7 @@ fn a_strangers_mount_over_it_is_left_alone() {
     let daemon = mounted.process();
     mounted.signal(Signal::SIGTERM);
     let ran = daemon.wait().ok();
-    ran.says("the mount is not where it was made; it is left alone");
+    ran.says("the mount is no longer at its mount point; leaving it alone");
     uncover(mounted.dir());
     // The process leaves a dead mount point, and the next mount removes it.
     let again = home.mount("mnt", flags(&stores));
@@ -210,7 +210,11 @@ fn a_strangers_mount_in_its_place_is_left_alone() {
             false => drop(holder),
         }
         let ran = daemon.wait().ok();
-        ran.says(if by_signal { "left alone" } else { "unmounted" });
+        ran.says(if by_signal {
+            "leaving it alone"
+        } else {
+            "unmounted"
+        });
         uncover(mounted.dir());
     }
 }

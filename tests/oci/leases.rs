@@ -174,7 +174,7 @@ async fn a_registry_without_deletion_is_read_before_and_after_a_write() {
     assert!(!trial.honours_conditions);
     let refused = trial.refused.unwrap();
     assert_eq!(refused.kind, Kind::Denied);
-    assert!(refused.reason.contains("lets nobody delete"), "{refused}");
+    assert!(refused.reason.contains("allows no deletions"), "{refused}");
     put(&target, KEY, "one", 1).await.unwrap();
     let site = Site {
         server: Arc::new(server),
@@ -183,7 +183,7 @@ async fn a_registry_without_deletion_is_read_before_and_after_a_write() {
         unchanged: Condition::Absent,
     };
     let why = site.write("two", soon()).await.unwrap_err();
-    assert!(why.contains("something else is there"), "{why}");
+    assert!(why.contains("something else is stored there"), "{why}");
     let tags = registry::tags(site.server.addr(), &site.repo);
     assert_eq!(tags, ["app_.schema"], "nothing else is left there");
 }

@@ -60,7 +60,7 @@ async fn a_listing_that_takes_too_long_says_how_far_it_came() {
     assert_eq!(failure.kind, Kind::Unreachable);
     assert!(failure.timed_out);
     let told = failure.reason;
-    let expected = "of 500 artifacts were looked up, which costs a request each";
+    let expected = "of 500 artifacts, with one request each";
     assert!(
         told.contains(expected) && !told.contains(": 0 of"),
         "{told}"

@@ -243,11 +243,15 @@ async fn a_helper_that_fails_is_an_outage_that_says_what_to_do_and_no_secret() {
             Kind::Unreachable,
             "has failed: ask it by hand",
         ),
-        ("echo s3cret", Kind::Unreachable, "gives no user and secret"),
+        (
+            "echo s3cret",
+            Kind::Unreachable,
+            "returned no user and secret",
+        ),
         (
             "echo 'credentials not found in native keychain'; exit 1",
             Kind::Denied,
-            "none are known: run docker login",
+            "requires credentials: run docker login",
         ),
         (
             r#"echo '{"Username": "tester", "Secret": "s3cret-but-wrong"}'"#,
@@ -275,10 +279,16 @@ async fn credentials_that_docker_login_saves_later_open_the_registry() {
     let docker = Docker::new(&json!({}));
     let target = docker.open(&registry);
     let told = refused(&target).await;
-    assert!(told.contains("none are known: run docker login"), "{told}");
+    assert!(
+        told.contains("requires credentials: run docker login"),
+        "{told}"
+    );
     docker.write(&login("dGVzdGVyOndyb25n"));
     let told = refused(&target).await;
-    assert!(told.contains("wrong or over: run docker login"), "{told}");
+    assert!(
+        told.contains("wrong or expired: run docker login"),
+        "{told}"
+    );
     docker.write(&login("dGVzdGVyOnMzY3JldA=="));
     target.probe(soon()).await.unwrap();
 }
@@ -302,11 +312,23 @@ async fn a_wrong_password_in_the_url_is_reported_and_not_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_the_token_service_is_about_no_artifact() {
     for (status, kind, expected) in [
-        (401, Kind::Denied, "gives no token: 401: the user or token"),
-        (403, Kind::Denied, "gives no token: 403: the user or token"),
-        (404, Kind::Denied, "gives no token: 404: the user or token"),
-        (429, Kind::Busy, "gives no token: 429"),
-        (500, Kind::Busy, "gives no token: 500"),
+        (
+            401,
+            Kind::Denied,
+            "returned no token: 401: the user or token",
+        ),
+        (
+            403,
+            Kind::Denied,
+            "returned no token: 403: the user or token",
+        ),
+        (
+            404,
+            Kind::Denied,
+            "returned no token: 404: the user or token",
+        ),
+        (429, Kind::Busy, "returned no token: 429"),
+        (500, Kind::Busy, "returned no token: 500"),
         (200, Kind::Unreachable, "its answer has none"),
     ] {
         let registry = StubRegistry::start(move |request| match &*request.path {

@@ -63,30 +63,30 @@ struct Cli {
 enum Command {
     /// Mount the registry on a directory
     Mount(Box<MountArgs>),
-    /// Unmount, once everything is pushed
+    /// Unmount, after every push has finished
     #[command(visible_alias = "umount", after_help = exit::HELP)]
     Unmount(UnmountArgs),
-    /// Show how a mount is; the exit code is a health probe
+    /// Show the health of a mount, also as the exit code
     #[command(after_help = exit::HELP)]
     Status(StatusArgs),
-    /// Show where the targets of a mount differ; nothing is changed
+    /// Show where the targets of a mount differ, and change nothing
     #[command(after_help = exit::HELP)]
     Verify(JobArgs),
-    /// Give every target of a mount what it lacks, now
+    /// Copy to every target of a mount what it lacks, now
     #[command(after_help = exit::HELP)]
     Sync(JobArgs),
-    /// Try every target: reachable, readable, writable, and what to do about what is wrong
+    /// Check that every target is reachable, readable and writable, and suggest fixes
     #[command(after_help = exit::HELP)]
     Check(Box<CheckArgs>),
     /// Show the documentation on a topic, or the help of a command
     Help {
-        /// A topic or a command; without one, the list of both
+        /// A topic or a command. Default: a list of both
         topic: Option<String>,
     },
     /// The process behind a mount
     #[command(hide = true)]
     Daemon {
-        /// Only for people who look at the list of processes
+        /// The mount point, for the process list
         dir: PathBuf,
     },
 }
@@ -96,7 +96,7 @@ enum Command {
 pub(super) struct UnmountArgs {
     /// The mount point
     pub(super) dir: PathBuf,
-    /// Take it out of the tree now, though files are open; they stay usable until closed
+    /// Detach the mount now, even if files are open; they stay usable until closed
     #[arg(long)]
     pub(super) lazy: bool,
 }
@@ -106,7 +106,7 @@ pub(super) struct UnmountArgs {
 pub(super) struct StatusArgs {
     /// The mount point
     pub(super) dir: PathBuf,
-    /// Print the JSON as it is
+    /// Print the raw JSON
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -116,10 +116,10 @@ pub(super) struct StatusArgs {
 pub(super) struct JobArgs {
     /// The mount point
     pub(super) dir: PathBuf,
-    /// Compare names and stamps only: no content is read, so one that has rotted is not found
+    /// Compare names and stamps only: faster, but misses corrupt content
     #[arg(long)]
     pub(super) quick: bool,
-    /// Print the report as JSON, and no progress
+    /// Print the report as JSON, without progress
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -129,11 +129,11 @@ pub(super) struct JobArgs {
 pub(super) struct CheckArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Write to each target too: an object below .atlasfs/probe, which is removed again. Tells
-    /// whether it is writable, and whether conditional writes work
+    /// Also write an object below .atlasfs/probe to each target, and remove it. Shows whether the
+    /// target is writable and whether conditional writes work
     #[arg(long)]
     write: bool,
-    /// How long each target may take
+    /// Deadline of each target
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = units::timeout)]
     timeout: Duration,
     /// Print the findings as JSON

@@ -24,15 +24,15 @@ pub(super) struct SelectionArgs {
     /// The environment in the configuration
     #[arg(long, value_name = "NAME", help_heading = "What to mount")]
     env: Option<String>,
-    /// The value of an input variable of the configuration; may be repeated
+    /// Set an input variable of the configuration; repeatable
     #[arg(long, value_name = "NAME=VALUE", help_heading = "What to mount")]
     var: Vec<String>,
-    /// The registry's URL: file://, s3://, gs://, azblob:// or oci://. With a configuration it
-    /// holds for the repositories without a url. Without either, a folder of this user's is the
-    /// registry
+    /// The registry's URL: file://, s3://, gs://, azblob:// or oci://. With a configuration, it
+    /// serves the repositories without a url. Default without a configuration: a folder of this
+    /// user
     #[arg(long, value_name = "URL", help_heading = "What to mount")]
     registry: Option<String>,
-    /// A backup's URL; may be repeated, and the order is the order of reads
+    /// A backup's URL; repeatable. Reads try the backups in this order
     #[arg(long, value_name = "URL", help_heading = "What to mount")]
     backup: Vec<String>,
 }
@@ -69,8 +69,8 @@ pub(super) struct MountArgs {
     #[command(flatten)]
     selection: SelectionArgs,
 
-    /// When close() succeeds: any (one target has it), registry, or all. Default any: it is
-    /// Atlas's rule, and one outage then stops nobody
+    /// When close() succeeds: any (one target has the push), registry, or all. Default any: Atlas's
+    /// rule, and one outage stops no push
     #[arg(
         long,
         default_value = "any",
@@ -79,26 +79,26 @@ pub(super) struct MountArgs {
         help_heading = "Pushing"
     )]
     durability: Durability,
-    /// Largest artifact. Default 16MiB: real schemas stay far below it, and a dump copied in by
-    /// mistake does not
+    /// Size limit of an artifact. Default 16MiB: far above real schemas, and below most accidental
+    /// dumps
     #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Pushing")]
     max_size: u64,
-    /// Push HCL without checking it first. Default: checked, since a broken document stops whoever
-    /// applies it
+    /// Push HCL without validating it first. Default: validate, since a broken document breaks
+    /// every apply
     #[arg(long, help_heading = "Pushing")]
     no_validate: bool,
-    /// Bound of the journal, in bytes of pushes that some target has not got, or that failed. When
-    /// it is full, close() says ENOSPC. Default 1GiB: a day's outage of a busy site
+    /// Size limit of the journal, which holds failed pushes and those that some target lacks. When
+    /// it is full, close() returns ENOSPC. Default 1GiB: a day's outage of a busy site
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Pushing")]
     journal_size: u64,
-    /// Let rm delete an artifact from every target. Default: refused, since backups can't bring
-    /// back what was deleted from them too
+    /// Let rm delete an artifact from every target. Default: refuse, since no backup could restore
+    /// it
     #[arg(long, help_heading = "Pushing")]
     allow_delete: bool,
     /// Refuse every write. Default: writable
     #[arg(long, help_heading = "Pushing")]
     read_only: bool,
-    /// How many files may be open for writing. Default 512: each holds a file on local disk, and
+    /// Limit of files open for writing. Default 512: each needs an open file on local disk, and
     /// most systems allow a process 1024
     #[arg(
         long,
@@ -108,17 +108,16 @@ pub(super) struct MountArgs {
         help_heading = "Pushing"
     )]
     max_open_files: usize,
-    /// Bound of what editors and tools keep beside the artifacts, in all: swap files, backups,
-    /// files on their way. Beyond it a write says ENOSPC. Default 256MiB: sixteen of the largest
-    /// artifacts
+    /// Size limit of all temporary files of editors and tools: swap files, backups, unfinished
+    /// saves. Beyond it, a write returns ENOSPC. Default 256MiB: sixteen of the largest artifacts
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "This machine")]
     scratch_size: u64,
-    /// Bound of what artifacts take that are being written, in all. Beyond it a write says ENOSPC.
-    /// Default 1GiB: 64 of the largest at once
+    /// Size limit of all artifacts open for writing. Beyond it, a write returns ENOSPC. Default
+    /// 1GiB: 64 of the largest at once
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "This machine")]
     staging_size: u64,
 
-    /// Deadline of names and attributes. Default 2s: a shell that hangs longer gets interrupted
+    /// Deadline of names and attributes. Default 2s: users interrupt a shell that hangs longer
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
     metadata_timeout: Duration,
     /// Deadline of a read, over all targets. Default 5s: time to ask the registry and a backup
@@ -127,9 +126,9 @@ pub(super) struct MountArgs {
     /// Deadline of a push, over all targets. Default 15s: several megabytes on a slow line
     #[arg(long, default_value = "15s", value_name = "TIME", value_parser = units::timeout, hide_default_value = true, help_heading = "Deadlines")]
     push_timeout: Duration,
-    /// After how many outages in a row a target is skipped, and probed in the background until it
-    /// answers; 0 for never. Default 3: one or two are a hiccup, and from the third on every read
-    /// and push would only wait for the next
+    /// Consecutive outages after which the mount skips a target, and probes it in the background
+    /// until it answers; 0 for never. Default 3: one or two may be a hiccup, and more would only
+    /// delay every read and push
     #[arg(
         long,
         default_value = "3",
@@ -138,31 +137,29 @@ pub(super) struct MountArgs {
         help_heading = "Deadlines"
     )]
     breaker: u32,
-    /// After how long without an answer of the registry a read asks the backups as well; 0 for
-    /// never. Default 250ms: a healthy store is faster by far, and nobody minds a quarter of a
-    /// second
+    /// Time without an answer of the registry after which a read also asks the backups; 0 for
+    /// never. Default 250ms: a healthy store is far faster, and the delay is hardly noticeable
     #[arg(long, default_value = "250ms", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Deadlines")]
     hedge: Duration,
-    /// How often all targets are compared, and each is given what it lacks; 0 for never. It is done
-    /// soon after mounting and when a target is back, too. Default 1h: the journal is quicker, and
-    /// this is for what no journal knows
+    /// How often to compare all targets, and copy to each what it lacks; 0 for never. This also
+    /// happens soon after mounting and when a target returns. Default 1h: the journal is quicker,
+    /// so this only repairs what no journal knows
     #[arg(long, default_value = "1h", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Pushing")]
     repair_interval: Duration,
 
-    /// For how long names, sizes and stamps are fresh. Default 1s: ls stays fast, and what somebody
-    /// else pushes shows at once to a person
+    /// How long names, sizes and stamps stay fresh. Default 1s: ls stays fast, and other users'
+    /// pushes appear almost at once
     #[arg(long, default_value = "1s", value_name = "TIME", value_parser = units::duration, hide_default_value = true, help_heading = "Reading")]
     ttl: Duration,
-    /// Bound of the cache in memory. Default 64MiB: thousands of schemas
+    /// Size limit of the memory cache. Default 64MiB: thousands of schemas
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Reading")]
     cache_size: u64,
-    /// Bound of the cache on disk, which outlasts restarts: a mount that starts while every network
-    /// is down serves what it holds. 0 for none. Default 1GiB: every version of every schema of a
-    /// large site, and nothing that a disk would feel
+    /// Size limit of the disk cache, which survives restarts: a mount that starts without a network
+    /// serves from it. 0 for none. Default 1GiB: every version of every schema of a large site
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Reading")]
     disk_cache_size: u64,
-    /// Which answers, beside outages, send a read on to the backups: not-found, denied, or both
-    /// with a comma between. Default none: what was deleted would come back from the backups
+    /// Answers, besides outages, that send a read to the backups: not-found, denied, or both
+    /// separated by a comma. Default none: deleted artifacts would come back from the backups
     #[arg(
         long,
         value_name = "ANSWERS",
@@ -171,29 +168,28 @@ pub(super) struct MountArgs {
     )]
     fallback_on: Vec<FallbackReason>,
 
-    /// Where journal and staging files lie, for this mount alone. Default a folder for each
+    /// Directory of the journal and staging files, for this mount alone. Default: a folder for each
     /// mount point below $XDG_STATE_HOME/atlasfs/mounts, or ~/.local/state/atlasfs/mounts, and for
-    /// root /var/lib/atlasfs/mounts: it has to outlast restarts, and to be the same at boot as in a
-    /// shell
+    /// root /var/lib/atlasfs/mounts: it survives restarts, and is the same at boot as in a shell
     #[arg(long, value_name = "DIR", help_heading = "This machine")]
     state_dir: Option<PathBuf>,
-    /// Where the cache on disk lies; several mounts may share it. Default `cache` in the state
+    /// Directory of the disk cache; several mounts may share it. Default: `cache` in the state
     /// directory
     #[arg(long, value_name = "DIR", help_heading = "This machine")]
     cache_dir: Option<PathBuf>,
-    /// Let other users in, as far as the permission bits go. Default: only the user who mounts,
-    /// since everybody acts with that user's credentials
+    /// Let other users access the mount, within the permission bits. Default: only the mounting
+    /// user, since all access uses that user's credentials
     #[arg(long, help_heading = "This machine")]
     allow_other: bool,
-    /// Owner of all files. Default: the user who mounts
+    /// Owner of all files. Default: the mounting user
     #[arg(long, value_name = "ID", help_heading = "This machine")]
     uid: Option<u32>,
-    /// Group of all files. Default: that user's group
+    /// Group of all files. Default: the mounting user's group
     #[arg(long, value_name = "ID", help_heading = "This machine")]
     gid: Option<u32>,
 
     /// error, warn, info, debug or trace. Default info: a line for each mount, push, fallback and
-    /// failure, none for a read that simply works
+    /// failure, but none for a normal read
     #[arg(
         long,
         default_value = "info",
@@ -202,7 +198,7 @@ pub(super) struct MountArgs {
         help_heading = "Log"
     )]
     log_level: LogLevel,
-    /// text or json. Default text: people read it first
+    /// text or json. Default text: easier to read
     #[arg(
         long,
         default_value = "text",
@@ -211,13 +207,13 @@ pub(super) struct MountArgs {
         help_heading = "Log"
     )]
     log_format: LogFormat,
-    /// The file to append to. Default: stderr in the foreground; in the background syslog, or the
-    /// file `log` in the state directory where there is none
+    /// The file to append the log to. Default: stderr in the foreground; in the background syslog,
+    /// or, without syslog, the file `log` in the state directory
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     log_file: Option<PathBuf>,
 
-    /// Any flag above without its dashes, as fstab has it: -o ttl=5s,read-only. The usual options
-    /// of mount(8) are taken as well
+    /// Any flag above without its dashes, as in fstab: -o ttl=5s,read-only. The usual options of
+    /// mount(8) work too
     #[arg(
         short = 'o',
         value_name = "KEY=VALUE,...",
@@ -285,14 +281,14 @@ impl MountArgs {
 fn check_url(flag: &str, url: &str) -> Result<(), String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(format!(
-            "{flag} wants a URL, such as file:///srv/registry or s3://bucket/prefix"
+            "{flag} needs a URL, such as file:///srv/registry or s3://bucket/prefix"
         ));
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rsplit_once('@') {
         None => Ok(()),
         Some((_, host)) => Err(format!(
-            "{flag} {scheme}://…@{host} holds a user or password: credentials never come from the command line, but from the provider's standard places"
+            "{flag} {scheme}://…@{host} holds a user or password: credentials come from the provider's standard places, never from the command line"
         )),
     }
 }

@@ -60,7 +60,7 @@ fn mount(source: &OsStr) -> impl Iterator<Item = OsString> + use<> {
 
 /// `mount.atlasfs SOURCE DIR [-sfnv] [-N namespace] [-o options] [-t type]`.
 fn from_mount(argv: Vec<OsString>) -> Result<Translated, String> {
-    let usage = "mount.atlasfs wants SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]";
+    let usage = "usage: mount.atlasfs SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]";
     let (mut sloppy, mut fake) = (false, false);
     let mut places = Vec::new();
     let mut options = Vec::new();
@@ -172,9 +172,9 @@ pub(super) fn expand(
                 Some(list) => list.to_owned(),
                 None => rest
                     .next()
-                    .ok_or("-o wants KEY=VALUE,…")?
+                    .ok_or("-o needs KEY=VALUE,…")?
                     .into_string()
-                    .map_err(|_| "-o wants KEY=VALUE,… in UTF-8")?,
+                    .map_err(|_| "-o needs KEY=VALUE,… in UTF-8")?,
             };
             for item in split(&list) {
                 out.extend(flag_of(&item, flags, sloppy)?.map(OsString::from));
@@ -264,7 +264,7 @@ fn flag_of(item: &str, flags: &[Flag], sloppy: bool) -> Result<Option<String>, S
     match (flag.takes_value, value) {
         (true, Some(value)) => Ok(Some(format!("--{name}={value}"))),
         (false, None) => Ok(Some(format!("--{name}"))),
-        (true, None) => Err(format!("mount option `{key}` wants a value: {key}=…")),
+        (true, None) => Err(format!("mount option `{key}` needs a value: {key}=…")),
         (false, Some(_)) => Err(format!("mount option `{key}` takes no value")),
     }
 }
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn an_option_without_its_value_or_with_one_too_many_is_refused() {
         let error = expanded("atlasfs mount -o ttl /mnt").unwrap_err();
-        assert_eq!(error, "mount option `ttl` wants a value: ttl=…");
+        assert_eq!(error, "mount option `ttl` needs a value: ttl=…");
         let error = expanded("atlasfs mount -o read-only=1 /mnt").unwrap_err();
         assert_eq!(error, "mount option `read-only` takes no value");
         assert!(expanded("atlasfs mount -o").is_err());

@@ -22,7 +22,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Reads a duration other than 0, because with a zero limit every request would fail.
 pub fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err(format!("`{text}` is too short: nothing would ever succeed")),
+        Duration::ZERO => Err(format!("`{text}` is too short: every request would fail")),
         some => Ok(some),
     }
 }

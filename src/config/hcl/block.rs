@@ -105,8 +105,8 @@ fn no_constant(attribute: &Attribute) -> EvalError {
     EvalError::new(
         offset_of(attribute),
         format!(
-            "a reference to a block's attribute sees constants only, and {:?} is none: move its \
-             value to a local",
+            "a reference to a block's attribute works for constants only, and {:?} is not one: \
+             move its value to a local",
             attribute.key.as_str()
         ),
     )

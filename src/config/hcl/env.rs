@@ -69,7 +69,7 @@ pub(crate) fn undefined(file: &ConfigFile, name: &str) -> ConfigError {
             file.place(offset_of(&for_each.value))
         ),
         Some((block, None)) => format!(
-            "the name of its env block ({}) is another one with --env {name}",
+            "the name of its env block ({}) changes with --env {name}",
             file.place(offset_of(block))
         ),
         None => labels(file),

@@ -43,7 +43,7 @@ impl EvalError {
     pub(crate) fn data(offset: usize, address: String) -> Self {
         Self {
             offset,
-            message: format!("{address} is not evaluated by atlasfs"),
+            message: format!("atlasfs does not evaluate {address}"),
             kind: EvalErrorKind::Data(address),
         }
     }

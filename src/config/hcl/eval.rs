@@ -192,7 +192,7 @@ impl Scope<'_> {
         if !call.name.namespace.is_empty() {
             return Err(EvalError::new(
                 at,
-                "there are no functions with a namespace (::)",
+                "functions with a namespace (::) are not supported",
             ));
         }
         match name {
@@ -230,7 +230,7 @@ impl Scope<'_> {
                     let kind = other.kind();
                     return Err(EvalError::new(
                         offset_of(arg),
-                        format!("what stands before ... must be a list or set, it is {kind}"),
+                        format!("the value before ... must be a list or set, it is {kind}"),
                     ));
                 }
             }

@@ -113,7 +113,7 @@ fn explain(message: &str) -> &str {
             "more than 128 operators are chained here: move a part of the expression to a local"
         }
         _ if message.contains("redefined object key") => {
-            "this object has the key already, in another spelling: remove one of them"
+            "this object already has the key, in another spelling: remove one of them"
         }
         other => other,
     }

@@ -242,8 +242,8 @@ impl Reader<'_> {
 pub(crate) fn report(scope: &Scope<'_>, what: &str, failure: EvalError) -> ConfigError {
     let message = match failure.kind {
         EvalErrorKind::Data(address) => format!(
-            "{address} is needed by {what} and is not evaluated by atlasfs: data sources run \
-             programs and queries; give its value with getenv or a variable instead"
+            "{what} needs {address}, which atlasfs does not evaluate: data sources run programs \
+             and queries; give its value with getenv or a variable instead"
         ),
         EvalErrorKind::Error | EvalErrorKind::Refused => format!("{what}: {}", failure.message),
     };
@@ -312,7 +312,7 @@ fn text(
                 failure = EvalError::refused(
                     failure.offset,
                     format!(
-                        "{address} is not evaluated by atlasfs: give the token in {TOKEN_VARIABLE}"
+                        "atlasfs does not evaluate {address}: give the token in {TOKEN_VARIABLE}"
                     ),
                 );
             }

@@ -126,7 +126,7 @@ fn an_unlabelled_env_is_chosen_by_the_value_of_its_name() {
         assert!(
             message.contains(
                 "env \"x\" not defined in config file \"atlas.hcl\": the name of its env block \
-                 (atlas.hcl:5:1) is another one with --env x"
+                 (atlas.hcl:5:1) changes with --env x"
             ),
             "{name}: {message}"
         );
@@ -141,7 +141,7 @@ fn an_unlabelled_env_is_chosen_by_the_value_of_its_name() {
     let message = chosen("\"${atlas.env}${data.sql.x.y}\"").unwrap_err();
     let message = message.to_string();
     assert!(
-        message.contains("data.sql.x is needed by the name of an env"),
+        message.contains("the name of an env needs data.sql.x"),
         "{message}"
     );
     let message = refusal("env {\n url = \"a\"\n}");
@@ -175,7 +175,7 @@ fn a_repo_block_needs_only_the_attribute_that_it_names() {
     assert!(
         message
             .to_string()
-            .contains("data.sql.u is needed by schema.repo of env \"x\""),
+            .contains("schema.repo of env \"x\" needs data.sql.u"),
         "{message}"
     );
 }
@@ -212,8 +212,8 @@ fn a_data_source_that_a_repo_block_needs_is_refused_by_name() {
     let message = error.to_string();
     assert!(
         message.contains(
-            "data.external_schema.app is needed by schema.repo of env \"slug\" and is not \
-             evaluated by atlasfs"
+            "schema.repo of env \"slug\" needs data.external_schema.app, which atlasfs does not \
+             evaluate"
         ),
         "{message}"
     );
@@ -221,7 +221,7 @@ fn a_data_source_that_a_repo_block_needs_is_refused_by_name() {
     // `try` would use another value than Atlas does.
     let message = refusal(&repo("name = try(data.external_schema.prisma.url, \"a\")"));
     assert!(
-        message.contains("data.external_schema.prisma is needed by schema.repo"),
+        message.contains("schema.repo of env \"x\" needs data.external_schema.prisma"),
         "{message}"
     );
 }
@@ -234,7 +234,7 @@ fn a_for_each_that_no_repo_block_refers_to_does_no_harm() {
     assert_eq!(shown(&config), ["app atlas:// "]);
     let message = refusal(&text.replace("NAME", "\"app-${each.value}\""));
     assert!(
-        message.contains("data.sql.tenants is needed by for_each of env \"x\""),
+        message.contains("for_each of env \"x\" needs data.sql.tenants"),
         "{message}"
     );
 }

@@ -111,7 +111,7 @@ fn hcl_beyond_the_parser_is_refused_with_advice() {
         ),
         (
             "x = {\n (1) = 1\n ( 1 ) = 2\n}\n".into(),
-            "3:2: HCL that atlasfs can't read: this object has the key already, in another \
+            "3:2: HCL that atlasfs can't read: this object already has the key, in another \
              spelling: remove one of them",
         ),
     ] {

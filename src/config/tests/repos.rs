@@ -115,7 +115,7 @@ fn a_migration_repo_with_other_targets_than_its_schema_is_set_aside() {
         assert!(
             warning.starts_with(
                 "atlas.hcl:9:3: migration.repo \"a\" has other targets than schema.repo at \
-                 atlas.hcl:3:3, and is set aside"
+                 atlas.hcl:3:3; ignoring it"
             ),
             "{warning}"
         );
@@ -146,7 +146,7 @@ fn two_schemas_of_one_name_merge_if_identical_and_conflict_otherwise() {
             let message = refusal(&both(&format!("name = \"a\"\n{other}")));
             assert!(
                 message.starts_with(
-                    "atlas.hcl:9:3: repository \"a\" has other targets here than at atlas.hcl:3:3"
+                    "atlas.hcl:9:3: repository \"a\" has different targets here than at atlas.hcl:3:3"
                 ),
                 "{message}"
             );
@@ -193,7 +193,7 @@ fn atlas_cloud_is_read_only_for_a_registry_there() {
     let message = read(&environment).unwrap_err().to_string();
     assert!(
         message.contains(
-            "atlas.cloud.token: data.runtimevar.t is not evaluated by atlasfs: give the token in \
+            "atlas.cloud.token: atlasfs does not evaluate data.runtimevar.t: give the token in \
              ATLAS_TOKEN"
         ),
         "{message}"

@@ -105,7 +105,7 @@ fn file(parts: &Parts<'_>) -> Result<FileLocation, String> {
     let mut query = Query::parse(parts, &FILE_PARAMETERS)?;
     if !matches!(parts.authority, "" | "localhost") {
         return Err(format!(
-            "a folder's path must be absolute and {:?} stands where a host does: did you mean \
+            "a folder's path must be absolute, but {:?} is in the place of a host: did you mean \
              file:///{}{}?",
             parts.authority, parts.authority, parts.path
         ));
@@ -138,9 +138,7 @@ fn s3(parts: &Parts<'_>) -> Result<S3Location, String> {
     let new = query.optional_flag("use_path_style")?;
     if old.is_some() && new.is_some() {
         return Err(
-            "use_path_style and s3ForcePathStyle are one parameter, new and old name: keep \
-             use_path_style"
-                .into(),
+            "s3ForcePathStyle is the old name of use_path_style: keep use_path_style".into(),
         );
     }
     Ok(S3Location {
@@ -218,7 +216,7 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
     if repository.contains(['@', ':']) {
         // That part may be half of a token, so the message doesn't repeat it.
         return Err(
-            "a tag or digest has no place in it, for each artifact is a tag of its own: end it \
+            "it must not have a tag or digest, because each artifact has its own tag: end it \
              before the ':' or '@'"
                 .into(),
         );
@@ -229,7 +227,7 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte))
     {
         return Err(
-            "its repository has a character that is no letter, digit, '-', '.' or '_'".into(),
+            "its repository has a character other than letters, digits, '-', '.' and '_'".into(),
         );
     }
     if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -250,7 +248,7 @@ fn oci(parts: &Parts<'_>) -> Result<OciLocation, String> {
                 parts::decode(user, false).ok_or("its user is not percent-encoded UTF-8")?,
                 parts::decode(token, false).ok_or("its token is not percent-encoded UTF-8")?,
             )),
-            _ => return Err("its user info must be user:token, both not empty".into()),
+            _ => return Err("its user info must be user:token, neither of them empty".into()),
         },
     };
     Ok(OciLocation {
@@ -276,7 +274,7 @@ fn store(parts: &Parts<'_>, what: &str, extra: &str) -> Result<String, String> {
     match name.chars().all(valid) {
         true => Ok(name.into()),
         false => Err(format!(
-            "{name:?} is not a {what}'s name: letters, digits, '-', '.' and '_' are allowed"
+            "{name:?} is not a valid {what} name: use letters, digits, '-', '.' and '_'"
         )),
     }
 }

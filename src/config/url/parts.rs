@@ -283,7 +283,7 @@ impl Query {
                 return Err(unknown(name, &parts.scheme, known));
             };
             if pairs.iter().any(|(seen, _)| *seen == name) {
-                return Err(format!("parameter {name} is there twice: keep one"));
+                return Err(format!("parameter {name} appears twice: keep one"));
             }
             let value = decode(value, true).ok_or_else(|| {
                 format!(

@@ -221,15 +221,12 @@ fn every_refusal_says_what_to_do() {
         ("s3:///p", "it names no bucket"),
         ("gs://?prefix=a", "it names no bucket"),
         ("azblob:///p", "it names no container"),
-        ("s3://b:80/p", "is not a bucket's name"),
-        ("s3://b%20c", "is not a bucket's name"),
+        ("s3://b:80/p", "is not a valid bucket name"),
+        ("s3://b%20c", "is not a valid bucket name"),
         ("s3://b#f", "a fragment"),
         ("s3://b/a b", "white space"),
         ("s3://b/a\nb", "control characters"),
-        (
-            "s3://b?region=a&region=b",
-            "parameter region is there twice",
-        ),
+        ("s3://b?region=a&region=b", "parameter region appears twice"),
         ("s3://b?region=", "parameter region is empty"),
         ("s3://b?region", "parameter region is empty"),
         (
@@ -259,7 +256,7 @@ fn every_refusal_says_what_to_do() {
         ("oci://h/r é", "white space"),
         ("oci://h/r%20s", "its repository has a character"),
         ("oci://h/Acme/R", "must have lower-case letters only"),
-        ("oci://h/r:v1", "a tag or digest has no place in it"),
+        ("oci://h/r:v1", "it must not have a tag or digest"),
         ("oci://h/a/-r", "must begin and end with a letter or digit"),
     ] {
         let message = refusal(url);

@@ -157,7 +157,7 @@ async fn half_a_document_is_not_pushed() {
         assert_eq!(store.content("app/schema").unwrap(), SQL);
     }
     let error = fixture.xattr("app/schema", "error").await.unwrap();
-    assert!(error.contains("half a document"), "{error}");
+    assert!(error.contains("the partial document"), "{error}");
     assert_eq!(fixture.json(".atlasfs/status").await["healthy"], false);
 }
 
@@ -288,7 +288,7 @@ async fn a_check_that_outlasts_the_push_fails_it_by_name() {
     assert_eq!((pushed, read), (Err(Error::Io), Ok(V1.to_vec())));
     let error = fixture.xattr("app/schema", "error").await.unwrap();
     assert!(
-        error.contains("the check of the document did not end in time"),
+        error.contains("the validation did not finish in time"),
         "{error}"
     );
     for store in fixture.all() {

@@ -228,7 +228,7 @@ async fn the_background_goes_on_after_it_has_met_a_bug() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V2);
     let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
-    assert!(events.contains("met a bug"), "{events}");
+    assert!(events.contains("hit a bug"), "{events}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -184,7 +184,7 @@ async fn the_probe_of_vim_and_a_git_repository_are_refused() {
     assert_eq!(fixture.mkdir("app/.git").await, Err(Error::NotPermitted));
     fixture.cp("app/.gitignore", b"*~\n").await.unwrap();
     let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
-    assert!(events.contains("would be gone with the mount"), "{events}");
+    assert!(events.contains("would be lost at unmount"), "{events}");
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ async fn a_mirroring_program_cannot_delete_an_artifact_it_wrote_by_another_name(
     assert_eq!(refused, Err(Error::NotPermitted));
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
     let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
-    assert!(events.contains("takes one file for two"), "{events}");
+    assert!(events.contains("mistakes one file for two"), "{events}");
     // The program may delete the artifact by the name that it knows, and every other artifact.
     fixture.rm_by("app/plans/p1", pid).await.unwrap();
     fixture.rm_by("app/schema.hcl", pid).await.unwrap();

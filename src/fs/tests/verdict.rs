@@ -38,7 +38,7 @@ async fn a_push_that_outlasts_the_journal_is_kept_and_never_made() {
         "as soon as close has answered"
     );
     let error = fixture.xattr("app/schema", "error").await.unwrap();
-    assert!(error.contains("disk has not answered"), "{error}");
+    assert!(error.contains("disk did not answer"), "{error}");
     tokio::time::sleep(10 * HUNG).await;
     simulate_disk(None);
     tokio::time::sleep(10 * HUNG).await;

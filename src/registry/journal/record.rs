@@ -20,8 +20,8 @@ pub(super) const STATE_LINE: usize = 512;
 const MAX_LINES: u64 = 1 << 20;
 
 /// Why a push in doubt counts as failed.
-const IN_DOUBT: &str = "the mount ended before the push did; the targets are being asked whether \
-                        they have it";
+const IN_DOUBT: &str = "the mount ended before the push did; asking the targets whether they have \
+                        it";
 
 /// One push, or one deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]

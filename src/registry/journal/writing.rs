@@ -41,7 +41,7 @@ impl Journal {
             ));
         }
         if state.writing.contains_key(&when) {
-            let message = "this machine's disk has not taken the last try yet";
+            let message = "the local disk is still busy with the previous attempt";
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
         }
         let writing = Writing {
@@ -231,7 +231,7 @@ impl Journal {
             }
             Err(error) => {
                 let id = &record.id;
-                tracing::warn!("can't write to the journal how a push of {id} has ended: {error}");
+                tracing::warn!("can't record in the journal how a push of {id} ended: {error}");
             }
             Ok(()) =>
             {
@@ -273,7 +273,7 @@ impl Journal {
     pub fn abandon(&self, id: &ArtifactId, when: u64) {
         let is_on_its_way = lock(&self.state).writing.contains_key(&when);
         if let Err(error) = self.mark(when) {
-            tracing::warn!("can't write to the journal that deleting {id} has failed: {error}");
+            tracing::warn!("can't record in the journal that deleting {id} failed: {error}");
         } else if !is_on_its_way {
             self.settle(id, when);
         }

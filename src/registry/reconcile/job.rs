@@ -36,7 +36,7 @@ pub struct Order {
 
 /// The error for a text that is no order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an order is one of verify, verify quick, sync, sync quick")]
+#[error("not a job: write verify, verify quick, sync or sync quick")]
 pub struct UnknownOrder;
 
 impl FromStr for Order {

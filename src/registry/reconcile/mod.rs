@@ -139,7 +139,7 @@ impl Reconcile {
                 *lock(&reconcile.jobs.round) = Some(Arc::clone(&job));
                 reconcile.carry_out(&job).await;
                 let (differences, repaired) = job.figures();
-                tracing::debug!(differences, repaired, "the targets were compared");
+                tracing::debug!(differences, repaired, "compared the targets");
                 next = Instant::now() + interval.mul_f64(jitter(begun));
             }
         });

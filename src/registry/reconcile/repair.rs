@@ -65,7 +65,7 @@ impl Reconcile {
             Finding::Unsure => job.unsure(),
             Finding::Lost(lost) => {
                 for (holding, problem) in lost {
-                    let why = Some("no target that can be heard has it whole".to_owned());
+                    let why = Some("no reachable target has an intact copy".to_owned());
                     self.report(job, scan, id, holding.target, problem, Err(why));
                 }
             }
@@ -172,12 +172,12 @@ impl Reconcile {
             return Ok(bytes);
         }
         let (limit, end) = (self.settings.max_size, Instant::now() + self.settings.push);
-        let mut why = "nobody has it any more".to_owned();
+        let mut why = "no target has it any more".to_owned();
         let holders = scan.targets.iter().map(|seen| seen.target);
         for target in holders.filter(|target| from.contains(&target.id)) {
             match target.ask(|target| target.get(id, limit, end)).await {
                 Ok(content) if content.stamp.sha256 == found.sha256 => return Ok(content.bytes),
-                Ok(_) => why = "it has changed meanwhile".into(),
+                Ok(_) => why = "it has changed in the meantime".into(),
                 Err(failure) => why = failure.reason,
             }
         }
@@ -302,7 +302,7 @@ impl Reconcile {
         let url = target(scan, of).map_or("", |target| target.url());
         if repaired.is_ok() {
             self.repaired.increment();
-            let event = Event::new(Level::Info, "repair", "a target was given what it lacked");
+            let event = Event::new(Level::Info, "repair", "repaired a target");
             self.events.report(
                 event
                     .with("artifact", id.to_string())
@@ -328,7 +328,7 @@ fn target<'a>(scan: &RepoScan<'a>, id: TargetId) -> Option<&'a Replica> {
 
 fn why(failure: Failure) -> String {
     match failure.kind {
-        Kind::Conflict => "it has changed meanwhile".into(),
+        Kind::Conflict => "it has changed in the meantime".into(),
         _ => failure.reason,
     }
 }

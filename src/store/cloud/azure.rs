@@ -84,9 +84,7 @@ pub(crate) fn service_name(location: &AzureLocation, env: Env<'_>) -> String {
 fn check(location: &AzureLocation) -> Result<(), OpenError> {
     let name = &*location.container;
     if matches!(name, "$root" | "$logs") {
-        return refuse(
-            "the containers $root and $logs are Azure's own and can't hold it; use another one",
-        );
+        return refuse("Azure reserves the containers $root and $logs; use another one");
     }
     let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let fits = (3..=63).contains(&name.len())
@@ -96,8 +94,8 @@ fn check(location: &AzureLocation) -> Result<(), OpenError> {
         && !name.contains("--");
     if !fits && name != "$web" {
         return refuse(
-            "that is no name of a container: Azure wants 3 to 63 lower-case letters, digits and \
-             single hyphens",
+            "invalid container name: Azure requires 3 to 63 lower-case letters, digits and single \
+             hyphens",
         );
     }
     if location.local_emulator && location.cdn {
@@ -131,7 +129,7 @@ pub(super) fn service(
         return Ok(endpoint.clone());
     }
     if cdn && domain.is_none() {
-        return refuse("cdn needs domain, the host name that stands for the account");
+        return refuse("cdn needs domain, the host name of the account");
     }
     let protocol = location
         .protocol
@@ -149,7 +147,7 @@ pub(super) fn service(
         (None, false, None) => DEFAULT_DOMAIN.into(),
     };
     if !is_word(&domain, "-.:[]") {
-        return refuse("domain must be a host name, and perhaps a port: blob.core.windows.net");
+        return refuse("domain must be a host name, optionally with a port: blob.core.windows.net");
     }
     let account = &found.account;
     let local = domain.starts_with("127.0.0.1") || domain.starts_with("localhost");
@@ -160,7 +158,7 @@ pub(super) fn service(
     } else {
         format!("{protocol}://{account}.{domain}")
     };
-    Url::parse(&url).map_err(|_| invalid("domain is no host name"))
+    Url::parse(&url).map_err(|_| invalid("domain is not a host name"))
 }
 
 /// A container and its credentials.

@@ -165,7 +165,7 @@ fn a_connection_string_has_the_account_the_key_and_the_address() {
         ("AccountKey=c0VjUmVU", "the account is missing"),
         (
             "AccountName=acme;SharedAccessSignature=s3cret",
-            "no signature",
+            "is not a SAS",
         ),
     ] {
         let failure = failure(&location(), &[(NAME, text)]);
@@ -178,19 +178,19 @@ fn a_connection_string_has_the_account_the_key_and_the_address() {
     };
     let failure = failure(&other, &[(NAME, "AccountName=acme;AccountKey=c0VjUmVU")]);
     assert_eq!(failure.kind, Kind::Denied);
-    assert!(failure.reason.contains("another account's"), "{failure}");
+    assert!(failure.reason.contains("for another account"), "{failure}");
 }
 
 #[test]
 fn what_azure_would_refuse_is_refused_at_once() {
     let cases: [(AzureChange, &str); 13] = [
-        (|l| l.container = "$root".into(), "Azure's own"),
-        (|l| l.container = "$logs".into(), "Azure's own"),
-        (|l| l.container = "Backup".into(), "no name of a container"),
-        (|l| l.container = "ba".into(), "no name of a container"),
-        (|l| l.container = "a--b".into(), "no name of a container"),
-        (|l| l.container = "-ab".into(), "no name of a container"),
-        (|l| l.container = "a_b".into(), "no name of a container"),
+        (|l| l.container = "$root".into(), "Azure reserves"),
+        (|l| l.container = "$logs".into(), "Azure reserves"),
+        (|l| l.container = "Backup".into(), "invalid container name"),
+        (|l| l.container = "ba".into(), "invalid container name"),
+        (|l| l.container = "a--b".into(), "invalid container name"),
+        (|l| l.container = "-ab".into(), "invalid container name"),
+        (|l| l.container = "a_b".into(), "invalid container name"),
         (|l| l.cdn = true, "cdn needs domain"),
         (
             |l| (l.cdn, l.local_emulator) = (true, true),
@@ -289,7 +289,7 @@ fn each_source_of_credentials_is_taken_when_it_is_whole() {
         (
             &[ACCOUNT, ("AZURE_STORAGE_KEY", "s3cret!")],
             Kind::Invalid,
-            "AZURE_STORAGE_KEY is no key",
+            "AZURE_STORAGE_KEY is not a key",
         ),
         (
             &[ACCOUNT, ("AZURE_STORAGE_KEY", "c0VjUmVU\n")],
@@ -299,7 +299,7 @@ fn each_source_of_credentials_is_taken_when_it_is_whole() {
         (
             &[ACCOUNT, ("AZURE_STORAGE_SAS_TOKEN", "s3cret")],
             Kind::Invalid,
-            "AZURE_STORAGE_SAS_TOKEN is no signature",
+            "AZURE_STORAGE_SAS_TOKEN is not a SAS",
         ),
         (
             &[
@@ -336,7 +336,7 @@ fn a_key_of_one_account_is_not_tried_on_another() {
     };
     let refused = failure(&other, &KEYS);
     assert_eq!(refused.kind, Kind::Denied);
-    assert!(refused.reason.contains("another one"), "{refused}");
+    assert!(refused.reason.contains("another account"), "{refused}");
     open(&other, &env(&KEYS[1..])).unwrap();
 }
 

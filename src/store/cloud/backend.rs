@@ -72,7 +72,7 @@ impl CloudBackend {
             }
             _ => Err(Failure::new(
                 Kind::Invalid,
-                format!("no such key can be at {}: {key:?}", self.url),
+                format!("invalid key at {}: {key:?}", self.url),
             )),
         }
     }
@@ -99,7 +99,7 @@ impl CloudBackend {
     fn stamp(&self, attempt: Attempt<'_>, result: &GetResult) -> Result<Option<Stamp>, Failure> {
         // A captive portal or proxy that answers 200 to everything sends neither.
         if result.meta.e_tag.is_none() && result.meta.last_modified.timestamp() == 0 {
-            return Err(self.refusal(Kind::Unreachable, attempt, "the answer is not a store's"));
+            return Err(self.refusal(Kind::Unreachable, attempt, "the answer is not from a store"));
         }
         stamp_from_attributes(&result.attributes, result.meta.size, self.quirks.names())
             .map_err(|unreadable| self.refusal(Kind::Corrupt, attempt, &unreadable.to_string()))
@@ -221,7 +221,7 @@ impl CloudBackend {
             match next {
                 None => return Ok(pages),
                 same if same == from => {
-                    let why = "the listing goes round in circles";
+                    let why = "the listing repeats itself";
                     return Err(self.refusal(Kind::Unreachable, attempt, why));
                 }
                 next => from = next,
@@ -290,7 +290,7 @@ impl Backend for CloudBackend {
             // `rclone serve s3` may send the size of one content and the bytes of the next.
             let there = self.head(key).await?;
             if (there.size, &there.token) != (size, &stored.token) {
-                return Err(self.refusal(Kind::Busy, attempt, "it changed while it was read"));
+                return Err(self.refusal(Kind::Busy, attempt, "it changed during the read"));
             }
         }
         Ok(stored)
@@ -331,7 +331,7 @@ impl Backend for CloudBackend {
             Condition::Unchanged(expected) => {
                 let Some(version) = self.quirks.version(expected) else {
                     let attempt = Attempt::new("write", key, StoreOperation::WriteIf);
-                    let why = "the token is not the store's";
+                    let why = "the token does not belong to this store";
                     return Err(self.refusal(Kind::Conflict, attempt, why));
                 };
                 (PutMode::Update(version), StoreOperation::WriteIf)

@@ -72,19 +72,18 @@ fn check(location: &GsLocation) -> Result<(), OpenError> {
         || !name.split('.').all(|part| (1..=63).contains(&part.len()))
     {
         return refuse(
-            "that is no name of a bucket: Google wants 3 to 63 lower-case letters, digits, -, _ \
-             and single dots, with a letter or digit at both ends",
+            "invalid bucket name: Google requires 3 to 63 lower-case letters, digits, -, _ and \
+             single dots, with a letter or digit at both ends",
         );
     }
     if name.starts_with("goog") || name.parse::<std::net::Ipv4Addr>().is_ok() {
         return refuse(
-            "that is no name of a bucket: Google allows no address, and none that begins with \
-             goog",
+            "invalid bucket name: Google allows no address, and no name that begins with goog",
         );
     }
     match &location.universe_domain {
         Some(domain) if !is_word(domain, "-.") => {
-            refuse("universe_domain must be a domain, as googleapis.com is")
+            refuse("universe_domain must be a domain, such as googleapis.com")
         }
         _ => Ok(()),
     }
@@ -117,13 +116,13 @@ fn base(location: &GsLocation, found: &GcsCredentials, env: Env<'_>) -> Result<U
     let universe = named.unwrap_or_else(|| UNIVERSE.into());
     if let Some(own) = found.universe.as_ref().filter(|own| **own != universe) {
         return Err(denied(format!(
-            "the credentials are of the universe {own:?}, and the bucket is in {universe:?}: set \
-             universe_domain to the same"
+            "the credentials belong to the universe {own:?}, but the bucket is in {universe:?}: \
+             set universe_domain to match"
         )));
     }
     if !is_word(&universe, "-.") {
-        return refuse("GOOGLE_CLOUD_UNIVERSE_DOMAIN must be a domain, as googleapis.com is");
+        return refuse("GOOGLE_CLOUD_UNIVERSE_DOMAIN must be a domain, such as googleapis.com");
     }
     Url::parse(&format!("https://storage.{universe}"))
-        .map_err(|_| invalid("universe_domain is no domain"))
+        .map_err(|_| invalid("universe_domain is not a domain"))
 }

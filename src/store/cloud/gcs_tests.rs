@@ -132,10 +132,10 @@ type GcsChange = fn(&mut GsLocation);
 #[test]
 fn what_google_would_refuse_is_refused_at_once() {
     let cases: [(GcsChange, &str); 6] = [
-        (|l| l.bucket = "Acme".into(), "no name of a bucket"),
-        (|l| l.bucket = "a".into(), "no name of a bucket"),
-        (|l| l.bucket = "-ab".into(), "no name of a bucket"),
-        (|l| l.bucket = "a/b".into(), "no name of a bucket"),
+        (|l| l.bucket = "Acme".into(), "invalid bucket name"),
+        (|l| l.bucket = "a".into(), "invalid bucket name"),
+        (|l| l.bucket = "-ab".into(), "invalid bucket name"),
+        (|l| l.bucket = "a/b".into(), "invalid bucket name"),
         (
             |l| l.universe_domain = Some("a/b".into()),
             "universe_domain must be",

@@ -105,10 +105,10 @@ pub(crate) fn service_name(location: &S3Location, env: Env<'_>) -> String {
 fn check(location: &S3Location) -> Result<(), OpenError> {
     let named = location.endpoint.is_some();
     if location.role.is_some() && location.anonymous {
-        return refuse("anonymous excludes role: nobody can assume one");
+        return refuse("anonymous excludes role: assuming a role needs credentials");
     }
     if !is_word(&location.bucket, "-._") {
-        return refuse("that is no name of a bucket");
+        return refuse("invalid bucket name");
     }
     if location.bucket.ends_with("--x-s3") {
         return refuse("directory buckets (S3 Express) are not supported; use a general one");
@@ -127,7 +127,7 @@ fn check(location: &S3Location) -> Result<(), OpenError> {
     }
     match location.region.as_deref() {
         Some(region) if !is_word(region, "-") => {
-            refuse("that is no name of a region: write region=eu-west-1, for example")
+            refuse("invalid region: write region=eu-west-1, for example")
         }
         _ => Ok(()),
     }
@@ -164,7 +164,7 @@ pub(super) fn endpoint(
         return refuse("the region is missing: add region=… to the url, or set AWS_REGION");
     };
     if !is_word(&region, "-") {
-        return refuse("AWS_REGION, or that of the profile, is no name of a region");
+        return refuse("AWS_REGION, or the profile's region, is invalid");
     }
     if let Some(named) = named {
         return custom(location, &named, region);
@@ -205,8 +205,8 @@ fn named_for_aws(bucket: &str, region: &str) -> Result<(), OpenError> {
     match fits || (region == "us-east-1" && bucket.len() >= 3) {
         true => Ok(()),
         false => refuse(
-            "AWS has no bucket of that name: 3 to 63 lower-case letters, digits, - and . are \
-             allowed; another store's needs endpoint=…",
+            "invalid AWS bucket name: use 3 to 63 lower-case letters, digits, - and .; another \
+             store needs endpoint=…",
         ),
     }
 }
@@ -222,7 +222,8 @@ fn hostable(bucket: &str, scheme: &str) -> bool {
 
 /// Decides the endpoint of the bucket from a custom URL.
 fn custom(location: &S3Location, named: &str, region: String) -> Result<Endpoint, OpenError> {
-    let url = Url::parse(named).map_err(|_| invalid("endpoint is no url (https://host:port)"))?;
+    let url =
+        Url::parse(named).map_err(|_| invalid("endpoint is not a url (https://host:port)"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return refuse("endpoint must start with https:// or http://");
     }

@@ -118,7 +118,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         location.endpoint = Some(url.into());
     }
     let cases: [(S3Change, &str); 24] = [
-        (|l| l.role = Some("arn".into()), "no ARN of a role"),
+        (|l| l.role = Some("arn".into()), "invalid role ARN"),
         (
             |l| (l.role, l.anonymous) = (Some("arn:aws:iam::1:role/r".into()), true),
             "anonymous excludes role",
@@ -126,8 +126,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (|l| l.bucket = "Bucket".into(), "lower-case letters"),
         (|l| l.bucket = "b_c".into(), "lower-case letters"),
         (|l| l.bucket = "bu".into(), "3 to 63"),
-        (|l| l.bucket = "bucket-".into(), "AWS has no bucket"),
-        (|l| l.bucket = "a/b".into(), "no name of a bucket"),
+        (|l| l.bucket = "bucket-".into(), "invalid AWS bucket name"),
+        (|l| l.bucket = "a/b".into(), "invalid bucket name"),
         (
             |l| l.bucket = "x--use1-az4--x-s3".into(),
             "directory buckets",
@@ -155,7 +155,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             },
             "endpoint excludes",
         ),
-        (|l| endpoint(l, "minio"), "endpoint is no url"),
+        (|l| endpoint(l, "minio"), "endpoint is not a url"),
         (|l| endpoint(l, "ftp://h"), "must start with https"),
         (
             |l| endpoint(l, "https://me:secret@h"),
@@ -169,7 +169,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             },
             "disable_https contradicts",
         ),
-        (|l| l.region = Some("eu west".into()), "no name of a region"),
+        (|l| l.region = Some("eu west".into()), "invalid region"),
         (|l| l.region = None, "region is missing"),
         (|l| l.sse_type = Some("rot13".into()), "ssetype must be"),
         (

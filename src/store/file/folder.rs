@@ -82,7 +82,7 @@ impl Folder {
                 .map_err(failed)?;
         }
         let Ok(root) = Dir::open(&self.root) else {
-            let fix = "bring it back, or make it: ?create_dir=true in its url does at mount";
+            let fix = "restore it, or add ?create_dir=true to its url to create it at mount";
             let missing = Failure::new(Kind::StoreMissing, format!("no folder at {}", self.url));
             return Err(missing.with_fix(Some(fix.into())));
         };
@@ -153,7 +153,7 @@ impl Folder {
         let root = match Dir::open(&self.root) {
             Ok(root) => root,
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return self.missing("is no folder any more");
+                return self.missing("is no longer a folder");
             }
             Err(error) if matches!(Kind::of_io(&error), Kind::NotFound | Kind::Invalid) => {
                 return self.missing("is gone");
@@ -233,7 +233,7 @@ impl Folder {
         match acquired {
             Ok(lock) => Ok(Some(lock)),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let holder = holder.unwrap_or_else(|| "its lock changes all the time".into());
+                let holder = holder.unwrap_or_else(|| "its lock keeps changing hands".into());
                 let why = format!("cannot lock {}: {holder}", self.url);
                 Err(Failure::new(Kind::Busy, why))
             }
@@ -254,7 +254,7 @@ impl Folder {
             false => Ok(()),
             true => Err(Failure::new(
                 Kind::Invalid,
-                format!("no such key can be at {}: {key:?}", self.url),
+                format!("invalid key at {}: {key:?}", self.url),
             )),
         }
     }

@@ -34,7 +34,7 @@ impl Folder {
             None => {
                 let _lock = self.lock(&root, LockMode::Shared)?;
                 self.read(&root, key, limit, true)?.ok_or_else(|| {
-                    self.refusal(Kind::Corrupt, "read", key, "its stamp does not fit")
+                    self.refusal(Kind::Corrupt, "read", key, "its stamp does not match")
                 })
             }
         }

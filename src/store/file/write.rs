@@ -50,7 +50,7 @@ impl Folder {
         };
         if !met {
             let reason = match there {
-                Some(_) => "somebody else has written it",
+                Some(_) => "another writer has changed it",
                 None => "it is gone",
             };
             return Err(self.refusal(Kind::Conflict, "write", key, reason));

@@ -63,7 +63,7 @@ impl Proxies {
             let taken = known.intercept(&"http://host/".parse().unwrap_or_default());
             if taken.is_none() || Proxy::all(value).is_err() {
                 return Err(format!(
-                    "{name} names no proxy: write http://host:port or socks5://host:port, or unset it"
+                    "{name} is not a valid proxy: write http://host:port or socks5://host:port, or unset it"
                 ));
             }
         }
@@ -142,7 +142,7 @@ impl ConnectionPath {
         } else if let (Some(proxy), true) = (&self.through, connecting) {
             let variable = proxy.variable;
             Some(format!(
-                "it goes through {proxy}: see to that proxy, correct {variable}, or add the host to \
+                "it goes through {proxy}: check that proxy, correct {variable}, or add the host to \
                  NO_PROXY"
             ))
         } else if self.secure && (is("invalidcontenttype") || is("handshake eof")) {
@@ -161,7 +161,7 @@ impl ConnectionPath {
             ))
         } else if is("lookup address") {
             Some(format!(
-                "{peer} has no address: is the host's name right, and is there a network?"
+                "{peer} has no address: check the host's name and the network"
             ))
         } else {
             None
@@ -205,19 +205,19 @@ fn explained(error: &Tls) -> Option<(&'static str, &'static str)> {
     use CertificateError as Bad;
     match error {
         Tls::InvalidCertificate(Bad::UnknownIssuer) => Some((
-            "its certificate is signed by nobody who is trusted here",
-            "add the authority to the system's (update-ca-certificates), or name its file with \
-             SSL_CERT_FILE",
+            "its certificate has no issuer that this machine trusts",
+            "add the authority to the system's certificates (update-ca-certificates), or name its \
+             file with SSL_CERT_FILE",
         )),
         Tls::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
             Some((
-                "its certificate is another host's",
-                "correct the host, or have one made for this one",
+                "its certificate is for another host",
+                "correct the host, or get a certificate for this one",
             ))
         }
         Tls::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => Some((
-            "its certificate is over",
-            "have it renewed, or, if this machine's clock is wrong, set it",
+            "its certificate has expired",
+            "renew it, or correct this machine's clock",
         )),
         Tls::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => Some((
             "its certificate is not valid yet",
@@ -315,7 +315,7 @@ mod tests {
             "::s3cret",
         ] {
             let why = Proxies::find(env_of(&[("https_proxy", value)])).unwrap_err();
-            assert!(why.starts_with("https_proxy names no proxy"), "{why}");
+            assert!(why.starts_with("https_proxy is not a valid proxy"), "{why}");
             assert!(!why.contains("s3cret"), "{why}");
         }
     }

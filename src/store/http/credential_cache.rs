@@ -42,11 +42,11 @@ pub(crate) struct CredentialError {
 }
 
 impl CredentialError {
-    /// Makes the error. `why` follows "no credentials to be had".
+    /// Makes the error. `why` follows "can't get credentials".
     pub(crate) fn new(kind: Kind, why: impl fmt::Display) -> Self {
         Self {
             kind,
-            why: format!("no credentials to be had{why}"),
+            why: format!("can't get credentials{why}"),
             fix: None,
         }
     }
@@ -247,7 +247,7 @@ impl<C: Credential> CredentialCache<C> {
         let kept = Arc::clone(self);
         let ended = async move {
             let ended = task.await;
-            ended.unwrap_or_else(|_| kept.settle(Err(kept.failed("met a bug; please report it"))))
+            ended.unwrap_or_else(|_| kept.settle(Err(kept.failed("hit a bug; please report it"))))
         };
         let fetching = ended.boxed().shared();
         state.fetching = Some(fetching.clone());

@@ -156,7 +156,7 @@ async fn a_service_that_hangs_is_told_of_and_asked_again() {
         assert_eq!(none.kind, Kind::Unreachable);
         assert_eq!(
             none.why,
-            "no credentials to be had: the service does not answer within 10 s"
+            "can't get credentials: the service does not answer within 10 s"
         );
         assert_eq!(asked.load(Ordering::SeqCst), count);
     }
@@ -179,7 +179,7 @@ async fn a_source_that_panics_is_an_outage_and_not_for_ever() {
     let tokens = CredentialCache::new(source);
     let none = tokens.get().await.unwrap_err();
     assert_eq!(none.kind, Kind::Unreachable);
-    assert!(none.why.contains("met a bug"), "{none}");
+    assert!(none.why.contains("hit a bug"), "{none}");
     assert_eq!(tokens.get().await.unwrap(), "token-2");
 }
 

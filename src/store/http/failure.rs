@@ -98,7 +98,7 @@ pub(crate) fn refusal(url: &str, kind: Kind, attempt: Attempt<'_>, why: &str) ->
 fn refused(operation: StoreOperation, seen: &StoreReply) -> (Kind, String, Option<String>) {
     let (answer, fix) = words(seen);
     if !seen.from_store {
-        let answer = format!("no credentials to be had: {answer}");
+        let answer = format!("can't get credentials: {answer}");
         return (Kind::of_credentials(seen.status), answer, fix);
     }
     let kind = Kind::of_reply(Reply {
@@ -157,14 +157,14 @@ fn words(seen: &StoreReply) -> (String, Option<String>) {
         ),
         Some("SignatureDoesNotMatch") => Some(match seen.ahead {
             Some(ahead) if ahead.abs() > CLOCK_TOLERANCE => clock(seen.ahead),
-            _ => "the secret key is not the access key's: correct it".into(),
+            _ => "the secret key does not belong to the access key: correct it".into(),
         }),
         Some("InvalidToken") => {
-            Some("the session token is not the access key's: get new credentials".into())
+            Some("the session token does not belong to the access key: get new credentials".into())
         }
-        Some("NoSuchBucket") => Some("make the bucket, or correct its name".into()),
+        Some("NoSuchBucket") => Some("create the bucket, or correct its name".into()),
         Some("InvalidBucketName") => Some(
-            "no bucket can have this name: 3 to 63 lower-case letters, digits, - and . are allowed"
+            "invalid bucket name: use 3 to 63 lower-case letters, digits, - and ."
                 .into(),
         ),
         None => no_store(seen),
@@ -178,19 +178,19 @@ fn words(seen: &StoreReply) -> (String, Option<String>) {
 pub(crate) fn no_store(seen: &StoreReply) -> Option<String> {
     match &seen.through {
         Some(proxy) if seen.status == 407 => Some(format!(
-            "{proxy} wants a user and a password: write {}=http://user:password@host:port",
+            "{proxy} requires a user and a password: write {}=http://user:password@host:port",
             proxy.variable
         )),
         Some(proxy) if seen.is_page || matches!(seen.status, 502..=504) => Some(format!(
-            "that is {proxy}, or what stands behind it, and no store: see to it, or add the host to \
-             NO_PROXY"
+            "the answer comes from {proxy} or from behind it, not from a store: check the proxy, \
+             or add the host to NO_PROXY"
         )),
         None if seen.is_page => Some(
-            "that is a web page and no store's answer: correct the endpoint's host and port".into(),
+            "the answer is a web page, not a store's: correct the endpoint's host and port".into(),
         ),
         // Go's servers, such as MinIO, answer http on an https port like this.
         None if seen.status == 400 && seen.error.code.is_none() && !seen.secure => {
-            Some("if https is spoken there, write https:// in the endpoint".into())
+            Some("if the store speaks https, write https:// in the endpoint".into())
         }
         _ => None,
     }
@@ -210,7 +210,7 @@ fn clock(ahead: Option<i64>) -> String {
         }
         _ => "is wrong".into(),
     };
-    format!("this machine's clock {off}: set it right")
+    format!("this machine's clock {off}: correct it")
 }
 
 /// Tells whether S3 refuses for lack of a permission. S3 gives the same refusal for a missing
@@ -271,13 +271,13 @@ impl Provider {
             (Provider::S3, StoreOperation::List) => "s3:ListBucket",
             (Provider::S3, StoreOperation::Write | StoreOperation::WriteIf) => "s3:PutObject",
             (Provider::S3, StoreOperation::Delete) => "s3:DeleteObject",
-            (Provider::Azure, StoreOperation::Read) => "to read blobs (of a SAS: sp=r)",
-            (Provider::Azure, StoreOperation::List) => "to list blobs (of a SAS: sp=l)",
+            (Provider::Azure, StoreOperation::Read) => "to read blobs (for a SAS: sp=r)",
+            (Provider::Azure, StoreOperation::List) => "to list blobs (for a SAS: sp=l)",
             // A SAS with only `c` (create) can make blobs but not replace them.
             (Provider::Azure, StoreOperation::Write | StoreOperation::WriteIf) => {
-                "to write blobs (of a SAS: sp=cw)"
+                "to write blobs (for a SAS: sp=cw)"
             }
-            (Provider::Azure, StoreOperation::Delete) => "to delete blobs (of a SAS: sp=d)",
+            (Provider::Azure, StoreOperation::Delete) => "to delete blobs (for a SAS: sp=d)",
             (Provider::Gcs, StoreOperation::Read) => "storage.objects.get",
             (Provider::Gcs, StoreOperation::List) => "storage.objects.list",
             (Provider::Gcs, StoreOperation::Write | StoreOperation::WriteIf) => {

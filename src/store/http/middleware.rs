@@ -277,7 +277,7 @@ impl Observer {
             let https = plain && wants_https(&document);
             let mut document = ErrorDocument::parse(&document);
             if https {
-                document.hint = Some("https is spoken there, not http");
+                document.hint = Some("the server speaks https, not http");
             }
             if let (404, true, BodyEnd::CutOff(error)) = (seen.status, reads, end) {
                 // Only the code, which is lost, distinguishes a missing object from a missing

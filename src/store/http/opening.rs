@@ -42,7 +42,7 @@ pub(crate) fn unbuilt(error: StoreError) -> OpenError {
             store: CLIENT_ERROR,
             ..
         } => invalid(format!(
-            "there can be no https ({why}): install ca-certificates, or name a file of \
+            "https is not available ({why}): install ca-certificates, or name a file of \
              certificates with SSL_CERT_FILE"
         )),
         StoreError::Generic {
@@ -62,7 +62,7 @@ pub(crate) fn set(env: Env<'_>, name: &str) -> Option<String> {
 pub(crate) fn secret(env: Env<'_>, name: &str) -> Result<Option<String>, OpenError> {
     match set(env, name) {
         Some(value) if !fit(&value) => Err(invalid(format!(
-            "{name} holds a blank, a line break or another character that no key has: remove it"
+            "{name} holds a blank, a line break or another character that is invalid in a key: remove it"
         ))),
         value => Ok(value),
     }

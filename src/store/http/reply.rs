@@ -118,7 +118,7 @@ fn hint(detail: &str) -> Option<&'static str> {
     if detail.starts_with("Request date header") {
         Some("this machine's clock is wrong")
     } else if detail.starts_with("Signature not valid in the specified time frame") {
-        Some("the SAS is over, or not valid yet")
+        Some("the SAS has expired, or is not valid yet")
     } else {
         None
     }
@@ -175,7 +175,7 @@ impl RequestKind {
     ) -> Result<Result<HttpResponseBody, FalseSuccess>, HttpError> {
         let number = status.as_u16();
         if !self.is_success(number) {
-            let why = format!("{number} is no success of a {}", self.method);
+            let why = format!("{number} is not a success of {}", self.method);
             let error = ErrorDocument::default();
             return Ok(Err(FalseSuccess { why, error }));
         }
@@ -276,7 +276,7 @@ mod tests {
         );
         let shown = "Server failed to authenticate the request.";
         assert_eq!(error.message.as_deref(), Some(shown));
-        assert_eq!(error.hint, Some("the SAS is over, or not valid yet"));
+        assert_eq!(error.hint, Some("the SAS has expired, or is not valid yet"));
         assert!(error.is_exact());
     }
 

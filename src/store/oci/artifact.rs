@@ -97,7 +97,7 @@ pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
         .and_then(Value::as_array)
         .map_or(&[][..], Vec::as_slice)
     else {
-        return Err("its manifest has not exactly one layer");
+        return Err("its manifest does not have exactly one layer");
     };
     let content = layer.get("digest").and_then(Value::as_str).unwrap_or("");
     let hash = content.strip_prefix("sha256:").unwrap_or("");

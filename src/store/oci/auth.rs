@@ -130,7 +130,7 @@ impl Auth {
         let host = self.host.clone();
         // The home directory may be on a disk that hangs.
         let read = tokio::task::spawn_blocking(move || file.read(&host)).await;
-        let kept = read.unwrap_or_else(|_| Err("docker's file was not read to its end".into()));
+        let kept = read.unwrap_or_else(|_| Err("reading docker's file was interrupted".into()));
         match kept.map_err(|why| (Kind::Unreachable, why))? {
             DockerEntry::Here(credentials) => Ok((credentials, Origin::File)),
             DockerEntry::Helper(helper, here) => {
@@ -165,15 +165,17 @@ impl Auth {
         let host = &self.host;
         match &*lock(&self.origin) {
             Origin::Nowhere => format!(
-                "{host} wants credentials and none are known: run docker login {host}, or put \
-                 user:token@ into the url by a variable"
+                "{host} requires credentials: run docker login {host}, or put user:token@ into the \
+                 url with a variable"
             ),
-            Origin::Url => "the user or token in its url is wrong or over".into(),
+            Origin::Url => "the user or token in its url is wrong or expired".into(),
             Origin::File => format!(
-                "what docker keeps of {host} is wrong or over: run docker login {host} again"
+                "docker's login for {host} is wrong or expired: run docker login {host} again"
             ),
             Origin::Helper(name) => {
-                format!("what {name} gives for {host} is wrong or over: run docker login {host}")
+                format!(
+                    "the login that {name} returns for {host} is wrong or expired: run docker login {host}"
+                )
             }
         }
     }

@@ -46,7 +46,7 @@ pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, F
         let host = if is_hub(host) { HUB_HOST } else { host };
         let parse = |scheme: &str| {
             let url = format!("{scheme}://{host}/v2/{repository}/");
-            Url::parse(&url).map_err(|_| invalid("that is no host"))
+            Url::parse(&url).map_err(|_| invalid("invalid host"))
         };
         let mut base = parse("https")?;
         if is_loopback(&base) {
@@ -83,7 +83,7 @@ impl Backend for OciBackend {
         );
         let content = match content.await {
             Err(gone) if gone.kind == Kind::NotFound => {
-                let why = "its manifest is there and its content is not";
+                let why = "its manifest exists, but its content is missing";
                 return Err(refusal(&self.url, Kind::Corrupt, attempt, why));
             }
             content => content?,
@@ -144,7 +144,7 @@ impl Backend for OciBackend {
         };
         if serde_json::from_slice::<Value>(&tagged.document).is_err() {
             // A captive portal accepts every request, also a deletion.
-            let why = "the answer is not a registry's";
+            let why = "the answer is not from a registry";
             return Err(refusal(&self.url, Kind::Unreachable, attempt, why));
         }
         // The artifacts of other tools may lack the blob that a lease refers to.
@@ -155,7 +155,7 @@ impl Backend for OciBackend {
         let look = async {
             match self.run(attempt, self.client.tagged(&tag)).await? {
                 Some(now) if now.digest != tagged.digest => {
-                    let why = "somebody else has written it meanwhile";
+                    let why = "another writer has changed it in the meantime";
                     Err(refusal(&self.url, Kind::Conflict, attempt, why))
                 }
                 _ => Ok(()),
@@ -186,8 +186,8 @@ impl Backend for OciBackend {
             while let Some(reply) = replies.next().await {
                 found.push(reply?);
                 waits_for(Some(format!(
-                    "{} of {all} artifacts were looked up, which costs a request each: give \
-                     listings more time",
+                    "looked up {} of {all} artifacts, with one request each: give listings more \
+                     time",
                     found.len()
                 )));
             }

@@ -212,7 +212,7 @@ impl Client {
         let status = response.status().as_u16();
         let host = realm.host_str().unwrap_or_default();
         if !response.status().is_success() {
-            let mut why = format!("{host} gives no token: {status}");
+            let mut why = format!("{host} returned no token: {status}");
             let kind = Kind::of_credentials(status);
             if kind == Kind::Denied {
                 why = format!("{why}: {}", self.auth.hint());
@@ -222,7 +222,7 @@ impl Client {
         let document = body(response, MAX_MANIFEST_BYTES).await?;
         let header = self.auth.answer_bearer(right, &document);
         header.ok_or_else(|| {
-            let why = format!("{host} gives no token: its answer has none");
+            let why = format!("{host} returned no token: its answer has none");
             told(Kind::Unreachable, why)
         })
     }

@@ -168,7 +168,7 @@ impl Helper {
     pub(super) fn find(name: &str, host: &str, path: Option<&str>) -> Result<Self, String> {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_word) {
-            return Err("names a helper that is no program's name: correct it".into());
+            return Err("names an invalid helper: correct it".into());
         }
         let name = format!("docker-credential-{name}");
         let found = path.into_iter().flat_map(std::env::split_paths);
@@ -181,8 +181,8 @@ impl Helper {
                 last: Mutex::default(),
             }),
             None => Err(format!(
-                "keeps what opens {host} with {name}, which is not in PATH: install it, or put \
-                 user:token@ into the url by a variable"
+                "keeps the login for {host} with {name}, which is not in PATH: install it, or put \
+                 user:token@ into the url with a variable"
             )),
         }
     }
@@ -208,7 +208,7 @@ impl Helper {
                     let asked = run.map(|ended| match ended {
                         Ok(Ok(credentials)) => Ok(Arc::new(credentials)),
                         Ok(Err(why)) => Err(why.into()),
-                        Err(_) => Err("the helper was not run to its end".into()),
+                        Err(_) => Err("the helper was interrupted".into()),
                     });
                     let asked = asked.boxed().shared();
                     *last = Some((asked.clone(), Instant::now() + HELPER_REPLY_LIFETIME));
@@ -233,7 +233,7 @@ async fn run(name: &str, program: &Path, host: &str) -> Result<DockerCredentials
         }
         Ok(Ok((false, _))) => Err(format!("{name} has failed: {by_hand}")),
         Ok(Ok((true, answer))) => {
-            read(&answer).ok_or_else(|| format!("{name} gives no user and secret: {by_hand}"))
+            read(&answer).ok_or_else(|| format!("{name} returned no user and secret: {by_hand}"))
         }
     }
 }

@@ -111,7 +111,7 @@ fn what_is_wrong_with_dockers_file_is_told_and_never_quoted() {
             r#"{"credHelpers": {"ghcr.io": "none-such"}}"#,
             "docker-credential-none-such, which is not in PATH: install it",
         ),
-        (r#"{"credsStore": "../x"}"#, "no program's name"),
+        (r#"{"credsStore": "../x"}"#, "names an invalid helper"),
     ] {
         let why = folder.here(text, "ghcr.io").unwrap_err();
         assert!(why.contains(expected) && !why.contains("s3cret"), "{why}");

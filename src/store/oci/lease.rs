@@ -108,7 +108,7 @@ impl Lease {
     }
 
     async fn put(client: &Arc<Client>, tag: &str) -> Result<Self, StoreError> {
-        let no_clock = || told(Kind::Unreachable, "it says no longer what time it is");
+        let no_clock = || told(Kind::Unreachable, "it no longer sends the time");
         let fresh = client
             .clock()
             .filter(|(since, _)| since.elapsed() < MAX_AGE_AT_CHANGE);
@@ -150,7 +150,7 @@ impl Lease {
                 // The lease may have become too old meanwhile.
                 _ if !self.may_begin() => return Ok(false),
                 _ => {
-                    let why = "its list of tags lacks what it has just taken";
+                    let why = "its list of tags lacks a tag that it has just accepted";
                     return Err(told(Kind::Busy, why));
                 }
             }
@@ -221,7 +221,7 @@ fn withdraw_after(pause: Duration, client: &Arc<Client>, tag: String) -> Option<
         // After that time the lease has expired anyway.
         let withdrawn = timeout(LEASE_DURATION, withdraw(&client, &tag)).await;
         if !matches!(withdrawn, Ok(Ok(()))) {
-            tracing::debug!("the lease {tag} could not be withdrawn");
+            tracing::debug!("can't withdraw the lease {tag}");
         }
     }))
 }
@@ -273,8 +273,8 @@ struct LeasePolls(usize);
 impl LeasePolls {
     async fn pause(&mut self) {
         waits_for(Some(
-            "another writer holds the lease; the lease of a writer that has died ends after 30 s: \
-             try again then"
+            "another writer holds the lease; a dead writer's lease expires after 30 s: try again \
+             then"
                 .into(),
         ));
         let pause = POLL_PAUSES.get(self.0.min(POLL_PAUSES.len() - 1)).copied();

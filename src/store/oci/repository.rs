@@ -36,7 +36,7 @@ impl fmt::Debug for OciBackend {
 
 impl OciBackend {
     pub(super) fn tag(&self, attempt: Attempt<'_>) -> Result<String, Failure> {
-        let why = "the name is too long for a tag, which has 128 characters";
+        let why = "the name is too long for a tag of at most 128 characters";
         tag_of(attempt.key).ok_or_else(|| refusal(&self.url, Kind::Invalid, attempt, why))
     }
 
@@ -63,14 +63,15 @@ impl OciBackend {
                 RequestOutcome::Reply(seen)
                     if seen.status == 404 && attempt.operation == StoreOperation::List =>
                 {
-                    Some("that is not said as an oci registry says it: correct the host".into())
+                    Some("this is not the answer of an oci registry: correct the host".into())
                 }
                 RequestOutcome::Reply(seen) if seen.status == 400 && self.client.speaks_http() => {
-                    Some("http is spoken to loopback addresses: does it want https?".into())
+                    Some("atlasfs speaks http to loopback addresses: does it want https?".into())
                 }
                 // The message of rustls for a reply that is not TLS.
                 RequestOutcome::Broken { why, .. } if why.contains("invalidcontenttype") => Some(
-                    "it speaks no https, and http is spoken to loopback addresses alone".into(),
+                    "it does not speak https, and atlasfs speaks http only to loopback addresses"
+                        .into(),
                 ),
                 _ => None,
             };
@@ -92,7 +93,7 @@ impl OciBackend {
             (Some(tags), _) => Ok(tags),
             (None, RequestOutcome::Reply(seen)) if seen.error.code.is_some() => Ok(T::default()),
             (None, _) => {
-                let why = "404, and not as an oci registry says it: correct the host";
+                let why = "404, but not the answer of an oci registry: correct the host";
                 Err(refusal(&self.url, Kind::StoreMissing, attempt, why))
             }
         }
@@ -188,7 +189,7 @@ impl OciBackend {
         let lease = self.run(attempt, Lease::on(&self.client, tag)).await?;
         look.await?;
         lease.over(change).await.unwrap_or_else(|| {
-            let why = "it took so long that somebody else may have changed it meanwhile";
+            let why = "it took so long that another writer may have changed it in the meantime";
             Err(refusal(&self.url, Kind::Busy, attempt, why))
         })
     }
@@ -205,7 +206,7 @@ impl OciBackend {
             let tagged = self.run(attempt, self.client.tagged(tag)).await?;
             Ok::<_, Failure>(tagged.map(|tagged| Token(tagged.digest)))
         };
-        let why = "something else is there";
+        let why = "something else is stored there";
         let conflict = || refusal(&self.url, Kind::Conflict, attempt, why);
         let before = async {
             match (condition, look().await?) {

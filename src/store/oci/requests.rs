@@ -21,7 +21,7 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 
 /// The meaning of a registry's 405.
 pub(super) const NO_DELETIONS: &str =
-    "405: this registry lets nobody delete (docker-registry does with storage.delete.enabled)";
+    "405: this registry allows no deletions (docker-registry: set storage.delete.enabled)";
 
 /// If several clients upload the same blob at once, docker-registry answers all but one with 400.
 /// Every artifact has the same configuration blob. After the pause the blob is there.
@@ -73,7 +73,7 @@ impl Client {
         let digest = digest(&document);
         match said {
             Some(said) if said.starts_with("sha256:") && said != digest => {
-                let why = "its manifest is not the one that the registry says it is";
+                let why = "its manifest does not match the registry's digest";
                 Err(told(Kind::Corrupt, why))
             }
             _ => Ok(Some(Tagged { digest, document })),
@@ -138,7 +138,7 @@ impl Client {
             return Ok(Some(begun));
         }
         let place = header(&begun, "location").and_then(|place| self.follow(&begin, place));
-        let mut place = place.ok_or_else(|| error("no place to upload to"))?;
+        let mut place = place.ok_or_else(|| error("the answer names no upload location"))?;
         place.query_pairs_mut().append_pair("digest", &digest);
         let headers = [("content-type", "application/octet-stream")];
         self.ask("PUT", &place, &headers, content.clone())
@@ -156,14 +156,14 @@ impl Client {
                 let next = header(&response, "location").and_then(|next| self.follow(&url, next));
                 // Never redirect from https to http.
                 let next = next.filter(|n| n.scheme() == "https" || n.scheme() == url.scheme());
-                let nowhere = "the registry sends readers on to where no content can be";
+                let nowhere = "the registry redirects reads to an invalid location";
                 url = next.ok_or_else(|| told(Kind::Unreachable, nowhere))?;
                 continue;
             }
             if !response.status().is_success() && !self.is_own(&url) {
                 // This refusal comes from the registry's storage, not from the registry.
                 let host = url.host_str().unwrap_or_default();
-                let why = format!("{status} from {host}, where the registry sends readers on to");
+                let why = format!("{status} from {host}, to which the registry redirects reads");
                 let kind = match status {
                     404 | 410 => Kind::Corrupt,
                     408 | 429 | 500..=599 => Kind::Busy,
@@ -173,7 +173,7 @@ impl Client {
             }
             return body(succeeded(response)?, limit).await;
         }
-        let why = "the registry sends readers round in circles";
+        let why = "the registry redirects reads in a loop";
         Err(told(Kind::Unreachable, why))
     }
 
@@ -186,7 +186,7 @@ impl Client {
         match header(&put, "location").or(header(&put, DIGEST_HEADER)) {
             Some(_) => Ok(()),
             // A captive portal or proxy answers 200 to everything.
-            None => Err(error("the answer is not a registry's")),
+            None => Err(error("the answer is not from a registry")),
         }
     }
 
@@ -230,7 +230,7 @@ impl Client {
             match page.next {
                 None => return Ok(Some(tags)),
                 Some(_) if known.len() == before => {
-                    let why = "the list of tags goes round in circles";
+                    let why = "the list of tags repeats itself";
                     return Err(told(Kind::Unreachable, why));
                 }
                 Some(next) => url = next,
@@ -260,7 +260,7 @@ impl Client {
             kind.contains("next").then_some(next)
         });
         let no_listing = || {
-            let why = "what answers there is no oci registry: correct the host";
+            let why = "the server there is not an oci registry: correct the host";
             told(Kind::Unreachable, why)
         };
         let document = body(response, MAX_TAGS_BYTES).await?;

@@ -61,7 +61,7 @@ impl<'c> Call<'c> {
             (false, usize::MAX) => format!("at least {low}"),
             (false, _) => format!("{low} to {high}"),
         };
-        Err(format!("it takes {wanted} arguments, here are {}", self.args.len()).into())
+        Err(format!("it takes {wanted} arguments, not {}", self.args.len()).into())
     }
 
     /// Returns an argument of any type.
@@ -143,7 +143,7 @@ impl<'c> Call<'c> {
     pub(crate) fn few(&self, count: usize) -> Result<(), FunctionError> {
         if count > MAX_ITEMS {
             return Err(FunctionError::Refused(format!(
-                "it makes more than {MAX_ITEMS} elements"
+                "it generates more than {MAX_ITEMS} elements"
             )));
         }
         self.charge(count)

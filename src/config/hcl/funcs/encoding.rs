@@ -139,7 +139,7 @@ fn from_yaml(value: serde_yaml_ng::Value) -> Answer {
         Yaml::Mapping(items) => {
             let mut out = BTreeMap::new();
             for (key, item) in items {
-                let key = from_yaml(key)?.to_text().ok_or("a key is no string")?;
+                let key = from_yaml(key)?.to_text().ok_or("a key is not a string")?;
                 out.insert(key, from_yaml(item)?);
             }
             Value::Object(out)

@@ -159,7 +159,7 @@ impl GlobSearch<'_> {
             self.call.charge(64)?;
             if self.visited > MAX_VISITED {
                 return Err(FunctionError::Refused(format!(
-                    "the pattern looks at more than {MAX_VISITED} files"
+                    "the pattern visits more than {MAX_VISITED} files"
                 )));
             }
             paths.push(entry.path());
@@ -243,7 +243,7 @@ fn alternatives(pattern: &str) -> Result<Vec<String>, FunctionError> {
     while let Some(pattern) = open.pop() {
         if done.len() + open.len() > MAX_ALTERNATIVES {
             return Err(FunctionError::Refused(format!(
-                "the pattern stands for more than {MAX_ALTERNATIVES} patterns"
+                "the pattern expands to more than {MAX_ALTERNATIVES} patterns"
             )));
         }
         let split = pattern

@@ -91,7 +91,7 @@ fn format(call: &Call<'_>, spec: &str, args: &[&Value]) -> Result<String, Functi
         highest = highest.max(next);
         let arg = args.get(index).ok_or_else(|| {
             format!(
-                "not enough arguments for verb {letter:?}: it wants argument {}",
+                "not enough arguments for verb {letter:?}: it needs argument {}",
                 index + 1
             )
         })?;
@@ -124,10 +124,10 @@ impl Verb {
         }
         if chars.next_if_eq(&'[').is_some() {
             let index = digits(chars)?.and_then(|index| index.checked_sub(1));
-            verb.index = Some(index.ok_or("an argument's number is from 1")?);
+            verb.index = Some(index.ok_or("argument numbers start at 1")?);
             chars
                 .next_if_eq(&']')
-                .ok_or("an argument's number ends with ]")?;
+                .ok_or("an argument number ends with ]")?;
         }
         Ok(verb)
     }
@@ -135,7 +135,7 @@ impl Verb {
     fn apply(&self, letter: char, arg: &Value, index: usize) -> Result<String, FunctionError> {
         let wants = |what: &str| {
             FunctionError::from(format!(
-                "%{letter} wants {what}, argument {} is {}",
+                "%{letter} needs {what}, but argument {} is {}",
                 index + 1,
                 arg.kind()
             ))

@@ -86,7 +86,7 @@ fn parseint(call: &Call<'_>) -> Answer {
         })
     });
     let value = value.flatten().and_then(Number::from_whole);
-    let value = value.ok_or_else(|| format!("argument 1 is no integer of base {base}"))?;
+    let value = value.ok_or_else(|| format!("argument 1 is not an integer in base {base}"))?;
     Ok(Value::Number(match text.starts_with('-') {
         true => value.negate(),
         false => value,
@@ -121,7 +121,7 @@ fn range(call: &Call<'_>) -> Answer {
         return Err("the step must not be zero".into());
     }
     if (step > zero && at > limit) || (step < zero && at < limit) {
-        return Err("the step goes away from the end".into());
+        return Err("the step leads away from the end".into());
     }
     let mut out = Vec::new();
     while (step > zero && at < limit) || (step < zero && at > limit) {

@@ -39,7 +39,7 @@ fn formatdate(call: &Call<'_>) -> Answer {
 fn quoted<'t>(text: &'t str, out: &mut String) -> Result<&'t str, FunctionError> {
     let mut rest = text.strip_prefix('\'').unwrap_or(text);
     loop {
-        let (inside, after) = rest.split_once('\'').ok_or("a ' is not closed")?;
+        let (inside, after) = rest.split_once('\'').ok_or("a ' has no closing '")?;
         out.push_str(inside);
         match after.strip_prefix('\'') {
             Some(after) => {

@@ -163,7 +163,10 @@ fn try_and_can_catch_what_atlas_would_and_nothing_else() {
         ("try()", "try takes at least one argument"),
         ("try({}.a, {}.b)", "has no such attribute \"b\""),
         ("can()", "can takes one argument"),
-        ("try(data.sql.x.value, 1)", "data.sql.x is not evaluated"),
+        (
+            "try(data.sql.x.value, 1)",
+            "atlasfs does not evaluate data.sql.x",
+        ),
         ("can(sql(\"x\"))", "not supported here: sql"),
         ("try(format(\"%9999d\", 1), 1)", "at most 1000"),
     ]);
@@ -176,7 +179,10 @@ fn an_unknown_function_or_name_is_an_error_with_its_place() {
             "upper(\nnope(1))",
             "f:3:1: there is no function named \"nope\"",
         ),
-        ("a::b(1)", "no functions with a namespace"),
+        (
+            "a::b(1)",
+            "functions with a namespace (::) are not supported",
+        ),
         (
             "[1,\n  env.x]",
             "f:3:3: there is no variable named \"env\": known are atlas, var, local, data",

@@ -41,7 +41,7 @@ fn string_functions_do_as_in_cty() {
         ("print([1])", "[1]"),
     ]);
     refuse(&[
-        ("upper()", "upper: it takes 1 arguments, here are 0"),
+        ("upper()", "upper: it takes 1 arguments, not 0"),
         (
             "upper([])",
             "upper: argument 1 must be a string, it is a list",
@@ -109,7 +109,7 @@ fn format_knows_ctys_verbs_flags_and_errors() {
     refuse(&[
         (
             "format(\"%s\")",
-            "not enough arguments for verb 's': it wants argument 1",
+            "not enough arguments for verb 's': it needs argument 1",
         ),
         (
             "format(\"%s\", 1, 2)",
@@ -117,19 +117,19 @@ fn format_knows_ctys_verbs_flags_and_errors() {
         ),
         (
             "format(\"%d\", 1.5)",
-            "%d wants a whole number, argument 1 is a number",
+            "%d needs a whole number, but argument 1 is a number",
         ),
         (
             "format(\"%d\", \"a\")",
-            "%d wants a number, argument 1 is a string",
+            "%d needs a number, but argument 1 is a string",
         ),
         (
             "format(\"%s\", null)",
-            "%s wants a string, argument 1 is null",
+            "%s needs a string, but argument 1 is null",
         ),
         ("format(\"%z\", 1)", "unsupported format verb 'z'"),
         ("format(\"%\")", "the format ends within a verb"),
-        ("format(\"%[0]s\", 1)", "an argument's number is from 1"),
+        ("format(\"%[0]s\", 1)", "argument numbers start at 1"),
         ("format(\"%99999999999999999999s\", 1)", "at most 1000"),
         ("formatlist(\"%s%s\", [1], [1, 2])", "different lengths"),
     ]);
@@ -270,17 +270,17 @@ fn number_functions_do_as_in_cty() {
     refuse(&[
         ("range(1025)", "more than 1024 values were generated"),
         ("range(0, 1, 0)", "the step must not be zero"),
-        ("range(0, 1, -1)", "the step goes away from the end"),
+        ("range(0, 1, -1)", "the step leads away from the end"),
         ("range(1e300, 2e300, 1)", "more than 1024 values"),
         (
             "parseint(5, 10)",
             "argument 1 must be a string, it is a number",
         ),
-        ("parseint(\"1_000\", 10)", "no integer of base 10"),
+        ("parseint(\"1_000\", 10)", "not an integer in base 10"),
         ("log(0, 10)", "not a finite number"),
         ("pow(10, 1000)", "not a finite number"),
         ("parseint(\"12\", 99)", "from 2 to 62"),
-        ("parseint(\"SECRET\", 10)", "no integer of base 10"),
+        ("parseint(\"SECRET\", 10)", "not an integer in base 10"),
         ("tonumber(\"SECRET\")", "cannot convert a string to number"),
         ("tobool(\"SECRET\")", "cannot convert a string to bool"),
     ]);

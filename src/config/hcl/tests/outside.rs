@@ -91,7 +91,7 @@ fn time_functions_format_and_add() {
         ),
         (
             "formatdate(\"'x\", \"2018-01-02T23:12:01Z\")",
-            "a ' is not closed",
+            "a ' has no closing '",
         ),
         ("formatdate(\"D\", \"yesterday\")", "not an RFC 3339 time"),
         (

@@ -47,7 +47,7 @@ fn references_to_other_blocks_say_what_is_wrong() {
     for (expression, reason) in [
         (
             "store.main.key",
-            "f:6:2: a reference to a block's attribute sees constants only",
+            "f:6:2: a reference to a block's attribute works for constants only",
         ),
         ("store.none.url", "no such attribute \"none\""),
         ("env.dev.bucket", "no such attribute \"dev\""),
@@ -103,7 +103,7 @@ fn siblings_of_a_data_source_are_evaluated() {
     ] {
         let message = value(expression).unwrap_err();
         assert!(
-            message.contains("is not evaluated by atlasfs"),
+            message.contains("atlasfs does not evaluate"),
             "{expression}: {message}"
         );
     }

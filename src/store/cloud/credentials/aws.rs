@@ -60,7 +60,7 @@ pub(crate) fn known<'a>(location: &S3Location, env: Env<'a>) -> Result<AwsSettin
         && shared.profile(name).is_none()
     {
         return Err(denied(match &unread {
-            Some(why) => format!("the profile {name:?} is needed, and {why}"),
+            Some(why) => format!("can't read the profile {name:?}: {why}"),
             None => format!(
                 "there is no profile {name:?} in {files}: write it there, or correct its name"
             ),
@@ -211,18 +211,18 @@ impl KeySearch<'_> {
             return lacks("is in none of the shared files: write it there, or correct its name");
         };
         if depth == MAX_PROFILE_CHAIN {
-            return lacks("is at the end of a chain of source_profile that is too long, or a ring");
+            return lacks("ends a source_profile chain that is too long or circular");
         }
         let token = profile.get("web_identity_token_file");
         let Some(arn) = profile.get("role_arn") else {
             if token.is_some() {
-                return lacks("has a web_identity_token_file and no role_arn");
+                return lacks("has a web_identity_token_file, but no role_arn");
             }
             return self.of_profile_itself(name, &profile);
         };
         if profile.get("mfa_serial").is_some() {
             return lacks(
-                "wants a code of a device (mfa_serial), and nobody can be asked for it: set the keys \
+                "needs a device code (mfa_serial), and a mount can't ask for one: set the keys \
                  that aws configure export-credentials prints",
             );
         }
@@ -248,7 +248,7 @@ impl KeySearch<'_> {
             ((None, None), Some(file)) => RoleProof::Token(PathBuf::from(file)),
             ((None, None), None) => {
                 return lacks(
-                    "has a role_arn and none to assume it: add source_profile or credential_source",
+                    "has a role_arn, but no credentials to assume it: add source_profile or credential_source",
                 );
             }
         };
@@ -284,8 +284,8 @@ impl KeySearch<'_> {
         ] {
             if profile.get(setting).is_some() {
                 return Err(denied(format!(
-                    "the profile {name:?} has its credentials from {what}, which is not supported; \
-                     {printed}"
+                    "the profile {name:?} gets its credentials from {what}, which is not \
+                     supported; {printed}"
                 )));
             }
         }

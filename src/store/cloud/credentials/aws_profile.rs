@@ -117,7 +117,7 @@ fn text_of(path: &Path) -> Result<Option<String>, String> {
     };
     // Reading a pipe could block.
     if !about.is_file() || about.len() > MAX_FILE_BYTES {
-        return Err(told(&"it is no regular file of less than 1 MiB"));
+        return Err(told(&"it is not a regular file of less than 1 MiB"));
     }
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -274,7 +274,7 @@ impl CredentialSource<Arc<AwsCredential>> for SharedKeys {
         let keys = self.clone();
         // The home directory may be on a server that hangs.
         let read = tokio::task::spawn_blocking(move || keys.read()).await;
-        let stopped = |_| CredentialError::new(Kind::Unreachable, ": none were read");
+        let stopped = |_| CredentialError::new(Kind::Unreachable, ": reading them was interrupted");
         Ok(FetchedCredential {
             credential: Arc::new(read.map_err(stopped).flatten()?),
             fresh: REREAD_INTERVAL,
@@ -291,7 +291,7 @@ impl CredentialSource<Arc<AwsCredential>> for SharedKeys {
 pub(crate) fn keys_of(profile: &Profile<'_>) -> Result<AwsCredential, String> {
     let key = |name: &str| match profile.get(name) {
         Some(value) if !fit(value) => Err(format!(
-            "has a {name} with a blank, a line break or another character that no key has"
+            "has a {name} with a blank, a line break or another character that is invalid in a key"
         )),
         value => Ok(value.map(String::from)),
     };
@@ -397,7 +397,7 @@ mod tests {
         let pairs = [("HOME", home), ("AWS_CONFIG_FILE", "~/")];
         let why = SharedFiles::find(&env_of(&pairs)).read().err().unwrap();
         assert!(
-            why.contains(home) && why.contains("no regular file"),
+            why.contains(home) && why.contains("not a regular file"),
             "{why}"
         );
         assert!(SharedFiles::find(&env_of(&[])).read().is_ok());

@@ -69,7 +69,7 @@ impl StsEndpoint {
         let fits = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
         let Some(url) = url.filter(fits) else {
             return Err(invalid(
-                "the endpoint of STS is no url: write AWS_ENDPOINT_URL_STS=https://host",
+                "the endpoint of STS is not a url: write AWS_ENDPOINT_URL_STS=https://host",
             ));
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -102,7 +102,7 @@ impl AssumedRole {
         let fits = |text: &str, more: &str, most: usize| is_word(text, more) && text.len() <= most;
         if !self.arn.starts_with("arn:") || !fits(&self.arn, ":/_+=,.@-", 2048) {
             return Err(invalid(
-                "that is no ARN of a role: write arn:aws:iam::123456789012:role/name",
+                "invalid role ARN: write arn:aws:iam::123456789012:role/name",
             ));
         }
         // The characters that STS documents.
@@ -114,13 +114,12 @@ impl AssumedRole {
         }
         let number = |text: &String| text.parse::<u32>().is_ok();
         if self.seconds.as_ref().is_some_and(|text| !number(text)) {
-            return Err(denied("duration_seconds of the profile is no number"));
+            return Err(denied("the profile's duration_seconds is not a number"));
         }
         let plain = self.service.url.scheme() == "http" && !is_loopback(&self.service.url);
         if plain && matches!(self.by, RoleProof::Token(_)) {
             return Err(invalid(
-                "a web identity's token is not sent without TLS: AWS_ENDPOINT_URL_STS must be \
-                 https://",
+                "a web identity's token needs TLS: AWS_ENDPOINT_URL_STS must be https://",
             ));
         }
         Ok(self)
@@ -164,7 +163,7 @@ impl AssumedRole {
         *request.method_mut() = reqwest::Method::POST;
         let uri = self.service.url.as_str().parse();
         *request.uri_mut() =
-            uri.map_err(|_| self.credential_error(Kind::Invalid, "that is no url"))?;
+            uri.map_err(|_| self.credential_error(Kind::Invalid, "invalid url"))?;
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, kind);
         if let Some(credential) = credential {
@@ -183,7 +182,7 @@ impl AssumedRole {
         let got = keys.get_credential().await;
         got.map_err(|error| match CredentialError::of(&error) {
             Some(credential_error) => credential_error.clone(),
-            None => self.credential_error(Kind::Unreachable, "its source has none"),
+            None => self.credential_error(Kind::Unreachable, "its source has no credentials"),
         })
     }
 
@@ -237,9 +236,8 @@ impl AssumedRole {
         let given = xml::credentials(&document).ok_or_else(strange)?;
         let now = SystemTime::now();
         let Ok(left) = given.ends.duration_since(now) else {
-            let skewed = "the credentials that it gives are over already (is this machine's clock \
-                          right?)";
-            let fix = "set this machine's clock right".to_owned();
+            let skewed = "its credentials have already expired (is this machine's clock right?)";
+            let fix = "correct this machine's clock".to_owned();
             return Err(self
                 .credential_error(Kind::Denied, skewed)
                 .with_fix(Some(fix)));
@@ -330,7 +328,7 @@ impl MachineService {
         let builder = match set(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT") {
             Some(service) => {
                 let service = service.trim_end_matches('/');
-                let unread = |_| invalid("AWS_EC2_METADATA_SERVICE_ENDPOINT is no url");
+                let unread = |_| invalid("AWS_EC2_METADATA_SERVICE_ENDPOINT is not a url");
                 Url::parse(service).map_err(unread)?;
                 builder.clone().with_metadata_endpoint(service)
             }

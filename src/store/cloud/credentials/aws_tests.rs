@@ -206,10 +206,10 @@ fn what_a_profile_cannot_be_used_for_is_refused_by_name_with_what_to_do() {
             "aws_access_key_id = a\naws_secret_access_key = s3cret\n  s3cret\n".into(),
             "a line break",
         ),
-        ("web_identity_token_file = /t\n".into(), "and no role_arn"),
+        ("web_identity_token_file = /t\n".into(), "but no role_arn"),
         (
             role.to_owned(),
-            "none to assume it: add source_profile or credential_source",
+            "no credentials to assume it: add source_profile or credential_source",
         ),
         (
             format!("{role}mfa_serial = x\nsource_profile = default\n"),
@@ -241,11 +241,11 @@ fn what_a_profile_cannot_be_used_for_is_refused_by_name_with_what_to_do() {
         ),
         (
             format!("{role}source_profile = q\n[profile q]\n{role}source_profile = p\n"),
-            "or a ring",
+            "or circular",
         ),
         (
             "role_arn = admin\ncredential_source = Ec2InstanceMetadata\n".into(),
-            "no ARN of a role",
+            "invalid role ARN",
         ),
         (
             format!("{role}source_profile = default\nrole_session_name = s3cret s3cret\n"),
@@ -253,7 +253,7 @@ fn what_a_profile_cannot_be_used_for_is_refused_by_name_with_what_to_do() {
         ),
         (
             format!("{role}source_profile = default\nduration_seconds = long\n"),
-            "is no number",
+            "is not a number",
         ),
         (
             "region = x\n".into(),
@@ -261,7 +261,7 @@ fn what_a_profile_cannot_be_used_for_is_refused_by_name_with_what_to_do() {
         ),
         (
             "region\n".into(),
-            "the profile \"p\" is needed, and line 2 of /",
+            "can't read the profile \"p\": line 2 of /",
         ),
     ] {
         let home = Home::new(&format!("[profile p]\n{text}"), KEYS);
@@ -289,10 +289,7 @@ fn files_that_cannot_be_read_matter_only_if_they_are_needed() {
         .set("AWS_SECRET_ACCESS_KEY", "b");
     home.find(&location()).unwrap();
     home.set("AWS_PROFILE", "p");
-    assert!(
-        home.why(&location())
-            .contains("\"p\" is needed, and line 1 of /")
-    );
+    assert!(home.why(&location()).contains("profile \"p\": line 1 of /"));
 }
 
 #[tokio::test]
@@ -309,10 +306,7 @@ async fn a_profile_may_be_the_source_of_its_own_role_and_roles_may_be_chained() 
     }
     // The token is usable by every reader, so it is never sent without TLS.
     home.set("AWS_ENDPOINT_URL_STS", "http://sts.example");
-    assert!(
-        home.why(&of_profile("token"))
-            .contains("not sent without TLS")
-    );
+    assert!(home.why(&of_profile("token")).contains("needs TLS"));
     home.find(&of_profile("next")).unwrap();
 }
 

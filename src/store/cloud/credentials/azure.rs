@@ -116,7 +116,7 @@ pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<AzureAccoun
         );
     }
     if account.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return refuse("no account has capitals in its name: correct storage_account");
+        return refuse("account names have no capitals: correct storage_account");
     }
     let key = secret(env, "AZURE_STORAGE_KEY")?;
     let sas = secret(env, "AZURE_STORAGE_SAS_TOKEN")?;
@@ -125,8 +125,9 @@ pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<AzureAccoun
     let credentials = if let Some(key) = key {
         if of_another(&named) {
             return Err(denied(
-                "AZURE_STORAGE_KEY is the key of AZURE_STORAGE_ACCOUNT, and storage_account is \
-                 another one; AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET can open both",
+                "AZURE_STORAGE_KEY is the key of AZURE_STORAGE_ACCOUNT, but storage_account is \
+                 another account; AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET can \
+                 open both",
             ));
         }
         of_key(key, "AZURE_STORAGE_KEY")?
@@ -135,7 +136,7 @@ pub(crate) fn find(location: &AzureLocation, env: Env<'_>) -> Result<AzureAccoun
     } else if connection.key.is_some() || connection.sas.is_some() {
         if of_another(&connection.account) {
             return Err(denied(
-                "AZURE_STORAGE_CONNECTION_STRING is another account's than storage_account or \
+                "AZURE_STORAGE_CONNECTION_STRING is for another account than storage_account or \
                  AZURE_STORAGE_ACCOUNT: name one of them",
             ));
         }
@@ -169,7 +170,7 @@ fn of_key(key: String, name: &str) -> Result<AzureCredentials, OpenError> {
     match AzureAccessKey::try_new(&key) {
         Ok(_) => Ok(AzureCredentials::Text(Key::AccessKey, key)),
         Err(_) => Err(invalid(format!(
-            "{name} is no key: it is not base64; copy it anew"
+            "{name} is not a key: it is not base64; copy it again"
         ))),
     }
 }
@@ -177,27 +178,27 @@ fn of_key(key: String, name: &str) -> Result<AzureCredentials, OpenError> {
 fn of_sas(sas: &str, name: &str) -> Result<AzureCredentials, OpenError> {
     if sas.starts_with(['"', '\'']) {
         return Err(invalid(format!(
-            "{name} has quotes that are part of its value: take them off"
+            "{name} has quotes that are part of its value: remove them"
         )));
     }
     if sas.contains("://") {
         return Err(invalid(format!(
-            "{name} is a whole URL: keep only the part behind the ?"
+            "{name} is a whole URL: keep only the part after the ?"
         )));
     }
     let pairs = split_sas(sas).unwrap_or_default();
     let has = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
     if !has("sig") {
         return Err(invalid(format!(
-            "{name} is no signature: it must have the parts sv, sp, se and sig, joined by &"
+            "{name} is not a SAS: it must have the parts sv, sp, se and sig, joined by &"
         )));
     }
     // A stored policy of the container (`si`) may set permissions and expiry instead.
     let missing = ["sp", "se"].into_iter().find(|part| !has(part));
     match missing.filter(|_| !has("si")) {
         Some(missing) => Err(invalid(format!(
-            "{name} has no {missing}, and so a part of it is lost: copy it whole, in quotes, for \
-             it holds &"
+            "{name} has no {missing}, so part of it is missing: copy it whole, in quotes because \
+             of the &"
         ))),
         None => Ok(AzureCredentials::Text(Key::SasKey, sas.into())),
     }
@@ -270,13 +271,13 @@ fn managed(client: Option<String>, env: Env<'_>) -> Result<AzureCredentials, Ope
     };
     let url = Url::parse(&endpoint).ok();
     let Some(mut url) = url.filter(|url| url.has_host() && url.scheme().starts_with("http")) else {
-        return refuse("IDENTITY_ENDPOINT or AZURE_POD_IDENTITY_AUTHORITY_HOST is no url");
+        return refuse("IDENTITY_ENDPOINT or AZURE_POD_IDENTITY_AUTHORITY_HOST is not a url");
     };
     url.query_pairs_mut().extend_pairs(METADATA_QUERY);
     if let Some(client) = client {
         url.query_pairs_mut().append_pair("client_id", &client);
     }
-    let advice = " (has this machine, or what runs here, a managed identity?)";
+    let advice = " (does this machine or workload have a managed identity?)";
     let service = TokenService::new(url, TokenRequest::Get(headers), advice)?;
     Ok(AzureCredentials::Tokens(CredentialCache::new(service)))
 }
@@ -371,7 +372,7 @@ impl ConnectionString {
     fn strange(&self, missing: &str) -> String {
         let unknown = self.unknown.as_ref();
         let unknown = unknown.map_or_else(String::new, |name| {
-            format!(", and {name:?} is no part of one: is it misspelt?")
+            format!(", and {name:?} is unknown: is it misspelt?")
         });
         match self.given {
             true => {

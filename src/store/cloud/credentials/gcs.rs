@@ -70,12 +70,12 @@ pub(crate) fn find(location: &GsLocation, env: Env<'_>) -> Result<GcsCredentials
     let url = Url::parse(&format!("http://{host}{METADATA_PATH}")).ok();
     let Some(url) = url.filter(|_| is_word(&host, "-.:[]")) else {
         return Err(invalid(
-            "GCE_METADATA_HOST must be a host name, and perhaps a port",
+            "GCE_METADATA_HOST must be a host name, optionally with a port",
         ));
     };
     // The server requires this header, which protects it from forged requests.
     let flavor = ("metadata-flavor", "Google".to_owned());
-    let advice = " (has this machine a service account, with the scope of Cloud Storage?)";
+    let advice = " (does this machine have a service account with the scope of Cloud Storage?)";
     Ok(GcsCredentials {
         tokens: Some(CredentialCache::new(TokenService::new(
             url,
@@ -93,7 +93,7 @@ fn read(path: &Path, name: &str) -> Result<GcsCredentials, OpenError> {
     let file = std::fs::metadata(path).and_then(|about| match about.is_file() {
         true if about.len() <= MAX_FILE_BYTES => std::fs::read_to_string(path),
         true => Err(std::io::ErrorKind::FileTooLarge.into()),
-        false => Err(std::io::Error::other("it is no file")),
+        false => Err(std::io::Error::other("it is not a file")),
     });
     let text = file.map_err(|error| denied(format!("{name} ({shown}) can't be read: {error}")))?;
     let json: Value =
@@ -129,13 +129,13 @@ fn read(path: &Path, name: &str) -> Result<GcsCredentials, OpenError> {
         }
         Some(other) if is_word(other, "_") && other.len() <= 64 => {
             return Err(denied(format!(
-                "{name} ({shown}) is of the type {other}, which is not supported; \
-                 service_account and authorized_user are"
+                "{name} ({shown}) has the unsupported type {other}; use service_account or \
+                 authorized_user"
             )));
         }
         _ => {
             return Err(denied(format!(
-                "{name} ({shown}) is no file of credentials: it has no type"
+                "{name} ({shown}) is not a credentials file: it has no type"
             )));
         }
     };

@@ -96,7 +96,7 @@ impl TokenService {
             }
         }
         if status.is_success() {
-            let why = "its answer is no token";
+            let why = "its answer has no token";
             return token(&body).ok_or_else(|| none(Kind::Unreachable, why.into()));
         }
         let kind = Kind::of_credentials(status.as_u16());
@@ -235,7 +235,7 @@ impl SelfSigned {
             Err(error) if is_of_client(&error) => Err(unbuilt(error)),
             // The reason may quote the file.
             Err(_) => Err(denied(
-                "the private_key of the credentials file can't be read: download the key anew",
+                "the private_key of the credentials file can't be read: download the key again",
             )),
         }
     }
