@@ -217,7 +217,7 @@ fn summary(report: &Value) -> String {
     if number("unsure") > 0 {
         let _ = writeln!(
             out,
-            "not compared: {} with a push under way, or possibly deleted (only the registry knows)",
+            "not compared: {}, possibly deleted (only the registry knows)",
             count(number("unsure"), "artifact")
         );
     }

@@ -119,7 +119,7 @@ pub struct Registry {
     state: StateDir,
     clock: Arc<Clock>,
     /// Serialises the pushes and deletions of an artifact.
-    pushes: Arc<KeyedLock<ArtifactId>>,
+    pushes: KeyedLock<ArtifactId>,
     /// Limits how many documents are checked at once.
     checks: Arc<Semaphore>,
     applies: Arc<KeyedLock<ArtifactId>>,
@@ -170,7 +170,7 @@ impl Registry {
             Arc::clone(&clock),
         ));
         let events = Arc::new(Events::new(Arc::clone(&clock)));
-        let (pushes, applies, settings) = (Arc::default(), Arc::default(), Arc::new(settings));
+        let (applies, settings) = (Arc::default(), Arc::new(settings));
         let replay = Arc::new(Replay {
             settings: Arc::clone(&settings),
             replica_sets: Arc::clone(&replica_sets),
@@ -197,7 +197,6 @@ impl Registry {
             events: Arc::clone(&events),
             clock: Arc::clone(&clock),
             replay: Arc::clone(&replay),
-            pushes: Arc::clone(&pushes),
             jobs: Jobs::default(),
             repaired: Counter::default(),
         });
@@ -209,7 +208,7 @@ impl Registry {
             fallback: Fallback::new(settings.hedge, settings.fallback_on),
             events,
             metrics: Metrics::default(),
-            pushes,
+            pushes: KeyedLock::default(),
             checks: Arc::new(Semaphore::new(check::CONCURRENT_CHECKS)),
             applies,
             lists: SingleFlight::default(),

@@ -336,25 +336,3 @@ async fn a_mount_restores_its_push_after_an_older_one_replaced_it() {
         assert!(all_hold(&fixture, expected), "{report:#}");
     }
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_push_under_way_is_not_spread_before_its_verdict() {
-    let fixture = Fixture::with(choice());
-    fixture.cp("app/schema", V1).await.unwrap();
-    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    fixture.backups[1].set_fault(Fault::Slow(Duration::from_secs(4)));
-    let under_way = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
-    };
-    let sync = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V2);
-        fixture.all().iter().for_each(|it| it.set_fault(None));
-        order(&fixture, "sync").await
-    };
-    let (pushed, (), report) = tokio::join!(fixture.cp("app/schema", V2), under_way, sync);
-    pushed.unwrap();
-    assert_eq!(report["unsure"], 0, "it has waited for the push");
-    assert!(all_hold(&fixture, V2));
-}

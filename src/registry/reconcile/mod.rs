@@ -25,7 +25,6 @@ use super::clock::Clock;
 use super::contents::Contents;
 use super::events::Events;
 use super::index::Index;
-use super::keyed_lock::KeyedLock;
 use super::metrics::Counter;
 use super::replay::{Replay, jitter};
 use super::replica::{ReplicaSet, ReplicaSets, TargetId};
@@ -63,8 +62,6 @@ pub(super) struct Reconcile {
     pub(super) events: Arc<Events>,
     pub(super) clock: Arc<Clock>,
     pub(super) replay: Arc<Replay>,
-    /// HeldContent while an artifact is pushed or deleted.
-    pub(super) pushes: Arc<KeyedLock<ArtifactId>>,
     pub(super) jobs: Jobs,
     /// The differences that it has repaired.
     pub(super) repaired: Counter,

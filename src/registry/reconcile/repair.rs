@@ -43,16 +43,10 @@ impl Reconcile {
         if is_quiet {
             return;
         }
-        // A push under way explains a difference: wait for its end.
-        drop(self.pushes.lock(id).await);
         // The listings were not taken at one instant. Check a difference again, under the lock that
         // keeps this mount's replays and deletions of the artifact away.
         let _applies = self.replay.applies.lock(id).await;
         let (mut holdings, last) = self.scan_again(job, scan, id).await;
-        // Some target may have the content of a push that fails in the end.
-        if self.pushes.is_locked(id) {
-            return job.unsure();
-        }
         self.add_own(scan, id, &mut holdings);
         match diff(registry, &holdings, last.max(deleted)) {
             Finding::Agreed { deleted: true } if job.repairs() => {

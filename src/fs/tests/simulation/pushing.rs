@@ -235,8 +235,10 @@ impl Truth {
         // A close sends the backups what the registry has accepted, without a check for contents of
         // other mounts there. Only a later repair aligns the backups of two mounts.
         let own = old.mount == Some(mount);
-        // Another mount's reconcile may find a content whose push is still under way.
-        let is_retried = text.state != State::Closing || text.mount != Some(mount);
+        // A push goes to the registry first. If the content comes there later, reconcile has found it
+        // elsewhere, perhaps while its close was still under way.
+        let is_found = text.mount != Some(mount) || (place == 0 && text.landed_first().is_some());
+        let is_retried = text.state != State::Closing || is_found;
         self.must(!is_newer || !(own || is_retried), || {
             format!(
                 "nothing newer is overwritten: store {place} loses a newer one than {content:?}"
