@@ -161,7 +161,7 @@ fn a_url_that_can_never_work_is_refused_with_a_correction() {
         s3://bucket/%zz | write a percent sign as %25
         s3://bucket/a%2Fb | an encoded slash (%2F): write it as a slash
         s3://Bucket?region=eu-west-1 | 3 to 63 lower-case letters
-        s3://me:s3cret@bucket | never come from the command line
+        s3://me:s3cret@bucket | never from the command line
         s3://bucket?region=eu%20west | invalid region: write region=eu-west-1
         s3://bucket?region=eu west | white space
         s3://bucket?endpoint=ftp://h | must start with http:// or https://

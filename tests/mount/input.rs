@@ -134,7 +134,7 @@ fn a_mistake_about_google_is_reported_without_a_request() {
         ("{}", "has no type"),
         (
             "{\"type\": \"external_account\"}",
-            "external_account, which is not supported",
+            "unsupported type external_account",
         ),
         (
             "{\"type\": \"authorized_user\", \"client_id\": \"c\"}",
@@ -247,7 +247,7 @@ fn a_refusal_of_google_is_reported_with_a_remedy() {
         case(
             &url,
             &[(FILE, stranger), here],
-            &["401 AuthenticationRequired", "right of listing"],
+            &["401 AuthenticationRequired", "permission for listing"],
         ),
         case(
             &url,

@@ -86,7 +86,7 @@ fn a_mistake_about_azure_is_reported_without_a_request() {
             &with((STRING, "AccountName=acme;AcountKey=s3cret==")),
             &[
                 "no AccountKey or SharedAccessSignature",
-                "\"AcountKey\" is no part",
+                "\"AcountKey\" is unknown",
                 "misspelt",
             ],
         ),
@@ -170,12 +170,12 @@ fn a_refusal_of_azure_is_reported_with_a_remedy() {
         case(
             &here,
             &[("AZURE_STORAGE_KEY", "d3Jvbmc=")],
-            &["403 Auth", "right of listing and reading"],
+            &["403 Auth", "permission for listing and reading"],
         ),
         sas(
             "rl",
             "2020-01-01T00:00:00Z",
-            &["403 Auth", "right of listing"],
+            &["403 Auth", "permission for listing"],
         ),
         sas(
             "r",
