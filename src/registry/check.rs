@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::blocking;
 use super::error::{ErrorKind, RegistryError};
-use super::{Registry, blocking};
 use crate::model::{
     ArtifactId, Format, Item, Rejection, Sha256, check_plan, check_schema, guess_format,
 };
 
 /// How many documents are checked and hashed at once. A check needs only a processor: a small
 /// machine has two, and other requests need little of them.
-pub(super) const CONCURRENT_CHECKS: usize = 2;
+const CONCURRENT_CHECKS: usize = 2;
 
 /// A document that is about to replace another.
 pub(super) struct Candidate<'a> {
@@ -25,7 +26,22 @@ pub(super) struct Candidate<'a> {
     pub(super) current: Option<Format>,
 }
 
-impl Registry {
+/// The checks of documents, a few at once.
+#[derive(Debug)]
+pub(super) struct Checks {
+    permits: Arc<Semaphore>,
+    validate: bool,
+}
+
+impl Checks {
+    /// `validate`: refuse documents that are not valid.
+    pub(super) fn new(validate: bool) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(CONCURRENT_CHECKS)),
+            validate,
+        }
+    }
+
     /// Checks and hashes a document on a thread of its own: 16 MB may take a second, in which the
     /// runtime's threads answer other requests.
     pub(super) async fn check(
@@ -40,9 +56,9 @@ impl Registry {
             current,
         } = candidate;
         let (item, content) = (id.item.clone(), content.clone());
-        let validate = self.settings.validate;
+        let validate = self.validate;
         let checking = async {
-            let permit = Arc::clone(&self.checks).acquire_owned().await;
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
             let check = move || {
                 // An abandoned check counts against the limit until it ends.
                 let _permit = permit;
@@ -68,11 +84,11 @@ impl Registry {
 }
 
 #[cfg(test)]
-impl Registry {
+impl Checks {
     /// Takes all permits, as checks that never end would.
-    pub(crate) fn stall_checks(&self) -> tokio::sync::OwnedSemaphorePermit {
+    pub(super) fn stall(&self) -> tokio::sync::OwnedSemaphorePermit {
         let all = u32::try_from(CONCURRENT_CHECKS).unwrap();
-        Arc::clone(&self.checks)
+        Arc::clone(&self.permits)
             .try_acquire_many_owned(all)
             .unwrap()
     }

@@ -52,13 +52,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::model::{ArtifactId, RepoName};
 
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use cache::Cache;
+use check::Checks;
 use clock::Clock;
 use contents::Contents;
 use disk_cache::DiskCache;
@@ -120,8 +120,7 @@ pub struct Registry {
     clock: Arc<Clock>,
     /// Serialises the pushes and deletions of an artifact.
     pushes: KeyedLock<ArtifactId>,
-    /// Limits how many documents are checked at once.
-    checks: Arc<Semaphore>,
+    checks: Checks,
     applies: Arc<KeyedLock<ArtifactId>>,
     /// Keyed by repository, and by whether the listing is pressing.
     lists: SingleFlight<(RepoName, bool), Result<(), RegistryError>>,
@@ -209,7 +208,7 @@ impl Registry {
             events,
             metrics: Metrics::default(),
             pushes: KeyedLock::default(),
-            checks: Arc::new(Semaphore::new(check::CONCURRENT_CHECKS)),
+            checks: Checks::new(settings.validate),
             applies,
             lists: SingleFlight::default(),
             roots: SingleFlight::default(),
@@ -292,6 +291,12 @@ impl Registry {
         tokio::task::spawn_blocking(move || index_log.write())
             .await
             .unwrap();
+    }
+
+    /// Stalls every check of a document for as long as the permit is held.
+    #[cfg(test)]
+    pub(crate) fn stall_checks(&self) -> tokio::sync::OwnedSemaphorePermit {
+        self.checks.stall()
     }
 
     /// Returns the files of the journal that a power cut would leave.

@@ -141,7 +141,7 @@ impl Registry {
             suffix,
             current: format,
         };
-        let (format, sha256) = self.check(candidate, end).await?;
+        let (format, sha256) = self.checks.check(candidate, end).await?;
         let fresh = Stamp {
             when: self.clock.next_stamp(),
             sha256,
@@ -191,23 +191,8 @@ impl Push<'_> {
             Record::new(self.id, &self.stamp, false),
             self.content.clone(),
         );
-        #[cfg(test)]
-        match () {
-            () if injected(Bug::NoJournal) => return Ok(end),
-            () if injected(Bug::LateJournal) => {
-                let (journal, when) = (Arc::clone(&self.registry.journal), self.stamp.when);
-                drop(tokio::spawn(async move {
-                    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-                    journal.admit(record, bytes)?;
-                    journal.write(when)
-                }));
-                return Ok(end);
-            }
-            () => {}
-        }
-        self.registry
-            .write_journal("push", record, bytes, end)
-            .await
+        let writing = self.registry.write_journal("push", record, bytes, end);
+        writing.await
     }
 
     /// Pushes to the registry, which decides conflicts, and then to the backups. `is_pressing`:

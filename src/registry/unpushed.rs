@@ -14,6 +14,8 @@ use super::journal::{Damaged, Record};
 use super::replica::share;
 use super::room::is_full;
 use super::{Registry, Unpushed, blocking};
+#[cfg(test)]
+use crate::fault_injection::{Bug, injected};
 use crate::model::{ArtifactId, Format, Rejection, Stamp};
 
 impl Registry {
@@ -87,6 +89,21 @@ impl Registry {
         content: Bytes,
         end: Instant,
     ) -> Result<Instant, RegistryError> {
+        #[cfg(test)]
+        match () {
+            () if record.deletes => {}
+            () if injected(Bug::NoJournal) => return Ok(end),
+            () if injected(Bug::LateJournal) => {
+                let (journal, when) = (Arc::clone(&self.journal), record.stamp.when);
+                drop(tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+                    journal.admit(record, content)?;
+                    journal.write(when)
+                }));
+                return Ok(end);
+            }
+            () => {}
+        }
         let (begun, half) = (Instant::now(), share(end, 2));
         let (id, when, deletes) = (record.id.clone(), record.stamp.when, record.deletes);
         let written = match self.journal.admit(record, content) {
@@ -172,7 +189,7 @@ impl Registry {
         end: Instant,
     ) {
         #[cfg(test)]
-        if crate::fault_injection::injected(crate::fault_injection::Bug::NothingKept) {
+        if injected(Bug::NothingKept) {
             return;
         }
         let limit = end + self.settings.verdict_budget() / 2;
