@@ -102,7 +102,7 @@ async fn no_writer_ignores_a_lease_and_a_waiting_writer_leaves_nothing_behind() 
     assert_eq!(site.read().await, "one");
     let deadline = Instant::now() + Duration::from_secs(3);
     let why = site.target.delete(&id(KEY), deadline).await.unwrap_err();
-    assert!(why.reason.contains("has claimed it"), "{why}");
+    assert!(why.reason.contains("holds the lease"), "{why}");
     assert_eq!(site.read().await, "one");
     site.until_claims_are(&[theirs]).await;
 }
@@ -277,7 +277,7 @@ async fn a_write_that_may_still_come_is_not_repeated_and_keeps_its_claim() {
         assert_eq!(registry.claims(), 1, "nobody else writes meanwhile");
         let soon = Instant::now() + Duration::from_secs(3);
         let waits = put_until(&registry.open(), soon).await.unwrap_err();
-        assert!(waits.reason.contains("has claimed it"), "{waits}");
+        assert!(waits.reason.contains("holds the lease"), "{waits}");
     }
 }
 
