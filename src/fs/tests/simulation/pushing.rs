@@ -256,10 +256,12 @@ impl Truth {
         let unseen = !known && old.landed_first().is_some_and(|landed| landed > opened);
         let base = text.base.as_ref().and_then(|base| self.texts.get(base));
         let newer_than_base = base.is_some_and(|base| old.order.0 > base.order.1);
-        // The registry missed the base in an outage, and got an older content since. Stamps order
-        // the two, as they would for a replay of the base.
-        let is_behind =
-            base.is_some_and(|base| base.landed[0].is_none() && old.order.1 < base.order.0);
+        // The registry missed the newest content of the mount in an outage, and got an older one
+        // since. Stamps order the two, as they would for a replay.
+        let high_water = self.writers[writer].high_water;
+        let mut texts = self.texts.values();
+        let is_behind = old.order.1 < high_water
+            && texts.any(|text| text.order.0 == high_water && text.landed[0].is_none());
         self.must((!unseen || is_behind) && !newer_than_base, || {
             format!("of two writers one wins: {content:?} of mount {mount} replaces what it was not opened on")
         });
