@@ -256,7 +256,7 @@ async fn a_helper_that_fails_is_an_outage_that_says_what_to_do_and_no_secret() {
         (
             r#"echo '{"Username": "tester", "Secret": "s3cret-but-wrong"}'"#,
             Kind::Denied,
-            "what docker-credential-test gives",
+            "the login that docker-credential-test returns",
         ),
     ] {
         let docker = helped();
