@@ -6,8 +6,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::events::{Event, Level};
 use super::failures::LastFailure;
@@ -20,7 +21,7 @@ use crate::store::{Failure, Kind};
 
 /// How long after a disk error a journal file is read again. 2 s: a read of this machine's disk
 /// costs nothing, and an acknowledged push waits for it.
-const READ_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
+const READ_AGAIN: Duration = Duration::from_secs(2);
 
 impl Replay {
     /// Loads the pending entries of earlier mounts: they are newer than the targets' answers until
@@ -148,7 +149,9 @@ impl Replay {
                 }
                 (Some(_), false) => journal.keep(when).map(drop),
             });
-            if let Ok(Err(error)) = marking.await {
+            // A hung disk must not keep replay from the other entries: the verdict holds in memory.
+            let marked = timeout(self.settings.push, marking).await;
+            if let Ok(Ok(Err(error))) = marked {
                 tracing::warn!("can't journal how {} ended: {error}", record.id);
             }
             match failed {
