@@ -25,6 +25,7 @@ fn file() -> Subject {
         dir: dir.clone(),
         create_dir: true,
         known: false,
+        read_only: false,
     });
     Subject {
         target: open_at(&location, &[]),

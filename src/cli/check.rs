@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use super::exit::Exit;
 use super::settings::CheckSettings;
 use super::table::columns;
+use super::targets::Targets;
 use super::topology::{self, Topology};
 use super::{complain, print};
 use crate::model::{ArtifactId, Item, RepoName};
-use crate::store::{Failure, Kind, Location, Role, Target};
+use crate::store::{Failure, Kind, Role, Target};
 
 /// The largest artifact that is read as a sample, in bytes.
 const MAX_SAMPLE_BYTES: u64 = 64 << 20;
@@ -88,10 +89,14 @@ fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCh
         .enable_all()
         .build()
         .map_err(|error| format!("cannot begin: {error}"))?;
+    let targets = Targets::open(topology, None, true).map_err(|error| error.0)?;
     let findings = runtime.block_on(async {
-        let checks = targets(topology)
-            .into_iter()
-            .map(|(role, location)| try_one(role, location, settings));
+        // A registry of another kind is a finding, too.
+        let _ = targets
+            .identify(Instant::now() + settings.timeout / 2)
+            .await;
+        let checks = targets.with_roles();
+        let checks = checks.map(|(role, replica)| try_one(role, replica.target(), settings));
         futures::future::join_all(checks).await
     });
     // Don't wait for a hung check.
@@ -99,31 +104,10 @@ fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCh
     Ok(findings)
 }
 
-/// Returns every target once, with its first role.
-fn targets(topology: &Topology) -> Vec<(Role, &Location)> {
-    let named = topology.repos.iter();
-    let named = named.map(|repo| (&repo.registry, &repo.backups));
-    let others = topology
-        .others
-        .iter()
-        .map(|(registry, backups)| (registry, backups));
-    let mut targets: Vec<(Role, &Location)> = Vec::new();
-    for (registry, backups) in named.chain(others) {
-        let backups = backups.iter().enumerate();
-        let backups = backups.map(|(place, backup)| (Role::Backup(place), backup));
-        for (role, location) in std::iter::once((Role::Registry, registry)).chain(backups) {
-            if !targets.iter().any(|(_, known)| *known == location) {
-                targets.push((role, location));
-            }
-        }
-    }
-    targets
-}
-
-async fn try_one(role: Role, location: &Location, settings: &CheckSettings) -> TargetCheck {
+async fn try_one(role: Role, target: &Target, settings: &CheckSettings) -> TargetCheck {
     let mut finding = TargetCheck {
         role,
-        url: location.to_string(),
+        url: target.url().to_owned(),
         reachable: CheckOutcome::NotTried("-"),
         readable: CheckOutcome::NotTried("-"),
         writable: CheckOutcome::NotTried("-"),
@@ -131,12 +115,8 @@ async fn try_one(role: Role, location: &Location, settings: &CheckSettings) -> T
         latency: None,
         failure: None,
     };
-    let env = |name: &str| std::env::var(name).ok();
     let end = Instant::now() + settings.timeout;
-    let tried = match Target::open(role, location, &env) {
-        Ok(target) => try_target(&target, &mut finding, settings.write, end).await,
-        Err(failure) => Err(failure),
-    };
+    let tried = try_target(target, &mut finding, settings.write, end).await;
     finding.failure = tried.err();
     finding
 }
@@ -294,6 +274,7 @@ fn fix(finding: &TargetCheck) -> Option<String> {
         Kind::StoreMissing => {
             "create the bucket, container or folder, or correct its name".to_owned()
         }
+        Kind::WrongStore => "correct the url".to_owned(),
         Kind::Unreachable | Kind::Busy => {
             "check that it runs, and check the endpoint, the network and the proxy settings"
                 .to_owned()

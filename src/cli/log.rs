@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use super::settings::{LogFormat, LogSettings};
-use crate::registry::{StateDir, StateDirError};
+use crate::registry::{StateDir, StateDirError, StateRoot};
 
 /// The socket of the system's log.
 const DEV_LOG: &str = "/dev/log";
@@ -52,7 +52,7 @@ pub(super) fn start(
     {
         // Otherwise the log would be the first file in the directory, and atlasfs would not
         // recognise the directory as its own.
-        StateDir::claim(state_dir)?;
+        StateRoot::open(state_dir)?;
     }
     let (writer, look) = match (&settings.file, place) {
         (Some(path), _) => (to_file(path)?, Look::Plain),
@@ -61,7 +61,7 @@ pub(super) fn start(
             Ok(syslog) => (BoxMakeWriter::new(syslog), Look::Timeless),
             // The file's permissions let no other user read it.
             Err(_) => {
-                let file = StateDir::log(state_dir)?;
+                let file = StateDir::log(&settings.dir)?;
                 (BoxMakeWriter::new(Mutex::new(file)), Look::Plain)
             }
         },

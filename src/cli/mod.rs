@@ -13,6 +13,7 @@ mod settings;
 mod start;
 mod status;
 mod table;
+mod targets;
 mod topology;
 mod unmount;
 

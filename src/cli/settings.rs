@@ -1,13 +1,13 @@
 //! The settings of a mount and of a check, from flags or from mount options.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::Secret;
 use crate::fs::FsSettings;
 use crate::fuse::Owner;
-use crate::registry::{self, folder_of};
+use crate::registry;
 
 /// The selected registries and backups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct MountSettings {
     pub registry: registry::Settings,
     /// The file system.
     pub fs: FsSettings,
-    /// The folder of the journal, the cache on disk and the unpushed files; absolute.
+    /// The root of the journals, the caches on disk and the unpushed files; absolute.
     pub state_dir: PathBuf,
     /// Whether other users have access.
     pub allow_other: bool,
@@ -69,6 +69,8 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// The file to append to, if not the default one.
     pub file: Option<PathBuf>,
+    /// The directory of the default file; absolute.
+    pub dir: PathBuf,
 }
 
 /// Implements `FromStr` by names, with an error that lists them.
@@ -125,11 +127,9 @@ by_name!(LogLevel, "a log level",
     "debug" => Self(tracing::Level::DEBUG),
     "trace" => Self(tracing::Level::TRACE));
 
-/// Returns the default state directory of a mount.
-pub(super) fn default_state_dir(mount_point: &Path) -> PathBuf {
+/// Returns the default state directory.
+pub(super) fn default_state_dir() -> PathBuf {
     user_dir("XDG_STATE_HOME", ".local/state")
-        .join("mounts")
-        .join(folder_of(mount_point))
 }
 
 /// Returns the folder of the embedded registry.

@@ -1,20 +1,19 @@
 //! From settings to a file system: loads the configuration, and opens and checks the targets.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::settings::MountSettings;
-use super::topology::{self, StartError, known_folders, remember_folders};
+use super::targets::Targets;
+use super::topology::{self, StartError};
 use crate::fs::Fs;
 use crate::registry::{
-    self, Durability, Event, Level, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId,
-    WallClock,
+    self, Durability, Event, Level, Registry, ReplicaSets, StateRoot, TargetId, WallClock,
 };
-use crate::store::{Failure, Kind, Location, Role, Target};
+use crate::store::{Failure, Kind};
 
 /// The longest wait for the check whether the registry honours conditions. 1 s: five requests to a
 /// store on another continent.
@@ -39,29 +38,22 @@ pub struct Started {
 /// configured, a state directory in use, and when every target refuses.
 pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let topology = topology::load(&settings.selection)?;
-    let mut targets = Targets {
-        opened: Vec::new(),
-        folders: known_folders(&settings.state_dir),
-    };
-    let named = topology.repos.iter().map(|repo| {
-        let replica_set = targets.replica_set(&repo.registry, &repo.backups)?;
-        Ok((repo.name.clone(), replica_set))
-    });
-    let named = named.collect::<Result<Vec<_>, StartError>>()?;
-    let others = match &topology.others {
-        Some((registry, backups)) => Some(targets.replica_set(registry, backups)?),
-        None => None,
-    };
-    let replica_sets = ReplicaSets::new(named, others);
+    let root = StateRoot::open(&settings.state_dir).map_err(StartError::new)?;
+    let targets = Targets::open(&topology, Some(&root.stores()), settings.fs.read_only)?;
+    let replica_sets = targets.replica_sets(&topology);
     check_durability(settings.registry.durability, &replica_sets)?;
     let mut warnings = topology.warnings;
-    warnings.extend(try_targets(&replica_sets, &targets, settings).await?);
+    let deadline = Instant::now() + settings.registry.metadata;
+    let identified = targets.identify(deadline).await?;
+    warnings.extend(identified.warnings);
+    let failed = identified.failed;
+    warnings.extend(try_targets(&replica_sets, &targets, failed, deadline).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
-    let state = StateDir::open(&settings.state_dir, &holder).map_err(StartError::new)?;
-    if let Err(error) = remember_folders(&settings.state_dir, &targets.used()) {
-        tracing::warn!("can't record the target folders: {error}");
-    }
+    let id = targets.first_registry();
+    let id = id.ok_or_else(|| StartError::new("there is no registry to mount"))?;
+    let state = root.of_registry(&id, &holder).map_err(StartError::new)?;
+    root.take_over(&state, &replica_sets);
     let source = replica_sets
         .open()
         .first()
@@ -106,80 +98,6 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     })
 }
 
-/// The targets opened so far. A location that several repositories name is one target.
-struct Targets {
-    opened: Vec<(Location, Arc<Replica>)>,
-    /// The folders that earlier mounts have used.
-    folders: BTreeSet<PathBuf>,
-}
-
-impl Targets {
-    fn replica_set(
-        &mut self,
-        registry: &Location,
-        backups: &[Location],
-    ) -> Result<ReplicaSet, StartError> {
-        let registry = self.open(registry, Role::Registry)?;
-        let backups = backups.iter().enumerate();
-        let backups = backups.map(|(place, backup)| self.open(backup, Role::Backup(place)));
-        Ok(ReplicaSet {
-            registry,
-            backups: backups.collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn open(&mut self, location: &Location, role: Role) -> Result<Arc<Replica>, StartError> {
-        let location = self.with_past(location);
-        let known = self.opened.iter().find(|(known, _)| *known == location);
-        if let Some((_, target)) = known {
-            return Ok(Arc::clone(target));
-        }
-        let env = |name: &str| std::env::var(name).ok();
-        let target = Target::open(role, &location, &env)
-            .map_err(|failure| StartError(failure.reason.clone()))?;
-        let id = TargetId(self.opened.len());
-        let target = Arc::new(Replica::new(id, target));
-        self.opened.push((location, Arc::clone(&target)));
-        Ok(target)
-    }
-
-    /// Marks a folder that an earlier mount has used.
-    fn with_past(&self, location: &Location) -> Location {
-        let mut location = location.clone();
-        if let Location::File(folder) = &mut location {
-            folder.known = self.folders.contains(&folder.dir);
-        }
-        location
-    }
-
-    /// Returns the folders that are targets and exist now.
-    fn used(&self) -> BTreeSet<PathBuf> {
-        let folders = self
-            .opened
-            .iter()
-            .filter_map(|(location, _)| match location {
-                Location::File(folder) => Some(&folder.dir),
-                _ => None,
-            });
-        folders
-            .filter(|dir| dir.join(".atlasfs").is_dir())
-            .cloned()
-            .collect()
-    }
-
-    /// Tells whether a target refuses for good. A previously used folder returns when its disk is
-    /// mounted.
-    fn refuses_for_good(&self, target: &Replica, failure: &Failure) -> bool {
-        let mut opened = self.opened.iter();
-        let is_away = failure.kind == Kind::StoreMissing
-            && opened.any(|(location, other)| match location {
-                Location::File(folder) => folder.known && other.id == target.id,
-                _ => false,
-            });
-        refuses(failure) && !is_away
-    }
-}
-
 /// Refuses a durability that no push could ever satisfy.
 fn check_durability(durability: Durability, replica_sets: &ReplicaSets) -> Result<(), StartError> {
     let on_cloud = replica_sets.unsupported().next().is_some();
@@ -196,11 +114,15 @@ fn check_durability(durability: Durability, replica_sets: &ReplicaSets) -> Resul
 async fn try_targets(
     replica_sets: &ReplicaSets,
     opened: &Targets,
-    settings: &MountSettings,
+    failed: BTreeMap<TargetId, Failure>,
+    deadline: Instant,
 ) -> Result<Vec<String>, StartError> {
-    let deadline = Instant::now() + settings.registry.metadata;
     let targets = replica_sets.targets();
+    let failed = &failed;
     let probes = targets.iter().map(|target| async move {
+        if let Some(failure) = failed.get(&target.id) {
+            return Some((target, failure.clone()));
+        }
         let probed = target.ask(|target| target.probe(deadline)).await;
         Some((target, probed.err()?))
     });
@@ -213,7 +135,7 @@ async fn try_targets(
     let unsupported = unsupported.filter_map(|target| Some((target, target.unsupported()?)));
     let refusals = failed
         .iter()
-        .filter(|(target, failure)| opened.refuses_for_good(target, failure));
+        .filter(|(target, failure)| refuses(failure) && !opened.is_away(target.id, failure));
     if refusals.count() == targets.len() {
         let failed = failed.iter().map(|(target, failure)| (*target, failure));
         let reasons: Vec<String> = unsupported
@@ -233,6 +155,9 @@ async fn try_targets(
         format!("{}; until then the mount uses {backups}", failure.reason)
     });
     let out = failed.iter().map(|(target, failure)| {
+        if failure.kind == Kind::WrongStore {
+            return format!("{}; the mount continues without it", failure.reason);
+        }
         let what = match failure.kind {
             Kind::StoreMissing => "is missing; the mount continues without it until it returns",
             _ if refuses(failure) => "refuses requests until that is fixed",
@@ -246,31 +171,12 @@ async fn try_targets(
 /// Tells whether a failure is a refusal, and not an outage.
 fn refuses(failure: &Failure) -> bool {
     match failure.kind {
-        Kind::Denied | Kind::Invalid | Kind::NotFound | Kind::StoreMissing | Kind::NoSpace => true,
+        Kind::Denied
+        | Kind::Invalid
+        | Kind::NotFound
+        | Kind::StoreMissing
+        | Kind::WrongStore
+        | Kind::NoSpace => true,
         Kind::Conflict | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::parse_target;
-
-    #[test]
-    fn a_target_without_credentials_is_opened_and_refuses() {
-        let env = |_: &str| None;
-        let bucket = parse_target("s3://bucket/prefix?region=us-east-1").unwrap();
-        let target = Target::open(Role::Registry, &bucket, &env).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        let failure = runtime.unwrap().block_on(async {
-            target
-                .probe(Instant::now() + std::time::Duration::from_secs(1))
-                .await
-        });
-        let failure = failure.unwrap_err();
-        assert!(refuses(&failure), "{failure}");
-        assert!(failure.reason.contains("AWS_ACCESS_KEY_ID"), "{failure}");
     }
 }

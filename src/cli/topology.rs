@@ -1,17 +1,12 @@
-//! The repositories to mount, their targets, and the folders that earlier mounts have used as
-//! targets.
+//! The repositories to mount, and the locations of their targets.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::settings::{Selection, embedded_registry};
 use crate::config;
-use crate::dir::Dir;
 use crate::store::{FileLocation, Location, Overlap};
 
 /// The reason why the file system can't be made: one line with advice and without secrets.
@@ -31,6 +26,16 @@ pub(super) struct Topology {
     pub(super) others: Option<(Location, Vec<Location>)>,
     /// The warnings about the configuration, one line each.
     pub(super) warnings: Vec<String>,
+}
+
+impl Topology {
+    /// Returns the registry of each repository with its backups, and those of all others.
+    pub(super) fn sets(&self) -> impl Iterator<Item = (&Location, &[Location])> {
+        let named = self.repos.iter();
+        let named = named.map(|repo| (&repo.registry, &*repo.backups));
+        let others = self.others.iter();
+        named.chain(others.map(|(registry, backups)| (registry, &**backups)))
+    }
 }
 
 /// Loads the configuration, and parses the URLs.
@@ -114,6 +119,7 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
         dir: dir.to_owned(),
         create_dir: false,
         known: false,
+        read_only: false,
     });
     // Only the owner gets access, as to the files in the folder. This also fixes a folder of an
     // earlier version.
@@ -143,58 +149,6 @@ fn embedded(dir: &Path) -> Result<Location, StartError> {
         ))
     })?;
     Ok(location)
-}
-
-/// The file in the state directory that lists the folders that mounts have used: one path per line.
-///
-/// A known folder that is missing now means that its disk is not mounted. This is an outage, so no
-/// mount may make the folder anew.
-const FOLDERS_FILE: &str = "folders";
-/// The name of its next version while it is incomplete.
-const FOLDERS_NEXT: &str = "folders.tmp";
-
-/// The most bytes to read of it: thousands of paths.
-const FOLDERS_LIMIT: u64 = 1 << 20;
-
-/// Returns the folders of earlier mounts; an empty set if the file can't be read.
-pub(super) fn known_folders(state_dir: &Path) -> BTreeSet<PathBuf> {
-    let dir = Dir::open(state_dir);
-    let lines = dir
-        .and_then(|dir| dir.read(FOLDERS_FILE, FOLDERS_LIMIT))
-        .unwrap_or_default();
-    let lines = lines.split(|&byte| byte == b'\n');
-    let lines = lines.filter(|line| !line.is_empty());
-    lines
-        .map(|line| PathBuf::from(OsStr::from_bytes(line)))
-        .collect()
-}
-
-/// Records the folders in use now, besides the earlier ones.
-///
-/// # Errors
-///
-/// The state directory can't be written.
-pub(super) fn remember_folders(state_dir: &Path, used: &BTreeSet<PathBuf>) -> io::Result<()> {
-    let before = known_folders(state_dir);
-    if used.is_subset(&before) {
-        return Ok(());
-    }
-    let dir = Dir::open(state_dir)?;
-    match dir.remove(FOLDERS_NEXT) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = dir.new_file(FOLDERS_NEXT, 0o600)?;
-    for folder in before.union(used) {
-        let path = folder.as_os_str().as_bytes();
-        // A path with a newline can't be a line. It is treated as unknown.
-        if !path.contains(&b'\n') {
-            file.write_all(path)?;
-            file.write_all(b"\n")?;
-        }
-    }
-    file.sync_all()?;
-    dir.rename(FOLDERS_NEXT, FOLDERS_FILE)
 }
 
 #[cfg(test)]
@@ -229,15 +183,5 @@ mod tests {
     fn a_configuration_without_repositories_is_refused_with_advice() {
         assert!(nothing_to_mount("file://a.hcl", Some("dev")).contains("--registry"));
         assert!(nothing_to_mount("file://a.hcl", None).contains("--env"));
-    }
-
-    #[test]
-    fn folders_of_all_mounts_are_remembered() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(known_folders(dir.path()).is_empty());
-        let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
-        remember_folders(dir.path(), &set(&["/a b", "/c"])).unwrap();
-        remember_folders(dir.path(), &set(&["/d", "/e\nf"])).unwrap();
-        assert_eq!(known_folders(dir.path()), set(&["/a b", "/c", "/d"]));
     }
 }

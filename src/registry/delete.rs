@@ -42,7 +42,12 @@ impl Registry {
         let _applies = applies.map_err(|_| still_busy("delete", id))?;
         let replicas = self.replicas(&id.repo)?;
         let stamp = Stamp::new(self.clock.next_stamp(), b"", Format::Sql);
-        let record = Record::new(id, &stamp, true);
+        let record = Record {
+            registry: replicas.registry.name(),
+            targets: self.replay.stores_for(id, replicas),
+            ..Record::new(id, &stamp, true)
+        };
+        let elsewhere = self.replay.stores_elsewhere(id);
         let last = end;
         let written = self.write_journal("delete", record, Bytes::new(), end);
         let end = match written.await {
@@ -76,7 +81,7 @@ impl Registry {
         let all = self.settings.durability == Durability::All;
         let burials = self.bury(id, replicas, stamp.when, end);
         let failures = pressing(all.then_some(end), burials).await;
-        if failures.is_empty() {
+        if failures.is_empty() && elsewhere.is_empty() {
             self.drop_record(id, stamp.when, last).await;
             let event = Event::new(Level::Info, "delete", format!("{id} is deleted everywhere"));
             self.report(event.with("artifact", id.to_string()));
@@ -116,7 +121,7 @@ impl Registry {
                 false => target.apply_deletion(id, when, end).await,
             };
             if buried.is_ok() {
-                self.journal.got(when, target.url());
+                self.journal.got(when, &target.name());
             }
             (target.url(), buried)
         });

@@ -78,9 +78,12 @@ impl ErrorKind {
             Kind::Conflict => ErrorKind::Conflict,
             Kind::Invalid => ErrorKind::Invalid,
             Kind::NoSpace => ErrorKind::NoSpace,
-            Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => {
-                ErrorKind::Outage
-            }
+            Kind::StoreMissing
+            | Kind::WrongStore
+            | Kind::Unreachable
+            | Kind::Busy
+            | Kind::Corrupt
+            | Kind::TooBig => ErrorKind::Outage,
         }
     }
 }

@@ -4,9 +4,9 @@
 //! earlier one:
 //!
 //! ```text
-//! <checksum> {"registry":"s3://…","repos":["app"]}
-//! <checksum> {"registry":"s3://…","repo":"app","listed":"2024-09-10T17:37:44.000000001Z"}
-//! <checksum> {"registry":"s3://…","repo":"app","artifact":"schema","current":{…},"floor":{…}}
+//! <checksum> {"registry":"<id>","repos":["app"]}
+//! <checksum> {"registry":"<id>","repo":"app","listed":"2024-09-10T17:37:44.000000001Z"}
+//! <checksum> {"registry":"<id>","repo":"app","artifact":"schema","current":{…},"floor":{…}}
 //! ```
 //!
 //! Every line names the registry that its fact is from, so that a mount with another configuration
@@ -41,7 +41,7 @@ const BUFFER: usize = 64 << 10;
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// The URL of the registry that the fact is from.
+    /// The id of the registry that the fact is from.
     pub registry: String,
     /// The fact.
     pub fact: Fact,

@@ -113,7 +113,9 @@ impl IndexLog {
         let mut found = BTreeMap::new();
         let mut known = false;
         for (place, replicas) in self.replica_sets.open().iter().enumerate() {
-            let repos = roots.get(replicas.registry.url());
+            let mut notes = roots.iter();
+            let repos = notes.find(|(registry, _)| replicas.registry.is_named(registry));
+            let repos = repos.map(|(_, repos)| repos);
             known |= repos.is_some();
             for repo in repos.into_iter().flatten() {
                 found.entry(repo.clone()).or_insert(place);
@@ -129,7 +131,7 @@ impl IndexLog {
         let is_there =
             self.replica_sets.named(repo).is_some() || self.index.found_on(repo).is_some();
         let replicas = replicas_of(&self.replica_sets, &self.index, repo)?;
-        (is_there && replicas.registry.url() == registry).then_some(replicas)
+        (is_there && replicas.registry.is_named(registry)).then_some(replicas)
     }
 
     /// Starts a task that writes every change, for as long as this value lives. Each write includes
@@ -219,14 +221,14 @@ impl IndexLog {
         let registry = replicas.registry.id;
         let facts = self.index.peek(&id, |record| record.facts(registry));
         Some(Note {
-            registry: replicas.registry.url().to_owned(),
+            registry: replicas.registry.name(),
             fact: Fact::Artifact(id, facts??),
         })
     }
 
     fn registry(&self, repo: &RepoName) -> Option<String> {
         let replicas = replicas_of(&self.replica_sets, &self.index, repo)?;
-        Some(replicas.registry.url().to_owned())
+        Some(replicas.registry.name())
     }
 
     fn roots(&self) -> Vec<Note> {
@@ -235,7 +237,7 @@ impl IndexLog {
         let notes = replica_sets.map(|(place, replicas)| {
             let repos = found.iter().filter(|(_, on)| **on == place);
             Note {
-                registry: replicas.registry.url().to_owned(),
+                registry: replicas.registry.name(),
                 fact: Fact::Repos(repos.map(|(repo, _)| repo.clone()).collect()),
             }
         });

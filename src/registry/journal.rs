@@ -6,12 +6,13 @@
 //! ```text
 //! <checksum> {"failed":…,"decided":false}                       padded with blanks to 512 bytes
 //! <checksum> {"repo":"app","artifact":"schema","time":…,"size":…,"sha256":…,"format":…,
-//!             "deletes":false}
+//!             "deletes":false,"registry":"<id>","targets":["<id>",…]}
 //! <size bytes of content>
-//! <checksum> {"got":"s3://…"}
+//! <checksum> {"got":"<id>"}
 //! ```
 //!
-//! A deletion has no content. A file is written under a temporary name and renamed when it is on
+//! It names the stores that it is for by their ids, for URLs and mount points can lead to other
+//! stores later. A deletion has no content. A file is written under a temporary name and renamed when it is on
 //! disk, so an entry is complete or absent.
 //!
 //! An entry is born undecided. The verdict overwrites its first line, in place: that needs no room,
@@ -45,7 +46,7 @@ use super::room::Room;
 use crate::model::{ArtifactId, Stamp};
 
 pub use line::{cut_line, line, read_line};
-pub use opening::Damaged;
+pub use opening::{Damaged, take_over};
 pub use record::Record;
 #[cfg(test)]
 pub(crate) use record::fail_reads;

@@ -30,6 +30,7 @@ mod index_file;
 mod index_log;
 mod journal;
 mod keyed_lock;
+mod known_stores;
 mod list;
 mod metrics;
 mod private;
@@ -44,6 +45,7 @@ mod room;
 mod settings;
 mod singleflight;
 mod state_dir;
+mod state_root;
 mod status;
 mod unpushed;
 mod watch;
@@ -84,6 +86,7 @@ pub use events::{Event, Level};
 #[cfg(test)]
 pub(crate) use journal::fail_reads;
 pub use journal::{Damaged, Record as Unpushed};
+pub use known_stores::{KnownStore, KnownStores};
 pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::Wait;
@@ -91,7 +94,8 @@ pub use reconcile::{NotBegun, Order, UnknownOrder};
 pub use replica::{Replica, ReplicaSet, ReplicaSets, TargetId, TargetState};
 pub use room::Room;
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
-pub use state_dir::{StateDir, StateDirError, folder_of};
+pub use state_dir::{StateDir, StateDirError, log_folder};
+pub use state_root::StateRoot;
 pub use status::{About, Mount, Open};
 
 /// Locks a mutex, even after a panic while it was held: the panic has cost one EIO where it
@@ -241,7 +245,10 @@ impl Registry {
     pub fn start(self: &Arc<Self>) {
         self.watch_targets();
         self.reconcile.start();
-        self.replay.start();
+        // A read-only mount writes to no target: what waits for one waits on.
+        if !self.settings.read_only {
+            self.replay.start();
+        }
     }
 
     /// Returns the settings.

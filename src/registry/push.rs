@@ -187,10 +187,12 @@ impl Push<'_> {
 
     /// Makes the push durable on this machine; returns the targets' deadline.
     async fn journal(&self, end: Instant) -> Result<Instant, RegistryError> {
-        let (record, bytes) = (
-            Record::new(self.id, &self.stamp, false),
-            self.content.clone(),
-        );
+        let record = Record {
+            registry: self.replicas.registry.name(),
+            targets: self.registry.replay.stores_for(self.id, self.replicas),
+            ..Record::new(self.id, &self.stamp, false)
+        };
+        let bytes = self.content.clone();
         let writing = self.registry.write_journal("push", record, bytes, end);
         writing.await
     }
@@ -343,8 +345,10 @@ impl Push<'_> {
             Arc::clone(&registry.journal),
             Arc::clone(&registry.index_log),
         );
-        let (id, stamp, got) = (self.id.clone(), self.stamp, self.urls_of_got());
-        let is_complete = self.missing.is_empty();
+        let (id, stamp) = (self.id.clone(), self.stamp);
+        let got: Vec<String> = self.targets_of_got().map(|target| target.name()).collect();
+        let elsewhere = registry.replay.stores_elsewhere(&id);
+        let is_complete = self.missing.is_empty() && elsewhere.is_empty();
         if !is_complete {
             journal.decide(stamp.when, None);
         }
@@ -360,7 +364,7 @@ impl Push<'_> {
                     journal.decide(stamp.when, None);
                 }
                 false => {
-                    got.iter().for_each(|url| journal.got(stamp.when, url));
+                    got.iter().for_each(|name| journal.got(stamp.when, name));
                     let _ = journal.mark(stamp.when);
                 }
             }
@@ -386,13 +390,14 @@ impl Push<'_> {
             }
         };
         let missing: Vec<&str> = self.failures().map(|(url, _)| url).collect();
+        let got: Vec<&str> = self.targets_of_got().map(|target| target.url()).collect();
         self.registry.report(
             event
                 .with("artifact", id.to_string())
                 .with("size", stamp.size)
                 .with("sha256", stamp.sha256.to_string())
                 .with("format", stamp.format.as_str())
-                .with("targets", json!(self.urls_of_got()))
+                .with("targets", json!(got))
                 .with("missing", json!(missing)),
         );
     }
@@ -406,10 +411,8 @@ impl Push<'_> {
         missing.map(|(target, failure)| (target.url(), failure))
     }
 
-    fn urls_of_got(&self) -> Vec<String> {
-        let targets = self.replicas.targets();
-        let got = targets.filter(|target| self.has(target));
-        got.map(|target| target.url().to_owned()).collect()
+    fn targets_of_got(&self) -> impl Iterator<Item = &Arc<Replica>> {
+        self.replicas.targets().filter(|target| self.has(target))
     }
 }
 

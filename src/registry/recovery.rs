@@ -45,14 +45,18 @@ impl Replay {
                 .iter()
                 .map(|target| target.id)
                 .collect();
-            if missing.is_empty() {
+            if missing.is_empty() && self.missing_elsewhere(&record).is_empty() {
                 self.journal.settle(&record.id, record.stamp.when);
                 continue;
             }
-            if !record.deletes {
+            if !record.deletes && !missing.is_empty() {
                 self.recover_push(&record, &missing);
             }
-            let event = Event::new(Level::Info, "journal", "resumed from an earlier mount");
+            let message = match missing.is_empty() {
+                true => "waits for a store that this mount does not have",
+                false => "resumed from an earlier mount",
+            };
+            let event = Event::new(Level::Info, "journal", message);
             self.events
                 .report(event.with("artifact", record.id.to_string()));
         }

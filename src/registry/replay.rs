@@ -125,9 +125,9 @@ impl Replay {
         replicas_of(&self.replica_sets, &self.index, repo)
     }
 
-    /// Returns the targets that miss an entry.
+    /// Returns the targets of this mount that miss an entry.
     pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Replica>> {
-        let Some(replicas) = self.replicas(&record.id.repo) else {
+        let Some(replicas) = self.replicas_for(record) else {
             return Vec::new();
         };
         let targets = replicas.targets();
@@ -136,10 +136,49 @@ impl Replay {
             true => 2,
             false => usize::MAX,
         });
+        let is_in = |stores: &BTreeSet<String>, target: &Replica| {
+            stores.iter().any(|store| target.is_named(store))
+        };
         targets
-            .filter(|target| !record.got.contains(target.url()))
+            .filter(|target| !is_in(&record.got, target))
+            .filter(|target| record.targets.is_empty() || is_in(&record.targets, target))
             .cloned()
             .collect()
+    }
+
+    /// Returns the ids of the stores that miss an entry and are no targets of this mount.
+    pub(super) fn missing_elsewhere(&self, record: &Record) -> BTreeSet<String> {
+        let replicas = self.replicas_for(record);
+        let is_here = |store: &String| {
+            let mut targets = replicas.iter().flat_map(|replicas| replicas.targets());
+            targets.any(|target| target.is_named(store))
+        };
+        let missing = record.targets.difference(&record.got);
+        missing.filter(|store| !is_here(store)).cloned().collect()
+    }
+
+    /// Returns the ids of the stores that a push or deletion is for.
+    pub(super) fn stores_for(&self, id: &ArtifactId, replicas: &ReplicaSet) -> BTreeSet<String> {
+        let mut stores = self.stores_elsewhere(id);
+        stores.extend(replicas.targets().map(|target| target.name()));
+        stores
+    }
+
+    /// Returns the stores elsewhere that miss a push or deletion of an artifact. A newer one is for
+    /// them, too.
+    pub(super) fn stores_elsewhere(&self, id: &ArtifactId) -> BTreeSet<String> {
+        let pending = self.journal.pending().into_iter();
+        let pending = pending.filter(|record| record.id == *id);
+        pending
+            .flat_map(|record| self.missing_elsewhere(&record))
+            .collect()
+    }
+
+    /// Returns the replica set that an entry is for, if this mount has it.
+    fn replicas_for(&self, record: &Record) -> Option<&ReplicaSet> {
+        let replicas = self.replicas(&record.id.repo)?;
+        let is_for_it = record.registry.is_empty() || replicas.registry.is_named(&record.registry);
+        is_for_it.then_some(replicas)
     }
 
     /// Applies every pending entry to the targets that are due; returns when to go on, if anything
@@ -161,8 +200,8 @@ impl Replay {
                 .filter(|target| self.backoff.is_due(target.id));
             let applies = due.map(|target| self.try_to_apply(record, target));
             let given = futures::future::join_all(applies).await;
-            if missing.is_empty() || (given.len() == missing.len() && given.iter().all(|&got| got))
-            {
+            let have_all = given.len() == missing.len() && given.iter().all(|&got| got);
+            if have_all && self.missing_elsewhere(record).is_empty() {
                 self.journal.settle(&record.id, record.stamp.when);
                 let message = match record.deletes {
                     true => "replay has deleted it from every target",
@@ -183,7 +222,7 @@ impl Replay {
         let (id, when) = (&record.id, record.stamp.when);
         match target.apply_entry(&self.journal, record, end).await {
             Ok(token) => {
-                self.journal.got(when, target.url());
+                self.journal.got(when, &target.name());
                 self.recovered(target.id);
                 if !record.deletes {
                     self.index.change(id, |known| {

@@ -11,7 +11,7 @@ use super::breaker::{Breaker, pressing_by};
 use super::lock;
 use super::metrics::Counter;
 use crate::model::{RepoName, nanos, when_to_text};
-use crate::store::{Capabilities, Failure, Kind, Target};
+use crate::store::{Capabilities, Failure, Identity, Kind, Target};
 
 /// A target of this mount, by its position in the list of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,11 @@ impl Replica {
         }
     }
 
+    /// Returns the target, for requests beside a mount.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Returns the target's URL as it may be shown.
     pub fn url(&self) -> &str {
         self.target.url()
@@ -144,6 +149,45 @@ impl Replica {
         F: Future<Output = Result<T, Failure>> + 'a,
     {
         pressing_by(deadline, self.ask(question)).await
+    }
+
+    /// Asks the target which store it is; `None` if the store doesn't say. The answer serves the next
+    /// check, too.
+    ///
+    /// # Errors
+    ///
+    /// The target's failing answer.
+    pub async fn read_identity(&self, deadline: Instant) -> Result<Option<Identity>, Failure> {
+        let heard = self.ask(|target| target.read_identity(deadline)).await?;
+        if let Some(membership) = self.target.membership() {
+            membership.hear(heard.clone());
+        }
+        Ok(heard.map(|(identity, _)| identity))
+    }
+
+    /// Checks that the target is the store that the mount means.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::WrongStore`], or the target's failing answer.
+    pub async fn check_identity(&self, deadline: Instant) -> Result<(), Failure> {
+        self.ask(|target| target.check_identity(deadline)).await
+    }
+
+    /// Returns the id of the target's store; of a store without identity, its URL.
+    pub fn name(&self) -> String {
+        match self.target.membership() {
+            Some(membership) => membership.own().id().to_string(),
+            None => self.url().to_owned(),
+        }
+    }
+
+    /// Tells whether the target's store has a name, or had it before the mount knew better.
+    pub fn is_named(&self, name: &str) -> bool {
+        match self.target.membership() {
+            Some(membership) => membership.own().is(name),
+            None => self.url() == name,
+        }
     }
 
     /// Probes whether the target answers, even while it is skipped.
@@ -213,7 +257,12 @@ impl Replica {
             None | Some(Kind::NotFound | Kind::Conflict) => TargetState::Ok,
             Some(Kind::Denied | Kind::Invalid | Kind::NoSpace) => TargetState::Refuses,
             Some(
-                Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig,
+                Kind::StoreMissing
+                | Kind::WrongStore
+                | Kind::Unreachable
+                | Kind::Busy
+                | Kind::Corrupt
+                | Kind::TooBig,
             ) => TargetState::Outage,
         };
         let now = SystemTime::now();

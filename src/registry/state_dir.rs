@@ -1,11 +1,12 @@
-//! The state directory: a mount's own files on this machine, and the lock that reserves it for one
-//! mount.
+//! The state directory of one mount of a registry: its own files on this machine, and the lock that
+//! reserves them for it.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::known_stores::{KnownStores, STORES};
 use super::private::{self, Layout, Refused, make_files_private, make_private};
 use super::room::is_full;
 use crate::dir::Dir;
@@ -51,13 +52,18 @@ const CACHE: &str = "cache";
 pub(super) const FAILURES: &str = "failures";
 const LOCK: &str = "lock";
 const LOG: &str = "log";
+/// The folder of the registries in the root of the state directories.
+pub(super) const REGISTRIES: &str = "registries";
+/// The folder of the logs of mounts in a user's own state directory.
+pub(super) const MOUNTS: &str = "mounts";
 
 /// The beginning of the lock file in every version: the mount's description of itself.
 const HOLDER: &str = "the mount on ";
 
-const LAYOUT: Layout = Layout {
+/// The layout of a state directory, and of the root of all of them.
+pub(super) const LAYOUT: Layout = Layout {
     marker: "atlasfs-state",
-    dirs: &[STAGING, JOURNAL, DAMAGED, CACHE],
+    dirs: &[STAGING, JOURNAL, DAMAGED, CACHE, STORES, REGISTRIES],
     files: &[LOCK, LOG, CATALOGUE, FAILURES],
     is_own,
 };
@@ -91,6 +97,9 @@ fn is_own(dir: &Dir, name: &str) -> bool {
         }),
         STAGING => holds(&|name| name.starts_with("scratch-") || name.starts_with(".tmp")),
         CACHE => holds(&|name| name == "sha256"),
+        // Root's state and data have one folder.
+        MOUNTS | "registry" => dir.child(name).is_ok(),
+        "registry.made" => dir.file(name).is_ok(),
         _ => false,
     }
 }
@@ -107,6 +116,7 @@ pub struct StateDir {
     path: PathBuf,
     /// The lock; or why there is none, on a full disk that never kept anything.
     lock: Result<File, String>,
+    stores: Option<KnownStores>,
 }
 
 impl StateDir {
@@ -129,6 +139,7 @@ impl StateDir {
                  mount again",
                 path.display()
             )),
+            stores: None,
         };
         let dir = match claim(path) {
             Err(StateDirError::Io { source, .. }) if is_full(&source) => {
@@ -170,7 +181,32 @@ impl StateDir {
         Ok(Self {
             path: path.to_owned(),
             lock: Ok(lock),
+            stores: None,
         })
+    }
+
+    /// Locks the directory of a mount that has ended; `None` if another mount uses it.
+    pub(super) fn left_behind(path: &Path) -> Option<Self> {
+        let lock = Dir::open(path)
+            .and_then(|dir| dir.file_or_new(LOCK, 0o600))
+            .ok()?;
+        lock.try_lock().ok()?;
+        Some(Self {
+            path: path.to_owned(),
+            lock: Ok(lock),
+            stores: None,
+        })
+    }
+
+    /// Adds what this machine knows of the stores.
+    pub(super) fn with_stores(self, stores: KnownStores) -> Self {
+        let stores = Some(stores);
+        Self { stores, ..self }
+    }
+
+    /// Returns the location of a store that a mount of this machine has used.
+    pub(super) fn location_of(&self, id: &str) -> Option<String> {
+        self.stores.as_ref()?.location_of(id)
     }
 
     /// Returns the directory.
@@ -181,15 +217,6 @@ impl StateDir {
     /// Returns why nothing can be kept here, if there is a reason.
     pub(super) fn refusal(&self) -> Option<&str> {
         self.lock.as_ref().err().map(String::as_str)
-    }
-
-    /// Makes a directory this user's state directory, unless it has another use.
-    ///
-    /// # Errors
-    ///
-    /// [`StateDirError`].
-    pub fn claim(path: &Path) -> Result<(), StateDirError> {
-        claim(path).map(drop)
     }
 
     /// Opens the log in a state directory.
@@ -238,7 +265,7 @@ fn make_own(dir: &Dir, name: &str) -> io::Result<()> {
 }
 
 /// Makes a directory this user's state directory, or returns why it can't be one.
-fn claim(path: &Path) -> Result<Dir, StateDirError> {
+pub(super) fn claim(path: &Path) -> Result<Dir, StateDirError> {
     private::open(path, &LAYOUT).map_err(|refused| match refused {
         Refused::Foreign(why) => StateDirError::Refused {
             dir: path.display().to_string(),
@@ -251,8 +278,8 @@ fn claim(path: &Path) -> Result<Dir, StateDirError> {
     })
 }
 
-/// Returns the name of a mount point's own folder below the state directory of a user.
-pub fn folder_of(mount_point: &Path) -> PathBuf {
+/// Returns the folder of a mount point's log, below the state directory of a user.
+pub fn log_folder(mount_point: &Path) -> PathBuf {
     let mut name = String::new();
     for byte in mount_point.as_os_str().as_encoded_bytes() {
         match byte {
@@ -264,7 +291,7 @@ pub fn folder_of(mount_point: &Path) -> PathBuf {
             byte => name.push_str(&format!("%{byte:02x}")),
         }
     }
-    PathBuf::from(name)
+    Path::new(MOUNTS).join(name)
 }
 
 #[cfg(test)]

@@ -228,12 +228,12 @@ fn a_link_to_the_state_directory_is_followed() {
 #[test]
 fn mount_points_have_different_folders() {
     assert_eq!(
-        folder_of(Path::new("/mnt/registry")),
-        Path::new("mnt-registry")
+        log_folder(Path::new("/mnt/registry")),
+        Path::new("mounts/mnt-registry")
     );
     assert_eq!(
-        folder_of(Path::new("/mnt-registry")),
-        Path::new("mnt%2dregistry")
+        log_folder(Path::new("/mnt-registry")),
+        Path::new("mounts/mnt%2dregistry")
     );
-    assert_eq!(folder_of(Path::new("/é")), Path::new("%c3%a9"));
+    assert_eq!(log_folder(Path::new("/é")), Path::new("mounts/%c3%a9"));
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::entry::{Entry, Source};
 use super::index::FAILED_FOR;
+use super::journal::Record;
 use super::metrics::{
     CACHE_BYTES, CACHE_ENTRIES, CACHE_HITS, CACHE_MISSES, DISK_CACHE_BYTES, DISK_CACHE_ENTRIES,
     DISK_CACHE_HITS, DISK_CACHE_MISSES, HANDLES, HEDGES, HIDDEN, INODES, JOINED, PENDING, REPAIRED,
@@ -297,9 +298,18 @@ impl Registry {
                 "artifact": record.id.to_string(),
                 "stamp": when_to_text(record.stamp.when),
                 "targets": self.replay.missing(&record).iter().map(|target| target.url()).collect::<Vec<_>>(),
+                "elsewhere": self.elsewhere(&record),
             })
         })
         .collect()
+    }
+
+    /// Returns the stores that miss an entry and are no targets of this mount.
+    fn elsewhere(&self, record: &Record) -> Vec<Value> {
+        let stores = self.replay.missing_elsewhere(record).into_iter();
+        stores
+            .map(|store| json!({ "location": self.state.location_of(&store), "id": store }))
+            .collect()
     }
 
     fn errors(&self) -> Vec<Value> {

@@ -97,6 +97,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Tries whether the store exists and can be listed.
     async fn probe(&self) -> Result<(), Failure>;
 
+    /// Makes a store usable that has lost its own bookkeeping, on a person's word.
+    async fn restore(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Returns the reason why this version has no backend for the store, which then gets no
     /// request.
     fn unsupported(&self) -> Option<&Failure> {

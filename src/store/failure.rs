@@ -18,6 +18,8 @@ pub enum Kind {
     /// The store itself is missing: no such bucket or container, or no folder for a `file://`
     /// target.
     StoreMissing,
+    /// The store is not the one that the mount means: another registry's, or a wiped one.
+    WrongStore,
     /// No complete reply: connection, DNS, TLS, time-out, reset, body cut off.
     Unreachable,
     /// The store can't answer now (408, 429, 5xx), or the object changed during the read (412,
@@ -45,9 +47,12 @@ impl Kind {
             Kind::NotFound | Kind::Denied | Kind::Conflict | Kind::Invalid | Kind::NoSpace => {
                 Verdict::Answer
             }
-            Kind::StoreMissing | Kind::Unreachable | Kind::Busy | Kind::Corrupt | Kind::TooBig => {
-                Verdict::Outage
-            }
+            Kind::StoreMissing
+            | Kind::WrongStore
+            | Kind::Unreachable
+            | Kind::Busy
+            | Kind::Corrupt
+            | Kind::TooBig => Verdict::Outage,
         }
     }
 
@@ -60,6 +65,7 @@ impl Kind {
             Kind::Invalid => "invalid",
             Kind::NoSpace => "no-space",
             Kind::StoreMissing => "store-missing",
+            Kind::WrongStore => "wrong-store",
             Kind::Unreachable => "unreachable",
             Kind::Busy => "busy",
             Kind::Corrupt => "corrupt",
@@ -177,6 +183,7 @@ mod tests {
         }
         for outage in [
             Kind::StoreMissing,
+            Kind::WrongStore,
             Kind::Unreachable,
             Kind::Busy,
             Kind::Corrupt,

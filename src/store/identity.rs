@@ -1,303 +1,231 @@
-//! The actual location of a store, however its URL is written.
+//! The identity of a store: the object `.atlasfs/store` says what the store is, and which registry
+//! it belongs to.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::fmt;
+use std::io::Read;
+use std::str::FromStr;
+use std::time::SystemTime;
 
-use url::Url;
+use serde_json::{Value, json};
 
-use super::cloud::{azure_service_name, gcs_service_name, s3_service_name};
-use super::http::opening::service_name;
-use super::{Location, OciLocation};
+use crate::model::{nanos, when_from_text, when_to_text};
 
-/// The longest wait for a disk: the same as on opening.
-const DISK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The key of the identity, below the target's URL.
+pub(super) const KEY: &str = ".atlasfs/store";
 
-/// The relation between the actual locations of two stores.
+/// The format of the identity that this version writes, and the newest that it reads.
+const FORMAT_VERSION: u64 = 1;
+
+/// The largest identity, in bytes: far above that of a backup of a hundred registries.
+pub(super) const MAX_IDENTITY_BYTES: u64 = 64 << 10;
+
+/// The id of a store: 128 random bits as 32 hexadecimal digits. A registry's id is its store's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(String);
+
+impl StoreId {
+    /// Makes a new id.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error if the machine has no source of randomness.
+    pub fn random() -> std::io::Result<Self> {
+        let mut bits = [0; 16];
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut bits)?;
+        let digits = bits.iter().map(|byte| format!("{byte:02x}"));
+        Ok(Self(digits.collect()))
+    }
+
+    /// Returns the digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// The text is not 32 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a store's id is 32 hexadecimal digits")]
+pub struct InvalidStoreId;
+
+impl FromStr for StoreId {
+    type Err = InvalidStoreId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStoreId> {
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match text.len() == 32 && text.bytes().all(digit) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(InvalidStoreId),
+        }
+    }
+}
+
+/// The role that a store has for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overlap {
-    /// Both are the same location.
-    Same,
-    /// It lies within the other: its objects appear in the other's listing.
-    Within,
-    /// The other lies within it.
-    Around,
+pub enum StoreRole {
+    /// It is a registry.
+    Registry,
+    /// It is a backup.
+    Backup,
+    /// A person has taken its role away: the next mount that names it gives it one.
+    Unassigned,
 }
 
-/// An actual location: a service, and the path of the folder or prefix there.
-#[derive(Debug, PartialEq, Eq)]
-struct StoreIdentity {
-    service: String,
-    path: Vec<String>,
-}
-
-impl Location {
-    /// Tells whether two locations overlap, however their URLs are written: credentials, region,
-    /// addressing style and similar options don't make two stores different. `env` looks up
-    /// environment variables, which may name an endpoint. It sends nothing; it reads from a disk
-    /// for at most two seconds.
-    pub fn overlap(
-        &self,
-        other: &Location,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<Overlap> {
-        let (one, two) = (self.place(env)?, other.place(env)?);
-        if one.service != two.service {
-            return None;
-        }
-        let (one, two) = (one.path, two.path);
-        match (one.starts_with(&two), two.starts_with(&one)) {
-            (true, true) => Some(Overlap::Same),
-            (true, false) => Some(Overlap::Within),
-            (false, true) => Some(Overlap::Around),
-            (false, false) => None,
-        }
-    }
-
-    fn place(&self, env: &dyn Fn(&str) -> Option<String>) -> Option<StoreIdentity> {
-        let place = |service: String, store: &str, prefix: &str| {
-            let prefix = prefix.split('/').filter(|segment| !segment.is_empty());
-            let path = std::iter::once(store).chain(prefix);
-            Some(StoreIdentity {
-                service,
-                path: path.map(String::from).collect(),
-            })
-        };
+impl StoreRole {
+    fn as_str(self) -> &'static str {
         match self {
-            Location::File(at) => Some(of_folder(at.dir.clone())),
-            Location::S3(at) => place(s3_service_name(at, env), &at.bucket, &at.prefix),
-            Location::Gs(at) => place(gcs_service_name(at, env), &at.bucket, &at.prefix),
-            Location::Azure(at) => place(azure_service_name(at, env), &at.container, &at.prefix),
-            // A repository has no folders: a repository with a longer name is a different one.
-            Location::Oci(at) => place(registry(at), &at.repository, ""),
-            Location::AtlasCloud => None,
+            StoreRole::Registry => "registry",
+            StoreRole::Backup => "backup",
+            StoreRole::Unassigned => "unassigned",
         }
     }
 }
 
-fn registry(at: &OciLocation) -> String {
-    let host = at.host.to_ascii_lowercase();
-    let parsed = Url::parse(&format!("https://{host}"));
-    let host = parsed.map_or(host, |url| service_name(&url));
-    match &*host {
-        // The names of one registry.
-        "docker.io" | "index.docker.io" => "registry-1.docker.io".into(),
-        _ => host,
-    }
+/// What a store says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its id.
+    pub id: StoreId,
+    /// Its role.
+    pub role: StoreRole,
+    /// The registries that it belongs to: a registry to itself, a backup to one, or to all registries
+    /// of the configuration that shares it.
+    pub registries: Vec<StoreId>,
+    /// When it was made, in nanoseconds since the Unix epoch.
+    pub when: u64,
 }
 
-/// Returns the location of a folder. Device and inode numbers identify existing folders, so links
-/// and mounts lead to the same location.
-fn of_folder(dir: PathBuf) -> StoreIdentity {
-    let (sender, receiver) = mpsc::channel();
-    let asked = dir.clone();
-    // Don't wait for a hung disk; its thread is left behind.
-    std::thread::spawn(move || {
-        let _ = sender.send(resolved(&asked));
-    });
-    let path = receiver
-        .recv_timeout(DISK_TIMEOUT)
-        .unwrap_or_else(|_| names(&dir));
-    StoreIdentity {
-        service: "file".into(),
-        path,
-    }
-}
-
-/// Returns the path to a folder from the root, as device and inode numbers. Folders that don't
-/// exist yet keep their names.
-fn resolved(dir: &Path) -> Vec<String> {
-    let mut there = dir;
-    let mut missing = Vec::new();
-    let real = loop {
-        match std::fs::canonicalize(there) {
-            Ok(real) => break real,
-            Err(_) => match (there.parent(), there.file_name()) {
-                (Some(parent), Some(name)) => {
-                    missing.push(name.to_string_lossy().into_owned());
-                    there = parent;
-                }
-                _ => return names(dir),
-            },
+impl Identity {
+    /// Makes the identity of a store, as of now.
+    pub fn new(id: StoreId, role: StoreRole, registries: Vec<StoreId>) -> Self {
+        let when = nanos(SystemTime::now());
+        Self {
+            id,
+            role,
+            registries,
+            when,
         }
-    };
-    let numbers = real.ancestors().map(|folder| {
-        let about = std::fs::metadata(folder).ok()?;
-        Some(format!("{}:{}", about.dev(), about.ino()))
-    });
-    let Some(mut path) = numbers.collect::<Option<Vec<_>>>() else {
-        return names(dir);
-    };
-    path.reverse();
-    path.extend(missing.into_iter().rev());
-    path
-}
+    }
 
-fn names(dir: &Path) -> Vec<String> {
-    let names = dir.components();
-    names
-        .map(|name| name.as_os_str().to_string_lossy().into_owned())
-        .collect()
+    /// Describes the store in a message: `a backup of registry 0123…`.
+    pub fn describe(&self) -> String {
+        let registries: Vec<&str> = self.registries.iter().map(StoreId::as_str).collect();
+        match self.role {
+            StoreRole::Registry => format!("registry {}", self.id),
+            StoreRole::Backup => format!("a backup of registry {}", registries.join(" and ")),
+            StoreRole::Unassigned => "a store without a role".into(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let mut registries = self.registries.iter().map(StoreId::as_str);
+        json!({
+            "version": FORMAT_VERSION,
+            "id": self.id.as_str(),
+            "role": self.role.as_str(),
+            "registry": registries.next(),
+            "shared_with": registries.collect::<Vec<_>>(),
+            "time": when_to_text(self.when),
+        })
+    }
+
+    /// Reads an identity; the error says what is wrong with it.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let damaged = || "it is damaged".to_owned();
+        let value: Value = serde_json::from_slice(bytes).map_err(|_| damaged())?;
+        match value.get("version").and_then(Value::as_u64) {
+            Some(FORMAT_VERSION) => {}
+            Some(newer) if newer > FORMAT_VERSION => {
+                return Err(format!("a newer atlasfs wrote it (format {newer})"));
+            }
+            _ => return Err(damaged()),
+        }
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        let id = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        let roles = [
+            StoreRole::Registry,
+            StoreRole::Backup,
+            StoreRole::Unassigned,
+        ];
+        let role = roles
+            .into_iter()
+            .find(|role| text("role") == Some(role.as_str()));
+        let shared = value.get("shared_with").and_then(Value::as_array);
+        let shared = shared.into_iter().flatten().map(Value::as_str);
+        let registries = std::iter::once(text("registry")).chain(shared);
+        let identity = Self {
+            id: id(text("id")).ok_or_else(damaged)?,
+            role: role.ok_or_else(damaged)?,
+            registries: registries.filter_map(id).collect(),
+            when: text("time").and_then(when_from_text).ok_or_else(damaged)?,
+        };
+        let is_whole = match identity.role {
+            StoreRole::Registry => identity.registries == [identity.id.clone()],
+            StoreRole::Backup => !identity.registries.is_empty(),
+            StoreRole::Unassigned => true,
+        };
+        is_whole.then_some(identity).ok_or_else(damaged)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse_target;
-
-    fn overlap(one: &str, two: &str, env: &[(&str, &str)]) -> Option<Overlap> {
-        let env = |name: &str| {
-            let found = env.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        let (one, two) = (parse_target(one).unwrap(), parse_target(two).unwrap());
-        let seen = one.overlap(&two, &env);
-        let back = two.overlap(&one, &env);
-        let mirrored = match seen {
-            Some(Overlap::Within) => Some(Overlap::Around),
-            Some(Overlap::Around) => Some(Overlap::Within),
-            same => same,
-        };
-        assert_eq!(back, mirrored, "{one} {two}");
-        seen
-    }
 
     #[test]
-    fn two_spellings_of_one_place_are_one() {
-        for (one, two) in [
-            ("s3://bucket/p", "s3://bucket/p/?region=eu-west-1"),
-            ("s3://bucket/p/q", "s3://bucket?prefix=p/q&anonymous=true"),
-            (
-                "s3://bucket/p",
-                "s3://bucket/p?use_path_style=true&profile=x",
-            ),
-            ("s3://bucket/p", "s3://bucket/%70"),
-            (
-                "s3://bucket",
-                "s3://bucket?endpoint=https://s3.amazonaws.com",
-            ),
-            (
-                "s3://bucket?region=eu-west-1",
-                "s3://bucket?endpoint=s3.eu-west-1.amazonaws.com&region=eu-west-1",
-            ),
-            (
-                "s3://bucket?region=eu-west-1&fips=true",
-                "s3://bucket?region=eu-west-2&accelerate=true&dualstack=true",
-            ),
-            (
-                "s3://bucket",
-                "s3://bucket?endpoint=https://bucket.s3.eu-west-1.amazonaws.com",
-            ),
-            (
-                "s3://b?endpoint=http://h:9000",
-                "s3://b?endpoint=http://H:9000/&use_path_style=true&region=x",
-            ),
-            ("s3://b?endpoint=http://h", "s3://b?endpoint=https://h:443"),
-            (
-                "s3://b?endpoint=http://localhost:1",
-                "s3://b?endpoint=http://127.0.0.1:1",
-            ),
-            (
-                "s3://b?endpoint=http://localhost:1",
-                "s3://b?endpoint=http://[::1]:1",
-            ),
-            (
-                "gs://bucket/p",
-                "gs://bucket/p/?universe_domain=googleapis.com",
-            ),
-            (
-                "azblob://container?storage_account=a",
-                "azureblob://container/?storage_account=a&domain=blob.core.windows.net",
-            ),
-            ("oci://h/r", "oci://u:t@H:443/r"),
-            ("oci://docker.io/a/b", "oci://index.docker.io/a/b"),
+    fn an_identity_survives_its_text_form() {
+        let ids: Vec<StoreId> = (0..3).map(|_| StoreId::random().unwrap()).collect();
+        for (role, registries) in [
+            (StoreRole::Registry, &ids[..1]),
+            (StoreRole::Backup, &ids[1..2]),
+            (StoreRole::Backup, &ids[1..]),
+            (StoreRole::Unassigned, &[]),
         ] {
-            assert_eq!(overlap(one, two, &[]), Some(Overlap::Same), "{one} {two}");
+            let identity = Identity::new(ids[0].clone(), role, registries.to_vec());
+            let text = identity.to_json().to_string();
+            assert_eq!(Identity::parse(text.as_bytes()), Ok(identity));
         }
     }
 
     #[test]
-    fn other_places_are_others() {
-        for (one, two) in [
-            ("s3://bucket/p", "s3://bucket/pp"),
-            ("s3://bucket/p", "s3://other/p"),
-            ("s3://bucket", "gs://bucket"),
-            ("s3://b", "s3://b?endpoint=http://h"),
-            ("s3://b?endpoint=http://h:1", "s3://b?endpoint=http://h:2"),
-            (
-                "s3://bucket?region=cn-north-1",
-                "s3://bucket?region=eu-west-1",
-            ),
-            (
-                "s3://bucket?region=us-gov-west-1",
-                "s3://bucket?region=us-west-1",
-            ),
-            ("gs://bucket", "gs://bucket?universe_domain=u.example"),
-            (
-                "azblob://container?storage_account=a",
-                "azblob://container?storage_account=b",
-            ),
-            ("oci://h/r", "oci://h/r/backup"),
-            ("file:///nonexistent/a", "file:///nonexistent/ab"),
+    fn a_damaged_or_newer_identity_is_told() {
+        let id = StoreId::random().unwrap();
+        let whole = Identity::new(id.clone(), StoreRole::Registry, vec![id]).to_json();
+        for (key, value) in [
+            ("version", json!(0)),
+            ("version", json!("1")),
+            ("id", json!("x")),
+            ("id", json!(StoreId::random().unwrap().as_str())),
+            ("role", json!("king")),
+            ("role", Value::Null),
+            ("registry", Value::Null),
+            ("time", json!("yesterday")),
         ] {
-            assert_eq!(overlap(one, two, &[]), None, "{one} {two}");
+            let mut damaged = whole.clone();
+            damaged[key] = value;
+            let read = Identity::parse(damaged.to_string().as_bytes());
+            assert_eq!(read, Err("it is damaged".into()), "{damaged}");
         }
+        let mut newer = whole;
+        newer["version"] = json!(2);
+        let read = Identity::parse(newer.to_string().as_bytes());
+        assert_eq!(read, Err("a newer atlasfs wrote it (format 2)".into()));
+        assert!(Identity::parse(b"<html>").is_err());
     }
 
     #[test]
-    fn one_place_in_another_is_told() {
-        for (outer, inner) in [
-            (
-                "s3://bucket/atlas",
-                "s3://bucket/atlas/backup?region=eu-west-1",
-            ),
-            ("s3://bucket", "s3://bucket/a/b/c"),
-            ("gs://bucket", "gs://bucket?prefix=p"),
-            (
-                "azblob://container?storage_account=a",
-                "azblob://container/p?storage_account=a",
-            ),
-            ("file:///nonexistent/a", "file:///nonexistent/a/b"),
-        ] {
-            assert_eq!(overlap(outer, inner, &[]), Some(Overlap::Around), "{outer}");
-        }
-    }
-
-    #[test]
-    fn what_the_environment_names_counts_for_whoever_names_nothing() {
-        let env = [
-            ("AWS_ENDPOINT_URL", "http://h:9"),
-            ("AZURE_STORAGE_ACCOUNT", "a"),
-        ];
-        let same = Some(Overlap::Same);
-        assert_eq!(overlap("s3://b", "s3://b?endpoint=http://h:9", &env), same);
-        let named = "azblob://container?storage_account=a";
-        assert_eq!(overlap("azblob://container", named, &env), same);
-        let emulated = [("STORAGE_EMULATOR_HOST", "h:9")];
-        let other = "gs://bucket?universe_domain=u.example";
-        assert_eq!(overlap("gs://bucket", other, &emulated), same);
-    }
-
-    #[test]
-    fn a_folder_is_one_whatever_leads_to_it() {
-        let home = tempfile::tempdir().unwrap();
-        let home = home.path().canonicalize().unwrap();
-        let url = |path: &str| format!("file://{}/{path}", home.display());
-        std::fs::create_dir_all(home.join("real/inner")).unwrap();
-        std::os::unix::fs::symlink(home.join("real"), home.join("link")).unwrap();
-        std::os::unix::fs::symlink("link/inner/..", home.join("again")).unwrap();
-        for (one, two, expected) in [
-            ("real", "real/", Some(Overlap::Same)),
-            ("real", "link", Some(Overlap::Same)),
-            ("link", "again", Some(Overlap::Same)),
-            ("real/new", "again/new?create_dir=true", Some(Overlap::Same)),
-            ("again/inner", "real", Some(Overlap::Within)),
-            ("link/new/deep", "real", Some(Overlap::Within)),
-            ("link", "", Some(Overlap::Within)),
-            ("real/a", "link/b", None),
-        ] {
-            assert_eq!(overlap(&url(one), &url(two), &[]), expected, "{one} {two}");
+    fn no_two_stores_have_one_id() {
+        let ids: std::collections::BTreeSet<_> =
+            (0..1000).map(|_| StoreId::random().unwrap()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.as_str().parse() == Ok(id.clone())));
+        for bad in ["", "0", &"g".repeat(32), &"A".repeat(32), &"0".repeat(33)] {
+            assert_eq!(bad.parse::<StoreId>(), Err(InvalidStoreId));
         }
     }
 }

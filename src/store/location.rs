@@ -19,6 +19,8 @@ pub struct FileLocation {
     /// An earlier mount has used the folder. If its `.atlasfs` is missing, the folder is only the
     /// mount point of an absent disk, and nothing is made in it.
     pub known: bool,
+    /// The mount is read-only, so nothing is made in the folder.
+    pub read_only: bool,
 }
 
 /// An S3 bucket: `s3://bucket/prefix?region=…`. The fields are the query parameters of Go CDK, and

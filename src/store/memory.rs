@@ -132,6 +132,12 @@ impl Memory {
         state.objects.insert(key.into(), object);
     }
 
+    /// Puts another store's disk in the place of this one's.
+    pub(crate) fn replace_by(&self, other: &Memory) {
+        let objects = other.0.lock().unwrap().objects.clone();
+        self.0.lock().unwrap().objects = objects;
+    }
+
     pub(crate) fn remove(&self, key: &str) {
         self.0.lock().unwrap().objects.remove(key);
     }

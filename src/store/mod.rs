@@ -7,20 +7,24 @@ mod failure;
 mod file;
 mod http;
 mod identity;
+mod known_id;
 mod location;
 #[cfg(test)]
 mod memory;
 mod oci;
 mod open;
+mod overlap;
 mod target;
 mod tombstone;
 
 pub use backend::{Backend, Capabilities, Condition, Listed, Stored, Token};
 pub use failure::{Failure, Kind, Verdict};
-pub use identity::Overlap;
+pub use identity::{Identity, StoreId, StoreRole};
+pub use known_id::{Basis, IdRecord, KnownId};
 pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
 #[cfg(test)]
 pub(crate) use memory::{Fault, Memory};
 pub use open::open;
-pub use target::{Content, Meta, RepoListing, Role, Target};
+pub use overlap::Overlap;
+pub use target::{Content, Members, Membership, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;

@@ -1,5 +1,8 @@
 //! The target: the registry or one backup. Every operation on it has a deadline.
 
+mod admission;
+mod membership;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -14,6 +17,8 @@ use tokio::time::{Instant, timeout_at};
 use super::backend::Waiting;
 use super::{Backend, Condition, Failure, Kind, Listed, Location, Token};
 use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
+
+pub use membership::{Members, Membership};
 
 /// The role of a target in the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +96,7 @@ pub struct Target {
     role: Role,
     url: Arc<str>,
     pub(super) driver: Arc<dyn Backend>,
+    membership: Option<Arc<Membership>>,
 }
 
 impl Target {
@@ -100,7 +106,18 @@ impl Target {
             role,
             url: url.into(),
             driver,
+            membership: None,
         }
+    }
+
+    /// Makes every operation check first that the store is the one that the mount means.
+    pub fn set_membership(&mut self, membership: Membership) {
+        self.membership = Some(Arc::new(membership));
+    }
+
+    /// Returns what the mount expects of the store.
+    pub fn membership(&self) -> Option<&Arc<Membership>> {
+        self.membership.as_ref()
     }
 
     /// Opens the target at a location. `env` looks up environment variables.
@@ -137,6 +154,10 @@ impl Target {
         &self.url
     }
 
+    pub(super) fn url_shared(&self) -> &Arc<str> {
+        &self.url
+    }
+
     /// Returns the reason why this version has no backend for the target, which then gets no
     /// request.
     pub fn unsupported(&self) -> Option<&Failure> {
@@ -158,7 +179,7 @@ impl Target {
         let key = id.to_string();
         let attempt = format!("reading {key}");
         let stored = self.by(deadline, &attempt, self.driver.get(&key, limit));
-        let stored = stored.await?;
+        let stored = self.unless_wiped(stored.await, deadline).await?;
         #[cfg(test)]
         if crate::fault_injection::injected(crate::fault_injection::Bug::NoHashCheck)
             && let Some(stamp) = stored.stamp
@@ -208,8 +229,8 @@ impl Target {
     pub async fn head(&self, id: &ArtifactId, deadline: Instant) -> Result<Meta, Failure> {
         let key = id.to_string();
         let attempt = format!("looking up {key}");
-        let listed = self.by(deadline, &attempt, self.driver.head(&key)).await?;
-        Ok(listed.into())
+        let listed = self.by(deadline, &attempt, self.driver.head(&key)).await;
+        Ok(self.unless_wiped(listed, deadline).await?.into())
     }
 
     /// Writes an artifact. When it returns `Ok` the target has it, durably.
@@ -262,7 +283,11 @@ impl Target {
         let attempt = format!("listing {repo}");
         let listed = self.by(deadline, &attempt, self.driver.list(repo.as_str()));
         let mut listing = RepoListing::default();
-        for object in listed.await? {
+        let listed = listed.await?;
+        if listed.is_empty() {
+            self.confirm(deadline).await?;
+        }
+        for object in listed {
             let key = object.key.strip_prefix(repo.as_str());
             let Some(key) = key.and_then(|rest| rest.strip_prefix('/')) else {
                 listing.hidden.push(object.key);
@@ -289,7 +314,11 @@ impl Target {
             self.driver.list_prefixes(),
         );
         let (mut repos, mut hidden) = (Vec::new(), Vec::new());
-        for prefix in listed.await? {
+        let listed = listed.await?;
+        if listed.iter().all(|prefix| prefix == BOOKKEEPING) {
+            self.confirm(deadline).await?;
+        }
+        for prefix in listed {
             match RepoName::parse(&prefix) {
                 Ok(repo) => repos.push(repo),
                 Err(_) if prefix == BOOKKEEPING => {}
@@ -310,8 +339,29 @@ impl Target {
         self.by(deadline, "probing", self.driver.probe()).await
     }
 
-    /// Waits for an operation until the deadline.
+    /// Waits for an operation until the deadline, after the check that the store is the right one.
     pub(super) async fn by<T>(
+        &self,
+        deadline: Instant,
+        attempt: &str,
+        operation: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        if let Some(membership) = &self.membership {
+            membership.check(self, deadline).await?;
+        }
+        let reply = self.by_anyone(deadline, attempt, operation).await;
+        // Another store may be there after an outage.
+        if let (Some(membership), Err(failure)) = (&self.membership, &reply)
+            && failure.is_outage()
+            && !failure.is_of_one_object()
+        {
+            membership.doubt();
+        }
+        reply
+    }
+
+    /// Waits for an operation until the deadline, whatever the store is.
+    pub(in crate::store) async fn by_anyone<T>(
         &self,
         deadline: Instant,
         attempt: &str,

@@ -13,7 +13,7 @@ use super::units;
 use crate::config::Secret;
 use crate::fs::FsSettings;
 use crate::fuse::Owner;
-use crate::registry::{self, Durability, FallbackOn};
+use crate::registry::{self, Durability, FallbackOn, log_folder};
 
 /// The choice of registries and backups.
 #[derive(Debug, Args)]
@@ -168,9 +168,9 @@ pub(super) struct MountArgs {
     )]
     fallback_on: Vec<FallbackReason>,
 
-    /// Directory of the journal and staging files, for this mount alone. Default: a folder for each
-    /// mount point below $XDG_STATE_HOME/atlasfs/mounts, or ~/.local/state/atlasfs/mounts, and for
-    /// root /var/lib/atlasfs/mounts: it survives restarts, and is the same at boot as in a shell
+    /// Directory of the journals, caches and staging files of each registry. Default:
+    /// $XDG_STATE_HOME/atlasfs, or ~/.local/state/atlasfs, and for root /var/lib/atlasfs: it survives
+    /// restarts, and is the same at boot as in a shell
     #[arg(long, value_name = "DIR", help_heading = "This machine")]
     state_dir: Option<PathBuf>,
     /// Directory of the disk cache; several mounts may share it. Default: `cache` in the state
@@ -231,6 +231,10 @@ impl MountArgs {
             std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
         let dir = absolute(self.dir)?;
+        let state_dir = self.state_dir.map(absolute).transpose()?;
+        let log_dir = state_dir.clone();
+        let state_dir = state_dir.unwrap_or_else(default_state_dir);
+        let log_dir = log_dir.unwrap_or_else(|| state_dir.join(log_folder(&dir)));
         Ok(MountSettings {
             dir: dir.clone(),
             foreground: self.foreground,
@@ -263,7 +267,7 @@ impl MountArgs {
                 temporary_bytes: self.scratch_size,
                 staged_bytes: self.staging_size,
             },
-            state_dir: absolute(self.state_dir.unwrap_or_else(|| default_state_dir(&dir)))?,
+            state_dir,
             allow_other: self.allow_other,
             owner: Owner {
                 uid: self.uid.unwrap_or(this_process.uid),
@@ -273,6 +277,7 @@ impl MountArgs {
                 level: self.log_level.0,
                 format: self.log_format,
                 file: self.log_file.map(absolute).transpose()?,
+                dir: log_dir,
             },
         })
     }

@@ -121,6 +121,7 @@ fn file(parts: &Parts<'_>) -> Result<FileLocation, String> {
         dir,
         create_dir: query.flag("create_dir")?,
         known: false,
+        read_only: false,
     })
 }
 

@@ -125,6 +125,7 @@ fn gs_azure_file_and_oci_urls_have_their_own_parameters() {
             dir: "/a b/c".into(),
             create_dir: true,
             known: false,
+            read_only: false,
         });
         assert_eq!(parse_target(url), Ok(expected));
     }

@@ -284,6 +284,38 @@ impl JournalState {
     }
 }
 
+/// Moves the files of one journal that are to be in another one; `is_ours` decides by the entry, or
+/// `None` for a file that holds none. No mount may have either journal open.
+///
+/// # Errors
+///
+/// The I/O error. The files that were not moved stay in place.
+pub fn take_over(
+    from: &Path,
+    into: &Path,
+    is_ours: impl Fn(Option<&Record>) -> bool,
+) -> io::Result<()> {
+    for folder in ["", DAMAGED] {
+        let (from, into) = (from.join(folder), into.join(folder));
+        let mut moved = false;
+        for file in files(&from)? {
+            let bytes = read(&file).unwrap_or_default();
+            let record = parse(&bytes).map(|(record, _)| record);
+            let place = into.join(file.file_name().unwrap_or_default());
+            if is_ours(record.as_ref()) && fs::symlink_metadata(&place).is_err() {
+                fs::rename(&file, &place)?;
+                moved = true;
+            }
+        }
+        if moved {
+            // The new place first: after a crash, an entry may be in both, and is never in none.
+            fs::File::open(&into)?.sync_all()?;
+            fs::File::open(&from)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
 /// Lists the files of a directory, sorted; none if it doesn't exist. A link or a directory is
 /// listed only under an entry's name: it has taken that entry's place.
 fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {

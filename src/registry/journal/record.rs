@@ -32,7 +32,11 @@ pub struct Record {
     pub stamp: Stamp,
     /// Whether the artifact is deleted.
     pub deletes: bool,
-    /// The URLs of the targets that have it.
+    /// The id of the registry that it is for.
+    pub registry: String,
+    /// The ids of the stores that it is for. It reaches no other.
+    pub targets: BTreeSet<String>,
+    /// The ids of the stores that have it.
     pub got: BTreeSet<String>,
     /// Why it failed, if it did; or why it counts as failed, while it is in doubt.
     pub failed: Option<String>,
@@ -42,12 +46,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// Makes an entry that every target is still missing.
+    /// Makes an entry that no target has yet.
     pub fn new(id: &ArtifactId, stamp: &Stamp, deletes: bool) -> Self {
         Self {
             id: id.clone(),
             stamp: *stamp,
             deletes,
+            registry: String::new(),
+            targets: BTreeSet::new(),
             got: BTreeSet::new(),
             failed: None,
             decided: false,
@@ -95,6 +101,8 @@ pub fn head(record: &Record) -> Value {
         "sha256": record.stamp.sha256.to_string(),
         "format": record.stamp.format.as_str(),
         "deletes": record.deletes,
+        "registry": record.registry,
+        "targets": record.targets,
     })
 }
 
@@ -132,6 +140,10 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         &stamp,
         deletes.unwrap_or_default(),
     );
+    record.registry = text("registry").unwrap_or_default().to_owned();
+    let targets = head.get("targets").and_then(Value::as_array);
+    let targets = targets.into_iter().flatten().filter_map(Value::as_str);
+    record.targets = targets.map(str::to_owned).collect();
     record.failed = failed;
     record.decided = decided.unwrap_or(true);
     let mut lines = rest.get(content.len()..)?.strip_prefix(b"\n")?;

@@ -25,6 +25,7 @@ fn folder(dir: &Path) -> Folder {
         dir: dir.into(),
         create_dir: false,
         known: false,
+        read_only: false,
     });
     folder.prepare(false).unwrap();
     folder

@@ -30,7 +30,7 @@ pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
 /// The fault of an empty folder whose disk is not mounted.
 const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
-                            folder, mkdir .atlasfs in it)";
+                            folder, fill it again from the other targets: atlasfs sync --refill)";
 
 /// The directory tree of one `file://` target.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Folder {
     marked: OnceLock<bool>,
     /// Whether an earlier mount found `.atlasfs` in the folder.
     known: bool,
+    /// Whether nothing may be written.
+    read_only: bool,
     pub(super) disk: Disk,
     pub(super) serial: AtomicU64,
     /// The process that holds the lock while an operation of this mount waits for it.
@@ -61,6 +63,7 @@ impl Folder {
             url: location.url.clone(),
             marked: OnceLock::new(),
             known: location.known,
+            read_only: location.read_only,
             disk: Disk::default(),
             serial: AtomicU64::new(0),
             holder: Mutex::default(),
@@ -74,7 +77,7 @@ impl Folder {
             return Ok(());
         }
         let failed = |error: io::Error| self.failure("open", "the folder", &error);
-        let create = create && !self.known;
+        let create = create && !self.known && !self.read_only;
         if create && let Some(there) = self.root.ancestors().find(|path| path.is_dir()) {
             let below = self.root.strip_prefix(there).unwrap_or(Path::new(""));
             Dir::open(there)
@@ -89,21 +92,38 @@ impl Folder {
         if self.known && root.child(OWN).is_err() {
             return self.missing(LOST_ITS_OWN);
         }
+        if !self.read_only {
+            self.make_own(&root)?;
+        }
+        self.check_case_sensitivity(&root)?;
+        // During a put, the holder of the lock owns the files in tmp: then the next start sweeps.
+        if !self.read_only
+            && let Ok(Some(_lock)) = lock::try_now(&root)
+        {
+            self.sweep(&root).map_err(failed)?;
+        }
+        let _ = self.marked.set(root.child(OWN).is_ok());
+        Ok(())
+    }
+
+    /// Makes `.atlasfs` in the folder.
+    fn make_own(&self, root: &Dir) -> Result<(), Failure> {
         for name in [TMP, STAMPS] {
-            match self.disk.make_dirs(&root, Path::new(name)) {
+            match self.disk.make_dirs(root, Path::new(name)) {
                 Ok(()) => {}
                 // A read-only folder needs no `.atlasfs`.
                 Err(error) if Kind::of_io(&error) == Kind::Denied => {}
                 Err(error) => return Err(self.failure("use", name, &error)),
             }
         }
-        self.check_case_sensitivity(&root)?;
-        // During a put, the holder of the lock owns the files in tmp: then the next start sweeps.
-        if let Ok(Some(_lock)) = lock::try_now(&root) {
-            self.sweep(&root).map_err(failed)?;
-        }
-        let _ = self.marked.set(root.child(OWN).is_ok());
         Ok(())
+    }
+
+    /// Makes `.atlasfs` again in a folder that has lost it.
+    pub(super) fn restore(&self) -> Result<(), Failure> {
+        let root = Dir::open(&self.root);
+        let root = root.map_err(|error| self.failure("open", "the folder", &error))?;
+        self.make_own(&root)
     }
 
     /// Refuses a folder that ignores the case of names.

@@ -38,6 +38,7 @@ impl Scene {
             dir: self.dir.clone(),
             create_dir: false,
             known: false,
+            read_only: false,
         })
     }
 
@@ -129,6 +130,7 @@ async fn the_folder_itself_may_be_behind_a_link() {
         dir: link,
         create_dir: false,
         known: false,
+        read_only: false,
     });
     found.unwrap();
     put(&driver, b"x", 1).await.unwrap();

@@ -157,6 +157,14 @@ impl Backend for FileBackend {
         self.run(false, Folder::probe).await
     }
 
+    async fn restore(&self) -> Result<(), Failure> {
+        let folder = Arc::clone(&self.folder);
+        let restoring = tokio::task::spawn_blocking(move || folder.restore());
+        restoring
+            .await
+            .unwrap_or_else(|error| Err(Failure::new(Kind::Unreachable, error.to_string())))
+    }
+
     async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
         // A put compares under the folder's own lock.
         Ok(Some(Capabilities {

@@ -15,6 +15,7 @@ fn location(dir: &Path, create_dir: bool) -> FileLocation {
         dir: dir.into(),
         create_dir,
         known: false,
+        read_only: false,
     }
 }
 
@@ -377,6 +378,7 @@ async fn nothing_is_made_where_a_known_folder_is_missing() {
     let dir = temp.path().join("disk");
     let known = FileLocation {
         known: true,
+        read_only: false,
         ..location(&dir, true)
     };
     let missing = |found: Result<(), Failure>| {

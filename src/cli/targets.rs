@@ -1,0 +1,355 @@
+//! The targets of a mount or a check: opened, and asked which stores they are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::topology::{StartError, Topology};
+use crate::registry::{KnownStore, KnownStores, Replica, ReplicaSet, ReplicaSets, TargetId};
+use crate::store::{
+    Basis, Failure, IdRecord, Identity, Kind, KnownId, Location, Members, Membership, Role,
+    StoreId, StoreRole, Target,
+};
+
+/// The targets of a configuration. A location that several repositories name is one target.
+pub(super) struct Targets {
+    all: Vec<Arc<Replica>>,
+    places: Vec<Place>,
+}
+
+/// The targets' answers to the question which stores they are.
+pub(super) struct Identified {
+    /// Warnings for the user, one line each.
+    pub(super) warnings: Vec<String>,
+    /// The targets that did not answer.
+    pub(super) failed: BTreeMap<TargetId, Failure>,
+}
+
+/// A location, and its uses in the configuration.
+struct Place {
+    location: Location,
+    role: Role,
+    id: Arc<KnownId>,
+    /// The registries that it is a backup of.
+    registries: Vec<Arc<KnownId>>,
+}
+
+impl Targets {
+    /// Opens the targets. `stores` tells what earlier mounts know of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] for a target that can never work as configured, and for a state directory that
+    /// can't be read.
+    pub(super) fn open(
+        topology: &Topology,
+        stores: Option<&KnownStores>,
+        read_only: bool,
+    ) -> Result<Self, StartError> {
+        let env = |name: &str| std::env::var(name).ok();
+        let mut places: Vec<Place> = Vec::new();
+        for (registry, backups) in topology.sets() {
+            let registry = place(&mut places, registry, Role::Registry, stores, read_only)?;
+            for (number, backup) in backups.iter().enumerate() {
+                let role = Role::Backup(number);
+                let backup = place(&mut places, backup, role, stores, read_only)?;
+                let id = |at: usize| places.get(at).map(|place| Arc::clone(&place.id));
+                if let Some(registry) = id(registry)
+                    && let Some(backup) = places.get_mut(backup)
+                    && !backup
+                        .registries
+                        .iter()
+                        .any(|known| Arc::ptr_eq(known, &registry))
+                {
+                    backup.registries.push(registry);
+                }
+            }
+        }
+        let members = Arc::new(Members::default());
+        let mut all = Vec::new();
+        for (number, place) in places.iter().enumerate() {
+            let mut target = Target::open(place.role, &place.location, &env)
+                .map_err(|failure| StartError(failure.reason.clone()))?;
+            if target.unsupported().is_none() {
+                let registries = match place.role {
+                    Role::Registry => vec![Arc::clone(&place.id)],
+                    Role::Backup(_) => place.registries.clone(),
+                };
+                let (own, members) = (Arc::clone(&place.id), Arc::clone(&members));
+                let expected = Membership::new(place.role, read_only, own, registries, members);
+                target.set_membership(expected);
+            }
+            all.push(Arc::new(Replica::new(TargetId(number), target)));
+        }
+        Ok(Self { all, places })
+    }
+
+    /// Returns the targets of each repository.
+    pub(super) fn replica_sets(&self, topology: &Topology) -> ReplicaSets {
+        let set = |registry: &Location, backups: &[Location]| {
+            let backups = backups.iter().filter_map(|backup| self.at(backup));
+            Some(ReplicaSet {
+                registry: self.at(registry)?,
+                backups: backups.collect(),
+            })
+        };
+        let named = topology
+            .repos
+            .iter()
+            .filter_map(|repo| Some((repo.name.clone(), set(&repo.registry, &repo.backups)?)));
+        let others = topology.others.as_ref();
+        let others = others.and_then(|(registry, backups)| set(registry, backups));
+        ReplicaSets::new(named.collect(), others)
+    }
+
+    /// Returns every target, with its role.
+    pub(super) fn with_roles(&self) -> impl Iterator<Item = (Role, &Arc<Replica>)> {
+        let roles = self.places.iter().map(|place| place.role);
+        roles.zip(&self.all)
+    }
+
+    /// Asks each target which store it is, until the deadline. What a registry says counts before what
+    /// its backups say of it, and both before what this machine knows.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if a registry's URL leads to another kind of store.
+    pub(super) async fn identify(&self, deadline: Instant) -> Result<Identified, StartError> {
+        let asked = self.all.iter();
+        let asked =
+            asked.map(|replica| async move { (replica.id, replica.read_identity(deadline).await) });
+        let (mut heard, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        for (target, reply) in futures::future::join_all(asked).await {
+            match reply {
+                Ok(Some(said)) => drop(heard.insert(target, said)),
+                Ok(None) => {}
+                Err(failure) => drop(failed.insert(target, failure)),
+            }
+        }
+        let mut warnings = Vec::new();
+        for (place, replica) in self.places.iter().zip(&self.all) {
+            if place.role != Role::Registry {
+                continue;
+            }
+            match heard.get(&replica.id) {
+                Some(said) if said.role != StoreRole::Backup => {
+                    let known = place.id.id();
+                    if place.id.basis() == Basis::Known && known != said.id {
+                        warnings.push(format!(
+                            "{} is not registry {known} any more, but {}: pushes that wait for the \
+                             old one are kept for it",
+                            replica.url(),
+                            said.describe(),
+                        ));
+                        place.id.set(said.id.clone(), Basis::Known);
+                    }
+                }
+                _ if place.id.basis() == Basis::Provisional => {
+                    if let Some(told) = self.told_by_backups(place, &heard) {
+                        place.id.set(told, Basis::Told);
+                    } else if replica.unsupported().is_some() {
+                        // It will never say which registry it is.
+                        place.id.set(place.id.id(), Basis::Known);
+                    }
+                }
+                _ => {}
+            }
+            if failed.contains_key(&replica.id) {
+                continue;
+            }
+            if let Err(failure) = replica.check_identity(deadline).await
+                && failure.kind == Kind::WrongStore
+                && heard.contains_key(&replica.id)
+            {
+                return Err(StartError(failure.reason));
+            }
+        }
+        Ok(Identified { warnings, failed })
+    }
+
+    fn told_by_backups(
+        &self,
+        registry: &Place,
+        heard: &BTreeMap<TargetId, Identity>,
+    ) -> Option<StoreId> {
+        let places = self.places.iter().zip(&self.all);
+        let mut backups = places.filter(|(place, _)| {
+            let mut registries = place.registries.iter();
+            registries.any(|known| Arc::ptr_eq(known, &registry.id))
+        });
+        backups.find_map(|(_, replica)| {
+            let said = heard.get(&replica.id)?;
+            let is_backup = said.role == StoreRole::Backup;
+            said.registries.first().filter(|_| is_backup).cloned()
+        })
+    }
+
+    /// Tells whether a target that is missing was there at an earlier mount: it returns when its disk
+    /// is mounted.
+    pub(super) fn is_away(&self, target: TargetId, failure: &Failure) -> bool {
+        let place = self.places.get(target.0);
+        failure.kind == Kind::StoreMissing
+            && place.is_some_and(|place| match &place.location {
+                Location::File(folder) => folder.known,
+                _ => false,
+            })
+    }
+
+    /// Returns the id of the registry that the mount's own files belong to.
+    pub(super) fn first_registry(&self) -> Option<StoreId> {
+        let mut places = self.places.iter();
+        let first = places.find(|place| place.role == Role::Registry);
+        first.map(|place| place.id.id())
+    }
+
+    fn at(&self, location: &Location) -> Option<Arc<Replica>> {
+        let place = self
+            .places
+            .iter()
+            .position(|place| is_same(place, location))?;
+        self.all.get(place).cloned()
+    }
+}
+
+/// Returns the place of a location; a new one is added.
+fn place(
+    places: &mut Vec<Place>,
+    location: &Location,
+    role: Role,
+    stores: Option<&KnownStores>,
+    read_only: bool,
+) -> Result<usize, StartError> {
+    if let Some(at) = places.iter().position(|place| is_same(place, location)) {
+        if let (Some(place), Role::Registry) = (places.get_mut(at), role) {
+            place.role = role;
+        }
+        return Ok(at);
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    let name = location.actual_name(&env);
+    let (id, is_known) = match stores {
+        Some(stores) => {
+            let found: KnownStore = stores.find(&name).map_err(|error| {
+                StartError(format!("can't tell which store {location} is: {error}"))
+            })?;
+            if !found.is_known
+                && let Err(error) = stores.keep(&name, &found.record)
+            {
+                tracing::warn!("can't keep which store {location} is: {error}");
+            }
+            (stores.known_id(&found), found.record.is_certain)
+        }
+        None => {
+            let id = StoreId::random().map_err(StartError::new)?;
+            let record = IdRecord {
+                id,
+                is_certain: false,
+                former: Vec::new(),
+            };
+            (KnownId::new(record, |_| {}), false)
+        }
+    };
+    let mut location = location.clone();
+    if let Location::File(folder) = &mut location {
+        folder.known = is_known;
+        folder.read_only = read_only;
+    }
+    places.push(Place {
+        location,
+        role,
+        id: Arc::new(id),
+        registries: Vec::new(),
+    });
+    Ok(places.len() - 1)
+}
+
+/// Tells whether a place is that of a location in the configuration.
+fn is_same(place: &Place, location: &Location) -> bool {
+    match (&place.location, location) {
+        (Location::File(one), Location::File(other)) => {
+            (&one.dir, one.create_dir) == (&other.dir, other.create_dir)
+        }
+        (one, other) => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::parse_target;
+
+    #[test]
+    fn a_target_without_credentials_is_opened_and_refuses() {
+        let env = |_: &str| None;
+        let bucket = parse_target("s3://bucket/prefix?region=us-east-1").unwrap();
+        let target = Target::open(Role::Registry, &bucket, &env).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let failure = runtime.unwrap().block_on(async {
+            let end = Instant::now() + Duration::from_secs(1);
+            target.probe(end).await.unwrap_err()
+        });
+        assert!(failure.reason.contains("AWS_ACCESS_KEY_ID"), "{failure}");
+    }
+
+    fn topology(registry: &str, backups: &[&str]) -> Topology {
+        let backups = backups.iter().map(|url| parse_target(url).unwrap());
+        Topology {
+            repos: Vec::new(),
+            others: Some((parse_target(registry).unwrap(), backups.collect())),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Mounts folders, and returns the registry's id with the warnings.
+    async fn mount(
+        state: &std::path::Path,
+        registry: &str,
+        backups: &[&str],
+    ) -> Result<(StoreId, Vec<String>), String> {
+        let topology = topology(registry, backups);
+        let stores = KnownStores::new(state);
+        let end = Instant::now() + Duration::from_secs(2);
+        let targets = Targets::open(&topology, Some(&stores), false).map_err(|error| error.0)?;
+        let identified = targets.identify(end).await.map_err(|error| error.0)?;
+        for replica in &targets.all {
+            let _ = replica.ask(|target| target.probe(end)).await;
+        }
+        // The ids are kept by threads of their own.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok((targets.first_registry().unwrap(), identified.warnings))
+    }
+
+    #[tokio::test]
+    async fn the_registry_is_known_while_it_is_out_and_by_its_backups() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let (reg, bak, here) = (at("reg"), at("bak"), at("here"));
+        let url = |path: &std::path::Path| format!("file://{}", path.display());
+        let (registry, backup) = (url(&reg), url(&bak));
+        let (id, warnings) = mount(&here, &registry, &[&backup]).await.unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        std::fs::rename(&reg, at("away").join("reg")).unwrap();
+        for state in [&here, &at("another-machine")] {
+            let (known, _) = mount(state, &registry, &[&backup]).await.unwrap();
+            assert_eq!(known, id);
+        }
+        std::fs::create_dir(&reg).unwrap();
+        let other = at("third-machine");
+        let (another, _) = mount(&other, &registry, &[]).await.unwrap();
+        assert_ne!(another, id);
+        let (now, warnings) = mount(&here, &registry, &[&backup]).await.unwrap();
+        assert_eq!(now, another);
+        assert!(warnings[0].contains("is not registry"), "{warnings:?}");
+        let why = mount(&here, &backup, &[]).await.unwrap_err();
+        assert!(why.contains("and no registry"), "{why}");
+    }
+}
