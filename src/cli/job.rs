@@ -78,7 +78,7 @@ fn carry_out(task: &str, args: &JobArgs) -> Result<Value, String> {
 }
 
 /// Writes a job request to the mount, which may be hung.
-fn send_order(path: &Path, order: String) -> std::io::Result<()> {
+pub(super) fn send_order(path: &Path, order: String) -> std::io::Result<()> {
     let path = path.to_owned();
     let write = move || {
         let mut file = std::fs::OpenOptions::new().write(true).open(path)?;

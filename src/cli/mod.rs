@@ -1,9 +1,11 @@
 //! The command line: from the user's arguments to an exit code.
 
+mod adopt;
 mod args;
 mod background;
 mod check;
 mod exit;
+mod forget;
 mod help;
 mod job;
 mod log;
@@ -40,6 +42,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Request::Unmount(args)) => unmount::unmount(&args),
         Ok(Request::Status(args)) => status::status(&args),
         Ok(Request::Job(task, args)) => job::run(task, &args),
+        Ok(Request::Adopt(url)) => adopt::adopt(&url),
+        Ok(Request::Forget(args)) => forget::forget(&args),
         Ok(Request::Check(settings)) => check::check(&settings),
         Ok(Request::Help(text)) => {
             print(&text);

@@ -167,6 +167,8 @@ fn pending(out: &mut String, pending: &[Value]) -> std::fmt::Result {
         let missing: Vec<_> = list(entry, "targets")
             .iter()
             .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .chain(list(entry, "elsewhere").iter().map(elsewhere))
             .collect();
         [
             text(entry, "artifact").to_owned(),
@@ -175,6 +177,15 @@ fn pending(out: &mut String, pending: &[Value]) -> std::fmt::Result {
         ]
     }));
     columns(out, &rows)
+}
+
+/// Names a store that is no target of the mount: `atlasfs forget` takes either name.
+fn elsewhere(store: &Value) -> String {
+    let id = text(store, "id");
+    match text(store, "location") {
+        "-" => format!("store {id}, which this mount does not have"),
+        location => format!("{location} (store {id}), which this mount does not have"),
+    }
 }
 
 fn unpushed(out: &mut String, unpushed: &[Value]) -> std::fmt::Result {
@@ -252,7 +263,8 @@ mod tests {
                  "breaker": "closed",
                  "last_failure": null},
             ],
-            "pending": [{"artifact": "app/schema", "stamp": "T3", "targets": ["s3://b/p"]}],
+            "pending": [{"artifact": "app/schema", "stamp": "T3", "targets": ["s3://b/p"],
+                "elsewhere": [{"id": "ab12", "location": "file:/b"}, {"id": "cd", "location": null}]}],
             "unpushed": [{"path": ".atlasfs/unpushed/x", "artifact": "app/schema", "size": 2048,
                           "reason": "conflict"}],
             "journal": {"damaged": [{"path": ".atlasfs/unpushed/damaged/7"}],

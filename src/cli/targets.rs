@@ -158,7 +158,8 @@ impl Targets {
             if failed.contains_key(&replica.id) {
                 continue;
             }
-            if let Err(failure) = replica.check_identity(deadline).await
+            let checked = replica.ask(|target| target.check_identity(deadline));
+            if let Err(failure) = checked.await
                 && failure.kind == Kind::WrongStore
                 && heard.contains_key(&replica.id)
             {

@@ -61,13 +61,18 @@ impl Fs {
         text.into()
     }
 
-    /// Handles a job request: `verify` or `sync`, optionally followed by ` quick`, or `stop`.
+    /// Handles a job request: `verify` or `sync`, optionally followed by ` quick`; `sync refill`;
+    /// `stop`; or `forget` with the id of a store that is no target.
     pub(super) fn request_job(&self, data: &[u8]) -> Result<u32> {
         let text = std::str::from_utf8(data)
             .map_err(|_| Error::Invalid)?
             .trim();
         if text == "stop" {
             self.registry.stop_job();
+        } else if let Some(store) = text.strip_prefix("forget ") {
+            if self.registry.forget(store) == 0 {
+                return Err(Error::NotFound);
+            }
         } else {
             let job = text.parse().map_err(|_| Error::Invalid)?;
             let begun = self.registry.begin_job(job);

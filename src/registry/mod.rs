@@ -280,6 +280,12 @@ impl Registry {
         self.reconcile.begin(order)
     }
 
+    /// Gives up the pushes and deletions that wait for a store that is no target of this mount;
+    /// returns how many there were.
+    pub fn forget(&self, store: &str) -> usize {
+        self.replay.forget(store)
+    }
+
     /// Stops the job that is under way, if there is one. Its repairs so far remain.
     pub fn stop_job(&self) {
         self.reconcile.stop();

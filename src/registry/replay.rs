@@ -174,6 +174,22 @@ impl Replay {
             .collect()
     }
 
+    /// Gives up the pushes and deletions that wait for a store that is no target of this mount;
+    /// returns how many there were.
+    pub(super) fn forget(&self, store: &str) -> usize {
+        let pending = self.journal.pending().into_iter();
+        let waiting = pending.filter(|record| self.missing_elsewhere(record).contains(store));
+        let waiting: Vec<Record> = waiting.collect();
+        for record in &waiting {
+            self.journal.got(record.stamp.when, store);
+            let event = Event::new(Level::Warn, "forgotten", "a store will never get a push");
+            let event = event.with("artifact", record.id.to_string());
+            self.events.report(event.with("store", store));
+        }
+        self.wake();
+        waiting.len()
+    }
+
     /// Returns the replica set that an entry is for, if this mount has it.
     fn replicas_for(&self, record: &Record) -> Option<&ReplicaSet> {
         let replicas = self.replicas(&record.id.repo)?;

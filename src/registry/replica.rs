@@ -165,13 +165,15 @@ impl Replica {
         Ok(heard.map(|(identity, _)| identity))
     }
 
-    /// Checks that the target is the store that the mount means.
+    /// Gives a store that has lost its identity the one that the mount expects, on a person's word.
     ///
     /// # Errors
     ///
     /// [`Kind::WrongStore`], or the target's failing answer.
-    pub async fn check_identity(&self, deadline: Instant) -> Result<(), Failure> {
-        self.ask(|target| target.check_identity(deadline)).await
+    pub(super) async fn restore_identity(&self, deadline: Instant) -> Result<(), Failure> {
+        let restored = self.target.restore_identity(deadline).await;
+        self.note(restored.as_ref().err());
+        restored
     }
 
     /// Returns the id of the target's store; of a store without identity, its URL.

@@ -47,6 +47,7 @@ mod posix;
 mod program;
 mod readers;
 mod refused;
+mod registries;
 mod repair;
 mod resources;
 mod saves;

@@ -29,6 +29,10 @@ pub(super) enum Request {
     Status(StatusArgs),
     /// Show where the targets of a mount differ, or repair the differences.
     Job(&'static str, JobArgs),
+    /// Take a store's identity away.
+    Adopt(String),
+    /// Give up what waits for a store.
+    Forget(ForgetArgs),
     /// Check targets without a mount.
     Check(CheckSettings),
     /// Show this help.
@@ -74,7 +78,16 @@ enum Command {
     Verify(JobArgs),
     /// Copy to every target of a mount what it lacks, now
     #[command(after_help = exit::HELP)]
-    Sync(JobArgs),
+    Sync(SyncArgs),
+    /// Make a store forget its role, so that the next mount that names it makes it its own
+    #[command(after_help = exit::HELP)]
+    Adopt {
+        /// The store's URL
+        url: String,
+    },
+    /// Give up the pushes that wait for a store that a mount does not have any more
+    #[command(after_help = exit::HELP)]
+    Forget(ForgetArgs),
     /// Check that every target is reachable, readable and writable, and suggest fixes
     #[command(after_help = exit::HELP)]
     Check(Box<CheckArgs>),
@@ -124,6 +137,25 @@ pub(super) struct JobArgs {
     pub(super) json: bool,
 }
 
+/// The arguments of `sync`.
+#[derive(Debug, Args)]
+struct SyncArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// First give targets that were wiped, and have lost their identity, the one that they had
+    #[arg(long)]
+    refill: bool,
+}
+
+/// The arguments of `forget`.
+#[derive(Debug, Args)]
+pub(super) struct ForgetArgs {
+    /// The store's id, or its location as the status shows it
+    pub(super) target: String,
+    /// The mount point of the registry
+    pub(super) dir: PathBuf,
+}
+
 /// The arguments of `check`.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -160,7 +192,15 @@ pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
         Command::Unmount(args) => Ok(Request::Unmount(args)),
         Command::Status(args) => Ok(Request::Status(args)),
         Command::Verify(args) => Ok(Request::Job("verify", args)),
-        Command::Sync(args) => Ok(Request::Job("sync", args)),
+        Command::Sync(SyncArgs { job, refill }) => {
+            let task = if refill { "sync refill" } else { "sync" };
+            Ok(Request::Job(task, job))
+        }
+        Command::Adopt { url } => {
+            mount::check_url("adopt", &url).map_err(Refusal::Line)?;
+            Ok(Request::Adopt(url))
+        }
+        Command::Forget(args) => Ok(Request::Forget(args)),
         Command::Check(args) => Ok(Request::Check(CheckSettings {
             selection: args.selection.check().map_err(Refusal::Line)?,
             write: args.write,

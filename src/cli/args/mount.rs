@@ -283,7 +283,7 @@ impl MountArgs {
     }
 }
 
-fn check_url(flag: &str, url: &str) -> Result<(), String> {
+pub(super) fn check_url(flag: &str, url: &str) -> Result<(), String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(format!(
             "{flag} needs a URL, such as file:///srv/registry or s3://bucket/prefix"

@@ -32,11 +32,14 @@ pub struct Order {
     pub task: Task,
     /// Whether to compare only names and stamps, without reading any content.
     pub quick: bool,
+    /// Whether to give targets that have lost their identity the expected one first, and so fill
+    /// them again.
+    pub refill: bool,
 }
 
 /// The error for a text that is no order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a job: write verify, verify quick, sync or sync quick")]
+#[error("not a job: write verify, verify quick, sync, sync quick or sync refill")]
 pub struct UnknownOrder;
 
 impl FromStr for Order {
@@ -47,12 +50,17 @@ impl FromStr for Order {
             Some(task) => (task, true),
             None => (text, false),
         };
+        let refill = task == "sync refill";
         let task = match task {
             "verify" => Task::Verify,
-            "sync" => Task::Sync,
+            "sync" | "sync refill" => Task::Sync,
             _ => return Err(UnknownOrder),
         };
-        Ok(Self { task, quick })
+        Ok(Self {
+            task,
+            quick,
+            refill,
+        })
     }
 }
 
@@ -62,6 +70,7 @@ impl fmt::Display for Order {
             Task::Verify => "verify",
             Task::Sync => "sync",
         })?;
+        out.write_str(if self.refill { " refill" } else { "" })?;
         out.write_str(if self.quick { " quick" } else { "" })
     }
 }

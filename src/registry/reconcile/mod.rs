@@ -131,6 +131,7 @@ impl Reconcile {
                 let order = Order {
                     task: Task::Sync,
                     quick: true,
+                    refill: false,
                 };
                 let job = Arc::new(ReconcileJob::new(rounds, order, begun));
                 *lock(&reconcile.jobs.round) = Some(Arc::clone(&job));
@@ -205,8 +206,22 @@ impl Reconcile {
     async fn compare_all(&self, job: &ReconcileJob) {
         #[cfg(test)]
         assert!(!injected(Bug::BackgroundPanics), "planted");
+        if job.order.refill {
+            self.restore_identities(job).await;
+        }
         for (repo, replicas) in self.repos_to_compare(job).await {
             self.compare_repo(job, &repo, replicas).await;
+        }
+    }
+
+    /// Gives each target that has lost its identity the one that it is to have.
+    async fn restore_identities(&self, job: &ReconcileJob) {
+        let end = Instant::now() + self.settings.push;
+        for target in self.replica_sets.targets() {
+            if let Err(failure) = target.restore_identity(end).await {
+                job.unheard(target.url(), &failure.reason);
+            }
+            target.probe(end).await;
         }
     }
 

@@ -123,6 +123,7 @@ impl Membership {
                 Admission::Unidentified => None,
                 Admission::UnlessEmpty if self.expected.read_only => None,
                 Admission::Refused(what, fix) => {
+                    self.forget_wrong(identity.as_ref());
                     return Err(Failure::new(Kind::WrongStore, what).with_fix(Some(fix)));
                 }
                 Admission::UnlessEmpty | Admission::Write(..) => {
@@ -187,6 +188,19 @@ impl Membership {
         }
         self.doubt();
         self.check(target, deadline).await
+    }
+
+    /// Forgets the id of a backup that is another registry's: what it misses waits for the store that
+    /// takes its place.
+    fn forget_wrong(&self, identity: Option<&Identity>) {
+        let own = &self.expected.own;
+        let is_own = identity.is_some_and(|identity| identity.id == own.id());
+        if is_own
+            && self.expected.role != Role::Registry
+            && let Ok(made_up) = StoreId::random()
+        {
+            own.set(made_up, Basis::Provisional);
+        }
     }
 
     /// Learns the ids of a store that fits.
