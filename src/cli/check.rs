@@ -91,12 +91,12 @@ fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCh
         .map_err(|error| format!("cannot begin: {error}"))?;
     let targets = Targets::open(topology, None, true).map_err(|error| error.0)?;
     let findings = runtime.block_on(async {
+        let begun = Instant::now();
         // A registry of another kind is a finding, too.
-        let _ = targets
-            .identify(Instant::now() + settings.timeout / 2)
-            .await;
-        let checks = targets.with_roles();
-        let checks = checks.map(|(role, replica)| try_one(role, replica.target(), settings));
+        let _ = targets.identify(begun + settings.timeout / 2).await;
+        let (checks, end) = (targets.with_roles(), begun + settings.timeout);
+        let checks =
+            checks.map(|(role, replica)| try_one(role, replica.target(), settings.write, end));
         futures::future::join_all(checks).await
     });
     // Don't wait for a hung check.
@@ -104,7 +104,7 @@ fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCh
     Ok(findings)
 }
 
-async fn try_one(role: Role, target: &Target, settings: &CheckSettings) -> TargetCheck {
+async fn try_one(role: Role, target: &Target, write: bool, end: Instant) -> TargetCheck {
     let mut finding = TargetCheck {
         role,
         url: target.url().to_owned(),
@@ -115,8 +115,7 @@ async fn try_one(role: Role, target: &Target, settings: &CheckSettings) -> Targe
         latency: None,
         failure: None,
     };
-    let end = Instant::now() + settings.timeout;
-    let tried = try_target(target, &mut finding, settings.write, end).await;
+    let tried = try_target(target, &mut finding, write, end).await;
     finding.failure = tried.err();
     finding
 }
