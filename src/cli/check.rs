@@ -89,7 +89,7 @@ fn try_all(topology: &Topology, settings: &CheckSettings) -> Result<Vec<TargetCh
         .enable_all()
         .build()
         .map_err(|error| format!("cannot begin: {error}"))?;
-    let targets = Targets::open(topology, None, true).map_err(|error| error.0)?;
+    let targets = Targets::open(topology, None, !settings.write).map_err(|error| error.0)?;
     let findings = runtime.block_on(async {
         let begun = Instant::now();
         // A registry of another kind is a finding, too.

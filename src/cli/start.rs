@@ -47,6 +47,13 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let identified = targets.identify(deadline).await?;
     warnings.extend(identified.warnings);
     let failed = identified.failed;
+    let denied: Vec<(String, String)> = replica_sets
+        .targets()
+        .iter()
+        .filter_map(|target| Some((target, failed.get(&target.id)?)))
+        .filter(|(_, failure)| failure.kind == Kind::Denied)
+        .map(|(target, failure)| (target.url().to_owned(), failure.to_string()))
+        .collect();
     warnings.extend(try_targets(&replica_sets, &targets, failed, deadline).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
@@ -78,6 +85,14 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
                 warnings.push(warning);
             }
         }
+    }
+    for (target, reason) in denied {
+        let event = Event::new(
+            Level::Warn,
+            "denied",
+            "the store refuses to say which one it is",
+        );
+        registry.report(event.with("target", target).with("reason", reason));
     }
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.report(

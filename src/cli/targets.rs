@@ -69,15 +69,22 @@ impl Targets {
         let members = Arc::new(Members::default());
         let mut all = Vec::new();
         for (number, place) in places.iter().enumerate() {
-            let mut target = Target::open(place.role, &place.location, &env)
-                .map_err(|failure| StartError(failure.reason.clone()))?;
+            let mut target = match Target::open(place.role, &place.location, &env) {
+                // A check reports it like any other failure.
+                Err(failure) if stores.is_none() => {
+                    Target::unusable(place.role, &place.location, failure)
+                }
+                opened => opened.map_err(|failure| StartError(failure.reason.clone()))?,
+            };
             if target.unsupported().is_none() {
                 let registries = match place.role {
                     Role::Registry => vec![Arc::clone(&place.id)],
                     Role::Backup(_) => place.registries.clone(),
                 };
                 let (own, members) = (Arc::clone(&place.id), Arc::clone(&members));
-                let expected = Membership::new(place.role, read_only, own, registries, members);
+                // A check gives no store an identity.
+                let only_reads = read_only || stores.is_none();
+                let expected = Membership::new(place.role, only_reads, own, registries, members);
                 target.set_membership(expected);
             }
             all.push(Arc::new(Replica::new(TargetId(number), target)));

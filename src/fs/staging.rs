@@ -262,7 +262,7 @@ impl StagedBytes {
 fn in_staging<T>(dir: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match make() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().mode(0o700).create(dir)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             make()
         }
         made => made,

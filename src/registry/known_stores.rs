@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -91,7 +92,8 @@ impl KnownStores {
             "certain": record.is_certain,
             "former": former,
         });
-        fs::create_dir_all(&self.dir)?;
+        let mut dirs = fs::DirBuilder::new();
+        dirs.recursive(true).mode(0o700).create(&self.dir)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         writeln!(file, "{value:#}")?;
         file.as_file().sync_all()?;

@@ -59,6 +59,11 @@ fn cloud(opened: Result<impl Backend, Failure>) -> Result<OpenedBackend, Failure
     }
 }
 
+/// Makes the backend of a store that can't be opened.
+pub(super) fn unusable(failure: Failure) -> Arc<dyn Backend> {
+    Arc::new(Unavailable::denied(failure))
+}
+
 /// The stub for a store without a backend: every operation fails with the same answer.
 #[derive(Debug)]
 pub(super) struct Unavailable {

@@ -144,6 +144,11 @@ impl Target {
         Ok(Self::new(role, &location.to_string(), driver))
     }
 
+    /// Makes a target that can't be opened: each operation fails with the reason.
+    pub fn unusable(role: Role, location: &Location, failure: Failure) -> Self {
+        Self::new(role, &location.to_string(), super::open::unusable(failure))
+    }
+
     /// Returns the target's role in the mount.
     pub fn role(&self) -> Role {
         self.role

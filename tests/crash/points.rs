@@ -98,7 +98,7 @@ fn killed_at_its_start(
 
 /// Returns whether every journal is empty.
 fn settled(home: &Home) -> bool {
-    let script = r#"ls "$1"/state/atlasfs/mounts/*/journal | grep -qv damaged"#;
+    let script = r#"ls "$1"/state/atlasfs/registries/*/*/journal | grep -qv damaged"#;
     run(&mut bash(script, [home.dir()])).code != Some(0)
 }
 

@@ -54,6 +54,8 @@ class Store(Handler):
         token = "s3cret-google" if google else "s3cret-azure"
         if self.headers["Authorization"] != "Bearer " + token:
             return self.answer(401, b"<Error><Code>Unauthorized</Code></Error>")
+        if "store" in self.path.rsplit("2F", 1)[-1].rsplit("/", 1)[-1]:
+            return self.answer(404, b"<Error><Code>%s</Code></Error>" % (b"NoSuchKey" if google else b"BlobNotFound"))
         self.answer(200, GOOGLE if google else AZURE)
 
 

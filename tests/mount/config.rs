@@ -120,7 +120,8 @@ fn the_users_own_file_comes_up_on_the_backups_alone_with_a_warning_for_atlas_clo
     let (again, _) = site.mount(&[]);
     assert_eq!(again.read("app/schema"), schema("a").as_bytes());
     again.unmount();
-    let (mounted, _) = site.mount_on("other", &[]);
+    let elsewhere = site.home.path("another-machine").display().to_string();
+    let (mounted, _) = site.mount_on("other", &["--state-dir", &elsewhere]);
     assert_eq!(mounted.read("app/schema"), schema("a").as_bytes());
     let source = mounted.xattr("app/schema", "source").unwrap();
     assert!(

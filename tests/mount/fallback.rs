@@ -155,7 +155,7 @@ fn an_answer_of_the_registry_is_final() {
 #[test]
 fn an_artifact_deleted_from_the_registry_does_not_come_back_from_a_backup() {
     let site = shared();
-    let knowing = site.mount("knowing", &["--ttl", "5m"]);
+    let knowing = site.mount("knowing", &["--ttl", "5m", "--disk-cache-size", "0"]);
     assert_eq!(knowing.ls("app"), ["plans", "schema"]);
     site.stores[0].delete(KEY);
     let fresh = site.mount("fresh", &[]);
@@ -211,7 +211,8 @@ fn wrong_bytes_are_an_outage_and_never_an_answer() {
 fn a_frozen_server_and_a_dead_one_send_every_read_to_the_backup_in_time() {
     let server = Arc::new(Server::start(Kind::Moto));
     let site = Site::new(Arc::clone(&server));
-    let uncached = site.mount("uncached", &["--cache-size", "0", "--ttl", "0s"]);
+    let none = ["--cache-size", "0", "--disk-cache-size", "0", "--ttl", "0s"];
+    let uncached = site.mount("uncached", &none);
     assert_eq!(uncached.read(KEY), site.content.as_bytes());
     assert_eq!(uncached.xattr(KEY, "source").as_deref(), Some("registry"));
     server.freeze();

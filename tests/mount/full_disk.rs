@@ -20,6 +20,20 @@ fn disk(home: &Home, name: &str, options: &str) -> PathBuf {
     dir
 }
 
+/// Mounts a small disk as the journal of the stores' mounts, and returns its path.
+fn journal_disk(home: &Home, stores: &[Store], state: &Path, options: &str) -> PathBuf {
+    home.mount("mnt", args(stores, state)).unmount();
+    let registries = std::fs::read_dir(state.join("registries")).unwrap();
+    let registry = registries
+        .map(|entry| entry.unwrap().path())
+        .next()
+        .unwrap();
+    let journal = registry.join("1/journal");
+    let name = journal.strip_prefix(home.dir()).unwrap();
+    std::fs::remove_dir_all(&journal).unwrap();
+    disk(home, name.to_str().unwrap(), options)
+}
+
 /// Fills the rest of a disk with a file.
 fn fill(dir: &Path) -> PathBuf {
     // The only foreign name that a state directory may contain.
@@ -106,11 +120,11 @@ fn a_push_the_full_journal_refuses_says_its_bytes_are_not_kept() {
     let home = Home::new();
     let stores = folders(&home);
     let state = home.folder("state-dir");
-    disk(&home, "state-dir/journal", "size=64k");
+    let journal = journal_disk(&home, &stores, &state, "size=64k");
     let mounted = home.mount("mnt", args(&stores, &state));
     std::fs::create_dir(mounted.path("app")).unwrap();
     mounted.cp("app/schema", schema("before")).ok();
-    let filler = fill(&state.join("journal"));
+    let filler = fill(&journal);
     mounted
         .cp("app/schema", schema("after"))
         .fails_with("No space left");
@@ -160,7 +174,7 @@ fn a_failure_on_a_disk_filled_to_the_byte_holds_through_a_kill() {
         let home = Home::new();
         let stores = folders(&home);
         let state = home.folder("state-dir");
-        disk(&home, "state-dir/journal", "size=4k");
+        journal_disk(&home, &stores, &state, "size=4k");
         let args = args(&stores, &state);
         let mounted = home.mount("mnt", &args);
         std::fs::create_dir(mounted.path("app")).unwrap();

@@ -35,6 +35,14 @@ impl Fixture {
                 false => "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
             };
             match &**method {
+                // No store has an identity yet.
+                "GET" if path.ends_with("store") => {
+                    let none = match path.contains("container") {
+                        true => "<Error><Code>BlobNotFound</Code></Error>",
+                        false => "<Error><Code>NoSuchKey</Code></Error>",
+                    };
+                    (404, Vec::new(), none.into())
+                }
                 "GET" => (200, Vec::new(), empty.into()),
                 _ => (
                     403,

@@ -348,21 +348,20 @@ mount -o remount,bind,nodev "$dir/fuse"; mount --move "$dir/fuse" /dev/fuse"#;
 }
 
 #[test]
-fn a_state_directory_in_use_is_refused_with_the_name_of_the_first_mount() {
+fn two_mounts_of_one_registry_share_a_state_directory() {
     let home = Home::new();
     let stores = folders(&home);
     let state = home.path("the-state");
     let mut args = flags(&stores);
     args.extend(["--state-dir".into(), state.display().to_string()]);
+    args.extend(["--ttl".into(), "0s".into()]);
     let first = home.mount("first", &args);
-    let name = format!(
-        "the mount on {} (process {})",
-        first.dir().display(),
-        first.pid()
-    );
-    refused(&home, &args, 1, &["in use by", &name, "--state-dir"]);
-    first.unmount();
-    home.mount("mnt", &args).unmount();
+    let second = home.mount("second", &args);
+    std::fs::create_dir(first.path("app")).unwrap();
+    first.cp("app/schema", schema("one")).ok();
+    assert_eq!(second.read("app/schema"), schema("one").as_bytes());
+    second.cp("app/schema", schema("two")).ok();
+    assert_eq!(first.read("app/schema"), schema("two").as_bytes());
 }
 
 #[test]

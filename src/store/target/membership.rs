@@ -261,9 +261,21 @@ impl Target {
         {
             Ok(stored) => stored,
             Err(failure) if failure.kind == Kind::NotFound => return Ok(None),
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                if failure.is_outage() && !failure.timed_out {
+                    self.is_a_store(deadline).await?;
+                }
+                return Err(failure);
+            }
         };
-        match Identity::parse(&stored.content) {
+        let is_whole = stored
+            .stamp
+            .is_some_and(|stamp| stamp.matches(&stored.content));
+        let said = Identity::parse(&stored.content);
+        if said.is_err() && !is_whole {
+            self.is_a_store(deadline).await?;
+        }
+        match said {
             Ok(identity) => Ok(Some((identity, stored.token))),
             Err(why) => Err(Failure::new(
                 Kind::WrongStore,
@@ -277,6 +289,12 @@ impl Target {
                 self.url()
             )))),
         }
+    }
+
+    /// Checks that a store answers at all: its listing tells best what is wrong with a URL.
+    async fn is_a_store(&self, deadline: Instant) -> Result<(), Failure> {
+        let probe = self.driver.probe();
+        self.by_anyone(deadline, "probing", probe).await
     }
 
     /// Writes what the store is. A race of two writers has one winner, if the store honours
