@@ -10,7 +10,7 @@ use object_store::Error as StoreError;
 use super::artifact::{Manifest, digest, read, tag_of};
 use super::client::{Client, OciError};
 use super::lease::Lease;
-use super::requests::NO_DELETIONS;
+use super::requests::{NO_DELETIONS, NOT_A_REGISTRYS_404};
 use crate::store::http::failure::{Attempt, failure, refusal};
 use crate::store::http::middleware::RequestLog;
 use crate::store::http::reply::{Provider, RequestOutcome};
@@ -92,10 +92,12 @@ impl OciBackend {
         match (tags?, log.outcome()) {
             (Some(tags), _) => Ok(tags),
             (None, RequestOutcome::Reply(seen)) if seen.error.code.is_some() => Ok(T::default()),
-            (None, _) => {
-                let why = "404, but not the answer of an oci registry: correct the host";
-                Err(refusal(&self.url, Kind::StoreMissing, attempt, why))
-            }
+            (None, _) => Err(refusal(
+                &self.url,
+                Kind::StoreMissing,
+                attempt,
+                NOT_A_REGISTRYS_404,
+            )),
         }
     }
 

@@ -9,7 +9,7 @@ use object_store::client::HttpResponse;
 use serde_json::Value;
 use url::Url;
 
-use super::artifact::{MANIFEST_TYPE, digest};
+use super::artifact::{MANIFEST_TYPE, digest, read};
 use super::client::{Client, MAX_MANIFEST_BYTES, body, error, header, succeeded, told};
 use crate::store::Kind;
 
@@ -22,6 +22,10 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 /// The meaning of a registry's 405.
 pub(super) const NO_DELETIONS: &str =
     "405: this registry allows no deletions (docker-registry: set storage.delete.enabled)";
+
+/// The meaning of a 404 that does not have a registry's form.
+pub(super) const NOT_A_REGISTRYS_404: &str =
+    "404, but not the answer of an oci registry: correct the host";
 
 /// If several clients upload the same blob at once, docker-registry answers all but one with 400.
 /// Every artifact has the same configuration blob. After the pause the blob is there.
@@ -58,20 +62,31 @@ pub(super) struct Tagged {
     pub(super) document: Bytes,
 }
 
+/// Tells whether a reply is a web page, which no registry sends in place of a manifest or blob.
+fn is_page(response: &HttpResponse) -> bool {
+    header(response, "content-type").is_some_and(|kind| kind.starts_with("text/html"))
+}
+
 impl Client {
     /// Reads the manifest under a tag; `None` if there is none.
     pub(super) async fn tagged(&self, tag: &str) -> Result<Option<Tagged>, StoreError> {
         let url = self.at(&format!("manifests/{tag}"))?;
         let response = self.ask("GET", &url, &[("accept", MANIFEST_TYPE)], Bytes::new());
         let response = response.await?;
-        if response.status().as_u16() == 404 {
-            return Ok(None);
+        match response.status().as_u16() {
+            404 if is_page(&response) => return Err(told(Kind::StoreMissing, NOT_A_REGISTRYS_404)),
+            404 => return Ok(None),
+            _ => {}
         }
         let response = succeeded(response)?;
         let said = header(&response, DIGEST_HEADER).map(str::to_owned);
         let document = body(response, MAX_MANIFEST_BYTES).await?;
         let digest = digest(&document);
         match said {
+            // A captive portal or proxy answers 200 to everything.
+            None if read(&document).is_err() => {
+                Err(told(Kind::Unreachable, "the answer is not from a registry"))
+            }
             Some(said) if said.starts_with("sha256:") && said != digest => {
                 let why = "its manifest does not match the registry's digest";
                 Err(told(Kind::Corrupt, why))
@@ -171,7 +186,11 @@ impl Client {
                 };
                 return Err(told(kind, why));
             }
-            return body(succeeded(response)?, limit).await;
+            let response = succeeded(response)?;
+            if is_page(&response) {
+                return Err(told(Kind::Unreachable, "the answer is a web page"));
+            }
+            return body(response, limit).await;
         }
         let why = "the registry redirects reads in a loop";
         Err(told(Kind::Unreachable, why))
