@@ -196,6 +196,20 @@ async fn bytes_that_have_rotted_are_found_by_reading_them_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rotten_bytes_are_not_replaced_while_a_look_up_of_them_fails() {
+    let fixture = Fixture::with(choice());
+    fixture.cp("app/schema", V1).await.unwrap();
+    let stamp = fixture.registry.object("app/schema").unwrap().stamp;
+    fixture.registry.place("app/schema", b"rotten", stamp);
+    let portal = Fault::FailHeads(Kind::Unreachable);
+    fixture.registry.set_fault(portal);
+    let report = order(&fixture, "sync").await;
+    assert_eq!(report["unheard"][0]["target"], "mem://registry", "{report}");
+    let there = fixture.registry.content("app/schema").unwrap();
+    assert_eq!(there, "rotten", "nothing says what the write would replace");
+}
+
+#[tokio::test(start_paused = true)]
 async fn content_put_into_the_registry_by_hand_reaches_the_backups() {
     for stores in [None, unstamped_lists()] {
         let fixture = Fixture::with(Choice { stores, ..choice() });

@@ -170,7 +170,7 @@ impl Reconcile {
             }
             Err(failure) if failure.kind == Kind::Corrupt => {
                 let head = target.ask(|target| target.head(id, end)).await;
-                Ok(HeldContent::Corrupt(head.ok().and_then(|meta| meta.token)))
+                head.map_or_else(as_held, |meta| Ok(HeldContent::Corrupt(meta.token)))
             }
             Err(failure) => as_held(failure),
         }
