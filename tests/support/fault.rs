@@ -38,6 +38,9 @@ pub enum Fault {
     Body(u16, &'static str),
     /// The proxy answers with this status and body, and all headers of a success.
     Claim(u16, &'static str),
+    /// The proxy answers reads of objects with this status and a document of this type, as a portal
+    /// before the store does. Listings pass.
+    Page(u16, &'static str),
     /// The store carries the request out, and the proxy changes the reply's status.
     Restate(u16),
     /// The proxy redirects the client to this URL.
@@ -170,6 +173,20 @@ pub(super) fn answer(
             };
             (&*client).write_all(&assemble(&response, request, true))
         }
+        Fault::Page(..) if is_listing(request) => pass(state, client, request, raw, |_| {}),
+        Fault::Page(status, kind) => {
+            // Later than every object, as a page that was made just now.
+            let head = format!(
+                "HTTP/1.1 {status} Told\r\nETag: \"login\"\r\nLast-Modified: Mon, 30 Nov 2026 \
+                 00:00:00 GMT\r\nx-goog-generation: 7\r\nContent-Type: {kind}"
+            );
+            let response = Response {
+                status,
+                head,
+                body: b"<html>please log in</html>".into(),
+            };
+            (&*client).write_all(&assemble(&response, request, true))
+        }
         Fault::Restate(status) => pass(state, client, request, raw, |response| {
             let rest = response.head.find("\r\n").unwrap_or(response.head.len());
             response.head = format!("HTTP/1.1 {status} Told{}", &response.head[rest..]);
@@ -200,9 +217,7 @@ pub(super) fn answer(
             (&*client).write_all(&whole[..cut])?;
             Err(broken())
         }
-        Fault::CorruptObject if request.path.contains("list-type=") => {
-            pass(state, client, request, raw, |_| {})
-        }
+        Fault::CorruptObject if is_listing(request) => pass(state, client, request, raw, |_| {}),
         Fault::CorruptBody | Fault::CorruptObject => {
             pass(state, client, request, raw, |response| {
                 let middle = response.body.len() / 2;
@@ -246,6 +261,11 @@ pub(super) fn answer(
         }
         Fault::Lie | Fault::Tear => pass(state, client, request, raw, |_| {}),
     }
+}
+
+fn is_listing(request: &Request) -> bool {
+    let listings = ["list-type=", "comp=list", "/tags/list"];
+    listings.iter().any(|part| request.path.contains(part))
 }
 
 /// Writes in pieces with a pause after each; returns whether all pieces were written before the

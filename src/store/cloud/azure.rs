@@ -58,7 +58,7 @@ pub(crate) fn open(location: &AzureLocation, env: Env<'_>) -> Result<CloudBacken
         });
         let (prefix, url) = (&location.prefix, &location.url);
         let mut driver = CloudBackend::new(store, Quirks::Azure, prefix, url);
-        driver.lister = Arc::clone(&own) as _;
+        driver.bucket.lister = Arc::clone(&own) as _;
         driver.remover = own;
         Ok(driver)
     })

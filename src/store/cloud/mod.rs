@@ -2,6 +2,8 @@
 
 mod azure;
 mod backend;
+mod bucket;
+mod claim;
 mod credentials;
 mod gcs;
 mod quirks;

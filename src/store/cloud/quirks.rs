@@ -1,15 +1,14 @@
 //! The quirks of each provider in an open store: its tokens, and the stamp in an object's metadata.
 
 use async_trait::async_trait;
-use md5::{Digest, Md5};
 use object_store::path::Path;
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 
 use crate::model::{Stamp, when_from_text, when_to_text};
+use crate::store::Token;
 use crate::store::http::reply::Provider;
 use crate::store::http::xml::ListedObject;
-use crate::store::{Stored, Token};
 
 /// The provider whose rules apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,17 +77,6 @@ impl Quirks {
             Quirks::Gcs => (None, known?.0.into()),
         };
         Some(UpdateVersion { e_tag, version })
-    }
-
-    /// Tells whether bytes certainly belong to their metadata: through their stamp, through an ETag
-    /// that is their MD5 (S3's default), or because the provider is not S3.
-    pub(super) fn vouches(self, stored: &Stored) -> bool {
-        let md5 = || {
-            let digits = Md5::digest(&stored.content);
-            let digits = digits.iter().map(|byte| format!("{byte:02x}"));
-            of_e_tag(&digits.collect::<String>())
-        };
-        self != Quirks::S3 || stored.stamp.is_some() || stored.token == md5()
     }
 
     /// Tells whether the store keeps a key distinct from all others.
@@ -230,26 +218,6 @@ mod tests {
         for foreign in ["0", "00", "", "-1", "\"etag\"", "1\r\n2"] {
             assert_eq!(Quirks::Gcs.token(None, Some(foreign)), None, "{foreign:?}");
             assert!(Quirks::Gcs.version(&Token(foreign.into())).is_none());
-        }
-    }
-
-    #[test]
-    fn bytes_without_a_stamp_that_the_e_tag_of_s3_may_not_be_of_are_not_vouched_for() {
-        let (hello, other) = ("5d41402abc4b2a76b9719d911017c592", "5d41402a-2");
-        for (quirks, stamped, e_tag, vouched) in [
-            (Quirks::S3, false, hello, true),
-            (Quirks::S3, false, other, false),
-            (Quirks::S3, true, other, true),
-            (Quirks::Azure, false, other, true),
-            (Quirks::Gcs, false, other, true),
-        ] {
-            let stored = Stored {
-                content: "hello".into(),
-                stamp: stamped.then(|| Stamp::new(1, b"hello", Format::Sql)),
-                token: of_e_tag(e_tag),
-                modified: std::time::UNIX_EPOCH,
-            };
-            assert_eq!(quirks.vouches(&stored), vouched, "{quirks:?} {e_tag}");
         }
     }
 
