@@ -124,7 +124,7 @@ pub struct Registry {
     clock: Arc<Clock>,
     /// Serialises the pushes and deletions of an artifact.
     pushes: KeyedLock<ArtifactId>,
-    checks: Checks,
+    checks: Arc<Checks>,
     applies: Arc<KeyedLock<ArtifactId>>,
     /// Keyed by repository, and by whether the listing is pressing.
     lists: SingleFlight<(RepoName, bool), Result<(), RegistryError>>,
@@ -192,6 +192,7 @@ impl Registry {
             disk,
             journal: Arc::clone(&journal),
         });
+        let checks = Arc::new(Checks::new(settings.validate));
         let reconcile = Arc::new(Reconcile {
             settings: Arc::clone(&settings),
             replica_sets: Arc::clone(&replica_sets),
@@ -200,6 +201,7 @@ impl Registry {
             events: Arc::clone(&events),
             clock: Arc::clone(&clock),
             replay: Arc::clone(&replay),
+            checks: Arc::clone(&checks),
             jobs: Jobs::default(),
             repaired: Counter::default(),
         });
@@ -212,7 +214,7 @@ impl Registry {
             events,
             metrics: Metrics::default(),
             pushes: KeyedLock::default(),
-            checks: Checks::new(settings.validate),
+            checks,
             applies,
             lists: SingleFlight::default(),
             roots: SingleFlight::default(),

@@ -224,6 +224,58 @@ async fn content_put_into_the_registry_by_hand_reaches_the_backups() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn content_put_by_hand_that_no_push_may_hold_stays_where_it_is() {
+    let page: &[u8] = b"<html><body>Please log in</body></html>";
+    for (stores, by_hand) in [
+        (None, page),
+        (unstamped_lists(), page),
+        (None, b"\n"),
+        (None, b"schema \"s\" {\n"),
+    ] {
+        let fixture = Fixture::with(Choice { stores, ..choice() });
+        fixture.cp("app/schema", V1).await.unwrap();
+        fixture.registry.place("app/schema", by_hand, None);
+        fixture.registry.place("app/plans/p1", page, None);
+        let fixture = from_another_machine(fixture, repairing());
+        tokio::time::sleep(SOON).await;
+        for backup in &fixture.backups {
+            assert_eq!(backup.content("app/schema").unwrap(), V1);
+            assert_eq!(backup.content("app/plans/p1"), None);
+        }
+        assert_eq!(fixture.cat("app/schema").await.unwrap(), by_hand);
+        let event = fixture.events("not-given").await.pop().unwrap();
+        assert_eq!(event["target"], "mem://registry", "{event}");
+        for job in ["verify", "sync"] {
+            let report = order(&fixture, job).await;
+            assert_eq!(
+                (&report["differences"], &report["repaired"]),
+                (&4.into(), &0.into())
+            );
+            for found in report["found"].as_array().unwrap() {
+                let error = found["error"].as_str().unwrap();
+                assert!(error.contains("put there by hand"), "{error}");
+            }
+        }
+        fixture.cp("app/schema", V2).await.unwrap();
+        assert!(all_hold(&fixture, V2), "a push replaces it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_without_validation_gives_away_what_it_would_push() {
+    let fixture = Fixture::with(choice());
+    fixture.cp("app/schema", V1).await.unwrap();
+    fixture
+        .registry
+        .place("app/schema", b"schema \"s\" {\n", None);
+    let mut choice = repairing();
+    choice.registry.validate = false;
+    let fixture = from_another_machine(fixture, choice);
+    tokio::time::sleep(SOON).await;
+    assert!(all_hold(&fixture, b"schema \"s\" {\n"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repository_that_only_a_backup_holds_reaches_all_targets() {
     let fixture = Fixture::with(Choice {
         named: Vec::new(),

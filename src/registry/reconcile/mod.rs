@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::check::Checks;
 use super::clock::Clock;
 use super::contents::Contents;
 use super::events::Events;
@@ -62,6 +63,7 @@ pub(super) struct Reconcile {
     pub(super) events: Arc<Events>,
     pub(super) clock: Arc<Clock>,
     pub(super) replay: Arc<Replay>,
+    pub(super) checks: Arc<Checks>,
     pub(super) jobs: Jobs,
     /// The differences that it has repaired.
     pub(super) repaired: Counter,

@@ -8,6 +8,7 @@ use super::diff::{Finding, HeldContent, Holding, Problem, diff};
 use super::job::{Difference, ReconcileJob};
 use super::scan::RepoScan;
 use crate::model::{ArtifactId, Stamp};
+use crate::registry::check::Candidate;
 use crate::registry::events::{Event, Level};
 use crate::registry::replica::{Replica, TargetId};
 use crate::store::{Condition, Failure, Kind};
@@ -76,16 +77,23 @@ impl Reconcile {
                 from,
                 to,
             } => {
-                let content = match job.repairs() {
+                let by_hand = is_by_hand(&holdings, &from);
+                let mut content = match job.repairs() || by_hand {
                     true => self.content_of(scan, id, &found, &from).await.map(Some),
                     false => Ok(None),
                 };
+                if let (true, Ok(Some(bytes))) = (by_hand, &content)
+                    && let Err(why) = self.check_by_hand(id, bytes, &holdings).await
+                {
+                    self.report_not_given(scan, id, &from, &why);
+                    content = Err(why);
+                }
                 for (holding, problem) in to {
                     let mended = match &content {
-                        Ok(Some(content)) => {
+                        Ok(Some(content)) if job.repairs() => {
                             self.repair(scan, id, content, &newest, &holding).await
                         }
-                        Ok(None) => Err(None),
+                        Ok(_) => Err(None),
                         Err(why) => Err(Some(why.clone())),
                     };
                     self.report(job, scan, id, holding.target, problem, mended);
@@ -176,6 +184,49 @@ impl Reconcile {
             }
         }
         Err(why)
+    }
+
+    /// Checks content that was put there by hand as a push of it would be: a target's undamaged copy
+    /// must not be replaced by a content that no push can make.
+    async fn check_by_hand(
+        &self,
+        id: &ArtifactId,
+        content: &Bytes,
+        holdings: &[Holding],
+    ) -> Result<(), String> {
+        let pushed = holdings.iter().filter_map(|holding| match &holding.held {
+            HeldContent::Content {
+                stamp,
+                stamped: true,
+                ..
+            } => Some(*stamp),
+            _ => None,
+        });
+        let candidate = Candidate {
+            id,
+            content,
+            suffix: None,
+            current: pushed.max().map(|stamp| stamp.format),
+        };
+        let end = Instant::now() + self.settings.push;
+        let checked = self.checks.check(candidate, end).await;
+        checked
+            .map(drop)
+            .map_err(|error| format!("it was put there by hand, and no push could: {error}"))
+    }
+
+    fn report_not_given(&self, scan: &RepoScan<'_>, id: &ArtifactId, from: &[TargetId], why: &str) {
+        let event = Event::new(
+            Level::Warn,
+            "not-given",
+            "one target's content is not given to others",
+        );
+        let from = from.first().and_then(|from| target(scan, *from));
+        let event = event
+            .with("artifact", id.to_string())
+            .with("target", from.map_or("", |from| from.url()))
+            .with("reason", why);
+        self.events.report(event);
     }
 
     /// Applies the newest content to a target, in place of the observed state.
@@ -311,6 +362,12 @@ impl Reconcile {
             repaired,
         });
     }
+}
+
+/// Tells whether a content was put where it was found by hand: no target has it with a stamp.
+fn is_by_hand(holdings: &[Holding], from: &[TargetId]) -> bool {
+    let mut holders = holdings.iter().filter(|it| from.contains(&it.target));
+    holders.all(|holding| !matches!(holding.held, HeldContent::Content { stamped: true, .. }))
 }
 
 fn target<'a>(scan: &RepoScan<'a>, id: TargetId) -> Option<&'a Replica> {
