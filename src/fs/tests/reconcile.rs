@@ -402,3 +402,26 @@ async fn a_mount_restores_its_push_after_an_older_one_replaced_it() {
         assert!(all_hold(&fixture, expected), "{report:#}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn content_that_a_mount_only_read_is_not_restored_as_its_push() {
+    let fixture = Fixture::with(Choice {
+        stores: Some([
+            Memory::ignoring_conditions(),
+            Memory::default(),
+            Memory::default(),
+        ]),
+        untried: true,
+        ..choice()
+    });
+    let end = tokio::time::Instant::now() + SOON;
+    fixture.fs.registry.try_conditions(end).await;
+    fixture.cp("app/schema", V1).await.unwrap();
+    let pushed = fixture.registry.object("app/schema").unwrap().stamp;
+    fixture.registry.place("app/schema", BY_HAND, None);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), BY_HAND);
+    fixture.registry.place("app/schema", V1, pushed);
+    let report = order(&fixture, "sync").await;
+    assert!(all_hold(&fixture, V1), "{report:#}");
+}

@@ -102,7 +102,7 @@ impl Reconcile {
         }
     }
 
-    /// Adds this mount's own content if it is cached, and newer than every target's. On a registry
+    /// Adds this mount's own push if it is cached, and newer than every target's content. On a registry
     /// without conditional writes, the older of two simultaneous pushes may have replaced the newer
     /// one everywhere. Then only the mount that made the newer one knows of it.
     fn add_own(&self, scan: &RepoScan<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
@@ -113,8 +113,11 @@ impl Reconcile {
             HeldContent::Content { stamp, .. } => Some(*stamp),
             HeldContent::Nothing | HeldContent::Corrupt(_) => None,
         });
-        let known = self.index.peek(id, |record| record.current().cloned());
-        let own = known.flatten().and_then(|known| known.stamp());
+        let own = self.index.peek(id, |record| {
+            let current = record.current().and_then(|known| known.stamp());
+            current.filter(|stamp| stamp.when == record.attempted())
+        });
+        let own = own.flatten();
         if let (Some(stamp), Some(newest)) = (own, there.max())
             && stamp > newest
             && self.contents.get(&stamp).is_some()
