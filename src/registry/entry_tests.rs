@@ -36,6 +36,7 @@ fn content(token_name: &str, stamp: Stamp, bytes: &'static [u8]) -> Content {
         stamp,
         stamped: true,
         token: token(token_name),
+        modified: UNIX_EPOCH + Duration::from_secs(1_000),
     }
 }
 
@@ -291,6 +292,31 @@ async fn content_put_into_the_registry_by_hand_is_the_newest() {
         Freshness::Behind
     );
     assert_eq!(story.expectation(), Expectation::Token(Token("b".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_is_outdated_if_the_store_lists_another_of_a_later_second() {
+    let mut story = Story::new();
+    let read = |token, millis| Content {
+        modified: UNIX_EPOCH + Duration::from_millis(millis),
+        ..content(token, stamp(7, V1), V1)
+    };
+    assert!(!story.record.is_outdated(REGISTRY, &read("a", 0)));
+    let listed = Meta {
+        modified: UNIX_EPOCH + Duration::from_millis(9_900),
+        ..meta("b", None, V2)
+    };
+    story.listed(REGISTRY, &listed);
+    for (token, millis, is_outdated) in [
+        ("a", 8_999, true),
+        ("a", 9_000, false),
+        ("a", 12_000, false),
+        ("b", 0, false),
+    ] {
+        let read = read(token, millis);
+        assert_eq!(story.record.is_outdated(REGISTRY, &read), is_outdated);
+        assert!(!story.record.is_outdated(BACKUP, &read));
+    }
 }
 
 #[tokio::test(start_paused = true)]

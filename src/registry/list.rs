@@ -15,7 +15,7 @@ use super::index::{From, ListingState};
 use super::replica::{Replica, ReplicaSet, TargetId};
 use super::singleflight::Overdue;
 use crate::model::{ArtifactId, Item, RepoName};
-use crate::store::Failure;
+use crate::store::{Failure, RepoListing};
 
 /// How long the look-up of a known repository waits for the list of all. 40 ms: a store nearby has
 /// answered by then, and together with the listing of the repository itself the whole path takes no
@@ -176,17 +176,6 @@ impl Registry {
         let replicas = self.replicas(repo)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
-        let note = |target: &Replica, listing: &crate::store::RepoListing| {
-            let from = From {
-                target: target.id,
-                is_registry: replicas.is_registry(target.id),
-                decides_absence: !self.settings.fallback_on.not_found,
-            };
-            let stamps = listing.items.values().filter_map(|meta| meta.stamp);
-            stamps.for_each(|stamp| self.clock.observe(stamp.when));
-            self.index.list(repo, from, listing, begun);
-            self.hide(target, listing.hidden.clone());
-        };
         let ask = |target: Arc<Replica>, deadline| {
             let repo = repo.clone();
             async move {
@@ -200,7 +189,8 @@ impl Registry {
             .ask_replicas(replicas, end, pressing, ask)
             .await;
         for (target, listing) in &replies.answers {
-            note(target, listing);
+            self.learn(repo, replicas, target.id, listing, begun);
+            self.hide(target, listing.hidden.clone());
         }
         let mut answers = replies.answers.iter();
         let by_registry = answers.any(|(target, _)| replicas.is_registry(target.id));
@@ -211,6 +201,25 @@ impl Registry {
             true => Err(self.of_listing(format!("can't list {repo}"), &replies.failures)),
             false => Ok(()),
         }
+    }
+
+    /// Learns a target's listing of a repository, begun at `begun`.
+    pub(super) fn learn(
+        &self,
+        repo: &RepoName,
+        replicas: &ReplicaSet,
+        target: TargetId,
+        listing: &RepoListing,
+        begun: Instant,
+    ) {
+        let from = From {
+            target,
+            is_registry: replicas.is_registry(target),
+            decides_absence: !self.settings.fallback_on.not_found,
+        };
+        let stamps = listing.items.values().filter_map(|meta| meta.stamp);
+        stamps.for_each(|stamp| self.clock.observe(stamp.when));
+        self.index.list(repo, from, listing, begun);
     }
 
     /// Makes sure that the list of repositories is fresh, as [`Registry::refresh`] does. It waits

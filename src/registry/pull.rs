@@ -11,9 +11,9 @@ use super::entry::{Entry, Freshness, Revision, Source};
 use super::error::{ErrorKind, RegistryError, reasons};
 use super::events::{Event, Level};
 use super::list::panicked;
-use super::replica::{Replica, ReplicaSet, share};
+use super::replica::{Replica, ReplicaSet, TargetId, share};
 use crate::model::ArtifactId;
-use crate::store::{Content, Failure, Kind};
+use crate::store::{Content, Failure, Kind, Target};
 
 /// A pulled content.
 #[derive(Debug, Clone)]
@@ -245,16 +245,50 @@ impl Registry {
         target: &Replica,
         deadline: Instant,
     ) -> Result<Pulled, Failure> {
-        let begun = Instant::now();
-        let limit = self.settings.max_size;
-        let content = target.ask_by(deadline, |target| target.get(id, limit, deadline));
-        let content = content.await.map_err(|failure| match failure.kind {
+        let content = target.ask_by(deadline, |store| {
+            self.get_as_listed(id, replicas, target.id, store, deadline)
+        });
+        let (content, begun) = content.await.map_err(|failure| match failure.kind {
             Kind::TooBig => failure.with_fix(Some("mount with a larger --max-size".into())),
             _ => failure,
         })?;
         let behind = || Failure::new(Kind::Corrupt, "it is older than content already served");
         self.believe(id, replicas, target, &content, begun)
             .ok_or_else(behind)
+    }
+
+    /// Reads an artifact from a target, and tells when the read began. A cache before the store may
+    /// return an older content than the store lists. So may a read that was under way while the
+    /// listing came; so the target is listed and read once more.
+    async fn get_as_listed(
+        &self,
+        id: &ArtifactId,
+        replicas: &ReplicaSet,
+        target: TargetId,
+        store: &Target,
+        deadline: Instant,
+    ) -> Result<(Content, Instant), Failure> {
+        let mut is_last = false;
+        loop {
+            let begun = Instant::now();
+            let content = store.get(id, self.settings.max_size, deadline).await?;
+            let outdated = |record: &Entry| record.is_outdated(target, &content);
+            match self.index.peek(id, outdated) {
+                Some(true) if is_last => {
+                    let reason = format!(
+                        "cannot read {id} at {}: the answer is older than what the store lists (a \
+                         cache or a proxy may be answering in its place)",
+                        store.url()
+                    );
+                    return Err(Failure::new(Kind::Unreachable, reason));
+                }
+                Some(true) => is_last = true,
+                Some(false) | None => return Ok((content, begun)),
+            }
+            let begun = Instant::now();
+            let listing = store.list(&id.repo, deadline).await?;
+            self.learn(&id.repo, replicas, target, &listing, begun);
+        }
     }
 
     /// Decides whether the registry's failure is an answer, which ends the pull. A backup's answer

@@ -50,6 +50,8 @@ struct MemoryState {
     fault: Option<Fault>,
     requests: Vec<String>,
     tokens: u64,
+    /// The objects that the next reads return, this many, whatever the store holds.
+    cached: (u32, BTreeMap<String, MemoryObject>),
     lists_no_stamps: bool,
     ignores_conditions: bool,
 }
@@ -142,6 +144,12 @@ impl Memory {
         self.0.lock().unwrap().objects.remove(key);
     }
 
+    /// Makes the next reads, this many, return the objects of now, as a cache before the store does.
+    pub(crate) fn cache_reads(&self, count: u32) {
+        let mut state = self.0.lock().unwrap();
+        state.cached = (count, state.objects.clone());
+    }
+
     /// Returns the requests so far, and clears them.
     pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().requests)
@@ -194,8 +202,14 @@ fn listed(key: &str, object: &MemoryObject, with_stamp: bool) -> Listed {
 impl Backend for Memory {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
         self.request(format!("GET {key}")).await?;
-        let state = self.0.lock().unwrap();
-        let object = state.objects.get(key);
+        let mut state = self.0.lock().unwrap();
+        let is_cached = state.cached.0 > 0;
+        state.cached.0 -= u32::from(is_cached);
+        let objects = match is_cached {
+            true => &state.cached.1,
+            false => &state.objects,
+        };
+        let object = objects.get(key);
         let object = object.ok_or_else(|| Failure::new(Kind::NotFound, format!("no {key}")))?;
         if object.content.len() as u64 > limit {
             return Err(Failure::new(Kind::TooBig, "too large"));

@@ -50,6 +50,8 @@ pub struct Content {
     pub stamped: bool,
     /// The store's token, if it has one.
     pub token: Option<Token>,
+    /// The store's own time.
+    pub modified: SystemTime,
 }
 
 /// The metadata of an artifact, without its content.
@@ -194,6 +196,7 @@ impl Target {
                 stamp,
                 stamped: true,
                 token: stored.token,
+                modified: stored.modified,
             });
         }
         if let Some(stamp) = stored.stamp
@@ -222,6 +225,7 @@ impl Target {
             stamp,
             stamped: stored.stamp.is_some(),
             token: stored.token,
+            modified: stored.modified,
             bytes: stored.content,
         })
     }

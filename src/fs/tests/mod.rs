@@ -16,6 +16,7 @@ mod listing;
 mod model;
 mod names;
 mod offline;
+mod outdated;
 mod pull;
 mod push;
 mod reconcile;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Entry;
-use crate::model::Stamp;
+use crate::model::{Stamp, nanos};
 use crate::registry::replica::TargetId;
-use crate::store::{Meta, Token};
+use crate::store::{Content, Meta, Token};
 
 /// The last observed state of an artifact on one target.
 #[derive(Debug, Clone)]
@@ -94,6 +94,18 @@ impl SharedStamp {
 }
 
 impl Entry {
+    /// Returns whether a target has returned an older content, by the store's own time, than it has
+    /// listed. Stores cut the times of contents to the second.
+    pub fn is_outdated(&self, from: TargetId, content: &Content) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let seen = self.seen.get(&from);
+        let listed = seen.and_then(|seen| Some((seen.token.as_ref()?, seen.modified?)));
+        let is_another = |listed| content.token.as_ref().is_some_and(|token| token != listed);
+        listed.is_some_and(|(token, modified)| {
+            is_another(token) && nanos(content.modified) / SECOND < nanos(modified) / SECOND
+        })
+    }
+
     /// Returns a shared stamp. If a field of the entry already holds that stamp, shares its copy:
     /// mostly, all fields hold the same one.
     pub(super) fn keep(&self, stamp: Option<Stamp>) -> SharedStamp {
