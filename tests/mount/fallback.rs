@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::home::Home;
 use super::mounted::Mounted;
-use super::store::{Store, flags, schema};
+use super::program::run;
+use super::store::{Store, all_hold, flags, plan, schema};
 use super::support::proxy::{Fault, Proxy};
 use super::support::server::{Kind, Server};
 
 const KEY: &str = "app/schema";
+const PLAN: &str = "app/plans/p";
 
 /// Short deadlines, for a registry that hangs.
 const DEADLINES: [&str; 6] = [
@@ -150,6 +152,40 @@ fn an_answer_of_the_registry_is_final() {
         let within = site.mount("within", &[]);
         site.ends_with(&within, complaint);
     }
+}
+
+#[test]
+fn a_portal_before_the_registry_is_neither_served_nor_spread() {
+    let site = shared();
+    let [registry, backup] = [0, 1].map(|n| site.stores[n].get(KEY));
+    for kind in ["text/html; charset=utf-8", "application/json"] {
+        site.proxy.set_for(&["GET", "HEAD"], Fault::Page(200, kind));
+        let mounted = site.mount("within", &[]);
+        assert_eq!(mounted.read(KEY), site.content.as_bytes(), "{kind}");
+        assert_eq!(mounted.xattr(KEY, "source"), Some(site.stores[1].url()));
+        for task in ["sync", "verify"] {
+            let compared = run(site.home.atlasfs([task]).arg(mounted.dir()));
+            assert_eq!(compared.code, Some(3), "{kind}: {compared}");
+        }
+        assert_eq!(site.stores[1].get(KEY), backup, "{kind}");
+        // A push that the registry misses must not count as replayed.
+        mounted.cp(PLAN, plan("p", kind)).ok();
+        let new = schema(kind);
+        mounted.cp(KEY, &new).ok();
+        std::thread::sleep(Duration::from_secs(3));
+        site.proxy.set(Fault::Pass);
+        super::program::until("every target has the push", || {
+            let status = mounted.status();
+            (status["pending"].as_array()?.is_empty() && status["healthy"] == true).then_some(())
+        });
+        all_hold(&site.stores, KEY, new.as_bytes());
+        all_hold(&site.stores, PLAN, plan("p", kind).as_bytes());
+        mounted.unmount();
+        let first = site.mount("first", &[]);
+        first.cp(KEY, &site.content).ok();
+        first.unmount();
+    }
+    assert_eq!(site.stores[0].get(KEY), registry);
 }
 
 #[test]
