@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     FailWrites(Kind),
     /// Looking up an object without its content fails; other operations succeed.
     FailHeads(Kind),
+    /// Reading objects and looking them up fails, as behind a portal; other operations succeed.
+    FailReads(Kind),
     /// Requests of one method are denied; other requests succeed.
     Refuse(&'static str),
     /// No operation ever answers.
@@ -168,6 +170,9 @@ impl Memory {
                 Err(Failure::new(kind, format!("planted for {what}")))
             }
             Some(Fault::FailHeads(kind)) if what.starts_with("HEAD") => {
+                Err(Failure::new(kind, format!("planted for {what}")))
+            }
+            Some(Fault::FailReads(kind)) if what.starts_with("GET") || what.starts_with("HEAD") => {
                 Err(Failure::new(kind, format!("planted for {what}")))
             }
             Some(Fault::Refuse(method)) if what.starts_with(method) => {

@@ -1,5 +1,6 @@
 //! The semantics of the mount, one test for each sentence, without a mount.
 
+mod by_hand;
 mod closer;
 mod cold_start;
 mod conflict;

@@ -12,10 +12,9 @@ use crate::model::{Format, Stamp};
 use crate::registry::Settings;
 use crate::store::{Fault, Kind, Memory};
 
-const BY_HAND: &[u8] = b"schema \"by_hand\" {}\n";
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
-fn choice() -> Choice {
+pub(super) fn choice() -> Choice {
     Choice {
         named: vec!["app"],
         allow_delete: true,
@@ -23,7 +22,7 @@ fn choice() -> Choice {
     }
 }
 
-fn repairing() -> Choice {
+pub(super) fn repairing() -> Choice {
     Choice {
         registry: Settings {
             repair: Duration::from_secs(60 * 60),
@@ -35,12 +34,12 @@ fn repairing() -> Choice {
 }
 
 /// Loses a mount's machine, and mounts the same stores on another one.
-fn from_another_machine(fixture: Fixture, choice: Choice) -> Fixture {
+pub(super) fn from_another_machine(fixture: Fixture, choice: Choice) -> Fixture {
     let stores = Some(fixture.all().map(Clone::clone));
     Fixture::with(Choice { stores, ..choice })
 }
 
-fn all_hold(fixture: &Fixture, content: &[u8]) -> bool {
+pub(super) fn all_hold(fixture: &Fixture, content: &[u8]) -> bool {
     let mut stores = fixture.all().into_iter();
     stores.all(|store| store.content("app/schema").is_some_and(|it| it == content))
 }
@@ -49,7 +48,7 @@ async fn echo(fixture: &Fixture, order: &str) -> crate::fs::Result<()> {
     fixture.cp(".atlasfs/jobs", order.as_bytes()).await
 }
 
-async fn order(fixture: &Fixture, order: &str) -> Value {
+pub(super) async fn order(fixture: &Fixture, order: &str) -> Value {
     echo(fixture, order).await.unwrap();
     loop {
         let report = fixture.json(".atlasfs/jobs").await;
@@ -210,69 +209,25 @@ async fn rotten_bytes_are_not_replaced_while_a_look_up_of_them_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn content_put_into_the_registry_by_hand_reaches_the_backups() {
+async fn a_registry_behind_a_portal_is_neither_read_nor_repaired() {
     for stores in [None, unstamped_lists()] {
         let fixture = Fixture::with(Choice { stores, ..choice() });
         fixture.cp("app/schema", V1).await.unwrap();
-        fixture.registry.place("app/schema", BY_HAND, None);
+        let pushed = fixture.registry.object("app/schema").unwrap().stamp;
+        let newer = Stamp::new(pushed.unwrap().when + 1, V2, Format::Hcl);
+        fixture.registry.place("app/schema", V2, Some(newer));
+        let portal = Fault::FailReads(Kind::Unreachable);
+        fixture.registry.set_fault(portal);
         let fixture = from_another_machine(fixture, repairing());
-        tokio::time::sleep(SOON).await;
-        assert!(all_hold(&fixture, BY_HAND));
-        assert_eq!(fixture.cat("app/schema").await.unwrap(), BY_HAND);
-        assert_eq!(order(&fixture, "verify").await["differences"], 0);
+        fixture.registry.set_fault(portal);
+        let report = order(&fixture, "sync").await;
+        assert_eq!(report["unheard"][0]["target"], "mem://registry", "{report}");
+        assert_eq!(fixture.registry.content("app/schema").unwrap(), V2);
+        assert_eq!(fixture.backups[0].content("app/schema").unwrap(), V1);
+        fixture.registry.set_fault(None);
+        order(&fixture, "sync").await;
+        assert!(all_hold(&fixture, V2));
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn content_put_by_hand_that_no_push_may_hold_stays_where_it_is() {
-    let page: &[u8] = b"<html><body>Please log in</body></html>";
-    for (stores, by_hand) in [
-        (None, page),
-        (unstamped_lists(), page),
-        (None, b"\n"),
-        (None, b"schema \"s\" {\n"),
-    ] {
-        let fixture = Fixture::with(Choice { stores, ..choice() });
-        fixture.cp("app/schema", V1).await.unwrap();
-        fixture.registry.place("app/schema", by_hand, None);
-        fixture.registry.place("app/plans/p1", page, None);
-        let fixture = from_another_machine(fixture, repairing());
-        tokio::time::sleep(SOON).await;
-        for backup in &fixture.backups {
-            assert_eq!(backup.content("app/schema").unwrap(), V1);
-            assert_eq!(backup.content("app/plans/p1"), None);
-        }
-        assert_eq!(fixture.cat("app/schema").await.unwrap(), by_hand);
-        let event = fixture.events("not-given").await.pop().unwrap();
-        assert_eq!(event["target"], "mem://registry", "{event}");
-        for job in ["verify", "sync"] {
-            let report = order(&fixture, job).await;
-            assert_eq!(
-                (&report["differences"], &report["repaired"]),
-                (&4.into(), &0.into())
-            );
-            for found in report["found"].as_array().unwrap() {
-                let error = found["error"].as_str().unwrap();
-                assert!(error.contains("put there by hand"), "{error}");
-            }
-        }
-        fixture.cp("app/schema", V2).await.unwrap();
-        assert!(all_hold(&fixture, V2), "a push replaces it");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_site_without_validation_gives_away_what_it_would_push() {
-    let fixture = Fixture::with(choice());
-    fixture.cp("app/schema", V1).await.unwrap();
-    fixture
-        .registry
-        .place("app/schema", b"schema \"s\" {\n", None);
-    let mut choice = repairing();
-    choice.registry.validate = false;
-    let fixture = from_another_machine(fixture, choice);
-    tokio::time::sleep(SOON).await;
-    assert!(all_hold(&fixture, b"schema \"s\" {\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -401,27 +356,4 @@ async fn a_mount_restores_its_push_after_an_older_one_replaced_it() {
         assert_eq!(report["state"], "done", "{report:#}");
         assert!(all_hold(&fixture, expected), "{report:#}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn content_that_a_mount_only_read_is_not_restored_as_its_push() {
-    let fixture = Fixture::with(Choice {
-        stores: Some([
-            Memory::ignoring_conditions(),
-            Memory::default(),
-            Memory::default(),
-        ]),
-        untried: true,
-        ..choice()
-    });
-    let end = tokio::time::Instant::now() + SOON;
-    fixture.fs.registry.try_conditions(end).await;
-    fixture.cp("app/schema", V1).await.unwrap();
-    let pushed = fixture.registry.object("app/schema").unwrap().stamp;
-    fixture.registry.place("app/schema", BY_HAND, None);
-    tokio::time::advance(Duration::from_secs(2)).await;
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), BY_HAND);
-    fixture.registry.place("app/schema", V1, pushed);
-    let report = order(&fixture, "sync").await;
-    assert!(all_hold(&fixture, V1), "{report:#}");
 }

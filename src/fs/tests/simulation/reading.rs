@@ -154,7 +154,7 @@ impl Truth {
             mount, artifact, ..
         } = *begun;
         let is_outage = match self.stores[0].fault {
-            Some(Fault::Fail(kind)) => {
+            Some(Fault::Fail(kind) | Fault::FailReads(kind)) => {
                 matches!(kind, Kind::StoreMissing | Kind::Unreachable | Kind::Busy)
             }
             Some(Fault::Hang | Fault::Corrupt) => true,

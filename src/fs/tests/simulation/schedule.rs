@@ -284,7 +284,8 @@ fn fault(random: &mut Random, lies: bool) -> Fault {
     match random.below(8) {
         0 | 1 => Fault::Fail(kind),
         2 => Fault::FailWrites(kind),
-        3 => Fault::FailHeads(kind),
+        3 if random.percent(50) => Fault::FailHeads(kind),
+        3 => Fault::FailReads(kind),
         4 => Fault::Hang,
         5 => Fault::Corrupt,
         6 => Fault::LoseReplies,

@@ -68,6 +68,9 @@ impl Way {
                 Some(Fault::Fail(kind)) => return injected(kind),
                 Some(Fault::FailWrites(kind)) if asked == Asked::Write => return injected(kind),
                 Some(Fault::FailHeads(kind)) if asked == Asked::Head => return injected(kind),
+                Some(Fault::FailReads(kind)) if matches!(asked, Asked::Get | Asked::Head) => {
+                    return injected(kind);
+                }
                 // A black hole loses a packet for good, or lets a retry through later.
                 Some(Fault::Hang) if self.coin() => std::future::pending().await,
                 Some(Fault::Hang) => tokio::time::sleep(Duration::from_millis(100)).await,

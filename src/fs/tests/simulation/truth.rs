@@ -24,9 +24,9 @@ const BEGINNING: Time = 1_726_000_000 * SECOND;
 
 /// Tells whether a store wrongly reports objects as missing or changed.
 fn lies(fault: Option<Fault>) -> bool {
-    use Fault::{Fail, FailHeads, FailWrites};
+    use Fault::{Fail, FailHeads, FailReads, FailWrites};
     let kind = match fault {
-        Some(Fail(kind) | FailHeads(kind) | FailWrites(kind)) => kind,
+        Some(Fail(kind) | FailHeads(kind) | FailReads(kind) | FailWrites(kind)) => kind,
         _ => return false,
     };
     matches!(kind, Kind::NotFound | Kind::Conflict)
