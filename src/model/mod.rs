@@ -7,6 +7,7 @@ mod hcl;
 mod name;
 mod stamp;
 mod text;
+mod wall_clock;
 
 pub use document::{Format, Rejection, check_plan, check_schema, guess_format};
 pub use hcl::Syntax;
@@ -15,6 +16,7 @@ pub use name::{
     ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of,
     is_probe, is_temporary,
 };
-pub(crate) use stamp::nanos;
-pub use stamp::{Sha256, Stamp, StampClock, when_from_text, when_to_text};
+pub use stamp::{MAX_AHEAD, Sha256, Stamp, StampClock, when_from_text, when_to_text};
+pub(crate) use stamp::{is_ahead, nanos};
 pub(crate) use text::decode;
+pub use wall_clock::WallClock;

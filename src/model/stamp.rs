@@ -74,6 +74,10 @@ impl FromStr for Sha256 {
     }
 }
 
+/// How far a stamp may be ahead of this machine's clock, in nanoseconds: five minutes. Machines
+/// that keep their time differ by less. A stamp that is further ahead counts as none.
+pub const MAX_AHEAD: u64 = 5 * 60 * 1_000_000_000;
+
 /// The metadata of one pushed content.
 ///
 /// Stamps are ordered by `when`. If two machines push in the same nanosecond, the hash decides, so
@@ -92,10 +96,6 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The latest possible stamp, in nanoseconds since the epoch: 2200-01-01. No clock is that
-    /// wrong, and no clock could issue a newer stamp after a later one.
-    pub const END: u64 = 7_258_118_400_000_000_000;
-
     /// Describes `content` as pushed at `when`.
     pub fn new(when: u64, content: &[u8], format: Format) -> Self {
         Self {
@@ -131,9 +131,11 @@ pub fn when_to_text(when: u64) -> String {
 pub fn when_from_text(text: &str) -> Option<u64> {
     let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
     let seconds = u64::try_from(time.timestamp()).ok()?;
+    // A leap second has more than a second's nanoseconds, and no stamp is made in one.
+    let nanos = Some(time.timestamp_subsec_nanos()).filter(|nanos| *nanos < 1_000_000_000)?;
     seconds
         .checked_mul(1_000_000_000)?
-        .checked_add(time.timestamp_subsec_nanos().into())
+        .checked_add(nanos.into())
 }
 
 /// Converts a time to a stamp's `when`; clamps times outside 1970 to 2554.
@@ -143,11 +145,17 @@ pub(crate) fn nanos(time: SystemTime) -> u64 {
     })
 }
 
-/// The source of `when`. It increases strictly, even if the machine's clock goes back.
+/// Tells whether a `when` is further ahead of a clock than [`MAX_AHEAD`].
+pub(crate) fn is_ahead(when: u64, now: SystemTime) -> bool {
+    when > nanos(now).saturating_add(MAX_AHEAD)
+}
+
+/// The source of `when`. It increases strictly, even if the machine's clock goes back a little.
 ///
 /// This is a hybrid logical clock. It returns the later one of two times: the wall clock, and one
 /// nanosecond after the newest stamp that it has issued or [observed](StampClock::observe). So a
-/// push is always newer than every content that the mount has seen from any machine.
+/// push is newer than every stamped content that the mount has seen from any machine. No stamp, its
+/// own included, takes it further ahead of the wall clock than [`MAX_AHEAD`].
 #[derive(Debug, Default)]
 pub struct StampClock {
     newest: Mutex<u64>,
@@ -157,14 +165,17 @@ impl StampClock {
     /// Issues the next `when`; `now` is the wall clock's time.
     pub fn next(&self, now: SystemTime) -> u64 {
         let mut newest = self.lock();
-        *newest = nanos(now).max(newest.saturating_add(1));
+        *newest = match is_ahead(*newest, now) {
+            // The clock was wrong, and was set back: other machines would reject later stamps.
+            true => nanos(now),
+            false => nanos(now).max(newest.saturating_add(1)),
+        };
         *newest
     }
 
-    /// Records a stamp from a target, however far ahead of this machine's clock it is: other mounts
-    /// would ignore a push that is older than the content it replaces.
-    pub fn observe(&self, when: u64) {
-        if when < Stamp::END {
+    /// Records a stamp from a target, unless it is too far ahead.
+    pub fn observe(&self, when: u64, now: SystemTime) {
+        if !is_ahead(when, now) {
             let mut newest = self.lock();
             *newest = when.max(*newest);
         }
@@ -185,7 +196,7 @@ mod tests {
     fn stamps_increase_strictly_also_when_the_clock_goes_back() {
         let clock = StampClock::default();
         let noon = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let times = [noon, noon, noon - Duration::from_secs(3600), noon];
+        let times = [noon, noon, noon - Duration::from_secs(240), noon];
         let issued: Vec<u64> = times.iter().map(|&now| clock.next(now)).collect();
         assert!(issued.is_sorted_by(|a, b| a < b), "{issued:?}");
         assert_eq!(issued[0], nanos(noon));
@@ -195,17 +206,28 @@ mod tests {
     fn a_push_is_newer_than_every_stamp_seen() {
         let clock = StampClock::default();
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let ahead = nanos(now) + 5_000_000_000_000_000;
-        clock.observe(ahead);
+        let ahead = nanos(now) + MAX_AHEAD;
+        clock.observe(ahead, now);
         assert!(clock.next(now) > ahead);
     }
 
     #[test]
-    fn a_stamp_from_the_end_of_time_is_not_followed() {
+    fn a_stamp_too_far_ahead_moves_no_clock() {
         let clock = StampClock::default();
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        clock.observe(u64::MAX);
+        for ahead in [nanos(now) + MAX_AHEAD + 1, u64::MAX] {
+            clock.observe(ahead, now);
+        }
         assert_eq!(clock.next(now), nanos(now));
+    }
+
+    #[test]
+    fn a_clock_that_is_corrected_issues_correct_stamps() {
+        let clock = StampClock::default();
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        clock.next(now + Duration::from_secs(3600 * 24 * 365));
+        assert_eq!(clock.next(now), nanos(now));
+        assert_eq!(clock.next(now), nanos(now) + 1);
     }
 
     #[test]
@@ -224,7 +246,13 @@ mod tests {
             "2024-09-10T17:37:44.000000001Z"
         );
         assert_eq!(when_from_text("yesterday"), None);
-        assert_eq!(when_from_text("1960-01-01T00:00:00Z"), None);
+        for unreadable in [
+            "1960-01-01T00:00:00Z",
+            "2199-12-31T23:59:60.5Z",
+            "9999-12-31T00:00:00Z",
+        ] {
+            assert_eq!(when_from_text(unreadable), None, "{unreadable}");
+        }
     }
 
     #[test]

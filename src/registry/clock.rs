@@ -1,38 +1,8 @@
 //! The clock of a mount: the machine's time, and the strictly increasing times of its stamps.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::model::{StampClock, nanos};
-
-/// The machine's wall clock, as a value: stamps come from it, and tests can set it.
-#[derive(Clone)]
-pub struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
-
-impl WallClock {
-    /// Wraps a source of time.
-    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// Returns the time.
-    pub fn now(&self) -> SystemTime {
-        (self.0)()
-    }
-}
-
-impl Default for WallClock {
-    fn default() -> Self {
-        Self::new(SystemTime::now)
-    }
-}
-
-impl fmt::Debug for WallClock {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("WallClock")
-    }
-}
+use crate::model::{StampClock, WallClock, nanos};
 
 /// The machine's time, and the source of stamps.
 #[derive(Debug, Default)]
@@ -63,8 +33,8 @@ impl Clock {
         self.stamps.next(self.now())
     }
 
-    /// Makes the next stamp later than one that was observed.
+    /// Makes the next stamp later than one that was observed, unless that is too far ahead.
     pub fn observe(&self, when: u64) {
-        self.stamps.observe(when);
+        self.stamps.observe(when, self.now());
     }
 }

@@ -25,6 +25,7 @@ fn meta(token_name: &str, stamp: Option<Stamp>, content: &[u8]) -> Meta {
     Meta {
         size: content.len() as u64,
         stamp,
+        refused: None,
         token: token(token_name),
         modified: UNIX_EPOCH + Duration::from_secs(1_000),
     }
@@ -35,6 +36,7 @@ fn content(token_name: &str, stamp: Stamp, bytes: &'static [u8]) -> Content {
         bytes: Bytes::from_static(bytes),
         stamp,
         stamped: true,
+        refused: None,
         token: token(token_name),
         modified: UNIX_EPOCH + Duration::from_secs(1_000),
     }
@@ -281,6 +283,7 @@ async fn content_put_into_the_registry_by_hand_is_the_newest() {
     later().await;
     let by_hand = Content {
         stamped: false,
+        refused: None,
         ..content("b", stamp(noon - 3_000_000_000, V2), V2)
     };
     assert_eq!(story.read(REGISTRY, &by_hand), Freshness::Current);
@@ -326,6 +329,7 @@ async fn content_put_by_hand_before_a_missed_push_is_older() {
     later().await;
     let by_hand = Content {
         stamped: false,
+        refused: None,
         ..content("b", stamp(1_000, V2), V2)
     };
     assert_eq!(story.read(REGISTRY, &by_hand), Freshness::Behind);
@@ -345,6 +349,7 @@ async fn bytes_read_before_a_replay_are_behind_it() {
         .given(REGISTRY, &replayed, token("r"), Instant::now());
     let by_hand = Content {
         stamped: false,
+        refused: None,
         ..content("a", stamp(3, V1), V1)
     };
     assert_eq!(story.read_at(REGISTRY, &by_hand, begun), Freshness::Behind);
@@ -361,6 +366,7 @@ async fn content_put_into_a_backup_keeps_the_stores_time() {
     later().await;
     let by_hand = Content {
         stamped: false,
+        refused: None,
         ..content("b", stamp(1_000, V2), V2)
     };
     assert_eq!(story.read(BACKUP, &by_hand), Freshness::Behind);

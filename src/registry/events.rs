@@ -1,16 +1,21 @@
 //! Events: what happened, one line each, in the log and in `.atlasfs/events`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
 
 use super::clock::Clock;
 use super::lock;
-use crate::model::when_to_text;
+use crate::model::{ArtifactId, when_to_text};
+use crate::store::StampRefusal;
 
 /// How many events `.atlasfs/events` keeps: some hours of a busy site, in well under a megabyte.
 const KEPT_EVENTS: usize = 1_000;
+
+/// How many stamps that count as none are remembered, so that each is reported once. A site with more
+/// has heard of the problem.
+const REFUSED_REMEMBERED: usize = 1_000;
 
 /// How much attention an event needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,13 +71,18 @@ impl Event {
 pub struct Events {
     clock: Arc<Clock>,
     lines: Mutex<VecDeque<String>>,
+    refused: Mutex<HashSet<(String, ArtifactId, StampRefusal)>>,
 }
 
 impl Events {
     /// Starts without an event.
     pub fn new(clock: Arc<Clock>) -> Self {
-        let lines = Mutex::default();
-        Self { clock, lines }
+        let (lines, refused) = (Mutex::default(), Mutex::default());
+        Self {
+            clock,
+            lines,
+            refused,
+        }
     }
 
     /// Reports an event: one line in the log, and one in `.atlasfs/events`.
@@ -108,6 +118,17 @@ impl Events {
         lines.push_back(object.to_string());
     }
 
+    /// Reports, once, that a target's stamp of an artifact counts as none.
+    pub fn report_refused(&self, id: &ArtifactId, url: &str, refused: StampRefusal) {
+        let mut told = lock(&self.refused);
+        if told.len() < REFUSED_REMEMBERED && told.insert((url.to_owned(), id.clone(), refused)) {
+            drop(told);
+            let message = format!("{refused}: the content counts as put there by hand");
+            let event = Event::new(Level::Warn, "stamp-refused", message);
+            self.report(event.with("artifact", id.to_string()).with("target", url));
+        }
+    }
+
     /// Reports a bug in a background task. The task goes on: pending pushes stay pending.
     pub fn report_bug(&self, what: &str) {
         let message = "a background task hit a bug and will try again; please report it";
@@ -130,8 +151,8 @@ impl Events {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::clock::WallClock;
     use super::*;
+    use crate::model::WallClock;
 
     #[test]
     fn an_event_is_one_json_object_a_line_with_all_its_facts() {

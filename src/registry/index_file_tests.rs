@@ -1,7 +1,7 @@
 //! The rules of the index file, one test each.
 
 use super::*;
-use crate::model::{Format, Sha256};
+use crate::model::{Format, MAX_AHEAD, Sha256};
 
 fn stamp(when: u64) -> Stamp {
     Stamp {
@@ -140,13 +140,17 @@ fn arbitrary_bytes_yield_no_notes_and_no_panic() {
 }
 
 #[test]
-fn a_stamp_from_the_end_of_time_is_not_recalled() {
-    let mut notes = notes();
-    let Fact::Artifact(_, facts) = &mut notes[3].fact else {
-        panic!()
+fn a_stamp_far_ahead_is_not_recalled() {
+    use std::time::UNIX_EPOCH;
+    let ahead = stamp(MAX_AHEAD + 1);
+    let facts = Facts {
+        current: Some(Shown::Stamped(ahead)),
+        high_water: Some(ahead),
+        ..Facts::default()
     };
-    facts.high_water = Some(stamp(Stamp::END));
-    assert_eq!(parse(to_line(&notes[3]).as_bytes()), (Vec::new(), false));
+    assert_eq!(facts.clone().up_to(UNIX_EPOCH), Facts::default());
+    let soon = UNIX_EPOCH + Duration::from_nanos(1);
+    assert_eq!(facts.clone().up_to(soon), facts);
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl IndexLog {
         }
         for (id, (registry, facts)) in artifacts {
             if let Some(replicas) = self.trusted(&id.repo, &registry) {
+                let facts = facts.up_to(self.clock.now());
                 facts
                     .high_water
                     .iter()

@@ -217,8 +217,17 @@ impl Registry {
             is_registry: replicas.is_registry(target),
             decides_absence: !self.settings.fallback_on.not_found,
         };
-        let stamps = listing.items.values().filter_map(|meta| meta.stamp);
-        stamps.for_each(|stamp| self.clock.observe(stamp.when));
+        for (item, meta) in &listing.items {
+            meta.stamp
+                .iter()
+                .for_each(|stamp| self.clock.observe(stamp.when));
+            if let Some(refused) = meta.refused {
+                let (repo, item) = (repo.clone(), item.clone());
+                let id = ArtifactId { repo, item };
+                let url = self.url_of(target).unwrap_or_default();
+                self.events.report_refused(&id, url, refused);
+            }
+        }
         self.index.list(repo, from, listing, begun);
     }
 

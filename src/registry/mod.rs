@@ -76,10 +76,10 @@ use reconcile::{Jobs, Reconcile};
 use replay::{Backoff, Replay};
 use singleflight::SingleFlight;
 
+pub use crate::model::WallClock;
 pub use base::BaseVersion;
 #[cfg(test)]
 pub(crate) use blocking::{simulate_computing, simulate_disk};
-pub use clock::WallClock;
 pub use entry::{Revision, Source};
 pub use error::{ErrorKind, RegistryError};
 pub use events::{Event, Level};
@@ -163,6 +163,9 @@ impl Registry {
         let journal = open_journal(&state, settings.journal_bytes)?.with_room(room.clone());
         let journal = Arc::new(journal);
         let replica_sets = Arc::new(replica_sets);
+        for target in replica_sets.targets() {
+            target.target().set_wall(&wall);
+        }
         let clock = Arc::new(Clock::new(wall));
         let failures = Arc::new(Failures::open(&state, room.clone(), Arc::clone(&clock)));
         let index = Arc::new(Index::new(settings.ttl));

@@ -326,6 +326,9 @@ impl Registry {
         begun: Instant,
     ) -> Option<Pulled> {
         self.clock.observe(content.stamp.when);
+        if let Some(refused) = content.refused {
+            self.events.report_refused(id, target.url(), refused);
+        }
         let known = self.index.change(id, |record| {
             let is_registry = replicas.is_registry(target.id);
             let revision = || self.index.next_revision();

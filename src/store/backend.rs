@@ -38,6 +38,8 @@ pub struct Stored {
     /// The stamp that the store keeps with the content; `None` if the content was put there by
     /// hand.
     pub stamp: Option<Stamp>,
+    /// Whether the store keeps a stamp that can't be read.
+    pub unreadable: bool,
     /// The token of this content, if the store has one.
     pub token: Option<Token>,
     /// The store's own time of the content.
@@ -53,6 +55,8 @@ pub struct Listed {
     pub size: u64,
     /// The stamp, if the store's listing includes it (`file` does, S3's LIST does not).
     pub stamp: Option<Stamp>,
+    /// Whether the listing includes a stamp that can't be read.
+    pub unreadable: bool,
     /// The token of the content, if the store's listing includes it.
     pub token: Option<Token>,
     /// The store's own time of the content.
@@ -100,6 +104,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Makes a store usable that has lost its own bookkeeping, on a person's word.
     async fn restore(&self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// Returns whether `modified` comes from a clock of the store, and not from the writer.
+    fn keeps_time(&self) -> bool {
+        false
     }
 
     /// Returns the reason why this version has no backend for the store, which then gets no

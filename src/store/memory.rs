@@ -198,6 +198,7 @@ fn listed(key: &str, object: &MemoryObject, with_stamp: bool) -> Listed {
         key: key.into(),
         size: object.content.len() as u64,
         stamp: object.stamp.filter(|_| with_stamp),
+        unreadable: false,
         token: Some(Token(object.token.to_string())),
         modified: object.modified,
     }
@@ -226,6 +227,7 @@ impl Backend for Memory {
         Ok(Stored {
             content,
             stamp: object.stamp,
+            unreadable: false,
             token: Some(Token(object.token.to_string())),
             modified: object.modified,
         })

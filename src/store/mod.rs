@@ -7,6 +7,7 @@ mod failure;
 mod file;
 mod http;
 mod identity;
+mod judgement;
 mod known_id;
 mod location;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod memory;
 mod oci;
 mod open;
 mod overlap;
+mod stamp_refusal;
 mod target;
 mod tombstone;
 
@@ -26,5 +28,6 @@ pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocatio
 pub(crate) use memory::{Fault, Memory};
 pub use open::open;
 pub use overlap::Overlap;
+pub use stamp_refusal::StampRefusal;
 pub use target::{Content, Members, Membership, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;

@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::Waiting;
-use super::{Backend, Condition, Failure, Kind, Listed, Location, Token};
-use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, guess_format};
+use super::{Backend, Condition, Failure, Kind, Location, StampRefusal, Token};
+use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, WallClock, guess_format};
 
 pub use membership::{Members, Membership};
 
@@ -48,6 +48,8 @@ pub struct Content {
     /// Whether the store keeps a stamp with the bytes. Content that was put there by hand has none;
     /// its `stamp` is then made from the store's own time and the bytes.
     pub stamped: bool,
+    /// Why the stamp in the store counts as none.
+    pub refused: Option<StampRefusal>,
     /// The store's token, if it has one.
     pub token: Option<Token>,
     /// The store's own time.
@@ -61,21 +63,12 @@ pub struct Meta {
     pub size: u64,
     /// The stamp, if the store shows it without the content.
     pub stamp: Option<Stamp>,
+    /// Why the stamp in the store counts as none.
+    pub refused: Option<StampRefusal>,
     /// The token, if the store shows it without the content.
     pub token: Option<Token>,
     /// The store's own time.
     pub modified: SystemTime,
-}
-
-impl From<Listed> for Meta {
-    fn from(listed: Listed) -> Self {
-        Self {
-            size: listed.size,
-            stamp: listed.stamp.filter(|stamp| stamp.when < Stamp::END),
-            token: listed.token,
-            modified: listed.modified,
-        }
-    }
 }
 
 /// The content of one repository at a target.
@@ -99,6 +92,8 @@ pub struct Target {
     url: Arc<str>,
     pub(super) driver: Arc<dyn Backend>,
     membership: Option<Arc<Membership>>,
+    /// The mount's clock; the machine's until it is set.
+    pub(super) wall: Arc<OnceLock<WallClock>>,
 }
 
 impl Target {
@@ -109,6 +104,7 @@ impl Target {
             url: url.into(),
             driver,
             membership: None,
+            wall: Arc::default(),
         }
     }
 
@@ -120,6 +116,11 @@ impl Target {
     /// Returns what the mount expects of the store.
     pub fn membership(&self) -> Option<&Arc<Membership>> {
         self.membership.as_ref()
+    }
+
+    /// Sets the clock that stamps are judged by, once.
+    pub fn set_wall(&self, wall: &WallClock) {
+        let _ = self.wall.set(wall.clone());
     }
 
     /// Opens the target at a location. `env` looks up environment variables.
@@ -195,12 +196,13 @@ impl Target {
                 bytes: stored.content,
                 stamp,
                 stamped: true,
+                refused: None,
                 token: stored.token,
                 modified: stored.modified,
             });
         }
         if let Some(stamp) = stored.stamp
-            && (!stamp.matches(&stored.content) || stamp.when >= Stamp::END)
+            && !stamp.matches(&stored.content)
         {
             return Err(Failure::new(
                 Kind::Corrupt,
@@ -210,20 +212,18 @@ impl Target {
                 ),
             ));
         }
-        let stamp = match stored.stamp {
-            Some(stamp) => stamp,
-            None => {
-                let when = stored.modified.duration_since(UNIX_EPOCH);
-                let when = when.map_or(0, |since| {
-                    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-                });
+        let judged = self.judge(stored.stamp, stored.unreadable, stored.modified);
+        let stamp = match judged {
+            Ok(Some(stamp)) => stamp,
+            Ok(None) | Err(_) => {
                 let format = guess(&id.item, &stored.content).await;
-                Stamp::new(when, &stored.content, format)
+                Stamp::new(self.when_by_hand(stored.modified), &stored.content, format)
             }
         };
         Ok(Content {
             stamp,
-            stamped: stored.stamp.is_some(),
+            stamped: matches!(judged, Ok(Some(_))),
+            refused: judged.err(),
             token: stored.token,
             modified: stored.modified,
             bytes: stored.content,
@@ -239,7 +239,7 @@ impl Target {
         let key = id.to_string();
         let attempt = format!("looking up {key}");
         let listed = self.by(deadline, &attempt, self.driver.head(&key)).await;
-        Ok(self.unless_wiped(listed, deadline).await?.into())
+        Ok(self.meta(self.unless_wiped(listed, deadline).await?))
     }
 
     /// Writes an artifact. When it returns `Ok` the target has it, durably.
@@ -303,7 +303,7 @@ impl Target {
                 continue;
             };
             if let Some(item) = Item::from_key(key) {
-                listing.items.insert(item, object.into());
+                listing.items.insert(item, self.meta(object));
             } else if !known(key) {
                 listing.hidden.push(object.key);
             }

@@ -1,9 +1,10 @@
 //! Tests of the target over a backend with prepared answers.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::store::Stored;
+use crate::model::MAX_AHEAD;
+use crate::store::{Listed, Stored};
 
 /// A backend that gives one answer to everything, or none at all.
 #[derive(Debug, Default)]
@@ -12,6 +13,7 @@ struct Fake {
     stored: Option<Stored>,
     listed: Vec<Listed>,
     prefixes: Vec<String>,
+    keeps_time: bool,
 }
 
 impl Fake {
@@ -54,6 +56,9 @@ impl Backend for Fake {
     async fn probe(&self) -> Result<(), Failure> {
         self.answer(()).await
     }
+    fn keeps_time(&self) -> bool {
+        self.keeps_time
+    }
 }
 
 fn listed(key: &str) -> Listed {
@@ -61,6 +66,7 @@ fn listed(key: &str) -> Listed {
         key: key.into(),
         size: 1,
         stamp: None,
+        unreadable: false,
         token: None,
         modified: UNIX_EPOCH,
     }
@@ -71,6 +77,7 @@ fn stored(content: &'static [u8], stamp: Option<Stamp>) -> Fake {
         stored: Some(Stored {
             content: Bytes::from_static(content),
             stamp,
+            unreadable: false,
             token: None,
             modified: UNIX_EPOCH + Duration::from_nanos(42),
         }),
@@ -154,6 +161,86 @@ async fn content_put_there_by_hand_gets_a_stamp_of_the_stores_time() {
     let hcl = target(stored(b"schema \"public\" {}", None));
     let content = hcl.get(&id("app/schema"), 99, soon()).await.unwrap();
     assert_eq!(content.stamp.format, Format::Hcl);
+}
+
+/// The clock of the tests below, in nanoseconds since the epoch.
+const NOW: u64 = 1_700_000_000_000_000_000;
+
+fn at_now(driver: Fake) -> Target {
+    let target = target(driver);
+    target.set_wall(&WallClock::new(|| UNIX_EPOCH + Duration::from_nanos(NOW)));
+    target
+}
+
+#[tokio::test]
+async fn a_stamp_more_than_five_minutes_ahead_is_no_stamp() {
+    for (when, refused) in [
+        (NOW + MAX_AHEAD, None),
+        (
+            NOW + MAX_AHEAD + 1,
+            Some(StampRefusal::Ahead(NOW + MAX_AHEAD + 1)),
+        ),
+        (u64::MAX, Some(StampRefusal::Ahead(u64::MAX))),
+    ] {
+        let stamp = Stamp::new(when, b"schema", Format::Hcl);
+        let ahead = at_now(stored(b"schema", Some(stamp)));
+        let content = ahead.get(&id("app/schema"), 9, soon()).await.unwrap();
+        assert_eq!(
+            (content.stamped, content.refused),
+            (refused.is_none(), refused)
+        );
+        // The content is served all the same, with the store's own time.
+        assert_eq!(&*content.bytes, b"schema");
+        let counts = if refused.is_some() { 42 } else { when };
+        assert_eq!(content.stamp.when, counts);
+        let mut object = listed("app/schema");
+        object.stamp = Some(stamp);
+        let listing = at_now(Fake {
+            listed: vec![object],
+            ..Fake::default()
+        });
+        let app = RepoName::parse("app").unwrap();
+        let listing = listing.list(&app, soon()).await.unwrap();
+        let meta = &listing.items[&Item::Schema];
+        assert_eq!(
+            (meta.stamp.is_none(), meta.refused),
+            (refused.is_some(), refused)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_store_with_a_clock_speaks_for_the_stamp_of_its_object() {
+    let when = NOW + 2 * MAX_AHEAD;
+    let stamp = Stamp::new(when, b"schema", Format::Hcl);
+    for (by_store, counts) in [(when, true), (NOW, false)] {
+        let mut driver = stored(b"schema", Some(stamp));
+        driver.keeps_time = true;
+        let modified = UNIX_EPOCH + Duration::from_nanos(by_store);
+        driver.stored.as_mut().unwrap().modified = modified;
+        let content = at_now(driver).get(&id("app/schema"), 9, soon()).await;
+        assert_eq!(content.unwrap().stamped, counts);
+    }
+}
+
+#[tokio::test]
+async fn a_file_time_far_ahead_tells_nothing() {
+    let mut driver = stored(b"schema", None);
+    driver.stored.as_mut().unwrap().modified = UNIX_EPOCH + Duration::from_nanos(u64::MAX);
+    let content = at_now(driver).get(&id("app/schema"), 9, soon()).await;
+    assert_eq!(content.unwrap().stamp.when, NOW);
+}
+
+#[tokio::test]
+async fn an_unreadable_stamp_is_no_stamp() {
+    let mut driver = stored(b"schema", None);
+    driver.stored.as_mut().unwrap().unreadable = true;
+    let content = target(driver)
+        .get(&id("app/schema"), 9, soon())
+        .await
+        .unwrap();
+    assert_eq!(content.refused, Some(StampRefusal::Unreadable));
+    assert!(!content.stamped);
 }
 
 #[tokio::test]

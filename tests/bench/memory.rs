@@ -55,6 +55,7 @@ fn listed(key: &str, object: &Object) -> Listed {
         key: key.to_owned(),
         size: object.content.len() as u64,
         stamp: Some(object.stamp),
+        unreadable: false,
         token: Some(object.token.clone()),
         modified: object.modified,
     }
@@ -67,6 +68,7 @@ impl Backend for Memory {
         Ok(Stored {
             content: object.content,
             stamp: Some(object.stamp),
+            unreadable: false,
             token: Some(object.token),
             modified: object.modified,
         })

@@ -7,7 +7,6 @@ use super::kernel::{Choice, Fixture};
 use super::pull::{uncached, with};
 use super::{V1, V2};
 use crate::fs::Error;
-use crate::model::{Format, Stamp};
 use crate::registry::Settings;
 use crate::store::{Fault, Kind};
 
@@ -78,16 +77,6 @@ async fn a_stamp_that_is_not_of_the_bytes_is_an_outage_of_that_target() {
         fixture.xattr("app/schema", "source").await.unwrap(),
         "mem://backup-1"
     );
-}
-
-#[tokio::test]
-async fn a_stamp_from_the_end_of_time_is_ignored() {
-    let fixture = uncached(V1).await;
-    let stamp = Stamp::new(u64::MAX, V2, Format::Hcl);
-    fixture.registry.place("app/schema", V2, Some(stamp));
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    assert_eq!(fixture.cp("app/schema", V2).await, Ok(()));
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
 }
 
 #[tokio::test(start_paused = true)]

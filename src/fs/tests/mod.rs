@@ -1,6 +1,7 @@
 //! The semantics of the mount, one test for each sentence, without a mount.
 
 mod by_hand;
+mod clocks;
 mod closer;
 mod cold_start;
 mod conflict;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::{Entry, ObservedState, Revision, SharedStamp};
-use crate::model::Stamp;
+use crate::model::{Stamp, is_ahead};
 use crate::registry::replica::TargetId;
 use crate::store::Token;
 
@@ -21,6 +21,20 @@ pub struct Facts {
     pub token: Option<Token>,
     /// Whether the registry reported the artifact as absent.
     pub gone: bool,
+}
+
+impl Facts {
+    /// Removes the stamps that are too far ahead of a clock: this machine's was wrong when they were
+    /// saved, and nothing that anybody pushes now would be newer.
+    pub fn up_to(mut self, now: SystemTime) -> Self {
+        let counts = |stamp: &Stamp| !is_ahead(stamp.when, now);
+        self.high_water = self.high_water.filter(counts);
+        self.current = self.current.filter(|current| match current {
+            Shown::Stamped(stamp) => counts(stamp),
+            Shown::Unread { .. } => true,
+        });
+        self
+    }
 }
 
 /// The known facts about one content.

@@ -166,6 +166,9 @@ impl Reconcile {
         let limit = self.settings.max_size;
         match target.ask(|target| target.get(id, limit, end)).await {
             Ok(content) => {
+                if let Some(refused) = content.refused {
+                    self.events.report_refused(id, target.url(), refused);
+                }
                 Ok(self.remember(target, id, content.stamp, content.stamped, content.token))
             }
             Err(failure) if failure.kind == Kind::Corrupt => {

@@ -10,8 +10,9 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ListResult};
 use url::Url;
 
-use super::backend::{CloudBackend, opened};
+use super::backend::CloudBackend;
 use super::credentials::azure::{AzureAccount, find};
+use super::opened::opened;
 use super::quirks::{Quirks, RemoveObject};
 use crate::store::http::credential_cache::CredentialError;
 use crate::store::http::middleware::Connector;

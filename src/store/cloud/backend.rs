@@ -19,7 +19,6 @@ use super::quirks::{stamp_from_attributes, stamp_to_attributes};
 use crate::model::Stamp;
 use crate::store::http::failure::{Attempt, AttemptError, lacks_permission};
 use crate::store::http::middleware::RequestLog;
-use crate::store::http::opening::{OpenError, invalid};
 use crate::store::http::reply::RequestOutcome;
 use crate::store::http::verdict::StoreOperation;
 use crate::store::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
@@ -73,8 +72,13 @@ impl CloudBackend {
         })
     }
 
-    /// Reads the stamp from a reply, and refuses a reply that no store can have sent.
-    fn stamp(&self, attempt: Attempt<'_>, result: &GetResult) -> Result<Option<Stamp>, Failure> {
+    /// Reads the stamp from a reply, and whether there is an unreadable one. Refuses a reply that no
+    /// store can have sent.
+    fn stamp(
+        &self,
+        attempt: Attempt<'_>,
+        result: &GetResult,
+    ) -> Result<(Option<Stamp>, bool), Failure> {
         // A captive portal or proxy that answers 200 to everything sends neither.
         if result.meta.e_tag.is_none() && result.meta.last_modified.timestamp() == 0 {
             return Err(self.bucket.refusal(
@@ -83,15 +87,9 @@ impl CloudBackend {
                 "the answer is not from a store",
             ));
         }
-        stamp_from_attributes(
-            &result.attributes,
-            result.meta.size,
-            self.bucket.quirks.names(),
-        )
-        .map_err(|unreadable| {
-            self.bucket
-                .refusal(Kind::Corrupt, attempt, &unreadable.to_string())
-        })
+        let names = self.bucket.quirks.names();
+        let stamp = stamp_from_attributes(&result.attributes, result.meta.size, names);
+        Ok((stamp.unwrap_or_default(), stamp.is_err()))
     }
 
     /// Makes the token of a content that was read.
@@ -169,7 +167,7 @@ impl CloudBackend {
             Err(failed) => return Err(self.confirmed(failed).await),
             Ok(read) => read,
         };
-        let stamp = stamp?;
+        let (stamp, unreadable) = stamp?;
         let size = meta.size.max(content.len() as u64);
         if size > limit {
             return Err(too_big(size).into());
@@ -183,6 +181,7 @@ impl CloudBackend {
         let stored = Stored {
             content: content.into(),
             stamp,
+            unreadable,
             token: self.token(&meta),
             modified: meta.last_modified.into(),
         };
@@ -204,10 +203,12 @@ impl CloudBackend {
             Err(failed) => return Err(self.confirmed(failed).await),
             Ok(result) => result,
         };
+        let (stamp, unreadable) = self.stamp(attempt, &result)?;
         let listed = Listed {
             key: attempt.key.into(),
             size: result.meta.size,
-            stamp: self.stamp(attempt, &result)?,
+            stamp,
+            unreadable,
             token: self.token(&result.meta),
             modified: result.meta.last_modified.into(),
         };
@@ -319,28 +320,13 @@ impl Backend for CloudBackend {
             .collect())
     }
 
+    fn keeps_time(&self) -> bool {
+        true
+    }
+
     async fn probe(&self) -> Result<(), Failure> {
         let attempt = Attempt::new("list", "the store", StoreOperation::List);
         let page = self.bucket.page(attempt, "", false, Some(1), None);
         page.await.map(drop)
     }
-}
-
-/// Opens a store, or explains in one line why it can't be opened.
-pub(super) fn opened(
-    url: &str,
-    build: impl FnOnce() -> Result<CloudBackend, OpenError>,
-) -> Result<CloudBackend, Failure> {
-    let possible = |driver: CloudBackend| {
-        driver
-            .bucket
-            .path("app/schema")
-            .map(|_| driver)
-            .map_err(|_| invalid("the prefix can't be part of a key"))
-    };
-    build().and_then(possible).map_err(|(kind, why)| Failure {
-        // The reason says what to do.
-        fix: Some(why.clone()),
-        ..Failure::new(kind, format!("cannot open {url}: {why}")).before_asking()
-    })
 }

@@ -67,6 +67,7 @@ impl Bucket {
             key: self.relative(&object.key).into(),
             size: object.size,
             stamp: stamp_from_listing(&object, self.quirks.names()),
+            unreadable: false,
             token: self
                 .quirks
                 .token(object.e_tag.as_deref(), object.generation.as_deref()),

@@ -139,6 +139,7 @@ mod tests {
 
     fn listed(size: u64, token: Option<&str>, millis: u64) -> Listed {
         Listed {
+            unreadable: false,
             key: "app/schema".into(),
             size,
             stamp: None,

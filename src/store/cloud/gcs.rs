@@ -6,8 +6,9 @@ use object_store::StaticCredentialProvider;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use url::Url;
 
-use super::backend::{CloudBackend, opened};
+use super::backend::CloudBackend;
 use super::credentials::gcs::{GcsCredentials, GcsProvider, UNIVERSE, find};
+use super::opened::opened;
 use super::quirks::Quirks;
 use crate::store::http::credential_cache::Renewal;
 use crate::store::http::opening::{

@@ -6,6 +6,7 @@ mod bucket;
 mod claim;
 mod credentials;
 mod gcs;
+mod opened;
 mod quirks;
 mod s3;
 

@@ -3,10 +3,11 @@
 use object_store::aws::AmazonS3Builder;
 use url::{Host, Url};
 
-use super::backend::{CloudBackend, opened};
+use super::backend::CloudBackend;
 use super::credentials::aws::known;
 use super::credentials::aws_profile::Profile;
 use super::credentials::aws_services::domain;
+use super::opened::opened;
 use super::quirks::Quirks;
 use crate::store::http::middleware::Connector;
 use crate::store::http::opening::{

@@ -63,13 +63,14 @@ impl Folder {
             let why = format!("it has {size} bytes, more than the {limit} allowed");
             return Err(self.refusal(Kind::TooBig, "read", key, &why));
         }
+        let mut unreadable = false;
         let stamp = match self.sidecar(root, key)? {
             None if locked || same(root, key, &meta) => None,
-            None => return Ok(None),
             Some(Err(SidecarError)) if locked => {
-                return Err(self.refusal(Kind::Corrupt, "read", key, "its stamp is unreadable"));
+                unreadable = true;
+                None
             }
-            Some(Err(SidecarError)) => return Ok(None),
+            None | Some(Err(SidecarError)) => return Ok(None),
             Some(Ok(sidecar)) => {
                 let (sha256, size) = (Sha256::of(&content), content.len() as u64);
                 match sidecar.find(nanos(&meta), sha256, size) {
@@ -83,6 +84,7 @@ impl Folder {
         Ok(Some(Stored {
             content: content.into(),
             stamp,
+            unreadable,
             token: Some(token(&meta)),
             modified: modified(&meta),
         }))
@@ -126,6 +128,7 @@ impl Folder {
                     key: format!("{key} (not a file)"),
                     size: meta.len(),
                     stamp: None,
+                    unreadable: false,
                     token: None,
                     modified: modified(&meta),
                 });
@@ -151,7 +154,9 @@ impl Folder {
 
     /// Describes an object for a listing.
     fn listed(&self, root: &Dir, key: &str, meta: &Metadata) -> Result<Listed, Failure> {
-        let stamp = match self.sidecar(root, key)? {
+        let sidecar = self.sidecar(root, key)?;
+        let unreadable = matches!(sidecar, Some(Err(SidecarError)));
+        let stamp = match sidecar {
             Some(Ok(sidecar)) => match sidecar.by_time(nanos(meta), meta.len()) {
                 Some(entry) => entry.stamp(),
                 None if meta.len() > MAX_HASHED_IN_LISTING => None,
@@ -167,6 +172,7 @@ impl Folder {
             key: key.into(),
             size: meta.len(),
             stamp,
+            unreadable,
             token: Some(token(meta)),
             modified: modified(meta),
         })

@@ -12,7 +12,7 @@ use super::disk::Effect;
 use super::folder::{Folder, OpenObject, STAMPS, TMP, nanos, token};
 use super::lock::LockMode;
 use super::read::hash;
-use super::sidecar::{Sidecar, SidecarEntry, SidecarError};
+use super::sidecar::{Sidecar, SidecarEntry};
 use crate::dir::Dir;
 use crate::model::Stamp;
 use crate::store::{Condition, Failure, Kind, Token};
@@ -124,12 +124,9 @@ impl Folder {
     ) -> Result<Option<SidecarEntry>, Failure> {
         let failed = |error: io::Error| self.failure("read", key, &error);
         let (when, size) = (nanos(&found.meta), found.meta.len());
-        let sidecar = match self.sidecar(root, key)? {
-            // The old content counts as corrupt, and must still do so after a crash.
-            Some(Err(SidecarError)) => return Ok(None),
-            Some(Ok(sidecar)) => Some(sidecar),
-            None => None,
-        };
+        // Content with an unreadable stamp counts as put by hand, also after a crash.
+        let sidecar = self.sidecar(root, key)?;
+        let sidecar = sidecar.and_then(|sidecar| sidecar.ok());
         if let Some(entry) = sidecar.as_ref().and_then(|known| known.by_time(when, size)) {
             return Ok(Some(entry));
         }

@@ -35,6 +35,8 @@ pub(super) struct Manifest {
     pub(super) content: String,
     pub(super) size: u64,
     pub(super) stamp: Option<Stamp>,
+    /// Whether there is a stamp that can't be read.
+    pub(super) unreadable: bool,
     /// The creation time from the manifest: a registry keeps no times.
     pub(super) modified: SystemTime,
 }
@@ -108,25 +110,21 @@ pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
         return Err("its layer has no size");
     };
     let note = |name: &str| json.get("annotations")?.get(name)?.as_str();
-    let stamp = match note(SHA256) {
-        None => None,
-        Some(noted) => {
-            let read = || {
-                Some(Stamp {
-                    when: when_from_text(note(WHEN)?)?,
-                    sha256: noted.parse().ok().filter(|noted| *noted == hash)?,
-                    size,
-                    format: note(FORMAT)?.parse().ok()?,
-                })
-            };
-            Some(read().ok_or("its stamp is unreadable")?)
-        }
+    let read = || {
+        Some(Stamp {
+            when: when_from_text(note(WHEN)?)?,
+            sha256: note(SHA256)?.parse().ok().filter(|noted| *noted == hash)?,
+            size,
+            format: note(FORMAT)?.parse().ok()?,
+        })
     };
+    let stamp = read();
     let created = note(CREATED).and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
     Ok(Manifest {
         content: content.into(),
         size,
         stamp,
+        unreadable: stamp.is_none() && note(SHA256).is_some(),
         modified: created.map_or(UNIX_EPOCH, |time| SystemTime::from(time).max(UNIX_EPOCH)),
     })
 }
@@ -194,8 +192,10 @@ mod tests {
         let ours = write("app/schema", &stamp);
         let by_hand = ours.replace("atlas-", "other-");
         assert_eq!(read(by_hand.as_bytes()).unwrap().stamp, None);
+        let unreadable = ours.replace("\"atlas-format\":\"hcl\"", "\"atlas-format\":\"?\"");
+        let unreadable = read(unreadable.as_bytes()).unwrap();
+        assert_eq!((unreadable.stamp, unreadable.unreadable), (None, true));
         for (from, to) in [
-            ("\"atlas-format\":\"hcl\"", "\"atlas-format\":\"?\""),
             ("\"layers\":[{", "\"layers\":[{},{"),
             ("\"size\":1", "\"size\":\"1\""),
             ("\"layers\"", "\"manifests\""),

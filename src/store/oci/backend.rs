@@ -98,6 +98,7 @@ impl Backend for OciBackend {
         Ok(Stored {
             content,
             stamp: manifest.stamp,
+            unreadable: manifest.unreadable,
             token: Some(token),
             modified: manifest.modified,
         })

@@ -304,6 +304,7 @@ pub(super) fn listed(key: String, token: Token, manifest: &Manifest) -> Listed {
         key,
         size: manifest.size,
         stamp: manifest.stamp,
+        unreadable: manifest.unreadable,
         token: Some(token),
         modified: manifest.modified,
     }

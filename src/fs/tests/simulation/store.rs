@@ -124,6 +124,7 @@ fn listed(key: &str, object: &Object, with_stamp: bool) -> Listed {
         key: key.into(),
         size: object.content.len() as u64,
         stamp: object.stamp.filter(|_| with_stamp),
+        unreadable: false,
         token: Some(Token(object.token.to_string())),
         modified: time_of(object.modified),
     }
@@ -142,6 +143,7 @@ impl Backend for Way {
         Ok(Stored {
             content: object.content,
             stamp: object.stamp,
+            unreadable: false,
             token: Some(Token(object.token.to_string())),
             modified: time_of(object.modified),
         })
