@@ -2,21 +2,27 @@
 
 #[cfg(test)]
 mod arbitrary_tests;
+mod base;
 mod document;
 mod hcl;
+mod lineage;
 mod name;
+mod sha256;
 mod stamp;
 mod text;
 mod wall_clock;
 
+pub use base::Base;
 pub use document::{Format, Rejection, check_plan, check_schema, guess_format};
 pub use hcl::Syntax;
 pub(crate) use hcl::plain;
+pub use lineage::Lineage;
 pub use name::{
     ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of,
     is_probe, is_temporary,
 };
-pub use stamp::{MAX_AHEAD, Sha256, Stamp, StampClock, when_from_text, when_to_text};
+pub use sha256::Sha256;
+pub use stamp::{MAX_AHEAD, Stamp, StampClock, when_from_text, when_to_text};
 pub(crate) use stamp::{is_ahead, nanos};
 pub(crate) use text::decode;
 pub use wall_clock::WallClock;

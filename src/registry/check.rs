@@ -6,10 +6,13 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::blocking;
-use super::error::{ErrorKind, RegistryError};
+use super::base::{BaseVersion, MOVED_ON};
+use super::entry::Revision;
+use super::error::{ErrorKind, RegistryError, conflict};
+use super::{Registry, blocking};
 use crate::model::{
-    ArtifactId, Format, Item, Rejection, Sha256, check_plan, check_schema, guess_format,
+    ArtifactId, Base, Format, Item, Lineage, Rejection, Sha256, Stamp, check_plan, check_schema,
+    guess_format,
 };
 
 /// How many documents are checked and hashed at once. A check needs only a processor: a small
@@ -111,5 +114,73 @@ fn judge(
         (checked, _) if validate => checked,
         (_, Item::Plan(_)) => Ok(Format::Hcl),
         (_, Item::Schema) => Ok(suffix.or(current).unwrap_or_else(|| guess_format(content))),
+    }
+}
+
+impl Registry {
+    /// Checks that the base is current and the document valid; returns the stamp of the push, and the
+    /// contents that it may replace.
+    pub(super) async fn validate(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        content: &Bytes,
+        base: &mut BaseVersion,
+        suffix: Option<Format>,
+        end: Instant,
+    ) -> Result<(Stamp, Option<Lineage>), RegistryError> {
+        let current = timeout_at(end, self.current(id)).await.map_err(|_| {
+            let reason = format!("can't push {id}: no target reported its format in time");
+            RegistryError::new(ErrorKind::Outage, reason)
+        })?;
+        if !base.is(current.as_ref()) {
+            return Err(conflict(id, MOVED_ON));
+        }
+        // An earlier push of this handle may have reached some target: that is the base now.
+        base.revision = current.as_ref().map(|known| known.revision);
+        // Assume HCL if the current content is unreadable: HCL must not become SQL by accident.
+        let format = current.map(|known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format));
+        let candidate = Candidate {
+            id,
+            content,
+            suffix,
+            current: format,
+        };
+        let (format, sha256) = self.checks.check(candidate, end).await?;
+        let fresh = Stamp {
+            when: self.clock.next_stamp(),
+            sha256,
+            size: content.len() as u64,
+            format,
+            base: Base::Unknown,
+        };
+        let before = base.attempt;
+        let (stamp, mut replaces) = self.index.change(id, |entry| {
+            let fresh = Stamp {
+                base: entry.base(),
+                ..fresh
+            };
+            let stamp = base.attempt(fresh, entry.attempted());
+            entry.attempt(&stamp);
+            (stamp, entry.lineage())
+        });
+        // A push of this handle that seems to have failed may have reached some target.
+        match (&mut replaces, before) {
+            (Some(replaces), Some(before)) => replaces.extend([before.sha256]),
+            (None, Some(before)) => replaces = Some(Lineage::new(&before, true, &[])),
+            (_, None) => {}
+        }
+        Ok((stamp, self.journal.extended(id, replaces)))
+    }
+
+    /// Returns the content that a push would replace, with its format if any target can return it.
+    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Revision> {
+        let current = self.index.peek(id, |record| record.current().cloned());
+        match current.flatten() {
+            Some(known) if known.stamp().is_none() => {
+                let pulled = self.pull(id).await.map(|pulled| pulled.known);
+                Some(pulled.unwrap_or(known))
+            }
+            current => current,
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! back in time, content from a target that is behind is not accepted, and a push that the registry
 //! has not got yet does not count as deleted.
 
+mod ancestry;
 mod facts;
 mod observed;
 mod pending;
@@ -164,7 +165,9 @@ impl Entry {
                 if is_registry {
                     self.unidentified = false;
                 }
-                if self.is_newer(&stamp) {
+                let is_old = !is_registry && self.is_before(&stamp);
+                if self.is_newer(&stamp) && !is_old {
+                    self.follow(from, is_registry, &stamp);
                     self.accept(from, stamp, revision);
                 }
                 self.settle(from, &stamp, begun);
@@ -212,6 +215,7 @@ impl Entry {
         {
             return false;
         }
+        self.end_lineage();
         self.seen.clear();
         self.current = None;
         // Content that appears after a deletion begins anew, even if it is a restored old copy.
@@ -271,9 +275,12 @@ impl Entry {
                 Some(known) => known == stamp,
                 None => known.from == from && same_object,
             });
+        let is_old = !is_registry && self.is_before(&stamp);
+        let is_newest = Some(stamp) >= self.high_water.get() && !is_old;
         if is_current {
             self.identify(stamp);
-        } else if Some(stamp) >= self.high_water.get() {
+        } else if is_newest || self.is_replaced_by(&stamp) {
+            self.follow(from, is_registry, &stamp);
             self.accept(from, stamp, revision);
         } else {
             return Freshness::Behind;
@@ -352,7 +359,8 @@ impl Entry {
             return true;
         }
         let current = self.current().and_then(Revision::stamp);
-        Some(*stamp) >= self.high_water.get() && Some(*stamp) >= current
+        let is_newest = Some(*stamp) >= self.high_water.get() && Some(*stamp) >= current;
+        is_newest || self.is_replaced_by(stamp)
     }
 
     /// Sets the stamp of the newest known content.
@@ -365,7 +373,7 @@ impl Entry {
                 known.time = stamp.time();
             }
         }
-        self.raise_high_water(kept);
+        self.high_water = std::mem::take(&mut self.high_water).max(kept);
     }
 
     /// Makes a stamped content the newest known one: nothing older is accepted after it.
@@ -385,11 +393,7 @@ impl Entry {
                 shown: false,
             });
         }
-        self.raise_high_water(kept);
-    }
-
-    fn raise_high_water(&mut self, kept: SharedStamp) {
-        self.high_water = std::mem::take(&mut self.high_water).max(kept);
+        self.high_water = kept;
     }
 
     fn set_unstamped(&mut self, from: TargetId, listed: &Meta, revision: impl FnOnce() -> u64) {

@@ -95,3 +95,11 @@ pub(super) fn still_busy(what: &str, id: &ArtifactId) -> RegistryError {
         format!("can't {what} {id}: the push before it is still under way"),
     )
 }
+
+/// Makes the error of a push whose base is no longer the newest content.
+pub(super) fn conflict(id: &ArtifactId, why: &str) -> RegistryError {
+    RegistryError::new(
+        ErrorKind::Conflict,
+        format!("can't push {id}: {why}; read it again and merge"),
+    )
+}

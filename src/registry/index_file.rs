@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use super::entry::{Facts, Shown};
 use super::journal::{line, read_line};
 use crate::dir::open_regular;
-use crate::model::{ArtifactId, Item, RepoName, Stamp, nanos, when_from_text, when_to_text};
+use crate::model::{ArtifactId, Base, Item, RepoName, Stamp, nanos, when_from_text, when_to_text};
 use crate::store::Token;
 
 /// The most that is read of a file. 256 MiB: half a million artifacts.
@@ -55,7 +55,7 @@ pub enum Fact {
     /// When a repository was last listed, in nanoseconds since the epoch.
     Listed(RepoName, u64),
     /// The facts about an artifact.
-    Artifact(ArtifactId, Facts),
+    Artifact(ArtifactId, Box<Facts>),
 }
 
 /// The contents of a file.
@@ -294,7 +294,7 @@ fn from_value(value: &Value) -> Option<Note> {
         token: text("token").map(|token| Token(token.to_owned())),
         gone: value.get("gone").and_then(Value::as_bool) == Some(true),
     };
-    let fact = Fact::Artifact(ArtifactId { repo, item }, facts);
+    let fact = Fact::Artifact(ArtifactId { repo, item }, Box::new(facts));
     Some(Note { registry, fact })
 }
 
@@ -304,6 +304,7 @@ fn from_stamp(stamp: &Stamp) -> Value {
         "size": stamp.size,
         "sha256": stamp.sha256.to_string(),
         "format": stamp.format.as_str(),
+        "base": stamp.base.to_text(),
     })
 }
 
@@ -314,6 +315,10 @@ fn to_stamp(value: &Value) -> Option<Stamp> {
         sha256: text("sha256")?.parse().ok()?,
         size: value.get("size")?.as_u64()?,
         format: text("format")?.parse().ok()?,
+        base: match text("base") {
+            Some(base) => base.parse().ok()?,
+            None => Base::Unknown,
+        },
     })
 }
 

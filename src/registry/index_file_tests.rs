@@ -9,6 +9,7 @@ fn stamp(when: u64) -> Stamp {
         sha256: Sha256::of(&when.to_le_bytes()),
         size: when,
         format: Format::Hcl,
+        base: Base::Content(Sha256::of(b"base")),
     }
 }
 
@@ -17,7 +18,7 @@ fn notes() -> Vec<Note> {
     let artifact = |item: &str, facts| {
         let item = Item::from_key(item).unwrap();
         let repo = repo.clone();
-        Fact::Artifact(ArtifactId { repo, item }, facts)
+        Fact::Artifact(ArtifactId { repo, item }, Box::new(facts))
     };
     let shown = UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
     [

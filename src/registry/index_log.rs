@@ -223,7 +223,7 @@ impl IndexLog {
         let facts = self.index.peek(&id, |record| record.facts(registry));
         Some(Note {
             registry: replicas.registry.name(),
-            fact: Fact::Artifact(id, facts??),
+            fact: Fact::Artifact(id, Box::new(facts??)),
         })
     }
 

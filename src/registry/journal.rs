@@ -43,7 +43,7 @@ use serde_json::json;
 
 use super::lock;
 use super::room::Room;
-use crate::model::{ArtifactId, Stamp};
+use crate::model::{ArtifactId, Lineage, Stamp};
 
 pub use line::{cut_line, line, read_line};
 pub use opening::{Damaged, take_over};
@@ -180,6 +180,23 @@ impl Journal {
                 tracing::warn!("can't remove a record of {id} from the journal: {error}");
             }
         }
+    }
+
+    /// Adds the contents that pending pushes of an artifact replaced to a lineage: targets that miss
+    /// such a push still hold one of them.
+    pub fn extended(&self, id: &ArtifactId, lineage: Option<Lineage>) -> Option<Lineage> {
+        let mut lineage = lineage?;
+        let mut pending = self.select(|record| record.id == *id && record.failed.is_none());
+        pending.sort_by_key(|record| std::cmp::Reverse(record.stamp.when));
+        for replaced in pending {
+            if lineage.holds(replaced.stamp.sha256)
+                && let Some(replaces) = replaced.replaces
+            {
+                lineage.extend([replaces.sha256]);
+                lineage.extend(replaces.past);
+            }
+        }
+        Some(lineage)
     }
 
     /// Returns the failed pushes, oldest first.

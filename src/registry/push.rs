@@ -11,12 +11,10 @@ use futures::FutureExt;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::base::{BaseVersion, MOVED_ON};
+use super::base::BaseVersion;
 use super::breaker::pressing;
-use super::check::Candidate;
 use super::commit::{Commit, CommitOutcome};
-use super::entry::Revision;
-use super::error::{ErrorKind, RegistryError, reasons, still_busy};
+use super::error::{RegistryError, conflict, reasons, still_busy};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
@@ -25,7 +23,7 @@ use super::replica::{Replica, ReplicaSet, TargetId, share};
 use super::{Durability, Registry, blocking};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, Format, Stamp};
+use crate::model::{ArtifactId, Format, Lineage, Stamp};
 use crate::store::{Condition, Failure, Token};
 
 /// How long a push waits for backups.
@@ -45,6 +43,8 @@ pub(super) struct Push<'a> {
     pub(super) replicas: &'a ReplicaSet,
     pub(super) content: &'a Bytes,
     pub(super) stamp: Stamp,
+    /// The contents that it may replace: its base, and those before.
+    replaces: Option<Lineage>,
     /// An earlier push of the same handle that seems to have failed.
     pub(super) attempt: Option<Stamp>,
     wait: Wait,
@@ -84,15 +84,16 @@ impl Registry {
         };
         let ready = stamp
             .clone()
-            .and_then(|stamp| Ok((stamp, self.replicas(&id.repo)?)));
+            .and_then(|(stamp, replaces)| Ok((stamp, replaces, self.replicas(&id.repo)?)));
         let mut pushed = match ready {
-            Ok((stamp, replicas)) => {
+            Ok((stamp, replaces, replicas)) => {
                 let push = Push {
                     registry: self,
                     id,
                     replicas,
                     content: &content,
                     stamp,
+                    replaces,
                     attempt,
                     wait,
                     got: Vec::new(),
@@ -108,63 +109,11 @@ impl Registry {
         match &mut pushed {
             Ok(()) => self.failures.remember(id, None, end).await,
             Err(error) => {
-                let stamp = stamp.as_ref().ok().copied();
+                let stamp = stamp.as_ref().ok().map(|(stamp, _)| *stamp);
                 self.keep(id, &content, stamp, error, end).await;
             }
         }
         pushed
-    }
-
-    /// Checks that the base is current and the document valid; returns the stamp of the push.
-    async fn validate(
-        self: &Arc<Self>,
-        id: &ArtifactId,
-        content: &Bytes,
-        base: &mut BaseVersion,
-        suffix: Option<Format>,
-        end: Instant,
-    ) -> Result<Stamp, RegistryError> {
-        let current = timeout_at(end, self.current(id)).await.map_err(|_| {
-            let reason = format!("can't push {id}: no target reported its format in time");
-            RegistryError::new(ErrorKind::Outage, reason)
-        })?;
-        if !base.is(current.as_ref()) {
-            return Err(conflict(id, MOVED_ON));
-        }
-        // An earlier push of this handle may have reached some target: that is the base now.
-        base.revision = current.as_ref().map(|known| known.revision);
-        // Assume HCL if the current content is unreadable: HCL must not become SQL by accident.
-        let format = current.map(|known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format));
-        let candidate = Candidate {
-            id,
-            content,
-            suffix,
-            current: format,
-        };
-        let (format, sha256) = self.checks.check(candidate, end).await?;
-        let fresh = Stamp {
-            when: self.clock.next_stamp(),
-            sha256,
-            size: content.len() as u64,
-            format,
-        };
-        Ok(self.index.change(id, |entry| {
-            let stamp = base.attempt(fresh, entry.attempted());
-            entry.attempt(&stamp);
-            stamp
-        }))
-    }
-
-    /// Returns the content that a push would replace, with its format if any target can return it.
-    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Revision> {
-        let current = self.index.peek(id, |record| record.current().cloned());
-        match current.flatten() {
-            Some(known) if known.stamp().is_none() => {
-                let pulled = self.pull(id).await.map(|pulled| pulled.known);
-                Some(pulled.unwrap_or(known))
-            }
-            current => current,
-        }
     }
 }
 
@@ -188,6 +137,7 @@ impl Push<'_> {
     /// Makes the push durable on this machine; returns the targets' deadline.
     async fn journal(&self, end: Instant) -> Result<Instant, RegistryError> {
         let record = Record {
+            replaces: self.replaces.clone(),
             registry: self.replicas.registry.name(),
             targets: self.registry.replay.stores_for(self.id, self.replicas),
             ..Record::new(self.id, &self.stamp, false)
@@ -414,11 +364,4 @@ impl Push<'_> {
     fn targets_of_got(&self) -> impl Iterator<Item = &Arc<Replica>> {
         self.replicas.targets().filter(|target| self.has(target))
     }
-}
-
-fn conflict(id: &ArtifactId, why: &str) -> RegistryError {
-    RegistryError::new(
-        ErrorKind::Conflict,
-        format!("can't push {id}: {why}; read it again and merge"),
-    )
 }

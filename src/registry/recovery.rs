@@ -70,7 +70,9 @@ impl Replay {
         self.index.change(&record.id, |known| {
             let revision = || self.index.next_revision();
             let registry = replicas.registry.id;
-            known.recover(record.stamp, missing, registry, Instant::now(), revision);
+            if known.recover(record.stamp, missing, registry, Instant::now(), revision) {
+                known.remember_past(record.replaces.as_ref());
+            }
         });
         self.index.add_root(&record.id.repo, 0);
     }

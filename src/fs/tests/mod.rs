@@ -14,6 +14,7 @@ mod fixtures;
 mod inode;
 mod kernel;
 mod killed;
+mod lineage;
 mod listing;
 mod model;
 mod names;

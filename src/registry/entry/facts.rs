@@ -134,7 +134,7 @@ impl Entry {
     }
 
     /// Loads a push from the journal of an earlier mount, unless that mount later learned of a
-    /// newer content or of a deletion.
+    /// newer content or of a deletion. Returns whether the push is the newest known content.
     pub fn recover(
         &mut self,
         stamp: Stamp,
@@ -142,10 +142,12 @@ impl Entry {
         registry: TargetId,
         at: Instant,
         revision: impl FnOnce() -> u64,
-    ) {
+    ) -> bool {
         let deleted = self.gone && !missing.contains(&registry);
-        if !deleted && self.high_water.get() <= Some(stamp) {
+        let is_newest = !deleted && self.high_water.get() <= Some(stamp);
+        if is_newest {
             self.pushed(stamp, &[], missing, at, revision);
         }
+        is_newest
     }
 }

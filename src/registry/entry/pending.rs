@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::observed::ObservedState;
 use super::revision::Revision;
 use super::{Entry, SharedStamp};
-use crate::model::Stamp;
+use crate::model::{Sha256, Stamp};
 use crate::registry::replica::TargetId;
 use crate::store::Token;
 
@@ -27,6 +27,10 @@ pub(super) struct PendingState {
     pub(super) attempted: u64,
     /// Why the last push failed; cleared by the next one that succeeds.
     pub(super) error: Option<String>,
+    /// The contents that the newest one replaced, newest first.
+    pub(super) past: Vec<Sha256>,
+    /// The content that was deleted last, if the artifact has not been pushed since.
+    pub(super) deleted: Option<Sha256>,
     /// The receipt of the last push that succeeded, as JSON.
     pub(super) receipt: Option<String>,
 }
@@ -38,6 +42,8 @@ static NOTHING: PendingState = PendingState {
     changed: None,
     attempted: 0,
     error: None,
+    past: Vec::new(),
+    deleted: None,
     receipt: None,
 };
 
@@ -107,6 +113,7 @@ impl Entry {
         let from = got
             .first()
             .map_or(TargetId::default(), |(target, _)| *target);
+        self.follow(from, false, &stamp);
         self.accept(from, stamp, revision);
         self.gone = false;
         self.unidentified = false;
@@ -133,6 +140,7 @@ impl Entry {
 
     /// Records this mount's own deletion.
     pub fn deleted(&mut self, at: Instant) {
+        self.end_lineage();
         self.current = None;
         self.high_water = SharedStamp::default();
         self.seen.clear();

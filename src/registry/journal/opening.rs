@@ -45,7 +45,7 @@ pub struct Unread {
 /// The outcome of reading a file.
 enum Found {
     Nothing,
-    Record(Record),
+    Record(Box<Record>),
     Damaged(PathBuf),
 }
 
@@ -155,7 +155,7 @@ impl Journal {
     fn found(&self, record: Record) -> Found {
         let mut state = lock(&self.state);
         state.records.insert(record.stamp.when, record.clone());
-        Found::Record(record)
+        Found::Record(Box::new(record))
     }
 
     fn sweep(&self, file: &Path) -> Found {
@@ -201,7 +201,7 @@ impl Journal {
         for file in unread {
             match self.take_in(&file) {
                 Found::Nothing => {}
-                Found::Record(record) => records.push(record),
+                Found::Record(record) => records.push(*record),
                 Found::Damaged(aside) => damaged.push(aside),
             }
         }

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use super::line::{cut_line, line, padded_line, read_line};
 use crate::dir::open_regular;
-use crate::model::{ArtifactId, Item, PlanName, RepoName, Stamp, when_from_text, when_to_text};
+use crate::model::{
+    ArtifactId, Base, Item, Lineage, PlanName, RepoName, Sha256, Stamp, when_from_text,
+    when_to_text,
+};
 
 /// The length of a file's first line, in bytes: one sector, which a disk writes whole or not at
 /// all.
@@ -32,6 +35,8 @@ pub struct Record {
     pub stamp: Stamp,
     /// Whether the artifact is deleted.
     pub deletes: bool,
+    /// The content that it replaces or deletes, and those before that, if they are known.
+    pub replaces: Option<Lineage>,
     /// The id of the registry that it is for.
     pub registry: String,
     /// The ids of the stores that it is for. It reaches no other.
@@ -54,6 +59,7 @@ impl Record {
             deletes,
             registry: String::new(),
             targets: BTreeSet::new(),
+            replaces: None,
             got: BTreeSet::new(),
             failed: None,
             decided: false,
@@ -103,6 +109,30 @@ pub fn head(record: &Record) -> Value {
         "deletes": record.deletes,
         "registry": record.registry,
         "targets": record.targets,
+        "base": record.stamp.base.to_text(),
+        "replaces": record.replaces.as_ref().map(from_lineage),
+    })
+}
+
+fn from_lineage(lineage: &Lineage) -> Value {
+    json!({
+        "sha256": lineage.sha256.to_string(),
+        "time": lineage.when.map(when_to_text),
+        "past": lineage.past.iter().map(Sha256::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn to_lineage(value: &Value) -> Option<Lineage> {
+    let past = value.get("past")?.as_array()?.iter();
+    Some(Lineage {
+        sha256: value.get("sha256")?.as_str()?.parse().ok()?,
+        when: match value.get("time")?.as_str() {
+            Some(time) => Some(when_from_text(time)?),
+            None => None,
+        },
+        past: past
+            .map(|it| it.as_str()?.parse().ok())
+            .collect::<Option<_>>()?,
     })
 }
 
@@ -129,6 +159,10 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         sha256: text("sha256")?.parse().ok()?,
         size,
         format: text("format")?.parse().ok()?,
+        base: match text("base") {
+            Some(base) => base.parse().ok()?,
+            None => Base::Unknown,
+        },
     };
     if !stamp.matches(content) {
         return None;
@@ -144,6 +178,10 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let targets = head.get("targets").and_then(Value::as_array);
     let targets = targets.into_iter().flatten().filter_map(Value::as_str);
     record.targets = targets.map(str::to_owned).collect();
+    record.replaces = match head.get("replaces") {
+        None | Some(Value::Null) => None,
+        Some(lineage) => Some(to_lineage(lineage)?),
+    };
     record.failed = failed;
     record.decided = decided.unwrap_or(true);
     let mut lines = rest.get(content.len()..)?.strip_prefix(b"\n")?;

@@ -5,7 +5,7 @@ use object_store::path::Path;
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 
-use crate::model::{Stamp, when_from_text, when_to_text};
+use crate::model::{Base, Stamp, when_from_text, when_to_text};
 use crate::store::Token;
 use crate::store::http::reply::Provider;
 use crate::store::http::xml::ListedObject;
@@ -37,6 +37,7 @@ pub(super) struct StampNames {
     pub(super) when: &'static str,
     pub(super) sha256: &'static str,
     pub(super) format: &'static str,
+    pub(super) base: &'static str,
 }
 
 impl Quirks {
@@ -47,12 +48,14 @@ impl Quirks {
                 when: "atlas-stamp",
                 sha256: "atlas-sha256",
                 format: "atlas-format",
+                base: "atlas-base",
             },
             // Azure accepts C# identifiers only, so no hyphens.
             Quirks::Azure => StampNames {
                 when: "atlas_stamp",
                 sha256: "atlas_sha256",
                 format: "atlas_format",
+                base: "atlas_base",
             },
         }
     }
@@ -121,12 +124,14 @@ pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: StampNam
             AttributeValue::from(value),
         )
     };
-    Attributes::from_iter([
+    let base = stamp.base.to_text().map(|base| entry(names.base, base));
+    let parts = [
         (Attribute::ContentType, AttributeValue::from(content_type)),
         entry(names.when, when_to_text(stamp.when)),
         entry(names.sha256, stamp.sha256.to_string()),
         entry(names.format, stamp.format.to_string()),
-    ])
+    ];
+    parts.into_iter().chain(base).collect()
 }
 
 /// Reads the stamp of an object of `size` bytes; `None` if it has none.
@@ -170,6 +175,11 @@ fn read<'m>(
             sha256: sha256.parse().ok()?,
             size,
             format: get(names.format)?.parse().ok()?,
+            // Stamps of earlier versions have none.
+            base: match get(names.base) {
+                Some(base) => base.parse().ok()?,
+                None => Base::Unknown,
+            },
         })
     };
     read().map(Some).ok_or(StampError)

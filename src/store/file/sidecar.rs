@@ -5,12 +5,12 @@
 
 use std::fmt::Write;
 
-use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
+use crate::model::{Base, Sha256, Stamp, when_from_text, when_to_text};
 
 const HEADER: &str = "atlasfs-stamps 1";
 
 /// The most bytes of a sidecar that are read. 4 KiB: two entries and their checksum take less than
-/// 500 bytes.
+/// a kilobyte.
 pub(super) const MAX_SIDECAR_BYTES: u64 = 4 << 10;
 
 /// Tells whether bytes are a sidecar, possibly a damaged one: a crash may leave an empty file.
@@ -113,11 +113,15 @@ impl Sidecar {
             let _ = match entry {
                 SidecarEntry::Stamped(stamp) => writeln!(
                     text,
-                    "stamp {} {} {} {}",
+                    "stamp {} {} {} {}{}",
                     when_to_text(stamp.when),
                     stamp.sha256,
                     stamp.size,
-                    stamp.format
+                    stamp.format,
+                    stamp
+                        .base
+                        .to_text()
+                        .map_or(String::new(), |base| format!(" {base}"))
                 ),
                 SidecarEntry::Plain { sha256, size } => writeln!(text, "plain {sha256} {size}"),
             };
@@ -159,6 +163,11 @@ fn parse_entry(line: &str) -> Option<SidecarEntry> {
             sha256: words.next()?.parse().ok()?,
             size: words.next()?.parse().ok()?,
             format: words.next()?.parse().ok()?,
+            // Stamps of earlier versions have none.
+            base: match words.next() {
+                Some(base) => base.parse().ok()?,
+                None => Base::Unknown,
+            },
         }),
         "plain" => SidecarEntry::Plain {
             sha256: words.next()?.parse().ok()?,
@@ -185,6 +194,16 @@ mod tests {
             Sidecar::new(None, new),
             Sidecar::new(Some(SidecarEntry::Stamped(old)), new),
             Sidecar::new(Some(plain), new),
+            Sidecar::new(
+                Some(SidecarEntry::Stamped(Stamp {
+                    base: Base::Deleted(old.sha256),
+                    ..old
+                })),
+                Stamp {
+                    base: Base::Content(old.sha256),
+                    ..new
+                },
+            ),
         ]
     }
 
@@ -208,7 +227,7 @@ mod tests {
 
     #[test]
     fn any_single_byte_changed_cut_or_added_makes_it_unreadable() {
-        let text = samples()[1].to_text();
+        let text = samples()[3].to_text();
         for index in 0..text.len() {
             for bit in 0..8 {
                 let mut bytes = text.clone().into_bytes();

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::model::{Sha256, Stamp, when_from_text, when_to_text};
+use crate::model::{Base, Sha256, Stamp, when_from_text, when_to_text};
 
 /// The media type of a manifest.
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -25,6 +25,7 @@ pub(super) const EMPTY_CONTENT: &[u8] = b"{}";
 const WHEN: &str = "atlas-stamp";
 const SHA256: &str = "atlas-sha256";
 const FORMAT: &str = "atlas-format";
+const BASE: &str = "atlas-base";
 const CREATED: &str = "org.opencontainers.image.created";
 const TITLE: &str = "org.opencontainers.image.title";
 
@@ -46,6 +47,16 @@ pub(super) struct Manifest {
 pub(super) fn write(key: &str, stamp: &Stamp) -> String {
     let name = key.rsplit('/').next().unwrap_or(key);
     let when = when_to_text(stamp.when);
+    let mut annotations = json!({
+        "atlas-key": key,
+        WHEN: when,
+        SHA256: stamp.sha256.to_string(),
+        FORMAT: stamp.format.to_string(),
+        CREATED: when,
+    });
+    if let (Some(base), Some(annotations)) = (stamp.base.to_text(), annotations.as_object_mut()) {
+        annotations.insert(BASE.into(), base.into());
+    }
     json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -62,13 +73,7 @@ pub(super) fn write(key: &str, stamp: &Stamp) -> String {
             // Tools such as oras use it as the file name.
             "annotations": { TITLE: name },
         }],
-        "annotations": {
-            "atlas-key": key,
-            WHEN: when,
-            SHA256: stamp.sha256.to_string(),
-            FORMAT: stamp.format.to_string(),
-            CREATED: when,
-        },
+        "annotations": annotations,
     })
     .to_string()
 }
@@ -116,6 +121,10 @@ pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
             sha256: note(SHA256)?.parse().ok().filter(|noted| *noted == hash)?,
             size,
             format: note(FORMAT)?.parse().ok()?,
+            base: match note(BASE) {
+                Some(base) => base.parse().ok()?,
+                None => Base::Unknown,
+            },
         })
     };
     let stamp = read();

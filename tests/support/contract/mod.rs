@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atlasfs::model::{ArtifactId, Format, Item, PlanName, RepoName, Stamp};
+use atlasfs::model::{ArtifactId, Base, Format, Item, PlanName, RepoName, Sha256, Stamp};
 use atlasfs::store::{Condition, Failure, Kind, Target, Token};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -116,7 +116,10 @@ pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
     {
         for format in [Format::Hcl, Format::Sql] {
             let (key, when) = (id("app/schema"), WHEN + n as u64);
-            let stamp = Stamp::new(when, content, format);
+            let stamp = Stamp {
+                base: Base::Deleted(Sha256::of(content)),
+                ..Stamp::new(when, content, format)
+            };
             let bytes = Bytes::copy_from_slice(content);
             let put = subject
                 .target

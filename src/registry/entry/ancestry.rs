@@ -1,0 +1,91 @@
+//! The lineage of an entry's newest content: what it replaced, as far as this mount has seen.
+
+use super::Entry;
+use crate::model::{Base, Lineage, Sha256, Stamp};
+use crate::registry::replica::TargetId;
+
+impl Entry {
+    /// Returns the base of a push that is made now.
+    pub fn base(&self) -> Base {
+        match (&self.current, self.own().deleted) {
+            (Some(known), _) => known
+                .stamp()
+                .map_or(Base::Unknown, |stamp| Base::Content(stamp.sha256)),
+            (None, Some(deleted)) => Base::Deleted(deleted),
+            (None, None) => Base::New,
+        }
+    }
+
+    /// Returns the lineage of the newest known content, if that has been read.
+    pub fn lineage(&self) -> Option<Lineage> {
+        let stamp = self.current.as_ref()?.stamp()?;
+        Some(Lineage::new(&stamp, true, &self.own().past))
+    }
+
+    /// Restores the past of a push from the journal.
+    pub fn remember_past(&mut self, replaces: Option<&Lineage>) {
+        let past = replaces.into_iter().flat_map(|replaces| {
+            let past = replaces.past.iter().copied();
+            std::iter::once(replaces.sha256).chain(past)
+        });
+        self.own_mut().past = past.collect();
+    }
+
+    /// Tells whether a push has replaced the newest known content. Its time may be earlier, by
+    /// another clock.
+    pub(super) fn is_replaced_by(&self, stamp: &Stamp) -> bool {
+        let current = self.current.as_ref().and_then(|known| known.stamp());
+        current.is_some_and(|current| {
+            stamp.base == Base::Content(current.sha256)
+                && stamp.sha256 != current.sha256
+                && !self.is_past(stamp.sha256)
+        })
+    }
+
+    /// Tells whether the newest known content has replaced a push, whose time may be later, by another
+    /// clock. A later push of the same bytes that was not made over the newest content looks the same,
+    /// so this counts for backups only.
+    pub(super) fn is_before(&self, stamp: &Stamp) -> bool {
+        let current = self.lineage();
+        current.is_some_and(|current| {
+            current.sha256 != stamp.sha256
+                && current.past.contains(&stamp.sha256)
+                && stamp.base != Base::Content(current.sha256)
+        })
+    }
+
+    /// Tells whether the newest known content has replaced a content.
+    fn is_past(&self, sha256: Sha256) -> bool {
+        self.lineage()
+            .is_some_and(|lineage| lineage.past.contains(&sha256))
+    }
+
+    /// Follows the lineage to the content that is about to become the newest one. The registry takes
+    /// a content in place of another only.
+    pub(super) fn follow(&mut self, from: TargetId, is_registry: bool, stamp: &Stamp) {
+        let Some(old) = self.lineage() else {
+            return;
+        };
+        if old.sha256 == stamp.sha256 {
+            return;
+        }
+        let before = self.seen.get(&from).and_then(|seen| seen.had.get());
+        let moved = is_registry && before.is_some_and(|before| Some(before.when) == old.when);
+        let past = match moved || stamp.base == Base::Content(old.sha256) {
+            true => std::iter::once(old.sha256).chain(old.past).collect(),
+            false => Vec::new(),
+        };
+        if !past.is_empty() || self.own.is_some() {
+            let own = self.own_mut();
+            (own.past, own.deleted) = (past, None);
+        }
+    }
+
+    /// Remembers the content that is deleted now.
+    pub(super) fn end_lineage(&mut self) {
+        let deleted = self.lineage().map(|lineage| lineage.sha256);
+        let own = self.own_mut();
+        own.past = Vec::new();
+        own.deleted = deleted.or(own.deleted);
+    }
+}
