@@ -203,7 +203,13 @@ fn azure(opens: &Opens, request: &Request) -> Reply {
         return (401, vec![code], Vec::new());
     }
     let body = match request.query.get("comp").map(String::as_str) {
-        Some("list") => "<EnumerationResults><Blobs/></EnumerationResults>",
+        // The object without a stamp that a HEAD shows.
+        Some("list") => {
+            "<EnumerationResults><Blobs><Blob><Name>pre/app/schema</Name><Properties>\
+             <Content-Length>0</Content-Length><Etag>\"0x1\"</Etag>\
+             <Last-Modified>Tue, 10 Sep 2024 17:37:44 GMT</Last-Modified>\
+             </Properties></Blob></Blobs></EnumerationResults>"
+        }
         _ => "",
     };
     let headers = [
