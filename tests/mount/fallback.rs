@@ -56,7 +56,10 @@ impl Site {
 
     /// Mounts with an empty cache.
     fn mount(&self, name: &str, more: &[&str]) -> Mounted {
-        let flags = flags(&self.stores);
+        let mut flags = flags(&self.stores);
+        // Each mount has a cache of its own, as on another machine.
+        let state = self.home.path(&format!("state-of-{name}"));
+        flags.extend(["--state-dir".into(), state.display().to_string()]);
         let all = flags.iter().map(String::as_str).chain(DEADLINES);
         self.home.mount(name, all.chain(more.iter().copied()))
     }
@@ -191,7 +194,7 @@ fn a_portal_before_the_registry_is_neither_served_nor_spread() {
 #[test]
 fn an_artifact_deleted_from_the_registry_does_not_come_back_from_a_backup() {
     let site = shared();
-    let knowing = site.mount("knowing", &["--ttl", "5m", "--disk-cache-size", "0"]);
+    let knowing = site.mount("knowing", &["--ttl", "5m"]);
     assert_eq!(knowing.ls("app"), ["plans", "schema"]);
     site.stores[0].delete(KEY);
     let fresh = site.mount("fresh", &[]);
@@ -247,8 +250,7 @@ fn wrong_bytes_are_an_outage_and_never_an_answer() {
 fn a_frozen_server_and_a_dead_one_send_every_read_to_the_backup_in_time() {
     let server = Arc::new(Server::start(Kind::Moto));
     let site = Site::new(Arc::clone(&server));
-    let none = ["--cache-size", "0", "--disk-cache-size", "0", "--ttl", "0s"];
-    let uncached = site.mount("uncached", &none);
+    let uncached = site.mount("uncached", &["--cache-size", "0", "--ttl", "0s"]);
     assert_eq!(uncached.read(KEY), site.content.as_bytes());
     assert_eq!(uncached.xattr(KEY, "source").as_deref(), Some("registry"));
     server.freeze();
