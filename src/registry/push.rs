@@ -64,7 +64,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] if the registry no longer holds `base`; [`ErrorKind::Invalid`] if
+    /// `ErrorKind::Conflict` if the registry no longer holds `base`; `ErrorKind::Invalid` if
     /// the document is refused; the targets' failures if too few of them have it. The bytes are
     /// kept in `unpushed` then.
     pub async fn push(
