@@ -4,6 +4,7 @@
 //! One small JSON file for each location, in `stores` of the state directory. A location is named as
 //! the environment and profiles resolve it, so two servers behind one URL are two locations.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -62,13 +63,7 @@ impl KnownStores {
                 (parse(&bytes).ok_or_else(damaged).map_err(failed)?, true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let id = StoreId::random().map_err(failed)?;
-                let record = IdRecord {
-                    id,
-                    is_certain: false,
-                    former: Vec::new(),
-                };
-                (record, false)
+                (IdRecord::made_up().map_err(failed)?, false)
             }
             Err(error) => return Err(failed(error)),
         };
@@ -116,17 +111,24 @@ impl KnownStores {
         })
     }
 
-    /// Returns the location that has, or had, an id.
-    pub fn location_of(&self, id: &str) -> Option<String> {
-        let dir = Dir::open(&self.dir).ok()?;
-        dir.list("").ok()?.into_iter().find_map(|name| {
-            let bytes = dir.read(name, MAX_RECORD_BYTES).ok()?;
-            let record = parse(&bytes)?;
-            let mut ids = std::iter::once(&record.id).chain(&record.former);
-            ids.any(|known| known.as_str() == id).then_some(())?;
-            let value: Value = serde_json::from_slice(&bytes).ok()?;
-            Some(value.get("location")?.as_str()?.to_owned())
-        })
+    /// Returns the known locations, by the ids that they have or had. The status must not wait for
+    /// the disk, so each mount reads them once.
+    pub fn locations(&self) -> BTreeMap<String, String> {
+        let dir = Dir::open(&self.dir);
+        let names = dir.as_ref().map(|dir| dir.list("").unwrap_or_default());
+        let mut locations = BTreeMap::new();
+        for name in names.unwrap_or_default() {
+            let read = dir.as_ref().ok();
+            let read = read.and_then(|dir| dir.read(name, MAX_RECORD_BYTES).ok());
+            let known = read.and_then(|bytes| Some((parse(&bytes)?, location(&bytes)?)));
+            let Some((record, location)) = known else {
+                continue;
+            };
+            for id in record.former.iter().chain([&record.id]) {
+                locations.insert(id.to_string(), location.clone());
+            }
+        }
+        locations
     }
 }
 
@@ -136,6 +138,11 @@ pub(super) const STORES: &str = "stores";
 /// A location may be longer than a file's name may be.
 fn file_name(location: &str) -> String {
     format!("{}.json", Sha256::of(location.as_bytes()))
+}
+
+fn location(bytes: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    Some(value.get("location")?.as_str()?.to_owned())
 }
 
 fn parse(bytes: &[u8]) -> Option<IdRecord> {
@@ -169,10 +176,11 @@ mod tests {
         assert_eq!((known.is_known, &known.record), (true, &record));
         assert!(!stores.find("other:bucket/r").unwrap().is_known);
         for id in [&record.id, &new.record.id] {
-            let location = stores.location_of(id.as_str());
-            assert_eq!(location.as_deref(), Some("s3:bucket/r"));
+            let locations = stores.locations();
+            let location = locations.get(id.as_str()).map(String::as_str);
+            assert_eq!(location, Some("s3:bucket/r"));
         }
-        assert_eq!(stores.location_of("0"), None);
+        assert_eq!(stores.locations().len(), 2);
     }
 
     #[test]

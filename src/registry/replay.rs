@@ -181,13 +181,20 @@ impl Replay {
         let waiting = pending.filter(|record| self.missing_elsewhere(record).contains(store));
         let waiting: Vec<Record> = waiting.collect();
         for record in &waiting {
-            self.journal.got(record.stamp.when, store);
             let event = Event::new(Level::Warn, "forgotten", "a store will never get a push");
             let event = event.with("artifact", record.id.to_string());
             self.events.report(event.with("store", store));
         }
-        self.wake();
-        waiting.len()
+        let (count, store, journal) = (waiting.len(), store.to_owned(), Arc::clone(&self.journal));
+        let wake = Arc::clone(&self.wake);
+        // The command must not wait for a hung disk.
+        tokio::task::spawn_blocking(move || {
+            for record in waiting {
+                journal.got(record.stamp.when, &store);
+            }
+            wake.notify_one();
+        });
+        count
     }
 
     /// Returns the replica set that an entry is for, if this mount has it.

@@ -1,12 +1,13 @@
 //! The state directory of one mount of a registry: its own files on this machine, and the lock that
 //! reserves them for it.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::known_stores::{KnownStores, STORES};
+use super::known_stores::STORES;
 use super::private::{self, Layout, Refused, make_files_private, make_private};
 use super::room::is_full;
 use crate::dir::Dir;
@@ -116,7 +117,8 @@ pub struct StateDir {
     path: PathBuf,
     /// The lock; or why there is none, on a full disk that never kept anything.
     lock: Result<File, String>,
-    stores: Option<KnownStores>,
+    /// The locations of the stores that this machine knows, by their ids.
+    locations: BTreeMap<String, String>,
 }
 
 impl StateDir {
@@ -139,7 +141,7 @@ impl StateDir {
                  mount again",
                 path.display()
             )),
-            stores: None,
+            locations: BTreeMap::new(),
         };
         let dir = match claim(path) {
             Err(StateDirError::Io { source, .. }) if is_full(&source) => {
@@ -181,7 +183,7 @@ impl StateDir {
         Ok(Self {
             path: path.to_owned(),
             lock: Ok(lock),
-            stores: None,
+            locations: BTreeMap::new(),
         })
     }
 
@@ -194,19 +196,18 @@ impl StateDir {
         Some(Self {
             path: path.to_owned(),
             lock: Ok(lock),
-            stores: None,
+            locations: BTreeMap::new(),
         })
     }
 
-    /// Adds what this machine knows of the stores.
-    pub(super) fn with_stores(self, stores: KnownStores) -> Self {
-        let stores = Some(stores);
-        Self { stores, ..self }
+    /// Adds the locations of the stores that this machine knows, by their ids.
+    pub(super) fn with_locations(self, locations: BTreeMap<String, String>) -> Self {
+        Self { locations, ..self }
     }
 
     /// Returns the location of a store that a mount of this machine has used.
-    pub(super) fn location_of(&self, id: &str) -> Option<String> {
-        self.stores.as_ref()?.location_of(id)
+    pub(super) fn location_of(&self, id: &str) -> Option<&str> {
+        self.locations.get(id).map(String::as_str)
     }
 
     /// Returns the directory.

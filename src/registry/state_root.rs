@@ -64,7 +64,7 @@ impl StateRoot {
         loop {
             match StateDir::open(&dir.join(number.to_string()), holder) {
                 Err(StateDirError::InUse { .. }) if number < MAX_MOUNTS => number += 1,
-                opened => return Ok(opened?.with_stores(self.stores())),
+                opened => return Ok(opened?.with_locations(self.stores().locations())),
             }
         }
     }
@@ -84,7 +84,11 @@ impl StateRoot {
                     continue;
                 };
                 let moved = journal::take_over(&left.journal(), &own.journal(), |record| {
-                    record.map_or(all, |record| is_ours(&record.registry))
+                    // A push that failed before it was journalled names no registry.
+                    let named = record.map(|record| &*record.registry);
+                    named
+                        .filter(|registry| !registry.is_empty())
+                        .map_or(all, is_ours)
                 });
                 if let Err(error) = moved {
                     let dir = left.dir().display();
@@ -175,16 +179,17 @@ mod tests {
         leave(&ended, ours.as_str(), 2);
         // A mount of several registries keeps its pushes under the first one.
         leave(&ended, other.as_str(), 3);
+        leave(&ended, "", 4);
         drop(ended);
         let mount = root.of_registry(&other, "c").unwrap();
         root.take_over(&mount, &replica_sets(other.as_str()));
         assert_eq!(left(&mount), 1);
         let mount = root.of_registry(&ours, "d").unwrap();
         root.take_over(&mount, &replica_sets(ours.as_str()));
-        assert_eq!(left(&mount), 1, "the first mount still runs");
+        assert_eq!(left(&mount), 2, "the first mount still runs");
         drop((first, mount));
         let mount = root.of_registry(&ours, "e").unwrap();
         root.take_over(&mount, &replica_sets(ours.as_str()));
-        assert_eq!(left(&mount), 2);
+        assert_eq!(left(&mount), 3);
     }
 }

@@ -1,6 +1,7 @@
 //! The id of a store as far as a mount knows it, which may be late: a store that is out tells nothing.
 
 use std::fmt;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::StoreId;
@@ -27,6 +28,21 @@ pub struct IdRecord {
     pub is_certain: bool,
     /// The made-up ids that it had before.
     pub former: Vec<StoreId>,
+}
+
+impl IdRecord {
+    /// Makes up the id of a store that no mount has reached.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error if the machine has no source of randomness.
+    pub fn made_up() -> io::Result<Self> {
+        Ok(Self {
+            id: StoreId::random()?,
+            is_certain: false,
+            former: Vec::new(),
+        })
+    }
 }
 
 /// The id of one store, which a mount may learn late.
