@@ -47,14 +47,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let identified = targets.identify(deadline).await?;
     warnings.extend(identified.warnings);
     let failed = identified.failed;
-    let denied: Vec<(String, String)> = replica_sets
-        .targets()
-        .iter()
-        .filter_map(|target| Some((target, failed.get(&target.id)?)))
-        .filter(|(_, failure)| failure.kind == Kind::Denied)
-        .map(|(target, failure)| (target.url().to_owned(), failure.to_string()))
-        .collect();
-    warnings.extend(try_targets(&replica_sets, &targets, failed, deadline).await?);
+    warnings.extend(try_targets(&replica_sets, &targets, &failed, deadline).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
     let id = targets.first_registry();
@@ -86,13 +79,12 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
             }
         }
     }
-    for (target, reason) in denied {
-        let event = Event::new(
-            Level::Warn,
-            "denied",
-            "the store refuses to say which one it is",
-        );
-        registry.report(event.with("target", target).with("reason", reason));
+    for (url, failure) in targets.urls_of(&failed) {
+        if failure.kind == Kind::Denied {
+            let message = "the store refuses to say which one it is";
+            let event = Event::new(Level::Warn, "denied", message).with("target", url);
+            registry.report(event.with("reason", failure.to_string()));
+        }
     }
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.report(
@@ -129,13 +121,12 @@ fn check_durability(durability: Durability, replica_sets: &ReplicaSets) -> Resul
 async fn try_targets(
     replica_sets: &ReplicaSets,
     opened: &Targets,
-    failed: BTreeMap<TargetId, Failure>,
+    unidentified: &BTreeMap<TargetId, Failure>,
     deadline: Instant,
 ) -> Result<Vec<String>, StartError> {
     let targets = replica_sets.targets();
-    let failed = &failed;
     let probes = targets.iter().map(|target| async move {
-        if let Some(failure) = failed.get(&target.id) {
+        if let Some(failure) = unidentified.get(&target.id) {
             return Some((target, failure.clone()));
         }
         let probed = target.ask(|target| target.probe(deadline)).await;

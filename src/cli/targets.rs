@@ -16,6 +16,7 @@ use crate::store::{
 pub(super) struct Targets {
     all: Vec<Arc<Replica>>,
     places: Vec<Place>,
+    read_only: bool,
 }
 
 /// The targets' answers to the question which stores they are.
@@ -50,10 +51,19 @@ impl Targets {
         let env = |name: &str| std::env::var(name).ok();
         let mut places: Vec<Place> = Vec::new();
         for (registry, backups) in topology.sets() {
-            let registry = place(&mut places, registry, Role::Registry, stores, read_only)?;
+            let name = match (registry, backups.first()) {
+                // Each configuration without a url has a registry of its own, known by its backup.
+                (Location::AtlasCloud, Some(backup)) => {
+                    format!("atlas cloud before {}", backup.actual_name(&env))
+                }
+                _ => registry.actual_name(&env),
+            };
+            let role = Role::Registry;
+            let registry = place(&mut places, registry, name, role, stores, read_only)?;
             for (number, backup) in backups.iter().enumerate() {
                 let role = Role::Backup(number);
-                let backup = place(&mut places, backup, role, stores, read_only)?;
+                let name = backup.actual_name(&env);
+                let backup = place(&mut places, backup, name, role, stores, read_only)?;
                 let id = |at: usize| places.get(at).map(|place| Arc::clone(&place.id));
                 if let Some(registry) = id(registry)
                     && let Some(backup) = places.get_mut(backup)
@@ -89,7 +99,11 @@ impl Targets {
             }
             all.push(Arc::new(Replica::new(TargetId(number), target)));
         }
-        Ok(Self { all, places })
+        Ok(Self {
+            all,
+            places,
+            read_only,
+        })
     }
 
     /// Returns the targets of each repository.
@@ -121,7 +135,8 @@ impl Targets {
     ///
     /// # Errors
     ///
-    /// [`StartError`] if a registry's URL leads to another kind of store.
+    /// [`StartError`] if a registry's URL leads to another kind of store, and for a writable mount of
+    /// a registry that says nothing while its backup belongs to one.
     pub(super) async fn identify(&self, deadline: Instant) -> Result<Identified, StartError> {
         let asked = self.all.iter();
         let asked =
@@ -168,9 +183,12 @@ impl Targets {
             let checked = replica.ask(|target| target.check_identity(deadline));
             if let Err(failure) = checked.await
                 && failure.kind == Kind::WrongStore
-                && heard.contains_key(&replica.id)
             {
-                return Err(StartError(failure.reason));
+                // Nobody knows whether the backup is this registry's, so no push may reach it.
+                let is_guess = place.id.basis() == Basis::Told && !self.read_only;
+                if is_guess || heard.contains_key(&replica.id) {
+                    return Err(StartError(failure.reason));
+                }
             }
         }
         Ok(Identified { warnings, failed })
@@ -189,8 +207,21 @@ impl Targets {
         backups.find_map(|(_, replica)| {
             let said = heard.get(&replica.id)?;
             let is_backup = said.role == StoreRole::Backup;
-            said.registries.first().filter(|_| is_backup).cloned()
+            match &*said.registries {
+                [only] if is_backup => Some(only.clone()),
+                // A shared backup doesn't tell which of its registries this one is.
+                _ => None,
+            }
         })
+    }
+
+    /// Returns failures with the URLs of their targets.
+    pub(super) fn urls_of<'a>(
+        &'a self,
+        failed: &'a BTreeMap<TargetId, Failure>,
+    ) -> impl Iterator<Item = (&'a str, &'a Failure)> {
+        let all = self.all.iter();
+        all.filter_map(|replica| Some((replica.url(), failed.get(&replica.id)?)))
     }
 
     /// Tells whether a target that is missing was there at an earlier mount: it returns when its disk
@@ -220,10 +251,11 @@ impl Targets {
     }
 }
 
-/// Returns the place of a location; a new one is added.
+/// Returns the place of a location, whose actual name is `name`; a new one is added.
 fn place(
     places: &mut Vec<Place>,
     location: &Location,
+    name: String,
     role: Role,
     stores: Option<&KnownStores>,
     read_only: bool,
@@ -234,8 +266,6 @@ fn place(
         }
         return Ok(at);
     }
-    let env = |name: &str| std::env::var(name).ok();
-    let name = location.actual_name(&env);
     let (id, is_known) = match stores {
         Some(stores) => {
             let found: KnownStore = stores.find(&name).map_err(|error| {
@@ -249,12 +279,7 @@ fn place(
             (stores.known_id(&found), found.record.is_certain)
         }
         None => {
-            let id = StoreId::random().map_err(StartError::new)?;
-            let record = IdRecord {
-                id,
-                is_certain: false,
-                former: Vec::new(),
-            };
+            let record = IdRecord::made_up().map_err(StartError::new)?;
             (KnownId::new(record, |_| {}), false)
         }
     };
@@ -283,81 +308,5 @@ fn is_same(place: &Place, location: &Location) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::parse_target;
-
-    #[test]
-    fn a_target_without_credentials_is_opened_and_refuses() {
-        let env = |_: &str| None;
-        let bucket = parse_target("s3://bucket/prefix?region=us-east-1").unwrap();
-        let target = Target::open(Role::Registry, &bucket, &env).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        let failure = runtime.unwrap().block_on(async {
-            let end = Instant::now() + Duration::from_secs(1);
-            target.probe(end).await.unwrap_err()
-        });
-        assert!(failure.reason.contains("AWS_ACCESS_KEY_ID"), "{failure}");
-    }
-
-    fn topology(registry: &str, backups: &[&str]) -> Topology {
-        let backups = backups.iter().map(|url| parse_target(url).unwrap());
-        Topology {
-            repos: Vec::new(),
-            others: Some((parse_target(registry).unwrap(), backups.collect())),
-            warnings: Vec::new(),
-        }
-    }
-
-    /// Mounts folders, and returns the registry's id with the warnings.
-    async fn mount(
-        state: &std::path::Path,
-        registry: &str,
-        backups: &[&str],
-    ) -> Result<(StoreId, Vec<String>), String> {
-        let topology = topology(registry, backups);
-        let stores = KnownStores::new(state);
-        let end = Instant::now() + Duration::from_secs(2);
-        let targets = Targets::open(&topology, Some(&stores), false).map_err(|error| error.0)?;
-        let identified = targets.identify(end).await.map_err(|error| error.0)?;
-        for replica in &targets.all {
-            let _ = replica.ask(|target| target.probe(end)).await;
-        }
-        // The ids are kept by threads of their own.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        Ok((targets.first_registry().unwrap(), identified.warnings))
-    }
-
-    #[tokio::test]
-    async fn the_registry_is_known_while_it_is_out_and_by_its_backups() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(&path).unwrap();
-            path
-        };
-        let (reg, bak, here) = (at("reg"), at("bak"), at("here"));
-        let url = |path: &std::path::Path| format!("file://{}", path.display());
-        let (registry, backup) = (url(&reg), url(&bak));
-        let (id, warnings) = mount(&here, &registry, &[&backup]).await.unwrap();
-        assert!(warnings.is_empty(), "{warnings:?}");
-        std::fs::rename(&reg, at("away").join("reg")).unwrap();
-        for state in [&here, &at("another-machine")] {
-            let (known, _) = mount(state, &registry, &[&backup]).await.unwrap();
-            assert_eq!(known, id);
-        }
-        std::fs::create_dir(&reg).unwrap();
-        let other = at("third-machine");
-        let (another, _) = mount(&other, &registry, &[]).await.unwrap();
-        assert_ne!(another, id);
-        let (now, warnings) = mount(&here, &registry, &[&backup]).await.unwrap();
-        assert_eq!(now, another);
-        assert!(warnings[0].contains("is not registry"), "{warnings:?}");
-        let why = mount(&here, &backup, &[]).await.unwrap_err();
-        assert!(why.contains("and no registry"), "{why}");
-    }
-}
+#[path = "targets_tests.rs"]
+mod tests;

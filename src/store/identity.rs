@@ -86,7 +86,7 @@ impl StoreRole {
     }
 }
 
-/// What a store says of itself.
+/// The identity that a store carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Its id.

@@ -1,4 +1,4 @@
-//! What a reply to GET or HEAD claims about an object, and the proof of it.
+//! The claims that replies to GET and HEAD make about an object, and their proof.
 //!
 //! A portal or proxy before the store can answer in its place, with a success, an ETag and a date.
 //! Only a stamp that matches the bytes, or an error code, shows that the store itself has answered.

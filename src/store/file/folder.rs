@@ -30,7 +30,7 @@ pub(super) const RESERVED: [&str; 3] = ["stamps", "tmp", "lock"];
 
 /// The fault of an empty folder whose disk is not mounted.
 const LOST_ITS_OWN: &str = "has lost its .atlasfs: is its disk mounted? (if this is the right \
-                            folder, fill it again from the other targets: atlasfs sync --refill)";
+                            folder, fill it again from the other targets: atlasfs sync --refill DIR)";
 
 /// The directory tree of one `file://` target.
 #[derive(Debug)]

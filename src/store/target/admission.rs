@@ -8,7 +8,7 @@ use crate::store::identity::{Identity, StoreId, StoreRole};
 use crate::store::known_id::{Basis, KnownId};
 use crate::store::{Condition, Failure, Kind, Token};
 
-/// What a mount expects of the store of one target.
+/// The store that a mount expects behind one target.
 #[derive(Debug)]
 pub(super) struct ExpectedStore {
     pub(super) role: Role,
@@ -78,7 +78,10 @@ impl ExpectedStore {
                     "{url} does not say which registry it is, and its backup belongs to registry {}",
                     self.own.id()
                 ),
-                advice(url),
+                format!(
+                    "correct the wrong url; if both are right, make them one: atlasfs adopt {url}, \
+                     and adopt the backup; to read the backup: --read-only"
+                ),
             ),
             Basis::Known | Basis::Confirmed => Admission::UnlessEmpty,
         }
@@ -183,7 +186,7 @@ impl ExpectedStore {
 
 fn advice(url: &str) -> String {
     format!(
-        "if it is that registry, fill it from the backups: atlasfs sync --refill; if it is a new one: \
+        "if it is that registry, fill it from the backups: atlasfs sync --refill DIR; if it is a new one: \
          atlasfs adopt {url}"
     )
 }

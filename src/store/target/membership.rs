@@ -31,7 +31,7 @@ impl Members {
     }
 }
 
-/// What a mount expects of one target.
+/// The check of one target against the store that the mount expects.
 #[derive(Debug)]
 pub struct Membership {
     expected: ExpectedStore,
@@ -43,7 +43,7 @@ pub struct Membership {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the store has said of itself at the start.
+    /// The identity that the store had at the start, until the first check uses it.
     heard: Option<Option<(Identity, Option<Token>)>>,
     /// The editions of the ids that the store fitted when it was asked.
     fits: Option<u64>,

@@ -15,11 +15,7 @@ fn end() -> Instant {
 }
 
 fn made_up() -> IdRecord {
-    IdRecord {
-        id: StoreId::random().unwrap(),
-        is_certain: false,
-        former: Vec::new(),
-    }
+    IdRecord::made_up().unwrap()
 }
 
 fn known(id: &StoreId) -> IdRecord {
