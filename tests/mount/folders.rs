@@ -172,12 +172,9 @@ fn a_stopped_holder_of_a_lock_is_named_and_costs_one_deadline() {
 #[test]
 fn a_fifo_for_a_stamp_keeps_no_mount_from_pushing() {
     let home = Home::new();
-    let backup = ["--backup".to_string(), home.url("shared")];
-    let mount = |name: &str| {
-        let registry = ["--registry".to_string(), home.url(&format!("of-{name}"))];
-        home.mount(name, registry.iter().chain(&backup))
-    };
-    let (one, two) = (mount("one"), mount("two"));
+    let (registry, backup) = (home.url("registry"), home.url("shared"));
+    let stores = ["--registry", &*registry, "--backup", &*backup];
+    let (one, two) = (home.mount("one", stores), home.mount("two", stores));
     std::fs::create_dir(one.path("app")).unwrap();
     std::fs::create_dir(two.path("other")).unwrap();
     one.cp("app/schema", schema("first")).ok();
