@@ -6,6 +6,7 @@ use std::io::Read;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::model::{nanos, when_from_text, when_to_text};
@@ -122,7 +123,7 @@ impl Identity {
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let mut registries = self.registries.iter().map(StoreId::as_str);
         json!({
             "version": FORMAT_VERSION,
@@ -132,6 +133,11 @@ impl Identity {
             "shared_with": registries.collect::<Vec<_>>(),
             "time": when_to_text(self.when),
         })
+    }
+
+    /// Returns the content of the object.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        Bytes::from(format!("{:#}\n", self.to_json()))
     }
 
     /// Reads an identity; the error says what is wrong with it.

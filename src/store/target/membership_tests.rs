@@ -183,6 +183,25 @@ async fn two_backups_are_two_stores() {
 }
 
 #[tokio::test]
+async fn a_registry_that_garbles_contents_is_not_another_one() {
+    let (registry, backup) = (Memory::default(), Memory::default());
+    let first = pair(&registry, &backup);
+    first.registry.probe(end()).await.unwrap();
+    registry.set_fault(Some(Fault::Corrupt));
+    let absent = ArtifactId {
+        repo: RepoName::parse("app").unwrap(),
+        item: Item::Schema,
+    };
+    let answer = first.registry.head(&absent, end()).await;
+    assert_eq!(answer.unwrap_err().kind, Kind::NotFound);
+    // Nobody learns a garbled id.
+    let second = pair(&registry, &backup);
+    let made_up = id_of(&second.registry);
+    refused(&second.registry).await;
+    assert_eq!(id_of(&second.registry), made_up);
+}
+
+#[tokio::test]
 async fn a_wiped_registry_is_out_and_not_empty() {
     let (registry, backup) = (Memory::default(), Memory::default());
     let mount = pair(&registry, &backup);
