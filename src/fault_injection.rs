@@ -33,10 +33,18 @@ pub(crate) enum Bug {
     NoDeadline,
     /// The journal is not synced.
     NoSync,
+    /// A pending push replaces whatever its target holds.
+    StrangerReplaced,
+    /// A tombstone deletes every content with an earlier time.
+    TombstoneByTime,
+    /// A stamp counts however far it is ahead.
+    FutureBelieved,
     /// Deletions leave no tombstones.
     NoTombstone,
     /// Every background task panics.
     BackgroundPanics,
+    /// Repair gives every target the newest content, whatever it was made over.
+    NewestWins,
     /// Repair gives every target the oldest content.
     OldestWins,
 }

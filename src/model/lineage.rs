@@ -46,17 +46,13 @@ impl Lineage {
     /// Tells whether deleting this content deletes a push, too: it is this one or one before it, and
     /// no later push of the same bytes.
     pub fn covers(&self, push: &Stamp, stamped: bool) -> bool {
-        if push.base == Base::Deleted(self.sha256) {
-            return false;
+        let when = self.when.filter(|_| stamped);
+        if push.sha256 == self.sha256 && when == Some(push.when) {
+            return true;
         }
-        match self.when.filter(|_| stamped) {
-            // A stamp without a base may have been made for a content that was put there by hand.
-            Some(when) if push.sha256 == self.sha256 => {
-                push.when == when || push.base == Base::Unknown
-            }
-            Some(when) => self.past.contains(&push.sha256) && push.when < when,
-            None => self.holds(push.sha256),
-        }
+        // A stamp without a base may have been made for a content that was put there by hand.
+        let is_later = when.is_some_and(|when| push.when > when) && push.base != Base::Unknown;
+        self.holds(push.sha256) && !is_later && push.base != Base::Deleted(self.sha256)
     }
 }
 

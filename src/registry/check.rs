@@ -173,7 +173,7 @@ impl Registry {
     }
 
     /// Returns the content that a push would replace, with its format if any target can return it.
-    async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Revision> {
+    pub(super) async fn current(self: &Arc<Self>, id: &ArtifactId) -> Option<Revision> {
         let current = self.index.peek(id, |record| record.current().cloned());
         match current.flatten() {
             Some(known) if known.stamp().is_none() => {

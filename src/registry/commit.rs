@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::apply::{Missed, Standing};
 use super::base::{BaseVersion, MOVED_ON};
 use super::entry::{Expectation, View};
 use super::index::Index;
-use super::replica::Replica;
+use super::replica::{Replica, TargetId};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, Stamp};
+use crate::model::{ArtifactId, Base, Lineage, Sha256, Stamp};
 use crate::store::{Condition, Failure, Kind, Meta, Token};
 
 /// The outcome of a push at the registry.
@@ -32,6 +33,10 @@ pub(super) struct Commit<'a> {
     pub(super) id: &'a ArtifactId,
     pub(super) content: &'a Bytes,
     pub(super) stamp: Stamp,
+    /// The contents that it may replace.
+    pub(super) replaces: Option<&'a Lineage>,
+    /// The registry that is out, if this is a backup that decides in its place.
+    pub(super) stands_in_for: Option<TargetId>,
     /// An earlier push of the same handle that seems to have failed.
     pub(super) attempt: Option<Stamp>,
     /// The largest content, in bytes, that is read to be compared.
@@ -48,7 +53,11 @@ impl Commit<'_> {
         // index as it is now, so its newest content must still be the handle's base.
         let view = self.index.peek(id, |record| {
             let current = record.current().and_then(|known| known.stamp());
-            let own = current.is_some() && current == self.attempt;
+            // The registry may have this push, although its reply was lost. A listing may show it
+            // without its stamp.
+            let own = current.is_some() && [self.attempt, Some(self.stamp)].contains(&current);
+            let is_listed = |out| record.is_unread_on(out);
+            let own = own || self.stands_in_for.is_some_and(is_listed);
             (record.view(registry.id), own || base.is(record.current()))
         });
         let absent = View {
@@ -63,6 +72,11 @@ impl Commit<'_> {
         let asked = match &view.expectation {
             Expectation::Absent => Ok(Condition::Absent),
             Expectation::Token(token) => Ok(Condition::Unchanged(token.clone())),
+            Expectation::Ask if let Some(out) = self.stands_in_for => {
+                let was_there = self.index.peek(id, |record| record.was_on(out));
+                self.ask_backup(was_there.unwrap_or_default(), deadline)
+                    .await
+            }
             Expectation::Ask => self.ask_condition(&view, deadline).await,
         };
         let condition = match asked {
@@ -85,8 +99,9 @@ impl Commit<'_> {
         match there {
             Ok(meta) if meta.stamp == Some(self.stamp) => CommitOutcome::Got(meta.token),
             Ok(meta)
-                if meta.stamp.is_some()
-                    && (meta.stamp == self.attempt || meta.stamp <= view.newest) =>
+                if meta
+                    .stamp
+                    .is_some_and(|there| self.may_replace(&there, &view)) =>
             {
                 match self.put_if(&unchanged(meta), deadline).await {
                     Ok(token) => CommitOutcome::Got(token),
@@ -98,6 +113,45 @@ impl Commit<'_> {
             }
             Err(failure) if failure.is_outage() => CommitOutcome::Undecided(failure),
             Ok(_) | Err(_) => CommitOutcome::Lost(refused.reason),
+        }
+    }
+
+    /// Tells whether the registry's content is the base, or was before it. A stamp of an earlier
+    /// version names no base: its time tells.
+    fn may_replace(&self, there: &Stamp, view: &View) -> bool {
+        let is_older = there.base == Base::Unknown && Some(*there) <= view.newest;
+        Some(*there) == view.newest
+            || Some(*there) == self.attempt
+            || self.replaces.is_some_and(|it| it.holds(there.sha256))
+            || is_older
+    }
+
+    fn holds(&self, sha256: Sha256) -> bool {
+        self.stamp.sha256 == sha256 || self.replaces.is_some_and(|it| it.holds(sha256))
+    }
+
+    /// Asks a backup for its current content. It may have missed pushes, and then gets this one.
+    /// `is_decided`: the registry has had the base.
+    async fn ask_backup(
+        &self,
+        is_decided: bool,
+        deadline: Instant,
+    ) -> Result<Condition, CommitOutcome> {
+        let missed = Missed {
+            id: self.id,
+            stamp: &self.stamp,
+            replaces: self.replaces,
+            is_decided,
+            max_size: self.max_size,
+        };
+        match self.registry.standing(missed, deadline).await {
+            Ok(Standing::Behind(condition)) => Ok(condition),
+            Ok(Standing::Has(token)) => Err(CommitOutcome::Got(token)),
+            Ok(Standing::Apart(..)) => Err(CommitOutcome::Lost(format!(
+                "{} holds newer content, and the registry is out",
+                self.registry.url()
+            ))),
+            Err(failure) => Err(CommitOutcome::Missed(failure)),
         }
     }
 
@@ -135,9 +189,7 @@ impl Commit<'_> {
         };
         match meta.stamp {
             Some(stamp) if stamp == self.stamp => Err(CommitOutcome::Got(meta.token)),
-            Some(stamp) if Some(stamp) <= view.newest || Some(stamp) == self.attempt => {
-                Ok(unchanged(meta))
-            }
+            Some(stamp) if self.may_replace(&stamp, view) => Ok(unchanged(meta)),
             Some(_) => Err(CommitOutcome::Lost(
                 "the registry holds newer content".into(),
             )),
@@ -155,7 +207,7 @@ impl Commit<'_> {
         let (id, limit, registry) = (self.id, self.max_size, self.registry);
         match registry.ask(|target| target.get(id, limit, deadline)).await {
             Err(failure) if failure.kind == Kind::Corrupt => Ok(unchanged(meta)),
-            Ok(content) if content.stamp.sha256 == self.stamp.sha256 => Ok(unchanged(meta)),
+            Ok(content) if self.holds(content.stamp.sha256) => Ok(unchanged(meta)),
             Ok(_) => Err(CommitOutcome::Lost(
                 "the registry holds content that another tool wrote".into(),
             )),

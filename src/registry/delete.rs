@@ -17,8 +17,8 @@ use super::fallback::registry_deadline;
 use super::journal::Record;
 use super::replica::{ReplicaSet, share};
 use super::{Durability, Registry, blocking};
-use crate::model::{ArtifactId, Format, Stamp};
-use crate::store::Failure;
+use crate::model::{ArtifactId, Base, Format, Lineage, Stamp};
+use crate::store::{Failure, Tombstone};
 
 impl Registry {
     /// Deletes an artifact from the registry; if that fails, the deletion fails and nothing has
@@ -41,13 +41,21 @@ impl Registry {
         let applies = timeout_at(share(end, 3), self.applies.lock(id)).await;
         let _applies = applies.map_err(|_| still_busy("delete", id))?;
         let replicas = self.replicas(&id.repo)?;
-        let stamp = Stamp::new(self.clock.next_stamp(), b"", Format::Sql);
+        let deletes = self.to_be_deleted(id, replicas, share(end, 3)).await;
+        let stamp = Stamp {
+            base: deletes
+                .as_ref()
+                .map_or(Base::Unknown, |deletes| Base::Content(deletes.sha256)),
+            ..Stamp::new(self.clock.next_stamp(), b"", Format::Sql)
+        };
         let record = Record {
+            replaces: deletes,
             registry: replicas.registry.name(),
             targets: self.replay.stores_for(id, replicas),
             ..Record::new(id, &stamp, true)
         };
         let elsewhere = self.replay.stores_elsewhere(id);
+        let deletion = &record.tombstone();
         let last = end;
         let written = self.write_journal("delete", record, Bytes::new(), end);
         let end = match written.await {
@@ -59,15 +67,14 @@ impl Registry {
         };
         let registry = &replicas.registry;
         let deadline = registry_deadline(replicas, end);
-        let when = stamp.when;
-        let deletion = async {
+        let deleting = async {
             // Write the tombstone first, so that a replay always finds it or the artifact.
-            let put = registry.ask(|target| target.put_tombstone(id, when, deadline));
+            let put = registry.ask(|target| target.put_tombstone(id, deletion, deadline));
             put.await?;
             registry.ask(|target| target.delete(id, deadline)).await
         };
         // No other target can decide the deletion, so ask the registry even if it is skipped.
-        let deleted = pressing(Some(deadline), deletion).await;
+        let deleted = pressing(Some(deadline), deleting).await;
         if let Err(failure) = deleted {
             self.abandon(id, stamp.when, last).await;
             return Err(self.not_deleted(id, &[(registry.url(), failure)]));
@@ -79,7 +86,7 @@ impl Registry {
         let limit = Instant::now() + self.settings.verdict_budget();
         self.failures.remember(id, None, limit).await;
         let all = self.settings.durability == Durability::All;
-        let burials = self.bury(id, replicas, stamp.when, end);
+        let burials = self.bury(id, replicas, deletion, end);
         let failures = pressing(all.then_some(end), burials).await;
         if failures.is_empty() && elsewhere.is_empty() {
             self.drop_record(id, stamp.when, last).await;
@@ -104,24 +111,54 @@ impl Registry {
         }
     }
 
+    /// Returns the content that a deletion names: the registry's, or the newest known one if the
+    /// registry misses it; and the contents before it.
+    async fn to_be_deleted(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        replicas: &ReplicaSet,
+        end: Instant,
+    ) -> Option<Lineage> {
+        // Content that was put there by hand is known by its bytes alone.
+        let _ = timeout_at(end, self.current(id)).await;
+        let known = self.index.peek(id, |entry| entry.lineage()).flatten();
+        let known = self.journal.extended(id, known);
+        let there = replicas.registry.ask(|target| target.head(id, end)).await;
+        let Some(stamp) = there.ok().and_then(|meta| meta.stamp) else {
+            return known;
+        };
+        let mut deletes = Lineage::new(&stamp, true, &[]);
+        if let Some(known) = known {
+            if known.holds(stamp.sha256) {
+                return Some(known);
+            }
+            deletes.extend([known.sha256]);
+            deletes.extend(known.past);
+        }
+        Some(deletes)
+    }
+
     /// Leaves a tombstone in every target, and deletes the artifact from the backups.
     async fn bury<'a>(
         &self,
         id: &ArtifactId,
         replicas: &'a ReplicaSet,
-        when: u64,
+        deletion: &Tombstone,
         end: Instant,
     ) -> Vec<(&'a str, Failure)> {
         let burials = replicas.targets().map(|target| async move {
             let buried = match replicas.is_registry(target.id) {
                 true => {
-                    let put = target.ask(|target| target.put_tombstone(id, when, end));
+                    let put = target.ask(|target| target.put_tombstone(id, deletion, end));
                     put.await
                 }
-                false => target.apply_deletion(id, when, end).await,
+                false => {
+                    let limit = self.settings.max_size;
+                    target.apply_deletion(id, deletion, limit, end).await
+                }
             };
             if buried.is_ok() {
-                self.journal.got(when, &target.name());
+                self.journal.got(deletion.when, &target.name());
             }
             (target.url(), buried)
         });
@@ -147,8 +184,8 @@ impl Registry {
         let _ = timeout_at(end, blocking::run(move || journal.settle(&id, when))).await;
     }
 
-    /// Removes pending entries older than a deletion from the journal, so that no target gets them
-    /// any more.
+    /// Removes the pending entries before a deletion from the journal, so that no target gets them any
+    /// more. Their times say nothing: this machine's clock may have been set back.
     async fn owe_nothing_older(&self, id: &ArtifactId, when: u64, end: Instant) {
         #[cfg(test)]
         if crate::fault_injection::injected(crate::fault_injection::Bug::Resurrection) {
@@ -157,7 +194,7 @@ impl Registry {
         let (journal, id) = (Arc::clone(&self.journal), id.clone());
         let settling = blocking::run(move || {
             let pending = journal.select(|record| {
-                record.id == id && record.failed.is_none() && record.stamp.when < when
+                record.id == id && record.failed.is_none() && record.stamp.when != when
             });
             let pending = pending.iter().map(|record| record.stamp.when);
             pending.for_each(|when| journal.settle(&id, when));

@@ -43,7 +43,7 @@ use serde_json::json;
 
 use super::lock;
 use super::room::Room;
-use crate::model::{ArtifactId, Lineage, Stamp};
+use crate::model::{ArtifactId, Base, Lineage, Stamp};
 
 pub use line::{cut_line, line, read_line};
 pub use opening::{Damaged, take_over};
@@ -165,21 +165,37 @@ impl Journal {
         chosen
     }
 
-    /// Removes entries that a success makes pointless: older pending ones of the artifact, and
-    /// failed pushes of the same bytes.
-    pub fn supersede(&self, id: &ArtifactId, by: &Stamp) {
+    /// Removes entries that a success makes pointless: the pending ones of the artifact, which are all
+    /// older whatever their times say, and failed pushes of the same bytes. Returns the pending pushes
+    /// that were not replaced, and that the registry has missed: they are conflicts.
+    pub fn supersede(
+        &self,
+        id: &ArtifactId,
+        by: &Stamp,
+        replaces: Option<&Lineage>,
+        is_registry: impl Fn(&str) -> bool,
+    ) -> Vec<Record> {
         let pointless = self.select(|record| {
             record.id == *id
                 && match record.failed {
-                    None => record.stamp.when < by.when,
+                    None => record.stamp.when != by.when,
                     Some(_) => record.stamp.sha256 == by.sha256 && record.stamp != *by,
                 }
+        });
+        let (apart, pointless): (Vec<_>, Vec<_>) = pointless.into_iter().partition(|record| {
+            let sha256 = record.stamp.sha256;
+            let is_replaced = sha256 == by.sha256 || replaces.is_some_and(|it| it.holds(sha256));
+            let is_settled = record.deletes || record.got.iter().any(|store| is_registry(store));
+            // Stamps of earlier versions name no base.
+            let is_known = record.stamp.base != Base::Unknown && by.base != Base::Unknown;
+            record.is_acknowledged() && is_known && !is_replaced && !is_settled
         });
         for record in pointless {
             if let Err(error) = self.remove(record.stamp.when) {
                 tracing::warn!("can't remove a record of {id} from the journal: {error}");
             }
         }
+        apart
     }
 
     /// Adds the contents that pending pushes of an artifact replaced to a lineage: targets that miss

@@ -19,6 +19,7 @@ use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
 use super::receipt::receipt;
+use super::replay::apart;
 use super::replica::{Replica, ReplicaSet, TargetId, share};
 use super::{Durability, Registry, blocking};
 #[cfg(test)]
@@ -117,7 +118,7 @@ impl Registry {
     }
 }
 
-impl Push<'_> {
+impl<'a> Push<'a> {
     async fn run(mut self, base: &mut BaseVersion, last: Instant) -> Result<(), RegistryError> {
         let end = self.journal(last).await?;
         // If one target is enough, skipped targets are asked only if no other has it.
@@ -157,8 +158,8 @@ impl Push<'_> {
     ) -> Result<(), RegistryError> {
         let deadline = registry_deadline(self.replicas, end);
         if self.replicas.has_registry() {
-            self.commit(base, deadline, is_pressing.then_some(deadline))
-                .await?;
+            let registry = &self.replicas.registry;
+            self.commit(registry, base, deadline, is_pressing).await?;
         }
         let settings = &self.registry.settings;
         // If the registry decides and has failed, no backup may hold a push that fails.
@@ -174,18 +175,27 @@ impl Push<'_> {
             }
             _ => end,
         };
+        // While the registry is out, the first backup that answers decides.
+        let backups = &self.replicas.backups;
+        for (place, backup) in backups.iter().enumerate() {
+            if !self.got.is_empty() {
+                break;
+            }
+            let deadline = share(end, backups.len() - place);
+            self.commit(backup, base, deadline, is_pressing).await?;
+        }
         pressing(is_pressing.then_some(end), self.replicate(end)).await;
         Ok(())
     }
 
-    /// Replaces the base in the registry with the document.
+    /// Replaces the base in the registry, or in a backup in its place, with the document.
     async fn commit(
         &mut self,
+        registry: &'a Arc<Replica>,
         base: &BaseVersion,
         deadline: Instant,
-        pressing_until: Option<Instant>,
+        is_pressing: bool,
     ) -> Result<(), RegistryError> {
-        let registry = &self.replicas.registry;
         let settings = &self.registry.settings;
         let commit = Commit {
             index: &self.registry.index,
@@ -193,10 +203,13 @@ impl Push<'_> {
             id: self.id,
             content: self.content,
             stamp: self.stamp,
+            replaces: self.replaces.as_ref(),
+            stands_in_for: Some(self.replicas.registry.id).filter(|out| *out != registry.id),
             attempt: self.attempt,
             max_size: settings.max_size,
             absent_is_unknown: settings.fallback_on.not_found,
         };
+        let pressing_until = is_pressing.then_some(deadline);
         match pressing(pressing_until, commit.run(base, deadline)).await {
             CommitOutcome::Got(token) => self.got.push((registry.id, token)),
             CommitOutcome::Missed(failure) => self.missing.push((registry, failure)),
@@ -212,14 +225,20 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// Puts the document into all backups at once.
+    /// Puts the document into all other backups at once.
     async fn replicate(&mut self, end: Instant) {
         let (id, stamp, content) = (self.id, &self.stamp, self.content);
         let replicas = self.replicas;
         #[cfg(test)]
         let end =
             end + std::time::Duration::from_secs(if injected(Bug::NoDeadline) { 60 } else { 0 });
-        let puts = replicas.backups.iter().map(|backup| async move {
+        let asked = |backup: &&Arc<Replica>| {
+            let missing = self.missing.iter().map(|(missing, _)| missing.id);
+            let mut asked = missing.chain(self.got.iter().map(|(got, _)| *got));
+            asked.any(|asked| asked == backup.id)
+        };
+        let backups = replicas.backups.iter().filter(|backup| !asked(backup));
+        let puts = backups.map(|backup| async move {
             let content = content.clone();
             let put = backup.ask(|target| target.put(id, content, stamp, &Condition::None, end));
             (backup, put.await)
@@ -296,17 +315,29 @@ impl Push<'_> {
             Arc::clone(&registry.index_log),
         );
         let (id, stamp) = (self.id.clone(), self.stamp);
+        let artifact = self.id;
         let got: Vec<String> = self.targets_of_got().map(|target| target.name()).collect();
         let elsewhere = registry.replay.stores_elsewhere(&id);
         let is_complete = self.missing.is_empty() && elsewhere.is_empty();
         if !is_complete {
             journal.decide(stamp.when, None);
         }
+        let (replaces, decider) = (self.replaces, Arc::clone(&self.replicas.registry));
         let settling = blocking::run(move || {
             // Write the index before the journal forgets the push: after a crash one of them must
             // know it.
             index_log.write();
-            journal.supersede(&id, &stamp);
+            let is_registry = |store: &str| decider.is_named(store);
+            let lost = journal.supersede(&id, &stamp, replaces.as_ref(), is_registry);
+            let lost = lost.into_iter().map(|record| {
+                let reason = apart(decider.url(), Some(&stamp), &record.stamp);
+                journal.decide(record.stamp.when, Some(&reason));
+                if let Err(error) = journal.keep(record.stamp.when) {
+                    tracing::warn!("can't journal the conflict of a push of {id}: {error}");
+                }
+                (record.path(), reason)
+            });
+            let lost: Vec<_> = lost.collect();
             match is_complete {
                 true => {
                     journal.settle(&id, stamp.when);
@@ -318,8 +349,12 @@ impl Push<'_> {
                     let _ = journal.mark(stamp.when);
                 }
             }
+            lost
         });
-        let _ = timeout_at(end, settling).await;
+        let settled = timeout_at(end, settling).await;
+        let lost = settled.ok().and_then(Result::ok).unwrap_or_default();
+        lost.into_iter()
+            .for_each(|(path, reason)| registry.report_conflict(artifact, &path, reason));
         if !is_complete {
             registry.replay.wake();
         }

@@ -206,8 +206,8 @@ impl Replay {
         let there = match target.ask(|target| target.head(id, end)).await {
             Ok(meta) => Ok(!record.deletes && meta.stamp == Some(record.stamp)),
             Err(failure) if failure.kind == Kind::NotFound && record.deletes => {
-                let deleted = target.ask(|target| target.last_deleted(id, end)).await;
-                deleted.map(|deleted| deleted >= Some(when))
+                let deleted = target.ask(|target| target.tombstones_of(id, end)).await;
+                deleted.map(|deleted| deleted.iter().any(|it| it.when >= when))
             }
             Err(failure) if failure.kind == Kind::NotFound => Ok(false),
             Err(failure) => Err(failure),

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::apply::{Missed, Standing};
 use super::clock::Clock;
 use super::events::{Event, Events, Level};
 use super::failures::Failures;
@@ -20,10 +21,11 @@ use super::index_log::replicas_of;
 use super::journal::{Journal, Record};
 use super::keyed_lock::KeyedLock;
 use super::replica::{Replica, ReplicaSet, ReplicaSets, TargetId};
-use super::{Settings, lock};
+use super::{Settings, blocking, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, RepoName};
+use crate::model::{ArtifactId, RepoName, Stamp, when_to_text};
+use crate::store::{Failure, Kind, Token};
 
 /// How long a target is left alone after its first failure, and at most. 1 s: most outages are a
 /// restart. 1 min: a target that is back catches up before its users notice.
@@ -218,13 +220,24 @@ impl Replay {
             }
             let missing = self.missing(record);
             waiting.extend(missing.iter().map(|target| target.id));
-            let due = missing
+            let mut due: Vec<_> = missing
                 .iter()
-                .filter(|target| self.backoff.is_due(target.id));
-            let applies = due.map(|target| self.try_to_apply(record, target));
+                .filter(|target| self.backoff.is_due(target.id))
+                .collect();
+            let is_whole = due.len() == missing.len();
+            let mut is_given = true;
+            // The registry decides: no other target gets a push that conflicts with it.
+            if let Some(first) = due.first().filter(|first| self.decides(record, first)) {
+                match self.try_to_apply(record, first).await {
+                    Some(given) => is_given = given,
+                    None => continue,
+                }
+                due.remove(0);
+            }
+            let applies = due.iter().map(|target| self.try_to_apply(record, target));
             let given = futures::future::join_all(applies).await;
-            let have_all = given.len() == missing.len() && given.iter().all(|&got| got);
-            if have_all && self.missing_elsewhere(record).is_empty() {
+            is_given &= given.iter().all(|given| *given == Some(true));
+            if is_whole && is_given && self.missing_elsewhere(record).is_empty() {
                 self.journal.settle(&record.id, record.stamp.when);
                 let message = match record.deletes {
                     true => "replay has deleted it from every target",
@@ -239,11 +252,57 @@ impl Replay {
         next.into_iter().chain(again).min()
     }
 
-    /// Applies one entry to one target; returns whether the target has it now.
-    async fn try_to_apply(&self, record: &Record, target: &Arc<Replica>) -> bool {
+    /// Tells whether a target decides conflicts: the registry, or the first backup if this version has
+    /// no backend for the registry.
+    fn decides(&self, record: &Record, target: &Replica) -> bool {
+        let replicas = self.replicas(&record.id.repo);
+        let first = replicas.and_then(|replicas| replicas.targets().next());
+        first.is_some_and(|first| first.id == target.id)
+    }
+
+    /// Applies one entry to one target; returns whether the target has it now, `None` if the entry
+    /// conflicts with its content.
+    async fn try_to_apply(&self, record: &Record, target: &Arc<Replica>) -> Option<bool> {
         let end = Instant::now() + self.settings.push;
         let (id, when) = (&record.id, record.stamp.when);
-        match target.apply_entry(&self.journal, record, end).await {
+        let decides = self.decides(record, target);
+        let mut is_decided = false;
+        let limit = self.settings.max_size;
+        let standing = if record.deletes {
+            let deletion = record.tombstone();
+            let deleted = target.apply_deletion(id, &deletion, limit, end).await;
+            deleted.map(|()| Standing::Has(None))
+        } else {
+            let replicas = self.replicas(&id.repo);
+            is_decided = !decides
+                && replicas.is_some_and(|replicas| {
+                    let mut got = record.got.iter();
+                    got.any(|store| replicas.registry.is_named(store))
+                });
+            let missed = Missed {
+                id,
+                stamp: &record.stamp,
+                replaces: record.replaces.as_ref(),
+                is_decided,
+                max_size: limit,
+            };
+            target.apply_push(&self.journal, missed, end).await
+        };
+        let standing = match standing {
+            Ok(Standing::Apart(there, token)) if decides => {
+                self.conflict(record, target, there, token).await;
+                return None;
+            }
+            // Reconcile finds out what becomes of the other content.
+            Ok(Standing::Apart(..)) if is_decided => Ok(None),
+            Ok(Standing::Apart(..) | Standing::Behind(_)) => Err(Failure::new(
+                Kind::Conflict,
+                "it holds another content; the registry decides",
+            )),
+            Ok(Standing::Has(token)) => Ok(token),
+            Err(failure) => Err(failure),
+        };
+        match standing {
             Ok(token) => {
                 self.journal.got(when, &target.name());
                 self.recovered(target.id);
@@ -252,16 +311,62 @@ impl Replay {
                         known.given(target.id, &record.stamp, token, Instant::now())
                     });
                 }
-                true
+                Some(true)
             }
             Err(failure) => {
                 self.backoff
                     .pause(target.id, when ^ end.elapsed().as_nanos() as u64);
                 tracing::debug!("{} still lacks {id}: {failure}", target.url());
-                false
+                Some(false)
             }
         }
     }
+
+    /// Ends a push that was acknowledged, and that the registry can't get: it holds something that
+    /// the push was not made over. The bytes are kept until a person pushes or removes them.
+    async fn conflict(
+        &self,
+        record: &Record,
+        registry: &Replica,
+        there: Stamp,
+        token: Option<Token>,
+    ) {
+        let (id, stamp) = (&record.id, record.stamp);
+        let reason = apart(registry.url(), Some(&there), &stamp);
+        self.journal.decide(stamp.when, Some(&reason));
+        let journal = Arc::clone(&self.journal);
+        let keeping = blocking::run(move || journal.keep(stamp.when));
+        // A hung disk must not keep replay from other entries: the verdict holds in memory.
+        let kept = tokio::time::timeout(self.settings.push, keeping).await;
+        if let Ok(Ok(Err(error))) = kept {
+            tracing::warn!("can't journal the conflict of a push of {id}: {error}");
+        }
+        self.index.change(id, |entry| {
+            let revision = || self.index.next_revision();
+            entry.yield_to(registry.id, (there, token), stamp, Instant::now(), revision);
+            entry.failed(reason.clone());
+        });
+        let event = Event::new(Level::Error, "conflict", reason);
+        self.events.report(
+            event
+                .with("artifact", id.to_string())
+                .with("kept", format!(".atlasfs/unpushed/{}", record.path())),
+        );
+    }
+}
+
+/// Describes the conflict of an acknowledged push with the registry's content.
+pub(super) fn apart(url: &str, there: Option<&Stamp>, push: &Stamp) -> String {
+    let of = |stamp: &Stamp| {
+        let (when, sha256) = (when_to_text(stamp.when), stamp.sha256.to_string());
+        format!("{:.12} of {when}", sha256)
+    };
+    let there = there.map_or("nothing, its base was deleted".into(), of);
+    format!(
+        "{url} holds {there}, and the acknowledged push {} was not made over that; push the one \
+         to keep, or remove this one",
+        of(push)
+    )
 }
 
 /// Spreads the attempts of several mounts: a factor of 0.5 to 1.5, from a seed that differs

@@ -3,11 +3,11 @@
 mod admission;
 mod membership;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::backend::Waiting;
 use super::{Backend, Condition, Failure, Kind, Location, StampRefusal, Token};
-use crate::model::{ArtifactId, Format, Item, RepoName, Stamp, WallClock, guess_format};
+use crate::model::{ArtifactId, Format, Item, Lineage, RepoName, Stamp, WallClock, guess_format};
 
 pub use membership::{Members, Membership};
 
@@ -94,6 +94,8 @@ pub struct Target {
     membership: Option<Arc<Membership>>,
     /// The mount's clock; the machine's until it is set.
     pub(super) wall: Arc<OnceLock<WallClock>>,
+    /// The contents that the known tombstones name.
+    pub(super) known_tombstones: Arc<Mutex<HashMap<String, Option<Lineage>>>>,
 }
 
 impl Target {
@@ -105,6 +107,7 @@ impl Target {
             driver,
             membership: None,
             wall: Arc::default(),
+            known_tombstones: Arc::default(),
         }
     }
 
@@ -159,10 +162,6 @@ impl Target {
 
     /// Returns the target's URL for messages.
     pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub(super) fn url_shared(&self) -> &Arc<str> {
         &self.url
     }
 

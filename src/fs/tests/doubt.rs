@@ -141,12 +141,11 @@ async fn a_handle_that_has_failed_twice_is_in_no_conflict_with_itself() {
     file.truncate(0).await.unwrap();
     file.write(0, V3).unwrap();
     assert_eq!(file.flush().await, Err(Error::Io));
-    assert_eq!(file.flush().await, Err(Error::Io));
+    // The backup decides while the registry is out, and is asked whether it has the push.
+    assert_eq!(file.flush().await, Ok(()));
     set_all(&fixture, None);
     assert_eq!(file.close().await, Ok(()));
-    for store in fixture.all() {
-        assert_eq!(store.content("app/schema").unwrap(), V3);
-    }
+    assert_eq!(fixture.backups[1].content("app/schema").unwrap(), V3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +157,8 @@ async fn a_retried_push_is_newer_than_the_failed_ones_before_it() {
     let file = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
     file.write(0, V2).unwrap();
     assert_eq!(file.flush().await, Err(Error::Io));
-    assert_eq!(fixture.cp("app/schema", V3).await, Err(Error::Io));
+    // The backup decides while the registry is out, and holds what this handle was not opened on.
+    assert_eq!(fixture.cp("app/schema", V3).await, Err(Error::Stale));
     let stamp = || fixture.backups[0].object("app/schema").unwrap().stamp;
     let failed = stamp();
     fixture.backups.iter().for_each(|it| it.set_fault(None));

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::fixtures::fixture_with;
-use super::kernel::{Choice, Fixture};
+use super::fixtures::{fixture_of, fixture_with, replaying, unpushed};
+use super::kernel::{Choice, Fixture, WRITE_ANEW};
 use super::{V1, V2, V3};
+use crate::fs::Error;
 use crate::model::{Base, Format, Sha256, Stamp};
+use crate::registry::WallClock;
 use crate::store::{Fault, Kind};
 
 fn base(fixture: &Fixture) -> [Option<Base>; 3] {
@@ -72,5 +74,86 @@ async fn a_push_by_a_clock_behind_is_the_newest_by_its_base() {
     // A backup that missed it holds the content before it, whatever its time is.
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+}
+
+/// Longer than replay and the repair that follows it need.
+const CALM: Duration = Duration::from_secs(100);
+
+#[tokio::test(start_paused = true)]
+async fn a_push_of_an_outage_that_was_overtaken_is_kept_and_told() {
+    let fixture = fixture_of(replaying(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    // Another mount, which has no backup and has not seen that push, pushes over its base.
+    fixture.registry.set_fault(None);
+    let base = Base::Content(Sha256::of(V1));
+    let when = crate::model::nanos(std::time::SystemTime::now());
+    let overtaking = Stamp {
+        base,
+        ..Stamp::new(when, V3, Format::Hcl)
+    };
+    fixture.registry.place("app/schema", V3, Some(overtaking));
+    tokio::time::sleep(CALM).await;
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), V3);
+    for backup in &fixture.backups {
+        assert_eq!(backup.content("app/schema").unwrap(), V2);
+    }
+    assert_eq!(unpushed(&fixture).await, [V2]);
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
+    for content in [V2, V3] {
+        let name = format!("{:.12}", Sha256::of(content).to_string());
+        assert!(error.contains(&name), "{error}");
+    }
+    let told = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
+    assert!(!told.contains("pushed it to every target"), "{told}");
+    // The registry decides, and the next push ends it everywhere.
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V3);
+    fixture.cp("app/schema", V2).await.unwrap();
+    for store in fixture.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V2);
+    }
+    assert!(unpushed(&fixture).await.is_empty());
+    assert_eq!(fixture.xattr("app/schema", "error").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_registry_is_out_one_of_two_writers_wins() {
+    let fixture = fixture_with(V1).await;
+    let other = fixture.another();
+    assert_eq!(other.cat("app/schema").await.unwrap(), V1);
+    let first = fixture.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    let second = other.open("app/schema", WRITE_ANEW, false).await.unwrap();
+    first.write(0, V2).unwrap();
+    second.write(0, V3).unwrap();
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    assert_eq!(first.close().await, Ok(()));
+    assert_eq!(second.close().await, Err(Error::Stale));
+    for backup in &fixture.backups {
+        assert_eq!(backup.content("app/schema").unwrap(), V2);
+    }
+    assert_eq!(unpushed(&other).await, [V3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_by_a_clock_ahead_deletes_no_later_push() {
+    let fixture = fixture_of(replaying(), V1).await;
+    let [first, second] = fixture.backups.clone();
+    let ahead = Fixture::with(Choice {
+        allow_delete: true,
+        wall: WallClock::new(|| std::time::SystemTime::now() + Duration::from_secs(3600)),
+        stores: Some([fixture.registry.clone(), first, second]),
+        ..Choice::default()
+    });
+    ahead.rm("app/schema").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(None);
+    tokio::time::sleep(CALM).await;
+    for store in fixture.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V2);
+    }
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
 }

@@ -22,6 +22,19 @@ impl Entry {
         Some(Lineage::new(&stamp, true, &self.own().past))
     }
 
+    /// Tells whether a target was seen to hold the newest known content.
+    pub fn was_on(&self, target: TargetId) -> bool {
+        let newest = self.current.as_ref().and_then(|known| known.stamp());
+        let seen = self.seen.get(&target);
+        newest.is_some() && seen.is_some_and(|seen| seen.newest().get() == newest)
+    }
+
+    /// Tells whether the newest known content was listed by a target, and not read yet.
+    pub fn is_unread_on(&self, target: TargetId) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|known| known.from == target && known.stamp().is_none())
+    }
+
     /// Restores the past of a push from the journal.
     pub fn remember_past(&mut self, replaces: Option<&Lineage>) {
         let past = replaces.into_iter().flat_map(|replaces| {

@@ -31,6 +31,8 @@ pub(super) struct PendingState {
     pub(super) past: Vec<Sha256>,
     /// The content that was deleted last, if the artifact has not been pushed since.
     pub(super) deleted: Option<Sha256>,
+    /// A push of this mount that conflicts with the registry's content. Its bytes are kept.
+    pub(super) lost: Option<Stamp>,
     /// The receipt of the last push that succeeded, as JSON.
     pub(super) receipt: Option<String>,
 }
@@ -44,6 +46,7 @@ static NOTHING: PendingState = PendingState {
     error: None,
     past: Vec::new(),
     deleted: None,
+    lost: None,
     receipt: None,
 };
 
@@ -121,6 +124,43 @@ impl Entry {
         own.pending = missing.iter().copied().collect();
         own.changed = Some(at);
         own.error = None;
+        own.lost = None;
+    }
+
+    /// Records that a push of this mount conflicts with the registry, which holds `there`. The registry
+    /// decides.
+    pub fn yield_to(
+        &mut self,
+        registry: TargetId,
+        (there, token): (Stamp, Option<Token>),
+        lost: Stamp,
+        at: Instant,
+        revision: impl FnOnce() -> u64,
+    ) {
+        let is_newest = self.current().and_then(Revision::stamp) == Some(lost);
+        let own = self.own_mut();
+        own.pending.clear();
+        own.lost = Some(lost);
+        if !is_newest {
+            return;
+        }
+        let seen = ObservedState {
+            token,
+            size: there.size,
+            modified: None,
+            stamp: self.keep(Some(there)),
+            had: SharedStamp::default(),
+        };
+        self.seen.insert(registry, seen);
+        self.follow(registry, false, &there);
+        self.accept(registry, there, revision);
+        self.unidentified = false;
+        self.own_mut().changed = Some(at);
+    }
+
+    /// Tells whether a content is a push that conflicts with the registry's.
+    pub(super) fn is_lost(&self, stamp: &Stamp) -> bool {
+        self.current.is_some() && self.own().lost.as_ref() == Some(stamp)
     }
 
     /// Records that a target got its pending push.

@@ -1,11 +1,15 @@
 //! The comparison of one artifact on all targets: which target lacks what.
 //!
-//! Pure, so that every rule has a test. The newest stamp wins. An artifact on the registry is
-//! alive. An artifact that the registry lacks is deleted if a tombstone is newer.
+//! Pure, so that every rule has a test. The registry's content is given to the backups. A backup's
+//! content is given to the registry only if it was made over the registry's, or if the registry lacks
+//! the artifact without a tombstone. A tombstone deletes the content that it names, and those before
+//! it. Anything else that may be an acknowledged push is a conflict, and stays where it is.
 
-use crate::model::Stamp;
+#[cfg(test)]
+use crate::fault_injection::{Bug, injected};
+use crate::model::{Base, Sha256, Stamp};
 use crate::registry::replica::TargetId;
-use crate::store::Token;
+use crate::store::{Token, Tombstone};
 
 /// The state of an artifact on one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub enum Problem {
     Corrupt,
     /// The target holds a deleted artifact.
     Undeleted,
+    /// The target holds a push that was not made over the registry's content.
+    Conflict,
 }
 
 impl Problem {
@@ -56,6 +62,7 @@ impl Problem {
             Problem::Behind => "behind",
             Problem::Corrupt => "corrupt",
             Problem::Undeleted => "undeleted",
+            Problem::Conflict => "conflict",
         }
     }
 }
@@ -76,58 +83,164 @@ pub enum Finding {
         found: Stamp,
         /// The targets that hold it, the registry first.
         from: Vec<TargetId>,
-        /// The targets that lack it.
+        /// The targets that lack it. Those with a conflict keep their content.
         to: Vec<(Holding, Problem)>,
     },
-    /// Some targets hold a deleted artifact.
-    Undeleted(Vec<TargetId>),
+    /// Some targets hold a deleted artifact, each with its tombstone; others a push that was made over
+    /// a deleted content.
+    Undeleted {
+        /// The targets that hold a deleted content.
+        held: Vec<(TargetId, Tombstone)>,
+        /// The targets that hold another one, with its stamp.
+        apart: Vec<(TargetId, Stamp)>,
+    },
     /// No target that answered has an undamaged copy.
     Lost(Vec<(Holding, Problem)>),
     /// Only the registry can tell whether it is deleted, and the registry doesn't answer.
     Unsure,
 }
 
-/// Compares the holdings of the targets, the registry first. `registry` decides about deletions;
-/// `deleted` is the time of the newest tombstone.
-pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> Finding {
-    let contents = holdings.iter().filter_map(|holding| match &holding.held {
-        HeldContent::Content { stamp, stamped, .. } => Some((holding.target, *stamp, *stamped)),
-        HeldContent::Nothing | HeldContent::Corrupt(_) => None,
-    });
-    let newest = contents.clone().max_by_key(|(target, stamp, stamped)| {
-        // Content put into a backup by hand may be a restored old copy, so it counts last. Stores
-        // truncate times to the second: take content put by hand as late in that second.
-        let counts = *stamped || *target == registry;
-        (counts, rounded_up(stamp, *stamped), *stamp)
-    });
-    #[cfg(test)]
-    let newest = match crate::fault_injection::injected(crate::fault_injection::Bug::OldestWins) {
-        true => contents.clone().min_by_key(|(_, stamp, _)| *stamp),
-        false => newest,
+/// A content of a target.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    target: TargetId,
+    stamp: Stamp,
+    stamped: bool,
+}
+
+/// What is known of an artifact beside the targets' holdings.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The registry.
+    pub registry: TargetId,
+    /// A content of this mount that outranks the registry's, which ignores conditions.
+    pub own: Option<TargetId>,
+    /// The tombstones of all targets.
+    pub tombstones: &'a [Tombstone],
+    /// The contents that the newest known one has replaced.
+    pub past: &'a [Sha256],
+}
+
+/// Compares the holdings of the targets, the registry first.
+pub fn diff(known: Known<'_>, holdings: &[Holding]) -> Finding {
+    let held: Vec<Held> = holdings
+        .iter()
+        .filter_map(|holding| match &holding.held {
+            HeldContent::Content { stamp, stamped, .. } => Some(Held {
+                target: holding.target,
+                stamp: *stamp,
+                stamped: *stamped,
+            }),
+            HeldContent::Nothing | HeldContent::Corrupt(_) => None,
+        })
+        .collect();
+    let is_deleted = |held: &Held| deletion(known.tombstones, held);
+    let by_registry = holdings.iter().find(|it| it.target == known.registry);
+    let leader = match by_registry.map(|holding| &holding.held) {
+        Some(HeldContent::Content { stamp, .. }) => leader(known, &held, stamp),
+        Some(HeldContent::Corrupt(_)) => newest(&held),
+        // Only the registry can tell whether the artifact is deleted.
+        None if held.iter().any(|held| is_deleted(held).is_some()) => return Finding::Unsure,
+        None if !held.is_empty() && !known.tombstones.is_empty() => return Finding::Unsure,
+        None => newest(&held),
+        Some(HeldContent::Nothing) => match revived(known, &held) {
+            None if !held.is_empty() => {
+                let covered = |held: &Held| Some((held.target, is_deleted(held)?));
+                return Finding::Undeleted {
+                    held: held.iter().filter_map(covered).collect(),
+                    apart: held
+                        .iter()
+                        .filter(|held| is_deleted(held).is_none())
+                        .map(|held| (held.target, held.stamp))
+                        .collect(),
+                };
+            }
+            revived => revived,
+        },
     };
-    let Some((_, found, stamped)) = newest else {
+    let Some(leader) = leader else {
         let lost: Vec<_> = missing(holdings, |_| None);
         return match lost.iter().any(|(_, problem)| *problem == Problem::Corrupt) {
             true => Finding::Lost(lost),
             false => Finding::Agreed {
-                deleted: deleted.is_some(),
+                deleted: !known.tombstones.is_empty(),
             },
         };
     };
-    let by_registry = holdings.iter().find(|holding| holding.target == registry);
-    let is_alive = match by_registry.map(|holding| &holding.held) {
-        Some(HeldContent::Content { .. } | HeldContent::Corrupt(_)) => true,
-        _ => deleted.is_none_or(|deleted| found.when > deleted),
-    };
-    if !is_alive {
-        return match by_registry {
-            None => Finding::Unsure,
-            Some(_) => Finding::Undeleted(contents.map(|(target, ..)| target).collect()),
-        };
+    lacking(known, &leader, &held, holdings)
+}
+
+/// Returns the content that every target is to have, if the registry has one: its own, or the newest
+/// that was made over it.
+fn leader(known: Known<'_>, held: &[Held], there: &Stamp) -> Option<Held> {
+    let by_registry = held.iter().find(|held| held.target == known.registry);
+    let by_registry = by_registry.copied()?;
+    if let Some(own) = known.own {
+        return held.iter().find(|held| held.target == own).copied();
     }
-    let others = contents.clone().filter(|(_, stamp, _)| *stamp != found);
-    let latest = others.map(|(_, stamp, _)| stamp.when).max().unwrap_or(0);
-    let newest = match stamped {
+    #[cfg(test)]
+    match () {
+        () if injected(Bug::OldestWins) => {
+            return held.iter().min_by_key(|held| held.stamp).copied();
+        }
+        () if injected(Bug::NewestWins) => return newest(held),
+        () => {}
+    }
+    let mut over = held.iter().filter(|held| {
+        held.stamped
+            && held.stamp.base == Base::Content(there.sha256)
+            && held.stamp.sha256 != there.sha256
+            && !known.past.contains(&held.stamp.sha256)
+            && there.base != Base::Content(held.stamp.sha256)
+    });
+    let over = over.next().map(|first| over.fold(first, later));
+    over.copied().or(Some(by_registry))
+}
+
+fn later<'a>(one: &'a Held, other: &'a Held) -> &'a Held {
+    match one.stamp < other.stamp {
+        true => other,
+        false => one,
+    }
+}
+
+/// Returns the newest content; one that was put into a backup by hand may be a restored old copy, so
+/// it counts last.
+fn newest(held: &[Held]) -> Option<Held> {
+    let newest = held.iter().max_by_key(|held| (held.stamped, held.stamp));
+    newest.copied()
+}
+
+/// Returns the tombstone that deletes a content.
+fn deletion(tombstones: &[Tombstone], held: &Held) -> Option<Tombstone> {
+    let covers = |it: &&Tombstone| it.covers(&held.stamp, held.stamped);
+    tombstones.iter().find(covers).cloned()
+}
+
+/// Returns the content that the registry gets although it lacks the artifact: any without a tombstone;
+/// otherwise a push that was made after the deletion.
+fn revived(known: Known<'_>, held: &[Held]) -> Option<Held> {
+    let tombstones = known.tombstones;
+    let is_by_time = tombstones.iter().all(|it| it.deletes.is_none());
+    let alive = held.iter().filter(|held| {
+        let is_new = match held.stamp.base {
+            Base::Deleted(deleted) => {
+                let mut names = tombstones.iter().filter_map(|it| it.deletes.as_ref());
+                names.any(|deletes| deletes.holds(deleted))
+            }
+            Base::Unknown | Base::New | Base::Content(_) => false,
+        };
+        deletion(tombstones, held).is_none() && (is_by_time || is_new)
+    });
+    newest(&alive.copied().collect::<Vec<_>>())
+}
+
+/// Returns what each target lacks of the leading content.
+fn lacking(known: Known<'_>, leader: &Held, held: &[Held], holdings: &[Holding]) -> Finding {
+    let found = leader.stamp;
+    let others = held.iter().filter(|held| held.stamp != found);
+    let latest = others.map(|held| held.stamp.when).max().unwrap_or(0);
+    let newest = match leader.stamped {
         true => found,
         false => Stamp {
             when: found.when.max(latest.saturating_add(1)),
@@ -135,24 +248,52 @@ pub fn diff(registry: TargetId, holdings: &[Holding], deleted: Option<u64>) -> F
         },
     };
     let same = |stamp: &Stamp, is_stamped: bool| {
-        *stamp == found || (!(stamped && is_stamped) && stamp.sha256 == found.sha256)
+        *stamp == found || (!(leader.stamped && is_stamped) && stamp.sha256 == found.sha256)
     };
     let to = missing(holdings, |held| match held {
         HeldContent::Content { stamp, stamped, .. } => Some(same(stamp, *stamped)),
         HeldContent::Nothing | HeldContent::Corrupt(_) => None,
     });
+    let to: Vec<_> = to
+        .into_iter()
+        .map(|(holding, problem)| match &holding.held {
+            HeldContent::Content { stamp, stamped, .. }
+                if holding.target != known.registry
+                    && *stamped
+                    && is_apart(known, leader, stamp) =>
+            {
+                (holding, Problem::Conflict)
+            }
+            _ => (holding, problem),
+        })
+        .collect();
     match to.is_empty() {
         true => Finding::Agreed { deleted: false },
         false => Finding::Lacking {
             newest,
             found,
-            from: contents
-                .filter(|(_, stamp, _)| *stamp == found)
-                .map(|(target, ..)| target)
+            from: held
+                .iter()
+                .filter(|held| held.stamp == found)
+                .map(|held| held.target)
                 .collect(),
             to,
         },
     }
+}
+
+/// Tells whether a backup's push may be one that was acknowledged, and that the leading content was
+/// not made over: it is newer, or was made over the same content.
+fn is_apart(known: Known<'_>, leader: &Held, there: &Stamp) -> bool {
+    let found = leader.stamp;
+    if there.sha256 == found.sha256
+        || found.base == Base::Content(there.sha256)
+        || known.past.contains(&there.sha256)
+    {
+        return false;
+    }
+    let is_sibling = found.base != Base::Unknown && there.base == found.base;
+    is_sibling || there.when > rounded_up(&found, leader.stamped)
 }
 
 fn missing(
@@ -171,6 +312,7 @@ fn missing(
     missing.collect()
 }
 
+/// Stores truncate times to the second: content put by hand may be as late as that second's end.
 fn rounded_up(stamp: &Stamp, stamped: bool) -> u64 {
     const SECOND: u64 = 1_000_000_000;
     match !stamped && stamp.when.is_multiple_of(SECOND) {

@@ -9,6 +9,7 @@ mod diff;
 mod job;
 mod repair;
 mod scan;
+mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;

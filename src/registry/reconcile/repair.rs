@@ -4,18 +4,15 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Reconcile;
-use super::diff::{Finding, HeldContent, Holding, Problem, diff};
+use super::diff::{Finding, HeldContent, Holding, Known, Problem, diff};
 use super::job::{Difference, ReconcileJob};
-use super::scan::RepoScan;
+use super::scan::{RepoScan, once};
 use crate::model::{ArtifactId, Stamp};
 use crate::registry::check::Candidate;
 use crate::registry::events::{Event, Level};
+use crate::registry::replay::apart;
 use crate::registry::replica::{Replica, TargetId};
-use crate::store::{Condition, Failure, Kind};
-
-/// How long a tombstone is kept, in nanoseconds: 90 days. A backup that was out for longer must be
-/// brought back by hand, by an experienced operator.
-const TOMBSTONE_KEPT: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
+use crate::store::{Condition, Failure, Kind, Tombstone};
 
 /// The id of this mount among the holders of a content.
 const OWN_CACHE: TargetId = TargetId(usize::MAX);
@@ -29,16 +26,24 @@ impl Reconcile {
         id: &ArtifactId,
     ) {
         let registry = scan.replicas.registry.id;
-        let deleted = scan.last_deleted(&id.item);
+        let deleted = scan.tombstones(&id.item);
         let is_decided = scan.replicas.registry.conditions() != Some(false);
-        if job.order.quick && is_decided && deleted.is_none() && scan.lists_the_same(&id.item) {
+        if job.order.quick && is_decided && deleted.is_empty() && scan.lists_the_same(&id.item) {
             return;
         }
         let mut listed = self.holdings(job, scan, id).await;
-        self.add_own(scan, id, &mut listed);
-        let is_quiet = match diff(registry, &listed, deleted) {
-            Finding::Agreed { deleted: false } => deleted.is_none(),
-            Finding::Agreed { deleted: true } => self.tombstones_agree(scan, id, deleted),
+        let own = self.add_own(scan, id, &mut listed);
+        let lineage = self.index.peek(id, |entry| entry.lineage()).flatten();
+        let past = lineage.map(|lineage| lineage.past).unwrap_or_default();
+        let mut known = Known {
+            registry,
+            own,
+            tombstones: &deleted,
+            past: &past,
+        };
+        let is_quiet = match diff(known, &listed) {
+            Finding::Agreed { deleted: false } => deleted.is_empty(),
+            Finding::Agreed { deleted: true } => self.tombstones_agree(scan, id, &deleted),
             _ => false,
         };
         if is_quiet {
@@ -48,13 +53,15 @@ impl Reconcile {
         // keeps this mount's replays and deletions of the artifact away.
         let _applies = self.replay.applies.lock(id).await;
         let (mut holdings, last) = self.scan_again(job, scan, id).await;
-        self.add_own(scan, id, &mut holdings);
-        match diff(registry, &holdings, last.max(deleted)) {
+        let last = once(deleted.iter().cloned().chain(last));
+        known.tombstones = &last;
+        known.own = self.add_own(scan, id, &mut holdings);
+        match diff(known, &holdings) {
             Finding::Agreed { deleted: true } if job.repairs() => {
-                self.settle_tombstones(job, scan, id, deleted).await;
+                self.settle_tombstones(job, scan, id, &deleted).await;
             }
             Finding::Agreed { deleted: false } if job.repairs() && scan.is_whole() => {
-                self.remove_tombstones(job, scan, id, u64::MAX).await;
+                self.remove_tombstones(job, scan, id).await;
             }
             Finding::Agreed { .. } => {}
             Finding::Unsure => job.unsure(),
@@ -64,11 +71,13 @@ impl Reconcile {
                     self.report(job, scan, id, holding.target, problem, Err(why));
                 }
             }
-            Finding::Undeleted(targets) => {
-                let when = last.max(deleted).unwrap_or_default();
-                for target in targets {
-                    let taken = self.take_back(job, scan, id, when, target).await;
+            Finding::Undeleted { held, apart } => {
+                for (target, deletion) in held {
+                    let taken = self.take_back(job, scan, id, &deletion, target).await;
                     self.report(job, scan, id, target, Problem::Undeleted, taken);
+                }
+                for (target, stamp) in apart {
+                    self.conflict(job, scan, id, (target, &stamp), None);
                 }
             }
             Finding::Lacking {
@@ -78,7 +87,8 @@ impl Reconcile {
                 to,
             } => {
                 let by_hand = is_by_hand(&holdings, &from);
-                let mut content = match job.repairs() || by_hand {
+                let is_lacking = to.iter().any(|(_, problem)| *problem != Problem::Conflict);
+                let mut content = match is_lacking && (job.repairs() || by_hand) {
                     true => self.content_of(scan, id, &found, &from).await.map(Some),
                     false => Ok(None),
                 };
@@ -89,6 +99,12 @@ impl Reconcile {
                     content = Err(why);
                 }
                 for (holding, problem) in to {
+                    if let (Problem::Conflict, HeldContent::Content { stamp, .. }) =
+                        (problem, &holding.held)
+                    {
+                        self.conflict(job, scan, id, (holding.target, stamp), Some(&found));
+                        continue;
+                    }
                     let mended = match &content {
                         Ok(Some(content)) if job.repairs() => {
                             self.repair(scan, id, content, &newest, &holding).await
@@ -105,9 +121,14 @@ impl Reconcile {
     /// Adds this mount's own push if it is cached, and newer than every target's content. On a registry
     /// without conditional writes, the older of two simultaneous pushes may have replaced the newer
     /// one everywhere. Then only the mount that made the newer one knows of it.
-    fn add_own(&self, scan: &RepoScan<'_>, id: &ArtifactId, holdings: &mut Vec<Holding>) {
+    fn add_own(
+        &self,
+        scan: &RepoScan<'_>,
+        id: &ArtifactId,
+        holdings: &mut Vec<Holding>,
+    ) -> Option<TargetId> {
         if scan.replicas.registry.conditions() != Some(false) {
-            return;
+            return None;
         }
         let there = holdings.iter().filter_map(|holding| match &holding.held {
             HeldContent::Content { stamp, .. } => Some(*stamp),
@@ -130,7 +151,35 @@ impl Reconcile {
                     token: None,
                 },
             });
+            return Some(OWN_CACHE);
         }
+        None
+    }
+
+    /// Reports a push that a backup holds and that was not made over the registry's content. It stays
+    /// there until a person decides, by the next push.
+    fn conflict(
+        &self,
+        job: &ReconcileJob,
+        scan: &RepoScan<'_>,
+        id: &ArtifactId,
+        (backup, held): (TargetId, &Stamp),
+        there: Option<&Stamp>,
+    ) {
+        let registry = scan.replicas.registry.url();
+        let reason = apart(registry, there, held);
+        let is_news = self.index.change(id, |entry| {
+            let is_news = entry.error() != Some(&*reason);
+            entry.failed(reason.clone());
+            is_news
+        });
+        if is_news {
+            let event = Event::new(Level::Error, "conflict", reason.clone());
+            let url = target(scan, backup).map_or("", |target| target.url());
+            self.events
+                .report(event.with("artifact", id.to_string()).with("target", url));
+        }
+        self.report(job, scan, id, backup, Problem::Conflict, Err(Some(reason)));
     }
 
     /// Asks every target again for one artifact.
@@ -139,10 +188,13 @@ impl Reconcile {
         job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
-    ) -> (Vec<Holding>, Option<u64>) {
+    ) -> (Vec<Holding>, Vec<Tombstone>) {
         let end = Instant::now() + self.settings.push;
         let looks = scan.targets.iter().map(|seen| async move {
-            let deleted = seen.target.ask(|target| target.last_deleted(id, end)).await;
+            let deleted = seen
+                .target
+                .ask(|target| target.tombstones_of(id, end))
+                .await;
             let held = match deleted {
                 Ok(_) => self.held_now(job, seen.target, id, end).await,
                 Err(failure) => return (seen.target, Err(failure)),
@@ -152,11 +204,11 @@ impl Reconcile {
                 held.map(|held| (held, deleted.unwrap_or_default())),
             )
         });
-        let (mut holdings, mut last) = (Vec::new(), None);
+        let (mut holdings, mut last) = (Vec::new(), Vec::new());
         for (target, look) in futures::future::join_all(looks).await {
             match look {
                 Ok((held, deleted)) => {
-                    last = last.max(deleted);
+                    last.extend(deleted);
                     let target = target.id;
                     holdings.push(Holding { target, held });
                 }
@@ -260,84 +312,15 @@ impl Reconcile {
         job: &ReconcileJob,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
-        when: u64,
+        deletion: &Tombstone,
         from: TargetId,
     ) -> Result<(), Option<String>> {
         let target = target(scan, from).filter(|_| job.repairs()).ok_or(None)?;
         let end = Instant::now() + self.settings.push;
-        let taken = target.apply_deletion(id, when, end).await;
+        let limit = self.settings.max_size;
+        let taken = target.apply_deletion(id, deletion, limit, end).await;
         taken.map_err(|failure| Some(why(failure)))
     }
-
-    fn tombstones_agree(&self, scan: &RepoScan<'_>, id: &ArtifactId, deleted: Option<u64>) -> bool {
-        let mut targets = scan.targets.iter();
-        let all_know = targets.all(|seen| {
-            let known = seen.deleted.get(&id.item);
-            known.is_some_and(|known| known.iter().copied().eq(deleted))
-        });
-        all_know && !self.is_expired(scan, deleted)
-    }
-
-    fn is_expired(&self, scan: &RepoScan<'_>, deleted: Option<u64>) -> bool {
-        let now = self.clock.nanos();
-        scan.is_whole()
-            && deleted.is_some_and(|deleted| deleted.saturating_add(TOMBSTONE_KEPT) < now)
-    }
-
-    /// Makes every target remember a deletion, or removes its tombstones once they have expired.
-    async fn settle_tombstones(
-        &self,
-        job: &ReconcileJob,
-        scan: &RepoScan<'_>,
-        id: &ArtifactId,
-        deleted: Option<u64>,
-    ) {
-        let Some(when) = deleted else {
-            return;
-        };
-        if self.is_expired(scan, deleted) {
-            return self.remove_tombstones(job, scan, id, u64::MAX).await;
-        }
-        let end = Instant::now() + self.settings.push;
-        for seen in &scan.targets {
-            let known = seen.deleted.get(&id.item);
-            if known.is_some_and(|known| known.contains(&when)) {
-                continue;
-            }
-            let put = seen
-                .target
-                .ask(|target| target.put_tombstone(id, when, end));
-            if let Err(failure) = put.await {
-                job.unheard(seen.target.url(), &failure.reason);
-                return;
-            }
-        }
-        // The newest tombstone makes the older ones redundant.
-        self.remove_tombstones(job, scan, id, when).await;
-    }
-
-    /// Removes the tombstones that this round has seen and that are older than `before`.
-    async fn remove_tombstones(
-        &self,
-        job: &ReconcileJob,
-        scan: &RepoScan<'_>,
-        id: &ArtifactId,
-        before: u64,
-    ) {
-        let end = Instant::now() + self.settings.push;
-        for seen in &scan.targets {
-            let seen_there = seen.deleted.get(&id.item).into_iter().flatten();
-            for &when in seen_there.filter(|when| **when < before) {
-                let removal = seen
-                    .target
-                    .ask(|target| target.remove_tombstone(id, when, end));
-                if let Err(failure) = removal.await {
-                    job.unheard(seen.target.url(), &failure.reason);
-                }
-            }
-        }
-    }
-
     fn report(
         &self,
         job: &ReconcileJob,

@@ -11,7 +11,7 @@ use super::{REMEMBERED_CONTENTS, Reconcile, Remembered};
 use crate::model::{ArtifactId, Item, RepoName, Stamp};
 use crate::registry::lock;
 use crate::registry::replica::{Replica, ReplicaSet};
-use crate::store::{Failure, Kind, Meta, RepoListing, Token};
+use crate::store::{Failure, Kind, Meta, RepoListing, Token, Tombstone};
 
 /// The state of a repository on each target that answered.
 pub(super) struct RepoScan<'a> {
@@ -24,8 +24,8 @@ pub(super) struct RepoScan<'a> {
 pub(super) struct TargetScan<'a> {
     pub(super) target: &'a Arc<Replica>,
     listing: RepoListing,
-    /// The times at which each item was deleted, from its tombstones.
-    pub(super) deleted: BTreeMap<Item, BTreeSet<u64>>,
+    /// The tombstones of each item.
+    pub(super) deleted: BTreeMap<Item, Vec<Tombstone>>,
 }
 
 impl RepoScan<'_> {
@@ -37,13 +37,13 @@ impl RepoScan<'_> {
             .collect()
     }
 
-    /// Returns when an item was last deleted.
-    pub(super) fn last_deleted(&self, item: &Item) -> Option<u64> {
-        let deleted = self
+    /// Returns the tombstones of an item on all targets.
+    pub(super) fn tombstones(&self, item: &Item) -> Vec<Tombstone> {
+        let seen = self
             .targets
             .iter()
             .filter_map(|seen| seen.deleted.get(item));
-        deleted.filter_map(BTreeSet::last).max().copied()
+        once(seen.flatten().cloned())
     }
 
     /// Tells whether all targets list the same bytes of an item. On S3, the ETag of an object that
@@ -77,10 +77,10 @@ impl Reconcile {
             // List the tombstones last: an item that is listed and has none was not yet deleted.
             let listing = target.ask(|target| target.list(repo, end)).await?;
             let tombstones = target.ask(|target| target.tombstones(repo, end)).await?;
-            let mut deleted: BTreeMap<Item, BTreeSet<u64>> = BTreeMap::new();
+            let mut deleted: BTreeMap<Item, Vec<Tombstone>> = BTreeMap::new();
             for tombstone in tombstones {
-                let whens = deleted.entry(tombstone.item).or_default();
-                whens.insert(tombstone.when);
+                let of_item = deleted.entry(tombstone.item.clone()).or_default();
+                of_item.push(tombstone);
             }
             Ok::<_, Failure>(TargetScan {
                 target,
@@ -230,6 +230,15 @@ impl Reconcile {
             token,
         }
     }
+}
+
+/// Returns tombstones without those that several targets have, oldest first.
+pub(super) fn once(tombstones: impl Iterator<Item = Tombstone>) -> Vec<Tombstone> {
+    let tombstones = tombstones.map(|tombstone| (tombstone.when, tombstone));
+    tombstones
+        .collect::<BTreeMap<_, _>>()
+        .into_values()
+        .collect()
 }
 
 fn is_md5(token: &Token) -> bool {

@@ -213,7 +213,7 @@ impl Membership {
 
     /// Learns the ids of a store that fits.
     fn enter(&self, target: &Target, identity: &Identity) -> Result<(), Failure> {
-        if let Some(other) = self.members.enter(&identity.id, target.url_shared()) {
+        if let Some(other) = self.members.enter(&identity.id, &target.url) {
             let what = format!(
                 "{} is the same store as {other}, or a copy of it",
                 target.url()

@@ -1,19 +1,59 @@
 //! The expected state after every fault has ended and no push is pending.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
 use super::truth::{Actor, KEYS, State, Text, Truth};
+use crate::model::Sha256;
 
 impl Truth {
     /// Checks the stores after all faults have ended and every journal has been replayed.
     /// `repaired`: the mounts have also compared the targets.
-    pub(super) fn ended(&mut self, repaired: bool) {
+    /// `kept`: the contents in `unpushed` of any mount.
+    pub(super) fn ended(&mut self, repaired: bool, kept: &BTreeSet<Bytes>) {
         for artifact in 0..2 {
+            self.must_keep_all(artifact, kept);
             self.must_hold_the_newest(artifact, repaired);
             self.must_be_alike(artifact, repaired);
         }
     }
 
-    /// The registry holds the newest acknowledged content, or a newer one. Only a deletion may
-    /// remove it. Stamps order the contents of several mounts.
+    /// Every acknowledged content is in the registry, or something that was made over it; or it is a
+    /// conflict, which only another writer can cause, and is kept.
+    fn must_keep_all(&mut self, artifact: usize, kept: &BTreeSet<Bytes>) {
+        if self.deleted[artifact] > 0 {
+            return;
+        }
+        let there = self.stores[0].objects.get(KEYS[artifact]);
+        let there = there.map(|object| object.content.clone());
+        let texts = self.texts.iter();
+        let mut lost = texts.filter(|(content, text)| {
+            let is_in = there
+                .as_ref()
+                .is_some_and(|there| there == *content || self.descends(there, content));
+            let held = self.stores.iter();
+            let held = held.filter_map(|store| store.objects.get(KEYS[artifact]));
+            let mut held = held.map(|held| &held.content).chain(kept);
+            let is_kept = held.any(|held| held == *content || self.descends(held, content));
+            text.artifact == artifact
+                && text.state == State::Acknowledged
+                && !text.forgotten
+                && text.landed[0].is_none()
+                && !is_in
+                && !is_kept
+        });
+        if let Some((content, _)) = lost.next() {
+            let content = content.clone();
+            drop(lost);
+            self.must(false, || {
+                format!("an acknowledged push is replaced or kept: {content:?} is nowhere")
+            });
+        }
+    }
+
+    /// The registry of a single writer holds the newest acknowledged content, or a newer one. Only a
+    /// deletion may remove it.
     fn must_hold_the_newest(&mut self, artifact: usize, repaired: bool) {
         let texts = self
             .texts
@@ -25,7 +65,7 @@ impl Truth {
         else {
             return;
         };
-        if text.order.0 <= self.deleted[artifact] {
+        if text.order.0 <= self.deleted[artifact] || !self.is_simple(artifact) {
             return;
         }
         for place in 0..3 {
@@ -42,12 +82,24 @@ impl Truth {
         }
     }
 
-    /// Tells whether only one mount has pushed the artifact, without a deletion or other tools.
-    fn is_simple(&self, artifact: usize) -> bool {
+    /// Tells whether only one mount has pushed the artifact, without a deletion or other tools, and
+    /// still has its journal: that alone knows all that its pushes have replaced.
+    fn is_alone(&self, artifact: usize) -> bool {
         let texts = || self.texts.values().filter(|text| text.artifact == artifact);
         let first = texts().next().and_then(|text| text.mount);
-        let alone = |text: &Text| text.actor != Actor::Hand && text.mount == first;
+        let alone =
+            |text: &Text| text.actor != Actor::Hand && text.mount == first && !text.forgotten;
         texts().all(alone) && self.deleted[artifact] == 0
+    }
+
+    /// Tells whether no push can be a conflict. A push that has failed, or whose mount was killed, and
+    /// that the registry has all the same, is another writer's.
+    pub(super) fn is_simple(&self, artifact: usize) -> bool {
+        let there = self.stores[0].objects.get(KEYS[artifact]);
+        let there = there.and_then(|there| self.texts.get(&there.content));
+        let is_unknown =
+            there.is_some_and(|text| matches!(text.state, State::InDoubt | State::Failed));
+        self.is_alone(artifact) && !is_unknown
     }
 
     /// Every target holds the same bytes. Without repair, a failed push that reached some targets
@@ -63,7 +115,25 @@ impl Truth {
         let mut failed = contents.iter().flatten();
         let failed = failed.any(|content| self.texts[content].state == State::Failed);
         let simple = self.is_simple(artifact);
-        self.must(alike || (!repaired && (failed || !simple)), || {
+        let registry = contents[0].clone();
+        let mut backups = contents[1..].iter().flatten();
+        // A backup keeps a push that the registry's content was not made over.
+        let behind = backups.any(|content| {
+            registry
+                .as_ref()
+                .is_some_and(|registry| self.descends(registry, content))
+        });
+        // A push over the registry's content, or of an artifact that it lacks, is given to it.
+        let over = contents[1..]
+            .iter()
+            .flatten()
+            .any(|content| match &registry {
+                Some(registry) => self.bases.get(content) == Some(&Some(Sha256::of(registry))),
+                None => self.deleted[artifact] == 0,
+            });
+        let apart = !simple && !behind && !over;
+        let unrepaired = !repaired && (failed || !self.is_alone(artifact));
+        self.must(alike || apart || unrepaired, || {
             format!("every target holds the same bytes: {contents:?}")
         });
         let last = self
@@ -74,11 +144,19 @@ impl Truth {
         let mut texts = self.texts.values().filter(|text| text.artifact == artifact);
         if let Some(last) = last
             && texts.all(|text| {
+                // A deletion names what the registry held then, and deletes no other push.
+                let was_there = text.landed[0].is_some_and(|landed| landed < last.begun);
                 let own = text.mount == Some(last.mount);
-                (own || repaired) && text.ended.is_some_and(|ended| ended < last.begun)
+                (own || (repaired && was_there))
+                    && text.ended.is_some_and(|ended| ended < last.begun)
             })
         {
-            self.must(contents.iter().all(Option::is_none), || {
+            // Without the journal, nobody knows that an old content in a backup is an ancestor of the
+            // deleted one: it stays there, as a conflict.
+            let mut texts = self.texts.values();
+            let is_unknown = texts.any(|text| text.artifact == artifact && text.forgotten);
+            let checked = if is_unknown { 1 } else { 3 };
+            self.must(contents[..checked].iter().all(Option::is_none), || {
                 format!("what was deleted stays deleted: {contents:?}")
             });
         }

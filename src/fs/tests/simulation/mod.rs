@@ -81,7 +81,7 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
 }
 
 /// All bugs that a test can plant.
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 18] = [
     Bug::NoJournal,
     Bug::LateJournal,
     Bug::LateRecord,
@@ -98,6 +98,8 @@ const BUGS: [Bug; 16] = [
     Bug::NoSync,
     Bug::NoTombstone,
     Bug::OldestWins,
+    Bug::NewestWins,
+    Bug::StrangerReplaced,
 ];
 
 fn from_env(name: &str) -> Option<u64> {

@@ -244,6 +244,19 @@ impl Truth {
                 "nothing newer is overwritten: store {place} loses a newer one than {content:?}"
             )
         });
+        let old_content = replaced
+            .map(|object| object.content.clone())
+            .unwrap_or_default();
+        // The retried close of one handle replaces its own failed push.
+        // The base of a push over a listed content that could not be read is unknown.
+        let is_over = old.actor == text.actor
+            || !self.bases.contains_key(content)
+            || self.descends(content, &old_content);
+        self.must(place != 0 || !is_retried || is_over, || {
+            format!(
+                "the registry gets {content:?} only over its base, and not over {old_content:?}"
+            )
+        });
         if place != 0 || is_retried || old.actor == text.actor {
             return;
         }

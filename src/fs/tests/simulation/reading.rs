@@ -120,14 +120,26 @@ impl Truth {
         if !still {
             return;
         }
-        self.must(text.order.1 >= begun.high_water, || {
+        // After a conflict the registry's content counts, which is no ancestor of the push that was
+        // served before.
+        let is_apart = !self.is_simple(artifact) && {
+            let mut texts = self.texts.iter();
+            let before = texts.find(|(_, before)| {
+                before.artifact == artifact && before.order.0 == begun.high_water
+            });
+            before.is_some_and(|(before, _)| !self.descends(before, content))
+        };
+        self.must(text.order.1 >= begun.high_water || is_apart, || {
             format!(
                 "mount {mount} never goes back in time: it reads {content:?} after something newer"
             )
         });
         let settled = text.landed[0].is_some() && text.order.0 > self.deleted[artifact];
         let view = &mut self.views[mount];
-        view.high_water[artifact] = view.high_water[artifact].max(text.order.0);
+        view.high_water[artifact] = match is_apart {
+            true => text.order.0,
+            false => view.high_water[artifact].max(text.order.0),
+        };
         // If only a backup and another mount's journal have the content, the registry reports it as
         // deleted.
         view.present[artifact] |= settled;

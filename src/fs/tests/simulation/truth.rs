@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::random::Random;
-use crate::model::Stamp;
+use crate::model::{Base, Sha256, Stamp};
 use crate::store::{Fault, Kind};
 
 /// Nanoseconds since the epoch, by the simulated clock.
@@ -181,6 +181,8 @@ pub(super) struct Truth {
     /// This machine's disk hangs, or has hung: pushes may fail although every target would accept
     /// them.
     pub(super) slow_disk: bool,
+    /// The content that each pushed content has named as its base, unless that is unknown.
+    pub(super) bases: BTreeMap<Bytes, Option<Sha256>>,
     pub(super) violation: Option<String>,
     pub(super) trace: Option<Vec<String>>,
     written: usize,
@@ -212,6 +214,7 @@ impl Sim {
             hand_lost: [0; 2],
             lied: None,
             slow_disk: false,
+            bases: BTreeMap::new(),
             violation: None,
             trace: trace.then(Vec::new),
             written: 0,
@@ -270,12 +273,32 @@ impl Truth {
         .replace('\n', " ")
     }
 
+    /// Tells whether a content was made over another one, or over one made over that, and so on.
+    pub(super) fn descends(&self, content: &Bytes, from: &Bytes) -> bool {
+        let (mut at, from) = (content.clone(), Sha256::of(from));
+        while let Some(Some(base)) = self.bases.get(&at) {
+            if *base == from {
+                return true;
+            }
+            let mut texts = self.texts.keys();
+            match texts.find(|text| Sha256::of(text) == *base) {
+                Some(text) if *text != at => at = text.clone(),
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// Records the stamp of a content.
     pub(super) fn ordered(&mut self, content: &Bytes, stamp: &Stamp) {
+        if stamp.base != Base::Unknown {
+            self.bases.insert(content.clone(), stamp.base.content());
+        }
+        let now = self.now();
         if let Some(text) = self.texts.get_mut(content) {
             text.order = match text.order {
-                (_, Time::MAX) => (stamp.when, stamp.when),
-                (first, last) => (first.min(stamp.when), last.max(stamp.when)),
+                (_, Time::MAX) => (now, now),
+                (first, last) => (first.min(now), last.max(now)),
             };
         }
     }
