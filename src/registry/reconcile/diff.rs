@@ -115,6 +115,9 @@ pub struct Known<'a> {
     pub registry: TargetId,
     /// A content of this mount that outranks the registry's, which ignores conditions.
     pub own: Option<TargetId>,
+    /// Whether the registry honours conditions. Otherwise two pushes may both have been acknowledged,
+    /// and the registry keeps one of them: that is no conflict to report.
+    pub honours_conditions: bool,
     /// The tombstones of all targets.
     pub tombstones: &'a [Tombstone],
     /// The contents that the newest known one has replaced.
@@ -286,7 +289,8 @@ fn lacking(known: Known<'_>, leader: &Held, held: &[Held], holdings: &[Holding])
 /// not made over: it is newer, or was made over the same content.
 fn is_apart(known: Known<'_>, leader: &Held, there: &Stamp) -> bool {
     let found = leader.stamp;
-    if there.sha256 == found.sha256
+    if !known.honours_conditions
+        || there.sha256 == found.sha256
         || found.base == Base::Content(there.sha256)
         || known.past.contains(&there.sha256)
     {

@@ -71,6 +71,7 @@ fn compare(holdings: &[Holding], tombstones: &[Tombstone]) -> Finding {
     let known = Known {
         registry: REGISTRY,
         own: None,
+        honours_conditions: true,
         tombstones,
         past: &[],
     };

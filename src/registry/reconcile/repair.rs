@@ -38,6 +38,7 @@ impl Reconcile {
         let mut known = Known {
             registry,
             own,
+            honours_conditions: is_decided,
             tombstones: &deleted,
             past: &past,
         };
@@ -118,9 +119,9 @@ impl Reconcile {
         }
     }
 
-    /// Adds this mount's own push if it is cached, and newer than every target's content. On a registry
+    /// Adds this mount's own push if it is cached, and newer than the registry's content. On a registry
     /// without conditional writes, the older of two simultaneous pushes may have replaced the newer
-    /// one everywhere. Then only the mount that made the newer one knows of it.
+    /// one there. Then only the mount that made the newer one knows of it.
     fn add_own(
         &self,
         scan: &RepoScan<'_>,
@@ -130,17 +131,17 @@ impl Reconcile {
         if scan.replicas.registry.conditions() != Some(false) {
             return None;
         }
-        let there = holdings.iter().filter_map(|holding| match &holding.held {
-            HeldContent::Content { stamp, .. } => Some(*stamp),
-            HeldContent::Nothing | HeldContent::Corrupt(_) => None,
+        let registry = scan.replicas.registry.id;
+        let there = holdings.iter().find_map(|holding| match &holding.held {
+            HeldContent::Content { stamp, .. } if holding.target == registry => Some(*stamp),
+            _ => None,
         });
         let own = self.index.peek(id, |record| {
             let current = record.current().and_then(|known| known.stamp());
             current.filter(|stamp| stamp.when == record.attempted())
         });
-        let own = own.flatten();
-        if let (Some(stamp), Some(newest)) = (own, there.max())
-            && stamp > newest
+        if let (Some(stamp), Some(there)) = (own.flatten(), there)
+            && stamp > there
             && self.contents.get(&stamp).is_some()
         {
             holdings.push(Holding {
