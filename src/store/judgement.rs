@@ -8,8 +8,6 @@ use std::time::SystemTime;
 use super::Listed;
 use super::stamp_refusal::StampRefusal;
 use super::target::{Meta, Target};
-#[cfg(test)]
-use crate::fault_injection::{Bug, injected};
 use crate::model::{Stamp, WallClock, is_ahead, nanos};
 
 impl Target {
@@ -21,10 +19,6 @@ impl Target {
         unreadable: bool,
         modified: SystemTime,
     ) -> Result<Option<Stamp>, StampRefusal> {
-        #[cfg(test)]
-        if injected(Bug::FutureBelieved) {
-            return Ok(stamp);
-        }
         match stamp {
             _ if unreadable => Err(StampRefusal::Unreadable),
             Some(stamp)

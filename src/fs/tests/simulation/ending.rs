@@ -22,9 +22,7 @@ impl Truth {
     /// Every acknowledged content is in the registry, or something that was made over it; or it is a
     /// conflict, which only another writer can cause, and is kept.
     fn must_keep_all(&mut self, artifact: usize, kept: &BTreeSet<Bytes>) {
-        if self.deleted[artifact] > 0 {
-            return;
-        }
+        let deleted = self.asked_to_delete[artifact];
         let there = self.stores[0].objects.get(KEYS[artifact]);
         let there = there.map(|object| object.content.clone());
         let texts = self.texts.iter();
@@ -38,6 +36,7 @@ impl Truth {
             let is_kept = held.any(|held| held == *content || self.descends(held, content));
             text.artifact == artifact
                 && text.state == State::Acknowledged
+                && text.order.0 > deleted
                 && !text.forgotten
                 && text.landed[0].is_none()
                 && !is_in

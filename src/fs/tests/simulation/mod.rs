@@ -3,7 +3,7 @@
 //!
 //! `ATLASFS_SCHEDULES=10000` plays more schedules; `ATLASFS_SEED=7` plays one and shows every step.
 //!
-//! Not simulated: clocks that differ, stores that truncate times to the second or have no tokens, a
+//! Not simulated: stores that truncate times to the second or have no tokens, a
 //! request that takes effect after its sender has given up, `rename`.
 
 mod ending;
@@ -71,17 +71,19 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
         lists_stamps,
         cached,
         repairs,
+        ahead,
         ..
     } = schedule;
     format!(
         "seed {seed}: {sentence}\n{steps} steps, {mounts} mounts, durability {durability}, lists \
-         stamps {lists_stamps:?}, cached {cached}, repairs {repairs}:\n{}\n",
+         stamps {lists_stamps:?}, cached {cached}, repairs {repairs}, \
+         clocks ahead {ahead:?} s:\n{}\n",
         told.join("\n")
     )
 }
 
 /// All bugs that a test can plant.
-const BUGS: [Bug; 18] = [
+const BUGS: [Bug; 20] = [
     Bug::NoJournal,
     Bug::LateJournal,
     Bug::LateRecord,
@@ -100,6 +102,8 @@ const BUGS: [Bug; 18] = [
     Bug::OldestWins,
     Bug::NewestWins,
     Bug::StrangerReplaced,
+    Bug::TombstoneByTime,
+    Bug::FutureBelieved,
 ];
 
 fn from_env(name: &str) -> Option<u64> {

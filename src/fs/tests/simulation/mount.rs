@@ -69,7 +69,7 @@ impl Mount {
                 Vec::new()
             },
             drivers: Some(Vec::from(drivers)),
-            wall: WallClock::new(move || time_of(clock.lock().now())),
+            wall: WallClock::new(move || time_of(clock.lock().clock(number))),
             replay: true,
             state_dir: Some(Arc::new(dir)),
             ..Choice::default()
@@ -91,6 +91,13 @@ impl Mount {
         let pending = self.fixture.fs.registry.status(&self.fixture.fs.mount)["pending"].take();
         let mut pending = pending.as_array().unwrap().iter();
         pending.any(|push| push["artifact"] == KEYS[artifact])
+    }
+
+    /// Tells whether the mount reports a failure or a conflict.
+    fn errs(&self, artifact: usize) -> bool {
+        let mut errors = self.fixture.fs.registry.status(&self.fixture.fs.mount)["errors"].take();
+        let mut errors = errors.as_array_mut().unwrap().iter();
+        errors.any(|error| error["artifact"] == KEYS[artifact])
     }
 
     /// Tells whether the mount skips a target because its breaker is open.
@@ -157,9 +164,9 @@ impl Mount {
             Act::Mkdir => drop(self.fixture.mkdir("app").await),
             Act::Touch => {
                 if let Ok(file) = self.fixture.open(path, WRITE, true).await {
-                    self.truth().views[self.number].touched[artifact] = true;
+                    self.truth().touch(self.number, artifact);
                     let closed = file.close().await;
-                    self.truth().views[self.number].touched[artifact] = true;
+                    self.truth().touch(self.number, artifact);
                     self.truth().must(closed.is_ok(), || {
                         format!("who writes nothing closes well: {closed:?}")
                     });
@@ -224,7 +231,7 @@ impl Mount {
     async fn open(&self, artifact: usize, how: OpenMode) -> Option<(File<'_>, usize, Bytes)> {
         let mut begun = self.truth().begin_read(self.number, artifact);
         // A name known only from a failed push starts empty for a writer.
-        begun.touched |= self.truth().views[self.number].erred[artifact];
+        begun.touched |= self.truth().views[self.number].erred[artifact] || self.errs(artifact);
         let writer = self.truth().opening(self.number, artifact);
         let file = self.fixture.open(KEYS[artifact], how, how.truncate).await;
         let number = self.number;

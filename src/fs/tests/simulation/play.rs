@@ -35,6 +35,7 @@ impl Play {
             schedule.lists_stamps,
             trace,
         ));
+        sim.lock().ahead = schedule.ahead;
         let mounts =
             (0..schedule.mounts).map(|number| Mount::start(&schedule, &sim, number, state_dir()));
         let mounts = mounts.collect();

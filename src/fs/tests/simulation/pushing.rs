@@ -322,9 +322,10 @@ impl Truth {
         // The mount removes local files, and names that it knows as absent, without a request to a
         // target.
         let asked = self.deleted_by_mount[artifact] >= begun;
+        self.asked_to_delete[artifact] = now;
         self.forget(artifact);
         let view: &mut View = &mut self.views[mount];
-        view.touched[artifact] = false;
+        view.touched[artifact] &= view.touched_at[artifact] >= begun;
         // A failed deletion leaves the error of an earlier push, and its name.
         view.erred[artifact] &= result.is_err();
         if result.is_err() || !asked {

@@ -253,9 +253,10 @@ impl Truth {
             .extract_if(.., |(by, ..)| *by == mount)
             .map(|(_, what, _)| what)
             .collect();
-        killed
-            .into_iter()
-            .for_each(|artifact| self.forget(artifact));
+        killed.into_iter().for_each(|artifact| {
+            self.asked_to_delete[artifact] = now;
+            self.forget(artifact);
+        });
         self.views[mount] = Default::default();
         let own = self.texts.values_mut();
         own.filter(|text| text.mount == Some(mount))

@@ -65,6 +65,8 @@ pub(super) struct Schedule {
     pub(super) lists_stamps: [bool; 3],
     pub(super) allow_delete: bool,
     pub(super) cached: bool,
+    /// How far each mount's clock is ahead, in seconds.
+    pub(super) ahead: [i64; 3],
     /// Whether the mounts compare the targets.
     pub(super) repairs: bool,
     /// Whether the configuration names the repository.
@@ -83,6 +85,9 @@ const KINDS: [Kind; 9] = [
     Kind::Busy,
     Kind::Corrupt,
 ];
+
+/// How far a machine's clock may be ahead, in seconds: minutes, or years, both ways.
+const CLOCKS: [i64; 7] = [0, 0, 120, -120, 3_600, -3_600, 50_000_000];
 
 impl Schedule {
     pub(super) fn of(seed: u64) -> Self {
@@ -106,6 +111,7 @@ impl Schedule {
             cached: random.percent(70),
             named: random.percent(75),
             repairs: random.percent(50),
+            ahead: [0; 3],
             steps: Vec::new(),
         };
         // Some schedules test two writers, others a person with another tool.
@@ -184,6 +190,33 @@ impl Schedule {
                     Step::Fault(backup, None),
                 ]);
             }
+            if let Step::Act {
+                mount,
+                artifact,
+                what: Act::Remove,
+                ..
+            } = step
+                && mounts > 1
+                && random.percent(30)
+            {
+                // Another mount, whose clock may be behind, pushes anew while the registry is out.
+                let act = |mount, what| Step::Act {
+                    mount,
+                    artifact,
+                    what,
+                    apart: false,
+                };
+                let missed = Some(Fault::Fail(Kind::Unreachable));
+                schedule.steps.extend([
+                    Step::Heal,
+                    act(mount, Act::Save),
+                    act(mount, Act::Remove),
+                    Step::Wait(1_300),
+                    Step::Fault(0, missed),
+                    act((mount + 1) % mounts, Act::Save),
+                    Step::Fault(0, None),
+                ]);
+            }
             if matches!(step, Step::Act { apart: true, .. }) && random.percent(25) {
                 // Kills a mount while the action runs.
                 schedule
@@ -194,6 +227,9 @@ impl Schedule {
         }
         if random.percent(15) {
             schedule.hang(&mut random);
+        }
+        if random.percent(25) {
+            schedule.ahead = std::array::from_fn(|_| random.pick(&CLOCKS));
         }
         schedule
     }

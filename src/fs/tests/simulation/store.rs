@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::truth::{Object, Sim, time_of};
+use super::truth::{KEYS, Object, Sim, time_of};
 use crate::model::Stamp;
 use crate::store::{Backend, Condition, Failure, Fault, Kind, Listed, Stored, Token};
 
@@ -164,6 +164,10 @@ impl Backend for Way {
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         self.sim.lock().ordered(&content, stamp);
+        // A tombstone keeps the time of its deletion wherever it is copied.
+        if KEYS.contains(&key) {
+            self.sim.lock().check_stamp(self.mount, stamp);
+        }
         self.request(Asked::Write).await?;
         let token = {
             let mut truth = self.sim.lock();

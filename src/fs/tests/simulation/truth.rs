@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::random::Random;
-use crate::model::{Base, Sha256, Stamp};
+use crate::model::{Base, MAX_AHEAD, Sha256, Stamp};
 use crate::store::{Fault, Kind};
 
 /// Nanoseconds since the epoch, by the simulated clock.
@@ -142,6 +142,8 @@ pub(super) struct View {
     /// The mount must not report the artifact as absent.
     pub(super) present: [bool; 2],
     pub(super) touched: [bool; 2],
+    /// When a program last touched the name.
+    pub(super) touched_at: [Time; 2],
     pub(super) erred: [bool; 2],
 }
 
@@ -172,12 +174,17 @@ pub(super) struct Truth {
     pub(super) deleted: [Time; 2],
     /// The time of the artifact's last deletion from any store by a mount.
     pub(super) deleted_by_mount: [Time; 2],
+    /// The end of the artifact's last deletion that a program asked for: it succeeded, or failed, or
+    /// its mount was killed.
+    pub(super) asked_to_delete: [Time; 2],
     /// The time from which the registry lacks the artifact.
     pub(super) absent_since: [Time; 2],
     /// The time at which the registry last lost a content that was put there by hand.
     pub(super) hand_lost: [Time; 2],
     /// The last time that a store began or ended to report objects wrongly as missing or changed.
     pub(super) lied: Option<Time>,
+    /// How far each mount's clock is ahead, in seconds.
+    pub(super) ahead: [i64; 3],
     /// This machine's disk hangs, or has hung: pushes may fail although every target would accept
     /// them.
     pub(super) slow_disk: bool,
@@ -210,9 +217,11 @@ impl Sim {
             pushing: [0; 2],
             deleted: [0; 2],
             deleted_by_mount: [0; 2],
+            asked_to_delete: [0; 2],
             absent_since: [0; 2],
             hand_lost: [0; 2],
             lied: None,
+            ahead: [0; 3],
             slow_disk: false,
             bases: BTreeMap::new(),
             violation: None,
@@ -271,6 +280,30 @@ impl Truth {
             _ => text.into_owned(),
         }
         .replace('\n', " ")
+    }
+
+    /// Returns the time by a mount's clock.
+    pub(super) fn clock(&self, mount: usize) -> Time {
+        let ahead = self.ahead[mount] * SECOND as i64;
+        self.now().saturating_add_signed(ahead)
+    }
+
+    /// A mount writes a stamp: no other clock has moved its own.
+    pub(super) fn check_stamp(&mut self, mount: usize, stamp: &Stamp) {
+        let latest = self.clock(mount) + MAX_AHEAD;
+        self.must(stamp.when <= latest, || {
+            format!(
+                "mount {mount} follows no clock that is wrong: it stamps {}",
+                stamp.when
+            )
+        });
+    }
+
+    /// A program opens or closes a name without writing to it.
+    pub(super) fn touch(&mut self, mount: usize, artifact: usize) {
+        let now = self.now();
+        let view = &mut self.views[mount];
+        (view.touched[artifact], view.touched_at[artifact]) = (true, now);
     }
 
     /// Tells whether a content was made over another one, or over one made over that, and so on.
