@@ -39,7 +39,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lock;
 use super::room::Room;
@@ -108,13 +108,36 @@ impl JournalState {
 impl Journal {
     /// Records that a target has a push. If a crash loses that, replay applies the push once more.
     pub fn got(&self, when: u64, target: &str) {
+        let got = json!({ "got": target });
+        self.note(when, &got, |record| record.got.insert(target.to_owned()));
+    }
+
+    /// Records that a target has the content of a conflict as a version.
+    pub fn got_version(&self, when: u64, target: &str) {
+        let got = json!({ "version": target });
+        self.note(when, &got, |it| it.versions.insert(target.to_owned()));
+    }
+
+    /// Ends an acknowledged push that conflicts with the registry's content. Its bytes are kept until a
+    /// person pushes or removes them.
+    pub fn conflict(&self, when: u64, reason: &str) {
+        self.decide(when, Some(reason));
+        self.note(when, &json!({ "conflict": true }), |record| {
+            !std::mem::replace(&mut record.conflicts, true)
+        });
+        if let Err(error) = self.keep(when) {
+            tracing::warn!("can't journal a conflict: {error}");
+        }
+    }
+
+    /// Appends to an entry's file what is news about it.
+    fn note(&self, when: u64, news: &Value, is_news: impl FnOnce(&mut Record) -> bool) {
         let is_news = lock(&self.state)
             .records
             .get_mut(&when)
-            .is_some_and(|record| record.got.insert(target.to_owned()));
-        let got = line(&json!({ "got": target }));
-        if is_news && let Err(error) = record::append(&self.path(when), &got) {
-            tracing::warn!("can't record in the journal that {target} has a push: {error}");
+            .is_some_and(is_news);
+        if is_news && let Err(error) = record::append(&self.path(when), &line(news)) {
+            tracing::warn!("can't record {news} in the journal: {error}");
         }
     }
 
@@ -166,7 +189,8 @@ impl Journal {
     }
 
     /// Removes entries that a success makes pointless: the pending ones of the artifact, which are all
-    /// older whatever their times say, and failed pushes of the same bytes. Returns the pending pushes
+    /// older whatever their times say, failed pushes of the same bytes, and conflicts that every target
+    /// keeps as a version. Returns the pending pushes
     /// that were not replaced, and that the registry has missed: they are conflicts.
     pub fn supersede(
         &self,
@@ -179,7 +203,8 @@ impl Journal {
             record.id == *id
                 && match record.failed {
                     None => record.stamp.when != by.when,
-                    Some(_) => record.stamp.sha256 == by.sha256 && record.stamp != *by,
+                    Some(_) if record.stamp == *by => false,
+                    Some(_) => record.stamp.sha256 == by.sha256 || record.is_kept_elsewhere(),
                 }
         });
         let (apart, pointless): (Vec<_>, Vec<_>) = pointless.into_iter().partition(|record| {

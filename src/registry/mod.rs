@@ -15,6 +15,7 @@ mod check;
 mod clock;
 mod commit;
 mod conditions;
+mod conflict;
 mod contents;
 mod delete;
 mod dirty_set;

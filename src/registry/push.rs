@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout_at};
 use super::base::BaseVersion;
 use super::breaker::pressing;
 use super::commit::{Commit, CommitOutcome};
+use super::conflict::apart;
 use super::error::{RegistryError, conflict, reasons, still_busy};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
 use super::receipt::receipt;
-use super::replay::apart;
 use super::replica::{Replica, ReplicaSet, TargetId, share};
 use super::{Durability, Registry, blocking};
 #[cfg(test)]
@@ -315,7 +315,6 @@ impl<'a> Push<'a> {
             Arc::clone(&registry.index_log),
         );
         let (id, stamp) = (self.id.clone(), self.stamp);
-        let artifact = self.id;
         let got: Vec<String> = self.targets_of_got().map(|target| target.name()).collect();
         let elsewhere = registry.replay.stores_elsewhere(&id);
         let is_complete = self.missing.is_empty() && elsewhere.is_empty();
@@ -331,11 +330,8 @@ impl<'a> Push<'a> {
             let lost = journal.supersede(&id, &stamp, replaces.as_ref(), is_registry);
             let lost = lost.into_iter().map(|record| {
                 let reason = apart(decider.url(), Some(&stamp), &record.stamp);
-                journal.decide(record.stamp.when, Some(&reason));
-                if let Err(error) = journal.keep(record.stamp.when) {
-                    tracing::warn!("can't journal the conflict of a push of {id}: {error}");
-                }
-                (record.path(), reason)
+                journal.conflict(record.stamp.when, &reason);
+                (record, reason)
             });
             let lost: Vec<_> = lost.collect();
             match is_complete {
@@ -353,9 +349,11 @@ impl<'a> Push<'a> {
         });
         let settled = timeout_at(end, settling).await;
         let lost = settled.ok().and_then(Result::ok).unwrap_or_default();
-        lost.into_iter()
-            .for_each(|(path, reason)| registry.report_conflict(artifact, &path, reason));
-        if !is_complete {
+        let is_replay_idle = is_complete && lost.is_empty();
+        for (record, reason) in lost {
+            registry.replay.report_conflict(&record, reason);
+        }
+        if !is_replay_idle {
             registry.replay.wake();
         }
     }

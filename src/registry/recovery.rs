@@ -80,6 +80,10 @@ impl Replay {
     /// Loads the failures of earlier mounts. A later push or deletion that is pending in the
     /// journal has ended the failure.
     pub(super) fn recover_failures(&self) {
+        for record in self.journal.select(|record| record.conflicts) {
+            let reason = record.failed.unwrap_or_default();
+            self.index.change(&record.id, |entry| entry.failed(reason));
+        }
         let pending = self.journal.pending();
         for LastFailure { id, when, reason } in self.failures.all() {
             let mut later = pending.iter().filter(|record| record.stamp.when > when);

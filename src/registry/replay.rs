@@ -21,11 +21,11 @@ use super::index_log::replicas_of;
 use super::journal::{Journal, Record};
 use super::keyed_lock::KeyedLock;
 use super::replica::{Replica, ReplicaSet, ReplicaSets, TargetId};
-use super::{Settings, blocking, lock};
+use super::{Settings, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, RepoName, Stamp, when_to_text};
-use crate::store::{Failure, Kind, Token};
+use crate::model::{ArtifactId, RepoName};
+use crate::store::{Failure, Kind};
 
 /// How long a target is left alone after its first failure, and at most. 1 s: most outages are a
 /// restart. 1 min: a target that is back catches up before its users notice.
@@ -129,6 +129,11 @@ impl Replay {
 
     /// Returns the targets of this mount that miss an entry.
     pub(super) fn missing(&self, record: &Record) -> Vec<Arc<Replica>> {
+        self.without(record, &record.got)
+    }
+
+    /// Returns the targets of this mount that an entry is for, without those that have it.
+    pub(super) fn without(&self, record: &Record, has: &BTreeSet<String>) -> Vec<Arc<Replica>> {
         let Some(replicas) = self.replicas_for(record) else {
             return Vec::new();
         };
@@ -142,7 +147,7 @@ impl Replay {
             stores.iter().any(|store| target.is_named(store))
         };
         targets
-            .filter(|target| !is_in(&record.got, target))
+            .filter(|target| !is_in(has, target))
             .filter(|target| record.targets.is_empty() || is_in(&record.targets, target))
             .cloned()
             .collect()
@@ -248,6 +253,7 @@ impl Replay {
                     .report(event.with("artifact", record.id.to_string()));
             }
         }
+        waiting.extend(self.keep_conflicts().await);
         let next = self.backoff.next(&waiting);
         next.into_iter().chain(again).min()
     }
@@ -290,7 +296,7 @@ impl Replay {
         };
         let standing = match standing {
             Ok(Standing::Apart(there, token)) if decides => {
-                self.conflict(record, target, there, token).await;
+                self.conflict(record, target, (there, token)).await;
                 return None;
             }
             // Reconcile finds out what becomes of the other content.
@@ -321,52 +327,6 @@ impl Replay {
             }
         }
     }
-
-    /// Ends a push that was acknowledged, and that the registry can't get: it holds something that
-    /// the push was not made over. The bytes are kept until a person pushes or removes them.
-    async fn conflict(
-        &self,
-        record: &Record,
-        registry: &Replica,
-        there: Stamp,
-        token: Option<Token>,
-    ) {
-        let (id, stamp) = (&record.id, record.stamp);
-        let reason = apart(registry.url(), Some(&there), &stamp);
-        self.journal.decide(stamp.when, Some(&reason));
-        let journal = Arc::clone(&self.journal);
-        let keeping = blocking::run(move || journal.keep(stamp.when));
-        // A hung disk must not keep replay from other entries: the verdict holds in memory.
-        let kept = tokio::time::timeout(self.settings.push, keeping).await;
-        if let Ok(Ok(Err(error))) = kept {
-            tracing::warn!("can't journal the conflict of a push of {id}: {error}");
-        }
-        self.index.change(id, |entry| {
-            let revision = || self.index.next_revision();
-            entry.yield_to(registry.id, (there, token), stamp, Instant::now(), revision);
-            entry.failed(reason.clone());
-        });
-        let event = Event::new(Level::Error, "conflict", reason);
-        self.events.report(
-            event
-                .with("artifact", id.to_string())
-                .with("kept", format!(".atlasfs/unpushed/{}", record.path())),
-        );
-    }
-}
-
-/// Describes the conflict of an acknowledged push with the registry's content.
-pub(super) fn apart(url: &str, there: Option<&Stamp>, push: &Stamp) -> String {
-    let of = |stamp: &Stamp| {
-        let (when, sha256) = (when_to_text(stamp.when), stamp.sha256.to_string());
-        format!("{:.12} of {when}", sha256)
-    };
-    let there = there.map_or("nothing, its base was deleted".into(), of);
-    format!(
-        "{url} holds {there}, and the acknowledged push {} was not made over that; push the one \
-         to keep, or remove this one",
-        of(push)
-    )
 }
 
 /// Spreads the attempts of several mounts: a factor of 0.5 to 1.5, from a seed that differs

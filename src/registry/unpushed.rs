@@ -50,18 +50,6 @@ impl Registry {
         Ok(())
     }
 
-    /// Reports an acknowledged push that a later one has not replaced, and that the registry has not
-    /// got.
-    pub(super) fn report_conflict(&self, id: &ArtifactId, path: &str, reason: String) {
-        self.index.change(id, |entry| entry.failed(reason.clone()));
-        let event = Event::new(Level::Error, "conflict", reason);
-        self.report(
-            event
-                .with("artifact", id.to_string())
-                .with("kept", format!(".atlasfs/unpushed/{path}")),
-        );
-    }
-
     /// Returns the damaged files of the journal.
     pub fn damaged(&self) -> Vec<Damaged> {
         self.journal.damaged()

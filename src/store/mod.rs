@@ -18,6 +18,7 @@ mod overlap;
 mod stamp_refusal;
 mod target;
 mod tombstone;
+mod version;
 
 pub use backend::{Backend, Capabilities, Condition, Listed, Stored, Token};
 pub use failure::{Failure, Kind, Verdict};
@@ -31,3 +32,4 @@ pub use overlap::Overlap;
 pub use stamp_refusal::StampRefusal;
 pub use target::{Content, Members, Membership, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;
+pub use version::version_key;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::fixtures::{fixture_of, fixture_with, replaying, unpushed};
+use super::fixtures::{choice, fixture_of, fixture_with, replaying, unpushed};
 use super::kernel::{Choice, Fixture, WRITE_ANEW};
+use super::reconcile::{from_another_machine, order};
 use super::{V1, V2, V3};
 use crate::fs::Error;
 use crate::model::{Base, Format, Sha256, Stamp};
 use crate::registry::WallClock;
-use crate::store::{Fault, Kind};
+use crate::store::{Fault, Kind, Memory};
 
 fn base(fixture: &Fixture) -> [Option<Base>; 3] {
     fixture.all().map(|store| {
@@ -80,6 +81,24 @@ async fn a_push_by_a_clock_behind_is_the_newest_by_its_base() {
 /// Longer than replay and the repair that follows it need.
 const CALM: Duration = Duration::from_secs(100);
 
+/// Makes another mount, which has no backup, push V3 over V1.
+fn overtake(registry: &Memory) {
+    let when = crate::model::nanos(std::time::SystemTime::now());
+    let overtaking = Stamp {
+        base: Base::Content(Sha256::of(V1)),
+        ..Stamp::new(when, V3, Format::Hcl)
+    };
+    registry.place("app/schema", V3, Some(overtaking));
+}
+
+/// Returns a content's versions in a store.
+fn versions(store: &Memory, content: &[u8]) -> Vec<String> {
+    let keys = store.keys().into_iter();
+    let keys = keys.filter(|key| key.starts_with("app/versions/"));
+    keys.filter(|key| store.content(key).unwrap() == content)
+        .collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_push_of_an_outage_that_was_overtaken_is_kept_and_told() {
     let fixture = fixture_of(replaying(), V1).await;
@@ -87,13 +106,7 @@ async fn a_push_of_an_outage_that_was_overtaken_is_kept_and_told() {
     fixture.cp("app/schema", V2).await.unwrap();
     // Another mount, which has no backup and has not seen that push, pushes over its base.
     fixture.registry.set_fault(None);
-    let base = Base::Content(Sha256::of(V1));
-    let when = crate::model::nanos(std::time::SystemTime::now());
-    let overtaking = Stamp {
-        base,
-        ..Stamp::new(when, V3, Format::Hcl)
-    };
-    fixture.registry.place("app/schema", V3, Some(overtaking));
+    overtake(&fixture.registry);
     tokio::time::sleep(CALM).await;
     assert_eq!(fixture.registry.content("app/schema").unwrap(), V3);
     for backup in &fixture.backups {
@@ -115,6 +128,65 @@ async fn a_push_of_an_outage_that_was_overtaken_is_kept_and_told() {
     }
     assert!(unpushed(&fixture).await.is_empty());
     assert_eq!(fixture.xattr("app/schema", "error").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_reaches_every_target_as_a_version() {
+    let fixture = fixture_of(replaying(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.registry.set_fault(None);
+    overtake(&fixture.registry);
+    tokio::time::sleep(CALM).await;
+    assert_eq!(versions(&fixture.registry, V2).len(), 1);
+    assert_eq!(versions(&fixture.backups[1], V2), [""; 0]);
+    // The next mount goes on with the target that was out.
+    let fixture = fixture.restart(replaying());
+    fixture.backups[1].set_fault(None);
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V3);
+    let error = fixture.xattr("app/schema", "error").await.unwrap();
+    assert!(error.contains("was not made over that"), "{error}");
+    tokio::time::sleep(CALM).await;
+    for store in fixture.all() {
+        let [version] = &versions(store, V2)[..] else {
+            panic!("one version: {:?}", store.keys());
+        };
+        let sha256 = Sha256::of(V2).to_string();
+        assert!(version.ends_with(&format!("-{sha256:.8}/schema")));
+        assert_eq!(versions(store, V3), [""; 0]);
+    }
+    assert_eq!(unpushed(&fixture).await, [V2]);
+    let listed = fixture.ls("app").await.unwrap();
+    assert!(!listed.contains(&"versions".into()), "{listed:?}");
+    // Any push decides, and nothing is lost by it.
+    fixture.cp("app/schema", V1).await.unwrap();
+    assert!(unpushed(&fixture).await.is_empty());
+    assert_eq!(fixture.xattr("app/schema", "error").await, None);
+    assert_eq!(versions(&fixture.registry, V2).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_of_a_lost_machine_reaches_every_target_as_a_version() {
+    let fixture = fixture_with(V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
+    fixture.registry.set_fault(None);
+    overtake(&fixture.registry);
+    let fixture = from_another_machine(fixture, choice());
+    let report = order(&fixture, "verify").await;
+    assert_eq!(report["found"][0]["problem"], "conflict");
+    assert!(fixture.all().iter().all(|it| versions(it, V2).is_empty()));
+    order(&fixture, "sync").await;
+    for store in fixture.all() {
+        assert_eq!(versions(store, V2).len(), 1);
+    }
+    fixture.registry.requests();
+    order(&fixture, "sync").await;
+    let requests = fixture.registry.requests();
+    assert!(!requests.is_empty());
+    let is_put = |request: &String| request.starts_with("PUT");
+    assert!(!requests.iter().any(is_put), "{requests:?}");
 }
 
 #[tokio::test(start_paused = true)]

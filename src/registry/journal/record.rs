@@ -43,6 +43,10 @@ pub struct Record {
     pub targets: BTreeSet<String>,
     /// The ids of the stores that have it.
     pub got: BTreeSet<String>,
+    /// Whether it was acknowledged, and then found to conflict with the registry's content.
+    pub conflicts: bool,
+    /// The ids of the stores that have the content of a conflict as a version.
+    pub versions: BTreeSet<String>,
     /// Why it failed, if it did; or why it counts as failed, while it is in doubt.
     pub failed: Option<String>,
     /// Whether it has succeeded or failed. Otherwise it is under way or, if its mount has ended, in
@@ -61,6 +65,8 @@ impl Record {
             targets: BTreeSet::new(),
             replaces: None,
             got: BTreeSet::new(),
+            conflicts: false,
+            versions: BTreeSet::new(),
             failed: None,
             decided: false,
         }
@@ -74,6 +80,11 @@ impl Record {
     /// Returns whether it has succeeded, so that a target may miss it.
     pub fn is_acknowledged(&self) -> bool {
         self.decided && self.failed.is_none()
+    }
+
+    /// Returns whether every store that it is for keeps the content of a conflict as a version.
+    pub fn is_kept_elsewhere(&self) -> bool {
+        self.conflicts && !self.targets.is_empty() && self.targets.is_subset(&self.versions)
     }
 
     /// Returns the path of a failed push's bytes below `.atlasfs/unpushed`: the artifact's key, `@`
@@ -189,6 +200,10 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         if let Some(target) = line.get("got").and_then(Value::as_str) {
             record.got.insert(target.into());
         }
+        if let Some(target) = line.get("version").and_then(Value::as_str) {
+            record.versions.insert(target.into());
+        }
+        record.conflicts |= line.get("conflict").is_some();
         if let Some(reason) = line.get("failed").and_then(Value::as_str) {
             record.failed = Some(reason.into());
         }

@@ -5,6 +5,7 @@
 //! repositories → LIST and tombstones of every target → differences → repairs. Each repair is
 //! conditional on the observed state, so it never replaces a push made meanwhile.
 
+mod conflicts;
 mod diff;
 mod job;
 mod repair;

@@ -10,7 +10,6 @@ use super::scan::{RepoScan, once};
 use crate::model::{ArtifactId, Stamp};
 use crate::registry::check::Candidate;
 use crate::registry::events::{Event, Level};
-use crate::registry::replay::apart;
 use crate::registry::replica::{Replica, TargetId};
 use crate::store::{Condition, Failure, Kind, Tombstone};
 
@@ -78,7 +77,7 @@ impl Reconcile {
                     self.report(job, scan, id, target, Problem::Undeleted, taken);
                 }
                 for (target, stamp) in apart {
-                    self.conflict(job, scan, id, (target, &stamp), None);
+                    self.conflict(job, scan, id, (target, &stamp), None).await;
                 }
             }
             Finding::Lacking {
@@ -103,7 +102,8 @@ impl Reconcile {
                     if let (Problem::Conflict, HeldContent::Content { stamp, .. }) =
                         (problem, &holding.held)
                     {
-                        self.conflict(job, scan, id, (holding.target, stamp), Some(&found));
+                        let held = (holding.target, stamp);
+                        self.conflict(job, scan, id, held, Some(&found)).await;
                         continue;
                     }
                     let mended = match &content {
@@ -157,32 +157,6 @@ impl Reconcile {
         None
     }
 
-    /// Reports a push that a backup holds and that was not made over the registry's content. It stays
-    /// there until a person decides, by the next push.
-    fn conflict(
-        &self,
-        job: &ReconcileJob,
-        scan: &RepoScan<'_>,
-        id: &ArtifactId,
-        (backup, held): (TargetId, &Stamp),
-        there: Option<&Stamp>,
-    ) {
-        let registry = scan.replicas.registry.url();
-        let reason = apart(registry, there, held);
-        let is_news = self.index.change(id, |entry| {
-            let is_news = entry.error() != Some(&*reason);
-            entry.failed(reason.clone());
-            is_news
-        });
-        if is_news {
-            let event = Event::new(Level::Error, "conflict", reason.clone());
-            let url = target(scan, backup).map_or("", |target| target.url());
-            self.events
-                .report(event.with("artifact", id.to_string()).with("target", url));
-        }
-        self.report(job, scan, id, backup, Problem::Conflict, Err(Some(reason)));
-    }
-
     /// Asks every target again for one artifact.
     async fn scan_again(
         &self,
@@ -219,7 +193,7 @@ impl Reconcile {
         (holdings, last)
     }
 
-    async fn content_of(
+    pub(super) async fn content_of(
         &self,
         scan: &RepoScan<'_>,
         id: &ArtifactId,
@@ -322,7 +296,8 @@ impl Reconcile {
         let taken = target.apply_deletion(id, deletion, limit, end).await;
         taken.map_err(|failure| Some(why(failure)))
     }
-    fn report(
+
+    pub(super) fn report(
         &self,
         job: &ReconcileJob,
         scan: &RepoScan<'_>,
@@ -357,14 +332,14 @@ fn is_by_hand(holdings: &[Holding], from: &[TargetId]) -> bool {
     holders.all(|holding| !matches!(holding.held, HeldContent::Content { stamped: true, .. }))
 }
 
-fn target<'a>(scan: &RepoScan<'a>, id: TargetId) -> Option<&'a Replica> {
+pub(super) fn target<'a>(scan: &RepoScan<'a>, id: TargetId) -> Option<&'a Replica> {
     let mut targets = scan.replicas.targets();
     targets
         .find(|target| target.id == id)
         .map(|target| &**target)
 }
 
-fn why(failure: Failure) -> String {
+pub(super) fn why(failure: Failure) -> String {
     match failure.kind {
         Kind::Conflict => "it has changed in the meantime".into(),
         _ => failure.reason,

@@ -1,0 +1,100 @@
+//! Conflicts: acknowledged pushes that were not made over the registry's content. Nothing is overwritten:
+//! every target gets the content as a version, and a person decides by the next push.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout};
+
+use super::blocking;
+use super::events::{Event, Level};
+use super::journal::Record;
+use super::replay::Replay;
+use super::replica::{Replica, TargetId};
+use crate::model::{Stamp, when_to_text};
+use crate::store::{Token, version_key};
+
+impl Replay {
+    /// Ends a push that was acknowledged, and that the registry can't get: it holds something that
+    /// the push was not made over.
+    pub(super) async fn conflict(
+        &self,
+        record: &Record,
+        registry: &Replica,
+        (there, token): (Stamp, Option<Token>),
+    ) {
+        let (id, stamp) = (&record.id, record.stamp);
+        let reason = apart(registry.url(), Some(&there), &stamp);
+        // A hung disk must not keep replay from other entries: the verdict holds in memory.
+        self.journal.decide(stamp.when, Some(&reason));
+        let (journal, why) = (Arc::clone(&self.journal), reason.clone());
+        let keeping = blocking::run(move || journal.conflict(stamp.when, &why));
+        let _ = timeout(self.settings.push, keeping).await;
+        self.index.change(id, |entry| {
+            let revision = || self.index.next_revision();
+            entry.yield_to(registry.id, (there, token), stamp, Instant::now(), revision);
+        });
+        self.report_conflict(record, reason);
+    }
+
+    /// Reports the conflict of a push that the journal keeps.
+    pub(super) fn report_conflict(&self, record: &Record, reason: String) {
+        let id = &record.id;
+        self.index.change(id, |entry| entry.failed(reason.clone()));
+        let event = Event::new(Level::Error, "conflict", reason);
+        let event = event.with("artifact", id.to_string());
+        let event = event.with("kept", format!(".atlasfs/unpushed/{}", record.path()));
+        self.events
+            .report(event.with("version", version_key(id, &record.stamp)));
+    }
+
+    /// Gives the conflicts that the journal keeps to every target, as versions; returns the targets
+    /// that miss one.
+    pub(super) async fn keep_conflicts(&self) -> HashSet<TargetId> {
+        let mut waiting = HashSet::new();
+        for record in self.journal.select(|record| record.conflicts) {
+            let missing = self.without(&record, &record.versions);
+            waiting.extend(missing.iter().map(|target| target.id));
+            let due = missing.iter().filter(|it| self.backoff.is_due(it.id));
+            let puts = due.map(|target| self.keep_version(&record, target));
+            futures::future::join_all(puts).await;
+        }
+        waiting
+    }
+
+    async fn keep_version(&self, record: &Record, target: &Replica) {
+        let (id, stamp) = (&record.id, &record.stamp);
+        let (journal, when) = (Arc::clone(&self.journal), stamp.when);
+        let content = match blocking::run(move || journal.content(when)).await {
+            Ok(Ok(content)) => content,
+            // A person has removed it.
+            _ => return,
+        };
+        let end = Instant::now() + self.settings.push;
+        let put = target.ask(|target| target.keep_version(id, content.clone(), stamp, end));
+        match put.await {
+            Ok(()) => {
+                self.journal.got_version(when, &target.name());
+                self.recovered(target.id);
+            }
+            Err(failure) => {
+                self.backoff.pause(target.id, when);
+                tracing::debug!("{} lacks a version of {id}: {failure}", target.url());
+            }
+        }
+    }
+}
+
+/// Describes the conflict of an acknowledged push with the registry's content.
+pub(super) fn apart(url: &str, there: Option<&Stamp>, push: &Stamp) -> String {
+    let of = |stamp: &Stamp| {
+        let (when, sha256) = (when_to_text(stamp.when), stamp.sha256.to_string());
+        format!("{:.12} of {when}", sha256)
+    };
+    let there = there.map_or("nothing, its base was deleted".into(), of);
+    format!(
+        "{url} holds {there}, and the acknowledged push {} was not made over that; push the one \
+         to keep, or remove this one",
+        of(push)
+    )
+}
