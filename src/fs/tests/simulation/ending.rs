@@ -10,18 +10,29 @@ use crate::model::Sha256;
 impl Truth {
     /// Checks the stores after all faults have ended and every journal has been replayed.
     /// `repaired`: the mounts have also compared the targets.
-    /// `kept`: the contents in `unpushed` of any mount.
-    pub(super) fn ended(&mut self, repaired: bool, kept: &BTreeSet<Bytes>) {
+    pub(super) fn ended(&mut self, repaired: bool) {
+        let versions = self.versions();
         for artifact in 0..2 {
-            self.must_keep_all(artifact, kept);
+            self.must_keep_all(artifact, &versions);
             self.must_hold_the_newest(artifact, repaired);
             self.must_be_alike(artifact, repaired);
         }
     }
 
+    /// Returns the contents that every store keeps as versions.
+    fn versions(&self) -> BTreeSet<Bytes> {
+        let texts = self.texts.keys().filter(|content| {
+            self.stores.iter().all(|store| {
+                let mut objects = store.objects.iter();
+                objects.any(|(key, it)| key.contains("/versions/") && it.content == *content)
+            })
+        });
+        texts.cloned().collect()
+    }
+
     /// Every acknowledged content is in the registry, or something that was made over it; or it is a
-    /// conflict, which only another writer can cause, and is kept.
-    fn must_keep_all(&mut self, artifact: usize, kept: &BTreeSet<Bytes>) {
+    /// conflict, which only another writer can cause, and is kept as a version on every target.
+    fn must_keep_all(&mut self, artifact: usize, versions: &BTreeSet<Bytes>) {
         let deleted = self.asked_to_delete[artifact];
         let there = self.stores[0].objects.get(KEYS[artifact]);
         let there = there.map(|object| object.content.clone());
@@ -32,7 +43,7 @@ impl Truth {
                 .is_some_and(|there| there == *content || self.descends(there, content));
             let held = self.stores.iter();
             let held = held.filter_map(|store| store.objects.get(KEYS[artifact]));
-            let mut held = held.map(|held| &held.content).chain(kept);
+            let mut held = held.map(|held| &held.content).chain(versions);
             let is_kept = held.any(|held| held == *content || self.descends(held, content));
             text.artifact == artifact
                 && text.state == State::Acknowledged

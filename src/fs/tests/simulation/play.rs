@@ -193,11 +193,7 @@ impl Play {
             });
         }
         self.decide_doubts();
-        let texts: Vec<_> = self.sim.lock().texts.keys().cloned().collect();
-        let kept = texts.into_iter();
-        let kept = kept.filter(|content| self.mounts.iter().any(|mount| mount.keeps(content)));
-        let kept = kept.collect();
-        self.sim.lock().ended(self.schedule.repairs, &kept);
+        self.sim.lock().ended(self.schedule.repairs);
         for (mount, artifact) in self.pairs() {
             let read = tokio::spawn(async move { drop(mount.cat(artifact).await) });
             self.sim.blame(read.await);
