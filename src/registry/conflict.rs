@@ -1,5 +1,6 @@
 //! Conflicts: acknowledged pushes that were not made over the registry's content. Nothing is overwritten:
-//! every target gets the content as a version, and a person decides by the next push.
+//! every target gets the content as a version, and a person decides by the next push. Versions of the
+//! pushes that the registry misses tell later what is a conflict.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,20 +47,36 @@ impl Replay {
         let event = event.with("kept", format!(".atlasfs/unpushed/{}", record.path()));
         self.events
             .report(event.with("version", version_key(id, &record.stamp)));
+        // The targets miss the version.
+        self.wake();
     }
 
-    /// Gives the conflicts that the journal keeps to every target, as versions; returns the targets
-    /// that miss one.
-    pub(super) async fn keep_conflicts(&self) -> HashSet<TargetId> {
+    /// Gives the contents of pushes to targets as versions; returns the targets that miss one.
+    pub(super) async fn keep_versions(&self) -> HashSet<TargetId> {
         let mut waiting = HashSet::new();
-        for record in self.journal.select(|record| record.conflicts) {
-            let missing = self.without(&record, &record.versions);
+        let is_push = |record: &Record| record.conflicts || record.is_acknowledged();
+        for record in self.journal.select(|it| is_push(it) && !it.deletes) {
+            let missing = self.missing_version(&record);
             waiting.extend(missing.iter().map(|target| target.id));
             let due = missing.iter().filter(|it| self.backoff.is_due(it.id));
             let puts = due.map(|target| self.keep_version(&record, target));
             futures::future::join_all(puts).await;
         }
         waiting
+    }
+
+    /// Returns the targets that miss the content of a push as a version. A conflict is for all. Of a push
+    /// that the registry misses, the backups that have it keep a version: if this machine is lost, and
+    /// a later push has replaced it, the version tells another mount what that was made over.
+    fn missing_version(&self, record: &Record) -> Vec<Arc<Replica>> {
+        let mut missing = self.without(record, &record.versions);
+        if !record.conflicts {
+            let has = |target: &Replica| record.got.iter().any(|store| target.is_named(store));
+            let replicas = self.replicas(&record.id.repo);
+            let is_decided = replicas.is_some_and(|replicas| has(&replicas.registry));
+            missing.retain(|target| !is_decided && has(target));
+        }
+        missing
     }
 
     async fn keep_version(&self, record: &Record, target: &Replica) {

@@ -349,11 +349,10 @@ impl<'a> Push<'a> {
         });
         let settled = timeout_at(end, settling).await;
         let lost = settled.ok().and_then(Result::ok).unwrap_or_default();
-        let is_replay_idle = is_complete && lost.is_empty();
         for (record, reason) in lost {
             registry.replay.report_conflict(&record, reason);
         }
-        if !is_replay_idle {
+        if !is_complete {
             registry.replay.wake();
         }
     }

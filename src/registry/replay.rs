@@ -218,6 +218,7 @@ impl Replay {
         assert!(!injected(Bug::BackgroundPanics), "planted");
         let again = self.read_again().await;
         let mut waiting = self.decide_doubts().await;
+        waiting.extend(self.keep_versions().await);
         for record in &self.journal.select(Record::is_acknowledged) {
             let _applies = self.applies.lock(&record.id).await;
             if self.journal.find(record.stamp.when).is_none() {
@@ -253,7 +254,6 @@ impl Replay {
                     .report(event.with("artifact", record.id.to_string()));
             }
         }
-        waiting.extend(self.keep_conflicts().await);
         let next = self.backoff.next(&waiting);
         next.into_iter().chain(again).min()
     }

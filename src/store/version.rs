@@ -4,7 +4,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Condition, Failure, Kind, Target};
-use crate::model::{ArtifactId, Stamp, when_to_text};
+use crate::model::{ArtifactId, Base, Sha256, Stamp, when_to_text};
+
+/// How many contents before a push are looked for: more pushes than an outage sees.
+const MAX_BEFORE: usize = 100;
 
 /// Returns the key of a content as a version, `app/versions/20240910173744-0a1b2c3d/schema`: the time of
 /// its push in UTC, and the first digits of its SHA-256.
@@ -12,9 +15,17 @@ pub fn version_key(id: &ArtifactId, stamp: &Stamp) -> String {
     const TO_THE_SECOND: usize = 14;
     let time = when_to_text(stamp.when);
     let digits = time.chars().filter(char::is_ascii_digit);
-    let (time, sha256) = (digits.take(TO_THE_SECOND), stamp.sha256.to_string());
-    let time: String = time.collect();
-    format!("{}/versions/{time}-{sha256:.8}/{}", id.repo, id.item)
+    let time: String = digits.take(TO_THE_SECOND).collect();
+    format!("{}/{time}{}", versions_of(id), suffix(id, stamp.sha256))
+}
+
+fn versions_of(id: &ArtifactId) -> String {
+    format!("{}/versions", id.repo)
+}
+
+/// Returns the end of the key of a content's versions.
+fn suffix(id: &ArtifactId, sha256: Sha256) -> String {
+    format!("-{:.8}/{}", sha256.to_string(), id.item)
 }
 
 impl Target {
@@ -43,5 +54,44 @@ impl Target {
             Err(failure) if failure.kind == Kind::Conflict => Ok(()),
             written => written.map(drop),
         }
+    }
+
+    /// Returns the contents that a push was made over, as far as the versions tell.
+    ///
+    /// # Errors
+    ///
+    /// The target's failing answer.
+    pub async fn contents_before(
+        &self,
+        id: &ArtifactId,
+        push: &Stamp,
+        deadline: Instant,
+    ) -> Result<Vec<Sha256>, Failure> {
+        let prefix = versions_of(id);
+        let attempt = format!("listing {prefix}");
+        let listed = self.by(deadline, &attempt, self.driver.list(&prefix));
+        let listed = listed.await?;
+        let (mut before, mut bases) = (Vec::new(), vec![push.base]);
+        while let Some(base) = bases.pop()
+            && before.len() < MAX_BEFORE
+        {
+            let Base::Content(sha256) = base else {
+                continue;
+            };
+            if before.contains(&sha256) {
+                continue;
+            }
+            before.push(sha256);
+            // A content may have been pushed more than once.
+            let suffix = suffix(id, sha256);
+            for version in listed.iter().filter(|it| it.key.ends_with(&suffix)) {
+                let key = &version.key;
+                let attempt = format!("looking up {key}");
+                let version = self.by(deadline, &attempt, self.driver.head(key)).await?;
+                let stamp = version.stamp.filter(|stamp| stamp.sha256 == sha256);
+                bases.extend(stamp.map(|stamp| stamp.base));
+            }
+        }
+        Ok(before)
     }
 }

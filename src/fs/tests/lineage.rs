@@ -134,8 +134,8 @@ async fn a_push_of_an_outage_that_was_overtaken_is_kept_and_told() {
 async fn a_conflict_reaches_every_target_as_a_version() {
     let fixture = fixture_of(replaying(), V1).await;
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
-    fixture.cp("app/schema", V2).await.unwrap();
     fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("app/schema", V2).await.unwrap();
     fixture.registry.set_fault(None);
     overtake(&fixture.registry);
     tokio::time::sleep(CALM).await;
@@ -187,6 +187,23 @@ async fn a_conflict_of_a_lost_machine_reaches_every_target_as_a_version() {
     assert!(!requests.is_empty());
     let is_put = |request: &String| request.starts_with("PUT");
     assert!(!requests.iter().any(is_put), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_several_pushes_of_an_outage_survives_its_machine() {
+    let fixture = fixture_of(replaying(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    for content in [V2, V3, V2] {
+        fixture.cp("app/schema", content).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    fixture.cp("app/schema", V3).await.unwrap();
+    fixture.registry.set_fault(None);
+    let fixture = from_another_machine(fixture, choice());
+    order(&fixture, "sync").await;
+    for store in fixture.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V3);
+    }
 }
 
 #[tokio::test(start_paused = true)]

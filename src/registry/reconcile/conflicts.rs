@@ -1,14 +1,16 @@
 //! Conflicts that reconcile finds: a backup holds an acknowledged push that was not made over the
 //! registry's content, and the machine that would replay it may be lost.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
 use super::Reconcile;
-use super::diff::Problem;
+use super::diff::{Finding, HeldContent, Problem};
 use super::job::ReconcileJob;
 use super::repair::{target, why};
 use super::scan::RepoScan;
-use crate::model::{ArtifactId, Stamp};
+use crate::model::{ArtifactId, Sha256, Stamp};
 use crate::registry::conflict::apart;
 use crate::registry::events::{Event, Level};
 use crate::registry::replica::TargetId;
@@ -46,6 +48,33 @@ impl Reconcile {
                 .report(event.with("version", version_key(id, held)));
         }
         self.report(job, scan, id, backup, Problem::Conflict, Err(Some(reason)));
+    }
+
+    /// Returns the contents before those that conflict, as the versions in their backups tell: of several
+    /// pushes while the registry was out, it knows only the base of the first.
+    pub(super) async fn before(
+        &self,
+        scan: &RepoScan<'_>,
+        id: &ArtifactId,
+        finding: &Finding,
+    ) -> BTreeMap<Sha256, Vec<Sha256>> {
+        let mut all = BTreeMap::new();
+        let Finding::Lacking { to, .. } = finding else {
+            return all;
+        };
+        for (holding, problem) in to {
+            let (Problem::Conflict, HeldContent::Content { stamp, .. }, Some(target)) =
+                (problem, &holding.held, target(scan, holding.target))
+            else {
+                continue;
+            };
+            let end = Instant::now() + self.settings.push;
+            let before = target.ask(|target| target.contents_before(id, stamp, end));
+            if let Ok(before) = before.await {
+                all.insert(stamp.sha256, before);
+            }
+        }
+        all
     }
 
     /// Gives a backup's content to every target, as a version.

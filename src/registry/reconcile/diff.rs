@@ -5,6 +5,8 @@
 //! the artifact without a tombstone. A tombstone deletes the content that it names, and those before
 //! it. Anything else that may be an acknowledged push is a conflict, and stays where it is.
 
+use std::collections::BTreeMap;
+
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 use crate::model::{Base, Sha256, Stamp};
@@ -122,6 +124,16 @@ pub struct Known<'a> {
     pub tombstones: &'a [Tombstone],
     /// The contents that the newest known one has replaced.
     pub past: &'a [Sha256],
+    /// The contents before those of the backups, as the backups' versions tell.
+    pub before: &'a BTreeMap<Sha256, Vec<Sha256>>,
+}
+
+impl Known<'_> {
+    /// Tells whether a push was made over a content, or over one that was made over it.
+    fn is_over(&self, push: &Stamp, content: Sha256) -> bool {
+        let before = self.before.get(&push.sha256);
+        push.base == Base::Content(content) || before.is_some_and(|it| it.contains(&content))
+    }
 }
 
 /// Compares the holdings of the targets, the registry first.
@@ -191,7 +203,7 @@ fn leader(known: Known<'_>, held: &[Held], there: &Stamp) -> Option<Held> {
     }
     let mut over = held.iter().filter(|held| {
         held.stamped
-            && held.stamp.base == Base::Content(there.sha256)
+            && known.is_over(&held.stamp, there.sha256)
             && held.stamp.sha256 != there.sha256
             && !known.past.contains(&held.stamp.sha256)
             && there.base != Base::Content(held.stamp.sha256)

@@ -74,6 +74,7 @@ fn compare(holdings: &[Holding], tombstones: &[Tombstone]) -> Finding {
         honours_conditions: true,
         tombstones,
         past: &[],
+        before: &BTreeMap::new(),
     };
     diff(known, holdings)
 }

@@ -1,5 +1,7 @@
 //! Repair: each target gets what it lacks of one artifact, if the task is a sync.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -40,6 +42,7 @@ impl Reconcile {
             honours_conditions: is_decided,
             tombstones: &deleted,
             past: &past,
+            before: &BTreeMap::new(),
         };
         let is_quiet = match diff(known, &listed) {
             Finding::Agreed { deleted: false } => deleted.is_empty(),
@@ -56,6 +59,8 @@ impl Reconcile {
         let last = once(deleted.iter().cloned().chain(last));
         known.tombstones = &last;
         known.own = self.add_own(scan, id, &mut holdings);
+        let before = self.before(scan, id, &diff(known, &holdings)).await;
+        known.before = &before;
         match diff(known, &holdings) {
             Finding::Agreed { deleted: true } if job.repairs() => {
                 self.settle_tombstones(job, scan, id, &deleted).await;
