@@ -87,9 +87,12 @@ impl Failures {
 
     fn reserve(&self) -> io::Result<()> {
         let file = self.room.find(FILE_SIZE as u64, || self.file())?;
-        let mut bytes = Vec::new();
-        (&file).take(FILE_SIZE as u64).read_to_end(&mut bytes)?;
-        bytes.resize(FILE_SIZE, 0);
+        let mut before = Vec::new();
+        (&file).take(FILE_SIZE as u64).read_to_end(&mut before)?;
+        let mut bytes = vec![0; FILE_SIZE];
+        if let Some(begin) = bytes.get_mut(..before.len()) {
+            begin.copy_from_slice(&before);
+        }
         let slots = bytes.chunks_mut(SLOT_SIZE).map(|slot| {
             let failure = LastFailure::parse(slot);
             if failure.is_none() {
@@ -177,6 +180,8 @@ impl LastFailure {
     }
 
     fn parse(slot: &[u8]) -> Option<Self> {
+        // A free slot, as most are, takes no look at all of its bytes.
+        slot.first().filter(|&&byte| byte != 0)?;
         let (value, _) = read_line(slot)?;
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         Some(Self {

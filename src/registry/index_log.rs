@@ -16,8 +16,8 @@ use super::clock::Clock;
 use super::dirty_set::Changes;
 use super::index::{DELETIONS, Index};
 use super::index_file::{Fact, IndexFile, Note, Recalled};
-use super::lock;
 use super::replica::{ReplicaSet, ReplicaSets};
+use super::{blocking, lock};
 use crate::model::{ArtifactId, RepoName, nanos};
 
 /// How long the file is left alone after a failed write.
@@ -149,7 +149,7 @@ impl IndexLog {
                 let Some(index_log) = weak.upgrade() else {
                     return;
                 };
-                let _ = tokio::task::spawn_blocking(move || index_log.write()).await;
+                let _ = blocking::run(move || index_log.write()).await;
             }
         });
     }

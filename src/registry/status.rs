@@ -227,6 +227,21 @@ impl Registry {
         })
     }
 
+    /// Tells whether a push or deletion of an artifact is pending. Tests ask this far too often for
+    /// the whole status.
+    #[cfg(test)]
+    pub(crate) fn is_pending(&self, id: &ArtifactId) -> bool {
+        let pending = |record: &Record| record.id == *id && record.failed.is_none();
+        !self.journal.select(pending).is_empty()
+    }
+
+    /// Tells whether the mount skips a target because its breaker is open.
+    #[cfg(test)]
+    pub(crate) fn skips_a_target(&self) -> bool {
+        let mut targets = self.replica_sets.targets().iter();
+        targets.any(|target| target.breaker.is_open())
+    }
+
     /// Returns how many reads and listings shared another one's request.
     fn joined(&self) -> u64 {
         self.lists.joined() + self.roots.joined() + self.pulls.joined()

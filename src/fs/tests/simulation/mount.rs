@@ -12,7 +12,7 @@ use super::store::Way;
 use super::truth::{KEYS, Sim, State, Truth, time_of};
 use crate::fs::tests::kernel::{Choice, File, Fixture, READ, READ_WRITE, WRITE, WRITE_ANEW};
 use crate::fs::{Error, OpenMode};
-use crate::model::Sha256;
+use crate::model::{ArtifactId, Item, RepoName, Sha256};
 use crate::registry::{Settings, WallClock};
 use crate::store::Backend;
 
@@ -35,6 +35,14 @@ pub(super) struct Held {
     content: Option<Bytes>,
     writer: Option<usize>,
     pub(super) busy: Arc<AtomicBool>,
+}
+
+fn id_of(artifact: usize) -> ArtifactId {
+    let (repo, item) = KEYS[artifact].split_once('/').unwrap();
+    ArtifactId {
+        repo: RepoName::parse(repo).unwrap(),
+        item: Item::from_key(item).unwrap(),
+    }
 }
 
 impl Mount {
@@ -88,24 +96,16 @@ impl Mount {
     }
 
     pub(super) fn owes(&self, artifact: usize) -> bool {
-        let pending = self.fixture.fs.registry.status(&self.fixture.fs.mount)["pending"].take();
-        let mut pending = pending.as_array().unwrap().iter();
-        pending.any(|push| push["artifact"] == KEYS[artifact])
+        self.fixture.fs.registry.is_pending(&id_of(artifact))
     }
 
     /// Tells whether the mount reports a failure or a conflict.
     fn errs(&self, artifact: usize) -> bool {
-        let mut errors = self.fixture.fs.registry.status(&self.fixture.fs.mount)["errors"].take();
-        let mut errors = errors.as_array_mut().unwrap().iter();
-        errors.any(|error| error["artifact"] == KEYS[artifact])
+        self.fixture.fs.registry.has_error(&id_of(artifact))
     }
 
-    /// Tells whether the mount skips a target because its breaker is open.
     fn skips(&self) -> bool {
-        let mut status = self.fixture.fs.registry.status(&self.fixture.fs.mount);
-        let targets = status["targets"].take();
-        let mut targets = targets.as_array().unwrap().iter();
-        targets.any(|target| target["breaker"] == "open")
+        self.fixture.fs.registry.skips_a_target()
     }
 
     pub(super) fn keeps(&self, content: &Bytes) -> bool {

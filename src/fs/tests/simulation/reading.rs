@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::truth::{KEYS, SECOND, State, Text, Time, Truth};
+use super::truth::{KEYS, SECOND, State, Text, Time, Truth, show};
 use crate::fs::Error;
 use crate::store::{Fault, Kind};
 
@@ -64,8 +64,10 @@ impl Truth {
             mount, artifact, ..
         } = *begun;
         let still = self.holds_still(begun);
-        let shown = result.as_ref().map(|content| self.show(content));
-        self.log(|| format!("mount {mount} reads {}: {shown:?}", KEYS[artifact]));
+        self.log(|| {
+            let shown = result.as_ref().map(|content| show(content));
+            format!("mount {mount} reads {}: {shown:?}", KEYS[artifact])
+        });
         match result {
             Ok(content) => self.read_content(begun, content, still),
             Err(Error::NotFound) if still => {

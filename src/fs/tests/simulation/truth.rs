@@ -36,6 +36,18 @@ pub(super) fn time_of(time: Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(time)
 }
 
+pub(super) fn show(content: &[u8]) -> String {
+    let text = String::from_utf8_lossy(content);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words.first() {
+        Some(&"plan") => text
+            .replace("plan \"p1\" {\n  from      = \"a\"\n  to        = ", "p1 ")
+            .replace("\n  migration = \"x\"\n}", ""),
+        _ => text.into_owned(),
+    }
+    .replace('\n', " ")
+}
+
 /// The keys of the artifacts, which are also their paths.
 pub(super) const KEYS: [&str; 2] = ["app/schema", "app/plans/p1"];
 
@@ -268,18 +280,6 @@ impl Truth {
             ),
         };
         text.into()
-    }
-
-    pub(super) fn show(&self, content: &[u8]) -> String {
-        let text = String::from_utf8_lossy(content);
-        let words: Vec<&str> = text.split_whitespace().collect();
-        match words.first() {
-            Some(&"plan") => text
-                .replace("plan \"p1\" {\n  from      = \"a\"\n  to        = ", "p1 ")
-                .replace("\n  migration = \"x\"\n}", ""),
-            _ => text.into_owned(),
-        }
-        .replace('\n', " ")
     }
 
     /// Returns the time by a mount's clock.
