@@ -31,8 +31,9 @@ pub(super) struct Missed<'a> {
     pub(super) stamp: &'a Stamp,
     /// The contents that it may replace.
     pub(super) replaces: Option<&'a Lineage>,
-    /// The registry has it: older contents of a backup give way to it, as they do to a push.
-    pub(super) is_decided: bool,
+    /// The time of the content that the registry has had: older contents of a backup give way, as
+    /// they do to a push.
+    pub(super) decided: Option<u64>,
     /// The largest content, in bytes, that is read to be compared.
     pub(super) max_size: u64,
 }
@@ -66,7 +67,9 @@ impl Missed<'_> {
             (stamped && there.base == Base::Unknown) || self.stamp.base == Base::Unknown;
         let is_sibling = there.base == self.stamp.base;
         // The registry decides: older contents of a backup give way, as they do to a push.
-        let gives_way = self.is_decided && (!stamped || (is_older && !is_sibling));
+        let gives_way = self
+            .decided
+            .is_some_and(|decided| !stamped || (there.when < decided && !is_sibling));
         match (is_unknown && is_older) || gives_way {
             true => unchanged(token),
             false => Standing::Apart(*there, token),

@@ -131,7 +131,7 @@ impl Commit<'_> {
     }
 
     /// Asks a backup for its current content. It may have missed pushes, and then gets this one.
-    /// `is_decided`: the registry has had the base.
+    /// `is_decided`: the registry has had the base. What is newer than that may be a push over it.
     async fn ask_backup(
         &self,
         is_decided: bool,
@@ -141,7 +141,10 @@ impl Commit<'_> {
             id: self.id,
             stamp: &self.stamp,
             replaces: self.replaces,
-            is_decided,
+            decided: self
+                .replaces
+                .and_then(|base| base.when)
+                .filter(|_| is_decided),
             max_size: self.max_size,
         };
         match self.registry.standing(missed, deadline).await {

@@ -289,7 +289,7 @@ impl Replay {
                 id,
                 stamp: &record.stamp,
                 replaces: record.replaces.as_ref(),
-                is_decided,
+                decided: is_decided.then_some(when),
                 max_size: limit,
             };
             target.apply_push(&self.journal, missed, end).await

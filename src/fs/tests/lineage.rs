@@ -225,6 +225,26 @@ async fn while_the_registry_is_out_one_of_two_writers_wins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_registry_is_out_no_push_replaces_an_unseen_one() {
+    for unseen in [&[V2][..], &[V2, V3]] {
+        let fixture = fixture_with(V1).await;
+        let other = fixture.another();
+        assert_eq!(other.cat("app/schema").await.unwrap(), V1);
+        let late = other.open("app/schema", WRITE_ANEW, false).await.unwrap();
+        late.write(0, b"schema \"late\" {}\n").unwrap();
+        for content in unseen {
+            fixture.cp("app/schema", content).await.unwrap();
+        }
+        fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+        assert_eq!(late.close().await, Err(Error::Stale));
+        for backup in &fixture.backups {
+            let there = backup.content("app/schema").unwrap();
+            assert_eq!(Some(&&there[..]), unseen.last());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deletion_by_a_clock_ahead_deletes_no_later_push() {
     let fixture = fixture_of(replaying(), V1).await;
     let [first, second] = fixture.backups.clone();
