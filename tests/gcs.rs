@@ -15,7 +15,7 @@ use std::sync::Arc;
 use atlasfs::model::RepoName;
 use atlasfs::store::{Condition, GsLocation, Kind, Location, Target};
 use support::behind::{Behind, all_are, keys, location_on, open_at, put, put_if, target_on};
-use support::contract::{LIMIT, id, soon};
+use support::contract::{LIMIT, id, signing, soon};
 use support::gcs::Gcs;
 use support::http::{self, Response};
 use support::proxy::Fault;
@@ -40,7 +40,8 @@ async fn stamp_token_and_condition_travel_in_headers() {
     behind.proxy.forget();
     let when = 1_726_000_000_123_456_789;
     let unchanged = Condition::Unchanged(listed.token.clone().unwrap());
-    put_if(&behind.target, "app/schema", "x", when, &unchanged)
+    let target = signing(&behind.target, "ab");
+    put_if(&target, "app/schema", "x", when, &unchanged)
         .await
         .unwrap();
     put_if(
@@ -61,6 +62,7 @@ async fn stamp_token_and_condition_travel_in_headers() {
         "x-goog-meta-atlas-stamp: 2024-09-10T20:26:40.123456789Z\n",
         "x-goog-meta-atlas-sha256: 2d711642b726b044",
         "x-goog-meta-atlas-format: hcl\n",
+        "x-goog-meta-atlas-hmac: ",
     ] {
         assert!(headers.contains(header), "{header} not in {headers}");
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use atlasfs::model::{Item, RepoName};
 use atlasfs::store::{Kind, S3Location};
 use support::behind::{Behind, KEYS, all_are, every_operation, location, open, put, target};
-use support::contract::{LIMIT, id, soon};
+use support::contract::{LIMIT, id, signing, soon};
 use support::proxy::{Fault, Proxy};
 use support::server::{Kind as Store, Server};
 
@@ -201,7 +201,7 @@ async fn encryption_and_stamp_travel_in_headers_and_anonymous_requests_carry_no_
         ..location(&server.bucket(), proxy.endpoint())
     };
     put(
-        &open(&encrypted, &KEYS),
+        &signing(&open(&encrypted, &KEYS), "ab"),
         "app/schema",
         "x",
         1_726_000_000_123_456_789,
@@ -217,6 +217,7 @@ async fn encryption_and_stamp_travel_in_headers_and_anonymous_requests_carry_no_
         "x-amz-meta-atlas-stamp: 2024-09-10T20:26:40.123456789Z\n",
         "x-amz-meta-atlas-sha256: 2d711642b726b044",
         "x-amz-meta-atlas-format: hcl\n",
+        "x-amz-meta-atlas-hmac: ",
     ] {
         assert!(headers.contains(header), "{header} not in {headers}");
     }

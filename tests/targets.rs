@@ -109,6 +109,7 @@ macro_rules! contract {
             $subject,
             [
                 content_and_stamp_come_back_as_they_were_put,
+                a_signature_comes_back_with_its_stamp,
                 a_missing_artifact_is_not_found_and_can_be_deleted,
                 a_deleted_artifact_is_gone_until_it_is_put_again,
                 names_with_every_allowed_character_are_listed_as_they_are,
@@ -139,6 +140,7 @@ contract!(
     cloud(Kind::Rclone, "some/prefix"),
     [
         content_and_stamp_come_back_as_they_were_put,
+        a_signature_comes_back_with_its_stamp,
         a_missing_artifact_is_not_found_and_can_be_deleted,
         a_deleted_artifact_is_gone_until_it_is_put_again,
         names_with_every_allowed_character_are_listed_as_they_are,

@@ -16,6 +16,11 @@ impl Sha256 {
         Self(sha2::Sha256::digest(content).into())
     }
 
+    /// Returns the bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Hashes all bytes of a reader without holding them in memory; returns their number too.
     ///
     /// # Errors
@@ -34,6 +39,12 @@ impl Sha256 {
                 }
             }
         }
+    }
+}
+
+impl From<[u8; 32]> for Sha256 {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

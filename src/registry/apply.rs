@@ -178,10 +178,12 @@ impl Replica {
     ) -> Result<(), Failure> {
         let there = match self.ask(|target| target.head(id, end)).await {
             Ok(meta) if meta.stamp.is_some() => meta.stamp.map(|stamp| (stamp, true)),
-            Ok(_) => {
-                let content = self.ask(|target| target.get(id, limit, end)).await?;
-                Some((content.stamp, content.stamped))
-            }
+            Ok(_) => match self.ask(|target| target.get(id, limit, end)).await {
+                Ok(content) => Some((content.stamp, content.stamped)),
+                // No push left it there, so the deletion can't name it.
+                Err(failure) if failure.kind == Kind::Corrupt => None,
+                Err(failure) => return Err(failure),
+            },
             Err(failure) if failure.kind == Kind::NotFound => None,
             Err(failure) => return Err(failure),
         };

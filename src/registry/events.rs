@@ -129,6 +129,14 @@ impl Events {
         }
     }
 
+    /// Reports that a target's tombstone counts for nothing.
+    pub fn report_refused_tombstone(&self, key: &str, url: &str) {
+        let refused = StampRefusal::Unsigned;
+        let message = format!("{refused}: the deletion counts for nothing");
+        let event = Event::new(Level::Warn, "stamp-refused", message);
+        self.report(event.with("tombstone", key).with("target", url));
+    }
+
     /// Reports a bug in a background task. The task goes on: pending pushes stay pending.
     pub fn report_bug(&self, what: &str) {
         let message = "a background task hit a bug and will try again; please report it";

@@ -11,8 +11,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Failure;
-use crate::model::Stamp;
+use super::{Failure, SignedStamp};
 
 /// The store's mark that distinguishes one content of a key from the next: an ETag, a generation,
 /// or a mark that the backend makes up. Opaque above the backend.
@@ -37,7 +36,7 @@ pub struct Stored {
     pub content: Bytes,
     /// The stamp that the store keeps with the content; `None` if the content was put there by
     /// hand.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<SignedStamp>,
     /// Whether the store keeps a stamp that can't be read.
     pub unreadable: bool,
     /// The token of this content, if the store has one.
@@ -54,7 +53,7 @@ pub struct Listed {
     /// The size in bytes.
     pub size: u64,
     /// The stamp, if the store's listing includes it (`file` does, S3's LIST does not).
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<SignedStamp>,
     /// Whether the listing includes a stamp that can't be read.
     pub unreadable: bool,
     /// The token of the content, if the store's listing includes it.
@@ -82,7 +81,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure>;
 

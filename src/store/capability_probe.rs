@@ -54,11 +54,12 @@ impl Target {
     pub async fn round_trip(&self, deadline: Instant) -> Result<(), Failure> {
         let key = probe_key();
         let content = Bytes::from_static(b"can this store be written to?\n");
-        let stamp = Stamp::new(1, &content, Format::Sql);
+        let stamp = Stamp::new(1, &content, Format::Sql).into();
         let put = self
             .driver
             .put(&key, content.clone(), &stamp, &Condition::None);
-        self.by(deadline, &format!("writing {key}"), put).await?;
+        self.writing(deadline, &format!("writing {key}"), put)
+            .await?;
         let get = self.driver.get(&key, 1 << 10);
         let read = self.by(deadline, &format!("reading {key}"), get).await;
         let removal = self.driver.delete(&key);
@@ -77,10 +78,10 @@ impl Target {
     async fn writes_on_conditions(&self, key: &str, deadline: Instant) -> Result<bool, Failure> {
         let put = |number: u8, condition: Condition| async move {
             let content = Bytes::from(format!("do conditional writes work? {number}\n"));
-            let stamp = Stamp::new(number.into(), &content, Format::Sql);
+            let stamp = Stamp::new(number.into(), &content, Format::Sql).into();
             let put = self.driver.put(key, content, &stamp, &condition);
             let attempt = format!("writing {key}");
-            self.by(deadline, &attempt, put).await
+            self.writing(deadline, &attempt, put).await
         };
         let is_refused = |reply: Result<_, Failure>| match reply {
             Ok(_) => Ok(false),

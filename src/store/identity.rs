@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::stamp_keys::StampKeyId;
 use crate::model::{nanos, when_from_text, when_to_text};
 
 /// The key of the identity, below the target's URL.
@@ -99,6 +100,8 @@ pub struct Identity {
     pub registries: Vec<StoreId>,
     /// When it was made, in nanoseconds since the Unix epoch.
     pub when: u64,
+    /// The key that signs the stamps of its pushes, if they are signed.
+    pub stamp_key: Option<StampKeyId>,
 }
 
 impl Identity {
@@ -110,6 +113,7 @@ impl Identity {
             role,
             registries,
             when,
+            stamp_key: None,
         }
     }
 
@@ -125,14 +129,18 @@ impl Identity {
 
     fn to_json(&self) -> Value {
         let mut registries = self.registries.iter().map(StoreId::as_str);
-        json!({
+        let mut json = json!({
             "version": FORMAT_VERSION,
             "id": self.id.as_str(),
             "role": self.role.as_str(),
             "registry": registries.next(),
             "shared_with": registries.collect::<Vec<_>>(),
             "time": when_to_text(self.when),
-        })
+        });
+        if let (Some(key), Some(json)) = (&self.stamp_key, json.as_object_mut()) {
+            json.insert("stamp_key".into(), key.as_str().into());
+        }
+        json
     }
 
     /// Returns the content of the object.
@@ -164,11 +172,17 @@ impl Identity {
         let shared = value.get("shared_with").and_then(Value::as_array);
         let shared = shared.into_iter().flatten().map(Value::as_str);
         let registries = std::iter::once(text("registry")).chain(shared);
+        let stamp_key = value.get("stamp_key");
+        let stamp_key = stamp_key.map(|key| key.as_str().and_then(StampKeyId::parse));
         let identity = Self {
             id: id(text("id")).ok_or_else(damaged)?,
             role: role.ok_or_else(damaged)?,
             registries: registries.filter_map(id).collect(),
             when: text("time").and_then(when_from_text).ok_or_else(damaged)?,
+            stamp_key: match stamp_key {
+                Some(key) => Some(key.ok_or_else(damaged)?),
+                None => None,
+            },
         };
         let is_whole = match identity.role {
             StoreRole::Registry => identity.registries == [identity.id.clone()],
@@ -193,8 +207,14 @@ mod tests {
             (StoreRole::Unassigned, &[]),
         ] {
             let identity = Identity::new(ids[0].clone(), role, registries.to_vec());
-            let text = identity.to_json().to_string();
-            assert_eq!(Identity::parse(text.as_bytes()), Ok(identity));
+            let signed = Identity {
+                stamp_key: StampKeyId::parse("0123456789abcdef"),
+                ..identity.clone()
+            };
+            for identity in [identity, signed] {
+                let text = identity.to_json().to_string();
+                assert_eq!(Identity::parse(text.as_bytes()), Ok(identity));
+            }
         }
     }
 
@@ -211,6 +231,8 @@ mod tests {
             ("role", Value::Null),
             ("registry", Value::Null),
             ("time", json!("yesterday")),
+            ("stamp_key", json!("0123")),
+            ("stamp_key", Value::Null),
         ] {
             let mut damaged = whole.clone();
             damaged[key] = value;

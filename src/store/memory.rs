@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
-use crate::model::Stamp;
+use super::{Backend, Condition, Failure, Kind, Listed, SignedStamp, Stored, Token};
+use crate::model::{Sha256, Stamp};
 
 /// The injected fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,17 @@ pub(crate) enum Fault {
 pub(crate) struct MemoryObject {
     pub(crate) content: Bytes,
     pub(crate) stamp: Option<Stamp>,
+    /// The signature of the stamp.
+    pub(crate) mac: Option<Sha256>,
     token: u64,
     modified: SystemTime,
+}
+
+impl MemoryObject {
+    fn signed(&self) -> Option<SignedStamp> {
+        let mac = self.mac;
+        self.stamp.map(|stamp| SignedStamp { stamp, mac })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -130,8 +139,21 @@ impl Memory {
         let object = MemoryObject {
             content: Bytes::copy_from_slice(content),
             stamp,
+            mac: None,
             token: state.tokens,
             modified,
+        };
+        state.objects.insert(key.into(), object);
+    }
+
+    /// Puts a copy of another object there by hand, with its stamp and signature.
+    pub(crate) fn place_copy(&self, key: &str, object: &MemoryObject) {
+        let mut state = self.0.lock().unwrap();
+        state.tokens += 1;
+        let token = state.tokens;
+        let object = MemoryObject {
+            token,
+            ..object.clone()
         };
         state.objects.insert(key.into(), object);
     }
@@ -197,7 +219,7 @@ fn listed(key: &str, object: &MemoryObject, with_stamp: bool) -> Listed {
     Listed {
         key: key.into(),
         size: object.content.len() as u64,
-        stamp: object.stamp.filter(|_| with_stamp),
+        stamp: object.signed().filter(|_| with_stamp),
         unreadable: false,
         token: Some(Token(object.token.to_string())),
         modified: object.modified,
@@ -226,7 +248,7 @@ impl Backend for Memory {
         };
         Ok(Stored {
             content,
-            stamp: object.stamp,
+            stamp: object.signed(),
             unreadable: false,
             token: Some(Token(object.token.to_string())),
             modified: object.modified,
@@ -245,7 +267,7 @@ impl Backend for Memory {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         self.request(format!("PUT {key}")).await?;
@@ -266,7 +288,8 @@ impl Backend for Memory {
         let token = state.tokens;
         let object = MemoryObject {
             content,
-            stamp: Some(*stamp),
+            stamp: Some(stamp.stamp),
+            mac: stamp.mac,
             token,
             modified: SystemTime::now(),
         };

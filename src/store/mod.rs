@@ -9,12 +9,14 @@ mod http;
 mod identity;
 mod judgement;
 mod known_id;
+mod known_tombstones;
 mod location;
 #[cfg(test)]
 mod memory;
 mod oci;
 mod open;
 mod overlap;
+mod stamp_keys;
 mod stamp_refusal;
 mod target;
 mod tombstone;
@@ -29,6 +31,7 @@ pub use location::{AzureLocation, FileLocation, GsLocation, Location, OciLocatio
 pub(crate) use memory::{Fault, Memory};
 pub use open::open;
 pub use overlap::Overlap;
+pub use stamp_keys::{SignedStamp, StampKeyId, StampKeys, StampKeysError};
 pub use stamp_refusal::StampRefusal;
 pub use target::{Content, Members, Membership, Meta, RepoListing, Role, Target};
 pub use tombstone::Tombstone;

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use super::cloud::{open_azure, open_gcs, open_s3};
 use super::file::FileBackend;
 use super::oci::open as open_oci;
-use super::{Backend, Condition, Failure, Kind, Listed, Location, Stored, Token};
-use crate::model::Stamp;
+use super::{Backend, Condition, Failure, Kind, Listed, Location, SignedStamp, Stored, Token};
 
 /// A backend, and the result of its first look at the store.
 pub(super) type OpenedBackend = (Arc<dyn Backend>, Result<(), Failure>);
@@ -112,7 +111,7 @@ impl Backend for Unavailable {
         &self,
         _key: &str,
         _content: Bytes,
-        _stamp: &Stamp,
+        _stamp: &SignedStamp,
         _condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         self.answer()

@@ -11,6 +11,8 @@ pub enum StampRefusal {
     Unreadable,
     /// Its time, in nanoseconds since the epoch, is more than five minutes ahead.
     Ahead(u64),
+    /// No key of this mount has signed it.
+    Unsigned,
 }
 
 impl fmt::Display for StampRefusal {
@@ -22,6 +24,7 @@ impl fmt::Display for StampRefusal {
                 "its stamp of {} is more than five minutes ahead of this machine's clock",
                 when_to_text(*when)
             ),
+            StampRefusal::Unsigned => out.write_str("no key of this mount has signed its stamp"),
         }
     }
 }

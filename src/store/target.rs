@@ -2,8 +2,9 @@
 
 mod admission;
 mod membership;
+mod signing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -15,8 +16,9 @@ use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::Waiting;
-use super::{Backend, Condition, Failure, Kind, Location, StampRefusal, Token};
-use crate::model::{ArtifactId, Format, Item, Lineage, RepoName, Stamp, WallClock, guess_format};
+use super::known_tombstones::KnownTombstones;
+use super::{Backend, Condition, Failure, Kind, Location, StampKeys, StampRefusal, Token};
+use crate::model::{ArtifactId, Item, RepoName, Stamp, WallClock};
 
 pub use membership::{Members, Membership};
 
@@ -94,8 +96,9 @@ pub struct Target {
     membership: Option<Arc<Membership>>,
     /// The mount's clock; the machine's until it is set.
     pub(super) wall: Arc<OnceLock<WallClock>>,
-    /// The contents that the known tombstones name.
-    pub(super) known_tombstones: Arc<Mutex<HashMap<String, Option<Lineage>>>>,
+    /// The keys that sign stamps. With them, a stamp without a signature counts as none.
+    pub(super) stamp_keys: Option<Arc<StampKeys>>,
+    pub(super) known_tombstones: Arc<Mutex<KnownTombstones>>,
 }
 
 impl Target {
@@ -107,12 +110,16 @@ impl Target {
             driver,
             membership: None,
             wall: Arc::default(),
+            stamp_keys: None,
             known_tombstones: Arc::default(),
         }
     }
 
     /// Makes every operation check first that the store is the one that the mount means.
-    pub fn set_membership(&mut self, membership: Membership) {
+    pub fn set_membership(&mut self, mut membership: Membership) {
+        if let Some(keys) = &self.stamp_keys {
+            membership.set_stamp_keys(Arc::clone(keys));
+        }
         self.membership = Some(Arc::new(membership));
     }
 
@@ -189,7 +196,7 @@ impl Target {
         let stored = self.unless_wiped(stored.await, deadline).await?;
         #[cfg(test)]
         if crate::fault_injection::injected(crate::fault_injection::Bug::NoHashCheck)
-            && let Some(stamp) = stored.stamp
+            && let Some(stamp) = stored.stamp.map(|signed| signed.stamp)
         {
             return Ok(Content {
                 bytes: stored.content,
@@ -200,8 +207,8 @@ impl Target {
                 modified: stored.modified,
             });
         }
-        if let Some(stamp) = stored.stamp
-            && !stamp.matches(&stored.content)
+        if let Some(signed) = stored.stamp
+            && !signed.stamp.matches(&stored.content)
         {
             return Err(Failure::new(
                 Kind::Corrupt,
@@ -211,13 +218,11 @@ impl Target {
                 ),
             ));
         }
-        let judged = self.judge(stored.stamp, stored.unreadable, stored.modified);
-        let stamp = match judged {
-            Ok(Some(stamp)) => stamp,
-            Ok(None) | Err(_) => {
-                let format = guess(&id.item, &stored.content).await;
-                Stamp::new(self.when_by_hand(stored.modified), &stored.content, format)
-            }
+        let judged = self.judge(&key, stored.stamp, stored.unreadable, stored.modified);
+        self.trust(&key, judged)?;
+        let stamp = match judged.unwrap_or_else(|refused| self.unsigned(refused, stored.stamp)) {
+            Some(stamp) => stamp,
+            None => self.stamp_by_hand(&id.item, &stored).await,
         };
         Ok(Content {
             stamp,
@@ -267,8 +272,9 @@ impl Target {
             ));
         }
         let attempt = format!("writing {key}");
-        let put = self.driver.put(&key, content, stamp, condition);
-        self.by(deadline, &attempt, put).await
+        let stamp = self.sign(&key, stamp);
+        let put = self.driver.put(&key, content, &stamp, condition);
+        self.writing(deadline, &attempt, put).await
     }
 
     /// Deletes an artifact; a missing artifact counts as deleted.
@@ -279,7 +285,8 @@ impl Target {
     pub async fn delete(&self, id: &ArtifactId, deadline: Instant) -> Result<(), Failure> {
         let key = id.to_string();
         let attempt = format!("deleting {key}");
-        self.by(deadline, &attempt, self.driver.delete(&key)).await
+        self.writing(deadline, &attempt, self.driver.delete(&key))
+            .await
     }
 
     /// Lists a repository's artifacts. A missing repository is an empty one.
@@ -404,22 +411,6 @@ impl Target {
 /// mount. The empty "folder" objects that some consoles create belong to it.
 fn known(key: &str) -> bool {
     matches!(key, "" | "plans/") || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
-}
-
-/// Content of this size or more is parsed on its own thread; smaller content takes under 1 ms.
-const MAX_INLINE_PARSE_BYTES: usize = 64 << 10;
-
-/// Guesses the format of content without a stamp.
-async fn guess(item: &Item, content: &Bytes) -> Format {
-    match item {
-        Item::Plan(_) => Format::Hcl,
-        Item::Schema if content.len() < MAX_INLINE_PARSE_BYTES => guess_format(content),
-        Item::Schema => {
-            let content = content.clone();
-            let guessed = tokio::task::spawn_blocking(move || guess_format(&content)).await;
-            guessed.unwrap_or(Format::Sql)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::model::MAX_AHEAD;
+use crate::model::{Format, MAX_AHEAD};
+use crate::store::SignedStamp;
 use crate::store::{Listed, Stored};
 
 /// A backend that gives one answer to everything, or none at all.
@@ -39,7 +40,7 @@ impl Backend for Fake {
         &self,
         _: &str,
         _: Bytes,
-        _: &Stamp,
+        _: &SignedStamp,
         _: &Condition,
     ) -> Result<Option<Token>, Failure> {
         self.answer(None).await
@@ -76,7 +77,7 @@ fn stored(content: &'static [u8], stamp: Option<Stamp>) -> Fake {
     Fake {
         stored: Some(Stored {
             content: Bytes::from_static(content),
-            stamp,
+            stamp: stamp.map(SignedStamp::from),
             unreadable: false,
             token: None,
             modified: UNIX_EPOCH + Duration::from_nanos(42),
@@ -194,7 +195,7 @@ async fn a_stamp_more_than_five_minutes_ahead_is_no_stamp() {
         let counts = if refused.is_some() { 42 } else { when };
         assert_eq!(content.stamp.when, counts);
         let mut object = listed("app/schema");
-        object.stamp = Some(stamp);
+        object.stamp = Some(stamp.into());
         let listing = at_now(Fake {
             listed: vec![object],
             ..Fake::default()

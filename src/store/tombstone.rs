@@ -3,9 +3,9 @@
 //!
 //! Each is one small object, `.atlasfs/deleted/<repo>/<item>/<when>`, so one LIST shows all deletions
 //! in a repository. Its content names the content that was deleted, and those before it: a deletion
-//! deletes these and no other. Tombstones of earlier versions have only their time.
+//! deletes these and no other. Tombstones of earlier versions have only their time. With keys, a
+//! tombstone that none of them has signed counts for nothing.
 
-use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::known_tombstones::KnownTombstones;
 use super::{Condition, Failure, Kind, Target};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
@@ -27,8 +28,6 @@ const DELETED: &str = ".atlasfs/deleted";
 const MAX_SIZE: u64 = 64 << 10;
 /// How many tombstones are read at once.
 const PARALLEL_READS: usize = 8;
-/// How many tombstones are remembered: they never change.
-const REMEMBERED: usize = 10_000;
 
 /// The record of one deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,8 +95,12 @@ fn deletes(content: &[u8]) -> Option<Lineage> {
 }
 
 impl Target {
-    /// Returns the contents that the known tombstones name, by their keys.
-    fn known_tombstones(&self) -> MutexGuard<'_, HashMap<String, Option<Lineage>>> {
+    /// Returns the keys of the refused tombstones that were not returned before.
+    pub fn refused_tombstones(&self) -> Vec<String> {
+        std::mem::take(&mut self.known_tombstones().untold)
+    }
+
+    fn known_tombstones(&self) -> MutexGuard<'_, KnownTombstones> {
         self.known_tombstones
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -121,9 +124,10 @@ impl Target {
         let content = Bytes::from(tombstone.to_text(id));
         let stamp = Stamp::new(tombstone.when, &content, Format::Sql);
         let key = key(id, tombstone.when);
+        let stamp = self.sign(&key, &stamp);
         let put = self.driver.put(&key, content, &stamp, &Condition::None);
         let attempt = format!("writing {key}");
-        self.by(deadline, &attempt, put).await.map(drop)
+        self.writing(deadline, &attempt, put).await.map(drop)
     }
 
     /// Lists the deletions in a repository.
@@ -194,14 +198,20 @@ impl Target {
         Ok(tombstones.into_iter().flatten().filter(counts).collect())
     }
 
-    /// Reads the content that a tombstone names; `None` if the tombstone is gone.
+    /// Reads the content that a tombstone names; `None` if the tombstone is gone, or refused.
     async fn deletes(
         &self,
         key: &str,
         deadline: Instant,
     ) -> Result<Option<Option<Lineage>>, Failure> {
-        if let Some(known) = self.known_tombstones().get(key) {
-            return Ok(Some(known.clone()));
+        {
+            let known = self.known_tombstones();
+            if let Some(deletes) = known.deletes.get(key) {
+                return Ok(Some(deletes.clone()));
+            }
+            if known.refused.contains(key) {
+                return Ok(None);
+            }
         }
         let attempt = format!("reading {key}");
         let stored = self.by(deadline, &attempt, self.driver.get(key, MAX_SIZE));
@@ -210,8 +220,13 @@ impl Target {
             Err(failure) if failure.kind == Kind::NotFound => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        if let Some(stamp) = stored.stamp
-            && !stamp.matches(&stored.content)
+        let is_authentic = |signed| self.is_authentic(key, signed);
+        if self.signs() && !stored.stamp.as_ref().is_some_and(is_authentic) {
+            self.known_tombstones().refuse(key);
+            return Ok(None);
+        }
+        if let Some(signed) = stored.stamp
+            && !signed.stamp.matches(&stored.content)
         {
             let why = format!(
                 "cannot read {key} at {}: its bytes don't match their stamp",
@@ -220,11 +235,7 @@ impl Target {
             return Err(Failure::new(Kind::Corrupt, why));
         }
         let deletes = deletes(&stored.content);
-        let mut known_tombstones = self.known_tombstones();
-        if known_tombstones.len() >= REMEMBERED {
-            known_tombstones.clear();
-        }
-        known_tombstones.insert(key.to_owned(), deletes.clone());
+        self.known_tombstones().keep(key, deletes.clone());
         Ok(Some(deletes))
     }
 
@@ -241,7 +252,8 @@ impl Target {
     ) -> Result<(), Failure> {
         let key = key(id, when);
         let attempt = format!("deleting {key}");
-        self.by(deadline, &attempt, self.driver.delete(&key)).await
+        self.writing(deadline, &attempt, self.driver.delete(&key))
+            .await
     }
 }
 

@@ -49,8 +49,9 @@ impl Target {
             there => return there.map(drop),
         }
         let attempt = format!("writing {key}");
-        let put = self.driver.put(&key, content, stamp, &Condition::Absent);
-        match self.by(deadline, &attempt, put).await {
+        let signed = self.sign(&key, stamp);
+        let put = self.driver.put(&key, content, &signed, &Condition::Absent);
+        match self.writing(deadline, &attempt, put).await {
             Err(failure) if failure.kind == Kind::Conflict => Ok(()),
             written => written.map(drop),
         }
@@ -88,7 +89,9 @@ impl Target {
                 let key = &version.key;
                 let attempt = format!("looking up {key}");
                 let version = self.by(deadline, &attempt, self.driver.head(key)).await?;
-                let stamp = version.stamp.filter(|stamp| stamp.sha256 == sha256);
+                let signed = version.stamp.filter(|it| self.is_authentic(key, it));
+                let stamp = signed.map(|signed| signed.stamp);
+                let stamp = stamp.filter(|stamp| stamp.sha256 == sha256);
                 bases.extend(stamp.map(|stamp| stamp.base));
             }
         }

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use atlasfs::model::{Format, Stamp};
-use atlasfs::store::{Backend, Capabilities, Condition, Failure, Kind, Listed, Stored, Token};
+use atlasfs::store::{
+    Backend, Capabilities, Condition, Failure, Kind, Listed, SignedStamp, Stored, Token,
+};
 use bytes::Bytes;
 
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ fn listed(key: &str, object: &Object) -> Listed {
     Listed {
         key: key.to_owned(),
         size: object.content.len() as u64,
-        stamp: Some(object.stamp),
+        stamp: Some(object.stamp.into()),
         unreadable: false,
         token: Some(object.token.clone()),
         modified: object.modified,
@@ -67,7 +69,7 @@ impl Backend for Memory {
         let object = self.objects().get(key).cloned().ok_or_else(missing)?;
         Ok(Stored {
             content: object.content,
-            stamp: Some(object.stamp),
+            stamp: Some(object.stamp.into()),
             unreadable: false,
             token: Some(object.token),
             modified: object.modified,
@@ -86,7 +88,7 @@ impl Backend for Memory {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         let there = self.objects().get(key).map(|object| object.token.clone());
@@ -96,7 +98,7 @@ impl Backend for Memory {
             Condition::Unchanged(token) => there.as_ref() == Some(token),
         };
         match may {
-            true => Ok(Some(self.insert(key, content, *stamp))),
+            true => Ok(Some(self.insert(key, content, stamp.stamp))),
             false => Err(Failure::new(Kind::Conflict, "it has changed")),
         }
     }

@@ -9,7 +9,7 @@ use crate::model::RepoName;
 use crate::registry::{
     self, Registry, Replica, ReplicaSet, ReplicaSets, Settings, StateDir, TargetId, WallClock,
 };
-use crate::store::{Backend, Fault, Memory, Role, Target};
+use crate::store::{Backend, Fault, Memory, Role, StampKeys, Target};
 
 /// A file system on a registry and two backups in memory, without a mount.
 pub(super) struct Fixture {
@@ -39,6 +39,8 @@ pub(super) struct Choice {
     pub(super) state_dir: Option<Arc<tempfile::TempDir>>,
     /// Whether the mount has yet to find out that the registry honours conditions.
     pub(super) untried: bool,
+    /// The keys that sign stamps.
+    pub(super) stamp_keys: Option<Arc<StampKeys>>,
 }
 
 impl Fixture {
@@ -61,7 +63,10 @@ impl Fixture {
                     0 => (Role::Registry, "mem://registry".to_owned()),
                     n => (Role::Backup(n - 1), format!("mem://backup-{n}")),
                 };
-                let target = Target::new(role, &url, driver);
+                let mut target = Target::new(role, &url, driver);
+                if let Some(keys) = &choice.stamp_keys {
+                    target.set_stamp_keys(Arc::clone(keys));
+                }
                 let watched = Replica::new(TargetId(place), target);
                 if !choice.untried {
                     watched.presume_conditions(true);

@@ -30,6 +30,7 @@ mod resilience;
 mod restart;
 mod returning;
 mod simulation;
+mod stamp_key;
 mod temporary;
 mod twins;
 mod unsupported;

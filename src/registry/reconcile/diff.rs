@@ -120,6 +120,8 @@ pub struct Known<'a> {
     /// Whether the registry honours conditions. Otherwise two pushes may both have been acknowledged,
     /// and the registry keeps one of them: that is no conflict to report.
     pub honours_conditions: bool,
+    /// Whether stamps are signed: then content that was put into the registry by hand gets a stamp.
+    pub signs: bool,
     /// The tombstones of all targets.
     pub tombstones: &'a [Tombstone],
     /// The contents that the newest known one has replaced.
@@ -255,15 +257,22 @@ fn lacking(known: Known<'_>, leader: &Held, held: &[Held], holdings: &[Holding])
     let found = leader.stamp;
     let others = held.iter().filter(|held| held.stamp != found);
     let latest = others.map(|held| held.stamp.when).max().unwrap_or(0);
-    let newest = match leader.stamped {
-        true => found,
-        false => Stamp {
+    let pushed = held.iter().filter(|held| known.signs && held.stamped);
+    let pushed = pushed.map(|held| held.stamp).max();
+    let newest = match pushed.filter(|pushed| pushed.sha256 == found.sha256) {
+        _ if leader.stamped => found,
+        // It is the newest push, without its stamp.
+        Some(pushed) => pushed,
+        None => Stamp {
             when: found.when.max(latest.saturating_add(1)),
             ..found
         },
     };
-    let same = |stamp: &Stamp, is_stamped: bool| {
-        *stamp == found || (!(leader.stamped && is_stamped) && stamp.sha256 == found.sha256)
+    let same = |stamp: &Stamp, is_stamped: bool| match is_stamped || !known.signs {
+        true => {
+            *stamp == found || (!(leader.stamped && is_stamped) && stamp.sha256 == found.sha256)
+        }
+        false => false,
     };
     let to = missing(holdings, |held| match held {
         HeldContent::Content { stamp, stamped, .. } => Some(same(stamp, *stamped)),

@@ -72,6 +72,7 @@ fn compare(holdings: &[Holding], tombstones: &[Tombstone]) -> Finding {
         registry: REGISTRY,
         own: None,
         honours_conditions: true,
+        signs: false,
         tombstones,
         past: &[],
         before: &BTreeMap::new(),

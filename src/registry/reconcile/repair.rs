@@ -40,6 +40,7 @@ impl Reconcile {
             registry,
             own,
             honours_conditions: is_decided,
+            signs: scan.replicas.registry.target().signs(),
             tombstones: &deleted,
             past: &past,
             before: &BTreeMap::new(),

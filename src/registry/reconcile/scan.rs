@@ -77,6 +77,9 @@ impl Reconcile {
             // List the tombstones last: an item that is listed and has none was not yet deleted.
             let listing = target.ask(|target| target.list(repo, end)).await?;
             let tombstones = target.ask(|target| target.tombstones(repo, end)).await?;
+            for key in target.target().refused_tombstones() {
+                self.events.report_refused_tombstone(&key, target.url());
+            }
             let mut deleted: BTreeMap<Item, Vec<Tombstone>> = BTreeMap::new();
             for tombstone in tombstones {
                 let of_item = deleted.entry(tombstone.item.clone()).or_default();
@@ -134,6 +137,7 @@ impl Reconcile {
         let Some(listed) = listed else {
             return Ok(HeldContent::Nothing);
         };
+        self.report_refused(id, target, listed);
         if job.order.quick
             && let Some(held) = self.held_as_listed(target, id, listed)
         {
@@ -159,7 +163,7 @@ impl Reconcile {
                     ..
                 }) => return Ok(self.remember(target, id, stamp, true, token)),
                 // Content put there by hand is identified by its bytes alone.
-                Ok(_) => {}
+                Ok(meta) => self.report_refused(id, target, &meta),
                 Err(failure) => return as_held(failure),
             }
         }
@@ -173,9 +177,18 @@ impl Reconcile {
             }
             Err(failure) if failure.kind == Kind::Corrupt => {
                 let head = target.ask(|target| target.head(id, end)).await;
-                head.map_or_else(as_held, |meta| Ok(HeldContent::Corrupt(meta.token)))
+                head.map_or_else(as_held, |meta| {
+                    self.report_refused(id, target, &meta);
+                    Ok(HeldContent::Corrupt(meta.token))
+                })
             }
             Err(failure) => as_held(failure),
+        }
+    }
+
+    fn report_refused(&self, id: &ArtifactId, target: &Replica, meta: &Meta) {
+        if let Some(refused) = meta.refused {
+            self.events.report_refused(id, target.url(), refused);
         }
     }
 

@@ -16,12 +16,11 @@ use super::bucket::Bucket;
 use super::claim::{Claim, Refused, Reply, proven};
 use super::quirks::{Quirks, RemoveObject};
 use super::quirks::{stamp_from_attributes, stamp_to_attributes};
-use crate::model::Stamp;
 use crate::store::http::failure::{Attempt, AttemptError, lacks_permission};
 use crate::store::http::middleware::RequestLog;
 use crate::store::http::reply::RequestOutcome;
 use crate::store::http::verdict::StoreOperation;
-use crate::store::{Backend, Condition, Failure, Kind, Listed, Stored, Token};
+use crate::store::{Backend, Condition, Failure, Kind, Listed, SignedStamp, Stored, Token};
 
 /// A cloud store.
 pub(crate) struct CloudBackend {
@@ -78,7 +77,7 @@ impl CloudBackend {
         &self,
         attempt: Attempt<'_>,
         result: &GetResult,
-    ) -> Result<(Option<Stamp>, bool), Failure> {
+    ) -> Result<(Option<SignedStamp>, bool), Failure> {
         // A captive portal or proxy that answers 200 to everything sends neither.
         if result.meta.e_tag.is_none() && result.meta.last_modified.timestamp() == 0 {
             return Err(self.bucket.refusal(
@@ -187,7 +186,7 @@ impl CloudBackend {
         };
         // The target compares a stamp with the bytes, and wrong bytes are replaced: but not by
         // reason of a web page with the headers of the object.
-        let proven = stamp.is_some_and(|stamp| !is_page || stamp.matches(&stored.content));
+        let proven = stamp.is_some_and(|it| !is_page || it.stamp.matches(&stored.content));
         let claim = (!proven).then(|| Claim::from(&stored));
         Ok((stored, claim))
     }
@@ -221,7 +220,7 @@ impl CloudBackend {
     async fn settle(
         &self,
         key: &str,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         failed: Failure,
     ) -> Result<Option<Token>, Failure> {
         match self.head(key).await {
@@ -248,7 +247,7 @@ impl Backend for CloudBackend {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         let path = self.bucket.path(key)?;

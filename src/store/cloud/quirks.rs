@@ -6,9 +6,9 @@ use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 
 use crate::model::{Base, Stamp, when_from_text, when_to_text};
-use crate::store::Token;
 use crate::store::http::reply::Provider;
 use crate::store::http::xml::ListedObject;
+use crate::store::{SignedStamp, Token};
 
 /// The provider whose rules apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub(super) struct StampNames {
     pub(super) sha256: &'static str,
     pub(super) format: &'static str,
     pub(super) base: &'static str,
+    pub(super) mac: &'static str,
 }
 
 impl Quirks {
@@ -49,6 +50,7 @@ impl Quirks {
                 sha256: "atlas-sha256",
                 format: "atlas-format",
                 base: "atlas-base",
+                mac: "atlas-hmac",
             },
             // Azure accepts C# identifiers only, so no hyphens.
             Quirks::Azure => StampNames {
@@ -56,6 +58,7 @@ impl Quirks {
                 sha256: "atlas_sha256",
                 format: "atlas_format",
                 base: "atlas_base",
+                mac: "atlas_hmac",
             },
         }
     }
@@ -113,7 +116,12 @@ fn of_generation(generation: &str) -> Option<Token> {
 pub(super) struct StampError;
 
 /// Writes a stamp, and the content type for browsers.
-pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: StampNames) -> Attributes {
+pub(super) fn stamp_to_attributes(
+    signed: &SignedStamp,
+    content: &[u8],
+    names: StampNames,
+) -> Attributes {
+    let SignedStamp { stamp, mac } = signed;
     let content_type = match std::str::from_utf8(content) {
         Ok(_) => "text/plain; charset=utf-8",
         Err(_) => "application/octet-stream",
@@ -125,13 +133,14 @@ pub(super) fn stamp_to_attributes(stamp: &Stamp, content: &[u8], names: StampNam
         )
     };
     let base = stamp.base.to_text().map(|base| entry(names.base, base));
+    let mac = mac.map(|mac| entry(names.mac, mac.to_string()));
     let parts = [
         (Attribute::ContentType, AttributeValue::from(content_type)),
         entry(names.when, when_to_text(stamp.when)),
         entry(names.sha256, stamp.sha256.to_string()),
         entry(names.format, stamp.format.to_string()),
     ];
-    parts.into_iter().chain(base).collect()
+    parts.into_iter().chain(base).chain(mac).collect()
 }
 
 /// Reads the stamp of an object of `size` bytes; `None` if it has none.
@@ -142,7 +151,7 @@ pub(super) fn stamp_from_attributes(
     attributes: &Attributes,
     size: u64,
     names: StampNames,
-) -> Result<Option<Stamp>, StampError> {
+) -> Result<Option<SignedStamp>, StampError> {
     read(size, names, |name| {
         let value = attributes.get(&Attribute::Metadata(name.into()));
         value.map(|value| value.as_ref())
@@ -151,7 +160,7 @@ pub(super) fn stamp_from_attributes(
 
 /// Reads the stamp of an object in a listing, if the listing shows it. An unreadable stamp is left
 /// out here; reading the object reports it.
-pub(super) fn stamp_from_listing(object: &ListedObject, names: StampNames) -> Option<Stamp> {
+pub(super) fn stamp_from_listing(object: &ListedObject, names: StampNames) -> Option<SignedStamp> {
     let stamp = read(object.size, names, |wanted| {
         // Azure's metadata names are case-insensitive.
         let mut metadata = object.metadata.iter();
@@ -165,7 +174,7 @@ fn read<'m>(
     size: u64,
     names: StampNames,
     get: impl Fn(&'static str) -> Option<&'m str>,
-) -> Result<Option<Stamp>, StampError> {
+) -> Result<Option<SignedStamp>, StampError> {
     let Some(sha256) = get(names.sha256) else {
         return Ok(None);
     };
@@ -182,7 +191,9 @@ fn read<'m>(
             },
         })
     };
-    read().map(Some).ok_or(StampError)
+    let mac = get(names.mac).and_then(|mac| mac.parse().ok());
+    let signed = |stamp| Some(SignedStamp { stamp, mac });
+    read().map(signed).ok_or(StampError)
 }
 
 /// Deletes objects.
@@ -202,7 +213,7 @@ impl<S: ObjectStore> RemoveObject for S {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Format, Stamp};
+    use crate::model::{Format, Sha256, Stamp};
 
     #[test]
     fn an_e_tag_is_one_token_with_and_without_its_quotes() {
@@ -248,12 +259,13 @@ mod tests {
     #[test]
     fn a_stamp_survives_as_metadata() {
         let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Sql);
+        let mac = Some(Sha256::of(b"signature"));
         for names in ALL.map(Quirks::names) {
-            let attributes = stamp_to_attributes(&stamp, b"x", names);
-            assert_eq!(
-                stamp_from_attributes(&attributes, 1, names),
-                Ok(Some(stamp))
-            );
+            for signed in [stamp.into(), SignedStamp { stamp, mac }] {
+                let attributes = stamp_to_attributes(&signed, b"x", names);
+                let read = stamp_from_attributes(&attributes, 1, names);
+                assert_eq!(read, Ok(Some(signed)));
+            }
             assert_eq!(
                 stamp_from_attributes(&Attributes::new(), 1, names),
                 Ok(None)
@@ -275,7 +287,7 @@ mod tests {
             ],
             ..ListedObject::default()
         };
-        assert_eq!(stamp_from_listing(&object, names), Some(stamp));
+        assert_eq!(stamp_from_listing(&object, names), Some(stamp.into()));
         for missing in 0..3 {
             let mut object = object.clone();
             object.metadata.remove(missing);
@@ -289,7 +301,7 @@ mod tests {
         let stamp = Stamp::new(7, b"x", Format::Sql);
         for names in ALL.map(Quirks::names) {
             for name in [names.when, names.sha256, names.format] {
-                let mut attributes = stamp_to_attributes(&stamp, b"x", names);
+                let mut attributes = stamp_to_attributes(&stamp.into(), b"x", names);
                 attributes.insert(Attribute::Metadata(name.into()), "nonsense".into());
                 let read = stamp_from_attributes(&attributes, 1, names);
                 assert_eq!(read, Err(StampError), "{name}");

@@ -11,13 +11,13 @@ use super::disk::{Effect, perform};
 use super::folder::Folder;
 use super::*;
 use crate::dir::Dir;
-use crate::model::Format;
+use crate::model::{Format, Stamp};
 
 const KEY: &str = "app/plans/p1";
 const MAX: u64 = 1 << 20;
 
 /// Content and stamp, as a reader sees them.
-type Seen = Option<(Vec<u8>, Option<Stamp>)>;
+type Seen = Option<(Vec<u8>, Option<SignedStamp>)>;
 
 fn folder(dir: &Path) -> Folder {
     let folder = Folder::new(&FileLocation {
@@ -154,7 +154,7 @@ fn crashes_amid(prepare: impl Fn(&Folder), operation: impl Fn(&Folder), what: &s
 }
 
 fn put(folder: &Folder, content: &'static [u8], when: u64) {
-    let stamp = Stamp::new(when, content, Format::Hcl);
+    let stamp = SignedStamp::from(Stamp::new(when, content, Format::Hcl));
     let content = Bytes::from_static(content);
     folder.put(KEY, content, &stamp, &Condition::None).unwrap();
 }

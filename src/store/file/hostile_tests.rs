@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::dir::Dir;
-use crate::model::Format;
+use crate::model::{Format, Stamp};
 use crate::store::{Role, Target};
 
 const MAX: u64 = 1 << 20;
@@ -58,7 +58,7 @@ impl Scene {
 }
 
 async fn put(driver: &FileBackend, content: &'static [u8], when: u64) -> Result<(), Failure> {
-    let stamp = Stamp::new(when, content, Format::Hcl);
+    let stamp = SignedStamp::from(Stamp::new(when, content, Format::Hcl));
     let content = Bytes::from_static(content);
     let put = driver.put("app/schema", content, &stamp, &Condition::None);
     put.await.map(drop)

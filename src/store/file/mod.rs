@@ -28,8 +28,10 @@ use tokio::sync::{Mutex, Semaphore};
 
 use self::folder::Folder;
 use super::backend::{Waiting, waits_for};
-use super::{Backend, Capabilities, Condition, Failure, FileLocation, Kind, Listed, Stored, Token};
-use crate::model::Stamp;
+use super::{
+    Backend, Capabilities, Condition, Failure, FileLocation, Kind, Listed, SignedStamp, Stored,
+    Token,
+};
 
 /// The most operations of one folder at once. A hung disk blocks their threads; the rest of tokio's
 /// pool stays free for the other targets.
@@ -129,7 +131,7 @@ impl Backend for FileBackend {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         let (key, stamp, condition) = (key.to_owned(), *stamp, condition.clone());

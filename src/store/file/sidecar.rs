@@ -6,8 +6,11 @@
 use std::fmt::Write;
 
 use crate::model::{Base, Sha256, Stamp, when_from_text, when_to_text};
+use crate::store::SignedStamp;
 
 const HEADER: &str = "atlasfs-stamps 1";
+/// The prefix of a signature.
+const MAC: &str = "hmac:";
 
 /// The most bytes of a sidecar that are read. 4 KiB: two entries and their checksum take less than
 /// a kilobyte.
@@ -22,7 +25,7 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SidecarEntry {
     /// The content was pushed, with this stamp.
-    Stamped(Stamp),
+    Stamped(SignedStamp),
     /// The content was put into the folder by hand, and then a push replaced it. It has no stamp,
     /// and must not look corrupt after a crash during that push.
     Plain {
@@ -35,7 +38,7 @@ pub(super) enum SidecarEntry {
 
 impl SidecarEntry {
     /// Returns the stamp, if there is one.
-    pub(super) fn stamp(self) -> Option<Stamp> {
+    pub(super) fn stamp(self) -> Option<SignedStamp> {
         match self {
             SidecarEntry::Stamped(stamp) => Some(stamp),
             SidecarEntry::Plain { .. } => None,
@@ -44,7 +47,10 @@ impl SidecarEntry {
 
     fn describes(self, sha: Sha256, length: u64) -> bool {
         match self {
-            SidecarEntry::Stamped(Stamp { sha256, size, .. })
+            SidecarEntry::Stamped(SignedStamp {
+                stamp: Stamp { sha256, size, .. },
+                ..
+            })
             | SidecarEntry::Plain { sha256, size } => sha256 == sha && size == length,
         }
     }
@@ -54,7 +60,7 @@ impl SidecarEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sidecar {
     before: Option<SidecarEntry>,
-    newest: Stamp,
+    newest: SignedStamp,
 }
 
 /// The sidecar is unreadable: damaged, or not a sidecar.
@@ -64,12 +70,12 @@ pub(super) struct SidecarError;
 
 impl Sidecar {
     /// Describes the put of a content stamped `newest` over the content that `before` describes.
-    pub(super) fn new(before: Option<SidecarEntry>, newest: Stamp) -> Self {
+    pub(super) fn new(before: Option<SidecarEntry>, newest: SignedStamp) -> Self {
         Self { before, newest }
     }
 
     /// Returns the stamp of the newest put, complete or not.
-    pub(super) fn newest(&self) -> Stamp {
+    pub(super) fn newest(&self) -> SignedStamp {
         self.newest
     }
 
@@ -92,7 +98,7 @@ impl Sidecar {
         self.entries().find(|entry| {
             entry
                 .stamp()
-                .is_some_and(|stamp| stamp.when == when && stamp.size == size)
+                .is_some_and(|it| it.stamp.when == when && it.stamp.size == size)
         })
     }
 
@@ -111,9 +117,9 @@ impl Sidecar {
         {
             // Writing to a String can't fail.
             let _ = match entry {
-                SidecarEntry::Stamped(stamp) => writeln!(
+                SidecarEntry::Stamped(SignedStamp { stamp, mac }) => writeln!(
                     text,
-                    "stamp {} {} {} {}{}",
+                    "stamp {} {} {} {}{}{}",
                     when_to_text(stamp.when),
                     stamp.sha256,
                     stamp.size,
@@ -121,7 +127,8 @@ impl Sidecar {
                     stamp
                         .base
                         .to_text()
-                        .map_or(String::new(), |base| format!(" {base}"))
+                        .map_or(String::new(), |base| format!(" {base}")),
+                    mac.map_or(String::new(), |mac| format!(" {MAC}{mac}"))
                 ),
                 SidecarEntry::Plain { sha256, size } => writeln!(text, "plain {sha256} {size}"),
             };
@@ -156,17 +163,23 @@ impl Sidecar {
 }
 
 fn parse_entry(line: &str) -> Option<SidecarEntry> {
-    let mut words = line.split(' ');
+    let mut words = line.split(' ').peekable();
     let entry = match words.next()? {
-        "stamp" => SidecarEntry::Stamped(Stamp {
-            when: when_from_text(words.next()?)?,
-            sha256: words.next()?.parse().ok()?,
-            size: words.next()?.parse().ok()?,
-            format: words.next()?.parse().ok()?,
-            // Stamps of earlier versions have none.
-            base: match words.next() {
-                Some(base) => base.parse().ok()?,
-                None => Base::Unknown,
+        "stamp" => SidecarEntry::Stamped(SignedStamp {
+            stamp: Stamp {
+                when: when_from_text(words.next()?)?,
+                sha256: words.next()?.parse().ok()?,
+                size: words.next()?.parse().ok()?,
+                format: words.next()?.parse().ok()?,
+                // Stamps of earlier versions have none.
+                base: match words.next_if(|word| !word.starts_with(MAC)) {
+                    Some(base) => base.parse().ok()?,
+                    None => Base::Unknown,
+                },
+            },
+            mac: match words.next() {
+                Some(mac) => Some(mac.strip_prefix(MAC)?.parse().ok()?),
+                None => None,
             },
         }),
         "plain" => SidecarEntry::Plain {
@@ -186,23 +199,28 @@ mod tests {
     fn samples() -> Vec<Sidecar> {
         let old = Stamp::new(1_700_000_000_000_000_001, b"old", Format::Sql);
         let new = Stamp::new(1_700_000_000_000_000_002, b"new!", Format::Hcl);
+        let signed = |stamp: Stamp| SignedStamp {
+            stamp,
+            mac: Some(Sha256::of(b"signature")),
+        };
         let plain = SidecarEntry::Plain {
             sha256: Sha256::of(b"by hand"),
             size: 7,
         };
         vec![
-            Sidecar::new(None, new),
-            Sidecar::new(Some(SidecarEntry::Stamped(old)), new),
-            Sidecar::new(Some(plain), new),
+            Sidecar::new(None, new.into()),
+            Sidecar::new(Some(SidecarEntry::Stamped(old.into())), new.into()),
+            Sidecar::new(Some(SidecarEntry::Stamped(signed(old))), signed(new)),
+            Sidecar::new(Some(plain), new.into()),
             Sidecar::new(
-                Some(SidecarEntry::Stamped(Stamp {
+                Some(SidecarEntry::Stamped(signed(Stamp {
                     base: Base::Deleted(old.sha256),
                     ..old
-                })),
-                Stamp {
+                }))),
+                signed(Stamp {
                     base: Base::Content(old.sha256),
                     ..new
-                },
+                }),
             ),
         ]
     }
@@ -227,7 +245,7 @@ mod tests {
 
     #[test]
     fn any_single_byte_changed_cut_or_added_makes_it_unreadable() {
-        let text = samples()[3].to_text();
+        let text = samples()[4].to_text();
         for index in 0..text.len() {
             for bit in 0..8 {
                 let mut bytes = text.clone().into_bytes();

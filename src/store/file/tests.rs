@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::dir::Dir;
-use crate::model::Format;
+use crate::model::{Format, Stamp};
 
 fn location(dir: &Path, create_dir: bool) -> FileLocation {
     FileLocation {
@@ -37,8 +37,8 @@ fn fixture() -> FolderFixture {
     }
 }
 
-async fn put(driver: &FileBackend, key: &str, content: &'static [u8], when: u64) -> Stamp {
-    let stamp = Stamp::new(when, content, Format::Hcl);
+async fn put(driver: &FileBackend, key: &str, content: &'static [u8], when: u64) -> SignedStamp {
+    let stamp = SignedStamp::from(Stamp::new(when, content, Format::Hcl));
     let content = Bytes::from_static(content);
     let put = driver.put(key, content, &stamp, &Condition::None);
     put.await.unwrap();
@@ -85,7 +85,7 @@ async fn a_folder_that_vanishes_is_missing_at_every_operation_and_is_not_made_ag
     let FolderFixture { driver, dir, _temp } = fixture();
     put(&driver, "app/schema", b"x", 1).await;
     fs::remove_dir_all(&dir).unwrap();
-    let stamp = Stamp::new(2, b"y", Format::Hcl);
+    let stamp = SignedStamp::from(Stamp::new(2, b"y", Format::Hcl));
     let content = Bytes::from_static(b"y");
     let put = driver.put("app/schema", content, &stamp, &Condition::None);
     assert_eq!(kind(put.await), Kind::StoreMissing);
@@ -144,7 +144,7 @@ async fn content_changed_behind_its_stamp_does_not_match_it() {
     fs::write(dir.join("app/schema"), "pushes").unwrap();
     let stored = driver.get("app/schema", MAX).await.unwrap();
     assert_eq!(stored.stamp, Some(stamp));
-    assert!(!stamp.matches(&stored.content));
+    assert!(!stamp.stamp.matches(&stored.content));
     assert_eq!(driver.list("app").await.unwrap()[0].stamp, None);
     fs::write(dir.join(".atlasfs/stamps/app/schema"), "no stamp").unwrap();
     let stored = driver.get("app/schema", MAX).await.unwrap();
@@ -170,7 +170,7 @@ async fn links_fifos_sockets_and_strange_names_are_shown_as_what_they_are_and_ne
     for key in ["app/link", "linked/schema", "app/fifo", "app/socket"] {
         assert_eq!(kind(driver.get(key, MAX).await), Kind::NotFound, "{key}");
     }
-    let stamp = Stamp::new(2, b"y", Format::Hcl);
+    let stamp = SignedStamp::from(Stamp::new(2, b"y", Format::Hcl));
     for key in ["app/link", "linked/schema"] {
         let content = Bytes::from_static(b"y");
         let put = driver.put(key, content, &stamp, &Condition::None);
@@ -208,7 +208,7 @@ async fn a_directory_where_an_object_should_be_breaks_neither_list_nor_get() {
     assert_eq!(kind(driver.get("app/schema", MAX).await), Kind::NotFound);
     assert_eq!(kind(driver.get("app/plans/p1", MAX).await), Kind::NotFound);
     assert_eq!(driver.list("app").await.unwrap().len(), 2);
-    let stamp = Stamp::new(2, b"y", Format::Hcl);
+    let stamp = SignedStamp::from(Stamp::new(2, b"y", Format::Hcl));
     for key in ["app/schema", "app/plans/p1"] {
         let content = Bytes::from_static(b"y");
         let put = driver.put(key, content, &stamp, &Condition::None);
@@ -281,8 +281,8 @@ async fn conditions_hold_over_processes() {
             .and_then(|head| head.token);
         let condition = token.map_or(Condition::Absent, Condition::Unchanged);
         let (a, b) = (
-            Stamp::new(2 * round, b"a", Format::Hcl),
-            Stamp::new(2 * round + 1, b"b", Format::Hcl),
+            Stamp::new(2 * round, b"a", Format::Hcl).into(),
+            Stamp::new(2 * round + 1, b"b", Format::Hcl).into(),
         );
         let (one, two) = tokio::join!(
             driver.put("app/schema", Bytes::from_static(b"a"), &a, &condition),
@@ -309,7 +309,7 @@ async fn a_reader_amid_many_writers_always_sees_a_content_with_its_own_stamp() {
         tokio::spawn(async move {
             for when in 2..300_u64 {
                 let content = Bytes::from(when.to_string());
-                let stamp = Stamp::new(when, &content, Format::Hcl);
+                let stamp = SignedStamp::from(Stamp::new(when, &content, Format::Hcl));
                 let put = driver.put("app/schema", content, &stamp, &Condition::None);
                 put.await.unwrap();
             }
@@ -318,7 +318,8 @@ async fn a_reader_amid_many_writers_always_sees_a_content_with_its_own_stamp() {
     let mut reads = 0;
     while !writer.is_finished() {
         let stored = other.get("app/schema", MAX).await.unwrap();
-        assert!(stored.stamp.unwrap().matches(&stored.content), "{stored:?}");
+        let stamp = stored.stamp.unwrap().stamp;
+        assert!(stamp.matches(&stored.content), "{stored:?}");
         let listed = other.list("app").await.unwrap();
         assert!(listed[0].stamp.is_some());
         reads += 1;
@@ -333,7 +334,7 @@ async fn a_lock_that_another_process_keeps_is_not_waited_for_beyond_the_deadline
     put(&driver, "app/schema", b"x", 1).await;
     let held = hold(&dir);
     let start = Instant::now();
-    let stamp = Stamp::new(2, b"y", Format::Hcl);
+    let stamp = SignedStamp::from(Stamp::new(2, b"y", Format::Hcl));
     let content = Bytes::from_static(b"y");
     let put = driver.put("app/schema", content, &stamp, &Condition::None);
     let put = tokio::time::timeout(Duration::from_millis(200), put);

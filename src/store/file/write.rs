@@ -14,8 +14,7 @@ use super::lock::LockMode;
 use super::read::hash;
 use super::sidecar::{Sidecar, SidecarEntry};
 use crate::dir::Dir;
-use crate::model::Stamp;
-use crate::store::{Condition, Failure, Kind, Token};
+use crate::store::{Condition, Failure, Kind, SignedStamp, Token};
 
 /// The largest content without a stamp that a put hashes under the lock before replacing it. A
 /// larger content also has no entry after a crash during the put.
@@ -26,7 +25,7 @@ impl Folder {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         self.valid(key)?;
@@ -75,7 +74,7 @@ impl Folder {
                 Effect::Write {
                     path: new_content.clone(),
                     content,
-                    modified: Some(stamp.time()),
+                    modified: Some(stamp.stamp.time()),
                 },
             )?;
             let meta = root.meta(&new_content)?;

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::model::{Base, Sha256, Stamp, when_from_text, when_to_text};
+use crate::store::SignedStamp;
 
 /// The media type of a manifest.
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -26,6 +27,7 @@ const WHEN: &str = "atlas-stamp";
 const SHA256: &str = "atlas-sha256";
 const FORMAT: &str = "atlas-format";
 const BASE: &str = "atlas-base";
+const MAC: &str = "atlas-hmac";
 const CREATED: &str = "org.opencontainers.image.created";
 const TITLE: &str = "org.opencontainers.image.title";
 
@@ -35,7 +37,7 @@ pub(super) struct Manifest {
     /// The digest of the content: `sha256:…`.
     pub(super) content: String,
     pub(super) size: u64,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<SignedStamp>,
     /// Whether there is a stamp that can't be read.
     pub(super) unreadable: bool,
     /// The creation time from the manifest: a registry keeps no times.
@@ -44,7 +46,8 @@ pub(super) struct Manifest {
 
 /// Writes a manifest. It includes the key, so the same content under two keys has two manifests,
 /// and deleting one leaves the other.
-pub(super) fn write(key: &str, stamp: &Stamp) -> String {
+pub(super) fn write(key: &str, signed: &SignedStamp) -> String {
+    let SignedStamp { stamp, mac } = signed;
     let name = key.rsplit('/').next().unwrap_or(key);
     let when = when_to_text(stamp.when);
     let mut annotations = json!({
@@ -54,8 +57,13 @@ pub(super) fn write(key: &str, stamp: &Stamp) -> String {
         FORMAT: stamp.format.to_string(),
         CREATED: when,
     });
-    if let (Some(base), Some(annotations)) = (stamp.base.to_text(), annotations.as_object_mut()) {
-        annotations.insert(BASE.into(), base.into());
+    let optional = [
+        (BASE, stamp.base.to_text()),
+        (MAC, mac.as_ref().map(Sha256::to_string)),
+    ];
+    if let Some(annotations) = annotations.as_object_mut() {
+        let optional = optional.into_iter();
+        annotations.extend(optional.filter_map(|(name, it)| Some((name.into(), it?.into()))));
     }
     json!({
         "schemaVersion": 2,
@@ -129,10 +137,11 @@ pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
     };
     let stamp = read();
     let created = note(CREATED).and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    let mac = note(MAC).and_then(|mac| mac.parse().ok());
     Ok(Manifest {
         content: content.into(),
         size,
-        stamp,
+        stamp: stamp.map(|stamp| SignedStamp { stamp, mac }),
         unreadable: stamp.is_none() && note(SHA256).is_some(),
         modified: created.map_or(UNIX_EPOCH, |time| SystemTime::from(time).max(UNIX_EPOCH)),
     })
@@ -188,17 +197,24 @@ mod tests {
     #[test]
     fn a_stamp_survives_in_a_manifest() {
         let stamp = Stamp::new(1_726_000_000_123_456_789, b"x", Format::Sql);
-        let manifest = read(write("app/schema", &stamp).as_bytes()).unwrap();
-        assert_eq!(manifest.stamp, Some(stamp));
+        let signed = SignedStamp {
+            stamp,
+            mac: Some(Sha256::of(b"signature")),
+        };
+        for stamp in [stamp.into(), signed] {
+            let manifest = read(write("app/schema", &stamp).as_bytes()).unwrap();
+            assert_eq!(manifest.stamp, Some(stamp));
+        }
+        let manifest = read(write("app/schema", &signed).as_bytes()).unwrap();
         assert_eq!((manifest.size, &*manifest.content), (1, &*digest(b"x")));
         assert_eq!(manifest.modified, stamp.time());
-        assert_ne!(write("app/schema", &stamp), write("app2/schema", &stamp));
+        assert_ne!(write("app/schema", &signed), write("app2/schema", &signed));
     }
 
     #[test]
     fn a_manifest_of_somebody_elses_has_no_stamp_and_a_damaged_one_is_refused() {
         let stamp = Stamp::new(7, b"x", Format::Hcl);
-        let ours = write("app/schema", &stamp);
+        let ours = write("app/schema", &stamp.into());
         let by_hand = ours.replace("atlas-", "other-");
         assert_eq!(read(by_hand.as_bytes()).unwrap().stamp, None);
         let unreadable = ours.replace("\"atlas-format\":\"hcl\"", "\"atlas-format\":\"?\"");

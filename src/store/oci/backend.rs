@@ -20,14 +20,14 @@ use super::auth::Auth;
 use super::client::Client;
 use super::docker::is_hub;
 use super::repository::{OciBackend, TagCache, listed};
-use crate::model::Stamp;
 use crate::store::backend::waits_for;
 use crate::store::http::failure::{Attempt, refusal};
 use crate::store::http::opening::{Env, connector, invalid, is_loopback, options, unbuilt};
 use crate::store::http::reply::Provider;
 use crate::store::http::verdict::StoreOperation;
 use crate::store::{
-    Backend, Capabilities, Condition, Failure, Kind, Listed, OciLocation, Stored, Token,
+    Backend, Capabilities, Condition, Failure, Kind, Listed, OciLocation, SignedStamp, Stored,
+    Token,
 };
 
 /// The number of manifests that are requested at once. A listing has a second or two, and a
@@ -114,7 +114,7 @@ impl Backend for OciBackend {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        stamp: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         let attempt = Attempt::new("write", key, StoreOperation::Write);

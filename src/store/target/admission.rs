@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Role;
 use crate::store::identity::{Identity, StoreId, StoreRole};
 use crate::store::known_id::{Basis, KnownId};
-use crate::store::{Condition, Failure, Kind, Token};
+use crate::store::{Condition, Failure, Kind, StampKeyId, StampKeys, Token};
 
 /// The store that a mount expects behind one target.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct ExpectedStore {
     pub(super) own: Arc<KnownId>,
     /// The registries that it belongs to; the registry itself: its own id.
     pub(super) registries: Vec<Arc<KnownId>>,
+    /// The keys that sign stamps.
+    pub(super) keys: Option<Arc<StampKeys>>,
 }
 
 /// The outcome of comparing what a store says with what the mount expects.
@@ -39,13 +41,76 @@ impl ExpectedStore {
     /// Returns the identity that the store is to have.
     pub(super) fn identity(&self) -> Identity {
         let (id, role) = (self.own.id(), self.role);
-        match role {
+        let identity = match role {
             Role::Registry => Identity::new(id.clone(), StoreRole::Registry, vec![id]),
             Role::Backup(_) => {
                 let registries = self.registries.iter().map(|registry| registry.id());
                 Identity::new(id, StoreRole::Backup, registries.collect())
             }
+        };
+        self.signed(identity)
+    }
+
+    fn signed(&self, identity: Identity) -> Identity {
+        let stamp_key = self.keys.as_ref().map(|keys| keys.signing().clone());
+        Identity {
+            stamp_key,
+            ..identity
         }
+    }
+
+    /// Makes a store say which key signs its pushes, once it is certain that the store is the right
+    /// one. A store with the key of another mount gets nothing from this one.
+    pub(super) fn with_key(
+        &self,
+        admission: Admission,
+        heard: Option<&(Identity, Option<Token>)>,
+    ) -> Admission {
+        let said = heard.and_then(|(identity, _)| identity.stamp_key.as_ref());
+        let is_foreign = said.is_some_and(|key| !self.knows(key));
+        match (admission, heard) {
+            (Admission::Write(..), _) if is_foreign => Admission::Fits,
+            (Admission::Write(identity, condition), _) => {
+                Admission::Write(self.signed(identity), condition)
+            }
+            (Admission::Fits, Some((identity, token)))
+                if !self.read_only && !is_foreign && self.is_certain() =>
+            {
+                match self.signed(identity.clone()) {
+                    signed if signed == *identity => Admission::Fits,
+                    signed => self.claim(signed, token.as_ref()),
+                }
+            }
+            (admission, _) => admission,
+        }
+    }
+
+    /// Returns why a store takes no write of this mount if this key signs its pushes.
+    pub(super) fn refusal_of(&self, url: &str, key: &StampKeyId) -> Option<Failure> {
+        let (what, fix) = match &self.keys {
+            Some(keys) if keys.knows(key) => return None,
+            Some(keys) => (
+                format!(
+                    "{url} takes only pushes that are signed with key {key}, and this mount signs \
+                     with key {}",
+                    keys.signing()
+                ),
+                format!(
+                    "mount with that key, or with both keys in the file to replace it; if it is \
+                     lost: atlasfs adopt {url}"
+                ),
+            ),
+            None => (
+                format!("{url} takes only pushes that are signed with key {key}"),
+                "mount with --stamp-key FILE to write".into(),
+            ),
+        };
+        Some(Failure::new(Kind::Denied, what).with_fix(Some(fix)))
+    }
+
+    fn knows(&self, key: &StampKeyId) -> bool {
+        let keys = self.keys.as_ref();
+        keys.is_some_and(|keys| keys.knows(key))
     }
 
     /// Compares what a store says of itself with what the mount expects.
@@ -167,6 +232,13 @@ impl ExpectedStore {
             (false, Some(token)) => Admission::Write(identity, Condition::Unchanged(token.clone())),
             (false, None) => Admission::Write(identity, Condition::None),
         }
+    }
+
+    /// Tells whether a registry, or the registries of a backup, are more than a guess.
+    fn is_certain(&self) -> bool {
+        let mut registries = self.registries.iter();
+        let is_known = |id: &Arc<KnownId>| matches!(id.basis(), Basis::Known | Basis::Confirmed);
+        self.role == Role::Registry || registries.all(is_known)
     }
 
     fn is_registry_provisional(&self) -> bool {

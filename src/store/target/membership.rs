@@ -12,7 +12,7 @@ use super::{BOOKKEEPING, Role, Target};
 use crate::model::{Format, Stamp};
 use crate::store::identity::{Identity, KEY, MAX_IDENTITY_BYTES, StoreId};
 use crate::store::known_id::{Basis, KnownId};
-use crate::store::{Condition, Failure, Kind, Token};
+use crate::store::{Condition, Failure, Kind, SignedStamp, StampKeys, Token};
 
 /// How often an identity that another mount is just writing is read again.
 const RACES: usize = 3;
@@ -64,6 +64,7 @@ impl Membership {
             read_only,
             own,
             registries,
+            keys: None,
         };
         Self {
             expected,
@@ -71,6 +72,19 @@ impl Membership {
             asking: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         }
+    }
+
+    /// Makes the store say that pushes are signed by these keys.
+    pub(super) fn set_stamp_keys(&mut self, keys: Arc<StampKeys>) {
+        self.expected.keys = Some(keys);
+    }
+
+    /// Returns why the store takes no write of this mount, if that is known: another key signs its
+    /// pushes.
+    pub(super) fn write_refusal(&self, url: &str) -> Option<Failure> {
+        let state = self.lock();
+        let key = state.identity.as_ref()?.stamp_key.as_ref()?;
+        self.expected.refusal_of(url, key)
     }
 
     /// Returns the target's own id.
@@ -113,6 +127,7 @@ impl Membership {
             };
             let edition = self.edition();
             let admission = self.expected.compare(target.url(), heard.as_ref());
+            let admission = self.expected.with_key(admission, heard.as_ref());
             if admission == Admission::UnlessEmpty && target.is_empty(deadline).await? {
                 return Err(self.expected.wiped(target.url()));
             }
@@ -126,16 +141,17 @@ impl Membership {
                     return Err(Failure::new(Kind::WrongStore, what).with_fix(Some(fix)));
                 }
                 Admission::UnlessEmpty | Admission::Write(..) => {
-                    let (identity, condition) = match admission {
-                        Admission::Write(identity, condition) => (identity, condition),
+                    let (wanted, condition) = match admission {
+                        Admission::Write(wanted, condition) => (wanted, condition),
                         _ => (self.expected.identity(), Condition::Absent),
                     };
-                    match target.write_identity(&identity, &condition, deadline).await {
+                    match target.write_identity(&wanted, &condition, deadline).await {
                         // A store that ignores conditions has one winner too: its last writer.
                         Ok(()) => continue,
                         Err(failure) if failure.kind == Kind::Conflict => continue,
                         // A store that takes no identity takes no push either.
-                        Err(failure) if !failure.is_outage() => None,
+                        Err(failure) if !failure.is_outage() => identity
+                            .filter(|said| (&said.id, said.role) == (&wanted.id, wanted.role)),
                         Err(failure) => return Err(failure),
                     }
                 }
@@ -172,7 +188,7 @@ impl Membership {
         let (attempt, head) = (format!("reading {KEY}"), target.driver.head(KEY));
         if let Ok(listed) = target.by_anyone(deadline, &attempt, head).await
             && let Some(stamp) = listed.stamp
-            && stamp.matches(&identity.to_bytes())
+            && stamp.stamp.matches(&identity.to_bytes())
         {
             return Ok(());
         }
@@ -276,7 +292,7 @@ impl Target {
                 return Err(failure);
             }
         };
-        let is_whole = |stamp: &Stamp| stamp.matches(&stored.content);
+        let is_whole = |signed: &SignedStamp| signed.stamp.matches(&stored.content);
         let is_whole = stored.stamp.as_ref().map(is_whole);
         let said = match is_whole {
             Some(false) => Err("it is not what its stamp says".into()),
@@ -320,7 +336,7 @@ impl Target {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let content = identity.to_bytes();
-        let stamp = Stamp::new(identity.when, &content, Format::Sql);
+        let stamp = Stamp::new(identity.when, &content, Format::Sql).into();
         let put = self.driver.put(KEY, content, &stamp, condition);
         let attempt = format!("writing {KEY}");
         self.by_anyone(deadline, &attempt, put).await.map(drop)
@@ -336,6 +352,12 @@ impl Target {
             Some(membership) => membership.check(self, deadline).await,
             None => Ok(()),
         }
+    }
+
+    /// Returns why the store takes no write of this mount, if that is known: another key signs its
+    /// pushes.
+    pub fn write_refusal(&self) -> Option<Failure> {
+        self.membership.as_ref()?.write_refusal(&self.url)
     }
 
     /// Gives a store that has lost its identity the one that the mount expects, on a person's word.

@@ -27,12 +27,25 @@ fn known(id: &StoreId) -> IdRecord {
 }
 
 fn pair_of(stores: [&Memory; 2], registry: IdRecord, read_only: bool) -> Pair {
+    pair_with(stores, registry, read_only, None)
+}
+
+fn pair_with(
+    stores: [&Memory; 2],
+    registry: IdRecord,
+    read_only: bool,
+    keys: Option<&str>,
+) -> Pair {
+    let keys = keys.map(|keys| Arc::new(StampKeys::parse(keys).unwrap()));
     let members = Arc::new(Members::default());
     let own = Arc::new(KnownId::new(registry, |_| {}));
     let backup = Arc::new(KnownId::new(made_up(), |_| {}));
     let target = |role, url, store: &Memory, own: &Arc<KnownId>, registry| {
         let mut target = Target::new(role, url, Arc::new(store.clone()));
         let (own, members) = (Arc::clone(own), Arc::clone(&members));
+        if let Some(keys) = &keys {
+            target.set_stamp_keys(Arc::clone(keys));
+        }
         target.set_membership(Membership::new(
             role,
             read_only,
@@ -62,11 +75,15 @@ async fn identity(store: &Memory) -> Option<Identity> {
     read.map(|(identity, _)| identity)
 }
 
-async fn put(target: &Target) {
-    let id = ArtifactId {
+fn schema() -> ArtifactId {
+    ArtifactId {
         repo: RepoName::parse("app").unwrap(),
         item: Item::Schema,
-    };
+    }
+}
+
+async fn put(target: &Target) {
+    let id = schema();
     let content = bytes::Bytes::from_static(b"schema \"s\" {}\n");
     let stamp = Stamp::new(1, &content, Format::Hcl);
     let put = target.put(&id, content, &stamp, &Condition::None, end());
@@ -371,3 +388,6 @@ async fn a_backup_may_be_shared_by_the_registries_of_one_configuration() {
     assert_eq!(said.registries, [ids[0].id(), ids[1].id()]);
     pair(&two, &backup).registry.probe(end()).await.unwrap();
 }
+
+#[path = "signing_tests.rs"]
+mod signing;

@@ -1,10 +1,11 @@
 //! The contract of every target: the tests that all drivers pass, on every store.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atlasfs::model::{ArtifactId, Base, Format, Item, PlanName, RepoName, Sha256, Stamp};
-use atlasfs::store::{Condition, Failure, Kind, Target, Token};
+use atlasfs::store::{Condition, Failure, Kind, StampKeys, Target, Token};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -135,6 +136,33 @@ pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
             assert_eq!((&token, &token), (&got.token, &head.token));
         }
     }
+}
+
+/// Returns the target for a mount that signs with a key of these two digits.
+pub fn signing(target: &Target, digits: &str) -> Target {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, digits.repeat(32).as_bytes()).unwrap();
+    let mut target = target.clone();
+    target.set_stamp_keys(Arc::new(StampKeys::read(file.path()).unwrap()));
+    target
+}
+
+/// A signature comes back with its stamp. Without keys, it makes no difference.
+pub async fn a_signature_comes_back_with_its_stamp(subject: &Subject) {
+    let [ours, theirs] = ["ab", "cd"].map(|digits| signing(&subject.target, digits));
+    let (key, content) = (id("app/schema"), Bytes::from_static(b"schema \"a\" {}"));
+    let stamp = Stamp::new(WHEN, &content, Format::Hcl);
+    let put = ours.put(&key, content.clone(), &stamp, &Condition::None, soon());
+    put.await.unwrap();
+    for (target, counts) in [(&ours, true), (&subject.target, true), (&theirs, false)] {
+        let head = target.head(&key, soon()).await.unwrap();
+        assert_eq!(head.stamp, counts.then_some(stamp));
+        assert_eq!(head.refused.is_none(), counts);
+        let listing = target.list(&key.repo, soon()).await.unwrap();
+        let listed = listing.items[&key.item].stamp;
+        assert!(listed.is_none() || counts, "{listed:?}");
+    }
+    assert!(ours.get(&key, LIMIT, soon()).await.unwrap().stamped);
 }
 
 /// A missing artifact is not found, and may be deleted.

@@ -9,8 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::truth::{KEYS, Object, Sim, time_of};
-use crate::model::Stamp;
-use crate::store::{Backend, Condition, Failure, Fault, Kind, Listed, Stored, Token};
+use crate::store::{Backend, Condition, Failure, Fault, Kind, Listed, SignedStamp, Stored, Token};
 
 /// One mount's connection to one store.
 #[derive(Debug)]
@@ -123,7 +122,7 @@ fn listed(key: &str, object: &Object, with_stamp: bool) -> Listed {
     Listed {
         key: key.into(),
         size: object.content.len() as u64,
-        stamp: object.stamp.filter(|_| with_stamp),
+        stamp: object.stamp.filter(|_| with_stamp).map(Into::into),
         unreadable: false,
         token: Some(Token(object.token.to_string())),
         modified: time_of(object.modified),
@@ -142,7 +141,7 @@ impl Backend for Way {
         self.reply(Asked::Get).await?;
         Ok(Stored {
             content: object.content,
-            stamp: object.stamp,
+            stamp: object.stamp.map(Into::into),
             unreadable: false,
             token: Some(Token(object.token.to_string())),
             modified: time_of(object.modified),
@@ -160,7 +159,7 @@ impl Backend for Way {
         &self,
         key: &str,
         content: Bytes,
-        stamp: &Stamp,
+        SignedStamp { stamp, .. }: &SignedStamp,
         condition: &Condition,
     ) -> Result<Option<Token>, Failure> {
         self.sim.lock().ordered(&content, stamp);
