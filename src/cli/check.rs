@@ -144,10 +144,19 @@ async fn try_target(
         finding.readable = CheckOutcome::No;
     }
     probed?;
-    finding.readable = match read_one(target, end).await? {
+    let read = read_one(target, end).await;
+    // A mount with another key only reads, and takes the content of backups for damaged.
+    let refusal = target.write_refusal();
+    if refusal.is_some() {
+        finding.writable = CheckOutcome::No;
+    }
+    finding.readable = match read.map_err(|failure| refusal.clone().unwrap_or(failure))? {
         true => CheckOutcome::Yes,
         false => CheckOutcome::NotTried("nothing there"),
     };
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
     if !write {
         finding.writable = CheckOutcome::NotTried("try --write");
         finding.conditional = CheckOutcome::NotTried("try --write");

@@ -117,6 +117,7 @@ async fn live(
         let _ = tell(&MountReport::Warning(warning));
     }
     request.source = started.source;
+    request.read_only = started.read_only;
     let runtime = tokio::runtime::Handle::current();
     let fs = started.fs;
     let deadlines = Deadlines {

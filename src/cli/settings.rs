@@ -22,6 +22,8 @@ pub struct Selection {
     pub registry: Option<String>,
     /// The backups' URLs, in order.
     pub backups: Vec<String>,
+    /// The file of the keys that sign stamps; absolute.
+    pub stamp_key: Option<PathBuf>,
 }
 
 /// All settings of a mount.

@@ -26,6 +26,8 @@ pub struct Started {
     pub fs: Arc<Fs>,
     /// The source that `mount` shows: the registry's URL without secrets.
     pub source: String,
+    /// Whether nothing can be written, by the user's choice or for want of a key.
+    pub read_only: bool,
     /// Warnings about targets that are out while the mount works. One line each.
     pub warnings: Vec<String>,
 }
@@ -39,14 +41,28 @@ pub struct Started {
 pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let topology = topology::load(&settings.selection)?;
     let root = StateRoot::open(&settings.state_dir).map_err(StartError::new)?;
-    let targets = Targets::open(&topology, Some(&root.stores()), settings.fs.read_only)?;
+    let mut settings = settings.clone();
+    let mut warnings = topology.warnings.clone();
+    let mut refusal = None;
+    let (targets, failed, deadline) = loop {
+        let targets = Targets::open(&topology, Some(&root.stores()), settings.fs.read_only)?;
+        let replica_sets = targets.replica_sets(&topology);
+        check_durability(settings.registry.durability, &replica_sets)?;
+        let deadline = Instant::now() + settings.registry.metadata;
+        let identified = targets.identify(deadline).await?;
+        warnings.extend(identified.warnings);
+        match targets.write_refusal() {
+            // Begin anew, so that nothing is written to a backup either.
+            Some(failure) if !settings.fs.read_only => {
+                warnings.push(format!("the mount is read-only: {}", failure.reason));
+                refusal = Some(failure.reason);
+                settings.fs.read_only = true;
+                settings.registry.read_only = true;
+            }
+            _ => break (targets, identified.failed, deadline),
+        }
+    };
     let replica_sets = targets.replica_sets(&topology);
-    check_durability(settings.registry.durability, &replica_sets)?;
-    let mut warnings = topology.warnings;
-    let deadline = Instant::now() + settings.registry.metadata;
-    let identified = targets.identify(deadline).await?;
-    warnings.extend(identified.warnings);
-    let failed = identified.failed;
     warnings.extend(try_targets(&replica_sets, &targets, &failed, deadline).await?);
     let dir = settings.dir.display();
     let holder = format!("the mount on {dir} (process {})", std::process::id());
@@ -86,6 +102,9 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
             registry.report(event.with("reason", failure.to_string()));
         }
     }
+    if let Some(reason) = &refusal {
+        registry.report(Event::new(Level::Warn, "read-only", reason.clone()));
+    }
     let event = Event::new(Level::Info, "mount", format!("{source} on {dir}"));
     registry.report(
         event
@@ -96,11 +115,14 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
         dir: dir.to_string(),
         started: SystemTime::now(),
         read_only: settings.fs.read_only,
+        read_only_reason: refusal,
     };
+    let read_only = settings.fs.read_only;
     let fs = Fs::new(registry, settings.fs, mount);
     Ok(Started {
         fs,
         source,
+        read_only,
         warnings,
     })
 }

@@ -87,6 +87,9 @@ fn head(out: &mut String, status: &Value) -> std::fmt::Result {
             ""
         },
     )?;
+    if let Some(reason) = status.get("read_only_reason").and_then(Value::as_str) {
+        writeln!(out, "read-only: {reason}")?;
+    }
     writeln!(
         out,
         "atlasfs {}, process {}, {} repositories, {} hidden names",
@@ -253,7 +256,7 @@ mod tests {
     fn a_status_is_shown_with_all_that_matters() {
         let status = json!({
             "version": "0.1.0", "mount": "/mnt/registry", "pid": 12, "uptime_seconds": 3700,
-            "durability": "any", "read_only": true, "healthy": false, "later_key": [1],
+            "durability": "any", "read_only": true, "read_only_reason": "no key", "healthy": false, "later_key": [1],
             "targets": [
                 {"role": "registry", "url": "s3://b/p", "state": "outage", "since": "T1",
                  "breaker": "open",
@@ -274,7 +277,7 @@ mod tests {
         });
         let table = table(&status);
         for part in [
-            "/mnt/registry: degraded, up 1 h 1 min, durability any, read-only",
+            "/mnt/registry: degraded, up 1 h 1 min, durability any, read-only\nread-only: no key\n",
             "process 12",
             "cache: 4 entries, 10 B of 64.0 MiB",
             "cache on disk: 5 entries, 20.0 KiB of 1024.0 MiB",
@@ -292,7 +295,9 @@ mod tests {
     #[test]
     fn a_status_with_nothing_in_it_is_shown_all_the_same() {
         for status in [json!({}), json!(null), json!({"targets": 1, "cache": "x"})] {
-            assert!(table(&status).contains("nothing is pending"));
+            let table = table(&status);
+            assert!(table.contains("nothing is pending"));
+            assert!(!table.contains("read-only"), "{table}");
         }
     }
 

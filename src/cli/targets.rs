@@ -86,6 +86,9 @@ impl Targets {
                 }
                 opened => opened.map_err(|failure| StartError(failure.reason.clone()))?,
             };
+            if let Some(keys) = &topology.stamp_keys {
+                target.set_stamp_keys(Arc::clone(keys));
+            }
             if target.unsupported().is_none() {
                 let registries = match place.role {
                     Role::Registry => vec![Arc::clone(&place.id)],
@@ -213,6 +216,15 @@ impl Targets {
                 _ => None,
             }
         })
+    }
+
+    /// Returns why no registry takes a write of this mount, if that is so: others sign its pushes.
+    pub(super) fn write_refusal(&self) -> Option<Failure> {
+        let registries = self.with_roles();
+        let registries = registries.filter(|(role, _)| *role == Role::Registry);
+        let refusals = registries.map(|(_, registry)| registry.target().write_refusal());
+        let refusals: Option<Vec<Failure>> = refusals.collect();
+        refusals?.into_iter().next()
     }
 
     /// Returns failures with the URLs of their targets.

@@ -24,6 +24,7 @@ fn topology(registry: &str, backups: &[&str]) -> Topology {
         repos: Vec::new(),
         others: Some((parse_target(registry).unwrap(), backups.collect())),
         warnings: Vec::new(),
+        stamp_keys: None,
     }
 }
 
@@ -109,6 +110,7 @@ async fn configurations_without_a_url_are_told_apart_by_their_backups() {
             repos: Vec::new(),
             others: Some((Location::AtlasCloud, vec![backup])),
             warnings: Vec::new(),
+            stamp_keys: None,
         };
         let targets = Targets::open(&topology, Some(&stores), false).unwrap();
         targets.identify(end).await.unwrap();

@@ -4,10 +4,11 @@ use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::settings::{Selection, embedded_registry};
 use crate::config;
-use crate::store::{FileLocation, Location, Overlap};
+use crate::store::{FileLocation, Location, Overlap, StampKeys};
 
 /// The reason why the file system can't be made: one line with advice and without secrets.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,8 @@ pub(super) struct Topology {
     pub(super) others: Option<(Location, Vec<Location>)>,
     /// The warnings about the configuration, one line each.
     pub(super) warnings: Vec<String>,
+    /// The keys that sign stamps.
+    pub(super) stamp_keys: Option<Arc<StampKeys>>,
 }
 
 impl Topology {
@@ -44,6 +47,9 @@ impl Topology {
 ///
 /// [`StartError`] for a configuration that can't be loaded or names no target, and for wrong URLs.
 pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
+    let stamp_keys = selection.stamp_key.as_deref().map(StampKeys::read);
+    let stamp_keys = stamp_keys.transpose().map_err(StartError::new)?;
+    let stamp_keys = stamp_keys.map(Arc::new);
     let parse = |url: &String| config::parse_flag(url).map_err(StartError::new);
     let registry = selection.registry.as_ref().map(parse).transpose()?;
     let backups = selection.backups.iter().map(parse);
@@ -61,6 +67,7 @@ pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
             repos: Vec::new(),
             others: Some((registry, backups)),
             warnings: Vec::new(),
+            stamp_keys,
         });
     };
     let vars = selection.vars.iter();
@@ -94,6 +101,7 @@ pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
         repos,
         others: registry.map(|registry| (registry, backups)),
         warnings: config.warnings,
+        stamp_keys,
     })
 }
 

@@ -44,6 +44,8 @@ pub struct Mount {
     pub started: SystemTime,
     /// Whether it is read-only.
     pub read_only: bool,
+    /// Why it is read-only, unless the user wants it so.
+    pub read_only_reason: Option<String>,
 }
 
 /// How much of the mount is in use.
@@ -170,6 +172,7 @@ impl Registry {
             "uptime_seconds": uptime.unwrap_or_default().as_secs(),
             "durability": self.settings.durability.as_str(),
             "read_only": mount.read_only,
+            "read_only_reason": mount.read_only_reason,
             "healthy": healthy,
             "targets": self
                 .replica_sets

@@ -86,6 +86,7 @@ impl Fixture {
             dir: "/bench".into(),
             started: SystemTime::now(),
             read_only: false,
+            read_only_reason: None,
         };
         let settings = atlasfs::fs::FsSettings {
             read_only: false,

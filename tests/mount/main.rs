@@ -52,6 +52,7 @@ mod repair;
 mod resources;
 mod saves;
 mod secrets;
+mod signed;
 mod startup;
 mod store;
 mod stores;

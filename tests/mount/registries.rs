@@ -54,7 +54,7 @@ fn settle(home: &Home, mounted: &Mounted) {
 }
 
 /// Returns everything in a folder, with its bytes.
-fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut left = vec![dir.to_owned()];
     while let Some(dir) = left.pop() {

@@ -35,6 +35,16 @@ pub(super) struct SelectionArgs {
     /// A backup's URL; repeatable. Reads try the backups in this order
     #[arg(long, value_name = "URL", help_heading = "What to mount")]
     backup: Vec<String>,
+    /// Sign every push with the first key of this file, and believe only signed ones. The file is
+    /// private, and holds one or two keys, one a line: `openssl rand -hex 32` makes one. Default: no
+    /// signatures, so anybody who can write to a store can push there
+    #[arg(long, value_name = "FILE", help_heading = "What to mount")]
+    stamp_key: Option<PathBuf>,
+}
+
+/// A background mount changes its working directory to `/`.
+fn absolute(path: PathBuf) -> Result<PathBuf, String> {
+    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 impl SelectionArgs {
@@ -51,6 +61,7 @@ impl SelectionArgs {
             vars: self.var.into_iter().map(Secret::new).collect(),
             registry: self.registry,
             backups: self.backup,
+            stamp_key: self.stamp_key.map(absolute).transpose()?,
         })
     }
 }
@@ -226,10 +237,6 @@ impl MountArgs {
     /// Turns the arguments into settings. No message repeats a value that may be a secret.
     pub(super) fn settings(self) -> Result<MountSettings, String> {
         let this_process = Owner::of_this_process();
-        // A background mount changes its working directory to `/`.
-        let absolute = |path: PathBuf| {
-            std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
-        };
         let dir = absolute(self.dir)?;
         let state_dir = self.state_dir.map(absolute).transpose()?;
         let log_dir = state_dir.clone();

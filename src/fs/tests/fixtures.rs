@@ -97,6 +97,7 @@ impl Fixture {
             dir: "/mnt".into(),
             started: SystemTime::now(),
             read_only: choice.read_only,
+            read_only_reason: None,
         };
         let registry = registry.unwrap();
         if choice.replay {
