@@ -39,6 +39,16 @@ pub(crate) enum Bug {
     TombstoneByTime,
     /// A stamp counts however far it is ahead.
     FutureBelieved,
+    /// A store that is another registry's is used all the same.
+    AnyStore,
+    /// A push that waits for a store which the mount doesn't have is forgotten.
+    ForgottenElsewhere,
+    /// A registry that lacks something is not asked again what it is.
+    AbsenceBelieved,
+    /// An empty store without an identity gets the one that it is to have.
+    WipedRenamed,
+    /// A mount takes over the pushes of any registry, and replays them to its own.
+    ReplayToAnyone,
     /// Deletions leave no tombstones.
     NoTombstone,
     /// Every background task panics.

@@ -194,6 +194,14 @@ impl Targets {
                 }
             }
         }
+        // A push that waits for a backup names its id. Replay must not wait for another request to
+        // learn it: another registry's mount may have forgotten whose store is there.
+        for (place, replica) in self.places.iter().zip(&self.all) {
+            if place.role != Role::Registry && heard.contains_key(&replica.id) {
+                // The mount reports a wrong store as an outage.
+                let _ = replica.ask(|target| target.check_identity(deadline)).await;
+            }
+        }
         Ok(Identified { warnings, failed })
     }
 

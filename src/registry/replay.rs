@@ -148,7 +148,13 @@ impl Replay {
         };
         targets
             .filter(|target| !is_in(has, target))
-            .filter(|target| record.targets.is_empty() || is_in(&record.targets, target))
+            .filter(|target| {
+                #[cfg(test)]
+                if injected(Bug::ReplayToAnyone) {
+                    return true;
+                }
+                record.targets.is_empty() || is_in(&record.targets, target)
+            })
             .cloned()
             .collect()
     }
@@ -208,6 +214,8 @@ impl Replay {
     fn replicas_for(&self, record: &Record) -> Option<&ReplicaSet> {
         let replicas = self.replicas(&record.id.repo)?;
         let is_for_it = record.registry.is_empty() || replicas.registry.is_named(&record.registry);
+        #[cfg(test)]
+        let is_for_it = is_for_it || injected(Bug::ReplayToAnyone);
         is_for_it.then_some(replicas)
     }
 
@@ -243,7 +251,10 @@ impl Replay {
             let applies = due.iter().map(|target| self.try_to_apply(record, target));
             let given = futures::future::join_all(applies).await;
             is_given &= given.iter().all(|given| *given == Some(true));
-            if is_whole && is_given && self.missing_elsewhere(record).is_empty() {
+            let is_everywhere = self.missing_elsewhere(record).is_empty();
+            #[cfg(test)]
+            let is_everywhere = is_everywhere || injected(Bug::ForgottenElsewhere);
+            if is_whole && is_given && is_everywhere {
                 self.journal.settle(&record.id, record.stamp.when);
                 let message = match record.deletes {
                     true => "replay has deleted it from every target",

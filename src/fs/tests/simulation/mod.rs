@@ -9,20 +9,21 @@
 mod ending;
 mod mount;
 mod play;
+mod pool;
 mod pushing;
 mod random;
 mod reading;
 mod schedule;
+mod search;
 mod store;
 mod truth;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::fault_injection::{Bug, inject};
+use crate::fault_injection::Bug;
 use play::Play;
 use schedule::Schedule;
+use search::{from_env, missed, search};
 
 /// Plays a schedule; returns the violated sentence, if any, and (with `trace`) the log of events.
 fn play(schedule: &Schedule, trace: bool) -> (Option<String>, Vec<String>) {
@@ -39,6 +40,10 @@ fn play(schedule: &Schedule, trace: bool) -> (Option<String>, Vec<String>) {
         truth.violation.take(),
         truth.trace.take().unwrap_or_default(),
     )
+}
+
+fn violation(seed: u64) -> Option<String> {
+    play(&Schedule::of(seed), false).0
 }
 
 /// Removes the steps of a schedule that the violation doesn't need.
@@ -106,41 +111,6 @@ const BUGS: [Bug; 20] = [
     Bug::FutureBelieved,
 ];
 
-fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// Plays the seeds from `first` on, on several threads, until one of them violates a sentence.
-/// Returns the number of seeds played, and the first violation.
-fn search(first: u64, count: u64, bug: Option<Bug>) -> (u64, Option<(u64, String)>) {
-    let next = AtomicU64::new(first);
-    let played = AtomicUsize::new(0);
-    let found: Mutex<Option<(u64, String)>> = Mutex::default();
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                inject(bug);
-                while found.lock().unwrap().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        break;
-                    }
-                    if let (Some(sentence), _) = play(&Schedule::of(seed), false) {
-                        let mut found = found.lock().unwrap();
-                        if found.as_ref().is_none_or(|(other, _)| *other > seed) {
-                            *found = Some((seed, sentence));
-                        }
-                    }
-                    played.fetch_add(1, Ordering::Relaxed);
-                }
-                inject(None);
-            });
-        }
-    });
-    (played.into_inner() as u64, found.into_inner().unwrap())
-}
-
 #[test]
 fn no_schedule_violates_a_promise() {
     if let Some(seed) = from_env("ATLASFS_SEED") {
@@ -156,7 +126,7 @@ fn no_schedule_violates_a_promise() {
     let count = from_env("ATLASFS_SCHEDULES").unwrap_or(2_000);
     let first = from_env("ATLASFS_FIRST").unwrap_or(0);
     let begun = std::time::Instant::now();
-    let (played, found) = search(first, count, None);
+    let (played, found) = search(first, count, None, violation);
     println!("{played} schedules in {:?}", begun.elapsed());
     if let Some((seed, sentence)) = found {
         panic!("{}", explain(Schedule::of(seed), &sentence));
@@ -175,16 +145,7 @@ fn a_seed_is_the_same_schedule_every_time() {
 #[test]
 fn planted_bugs_are_found() {
     let seeds = from_env("ATLASFS_PLANTED").unwrap_or(3_000);
-    let mut missed = Vec::new();
-    for bug in BUGS {
-        match search(0, seeds, Some(bug)) {
-            (played, Some((seed, sentence))) => {
-                let sentence: String = sentence.chars().take(90).collect();
-                println!("{bug:?}: seed {seed}, after {played}: {sentence}");
-            }
-            (_, None) => missed.push(bug),
-        }
-    }
+    let missed = missed(&BUGS, seeds, violation);
     assert!(
         missed.is_empty(),
         "{missed:?} are not found by {seeds} seeds"

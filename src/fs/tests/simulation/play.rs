@@ -19,7 +19,7 @@ pub(super) struct Play {
     under_way: Vec<(usize, JoinHandle<()>)>,
 }
 
-fn state_dir() -> tempfile::TempDir {
+pub(super) fn state_dir() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory).unwrap(),

@@ -1,0 +1,58 @@
+//! The expected state after every fault has ended, and each machine has mounted each registry.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::schedule::STORES;
+use super::truth::{KEY, Truth};
+use crate::model::Sha256;
+
+impl Truth {
+    /// Checks the stores after all faults have ended, and each machine has mounted each registry.
+    /// `repaired`: the mounts have also compared the targets. `kept`: the failed pushes that are
+    /// kept anywhere.
+    pub(super) fn ended(&mut self, repaired: bool, kept: &BTreeSet<Sha256>) {
+        for registry in 0..2 {
+            let of_it = self.texts.values();
+            let of_it: Vec<_> = of_it
+                .filter(|text| text.registry == Some(registry))
+                .collect();
+            let machines: BTreeSet<_> = of_it.iter().filter_map(|text| text.machine).collect();
+            let mut of_it = of_it.iter();
+            let is_whole = of_it.all(|text| text.is_acknowledged && !text.is_partial);
+            // Only the registry can tell a forged content, or which of two writers' contents in its
+            // backups was made over the other. Once it was wiped, the newest counts.
+            let is_guess = self.is_forged[registry] || machines.len() > 1;
+            if self.removed[registry] || (self.is_wiped[registry] && is_guess) {
+                continue;
+            }
+            let own = |place: &usize| self.owners[*place] == Some(registry);
+            let stores: Vec<usize> = (0..STORES).filter(own).collect();
+            let held = stores.iter().map(|&place| self.stores[place].content(KEY));
+            let held: Vec<Option<Bytes>> = held.collect();
+            let acknowledged = self.texts.iter().filter(|(_, text)| {
+                text.registry == Some(registry) && text.is_acknowledged && !text.is_lost
+            });
+            let texts = self.texts.keys();
+            let kept = texts.filter(|text| kept.contains(&Sha256::of(text)));
+            let there: Vec<&Bytes> = held.iter().flatten().chain(kept).collect();
+            let nowhere = acknowledged.map(|(content, _)| content).find(|content| {
+                let mut there = there.iter();
+                !there.any(|held| held == content || self.descends(held, content))
+            });
+            let nowhere = nowhere.cloned();
+            self.must(nowhere.is_none(), || {
+                format!("what was acknowledged is somewhere in the end: {nowhere:?}")
+            });
+            let alike = held.iter().all(|content| *content == held[0]);
+            let is_simple = machines.len() < 2
+                && !self.is_wiped[registry]
+                && !self.is_forged[registry]
+                && (repaired || is_whole);
+            self.must(alike || !is_simple, || {
+                format!("every store of registry {registry} holds the same: {held:?}")
+            });
+        }
+    }
+}
