@@ -9,6 +9,14 @@ use super::truth::{KEY, Truth};
 use crate::model::Sha256;
 
 impl Truth {
+    /// Returns the contents that a store keeps as versions: those of conflicts.
+    fn versions(&self, place: usize) -> Vec<Bytes> {
+        let store = &self.stores[place];
+        let keys = store.keys().into_iter();
+        let versions = keys.filter(|key| key.contains("/versions/"));
+        versions.filter_map(|key| store.content(&key)).collect()
+    }
+
     /// Checks the stores after all faults have ended, and each machine has mounted each registry.
     /// `repaired`: the mounts have also compared the targets. `kept`: the failed pushes that are
     /// kept anywhere.
@@ -36,7 +44,10 @@ impl Truth {
             });
             let texts = self.texts.keys();
             let kept = texts.filter(|text| kept.contains(&Sha256::of(text)));
-            let there: Vec<&Bytes> = held.iter().flatten().chain(kept).collect();
+            let versions = stores.iter().flat_map(|&place| self.versions(place));
+            let versions: Vec<Bytes> = versions.collect();
+            let there = held.iter().flatten().chain(kept).chain(&versions);
+            let there: Vec<&Bytes> = there.collect();
             let nowhere = acknowledged.map(|(content, _)| content).find(|content| {
                 let mut there = there.iter();
                 !there.any(|held| held == content || self.descends(held, content))
