@@ -30,12 +30,19 @@ impl Truth {
         texts.cloned().collect()
     }
 
-    /// Every acknowledged content is in the registry, or something that was made over it; or it is a
-    /// conflict, which only another writer can cause, and is kept as a version on every target.
+    /// Every acknowledged content was in the registry, or something based on it; or it is a conflict,
+    /// which only another writer can cause, and is kept as a version on every target.
     fn must_keep_all(&mut self, artifact: usize, versions: &BTreeSet<Bytes>) {
         let deleted = self.asked_to_delete[artifact];
         let there = self.stores[0].objects.get(KEYS[artifact]);
         let there = there.map(|object| object.content.clone());
+        let landed = self.texts.iter();
+        let landed = landed.filter(|(_, text)| text.landed[0].is_some());
+        let landed: Vec<&Bytes> = landed.map(|(content, _)| content).collect();
+        let has_landed = |content: &Bytes| {
+            let mut landed = landed.iter();
+            landed.any(|it| *it == content || self.descends(it, content))
+        };
         let texts = self.texts.iter();
         let mut lost = texts.filter(|(content, text)| {
             let is_in = there
@@ -49,7 +56,7 @@ impl Truth {
                 && text.state == State::Acknowledged
                 && text.order.0 > deleted
                 && !text.forgotten
-                && text.landed[0].is_none()
+                && !has_landed(content)
                 && !is_in
                 && !is_kept
         });
