@@ -12,7 +12,7 @@ use super::events::{Event, Level};
 use super::journal::Record;
 use super::replay::Replay;
 use super::replica::{Replica, TargetId};
-use crate::model::{Stamp, when_to_text};
+use crate::model::{Lineage, Stamp, when_to_text};
 use crate::store::{Token, version_key};
 
 impl Replay {
@@ -36,6 +36,20 @@ impl Replay {
             entry.yield_to(registry.id, (there, token), stamp, Instant::now(), revision);
         });
         self.report_conflict(record, reason);
+    }
+
+    /// Returns the contents that a push replaces, also those that only the versions in its backups tell:
+    /// the mount that made the pushes before it may be lost.
+    pub(super) async fn replaced(&self, record: &Record, end: Instant) -> Option<Lineage> {
+        let mut replaces = record.replaces.clone()?;
+        let replicas = self.replicas(&record.id.repo)?;
+        let has = |target: &&Arc<Replica>| record.got.iter().any(|it| target.is_named(it));
+        for target in replicas.backups.iter().filter(has) {
+            let known = [&[replaces.sha256], &*replaces.past].concat();
+            let before = target.ask(|target| target.contents_before(&record.id, &known, end));
+            replaces.extend(before.await.unwrap_or_default());
+        }
+        Some(replaces)
     }
 
     /// Reports the conflict of a push that the journal keeps.

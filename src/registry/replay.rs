@@ -303,7 +303,16 @@ impl Replay {
                 decided: is_decided.then_some(when),
                 max_size: limit,
             };
-            target.apply_push(&self.journal, missed, end).await
+            let applied = target.apply_push(&self.journal, missed, end).await;
+            match applied {
+                Ok(Standing::Apart(..)) if decides => {
+                    let replaces = self.replaced(record, end).await;
+                    let replaces = replaces.as_ref();
+                    let missed = Missed { replaces, ..missed };
+                    target.apply_push(&self.journal, missed, end).await
+                }
+                applied => applied,
+            }
         };
         let standing = match standing {
             Ok(Standing::Apart(there, token)) if decides => {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Condition, Failure, Kind, Target};
-use crate::model::{ArtifactId, Base, Sha256, Stamp, when_to_text};
+use crate::model::{ArtifactId, Sha256, Stamp, when_to_text};
 
 /// How many contents before a push are looked for: more pushes than an outage sees.
 const MAX_BEFORE: usize = 100;
@@ -57,7 +57,8 @@ impl Target {
         }
     }
 
-    /// Returns the contents that a push was made over, as far as the versions tell.
+    /// Returns the contents that a push is based on, as far as the versions tell. `known`: those that
+    /// are known without them.
     ///
     /// # Errors
     ///
@@ -65,20 +66,17 @@ impl Target {
     pub async fn contents_before(
         &self,
         id: &ArtifactId,
-        push: &Stamp,
+        known: &[Sha256],
         deadline: Instant,
     ) -> Result<Vec<Sha256>, Failure> {
         let prefix = versions_of(id);
         let attempt = format!("listing {prefix}");
         let listed = self.by(deadline, &attempt, self.driver.list(&prefix));
         let listed = listed.await?;
-        let (mut before, mut bases) = (Vec::new(), vec![push.base]);
-        while let Some(base) = bases.pop()
+        let (mut before, mut bases) = (Vec::new(), known.to_vec());
+        while let Some(sha256) = bases.pop()
             && before.len() < MAX_BEFORE
         {
-            let Base::Content(sha256) = base else {
-                continue;
-            };
             if before.contains(&sha256) {
                 continue;
             }
@@ -92,7 +90,7 @@ impl Target {
                 let signed = version.stamp.filter(|it| self.is_authentic(key, it));
                 let stamp = signed.map(|signed| signed.stamp);
                 let stamp = stamp.filter(|stamp| stamp.sha256 == sha256);
-                bases.extend(stamp.map(|stamp| stamp.base));
+                bases.extend(stamp.and_then(|stamp| stamp.base.content()));
             }
         }
         Ok(before)

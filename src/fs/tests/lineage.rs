@@ -207,6 +207,23 @@ async fn the_last_of_several_pushes_of_an_outage_survives_its_machine() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_push_over_those_of_a_lost_machine_is_no_conflict() {
+    let fixture = fixture_of(replaying(), V1).await;
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    for content in [V2, V3] {
+        fixture.cp("app/schema", content).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let fixture = from_another_machine(fixture, replaying());
+    let newest = b"schema \"newest\" {}\n";
+    fixture.cp("app/schema", newest).await.unwrap();
+    fixture.registry.set_fault(None);
+    tokio::time::sleep(CALM).await;
+    assert_eq!(fixture.registry.content("app/schema").unwrap(), newest[..]);
+    assert!(unpushed(&fixture).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_registry_is_out_one_of_two_writers_wins() {
     let fixture = fixture_with(V1).await;
     let other = fixture.another();

@@ -69,7 +69,8 @@ impl Reconcile {
                 continue;
             };
             let end = Instant::now() + self.settings.push;
-            let before = target.ask(|target| target.contents_before(id, stamp, end));
+            let known: Vec<Sha256> = stamp.base.content().into_iter().collect();
+            let before = target.ask(|target| target.contents_before(id, &known, end));
             if let Ok(before) = before.await {
                 all.insert(stamp.sha256, before);
             }
