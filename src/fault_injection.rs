@@ -53,7 +53,7 @@ pub(crate) enum Bug {
     NoTombstone,
     /// Every background task panics.
     BackgroundPanics,
-    /// Repair gives every target the newest content, whatever it was made over.
+    /// Repair gives every target the newest content, whatever it is based on.
     NewestWins,
     /// Repair gives every target the oldest content.
     OldestWins,

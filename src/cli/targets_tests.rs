@@ -97,6 +97,30 @@ async fn a_backup_of_another_registry_makes_no_new_registry_its_own() {
 }
 
 #[tokio::test]
+async fn a_mount_learns_the_ids_of_its_backups_at_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        format!("file://{}", path.display())
+    };
+    let state = dir.path().join("state");
+    for registry in ["a", "b"] {
+        let backup = url(&format!("{registry}-backup"));
+        mount(&state, &url(registry), &[&backup]).await.unwrap();
+    }
+    // A slip: the mount forgets whose backup that is.
+    let _ = mount(&state, &url("a"), &[&url("a-backup"), &url("b-backup")]).await;
+    let said = std::fs::read(dir.path().join("b-backup/.atlasfs/store")).unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
+    let topology = topology(&url("b"), &[&url("b-backup")]);
+    let targets = Targets::open(&topology, Some(&KnownStores::new(&state)), false).unwrap();
+    let end = Instant::now() + Duration::from_secs(2);
+    targets.identify(end).await.unwrap();
+    assert!(targets.all[1].is_named(said["id"].as_str().unwrap()));
+}
+
+#[tokio::test]
 async fn configurations_without_a_url_are_told_apart_by_their_backups() {
     let dir = tempfile::tempdir().unwrap();
     let stores = KnownStores::new(&dir.path().join("state"));

@@ -16,7 +16,7 @@ use crate::store::{Condition, Failure, Kind, Token, Tombstone};
 /// The content of a target, compared with a push.
 #[derive(Debug)]
 pub(super) enum Standing {
-    /// The target has the push, or something made over it.
+    /// The target has the push, or something based on it.
     Has(Option<Token>),
     /// The target has the base, or a content before it, and may get the push on this condition.
     Behind(Condition),

@@ -1,4 +1,4 @@
-//! Conflicts: acknowledged pushes that were not made over the registry's content. Nothing is overwritten:
+//! Conflicts: acknowledged pushes that are not based on the registry's content. Nothing is overwritten:
 //! every target gets the content as a version, and a person decides by the next push. Versions of the
 //! pushes that the registry misses tell later what is a conflict.
 
@@ -17,7 +17,7 @@ use crate::store::{Token, version_key};
 
 impl Replay {
     /// Ends a push that was acknowledged, and that the registry can't get: it holds something that
-    /// the push was not made over.
+    /// the push is not based on.
     pub(super) async fn conflict(
         &self,
         record: &Record,
@@ -81,7 +81,7 @@ impl Replay {
 
     /// Returns the targets that miss the content of a push as a version. A conflict is for all. Of a push
     /// that the registry misses, the backups that have it keep a version: if this machine is lost, and
-    /// a later push has replaced it, the version tells another mount what that was made over.
+    /// a later push has replaced it, the version tells another mount what that is based on.
     fn missing_version(&self, record: &Record) -> Vec<Arc<Replica>> {
         let mut missing = self.without(record, &record.versions);
         if !record.conflicts {
@@ -124,7 +124,7 @@ pub(super) fn apart(url: &str, there: Option<&Stamp>, push: &Stamp) -> String {
     };
     let there = there.map_or("nothing, its base was deleted".into(), of);
     format!(
-        "{url} holds {there}, and the acknowledged push {} was not made over that; push the one \
+        "{url} holds {there}, and the acknowledged push {} is not based on that; push the one \
          to keep, or remove this one",
         of(push)
     )

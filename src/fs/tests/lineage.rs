@@ -146,7 +146,7 @@ async fn a_conflict_reaches_every_target_as_a_version() {
     fixture.backups[1].set_fault(None);
     assert_eq!(fixture.cat("app/schema").await.unwrap(), V3);
     let error = fixture.xattr("app/schema", "error").await.unwrap();
-    assert!(error.contains("was not made over that"), "{error}");
+    assert!(error.contains("is not based on that"), "{error}");
     tokio::time::sleep(CALM).await;
     for store in fixture.all() {
         let [version] = &versions(store, V2)[..] else {

@@ -56,7 +56,7 @@ impl Entry {
     }
 
     /// Tells whether the newest known content has replaced a push, whose time may be later, by another
-    /// clock. A later push of the same bytes that was not made over the newest content looks the same,
+    /// clock. A later push of the same bytes that is not based on the newest content looks the same,
     /// so this counts for backups only.
     pub(super) fn is_before(&self, stamp: &Stamp) -> bool {
         let current = self.lineage();

@@ -1,4 +1,4 @@
-//! Conflicts that reconcile finds: a backup holds an acknowledged push that was not made over the
+//! Conflicts that reconcile finds: a backup holds an acknowledged push that is not based on the
 //! registry's content, and the machine that would replay it may be lost.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::registry::replica::TargetId;
 use crate::store::version_key;
 
 impl Reconcile {
-    /// Reports a push that a backup holds and that was not made over the registry's content. It stays
+    /// Reports a push that a backup holds and that is not based on the registry's content. It stays
     /// there until a person decides, by the next push, and each target gets it as a version.
     pub(super) async fn conflict(
         &self,

@@ -1,7 +1,7 @@
 //! The comparison of one artifact on all targets: which target lacks what.
 //!
 //! Pure, so that every rule has a test. The registry's content is given to the backups. A backup's
-//! content is given to the registry only if it was made over the registry's, or if the registry lacks
+//! content is given to the registry only if it is based on the registry's, or if the registry lacks
 //! the artifact without a tombstone. A tombstone deletes the content that it names, and those before
 //! it. Anything else that may be an acknowledged push is a conflict, and stays where it is.
 
@@ -52,7 +52,7 @@ pub enum Problem {
     Corrupt,
     /// The target holds a deleted artifact.
     Undeleted,
-    /// The target holds a push that was not made over the registry's content.
+    /// The target holds a push that is not based on the registry's content.
     Conflict,
 }
 
@@ -88,7 +88,7 @@ pub enum Finding {
         /// The targets that lack it. Those with a conflict keep their content.
         to: Vec<(Holding, Problem)>,
     },
-    /// Some targets hold a deleted artifact, each with its tombstone; others a push that was made over
+    /// Some targets hold a deleted artifact, each with its tombstone; others a push that is based on
     /// a deleted content.
     Undeleted {
         /// The targets that hold a deleted content.
@@ -131,7 +131,7 @@ pub struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Tells whether a push was made over a content, or over one that was made over it.
+    /// Tells whether a push is based on a content, or on one that is based on it.
     fn is_over(&self, push: &Stamp, content: Sha256) -> bool {
         let before = self.before.get(&push.sha256);
         push.base == Base::Content(content) || before.is_some_and(|it| it.contains(&content))
@@ -188,7 +188,7 @@ pub fn diff(known: Known<'_>, holdings: &[Holding]) -> Finding {
 }
 
 /// Returns the content that every target is to have, if the registry has one: its own, or the newest
-/// that was made over it.
+/// that is based on it.
 fn leader(known: Known<'_>, held: &[Held], there: &Stamp) -> Option<Held> {
     let by_registry = held.iter().find(|held| held.target == known.registry);
     let by_registry = by_registry.copied()?;
@@ -306,8 +306,8 @@ fn lacking(known: Known<'_>, leader: &Held, held: &[Held], holdings: &[Holding])
     }
 }
 
-/// Tells whether a backup's push may be one that was acknowledged, and that the leading content was
-/// not made over: it is newer, or was made over the same content.
+/// Tells whether a backup's push may be one that was acknowledged, and that the leading content is
+/// not based on: it is newer, or based on the same content.
 fn is_apart(known: Known<'_>, leader: &Held, there: &Stamp) -> bool {
     let found = leader.stamp;
     if !known.honours_conditions

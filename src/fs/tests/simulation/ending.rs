@@ -134,7 +134,7 @@ impl Truth {
         let simple = self.is_simple(artifact);
         let registry = contents[0].clone();
         let mut backups = contents[1..].iter().flatten();
-        // A backup keeps a push that the registry's content was not made over.
+        // A backup keeps a push that the registry's content is not based on.
         let behind = backups.any(|content| {
             registry
                 .as_ref()

@@ -306,7 +306,7 @@ impl Truth {
         (view.touched[artifact], view.touched_at[artifact]) = (true, now);
     }
 
-    /// Tells whether a content was made over another one, or over one made over that, and so on.
+    /// Tells whether a content is based on another one, or on one based on that, and so on.
     pub(super) fn descends(&self, content: &Bytes, from: &Bytes) -> bool {
         let (mut at, from) = (content.clone(), Sha256::of(from));
         while let Some(Some(base)) = self.bases.get(&at) {

@@ -30,7 +30,7 @@ impl Truth {
             let mut of_it = of_it.iter();
             let is_whole = of_it.all(|text| text.is_acknowledged && !text.is_partial);
             // Only the registry can tell a forged content, or which of two writers' contents in its
-            // backups was made over the other. Once it was wiped, the newest counts.
+            // backups is based on the other. Once it was wiped, the newest counts.
             let is_guess = self.is_forged[registry] || machines.len() > 1;
             if self.removed[registry] || (self.is_wiped[registry] && is_guess) {
                 continue;

@@ -30,7 +30,7 @@ pub(super) struct Text {
     pub(super) registry: Option<usize>,
     pub(super) is_acknowledged: bool,
     is_forged: bool,
-    /// Wiped stores had it, or something made over it, and no other store.
+    /// Wiped stores had it, or something based on it, and no other store.
     pub(super) is_lost: bool,
     /// Its mount did not have every store of the registry.
     pub(super) is_partial: bool,
@@ -48,7 +48,7 @@ pub(super) struct Truth {
     /// The ids of the registries.
     ids: [Option<String>; 2],
     pub(super) texts: BTreeMap<Bytes, Text>,
-    /// The hash of the content that each push was made over.
+    /// The hash of the content that each push is based on.
     bases: BTreeMap<Bytes, Sha256>,
     /// Whether a program has deleted the artifact of each registry.
     pub(super) removed: [bool; 2],
@@ -378,7 +378,7 @@ impl Truth {
         self.stores[place].place(KEY, &content, Some(stamp));
     }
 
-    /// Tells whether a content was made over another one, or over one made over that, and so on.
+    /// Tells whether a content is based on another one, or on one based on that, and so on.
     pub(super) fn descends(&self, content: &Bytes, from: &Bytes) -> bool {
         let (mut at, from) = (content, Sha256::of(from));
         for _ in 0..self.bases.len() {
