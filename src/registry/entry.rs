@@ -165,7 +165,7 @@ impl Entry {
                 if is_registry {
                     self.unidentified = false;
                 }
-                let is_old = !is_registry && (self.is_before(&stamp) || self.is_lost(&stamp));
+                let is_old = self.is_old(from, is_registry, &stamp);
                 if self.is_newer(&stamp) && !is_old {
                     self.follow(from, is_registry, &stamp);
                     self.accept(from, stamp, revision);
@@ -275,7 +275,7 @@ impl Entry {
                 Some(known) => known == stamp,
                 None => known.from == from && same_object,
             });
-        let is_old = !is_registry && (self.is_before(&stamp) || self.is_lost(&stamp));
+        let is_old = self.is_old(from, is_registry, &stamp);
         let is_newest = Some(stamp) >= self.high_water.get() && !is_old;
         if is_current {
             self.identify(stamp);

@@ -262,6 +262,25 @@ async fn while_the_registry_is_out_no_push_replaces_an_unseen_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pending_push_by_a_clock_behind_is_served_after_a_restart() {
+    let behind = || Choice {
+        wall: WallClock::new(|| std::time::SystemTime::now() - Duration::from_secs(3600)),
+        ..choice()
+    };
+    let fixture = Fixture::with(Choice {
+        stores: Some(std::array::from_fn(|_| Memory::without_listed_stamps())),
+        ..behind()
+    });
+    fixture
+        .registry
+        .set_fault(Fault::FailWrites(Kind::StoreMissing));
+    fixture.registry.place("app/schema", V1, None);
+    fixture.cp("app/schema", V2).await.unwrap();
+    let fixture = fixture.restart(behind());
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deletion_by_a_clock_ahead_deletes_no_later_push() {
     let fixture = fixture_of(replaying(), V1).await;
     let [first, second] = fixture.backups.clone();

@@ -55,10 +55,19 @@ impl Entry {
         })
     }
 
+    /// Tells whether the content of a target is before the newest known one, whatever its time says.
+    pub(super) fn is_old(&self, from: TargetId, is_registry: bool, stamp: &Stamp) -> bool {
+        match is_registry {
+            // The registry that misses the newest content still holds one before it.
+            true => self.pending().contains(&from) && self.is_before(stamp),
+            false => self.is_before(stamp) || self.is_lost(stamp),
+        }
+    }
+
     /// Tells whether the newest known content has replaced a push, whose time may be later, by another
     /// clock. A later push of the same bytes that is not based on the newest content looks the same,
-    /// so this counts for backups only.
-    pub(super) fn is_before(&self, stamp: &Stamp) -> bool {
+    /// so this does not count for a registry that has had the newest content.
+    fn is_before(&self, stamp: &Stamp) -> bool {
         let current = self.lineage();
         current.is_some_and(|current| {
             current.sha256 != stamp.sha256
