@@ -43,17 +43,44 @@ impl Target {
     ) -> Result<(), Failure> {
         let key = version_key(id, stamp);
         // Reconcile comes back to a conflict again and again: don't send its content each time.
-        let attempt = format!("looking up {key}");
-        match self.by(deadline, &attempt, self.driver.head(&key)).await {
-            Err(failure) if failure.kind == Kind::NotFound => {}
-            there => return there.map(drop),
+        if self.has_version(&key, stamp, deadline).await? {
+            return Ok(());
         }
         let attempt = format!("writing {key}");
         let signed = self.sign(&key, stamp);
         let put = self.driver.put(&key, content, &signed, &Condition::Absent);
         match self.writing(deadline, &attempt, put).await {
-            Err(failure) if failure.kind == Kind::Conflict => Ok(()),
+            Err(failure) if failure.kind == Kind::Conflict => {
+                let has = self.has_version(&key, stamp, deadline).await?;
+                has.then_some(()).ok_or(failure)
+            }
             written => written.map(drop),
+        }
+    }
+
+    /// Tells whether a version is there. The journal lets go of a content that every target keeps, so
+    /// something else under that key does not count.
+    async fn has_version(
+        &self,
+        key: &str,
+        stamp: &Stamp,
+        deadline: Instant,
+    ) -> Result<bool, Failure> {
+        let attempt = format!("looking up {key}");
+        let there = match self.by(deadline, &attempt, self.driver.head(key)).await {
+            Err(failure) if failure.kind == Kind::NotFound => return Ok(false),
+            there => there?,
+        };
+        let signed = there.stamp.filter(|it| self.is_authentic(key, it));
+        match signed.is_some_and(|it| it.stamp.sha256 == stamp.sha256 && there.size == stamp.size) {
+            true => Ok(true),
+            false => Err(Failure::new(
+                Kind::Corrupt,
+                format!(
+                    "cannot write {key} at {}: something else is there; remove it",
+                    self.url()
+                ),
+            )),
         }
     }
 
@@ -94,5 +121,41 @@ impl Target {
             }
         }
         Ok(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Format, Item, RepoName};
+    use crate::store::{Memory, Role};
+
+    #[tokio::test]
+    async fn something_else_under_the_key_of_a_version_is_no_version() {
+        let store = Memory::default();
+        let target = Target::new(Role::Registry, "mem://r", Arc::new(store.clone()));
+        let id = ArtifactId {
+            repo: RepoName::parse("app").unwrap(),
+            item: Item::Schema,
+        };
+        let content = Bytes::from_static(b"schema \"s\" {}\n");
+        let stamp = Stamp::new(1, &content, Format::Hcl);
+        let (key, end) = (
+            version_key(&id, &stamp),
+            Instant::now() + Duration::from_secs(1),
+        );
+        let keep = || target.keep_version(&id, content.clone(), &stamp, end);
+        for other in [None, Some(Stamp::new(7, b"other", Format::Hcl))] {
+            store.place(&key, b"other", other);
+            let failure = keep().await.unwrap_err();
+            assert!(failure.reason.contains("remove it"), "{failure}");
+        }
+        store.remove(&key);
+        keep().await.unwrap();
+        keep().await.unwrap();
+        assert_eq!(store.content(&key).unwrap(), content);
     }
 }
