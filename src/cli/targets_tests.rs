@@ -28,6 +28,13 @@ fn topology(registry: &str, backups: &[&str]) -> Topology {
     }
 }
 
+/// Makes a folder, and returns its URL.
+fn folder(dir: &std::path::Path, name: &str) -> String {
+    let path = dir.join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    format!("file://{}", path.display())
+}
+
 /// Mounts folders, and returns the registry's id with the warnings.
 async fn mount(
     state: &std::path::Path,
@@ -79,11 +86,7 @@ async fn the_registry_is_known_while_it_is_out_and_by_its_backups() {
 #[tokio::test]
 async fn a_backup_of_another_registry_makes_no_new_registry_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let url = |name: &str| {
-        let path = dir.path().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        format!("file://{}", path.display())
-    };
+    let url = |name: &str| folder(dir.path(), name);
     let state = dir.path().join("state");
     mount(&state, &url("prod"), &[&url("prod-backup")])
         .await
@@ -99,11 +102,7 @@ async fn a_backup_of_another_registry_makes_no_new_registry_its_own() {
 #[tokio::test]
 async fn a_mount_learns_the_ids_of_its_backups_at_its_start() {
     let dir = tempfile::tempdir().unwrap();
-    let url = |name: &str| {
-        let path = dir.path().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        format!("file://{}", path.display())
-    };
+    let url = |name: &str| folder(dir.path(), name);
     let state = dir.path().join("state");
     for registry in ["a", "b"] {
         let backup = url(&format!("{registry}-backup"));

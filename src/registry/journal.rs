@@ -190,8 +190,8 @@ impl Journal {
 
     /// Removes entries that a success makes pointless: the pending ones of the artifact, which are all
     /// older whatever their times say, failed pushes of the same bytes, and conflicts that every target
-    /// keeps as a version. Returns the pending pushes
-    /// that were not replaced, and that the registry has missed: they are conflicts.
+    /// keeps as a version. Returns the pending pushes that were not replaced, and that the registry has
+    /// missed: they are conflicts.
     pub fn supersede(
         &self,
         id: &ArtifactId,

@@ -110,7 +110,7 @@ struct Held {
     stamped: bool,
 }
 
-/// What is known of an artifact beside the targets' holdings.
+/// The knowledge of an artifact beside the targets' holdings.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// The registry.

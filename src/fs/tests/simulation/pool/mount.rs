@@ -24,7 +24,7 @@ pub(super) struct Mount {
     fixture: Fixture,
     sim: Arc<Sim>,
     pub(super) cut: Arc<AtomicBool>,
-    /// What the mount knows of its registry.
+    /// The mount's knowledge of its registry.
     id: Arc<KnownId>,
     pub(super) stores: [usize; 3],
 }
