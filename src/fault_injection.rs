@@ -49,6 +49,10 @@ pub(crate) enum Bug {
     WipedRenamed,
     /// A mount takes over the pushes of any registry, and replays them to its own.
     ReplayToAnyone,
+    /// Only the registry gets versions.
+    VersionSkipped,
+    /// A version is named by its time alone, and replaces another one of that name.
+    VersionOverwritten,
     /// Deletions leave no tombstones.
     NoTombstone,
     /// Every background task panics.

@@ -133,7 +133,7 @@ impl Fs {
             Node::Repo(repo) => {
                 let entries = self.artifacts(repo, |item| match item {
                     Item::Schema => Some("schema".into()),
-                    Item::Plan(_) => None,
+                    Item::Plan(_) | Item::Version(_) => None,
                 });
                 let mut entries = entries.await?;
                 entries.push(("plans".into(), Node::Plans(repo.clone())));
@@ -142,7 +142,7 @@ impl Fs {
             Node::Plans(repo) => {
                 let plans = self.artifacts(repo, |item| match item {
                     Item::Plan(name) => listed(name),
-                    Item::Schema => None,
+                    Item::Schema | Item::Version(_) => None,
                 });
                 plans.await?
             }

@@ -125,7 +125,7 @@ pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
 /// Returns the listed name of an artifact.
 pub(super) fn listed_name(item: &Item) -> Option<OsString> {
     match item {
-        Item::Schema => Some("schema".into()),
+        Item::Schema | Item::Version(_) => Some("schema".into()),
         Item::Plan(plan) => listed(plan),
     }
 }

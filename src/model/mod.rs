@@ -18,8 +18,8 @@ pub use hcl::Syntax;
 pub(crate) use hcl::plain;
 pub use lineage::Lineage;
 pub use name::{
-    ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of,
-    is_probe, is_temporary,
+    ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, Version,
+    is_made_of, is_probe, is_temporary,
 };
 pub use sha256::Sha256;
 pub use stamp::{MAX_AHEAD, Stamp, StampClock, when_from_text, when_to_text};

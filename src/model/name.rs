@@ -4,6 +4,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Sha256;
+#[cfg(test)]
+use crate::fault_injection::{Bug, injected};
+
 /// The longest repository or plan name, in bytes. This is Linux's `NAME_MAX`, so a directory entry
 /// can carry every name in a store.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -100,6 +104,58 @@ name! {
     PlanName, check_plan
 }
 
+fn check_version(name: &str) -> Result<(), InvalidName> {
+    let is_version = name.split_once('-').is_some_and(|(time, sha256)| {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        time.len() == TO_THE_SECOND
+            && time.bytes().all(|byte| byte.is_ascii_digit())
+            && sha256.len() == 8
+            && sha256.bytes().all(hex)
+    });
+    is_version.then_some(()).ok_or_else(|| InvalidName {
+        name: name.chars().take(MAX_NAME_BYTES).collect(),
+        reason: "a version is a time of 14 digits, '-' and 8 hexadecimal digits",
+    })
+}
+
+/// How many digits an RFC 3339 time has up to its seconds.
+const TO_THE_SECOND: usize = 14;
+
+name! {
+    /// The name of a version: the time of its push in UTC, and the first digits of its content's
+    /// SHA-256, `20240910173744-0a1b2c3d`.
+    Version, check_version
+}
+
+impl Version {
+    /// Names the version of a push: an RFC 3339 time in UTC, and its content.
+    pub(super) fn new(time: &str, sha256: Sha256) -> Self {
+        let digits = time.chars().filter(char::is_ascii_digit);
+        let time: String = digits.take(TO_THE_SECOND).collect();
+        #[cfg(test)]
+        if injected(Bug::VersionOverwritten) {
+            return Self(format!("{time}-00000000").into());
+        }
+        Self(format!("{time}-{:.8}", sha256.to_string()).into())
+    }
+
+    /// Returns the second of its push, in nanoseconds since the Unix epoch.
+    pub fn when(&self) -> u64 {
+        let digits = self.as_str().split('-').next().unwrap_or_default();
+        let time = chrono::NaiveDateTime::parse_from_str(digits, "%Y%m%d%H%M%S");
+        let seconds = time.map_or(0, |time| time.and_utc().timestamp());
+        u64::try_from(seconds)
+            .unwrap_or(0)
+            .saturating_mul(1_000_000_000)
+    }
+
+    /// Tells whether a content can be that of the version.
+    pub fn is_of(&self, sha256: Sha256) -> bool {
+        let digits = self.as_str().rsplit('-').next();
+        digits.is_some_and(|digits| sha256.to_string().starts_with(digits))
+    }
+}
+
 /// One thing that a repository holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {
@@ -107,6 +163,8 @@ pub enum Item {
     Schema,
     /// A pre-planned migration.
     Plan(PlanName),
+    /// The schema state of a version.
+    Version(Version),
 }
 
 impl Item {
@@ -115,8 +173,19 @@ impl Item {
         match key.split_once('/') {
             None => (key == "schema").then_some(Item::Schema),
             Some(("plans", name)) => PlanName::parse(name).ok().map(Item::Plan),
+            Some(("versions", rest)) => {
+                let version = rest.strip_suffix("/schema")?;
+                Version::parse(version).ok().map(Item::Version)
+            }
             Some(_) => None,
         }
+    }
+}
+
+impl Item {
+    /// Tells whether each push of it makes a version.
+    pub fn has_versions(&self) -> bool {
+        matches!(self, Item::Schema)
     }
 }
 
@@ -125,6 +194,7 @@ impl fmt::Display for Item {
         match self {
             Item::Schema => out.write_str("schema"),
             Item::Plan(name) => write!(out, "plans/{name}"),
+            Item::Version(version) => write!(out, "versions/{version}/schema"),
         }
     }
 }
@@ -147,6 +217,7 @@ impl ArtifactId {
         match &self.item {
             Item::Schema => format!("atlas://{}", self.repo),
             Item::Plan(name) => format!("atlas://{}/plans/{name}", self.repo),
+            Item::Version(version) => format!("atlas://{}?version={version}", self.repo),
         }
     }
 }
@@ -242,6 +313,7 @@ mod tests {
             "plans/20240910173744",
             "plans/sedAbC123",
             "plans/p1.tmp",
+            "versions/20240910173744-0a1b2c3d/schema",
         ] {
             assert_eq!(Item::from_key(key).unwrap().to_string(), key);
         }
@@ -253,6 +325,13 @@ mod tests {
             "schema/x",
             "other",
             "plans/../x",
+            "versions",
+            "versions/20240910173744-0a1b2c3d",
+            "versions/20240910173744-0a1b2c3d/other",
+            "versions/20240910173744-0A1B2C3D/schema",
+            "versions/2024091017374-0a1b2c3d/schema",
+            "versions/20240910173744-0a1b2c3/schema",
+            "versions/20240910173744/schema",
         ] {
             assert_eq!(Item::from_key(foreign), None, "{foreign:?}");
         }

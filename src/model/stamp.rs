@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Base, Format, Sha256};
+use super::{Base, Format, Sha256, Version};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 
@@ -45,6 +45,24 @@ impl Stamp {
     /// Returns whether the stamp describes `content`.
     pub fn matches(&self, content: &[u8]) -> bool {
         self.size == content.len() as u64 && self.sha256 == Sha256::of(content)
+    }
+
+    /// Returns the version that the push makes.
+    pub fn version(&self) -> Version {
+        Version::new(&when_to_text(self.when), self.sha256)
+    }
+
+    /// Returns the stamp of a version's content. If that was copied there by hand, only the version
+    /// tells the time of the push.
+    pub fn of_version(self, version: &Version) -> Self {
+        match self.version() == *version {
+            true => self,
+            false => Self {
+                when: version.when(),
+                base: Base::Unknown,
+                ..self
+            },
+        }
     }
 
     /// Returns `when` as a time for the file system.

@@ -1,9 +1,13 @@
 //! The base of a push: the content that it replaces.
 
+use tokio::time::Instant;
+
 use super::entry::Revision;
+use super::fallback::registry_deadline;
+use super::{Durability, Registry};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::Stamp;
+use crate::model::{ArtifactId, Stamp};
 
 /// The reason for a conflict that the mount detects without asking the registry.
 pub(super) const MOVED_ON: &str = "another push or deletion has changed it since it was opened";
@@ -53,5 +57,47 @@ impl BaseVersion {
                 && attempt.when >= newest
         });
         *self.attempt.insert(again.unwrap_or(fresh))
+    }
+}
+
+impl Registry {
+    /// Tells whether a push would change nothing: the registry says that it holds the same content, and
+    /// no target is known to lack it.
+    pub(super) async fn has_already(
+        &self,
+        id: &ArtifactId,
+        stamp: &Stamp,
+        base: &BaseVersion,
+        end: Instant,
+    ) -> bool {
+        let is_likely = self.index.peek(id, |entry| {
+            let is_base = base.revision == entry.revision();
+            let is_alike = entry.current().is_some_and(|known| match known.stamp() {
+                Some(known) => known.sha256 == stamp.sha256 && known.format == stamp.format,
+                None => known.size == stamp.size,
+            });
+            is_base && is_alike && entry.error().is_none() && entry.pending().is_empty()
+        });
+        // Another push of the same content decides a conflict.
+        let is_settled = || self.journal.select(|record| record.id == *id).is_empty();
+        let Ok(replicas) = self.replicas(&id.repo) else {
+            return false;
+        };
+        if is_likely != Some(true) || !is_settled() {
+            return false;
+        }
+        let end = registry_deadline(replicas, end);
+        let deciders = match self.settings.durability {
+            Durability::All => replicas.targets().collect(),
+            Durability::Any | Durability::Registry => vec![&replicas.registry],
+        };
+        let heads = deciders
+            .into_iter()
+            .map(|target| target.ask(|target| target.head(id, end)));
+        let heads = futures::future::join_all(heads).await;
+        heads.into_iter().all(|meta| {
+            let there = meta.ok().and_then(|meta| meta.stamp);
+            there.is_some_and(|it| it.sha256 == stamp.sha256 && it.format == stamp.format)
+        })
     }
 }

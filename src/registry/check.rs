@@ -107,13 +107,15 @@ fn judge(
 ) -> Result<Format, Rejection> {
     let checked = match item {
         Item::Plan(name) => check_plan(content, name).map(|()| Format::Hcl),
-        Item::Schema => check_schema(content, suffix, current),
+        Item::Schema | Item::Version(_) => check_schema(content, suffix, current),
     };
     match (checked, item) {
         (Err(empty @ (Rejection::Empty | Rejection::OnlyImports)), _) => Err(empty),
         (checked, _) if validate => checked,
         (_, Item::Plan(_)) => Ok(Format::Hcl),
-        (_, Item::Schema) => Ok(suffix.or(current).unwrap_or_else(|| guess_format(content))),
+        (_, Item::Schema | Item::Version(_)) => {
+            Ok(suffix.or(current).unwrap_or_else(|| guess_format(content)))
+        }
     }
 }
 

@@ -68,23 +68,36 @@ impl Replay {
     /// Gives the contents of pushes to targets as versions; returns the targets that miss one.
     pub(super) async fn keep_versions(&self) -> HashSet<TargetId> {
         let mut waiting = HashSet::new();
-        let is_push = |record: &Record| record.conflicts || record.is_acknowledged();
+        let is_push =
+            |record: &Record| record.conflicts || record.outdated || record.is_acknowledged();
         for record in self.journal.select(|it| is_push(it) && !it.deletes) {
             let missing = self.missing_version(&record);
             waiting.extend(missing.iter().map(|target| target.id));
             let due = missing.iter().filter(|it| self.backoff.is_due(it.id));
             let puts = due.map(|target| self.keep_version(&record, target));
-            futures::future::join_all(puts).await;
+            let kept = futures::future::join_all(puts).await;
+            if record.outdated && kept.contains(&true) {
+                self.journal.settle(&record.id, record.stamp.when);
+            }
         }
         waiting
     }
 
-    /// Returns the targets that miss the content of a push as a version. A conflict is for all. Of a push
-    /// that the registry misses, the backups that have it keep a version: if this machine is lost, and
-    /// a later push has replaced it, the version tells another mount what that is based on.
-    fn missing_version(&self, record: &Record) -> Vec<Arc<Replica>> {
+    /// Returns the targets that miss the content of a push as a version. A conflict, and a push of a
+    /// schema, is for all. Of another push that the registry misses, the backups that have it keep a
+    /// version: if this machine is lost, and a later push has replaced it, the version tells another
+    /// mount what that is based on.
+    pub(super) fn missing_version(&self, record: &Record) -> Vec<Arc<Replica>> {
+        if record.deletes {
+            return Vec::new();
+        }
         let mut missing = self.without(record, &record.versions);
-        if !record.conflicts {
+        #[cfg(test)]
+        if crate::fault_injection::injected(crate::fault_injection::Bug::VersionSkipped) {
+            let replicas = self.replicas(&record.id.repo);
+            missing.retain(|target| replicas.is_some_and(|it| it.is_registry(target.id)));
+        }
+        if !record.conflicts && !record.makes_version() {
             let has = |target: &Replica| record.got.iter().any(|store| target.is_named(store));
             let replicas = self.replicas(&record.id.repo);
             let is_decided = replicas.is_some_and(|replicas| has(&replicas.registry));
@@ -93,13 +106,14 @@ impl Replay {
         missing
     }
 
-    async fn keep_version(&self, record: &Record, target: &Replica) {
+    /// Gives the content of a push to a target as a version; returns whether the target has it now.
+    async fn keep_version(&self, record: &Record, target: &Replica) -> bool {
         let (id, stamp) = (&record.id, &record.stamp);
         let (journal, when) = (Arc::clone(&self.journal), stamp.when);
         let content = match blocking::run(move || journal.content(when)).await {
             Ok(Ok(content)) => content,
             // A person has removed it.
-            _ => return,
+            _ => return false,
         };
         let end = Instant::now() + self.settings.push;
         let put = target.ask(|target| target.keep_version(id, content.clone(), stamp, end));
@@ -107,10 +121,12 @@ impl Replay {
             Ok(()) => {
                 self.journal.got_version(when, &target.name());
                 self.recovered(target.id);
+                true
             }
             Err(failure) => {
                 self.backoff.pause(target.id, when);
                 tracing::debug!("{} lacks a version of {id}: {failure}", target.url());
+                false
             }
         }
     }

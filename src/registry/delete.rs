@@ -196,8 +196,7 @@ impl Registry {
             let pending = journal.select(|record| {
                 record.id == id && record.failed.is_none() && record.stamp.when != when
             });
-            let pending = pending.iter().map(|record| record.stamp.when);
-            pending.for_each(|when| journal.settle(&id, when));
+            pending.iter().for_each(|record| journal.outdate(record));
         });
         let _ = timeout_at(end, settling).await;
     }

@@ -215,12 +215,19 @@ impl Journal {
             let is_known = record.stamp.base != Base::Unknown && by.base != Base::Unknown;
             record.is_acknowledged() && is_known && !is_replaced && !is_settled
         });
-        for record in pointless {
-            if let Err(error) = self.remove(record.stamp.when) {
-                tracing::warn!("can't remove a record of {id} from the journal: {error}");
-            }
-        }
+        pointless.iter().for_each(|record| self.outdate(record));
         apart
+    }
+
+    /// Ends an entry that something newer has replaced. An acknowledged push stays for as long as no
+    /// target has its version.
+    pub fn outdate(&self, record: &Record) {
+        match record.makes_version() && record.is_acknowledged() && record.versions.is_empty() {
+            true => self.note(record.stamp.when, &json!({ "outdated": true }), |record| {
+                !std::mem::replace(&mut record.outdated, true)
+            }),
+            false => self.settle(&record.id, record.stamp.when),
+        }
     }
 
     /// Adds the contents that pending pushes of an artifact replaced to a lineage: targets that miss
@@ -248,7 +255,7 @@ impl Journal {
     /// Returns the pushes and deletions that some target may be missing, oldest first, including
     /// those under way.
     pub fn pending(&self) -> Vec<Record> {
-        self.select(|record| record.failed.is_none())
+        self.select(|record| record.failed.is_none() && !record.outdated)
     }
 
     /// Returns the pushes and deletions whose mount ended before they were decided, oldest first.

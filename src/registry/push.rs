@@ -53,6 +53,8 @@ pub(super) struct Push<'a> {
     got: Vec<(TargetId, Option<Token>)>,
     /// The targets that miss it.
     missing: Vec<(&'a Arc<Replica>, Failure)>,
+    /// The targets that have its version.
+    versions: Vec<TargetId>,
 }
 
 impl Registry {
@@ -83,6 +85,12 @@ impl Registry {
             Ok(_) => self.validate(id, &content, base, suffix, end).await,
             Err(_) => Err(still_busy("push", id)),
         };
+        if let (Ok((stamp, _)), None) = (&stamp, attempt)
+            && self.has_already(id, stamp, base, end).await
+        {
+            base.attempt = None;
+            return Ok(());
+        }
         let ready = stamp
             .clone()
             .and_then(|(stamp, replaces)| Ok((stamp, replaces, self.replicas(&id.repo)?)));
@@ -99,6 +107,7 @@ impl Registry {
                     wait,
                     got: Vec::new(),
                     missing: Vec::new(),
+                    versions: Vec::new(),
                 };
                 // After a panic the push has failed.
                 let run = AssertUnwindSafe(push.run(base, end)).catch_unwind();
@@ -225,7 +234,7 @@ impl<'a> Push<'a> {
         Ok(())
     }
 
-    /// Puts the document into all other backups at once.
+    /// Puts the document into all other backups, and its version into every target, at once.
     async fn replicate(&mut self, end: Instant) {
         let (id, stamp, content) = (self.id, &self.stamp, self.content);
         let replicas = self.replicas;
@@ -238,17 +247,36 @@ impl<'a> Push<'a> {
             asked.any(|asked| asked == backup.id)
         };
         let backups = replicas.backups.iter().filter(|backup| !asked(backup));
+        // A push that may still fail makes no version; replay adds it once that is decided.
+        let is_decided = self.registry.settings.durability != Durability::All;
+        let makes_version = is_decided && !self.got.is_empty() && id.item.has_versions();
+        let version = |target: &'a Arc<Replica>| async move {
+            #[cfg(test)]
+            let makes_version = makes_version
+                && (replicas.is_registry(target.id) || !injected(Bug::VersionSkipped));
+            let put = target.ask(|target| target.put_version(id, content.clone(), stamp, end));
+            makes_version && put.await.is_ok()
+        };
         let puts = backups.map(|backup| async move {
-            let content = content.clone();
-            let put = backup.ask(|target| target.put(id, content, stamp, &Condition::None, end));
-            (backup, put.await)
+            let put =
+                backup.ask(|target| target.put(id, content.clone(), stamp, &Condition::None, end));
+            (backup, futures::join!(put, version(backup)))
         });
-        for (backup, put) in futures::future::join_all(puts).await {
+        let decided = replicas.targets().filter(|target| self.has(target));
+        let versions = decided.map(|target| async move { (target, version(target).await) });
+        let (puts, mut versions) = futures::join!(
+            futures::future::join_all(puts),
+            futures::future::join_all(versions)
+        );
+        for (backup, (put, version)) in puts {
+            versions.push((backup, version));
             match put {
                 Ok(token) => self.got.push((backup.id, token)),
                 Err(failure) => self.missing.push((backup, failure)),
             }
         }
+        let versions = versions.into_iter().filter(|(_, has_it)| *has_it);
+        self.versions.extend(versions.map(|(target, _)| target.id));
     }
 
     /// Makes the document the newest content in the index, if any target has it: it can be read
@@ -266,9 +294,8 @@ impl<'a> Push<'a> {
             let mut missing = self.missing.iter();
             let missed = missing.find(|(missing, _)| missing.id == target.id);
             let missed = missed.map(|(_, failure)| failure);
-            missed
-                .or_else(|| target.unsupported())
-                .map(Failure::to_string)
+            let missed = missed.or_else(|| target.unsupported());
+            missed.map(Failure::to_string)
         };
         let receipt = receipt(id, self.replicas, missed).to_string();
         registry.contents.insert(stamp.sha256, self.content);
@@ -310,14 +337,19 @@ impl<'a> Push<'a> {
     async fn complete(self, end: Instant) {
         self.report();
         let registry = self.registry;
-        let (journal, index_log) = (
-            Arc::clone(&registry.journal),
-            Arc::clone(&registry.index_log),
-        );
+        let journal = Arc::clone(&registry.journal);
+        let index_log = Arc::clone(&registry.index_log);
         let (id, stamp) = (self.id.clone(), self.stamp);
-        let got: Vec<String> = self.targets_of_got().map(|target| target.name()).collect();
+        let names = |has: &dyn Fn(&Replica) -> bool| -> Vec<String> {
+            let targets = self.replicas.targets().filter(|target| has(target));
+            targets.map(|target| target.name()).collect()
+        };
+        let got = names(&|target| self.has(target));
+        let versions = names(&|target| self.versions.contains(&target.id));
+        let has_versions =
+            !id.item.has_versions() || versions.len() == self.replicas.targets().count();
         let elsewhere = registry.replay.stores_elsewhere(&id);
-        let is_complete = self.missing.is_empty() && elsewhere.is_empty();
+        let is_complete = self.missing.is_empty() && elsewhere.is_empty() && has_versions;
         if !is_complete {
             journal.decide(stamp.when, None);
         }
@@ -342,6 +374,7 @@ impl<'a> Push<'a> {
                 }
                 false => {
                     got.iter().for_each(|name| journal.got(stamp.when, name));
+                    (versions.iter()).for_each(|name| journal.got_version(stamp.when, name));
                     let _ = journal.mark(stamp.when);
                 }
             }
@@ -359,17 +392,14 @@ impl<'a> Push<'a> {
 
     fn report(&self) {
         let (id, stamp, metrics) = (self.id, self.stamp, &self.registry.metrics);
-        let event = match self.missing.is_empty() {
-            true => {
-                metrics.pushes_complete.increment();
-                Event::new(Level::Info, "push", format!("{id} is on every target"))
-            }
-            false => {
-                metrics.pushes_degraded.increment();
-                let why = reasons(self.failures());
-                let message = format!("{id} is pushed, but not to every target: {why}");
-                Event::new(Level::Warn, "push-degraded", message)
-            }
+        let event = if self.missing.is_empty() {
+            metrics.pushes_complete.increment();
+            Event::new(Level::Info, "push", format!("{id} is on every target"))
+        } else {
+            metrics.pushes_degraded.increment();
+            let why = reasons(self.failures());
+            let message = format!("{id} is pushed, but not to every target: {why}");
+            Event::new(Level::Warn, "push-degraded", message)
         };
         let missing: Vec<&str> = self.failures().map(|(url, _)| url).collect();
         let got: Vec<&str> = self.targets_of_got().map(|target| target.url()).collect();

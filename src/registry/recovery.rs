@@ -45,7 +45,8 @@ impl Replay {
                 .iter()
                 .map(|target| target.id)
                 .collect();
-            if missing.is_empty() && self.missing_elsewhere(&record).is_empty() {
+            let is_complete = missing.is_empty() && self.missing_version(&record).is_empty();
+            if is_complete && self.missing_elsewhere(&record).is_empty() {
                 self.journal.settle(&record.id, record.stamp.when);
                 continue;
             }
@@ -53,6 +54,7 @@ impl Replay {
                 self.recover_push(&record, &missing);
             }
             let message = match missing.is_empty() {
+                true if !is_complete => "resumed from an earlier mount",
                 true => "waits for a store that this mount does not have",
                 false => "resumed from an earlier mount",
             };

@@ -132,6 +132,17 @@ impl Replay {
         self.without(record, &record.got)
     }
 
+    /// Returns the targets of this mount that miss an entry or its version.
+    pub(super) fn behind(&self, record: &Record) -> Vec<Arc<Replica>> {
+        let mut behind = self.missing(record);
+        for target in self.missing_version(record) {
+            if !behind.iter().any(|known| known.id == target.id) {
+                behind.push(target);
+            }
+        }
+        behind
+    }
+
     /// Returns the targets of this mount that an entry is for, without those that have it.
     pub(super) fn without(&self, record: &Record, has: &BTreeSet<String>) -> Vec<Arc<Replica>> {
         let Some(replicas) = self.replicas_for(record) else {
@@ -254,7 +265,9 @@ impl Replay {
             let is_everywhere = self.missing_elsewhere(record).is_empty();
             #[cfg(test)]
             let is_everywhere = is_everywhere || injected(Bug::ForgottenElsewhere);
-            if is_whole && is_given && is_everywhere {
+            let has_versions = (self.journal.find(record.stamp.when))
+                .is_some_and(|record| self.missing_version(&record).is_empty());
+            if is_whole && is_given && is_everywhere && has_versions {
                 self.journal.settle(&record.id, record.stamp.when);
                 let message = match record.deletes {
                     true => "replay has deleted it from every target",

@@ -255,7 +255,7 @@ impl Registry {
         let pending = self.journal.pending().into_iter();
         pending
             .flat_map(|record| {
-                let missing = self.replay.missing(&record);
+                let missing = self.replay.behind(&record);
                 missing.iter().map(|target| target.id).collect::<Vec<_>>()
             })
             .collect()
@@ -315,7 +315,7 @@ impl Registry {
             json!({
                 "artifact": record.id.to_string(),
                 "stamp": when_to_text(record.stamp.when),
-                "targets": self.replay.missing(&record).iter().map(|target| target.url()).collect::<Vec<_>>(),
+                "targets": self.replay.behind(&record).iter().map(|target| target.url()).collect::<Vec<_>>(),
                 "elsewhere": self.elsewhere(&record),
             })
         })

@@ -92,7 +92,20 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// Keys that can't be parsed as a path (`..`, `//`, control characters) are part of the answer,
     /// unchanged. The caller hides them; they never fail the listing.
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure>;
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+        self.list_up_to(prefix, None).await
+    }
+
+    /// Lists as [`list`](Self::list) does, without the keys after `last`: in stores with pages, it
+    /// asks for none after that.
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure>;
+
+    /// Lists the keys that start with `prefix` + `/` alone, for stores where anything more costs a
+    /// request for each.
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+        let listed = self.list(prefix).await?;
+        Ok(listed.into_iter().map(|listed| listed.key).collect())
+    }
 
     /// Lists the first segments of all keys with more than one segment (the repositories).
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure>;

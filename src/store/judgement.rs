@@ -84,8 +84,10 @@ const MAX_INLINE_PARSE_BYTES: usize = 64 << 10;
 async fn guess(item: &Item, content: &Bytes) -> Format {
     match item {
         Item::Plan(_) => Format::Hcl,
-        Item::Schema if content.len() < MAX_INLINE_PARSE_BYTES => guess_format(content),
-        Item::Schema => {
+        Item::Schema | Item::Version(_) if content.len() < MAX_INLINE_PARSE_BYTES => {
+            guess_format(content)
+        }
+        Item::Schema | Item::Version(_) => {
             let content = content.clone();
             let guessed = tokio::task::spawn_blocking(move || guess_format(&content)).await;
             guessed.unwrap_or(Format::Sql)

@@ -306,13 +306,14 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
         self.request(format!("LIST {prefix}")).await?;
         let state = self.0.lock().unwrap();
         let below = format!("{prefix}/");
         let objects = state.objects.iter();
         Ok(objects
             .filter(|(key, _)| key.starts_with(&below))
+            .filter(|(key, _)| last.is_none_or(|last| &***key <= last))
             .map(|(key, object)| listed(key, object, !state.lists_no_stamps))
             .collect())
     }

@@ -121,7 +121,7 @@ impl Backend for Unavailable {
         self.answer()
     }
 
-    async fn list(&self, _prefix: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, _: &str, _: Option<&str>) -> Result<Vec<Listed>, Failure> {
         self.answer()
     }
 

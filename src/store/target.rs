@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::backend::Waiting;
 use super::known_tombstones::KnownTombstones;
 use super::{Backend, Condition, Failure, Kind, Location, StampKeys, StampRefusal, Token};
-use crate::model::{ArtifactId, Item, RepoName, Stamp, WallClock};
+use crate::model::{ArtifactId, Item, RepoName, Sha256, Stamp, WallClock};
 
 pub use membership::{Members, Membership};
 
@@ -218,6 +218,12 @@ impl Target {
                 ),
             ));
         }
+        if let Item::Version(version) = &id.item
+            && !version.is_of(Sha256::of(&stored.content))
+        {
+            let why = format!("cannot read {key} at {}: its bytes are others", self.url);
+            return Err(Failure::new(Kind::Corrupt, why));
+        }
         let judged = self.judge(&key, stored.stamp, stored.unreadable, stored.modified);
         self.trust(&key, judged)?;
         let stamp = match judged.unwrap_or_else(|refused| self.unsigned(refused, stored.stamp)) {
@@ -296,7 +302,10 @@ impl Target {
     /// The target's failing answer.
     pub async fn list(&self, repo: &RepoName, deadline: Instant) -> Result<RepoListing, Failure> {
         let attempt = format!("listing {repo}");
-        let listed = self.by(deadline, &attempt, self.driver.list(repo.as_str()));
+        // Keys after the schema's are those of history, which may be long.
+        let last = format!("{repo}/{}", Item::Schema);
+        let listed = self.driver.list_up_to(repo.as_str(), Some(&last));
+        let listed = self.by(deadline, &attempt, listed);
         let mut listing = RepoListing::default();
         let listed = listed.await?;
         if listed.is_empty() {

@@ -48,7 +48,7 @@ impl Backend for Fake {
     async fn delete(&self, _: &str) -> Result<(), Failure> {
         self.answer(()).await
     }
-    async fn list(&self, _: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, _: &str, _: Option<&str>) -> Result<Vec<Listed>, Failure> {
         self.answer(self.listed.clone()).await
     }
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {

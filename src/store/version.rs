@@ -1,26 +1,26 @@
 //! Versions: contents that a target keeps beside the artifact, and that never change.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Condition, Failure, Kind, Target};
-use crate::model::{ArtifactId, Sha256, Stamp, when_to_text};
+#[cfg(test)]
+use crate::fault_injection::{Bug, injected};
+use crate::model::{ArtifactId, Item, RepoName, Sha256, Stamp, Version};
 
 /// How many contents before a push are looked for: more pushes than an outage sees.
 const MAX_BEFORE: usize = 100;
 
-/// Returns the key of a content as a version, `app/versions/20240910173744-0a1b2c3d/schema`: the time of
-/// its push in UTC, and the first digits of its SHA-256.
+/// Returns the key of a content as a version, `app/versions/20240910173744-0a1b2c3d/schema`.
 pub fn version_key(id: &ArtifactId, stamp: &Stamp) -> String {
-    const TO_THE_SECOND: usize = 14;
-    let time = when_to_text(stamp.when);
-    let digits = time.chars().filter(char::is_ascii_digit);
-    let time: String = digits.take(TO_THE_SECOND).collect();
-    format!("{}/{time}{}", versions_of(id), suffix(id, stamp.sha256))
+    let version = stamp.version();
+    format!("{}/{version}/{}", versions_of(&id.repo), id.item)
 }
 
-fn versions_of(id: &ArtifactId) -> String {
-    format!("{}/versions", id.repo)
+fn versions_of(repo: &RepoName) -> String {
+    format!("{repo}/versions")
 }
 
 /// Returns the end of the key of a content's versions.
@@ -29,7 +29,32 @@ fn suffix(id: &ArtifactId, sha256: Sha256) -> String {
 }
 
 impl Target {
-    /// Keeps a content as a version. When it returns `Ok` the target has it, durably.
+    /// Lists the versions of a repository's schema.
+    ///
+    /// # Errors
+    ///
+    /// The target's failing answer.
+    pub async fn versions(
+        &self,
+        repo: &RepoName,
+        deadline: Instant,
+    ) -> Result<BTreeSet<Version>, Failure> {
+        let prefix = versions_of(repo);
+        let attempt = format!("listing {prefix}");
+        let listed = self.by(deadline, &attempt, self.driver.list_keys(&prefix));
+        let listed = listed.await?;
+        let versions = listed.iter().filter_map(|key| {
+            let key = key.strip_prefix(repo.as_str())?.strip_prefix('/')?;
+            match Item::from_key(key)? {
+                Item::Version(version) => Some(version),
+                Item::Schema | Item::Plan(_) => None,
+            }
+        });
+        Ok(versions.collect())
+    }
+
+    /// Keeps a content as a version, unless the target has it. When it returns `Ok` the target has
+    /// it, durably.
     ///
     /// # Errors
     ///
@@ -42,13 +67,35 @@ impl Target {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let key = version_key(id, stamp);
-        // Reconcile comes back to a conflict again and again: don't send its content each time.
-        if self.has_version(&key, stamp, deadline).await? {
-            return Ok(());
+        // Replay and reconcile come back again and again: don't send the content each time.
+        match self.has_version(&key, stamp, deadline).await? {
+            true => Ok(()),
+            false => self.put_version(id, content, stamp, deadline).await,
         }
+    }
+
+    /// Makes a content a version, in one request. When it returns `Ok` the target has it, durably.
+    ///
+    /// # Errors
+    ///
+    /// The target's failing answer.
+    pub async fn put_version(
+        &self,
+        id: &ArtifactId,
+        content: Bytes,
+        stamp: &Stamp,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let key = version_key(id, stamp);
         let attempt = format!("writing {key}");
         let signed = self.sign(&key, stamp);
-        let put = self.driver.put(&key, content, &signed, &Condition::Absent);
+        let condition = Condition::Absent;
+        #[cfg(test)]
+        let condition = match injected(Bug::VersionOverwritten) {
+            true => Condition::None,
+            false => condition,
+        };
+        let put = self.driver.put(&key, content, &signed, &condition);
         match self.writing(deadline, &attempt, put).await {
             Err(failure) if failure.kind == Kind::Conflict => {
                 let has = self.has_version(&key, stamp, deadline).await?;
@@ -96,9 +143,9 @@ impl Target {
         known: &[Sha256],
         deadline: Instant,
     ) -> Result<Vec<Sha256>, Failure> {
-        let prefix = versions_of(id);
+        let prefix = versions_of(&id.repo);
         let attempt = format!("listing {prefix}");
-        let listed = self.by(deadline, &attempt, self.driver.list(&prefix));
+        let listed = self.by(deadline, &attempt, self.driver.list_keys(&prefix));
         let listed = listed.await?;
         let (mut before, mut bases) = (Vec::new(), known.to_vec());
         while let Some(sha256) = bases.pop()
@@ -110,8 +157,7 @@ impl Target {
             before.push(sha256);
             // A content may have been pushed more than once.
             let suffix = suffix(id, sha256);
-            for version in listed.iter().filter(|it| it.key.ends_with(&suffix)) {
-                let key = &version.key;
+            for key in listed.iter().filter(|key| key.ends_with(&suffix)) {
                 let attempt = format!("looking up {key}");
                 let version = self.by(deadline, &attempt, self.driver.head(key)).await?;
                 let signed = version.stamp.filter(|it| self.is_authentic(key, it));

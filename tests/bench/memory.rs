@@ -108,10 +108,11 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
         let prefix = format!("{prefix}/");
         let objects = self.objects();
         let below = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let below = below.filter(|(key, _)| last.is_none_or(|last| &***key <= last));
         Ok(below.map(|(key, object)| listed(key, object)).collect())
     }
 

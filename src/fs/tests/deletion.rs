@@ -106,7 +106,6 @@ async fn a_pending_deletion_never_removes_a_later_push() {
     fixture.backups[1].set_fault(Fault::FailWrites(Kind::Unreachable));
     fixture.rm("app/schema").await.unwrap();
     let other = fixture.another();
-    other.mkdir("app").await.unwrap();
     fixture.wait().await;
     fixture.backups[1].set_fault(None);
     other.cp("app/schema", V2).await.unwrap();

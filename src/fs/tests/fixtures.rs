@@ -222,3 +222,9 @@ pub fn set_all(fixture: &Fixture, fault: impl Into<Option<Fault>> + Copy) {
         .iter()
         .for_each(|store| store.set_fault(fault));
 }
+
+/// Tells whether a request writes or deletes anything but a version.
+pub(super) fn is_write(request: &str) -> bool {
+    let reads = ["GET", "HEAD", "LIST", "PROBE"];
+    !reads.iter().any(|verb| request.starts_with(verb)) && !request.contains("/versions/")
+}

@@ -35,6 +35,7 @@ mod temporary;
 mod twins;
 mod unsupported;
 mod verdict;
+mod version;
 
 const V1: &[u8] = b"schema \"public\" {}\n";
 const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";

@@ -362,8 +362,8 @@ async fn a_repository_that_is_not_found_any_more_is_forgotten() {
     let fixture = fixture_with(choice()).await;
     let fixture = restart_offline(fixture, choice()).await;
     assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
-    for key in ["app/schema", "app/plans/p"] {
-        fixture.all().iter().for_each(|store| store.remove(key));
+    for store in fixture.all() {
+        store.keys().iter().for_each(|key| store.remove(key));
     }
     set_all(&fixture, None::<Fault>);
     fixture.wait().await;

@@ -1,6 +1,6 @@
 //! Pushes: the meaning of a close.
 
-use super::fixtures::{fixture_with, plan, with};
+use super::fixtures::{fixture_with, is_write, plan, with};
 use super::kernel::{READ, READ_WRITE, WRITE, WRITE_ANEW};
 use super::{V1, V2};
 use crate::fs::{Error, OpenMode};
@@ -29,7 +29,7 @@ async fn one_save_is_one_put_on_each_target() {
         let puts = store
             .requests()
             .into_iter()
-            .filter(|request| request.starts_with("PUT"));
+            .filter(|request| is_write(request));
         assert_eq!(puts.count(), 1);
     }
 }

@@ -69,10 +69,10 @@ fn problems(report: &Value) -> Vec<(String, String)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_whose_machine_is_gone_reaches_every_target_from_another_mount() {
-    for stores in [None, unstamped_lists()] {
+    for stores in [|| None, unstamped_lists] {
         for missed in 0..3 {
             let fixture = Fixture::with(Choice {
-                stores: stores.clone(),
+                stores: stores(),
                 ..choice()
             });
             fixture.cp("app/schema", V1).await.unwrap();
@@ -84,7 +84,8 @@ async fn a_push_whose_machine_is_gone_reaches_every_target_from_another_mount() 
             assert!(all_hold(&fixture, V2), "missed by {missed}");
             assert_eq!(fixture.cat("app/schema").await.unwrap(), V2);
             let status = fixture.json(".atlasfs/status").await;
-            assert_eq!(status["repair"]["repaired"], 1);
+            // The push, and its version.
+            assert_eq!(status["repair"]["repaired"], 2);
         }
     }
 }
@@ -326,7 +327,9 @@ async fn of_many_deletions_of_a_name_one_tombstone_is_kept() {
     }
     assert_eq!(order(&fixture, "sync").await["differences"], 0);
     for store in fixture.all() {
-        assert_eq!(store.keys().len(), 1, "{:?}", store.keys());
+        let keys = store.keys().into_iter();
+        let keys: Vec<String> = keys.filter(|key| !key.contains("/versions/")).collect();
+        assert_eq!(keys.len(), 1, "{keys:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, fixture_of};
+use super::fixtures::{choice, fixture_of, is_write};
 use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
@@ -30,10 +30,7 @@ pub(super) fn all_hold(fixture: &Fixture, key: &str, content: &[u8]) {
 fn writes(fixture: &Fixture) -> [usize; 3] {
     fixture.all().map(|store| {
         let requests = store.requests();
-        let writes = requests.iter().filter(|request| {
-            let reads = ["GET", "HEAD", "LIST", "PROBE"];
-            !reads.iter().any(|verb| request.starts_with(verb))
-        });
+        let writes = requests.iter().filter(|request| is_write(request));
         writes.count()
     })
 }

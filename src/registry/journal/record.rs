@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use super::line::{cut_line, line, padded_line, read_line};
 use crate::dir::open_regular;
 use crate::model::{
-    ArtifactId, Base, Item, Lineage, PlanName, RepoName, Sha256, Stamp, when_from_text,
-    when_to_text,
+    ArtifactId, Base, Item, Lineage, RepoName, Sha256, Stamp, when_from_text, when_to_text,
 };
 
 /// The length of a file's first line, in bytes: one sector, which a disk writes whole or not at
@@ -45,7 +44,9 @@ pub struct Record {
     pub got: BTreeSet<String>,
     /// Whether it was acknowledged, and then found to conflict with the registry's content.
     pub conflicts: bool,
-    /// The ids of the stores that have the content of a conflict as a version.
+    /// Whether a newer push or a deletion has replaced it. Only its version is pending then.
+    pub outdated: bool,
+    /// The ids of the stores that have its content as a version.
     pub versions: BTreeSet<String>,
     /// Why it failed, if it did; or why it counts as failed, while it is in doubt.
     pub failed: Option<String>,
@@ -66,6 +67,7 @@ impl Record {
             replaces: None,
             got: BTreeSet::new(),
             conflicts: false,
+            outdated: false,
             versions: BTreeSet::new(),
             failed: None,
             decided: false,
@@ -79,7 +81,12 @@ impl Record {
 
     /// Returns whether it has succeeded, so that a target may miss it.
     pub fn is_acknowledged(&self) -> bool {
-        self.decided && self.failed.is_none()
+        self.decided && self.failed.is_none() && !self.outdated
+    }
+
+    /// Returns whether its success makes a version.
+    pub fn makes_version(&self) -> bool {
+        !self.deletes && self.id.item.has_versions()
     }
 
     /// Returns whether every store that it is for keeps the content of a conflict as a version.
@@ -159,10 +166,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
         None => (None, (first, after)),
     };
     let text = |key: &str| head.get(key).and_then(Value::as_str);
-    let item = match text("artifact")?.split_once('/') {
-        None => Item::Schema,
-        Some((_, name)) => Item::Plan(PlanName::parse(name).ok()?),
-    };
+    let item = Item::from_key(text("artifact")?)?;
     let size = head.get("size").and_then(Value::as_u64)?;
     let content = rest.get(..usize::try_from(size).ok()?)?;
     let stamp = Stamp {
@@ -204,6 +208,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
             record.versions.insert(target.into());
         }
         record.conflicts |= line.get("conflict").is_some();
+        record.outdated |= line.get("outdated").is_some();
         if let Some(reason) = line.get("failed").and_then(Value::as_str) {
             record.failed = Some(reason.into());
         }

@@ -11,6 +11,7 @@ mod job;
 mod repair;
 mod scan;
 mod tombstones;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -297,5 +298,6 @@ impl Reconcile {
         let mut comparisons =
             futures::stream::iter(comparisons).buffer_unordered(CONCURRENT_COMPARISONS);
         while comparisons.next().await.is_some() {}
+        self.compare_versions(job, scan, repo).await;
     }
 }

@@ -297,19 +297,20 @@ impl Backend for CloudBackend {
         }
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
         let attempt = Attempt::new("list", prefix, StoreOperation::List);
-        let pages = self
-            .bucket
-            .pages(attempt, &format!("{prefix}/"), false)
-            .await?;
+        let within = format!("{prefix}/");
+        let pages = self.bucket.pages(attempt, &within, false, last).await?;
         let objects = pages.into_iter().flat_map(|page| page.objects);
-        Ok(objects.map(|object| self.bucket.shown(object)).collect())
+        let listed = objects.map(|object| self.bucket.shown(object));
+        Ok(listed
+            .filter(|listed| last.is_none_or(|last| &*listed.key <= last))
+            .collect())
     }
 
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {
         let attempt = Attempt::new("list", "the repositories", StoreOperation::List);
-        let pages = self.bucket.pages(attempt, "", true).await?;
+        let pages = self.bucket.pages(attempt, "", true, None).await?;
         let prefixes = pages.into_iter().flat_map(|page| page.prefixes);
         Ok(prefixes
             .map(|prefix| {

@@ -127,19 +127,25 @@ impl Bucket {
         }
     }
 
-    /// Collects all pages of a listing.
+    /// Collects the pages of a listing, up to the one that goes past the key `last`. Stores list in
+    /// the order of the keys.
     pub(super) async fn pages(
         &self,
         attempt: Attempt<'_>,
         within: &str,
         delimited: bool,
+        last: Option<&str>,
     ) -> Result<Vec<ListPage>, Failure> {
         let mut pages: Vec<ListPage> = Vec::new();
         let mut from: Option<String> = None;
         loop {
             let page = self.page(attempt, within, delimited, None, from.clone());
             let page = page.await?;
-            let next = page.next.clone();
+            let end = page.objects.last();
+            let is_past = end
+                .zip(last)
+                .is_some_and(|(end, last)| self.relative(&end.key) > last);
+            let next = page.next.clone().filter(|_| !is_past);
             pages.push(page);
             match next {
                 None => return Ok(pages),

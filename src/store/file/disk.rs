@@ -136,6 +136,7 @@ pub(super) fn mode(root: &Dir) -> io::Result<u32> {
 pub(super) fn walk(
     root: &Dir,
     top: &Path,
+    last: Option<&str>,
     visit: &mut dyn FnMut(&Path, &Metadata) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut dirs: Vec<PathBuf> = vec![top.to_path_buf()];
@@ -147,6 +148,10 @@ pub(super) fn walk(
         };
         for name in names {
             let path = dir.join(name);
+            let key = path.as_os_str().as_encoded_bytes();
+            if last.is_some_and(|last| key > last.as_bytes()) {
+                continue;
+            }
             match root.meta(&path) {
                 Ok(meta) if meta.is_dir() => dirs.push(path),
                 Ok(meta) if visit(&path, &meta).is_break() => return Ok(()),
@@ -166,5 +171,5 @@ pub(super) fn has_file(root: &Dir, top: &Path) -> io::Result<bool> {
         any = true;
         ControlFlow::Break(())
     };
-    walk(root, top, &mut found).map(|()| any)
+    walk(root, top, None, &mut found).map(|()| any)
 }

@@ -151,7 +151,7 @@ impl Folder {
                 left.push(path);
             }
         }
-        walk(root, Path::new(STAMPS), &mut |path, _| {
+        walk(root, Path::new(STAMPS), None, &mut |path, _| {
             if let Ok(key) = path.strip_prefix(STAMPS)
                 && matches!(root.meta(key), Err(error) if error.kind() == io::ErrorKind::NotFound)
                 && root

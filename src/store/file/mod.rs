@@ -146,9 +146,10 @@ impl Backend for FileBackend {
         self.run(true, move |folder| folder.delete(&key)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
-        let prefix = prefix.to_owned();
-        self.run(false, move |folder| folder.list(&prefix)).await
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
+        let (prefix, last) = (prefix.to_owned(), last.map(str::to_owned));
+        let list = move |folder: &Folder| folder.list_up_to(&prefix, last.as_deref());
+        self.run(false, list).await
     }
 
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {

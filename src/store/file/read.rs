@@ -99,13 +99,22 @@ impl Folder {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+        self.list_up_to(prefix, None)
+    }
+
+    pub(super) fn list_up_to(
+        &self,
+        prefix: &str,
+        last: Option<&str>,
+    ) -> Result<Vec<Listed>, Failure> {
         if !prefix.is_empty() {
             self.valid(prefix)?;
         }
         let root = self.enter()?;
         let mut files = Vec::new();
-        walk(&root, Path::new(prefix), &mut |path, meta| {
+        walk(&root, Path::new(prefix), last, &mut |path, meta| {
             files.push((path.to_path_buf(), meta.clone()));
             ControlFlow::Continue(())
         })

@@ -66,6 +66,23 @@ pub(crate) fn open(location: &OciLocation, env: Env<'_>) -> Result<OciBackend, F
     })
 }
 
+impl OciBackend {
+    /// Returns the tags of the keys that start with `prefix` + `/`, with those keys.
+    async fn tags_below(
+        &self,
+        attempt: Attempt<'_>,
+        prefix: &str,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
+        let tags = tags.into_iter().filter_map(|tag| {
+            let key = key_of(&tag)?;
+            let is_below = key.strip_prefix(prefix)?.starts_with('/');
+            is_below.then_some((tag, key))
+        });
+        Ok(tags.collect())
+    }
+}
+
 #[async_trait]
 impl Backend for OciBackend {
     async fn get(&self, key: &str, limit: u64) -> Result<Stored, Failure> {
@@ -160,20 +177,11 @@ impl Backend for OciBackend {
         removed.map(drop)
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
         let attempt = Attempt::new("list", prefix, StoreOperation::List);
-        let tags: Vec<String> = self.tags(attempt, self.client.tags()).await?;
-        let below = |key: &str| {
-            let rest = key.strip_prefix(prefix);
-            rest.is_some_and(|rest| rest.starts_with('/'))
-        };
-        let mut wanted = Vec::new();
-        for tag in tags {
-            match key_of(&tag).filter(|key| below(key)) {
-                Some(key) => wanted.push(self.look_up(tag, key)),
-                None => continue,
-            }
-        }
+        let tags = self.tags_below(attempt, prefix).await?.into_iter();
+        let wanted = tags.filter(|(_, key)| last.is_none_or(|last| &**key <= last));
+        let wanted: Vec<_> = wanted.map(|(tag, key)| self.look_up(tag, key)).collect();
         let all = wanted.len();
         let look_up = async {
             let mut found = Vec::with_capacity(all);
@@ -191,6 +199,12 @@ impl Backend for OciBackend {
         let found = self.run(attempt, look_up).await;
         waits_for(None);
         Ok(found?.into_iter().flatten().collect())
+    }
+
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+        let attempt = Attempt::new("list", prefix, StoreOperation::List);
+        let tags = self.tags_below(attempt, prefix).await?;
+        Ok(tags.into_iter().map(|(_, key)| key).collect())
     }
 
     async fn list_prefixes(&self) -> Result<Vec<String>, Failure> {

@@ -98,7 +98,9 @@ impl Truth {
             Item::Plan(name) => check_plan(bytes, name)
                 .map(|()| Format::Hcl)
                 .map_err(|_| Error::Invalid),
-            Item::Schema => check_schema(bytes, suffix, format).map_err(|_| Error::Invalid),
+            Item::Schema | Item::Version(_) => {
+                check_schema(bytes, suffix, format).map_err(|_| Error::Invalid)
+            }
         };
         match checked {
             Ok(format) => {

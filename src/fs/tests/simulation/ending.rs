@@ -17,6 +17,40 @@ impl Truth {
             self.must_hold_the_newest(artifact, repaired);
             self.must_be_alike(artifact, repaired);
         }
+        self.must_keep_every_version(repaired);
+    }
+
+    /// An object that is no artifact is replaced or deleted: a version never is.
+    pub(super) fn must_keep_version(&mut self, place: usize, key: &str, by: Option<&Bytes>) {
+        let there = self.stores[place].objects.get(key);
+        let is_other = there.is_some_and(|there| Some(&there.content) != by);
+        self.must(!(is_other && key.contains("/versions/")), || {
+            format!("no version ever changes: {key} of store {place}")
+        });
+    }
+
+    /// Every acknowledged push of the schema is a version on every target. Without repair, a target
+    /// may miss that of a push that another one has replaced.
+    fn must_keep_every_version(&mut self, repaired: bool) {
+        let texts = self.texts.iter();
+        let acknowledged = texts.filter(|(_, text)| {
+            text.artifact == 0 && text.state == State::Acknowledged && !text.forgotten
+        });
+        let newest = acknowledged.clone().map(|(_, text)| text.order).max();
+        let has = |place: &usize, content: &Bytes| {
+            let mut objects = self.stores[*place].objects.iter();
+            objects.any(|(key, it)| key.contains("/versions/") && it.content == content)
+        };
+        let missed = acknowledged.filter(|(content, text)| {
+            let holders = (0..3).filter(|place| has(place, content)).count();
+            let is_last = Some(text.order) == newest && self.deleted[0] == 0;
+            holders < if repaired || is_last { 3 } else { 1 }
+        });
+        let missed: Vec<&Bytes> = missed.map(|(content, _)| content).collect();
+        let missed = format!("{missed:?}");
+        self.must(missed == "[]", || {
+            format!("every target has the version of every acknowledged push: {missed}")
+        });
     }
 
     /// Returns the contents that every store keeps as versions.

@@ -88,7 +88,7 @@ fn explain(schedule: Schedule, sentence: &str) -> String {
 }
 
 /// All bugs that a test can plant.
-const BUGS: [Bug; 20] = [
+const BUGS: [Bug; 22] = [
     Bug::NoJournal,
     Bug::LateJournal,
     Bug::LateRecord,
@@ -109,6 +109,8 @@ const BUGS: [Bug; 20] = [
     Bug::StrangerReplaced,
     Bug::TombstoneByTime,
     Bug::FutureBelieved,
+    Bug::VersionSkipped,
+    Bug::VersionOverwritten,
 ];
 
 #[test]

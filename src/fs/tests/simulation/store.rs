@@ -192,7 +192,7 @@ impl Backend for Way {
         self.reply(Asked::Write).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
         self.request(Asked::List).await?;
         let below = format!("{prefix}/");
         let listing = {
@@ -201,6 +201,7 @@ impl Backend for Way {
             let objects = store.objects.iter();
             objects
                 .filter(|(key, _)| key.starts_with(&below))
+                .filter(|(key, _)| last.is_none_or(|last| &***key <= last))
                 .map(|(key, object)| listed(key, object, store.lists_stamps))
                 .collect()
         };

@@ -347,6 +347,7 @@ impl Truth {
     ) -> u64 {
         let now = self.now();
         let Some(artifact) = KEYS.iter().position(|known| *known == key) else {
+            self.must_keep_version(place, key, Some(&content));
             return self.stores[place].put(key, content, stamp, now);
         };
         let replaced = self.stores[place].objects.get(key).cloned();
@@ -369,6 +370,7 @@ impl Truth {
     pub(super) fn delete(&mut self, place: usize, key: &str, mount: Option<usize>) {
         let now = self.now();
         let Some(artifact) = KEYS.iter().position(|known| *known == key) else {
+            self.must_keep_version(place, key, None);
             self.stores[place].objects.remove(key);
             return;
         };
@@ -420,10 +422,7 @@ impl Truth {
     /// The order of a store's content.
     pub(super) fn order_at(&self, place: usize, artifact: usize) -> Option<(Time, Time)> {
         let object = self.stores[place].objects.get(KEYS[artifact])?;
-        Some(
-            self.texts
-                .get(&object.content)
-                .map_or((0, 0), |text| text.order),
-        )
+        let text = self.texts.get(&object.content);
+        Some(text.map_or((0, 0), |text| text.order))
     }
 }

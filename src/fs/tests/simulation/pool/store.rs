@@ -88,9 +88,9 @@ impl Backend for Link {
         deleted
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+    async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
         let store = self.store().await;
-        let listed = store.list(prefix).await?;
+        let listed = store.list_up_to(prefix, last).await?;
         self.travel().await;
         let listed = listed.into_iter().map(|listed| {
             let content = store.content(&listed.key);
