@@ -13,7 +13,7 @@ use super::{
     Attr, Error, FOR_EVER, FileKind, Fs, LookupEntry, OpenMode, Result, SetAttr, Statfs, XattrFlag,
     lock,
 };
-use crate::model::{ArtifactId, MAX_NAME_BYTES, when_to_text};
+use crate::model::{ArtifactId, Item, MAX_NAME_BYTES};
 use crate::registry::{About, Revision};
 
 /// The prefix of the extended attributes of an artifact.
@@ -88,6 +88,18 @@ impl Fs {
                 (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER)
             }
             Node::Repo(_) => (FileKind::Directory, 0, started, ttl, FOR_EVER),
+            Node::Versions(_) => (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER),
+            Node::Version(id) => {
+                let time = match &id.item {
+                    Item::Version(version) => version.when(),
+                    Item::Schema | Item::Plan(_) => 0,
+                };
+                let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time);
+                (FileKind::Directory, 0, time, FOR_EVER, FOR_EVER)
+            }
+            Node::Content(id, known) if id.item.is_immutable() => {
+                (FileKind::File, known.size, known.time, FOR_EVER, FOR_EVER)
+            }
             Node::KeptDir(_) => (FileKind::Directory, 0, started, Duration::ZERO, FOR_EVER),
             Node::ControlFile(report) => {
                 let size = self.render(*report).len() as u64;
@@ -111,7 +123,7 @@ impl Fs {
                 Duration::ZERO,
             ),
             Node::Content(id, known) => {
-                let fresh = self.registry.fresh_for(&id.repo);
+                let fresh = self.registry.fresh_for(&id.section());
                 (FileKind::File, known.size, known.time, fresh, FOR_EVER)
             }
             Node::Blank(_) => {
@@ -134,8 +146,12 @@ impl Fs {
                 };
             }
         };
+        let mut attr = self.attr(ino, kind, size, time);
+        if node.is_immutable() {
+            attr.perm &= 0o555;
+        }
         LookupEntry {
-            attr: self.attr(ino, kind, size, time),
+            attr,
             entry_ttl,
             attr_ttl,
         }
@@ -190,6 +206,9 @@ impl Fs {
     ) -> Result<(Attr, Duration)> {
         self.writable()?;
         let node = self.node(ino)?;
+        if node.is_immutable() {
+            return Err(Error::NotPermitted);
+        }
         if let Node::TemporaryFile(temporary) = &node {
             match (temporary.pushed(), set.size) {
                 (None, _) => temporary.set(&set, self.now())?,
@@ -307,6 +326,7 @@ impl Fs {
         self.writable()?;
         match self.node(ino)? {
             Node::TemporaryFile(temporary) => temporary.set_xattr(name, value, flag, self.now()),
+            node if node.is_immutable() => Err(Error::NotPermitted),
             _ => Err(Error::NotSupported),
         }
     }
@@ -328,7 +348,12 @@ impl Fs {
         let Some(id) = node.artifact() else {
             return Vec::new();
         };
-        if matches!(node, Node::Content(_, known) if known.stamp().is_none()) {
+        let is_unread = match node {
+            Node::Content(_, known) => known.stamp().is_none(),
+            Node::Version(_) => true,
+            _ => false,
+        };
+        if is_unread {
             // Without a stamp, the hash is computed from the content; unreadable content has none.
             let _ = self.registry.pull(id).await;
         }
@@ -345,7 +370,7 @@ impl Fs {
             receipt,
         } = about;
         if let Some(stamp) = known.and_then(|known| known.stamp()) {
-            attributes.push(("version", version(stamp.when)));
+            attributes.push(("version", stamp.version().to_string()));
             attributes.push(("sha256", stamp.sha256.to_string()));
         }
         attributes.extend(source.map(|source| ("source", source)));
@@ -356,25 +381,5 @@ impl Fs {
         attributes.extend(error.map(|error| ("error", error)));
         attributes.extend(receipt.map(|receipt| ("push", receipt)));
         attributes
-    }
-}
-
-/// Writes a stamp's time as Atlas writes a version: `YYYYMMDDhhmmss`, UTC.
-fn version(when: u64) -> String {
-    let digits = when_to_text(when);
-    digits
-        .chars()
-        .filter(char::is_ascii_digit)
-        .take(14)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_is_atlas_time() {
-        assert_eq!(version(1_725_989_864_000_000_001), "20240910173744");
     }
 }

@@ -137,6 +137,7 @@ impl Fs {
                 });
                 let mut entries = entries.await?;
                 entries.push(("plans".into(), Node::Plans(repo.clone())));
+                entries.push(("versions".into(), Node::Versions(repo.clone())));
                 entries
             }
             Node::Plans(repo) => {
@@ -146,6 +147,8 @@ impl Fs {
                 });
                 plans.await?
             }
+            Node::Versions(repo) => self.versions(repo).await?,
+            Node::Version(id) => self.list_version(id).await?,
             Node::Control => self.list_control(),
             Node::KeptDir(dir) => self.list_kept(dir),
             Node::TemporaryFile(_) => Vec::new(),

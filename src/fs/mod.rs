@@ -12,6 +12,7 @@ mod control;
 mod directory;
 mod file;
 mod handle;
+mod history;
 mod name;
 mod namespace;
 mod node;

@@ -31,6 +31,8 @@ pub(super) enum InRoot {
 pub(super) enum InRepo {
     /// The directory of the plans.
     Plans,
+    /// The directory of the versions.
+    Versions,
     /// An artifact, and the format of the name's suffix.
     Artifact(Item, Option<Format>),
     /// A temporary file.
@@ -66,6 +68,7 @@ pub(super) fn in_root(name: &OsStr) -> Result<InRoot, Error> {
 pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
     Ok(match text(name)? {
         Some("plans") => InRepo::Plans,
+        Some("versions") => InRepo::Versions,
         Some("schema") => InRepo::Artifact(Item::Schema, None),
         Some("schema.hcl") => InRepo::Artifact(Item::Schema, Some(Format::Hcl)),
         Some("schema.sql") => InRepo::Artifact(Item::Schema, Some(Format::Sql)),
@@ -73,6 +76,14 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
             InRepo::TemporaryFile
         }
         _ => InRepo::Foreign,
+    })
+}
+
+/// Parses a name in a version: that of its schema, with the format of the suffix.
+pub(super) fn in_version(name: &OsStr) -> Result<Option<Option<Format>>, Error> {
+    Ok(match in_repo(name)? {
+        InRepo::Artifact(Item::Schema, suffix) => Some(suffix),
+        _ => None,
     })
 }
 

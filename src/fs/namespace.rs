@@ -34,13 +34,15 @@ impl Fs {
         let node = match parent {
             Node::Root => self.find_in_root(name).await?,
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
-                InDirectory::Plans(repo) => Node::Plans(repo),
+                InDirectory::Directory(node) => node,
                 InDirectory::Artifact(id, suffix) => {
                     self.record_name(pid, &id, name);
                     self.find_artifact(&id, suffix, pid).await?
                 }
                 InDirectory::Foreign => return Err(Error::NotFound),
             },
+            Node::Versions(repo) => self.find_version(&repo, name).await?,
+            Node::Version(id) => self.find_in_version(&id, name).await?,
             Node::Control => self.find_control(name)?,
             Node::KeptDir(dir) => self.find_kept(&dir, name)?,
             _ => return Err(Error::NotDirectory),
@@ -158,10 +160,10 @@ impl Fs {
         match parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
                 InDirectory::Artifact(id, suffix) => Ok((id, suffix)),
-                InDirectory::Plans(_) => Err(Error::IsDirectory),
+                InDirectory::Directory(_) => Err(Error::IsDirectory),
                 InDirectory::Foreign => Err(self.refuse(name)),
             },
-            Node::Root | Node::Control | Node::KeptDir(_) => Err(self.refuse(name)),
+            parent if parent.is_directory() => Err(self.refuse(name)),
             _ => Err(Error::NotDirectory),
         }
     }
@@ -200,7 +202,7 @@ impl Fs {
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
-                    InDirectory::Plans(_) => Error::Exists,
+                    InDirectory::Directory(_) => Error::Exists,
                     InDirectory::Artifact(..) | InDirectory::Foreign => self.refuse(name),
                 });
             }
@@ -237,7 +239,7 @@ impl Fs {
             },
             parent @ (Node::Repo(_) | Node::Plans(_)) => {
                 return Err(match in_directory(&parent, name)? {
-                    InDirectory::Plans(_) => Error::NotPermitted,
+                    InDirectory::Directory(_) => Error::NotPermitted,
                     InDirectory::Artifact(..) => Error::NotDirectory,
                     InDirectory::Foreign => Error::NotFound,
                 });
@@ -281,7 +283,7 @@ impl Fs {
         let (id, suffix) = match parent {
             parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
                 InDirectory::Artifact(id, suffix) => (id, suffix),
-                InDirectory::Plans(_) => return Err(Error::IsDirectory),
+                InDirectory::Directory(_) => return Err(Error::IsDirectory),
                 InDirectory::Foreign => return Err(Error::NotFound),
             },
             Node::KeptDir(dir) => return self.unlink_kept(&dir, name).await,
@@ -365,7 +367,8 @@ impl Fs {
 
 /// A name in a repository, or in its plans.
 pub(super) enum InDirectory {
-    Plans(RepoName),
+    /// A directory that is always there.
+    Directory(Node),
     Artifact(ArtifactId, Option<Format>),
     Foreign,
 }
@@ -379,7 +382,8 @@ pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<InDirectory> {
     };
     let repo = repo.clone();
     Ok(match found {
-        InRepo::Plans => InDirectory::Plans(repo),
+        InRepo::Plans => InDirectory::Directory(Node::Plans(repo)),
+        InRepo::Versions => InDirectory::Directory(Node::Versions(repo)),
         InRepo::Artifact(item, suffix) => InDirectory::Artifact(ArtifactId { repo, item }, suffix),
         InRepo::TemporaryFile | InRepo::Foreign => InDirectory::Foreign,
     })

@@ -30,6 +30,10 @@ pub(super) enum Node {
     Root,
     Repo(RepoName),
     Plans(RepoName),
+    /// The versions of a repository.
+    Versions(RepoName),
+    /// A version, by the artifact that is its schema.
+    Version(ArtifactId),
     Control,
     ControlFile(ControlFile),
     /// A directory below `.atlasfs/unpushed`, by its path there.
@@ -60,6 +64,8 @@ enum NodeKey {
     Root,
     Repo(RepoName),
     Plans(RepoName),
+    Versions(RepoName),
+    Version(Box<ArtifactId>),
     Control,
     ControlFile(ControlFile),
     KeptDir(Box<str>),
@@ -75,6 +81,8 @@ impl Node {
             Node::Root => NodeKey::Root,
             Node::Repo(repo) => NodeKey::Repo(repo.clone()),
             Node::Plans(repo) => NodeKey::Plans(repo.clone()),
+            Node::Versions(repo) => NodeKey::Versions(repo.clone()),
+            Node::Version(id) => NodeKey::Version(Box::new(id.clone())),
             Node::Control => NodeKey::Control,
             Node::ControlFile(report) => NodeKey::ControlFile(*report),
             Node::KeptDir(path) => NodeKey::KeptDir(path.as_str().into()),
@@ -90,6 +98,7 @@ impl Node {
     pub(super) fn is_directory(&self) -> bool {
         match self {
             Node::Root | Node::Repo(_) | Node::Plans(_) | Node::Control | Node::KeptDir(_) => true,
+            Node::Versions(_) | Node::Version(_) => true,
             Node::TemporaryFile(temporary) => temporary.is_directory(),
             Node::ControlFile(_)
             | Node::Kept { .. }
@@ -100,10 +109,19 @@ impl Node {
         }
     }
 
-    /// Returns the artifact of a content, or of a staged file.
+    /// Tells whether nobody may change the node.
+    pub(super) fn is_immutable(&self) -> bool {
+        match self {
+            Node::Versions(_) | Node::Version(_) => true,
+            Node::Content(id, _) => id.item.is_immutable(),
+            _ => false,
+        }
+    }
+
+    /// Returns the artifact of a content, of a version, or of a staged file.
     pub(super) fn artifact(&self) -> Option<&ArtifactId> {
         match self {
-            Node::Content(id, _) | Node::Blank(id) => Some(id),
+            Node::Content(id, _) | Node::Blank(id) | Node::Version(id) => Some(id),
             Node::StagedFile(staged) => Some(staged.id()),
             _ => None,
         }

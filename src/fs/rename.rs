@@ -61,8 +61,10 @@ impl Fs {
         let (id, suffix) = match &new_parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(&new_parent, new_name)? {
                 InDirectory::Artifact(id, suffix) => (id, suffix),
-                InDirectory::Plans(_) if temporary.is_directory() => return Err(Error::NotEmpty),
-                InDirectory::Plans(_) => return Err(Error::IsDirectory),
+                InDirectory::Directory(_) if temporary.is_directory() => {
+                    return Err(Error::NotEmpty);
+                }
+                InDirectory::Directory(_) => return Err(Error::IsDirectory),
                 InDirectory::Foreign => return Err(self.refuse(new_name)),
             },
             _ => return Err(self.refuse(new_name)),
@@ -185,7 +187,7 @@ impl Fs {
         let old = match parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
                 InDirectory::Artifact(id, suffix) => (id, suffix),
-                InDirectory::Plans(_) => return Err(self.refuse_rename(name, new_name)),
+                InDirectory::Directory(_) => return Err(self.refuse_rename(name, new_name)),
                 InDirectory::Foreign => return Err(Error::NotFound),
             },
             Node::KeptDir(dir) => {
@@ -201,7 +203,7 @@ impl Fs {
         let new = match new_parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(new_parent, new_name)? {
                 InDirectory::Artifact(id, suffix) => Some((id, suffix)),
-                InDirectory::Plans(_) | InDirectory::Foreign => None,
+                InDirectory::Directory(_) | InDirectory::Foreign => None,
             },
             _ => None,
         };

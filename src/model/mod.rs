@@ -7,6 +7,7 @@ mod document;
 mod hcl;
 mod lineage;
 mod name;
+mod section;
 mod sha256;
 mod stamp;
 mod text;
@@ -21,6 +22,7 @@ pub use name::{
     ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, Version,
     is_made_of, is_probe, is_temporary,
 };
+pub use section::{Part, Section};
 pub use sha256::Sha256;
 pub use stamp::{MAX_AHEAD, Stamp, StampClock, when_from_text, when_to_text};
 pub(crate) use stamp::{is_ahead, nanos};

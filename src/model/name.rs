@@ -183,6 +183,11 @@ impl Item {
 }
 
 impl Item {
+    /// Tells whether it never changes once it is there.
+    pub fn is_immutable(&self) -> bool {
+        matches!(self, Item::Version(_))
+    }
+
     /// Tells whether each push of it makes a version.
     pub fn has_versions(&self) -> bool {
         matches!(self, Item::Schema)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::lock;
-use crate::model::{ArtifactId, Item, RepoName};
+use crate::model::{ArtifactId, Item, RepoName, Section};
 
 /// Names of changed items. Their state is looked up when it is written, so that a hundred changes
 /// of one artifact make one line.
@@ -21,8 +21,8 @@ pub struct DirtySet {
 pub struct Changes {
     /// Artifacts.
     pub artifacts: BTreeSet<ArtifactId>,
-    /// Repositories that were listed.
-    pub repos: BTreeSet<RepoName>,
+    /// Folders that were listed.
+    pub sections: BTreeSet<Section>,
     /// Whether the list of repositories has changed.
     pub roots: bool,
 }
@@ -30,7 +30,7 @@ pub struct Changes {
 impl Changes {
     /// Returns whether nothing has changed.
     pub fn is_empty(&self) -> bool {
-        self.artifacts.is_empty() && self.repos.is_empty() && !self.roots
+        self.artifacts.is_empty() && self.sections.is_empty() && !self.roots
     }
 }
 
@@ -43,10 +43,10 @@ impl DirtySet {
         });
     }
 
-    /// Records a listed repository.
-    pub fn repo(&self, repo: &RepoName) {
+    /// Records a listed section.
+    pub fn section(&self, section: &Section) {
         self.add(|changes| {
-            changes.repos.insert(repo.clone());
+            changes.sections.insert(section.clone());
         });
     }
 

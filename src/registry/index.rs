@@ -13,7 +13,7 @@ use super::entry::{Entry, Facts, Revision};
 use super::error::RegistryError;
 use super::lock;
 use super::replica::TargetId;
-use crate::model::{ArtifactId, Item, RepoName};
+use crate::model::{ArtifactId, Item, RepoName, Section};
 use crate::store::RepoListing;
 
 /// The freshness of a listing.
@@ -39,6 +39,8 @@ struct Listing {
     failed: Option<Failed>,
     /// The last success came from the backups, not from the registry.
     by_backups: bool,
+    /// This mount has changed something since.
+    expired: bool,
 }
 
 /// A failed listing.
@@ -59,7 +61,7 @@ impl Listing {
             (Some(failed), _) if Instant::now() < failed.until => {
                 ListingState::Failed(failed.error.clone())
             }
-            (_, Some(at)) if at.elapsed() < ttl => ListingState::Fresh,
+            (_, Some(at)) if at.elapsed() < ttl && !self.expired => ListingState::Fresh,
             _ => ListingState::Due,
         }
     }
@@ -84,6 +86,7 @@ impl Listing {
     fn succeed(&mut self) {
         self.succeeded = Some(Instant::now());
         self.failed = None;
+        self.expired = false;
     }
 
     /// Returns whether the success is due to be written to the index file.
@@ -122,7 +125,7 @@ pub struct From {
 }
 
 #[derive(Debug, Default)]
-struct RepoIndex {
+struct SectionIndex {
     listing: Listing,
     /// Boxed, because half of a B-tree's places are empty.
     records: BTreeMap<Item, Box<Entry>>,
@@ -132,7 +135,7 @@ struct RepoIndex {
 #[derive(Debug)]
 pub struct Index {
     ttl: Duration,
-    repos: Mutex<HashMap<RepoName, RepoIndex>>,
+    sections: Mutex<HashMap<Section, SectionIndex>>,
     roots: Mutex<Roots>,
     hidden: Mutex<HashSet<(TargetId, String)>>,
     revisions: AtomicU64,
@@ -160,7 +163,7 @@ impl Index {
     pub fn new(ttl: Duration) -> Self {
         Self {
             ttl,
-            repos: Mutex::default(),
+            sections: Mutex::default(),
             roots: Mutex::default(),
             hidden: Mutex::default(),
             revisions: AtomicU64::new(1),
@@ -175,83 +178,90 @@ impl Index {
 
     /// Returns how fresh the listing of a repository is. A `pressing` request asks again if only
     /// targets that are not skipped have failed.
-    pub fn freshness(&self, repo: &RepoName, pressing: bool) -> ListingState {
-        let repos = lock(&self.repos);
-        let repo_index = repos.get(repo);
-        repo_index.map_or(ListingState::Due, |repo_index| {
-            repo_index.listing.freshness(self.ttl, pressing)
+    pub fn freshness(&self, section: &Section, pressing: bool) -> ListingState {
+        let sections = lock(&self.sections);
+        let section_index = sections.get(section);
+        section_index.map_or(ListingState::Due, |section_index| {
+            section_index.listing.freshness(self.ttl, pressing)
         })
+    }
+
+    /// Makes the next request list a section again, if it was ever listed.
+    pub fn expire(&self, section: &Section) {
+        if let Some(section_index) = lock(&self.sections).get_mut(section) {
+            section_index.listing.expired = true;
+        }
     }
 
     /// Lets every failed listing be tried again: a target is back.
     pub fn forgive(&self) {
-        let mut repos = lock(&self.repos);
-        repos
+        let mut sections = lock(&self.sections);
+        sections
             .values_mut()
-            .for_each(|repo_index| repo_index.listing.forgive());
-        drop(repos);
+            .for_each(|section_index| section_index.listing.forgive());
+        drop(sections);
         lock(&self.roots).listing.forgive();
     }
 
     /// Returns whether the newest attempt to list a repository has failed, however long ago that
     /// was.
-    pub fn is_failing(&self, repo: &RepoName) -> bool {
-        let repos = lock(&self.repos);
-        let repo_index = repos.get(repo);
-        repo_index.is_some_and(|repo_index| repo_index.listing.failed.is_some())
+    pub fn is_failing(&self, section: &Section) -> bool {
+        let sections = lock(&self.sections);
+        let section_index = sections.get(section);
+        section_index.is_some_and(|section_index| section_index.listing.failed.is_some())
     }
 
     /// Returns the time since a target last listed a repository, for this mount or an earlier one;
     /// `None` if none ever has.
-    pub fn age(&self, repo: &RepoName) -> Option<Duration> {
-        lock(&self.repos).get(repo)?.listing.age()
+    pub fn age(&self, section: &Section) -> Option<Duration> {
+        lock(&self.sections).get(section)?.listing.age()
     }
 
     /// Records whether backups have listed a repository in place of its registry.
-    pub fn set_by_backups(&self, repo: &RepoName, by_backups: bool) {
-        if let Some(repo_index) = lock(&self.repos).get_mut(repo) {
-            repo_index.listing.by_backups = by_backups;
+    pub fn set_by_backups(&self, section: &Section, by_backups: bool) {
+        if let Some(section_index) = lock(&self.sections).get_mut(section) {
+            section_index.listing.by_backups = by_backups;
         }
     }
 
     /// Returns whether backups have listed a repository in place of its registry.
-    pub fn is_by_backups(&self, repo: &RepoName) -> bool {
-        let repos = lock(&self.repos);
-        repos
-            .get(repo)
-            .is_some_and(|repo_index| repo_index.listing.by_backups)
+    pub fn is_by_backups(&self, section: &Section) -> bool {
+        let sections = lock(&self.sections);
+        sections
+            .get(section)
+            .is_some_and(|section_index| section_index.listing.by_backups)
     }
 
     /// Updates the index from a target's listing of a repository, begun at `begun`.
-    pub fn list(&self, repo: &RepoName, from: From, listing: &RepoListing, begun: Instant) {
-        let mut repos = lock(&self.repos);
-        let repo_index = repos.entry(repo.clone()).or_default();
-        repo_index.listing.succeed();
-        if repo_index.listing.is_to_be_written() {
-            self.dirty.repo(repo);
+    pub fn list(&self, section: &Section, from: From, listing: &RepoListing, begun: Instant) {
+        let mut sections = lock(&self.sections);
+        let section_index = sections.entry(section.clone()).or_default();
+        section_index.listing.succeed();
+        if section_index.listing.is_to_be_written() {
+            self.dirty.section(section);
         }
         for (item, listed) in &listing.items {
-            let record = repo_index.records.entry(item.clone()).or_default();
+            let record = section_index.records.entry(item.clone()).or_default();
             let before = record.essence();
             record.listed(from.target, from.is_registry, listed, begun, || {
                 self.next_revision()
             });
             if record.essence() != before {
-                self.dirty.artifact(repo, item);
+                self.dirty.artifact(&section.repo, item);
             }
         }
-        for (item, record) in &mut repo_index.records {
+        for (item, record) in &mut section_index.records {
             if !listing.items.contains_key(item) {
                 let decides = from.is_registry && from.decides_absence;
                 let before = record.essence();
                 record.unlisted(from.target, decides, begun);
                 if record.essence() != before {
-                    self.dirty.artifact(repo, item);
+                    self.dirty.artifact(&section.repo, item);
                 }
             }
         }
         let mut deletions = DELETIONS;
-        repo_index.records.retain(|_, record| {
+        section_index.records.retain(|_, record| {
             let is_deletion = record.is_deletion();
             deletions = deletions.saturating_sub(usize::from(is_deletion));
             !(record.is_blank() || (is_deletion && deletions == 0))
@@ -259,24 +269,24 @@ impl Index {
     }
 
     /// Records that no target could list a repository.
-    pub fn fail(&self, repo: &RepoName, error: RegistryError, pressing: bool) {
-        let mut repos = lock(&self.repos);
-        let repo_index = repos.entry(repo.clone()).or_default();
-        repo_index.listing.fail(error, pressing, self.ttl);
+    pub fn fail(&self, section: &Section, error: RegistryError, pressing: bool) {
+        let mut sections = lock(&self.sections);
+        let section_index = sections.entry(section.clone()).or_default();
+        section_index.listing.fail(error, pressing, self.ttl);
     }
 
     /// Passes the entry of an artifact to `look`, if there is one.
     pub fn peek<T>(&self, id: &ArtifactId, look: impl FnOnce(&Entry) -> T) -> Option<T> {
-        let repos = lock(&self.repos);
-        let record = repos.get(&id.repo)?.records.get(&id.item)?;
+        let sections = lock(&self.sections);
+        let record = sections.get(&id.section())?.records.get(&id.item)?;
         Some(look(record))
     }
 
     /// Changes the entry of an artifact, which is created if there is none.
     pub fn change<T>(&self, id: &ArtifactId, change: impl FnOnce(&mut Entry) -> T) -> T {
-        let mut repos = lock(&self.repos);
-        let repo_index = repos.entry(id.repo.clone()).or_default();
-        let record = repo_index.records.entry(id.item.clone()).or_default();
+        let mut sections = lock(&self.sections);
+        let section_index = sections.entry(id.section()).or_default();
+        let record = section_index.records.entry(id.item.clone()).or_default();
         let before = record.essence();
         let changed = change(record);
         if record.essence() != before {
@@ -287,17 +297,17 @@ impl Index {
 
     /// Loads an earlier mount's facts about an artifact.
     pub fn recall(&self, id: &ArtifactId, facts: Facts, registry: TargetId) {
-        let mut repos = lock(&self.repos);
-        let repo_index = repos.entry(id.repo.clone()).or_default();
-        let record = repo_index.records.entry(id.item.clone()).or_default();
+        let mut sections = lock(&self.sections);
+        let section_index = sections.entry(id.section()).or_default();
+        let record = section_index.records.entry(id.item.clone()).or_default();
         record.restore(facts, registry, || self.next_revision());
     }
 
     /// Loads the age of an earlier mount's listing of a repository.
-    pub fn recall_listing(&self, repo: &RepoName, age: Duration) {
-        let mut repos = lock(&self.repos);
-        let repo_index = repos.entry(repo.clone()).or_default();
-        repo_index.listing.recalled = Some((age, Instant::now()));
+    pub fn recall_listing(&self, section: &Section, age: Duration) {
+        let mut sections = lock(&self.sections);
+        let section_index = sections.entry(section.clone()).or_default();
+        section_index.listing.recalled = Some((age, Instant::now()));
     }
 
     /// Loads the repositories that an earlier mount has found.
@@ -307,18 +317,18 @@ impl Index {
         roots.found = found;
     }
 
-    /// Returns all repositories in the index.
-    pub fn repos(&self) -> Vec<RepoName> {
-        lock(&self.repos).keys().cloned().collect()
+    /// Returns all sections in the index.
+    pub fn sections(&self) -> Vec<Section> {
+        lock(&self.sections).keys().cloned().collect()
     }
 
     /// Returns every artifact of a repository for display: their times are fixed from now on.
-    pub fn show(&self, repo: &RepoName) -> Vec<(Item, Revision)> {
-        let mut repos = lock(&self.repos);
-        let Some(repo_index) = repos.get_mut(repo) else {
+    pub fn show(&self, section: &Section) -> Vec<(Item, Revision)> {
+        let mut sections = lock(&self.sections);
+        let Some(section_index) = sections.get_mut(section) else {
             return Vec::new();
         };
-        let shown = repo_index.records.iter_mut();
+        let shown = section_index.records.iter_mut();
         shown
             .filter_map(|(item, record)| Some((item.clone(), record.show()?)))
             .collect()
@@ -326,14 +336,14 @@ impl Index {
 
     /// Returns a repository's artifacts that have an entry: those that are `gone` by the registry's
     /// answer, or the others.
-    pub fn ids(&self, repo: &RepoName, gone: bool) -> Vec<ArtifactId> {
-        let repos = lock(&self.repos);
-        let records = repos.get(repo).into_iter();
-        let records = records.flat_map(|repo_index| &repo_index.records);
+    pub fn ids(&self, section: &Section, gone: bool) -> Vec<ArtifactId> {
+        let sections = lock(&self.sections);
+        let records = sections.get(section).into_iter();
+        let records = records.flat_map(|section_index| &section_index.records);
         records
             .filter(|(_, record)| record.is_gone() == gone)
             .map(|(item, _)| ArtifactId {
-                repo: repo.clone(),
+                repo: section.repo.clone(),
                 item: item.clone(),
             })
             .collect()
@@ -341,10 +351,10 @@ impl Index {
 
     /// Visits every entry.
     pub fn visit(&self, mut visit: impl FnMut(ArtifactId, &Entry)) {
-        for (repo, repo_index) in lock(&self.repos).iter() {
-            for (item, record) in &repo_index.records {
+        for (section, section_index) in lock(&self.sections).iter() {
+            for (item, record) in &section_index.records {
                 let id = ArtifactId {
-                    repo: repo.clone(),
+                    repo: section.repo.clone(),
                     item: item.clone(),
                 };
                 visit(id, record);

@@ -25,7 +25,9 @@ use serde_json::{Map, Value, json};
 use super::entry::{Facts, Shown};
 use super::journal::{line, read_line};
 use crate::dir::open_regular;
-use crate::model::{ArtifactId, Base, Item, RepoName, Stamp, nanos, when_from_text, when_to_text};
+use crate::model::{
+    ArtifactId, Base, Item, RepoName, Section, Stamp, nanos, when_from_text, when_to_text,
+};
 use crate::store::Token;
 
 /// The most that is read of a file. 256 MiB: half a million artifacts.
@@ -52,8 +54,8 @@ pub struct Note {
 pub enum Fact {
     /// The repositories that were found on the registry.
     Repos(BTreeSet<RepoName>),
-    /// When a repository was last listed, in nanoseconds since the epoch.
-    Listed(RepoName, u64),
+    /// When a section was last listed, in nanoseconds since the epoch.
+    Listed(Section, u64),
     /// The facts about an artifact.
     Artifact(ArtifactId, Box<Facts>),
 }
@@ -223,8 +225,8 @@ fn to_line(note: &Note) -> String {
             let repos: Vec<&str> = repos.iter().map(RepoName::as_str).collect();
             put("repos", json!(repos));
         }
-        Fact::Listed(repo, when) => {
-            put("repo", json!(repo.as_str()));
+        Fact::Listed(section, when) => {
+            put("repo", json!(section.to_string()));
             put("listed", json!(when_to_text(*when)));
         }
         Fact::Artifact(id, facts) => {
@@ -266,11 +268,12 @@ fn from_value(value: &Value) -> Option<Note> {
         let fact = Fact::Repos(repos.collect::<Option<_>>()?);
         return Some(Note { registry, fact });
     }
-    let repo = RepoName::parse(text("repo")?).ok()?;
+    let section = Section::from_key(text("repo")?)?;
     if let Some(when) = text("listed") {
-        let fact = Fact::Listed(repo, when_from_text(when)?);
+        let fact = Fact::Listed(section, when_from_text(when)?);
         return Some(Note { registry, fact });
     }
+    let repo = section.repo;
     let item = Item::from_key(text("artifact")?)?;
     let high_water = value.get("floor").map(to_stamp);
     let high_water = match high_water {

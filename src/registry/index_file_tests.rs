@@ -1,7 +1,7 @@
 //! The rules of the index file, one test each.
 
 use super::*;
-use crate::model::{Format, MAX_AHEAD, Sha256};
+use crate::model::{Format, MAX_AHEAD, Section, Sha256};
 
 fn stamp(when: u64) -> Stamp {
     Stamp {
@@ -27,7 +27,7 @@ fn notes() -> Vec<Note> {
             repo.clone(),
             RepoName::parse("b").unwrap(),
         ])),
-        Fact::Listed(repo.clone(), 1_700_000_000_000_000_001),
+        Fact::Listed(Section::current(&repo), 1_700_000_000_000_000_001),
         artifact(
             "schema",
             Facts {

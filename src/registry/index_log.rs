@@ -85,16 +85,16 @@ impl IndexLog {
         for Note { registry, fact } in notes {
             match fact {
                 Fact::Repos(repos) => drop(roots.insert(registry, repos)),
-                Fact::Listed(repo, when) => drop(listed.insert(repo, (registry, when))),
+                Fact::Listed(section, when) => drop(listed.insert(section, (registry, when))),
                 Fact::Artifact(id, facts) => drop(artifacts.insert(id, (registry, facts))),
             }
         }
         self.recall_roots(&roots);
         let now = self.clock.nanos();
-        for (repo, (registry, when)) in listed {
-            if self.trusted(&repo, &registry).is_some() {
+        for (section, (registry, when)) in listed {
+            if self.trusted(&section.repo, &registry).is_some() {
                 let age = Duration::from_nanos(now.saturating_sub(when));
-                self.index.recall_listing(&repo, age);
+                self.index.recall_listing(&section, age);
             }
         }
         for (id, (registry, facts)) in artifacts {
@@ -183,19 +183,21 @@ impl IndexLog {
     /// Returns everything that the next mount should know, most important first, in case the file
     /// can't hold it all. The next write adds changes made meanwhile.
     fn everything(&self) -> impl Iterator<Item = Note> {
-        let repos = self.index.repos();
-        let of_repos = Changes {
+        let sections = self.index.sections();
+        let of_sections = Changes {
             artifacts: BTreeSet::new(),
-            repos: repos.iter().cloned().collect(),
+            sections: sections.iter().cloned().collect(),
             roots: true,
         };
         let notes_of = move |gone| {
-            let ids = repos.clone().into_iter();
-            let ids = ids.flat_map(move |repo| self.index.ids(&repo, gone));
+            let ids = sections.clone().into_iter();
+            let ids = ids.flat_map(move |section| self.index.ids(&section, gone));
             ids.filter_map(|id| self.note(id))
         };
         let deletions = notes_of(true).take(DELETIONS);
-        self.notes(of_repos).chain(notes_of(false)).chain(deletions)
+        self.notes(of_sections)
+            .chain(notes_of(false))
+            .chain(deletions)
     }
 
     /// Returns the lines for some changes.
@@ -205,11 +207,11 @@ impl IndexLog {
             false => Vec::new(),
         };
         let now = self.clock.now();
-        let listed = changes.repos.into_iter().filter_map(move |repo| {
-            let age = self.index.age(&repo)?;
+        let listed = changes.sections.into_iter().filter_map(move |section| {
+            let age = self.index.age(&section)?;
             let when = now.checked_sub(age).map(nanos)?;
-            let registry = self.registry(&repo)?;
-            let fact = Fact::Listed(repo, when);
+            let registry = self.registry(&section.repo)?;
+            let fact = Fact::Listed(section, when);
             Some(Note { registry, fact })
         });
         let artifacts = changes.artifacts.into_iter();

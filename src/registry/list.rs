@@ -14,7 +14,7 @@ use super::fallback::Replies;
 use super::index::{From, ListingState};
 use super::replica::{Replica, ReplicaSet, TargetId};
 use super::singleflight::Overdue;
-use crate::model::{ArtifactId, Item, RepoName};
+use crate::model::{ArtifactId, Item, Part, RepoName, Section};
 use crate::store::{Failure, RepoListing};
 
 /// How long the look-up of a known repository waits for the list of all. 40 ms: a store nearby has
@@ -78,7 +78,7 @@ impl Registry {
         }
     }
 
-    /// Lists the artifacts of a repository.
+    /// Lists the current artifacts of a repository.
     ///
     /// # Errors
     ///
@@ -87,12 +87,13 @@ impl Registry {
         self: &Arc<Self>,
         repo: &RepoName,
     ) -> Result<Vec<(Item, Revision)>, RegistryError> {
-        let is_known = self.index.age(repo).is_some();
-        match self.refresh(repo, is_known).await {
-            Err(error) if error.kind != ErrorKind::Outage || self.index.age(repo).is_none() => {
+        let section = &Section::current(repo);
+        let is_known = self.index.age(section).is_some();
+        match self.refresh(section, is_known).await {
+            Err(error) if error.kind != ErrorKind::Outage || self.index.age(section).is_none() => {
                 Err(error)
             }
-            _ => Ok(self.index.show(repo)),
+            _ => Ok(self.index.show(section)),
         }
     }
 
@@ -107,13 +108,15 @@ impl Registry {
         id: &ArtifactId,
         stamp: bool,
     ) -> Result<Option<Revision>, RegistryError> {
-        let begun = Instant::now();
+        let (begun, section) = (Instant::now(), id.section());
         let mut end = begun + self.settings.metadata;
-        let asked = self.refresh(&id.repo, self.exists(id)).await;
+        let asked = self.refresh_for(id).await;
+        // The listing of versions shows their names alone.
+        let stamp = stamp || id.item.is_immutable();
         let must_be_read = self.index.peek(id, |record| record.must_be_read(stamp));
         if let Err(error) = asked {
             // A pending push is known even if no target has ever answered.
-            let is_known = self.index.age(&id.repo).is_some() || self.exists(id);
+            let is_known = self.index.age(&section).is_some() || self.exists(id);
             if error.kind != ErrorKind::Outage || !is_known {
                 return Err(error);
             }
@@ -122,8 +125,11 @@ impl Registry {
         if must_be_read == Some(true) {
             // The listing says too little. Content that can't be read now is shown as listed.
             let looked_up = timeout_at(end, self.pull(id)).await;
-            if let Ok(Ok(_)) = looked_up {
-                self.index.change(id, super::entry::Entry::was_looked_up);
+            let looked_up = looked_up.unwrap_or_else(|_| Err(overdue(id, end - begun)));
+            match looked_up {
+                Ok(_) => self.index.change(id, super::entry::Entry::was_looked_up),
+                Err(error) if id.item.is_immutable() => return Err(error),
+                Err(_) => {}
             }
         }
         Ok(match must_be_read {
@@ -132,22 +138,36 @@ impl Registry {
         })
     }
 
-    /// Makes sure that a repository's listing is fresh. If known data would do (`is_known`), this
+    /// Makes sure that the listing which shows an artifact is fresh. Known immutable content needs none.
+    pub(super) async fn refresh_for(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+    ) -> Result<(), RegistryError> {
+        let is_known = self.exists(id);
+        match is_known && id.item.is_immutable() {
+            true => Ok(()),
+            false => self.refresh(&id.section(), is_known).await,
+        }
+    }
+
+    /// Makes sure that a section's listing is fresh. If known data would do (`is_known`), this
     /// takes only a little while, and skipped targets are not asked.
     pub(super) async fn refresh(
         self: &Arc<Self>,
-        repo: &RepoName,
+        section: &Section,
         is_known: bool,
     ) -> Result<(), RegistryError> {
-        let skipped = self.replicas(repo).is_ok_and(ReplicaSet::is_any_skipped);
+        let skipped = self
+            .replicas(&section.repo)
+            .is_ok_and(ReplicaSet::is_any_skipped);
         let pressing = skipped && !is_known;
-        match self.index.freshness(repo, pressing) {
+        match self.index.freshness(section, pressing) {
             ListingState::Fresh => return Ok(()),
             ListingState::Failed(error) => return Err(error),
             ListingState::Due => {}
         }
         let registry = Arc::clone(self);
-        let key = (repo.clone(), pressing);
+        let key = (section.clone(), pressing);
         let start = || async move {
             let listed = registry.list_now(&key.0, pressing).await;
             if let Err(error) = &listed {
@@ -157,29 +177,30 @@ impl Registry {
             }
             listed
         };
-        let key = (repo.clone(), pressing);
+        let key = (section.clone(), pressing);
         let listed = match self.fallback.patience().filter(|_| is_known) {
             None => self.lists.join(&key, start).await,
             Some(patience) => match self.lists.join_for(&key, patience, start).await {
                 Ok(listed) => listed,
                 Err(Overdue) => {
-                    let error = overdue(format!("can't list {repo}"), patience);
-                    self.index.fail(repo, error.clone(), false);
+                    let error = overdue(section, patience);
+                    self.index.fail(section, error.clone(), false);
                     return Err(error);
                 }
             },
         };
-        listed.unwrap_or_else(|| Err(panicked("listing", repo)))
+        listed.unwrap_or_else(|| Err(panicked("listing", section)))
     }
 
-    async fn list_now(&self, repo: &RepoName, pressing: bool) -> Result<(), RegistryError> {
-        let replicas = self.replicas(repo)?;
+    async fn list_now(&self, section: &Section, pressing: bool) -> Result<(), RegistryError> {
+        let replicas = self.replicas(&section.repo)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
         let ask = |target: Arc<Replica>, deadline| {
-            let repo = repo.clone();
+            let section = section.clone();
             async move {
-                let reply = target.ask_by(deadline, |target| target.list(&repo, deadline));
+                let reply =
+                    target.ask_by(deadline, |target| target.list_section(&section, deadline));
                 let reply = reply.await;
                 (target, reply)
             }
@@ -189,24 +210,27 @@ impl Registry {
             .ask_replicas(replicas, end, pressing, ask)
             .await;
         for (target, listing) in &replies.answers {
-            self.learn(repo, replicas, target.id, listing, begun);
+            self.learn(section, replicas, target.id, listing, begun);
             self.hide(target, listing.hidden.clone());
+        }
+        if section.part == Part::Versions {
+            self.recall_versions(replicas, section);
         }
         let mut answers = replies.answers.iter();
         let by_registry = answers.any(|(target, _)| replicas.is_registry(target.id));
         // Without a registry, no backup stands in for one.
         let by_backups = replicas.has_registry() && !by_registry;
-        self.index.set_by_backups(repo, by_backups);
+        self.index.set_by_backups(section, by_backups);
         match replies.answers.is_empty() {
-            true => Err(self.of_listing(format!("can't list {repo}"), &replies.failures)),
+            true => Err(self.of_listing(format!("can't list {section}"), &replies.failures)),
             false => Ok(()),
         }
     }
 
-    /// Learns a target's listing of a repository, begun at `begun`.
+    /// Learns a target's listing of a section, begun at `begun`.
     pub(super) fn learn(
         &self,
-        repo: &RepoName,
+        section: &Section,
         replicas: &ReplicaSet,
         target: TargetId,
         listing: &RepoListing,
@@ -215,20 +239,21 @@ impl Registry {
         let from = From {
             target,
             is_registry: replicas.is_registry(target),
-            decides_absence: !self.settings.fallback_on.not_found,
+            // Nobody deletes a version: a registry that lacks one has lost it.
+            decides_absence: !self.settings.fallback_on.not_found && section.part == Part::Current,
         };
         for (item, meta) in &listing.items {
             meta.stamp
                 .iter()
                 .for_each(|stamp| self.clock.observe(stamp.when));
             if let Some(refused) = meta.refused {
-                let (repo, item) = (repo.clone(), item.clone());
+                let (repo, item) = (section.repo.clone(), item.clone());
                 let id = ArtifactId { repo, item };
                 let url = self.url_of(target).unwrap_or_default();
                 self.events.report_refused(&id, url, refused);
             }
         }
-        self.index.list(repo, from, listing, begun);
+        self.index.list(section, from, listing, begun);
     }
 
     /// Makes sure that the list of repositories is fresh, as [`Registry::refresh`] does. It waits
@@ -264,7 +289,7 @@ impl Registry {
             Some(patience) => match self.roots.join_for(&pressing, patience, start).await {
                 Ok(listed) => listed,
                 Err(Overdue) => {
-                    let error = overdue("can't list the repositories".into(), patience);
+                    let error = overdue("the repositories", patience);
                     // A glance is too short to count as a failure.
                     if Some(patience) >= self.fallback.patience() {
                         self.index.fail_roots(error.clone(), false);
@@ -376,10 +401,10 @@ impl Registry {
 
 type RepoNames = (Vec<RepoName>, Vec<String>);
 
-/// Creates the error of a listing that is still under way after the caller's wait.
-fn overdue(what: String, waited: Duration) -> RegistryError {
+/// Creates the error of a look-up that is still under way after the caller's wait.
+fn overdue(what: impl std::fmt::Display, waited: Duration) -> RegistryError {
     let waited = waited.as_secs_f64();
-    let reason = format!("{what}: no target has answered within {waited:.2} s");
+    let reason = format!("can't list {what}: no target has answered within {waited:.2} s");
     RegistryError::new(ErrorKind::Outage, reason)
 }
 

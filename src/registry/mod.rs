@@ -26,6 +26,7 @@ mod error;
 mod events;
 mod failures;
 mod fallback;
+mod history;
 mod index;
 mod index_file;
 mod index_log;
@@ -56,7 +57,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::model::{ArtifactId, RepoName};
+use crate::model::{ArtifactId, RepoName, Section};
 
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
@@ -127,8 +128,8 @@ pub struct Registry {
     pushes: KeyedLock<ArtifactId>,
     checks: Arc<Checks>,
     applies: Arc<KeyedLock<ArtifactId>>,
-    /// Keyed by repository, and by whether the listing is pressing.
-    lists: SingleFlight<(RepoName, bool), Result<(), RegistryError>>,
+    /// Keyed by section, and by whether the listing is pressing.
+    lists: SingleFlight<(Section, bool), Result<(), RegistryError>>,
     /// Keyed by whether the listing is pressing.
     roots: SingleFlight<bool, Result<(), RegistryError>>,
     pulls: SingleFlight<(ArtifactId, u64), Result<Pulled, RegistryError>>,

@@ -83,7 +83,7 @@ impl Registry {
     async fn pull_once(self: &Arc<Self>, id: &ArtifactId) -> Result<Pulled, RegistryError> {
         let begun = Instant::now();
         let end = begun + self.settings.read;
-        let fresh = self.refresh(&id.repo, self.exists(id)).await;
+        let fresh = self.refresh_for(id).await;
         if let Err(error) = &fresh
             && error.kind != ErrorKind::Outage
         {
@@ -99,7 +99,7 @@ impl Registry {
         let (current, stamp) = current.unwrap_or_default();
         let Some(known) = current else {
             return Err(match fresh {
-                Err(error) if self.index.age(&id.repo).is_none() => error,
+                Err(error) if self.index.age(&id.section()).is_none() => error,
                 _ => not_found(id),
             });
         };
@@ -115,7 +115,7 @@ impl Registry {
             let replicas = registry.replicas(&id.repo)?;
             // While the registry is out, the backup that vouches for a content serves it as well:
             // its source then shows whether the backups can really serve.
-            let backups_vouch = stale.is_none() && registry.index.is_by_backups(&id.repo);
+            let backups_vouch = stale.is_none() && registry.index.is_by_backups(&id.section());
             let Some(bytes) = registry.contents.on_disk(stamp.as_ref(), end).await else {
                 return registry.fetch(&id, replicas, end, true).await;
             };
@@ -286,8 +286,9 @@ impl Registry {
                 Some(false) | None => return Ok((content, begun)),
             }
             let begun = Instant::now();
-            let listing = store.list(&id.repo, deadline).await?;
-            self.learn(&id.repo, replicas, target, &listing, begun);
+            let section = id.section();
+            let listing = store.list_section(&section, deadline).await?;
+            self.learn(&section, replicas, target, &listing, begun);
         }
     }
 
@@ -409,7 +410,7 @@ impl Registry {
 
     /// Returns the time since any target last listed an artifact's repository.
     pub(super) fn staleness(&self, id: &ArtifactId) -> Duration {
-        self.index.age(&id.repo).unwrap_or_default()
+        self.index.age(&id.section()).unwrap_or_default()
     }
 }
 

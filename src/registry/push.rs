@@ -24,7 +24,7 @@ use super::replica::{Replica, ReplicaSet, TargetId, share};
 use super::{Durability, Registry, blocking};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, Format, Lineage, Stamp};
+use crate::model::{ArtifactId, Format, Lineage, Section, Stamp};
 use crate::store::{Condition, Failure, Token};
 
 /// How long a push waits for backups.
@@ -299,6 +299,7 @@ impl<'a> Push<'a> {
         };
         let receipt = receipt(id, self.replicas, missed).to_string();
         registry.contents.insert(stamp.sha256, self.content);
+        registry.index.expire(&Section::versions(&id.repo));
         let mut open = registry.replica_sets.open().iter();
         if let Some(place) = open.position(|open| open.registry.id == self.replicas.registry.id) {
             registry.index.add_root(&id.repo, place);

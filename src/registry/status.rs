@@ -16,7 +16,7 @@ use super::metrics::{
 };
 use super::replica::{Replica, TargetId, TargetState};
 use super::{Registry, Revision};
-use crate::model::{ArtifactId, RepoName, nanos, when_to_text};
+use crate::model::{ArtifactId, RepoName, Section, nanos, when_to_text};
 
 /// The values of an artifact's extended attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Registry {
     /// Returns the values of an artifact's extended attributes.
     pub fn about(&self, id: &ArtifactId) -> Option<About> {
         let registry = self.replicas(&id.repo).ok()?.registry.id;
-        let failing = self.index.is_failing(&id.repo);
+        let failing = self.index.is_failing(&id.section());
         let stale = failing.then(|| self.staleness(id));
         self.index.peek(id, |record| About {
             known: record.current().cloned(),
@@ -104,12 +104,12 @@ impl Registry {
 
     /// Returns whether any target has ever listed a repository.
     pub fn was_listed(&self, repo: &RepoName) -> bool {
-        self.index.age(repo).is_some()
+        self.index.age(&Section::current(repo)).is_some()
     }
 
-    /// Returns how long the knowledge of a repository is still fresh.
-    pub fn fresh_for(&self, repo: &RepoName) -> Duration {
-        let age = self.index.age(repo).unwrap_or_default();
+    /// Returns how long the knowledge of a section is still fresh.
+    pub fn fresh_for(&self, section: &Section) -> Duration {
+        let age = self.index.age(section).unwrap_or_default();
         // Keep stale knowledge for as long as asking again would be of no use.
         Some(self.settings.ttl.saturating_sub(age))
             .filter(|left| !left.is_zero())

@@ -84,7 +84,7 @@ pub struct RepoListing {
 
 /// Parts of the layout that are not artifacts of this mount yet, but not foreign either.
 const OTHER_LAYOUT: [&str; 3] = ["versions/", "tags/", "migrations/"];
-/// The folder of the bookkeeping objects, beside the repositories.
+/// The section of the bookkeeping objects, beside the repositories.
 const BOOKKEEPING: &str = ".atlasfs";
 
 /// The registry or one backup.
@@ -141,7 +141,7 @@ impl Target {
     /// # Errors
     ///
     /// The location can never work as it is written: an option that can't be honoured, missing
-    /// credentials, or a folder that ignores the case of names.
+    /// credentials, or a section that ignores the case of names.
     pub fn open(
         role: Role,
         location: &Location,
@@ -295,7 +295,7 @@ impl Target {
             .await
     }
 
-    /// Lists a repository's artifacts. A missing repository is an empty one.
+    /// Lists the current artifacts of a repository. A missing repository is an empty one.
     ///
     /// # Errors
     ///
@@ -305,9 +305,8 @@ impl Target {
         // Keys after the schema's are those of history, which may be long.
         let last = format!("{repo}/{}", Item::Schema);
         let listed = self.driver.list_up_to(repo.as_str(), Some(&last));
-        let listed = self.by(deadline, &attempt, listed);
+        let listed = self.by(deadline, &attempt, listed).await?;
         let mut listing = RepoListing::default();
-        let listed = listed.await?;
         if listed.is_empty() {
             self.confirm(deadline).await?;
         }
@@ -417,7 +416,7 @@ impl Target {
 }
 
 /// Tells whether a key below a repository belongs to the layout without being an artifact of this
-/// mount. The empty "folder" objects that some consoles create belong to it.
+/// mount. The empty "section" objects that some consoles create belong to it.
 fn known(key: &str) -> bool {
     matches!(key, "" | "plans/") || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
 }

@@ -1,14 +1,15 @@
 //! Versions: contents that a target keeps beside the artifact, and that never change.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Condition, Failure, Kind, Target};
+use super::{Condition, Failure, Kind, Meta, RepoListing, Target};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, Item, RepoName, Sha256, Stamp, Version};
+use crate::model::{ArtifactId, Item, Part, RepoName, Section, Sha256, Stamp, Version};
 
 /// How many contents before a push are looked for: more pushes than an outage sees.
 const MAX_BEFORE: usize = 100;
@@ -51,6 +52,46 @@ impl Target {
             }
         });
         Ok(versions.collect())
+    }
+
+    /// Lists a section of a repository. A missing one is empty.
+    ///
+    /// # Errors
+    ///
+    /// The target's failing answer.
+    pub async fn list_section(
+        &self,
+        section: &Section,
+        deadline: Instant,
+    ) -> Result<RepoListing, Failure> {
+        match section.part {
+            Part::Current => self.list(&section.repo, deadline).await,
+            Part::Versions => self.list_versions(&section.repo, deadline).await,
+        }
+    }
+
+    /// Lists the versions of a repository's schema by their names alone: their sizes and stamps cost a
+    /// request for each in some stores, and most are never looked at.
+    async fn list_versions(
+        &self,
+        repo: &RepoName,
+        deadline: Instant,
+    ) -> Result<RepoListing, Failure> {
+        let versions = self.versions(repo, deadline).await?.into_iter();
+        let items = versions.map(|version| {
+            let unread = Meta {
+                size: 0,
+                stamp: None,
+                refused: None,
+                token: None,
+                modified: UNIX_EPOCH + Duration::from_nanos(version.when()),
+            };
+            (Item::Version(version), unread)
+        });
+        Ok(RepoListing {
+            items: items.collect(),
+            hidden: Vec::new(),
+        })
     }
 
     /// Keeps a content as a version, unless the target has it. When it returns `Ok` the target has

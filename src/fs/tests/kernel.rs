@@ -134,11 +134,18 @@ impl Fixture {
         content
     }
 
+    /// Lists a directory, without the history that every repository has.
     pub(super) async fn ls(&self, path: &str) -> Result<Vec<String>> {
         self.ls_by(path, self.pid()).await
     }
 
     pub(super) async fn ls_by(&self, path: &str, pid: u32) -> Result<Vec<String>> {
+        let mut names = self.ls_all(path, pid).await?;
+        names.retain(|name| name != "versions");
+        Ok(names)
+    }
+
+    pub(super) async fn ls_all(&self, path: &str, pid: u32) -> Result<Vec<String>> {
         let ino = self.walk(path, pid).await?.ino;
         let fh = self.fs.clone().opendir(ino, pid).await?;
         // A listing continues at offset 2 after `.` and `..`.

@@ -111,7 +111,6 @@ async fn an_invalid_name_is_refused() {
         "file",
         "app/README.md",
         "app/schema.txt",
-        "app/versions",
         "app/tags",
         "app/migrations",
         "app/plans/-x",
@@ -216,7 +215,7 @@ async fn the_extended_attributes_are_those_of_the_contract() {
             .await
             .unwrap()
             .len(),
-        14
+        "20240910173744-0a1b2c3d".len()
     );
     assert_eq!(
         fixture.xattr("app/plans/p1", "source").await.unwrap(),

@@ -30,11 +30,12 @@ async fn ask(fixture: &Fixture, before: &Attr) -> Result<Attr, Error> {
 async fn a_push_by_one_name_invalidates_the_other() {
     let fixture = fixture_with(V1).await;
     fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
+    let another = |end: &str| [plan("p1"), end.into()].concat();
     for (by, other, new) in [
         ("app/schema.hcl", "app/schema", V2.to_vec()),
         ("app/schema", "app/schema.hcl", V1.to_vec()),
-        ("app/plans/p1.plan.hcl", "app/plans/p1", plan("p1")),
-        ("app/plans/p1", "app/plans/p1.plan.hcl", plan("p1")),
+        ("app/plans/p1.plan.hcl", "app/plans/p1", another("# 1\n")),
+        ("app/plans/p1", "app/plans/p1.plan.hcl", another("# 2\n")),
     ] {
         let before = fixture.stat(other).await.unwrap();
         let told = invalidated(&fixture);

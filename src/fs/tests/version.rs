@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::fixtures::{choice, fixture_of, fixture_with, replaying, set_all};
-use super::kernel::{Fixture, READ};
+use super::fixtures::{choice, choice_of, fixture_of, fixture_with, replaying, set_all};
+use super::kernel::{Fixture, READ, READ_WRITE, WRITE, WRITE_ANEW};
 use super::reconcile::{from_another_machine, order};
 use super::{V1, V2, V3};
+use crate::fs::Error;
 use crate::registry::{Durability, Settings};
 use crate::store::{Fault, Kind, Memory};
 
@@ -194,4 +195,133 @@ async fn pushing_what_only_seems_to_be_there_is_a_push() {
     fixture.cp("app/schema", V2).await.unwrap();
     let requests = fixture.registry.requests();
     assert!(requests.iter().any(|it| it == "PUT app/schema"));
+}
+
+/// Returns the path of the only version.
+async fn version_of(fixture: &Fixture) -> String {
+    let names = fixture.ls("app/versions").await.unwrap();
+    assert_eq!(names.len(), 1, "{names:?}");
+    format!("app/versions/{}", names[0])
+}
+
+#[tokio::test]
+async fn the_mount_shows_each_version_as_it_was() {
+    let fixture = fixture_with(V1).await;
+    let all = fixture.ls_all("app", fixture.pid()).await.unwrap();
+    assert!(all.contains(&"versions".into()));
+    let version = version_of(&fixture).await;
+    fixture.cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.ls("app/versions").await.unwrap().len(), 2);
+    for name in ["schema", "schema.hcl"] {
+        let path = format!("{version}/{name}");
+        assert_eq!(fixture.cat(&path).await.unwrap(), V1);
+        let attr = fixture.stat(&path).await.unwrap();
+        assert_eq!((attr.size, attr.perm), (V1.len() as u64, 0o444));
+    }
+    assert_eq!(
+        fixture.ls(&version).await.unwrap(),
+        ["schema", "schema.hcl"]
+    );
+    let name = version.rsplit('/').next().unwrap();
+    assert_eq!(
+        fixture.xattr(&version, "version").await.as_deref(),
+        Some(name)
+    );
+    let sha256 = crate::model::Sha256::of(V1).to_string();
+    assert_eq!(fixture.xattr(&version, "sha256").await, Some(sha256));
+    let absent = format!("{version}/schema.sql");
+    assert_eq!(fixture.stat(&absent).await.err(), Some(Error::NotFound));
+    for name in ["latest", "20240910173744-0a1b2c3d", "x"] {
+        let path = format!("app/versions/{name}");
+        assert_eq!(fixture.stat(&path).await.err(), Some(Error::NotFound));
+    }
+}
+
+#[tokio::test]
+async fn nothing_changes_a_version() {
+    let mut choice = choice();
+    choice.allow_delete = true;
+    let fixture = fixture_of(choice, V1).await;
+    let version = version_of(&fixture).await;
+    let schema = format!("{version}/schema.hcl");
+    let refused = Some(Error::NotPermitted);
+    for how in [WRITE, WRITE_ANEW, READ_WRITE] {
+        assert_eq!(fixture.open(&schema, how, false).await.err(), refused);
+    }
+    assert_eq!(fixture.cp(&schema, V2).await.err(), refused);
+    assert_eq!(fixture.rm(&schema).await.err(), refused);
+    assert_eq!(fixture.rmdir(&version).await.err(), refused);
+    assert_eq!(fixture.rmdir("app/versions").await.err(), refused);
+    assert_eq!(fixture.mv(&schema, "app/schema.hcl").await.err(), refused);
+    for path in ["app/versions/20240910173744-0a1b2c3d", "app/versions/.x"] {
+        assert_eq!(fixture.mkdir(path).await.err(), refused, "{path}");
+        assert_eq!(fixture.cp(path, V2).await.err(), refused, "{path}");
+        assert_eq!(fixture.symlink("x", path).await.err(), refused, "{path}");
+    }
+    fixture.cp("app/.new", V2).await.unwrap();
+    assert_eq!(fixture.mv("app/.new", &schema).await.err(), refused);
+    assert_eq!(
+        fixture.mv("app/.new", &format!("{version}/.x")).await.err(),
+        refused
+    );
+    assert_eq!(fixture.cat(&schema).await.unwrap(), V1);
+    each_has(&fixture, &[V1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_are_read_in_an_outage_and_after_a_restart_without_network() {
+    let choice = || {
+        choice_of(Settings {
+            disk_cache_bytes: 1 << 20,
+            ..Settings::default()
+        })
+    };
+    let fixture = fixture_of(choice(), V1).await;
+    let version = version_of(&fixture).await;
+    let schema = format!("{version}/schema");
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.wait().await;
+    assert_eq!(fixture.cat(&schema).await.unwrap(), V1);
+    assert_eq!(fixture.ls("app/versions").await.unwrap().len(), 1);
+    fixture.settle().await;
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    let fixture = fixture.restart(choice());
+    assert_eq!(fixture.ls("app/versions").await.unwrap().len(), 1);
+    assert_eq!(fixture.cat(&schema).await.unwrap(), V1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_shows_its_version_at_once_also_if_the_registry_is_out() {
+    let fixture = fixture_of(choice(), V1).await;
+    assert_eq!(fixture.ls("app/versions").await.unwrap().len(), 1);
+    fixture
+        .registry
+        .set_fault(Fault::Refuse("PUT app/versions/"));
+    fixture.cp("app/schema", V2).await.unwrap();
+    assert_eq!(fixture.ls("app/versions").await.unwrap().len(), 2);
+    for name in fixture.ls("app/versions").await.unwrap() {
+        let schema = format!("app/versions/{name}/schema");
+        assert!(!fixture.cat(&schema).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_pays_for_versions_that_nobody_looks_at() {
+    let fixture = fixture_of(choice(), V1).await;
+    for place in 0..50 {
+        let key = format!("app/versions/202409101737{place:02}-0a1b2c3d/schema");
+        fixture.registry.place(&key, V2, None);
+    }
+    fixture.wait().await;
+    fixture.registry.requests();
+    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
+    fixture.ls("app").await.unwrap();
+    fixture.stat("app/versions").await.unwrap();
+    fixture.cp("app/schema", V2).await.unwrap();
+    let requests = fixture.registry.requests();
+    let mut looks = requests.iter().filter(|it| !it.starts_with("PUT"));
+    assert!(!looks.any(|it| it.contains("versions")), "{requests:?}");
+    fixture.ls("app/versions").await.unwrap();
+    let requests = fixture.registry.requests();
+    assert_eq!(requests, ["LIST app/versions"]);
 }
