@@ -53,6 +53,8 @@ pub(crate) enum Bug {
     VersionSkipped,
     /// A version is named by its time alone, and replaces another one of that name.
     VersionOverwritten,
+    /// A target gets a tag whose version it lacks.
+    TagBeforeVersion,
     /// Deletions leave no tombstones.
     NoTombstone,
     /// Every background task panics.

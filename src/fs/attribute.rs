@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::handle::Handle;
+use super::history::TAG_BYTES;
 use super::node::{ControlFile, Node, number_of_content};
 use super::staged_file::StagedFile;
 use super::{
@@ -88,11 +89,18 @@ impl Fs {
                 (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER)
             }
             Node::Repo(_) => (FileKind::Directory, 0, started, ttl, FOR_EVER),
-            Node::Versions(_) => (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER),
+            Node::Versions(_) | Node::Tags(_) => {
+                (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER)
+            }
+            Node::Latest(_) => (FileKind::Symlink, TAG_BYTES, started, FOR_EVER, FOR_EVER),
+            Node::Content(id, known) if node.is_tag() => {
+                let fresh = self.registry.fresh_for(&id.section());
+                (FileKind::Symlink, TAG_BYTES, known.time, fresh, FOR_EVER)
+            }
             Node::Version(id) => {
                 let time = match &id.item {
                     Item::Version(version) => version.when(),
-                    Item::Schema | Item::Plan(_) => 0,
+                    Item::Schema | Item::Plan(_) | Item::Tag(_) => 0,
                 };
                 let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time);
                 (FileKind::Directory, 0, time, FOR_EVER, FOR_EVER)
@@ -149,6 +157,9 @@ impl Fs {
         let mut attr = self.attr(ino, kind, size, time);
         if node.is_immutable() {
             attr.perm &= 0o555;
+        }
+        if node.is_tag() {
+            attr.perm = 0o777;
         }
         LookupEntry {
             attr,

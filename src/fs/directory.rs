@@ -133,22 +133,24 @@ impl Fs {
             Node::Repo(repo) => {
                 let entries = self.artifacts(repo, |item| match item {
                     Item::Schema => Some("schema".into()),
-                    Item::Plan(_) | Item::Version(_) => None,
+                    Item::Plan(_) | Item::Version(_) | Item::Tag(_) => None,
                 });
                 let mut entries = entries.await?;
                 entries.push(("plans".into(), Node::Plans(repo.clone())));
                 entries.push(("versions".into(), Node::Versions(repo.clone())));
+                entries.push(("tags".into(), Node::Tags(repo.clone())));
                 entries
             }
             Node::Plans(repo) => {
                 let plans = self.artifacts(repo, |item| match item {
                     Item::Plan(name) => listed(name),
-                    Item::Schema | Item::Version(_) => None,
+                    Item::Schema | Item::Version(_) | Item::Tag(_) => None,
                 });
                 plans.await?
             }
             Node::Versions(repo) => self.versions(repo).await?,
             Node::Version(id) => self.list_version(id).await?,
+            Node::Tags(repo) => self.list_tags(repo).await?,
             Node::Control => self.list_control(),
             Node::KeptDir(dir) => self.list_kept(dir),
             Node::TemporaryFile(_) => Vec::new(),
@@ -196,6 +198,7 @@ fn kind(node: &Node) -> FileKind {
     match node {
         Node::TemporaryFile(temporary) => temporary.file_kind(),
         node if node.is_directory() => FileKind::Directory,
+        node if node.is_tag() => FileKind::Symlink,
         _ => FileKind::File,
     }
 }

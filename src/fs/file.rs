@@ -143,7 +143,7 @@ impl Fs {
     ) -> Result<Opened> {
         self.writable()?;
         let node = self.node(ino)?;
-        if node.is_immutable() && !node.is_directory() {
+        if (node.is_immutable() || node.is_tag()) && !node.is_directory() {
             return Err(Error::NotPermitted);
         }
         if self.retry_for_writing(pid, &node) {

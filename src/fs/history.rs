@@ -1,12 +1,21 @@
-//! The history of a repository: its versions, which never change.
+//! The history of a repository: its versions, which never change, and the tags that name them.
 
 use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::name::in_version;
 use super::node::Node;
-use super::{Error, Fs, Result};
-use crate::model::{ArtifactId, Format, Item, RepoName, Version};
-use crate::registry::Revision;
+use super::{Error, Fs, LookupEntry, Result};
+use crate::model::{ArtifactId, Format, Item, LATEST, RepoName, Version};
+use crate::registry::{Event, Level, Revision, Wait};
+
+/// The link of a tag, up to the version's name.
+const TO_VERSIONS: &str = "../versions/";
+
+/// The length of each tag's link, in bytes: every version's name has 23.
+pub(super) const TAG_BYTES: u64 = TO_VERSIONS.len() as u64 + 23;
 
 impl Fs {
     /// Finds a version among those of a repository.
@@ -59,6 +68,101 @@ impl Fs {
             ("schema".into(), node.clone()),
             (with_suffix.into(), node),
         ])
+    }
+
+    /// Lists the tags of a repository.
+    pub(super) async fn list_tags(&self, repo: &RepoName) -> Result<Vec<(OsString, Node)>> {
+        let tags = match self.registry.tags(repo).await {
+            Err(error) if self.is_new(repo, &error) => Vec::new(),
+            tags => tags?,
+        };
+        let mut entries = vec![(LATEST.into(), Node::Latest(repo.clone()))];
+        for (item, known) in tags {
+            if let Item::Tag(tag) = &item {
+                let name = tag.as_str().into();
+                let repo = repo.clone();
+                entries.push((name, Node::Content(ArtifactId { repo, item }, known)));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Reads the link that shows a tag.
+    pub(super) async fn read_tag(&self, node: &Node) -> Result<OsString> {
+        let version = match node {
+            Node::Latest(repo) => {
+                let newest = self.registry.versions(repo).await?.pop();
+                newest.ok_or(Error::NotFound)?
+            }
+            Node::Content(id, _) if node.is_tag() => {
+                let content = self.registry.pull(id).await?.bytes;
+                let version = std::str::from_utf8(&content).ok();
+                let version = version.and_then(|version| Version::parse(version).ok());
+                version.ok_or(Error::Io)?
+            }
+            _ => return Err(Error::Invalid),
+        };
+        Ok(format!("{TO_VERSIONS}{version}").into())
+    }
+
+    /// Looks a tag up that was just made.
+    pub(super) async fn lookup_tag(&self, id: &ArtifactId) -> Result<LookupEntry> {
+        let known = self.registry.stat(id, false).await?;
+        let known = known.ok_or(Error::NotFound)?;
+        Ok(self.lookup_entry(Node::Content(id.clone(), known)))
+    }
+
+    /// Makes a tag, or moves it unless `is_new`: a push. `to`: where its link leads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if that is no version of the repository, [`Error::NotFound`] if the version
+    /// does not exist; the error of the push.
+    pub(super) async fn push_tag(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+        to: &OsStr,
+        is_new: bool,
+    ) -> Result<()> {
+        let end = Instant::now() + self.registry.settings().push_budget();
+        let version = to.to_str().and_then(|to| to.strip_prefix(TO_VERSIONS));
+        let version = version.and_then(|name| Version::parse(name.trim_end_matches('/')).ok());
+        let Some(version) = version else {
+            let message = "a tag is a link to ../versions/<version> of the same repository";
+            let event = Event::new(Level::Warn, "refused", message);
+            self.registry.report(event.with("artifact", id.to_string()));
+            return Err(Error::Invalid);
+        };
+        let repo = id.repo.clone();
+        let item = Item::Version(version.clone());
+        if !self
+            .registry
+            .has_version(&ArtifactId { repo, item })
+            .await?
+        {
+            return Err(Error::NotFound);
+        }
+        let mut base = self.newest(id).await;
+        if is_new && !base.is_absent() {
+            return Err(Error::Exists);
+        }
+        let (fs, id) = (Arc::clone(self), id.clone());
+        // In a task of its own: the push goes on if the caller gives up.
+        let push = tokio::spawn(async move {
+            let _in_flight = fs.pushes.begin();
+            let (before, content) = (fs.registry.newest(&id), version.to_string().into());
+            let push = fs
+                .registry
+                .push(&id, content, &mut base, None, end, Wait::ForVerdict);
+            let pushed = push.await;
+            fs.invalidate(&id, before);
+            pushed.map_err(Error::from)
+        });
+        match push.await.unwrap_or(Err(Error::Io)) {
+            // Another mount was faster.
+            Err(Error::Stale) if is_new => Err(Error::Exists),
+            pushed => pushed,
+        }
     }
 
     async fn version_schema(&self, id: &ArtifactId) -> Result<Revision> {

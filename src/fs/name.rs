@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::types::Error;
 use crate::model::{
-    ArtifactId, Format, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, is_made_of,
-    is_probe, is_temporary,
+    ArtifactId, Format, Item, LATEST, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, TagName,
+    is_made_of, is_probe, is_temporary,
 };
 
 /// The name of the directory with the control files.
@@ -33,6 +33,10 @@ pub(super) enum InRepo {
     Plans,
     /// The directory of the versions.
     Versions,
+    /// The directory of the tags.
+    Tags,
+    /// The tag of the newest version.
+    Latest,
     /// An artifact, and the format of the name's suffix.
     Artifact(Item, Option<Format>),
     /// A temporary file.
@@ -69,6 +73,7 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
     Ok(match text(name)? {
         Some("plans") => InRepo::Plans,
         Some("versions") => InRepo::Versions,
+        Some("tags") => InRepo::Tags,
         Some("schema") => InRepo::Artifact(Item::Schema, None),
         Some("schema.hcl") => InRepo::Artifact(Item::Schema, Some(Format::Hcl)),
         Some("schema.sql") => InRepo::Artifact(Item::Schema, Some(Format::Sql)),
@@ -77,6 +82,28 @@ pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
         }
         _ => InRepo::Foreign,
     })
+}
+
+/// Parses a name in a directory of tags.
+pub(super) fn in_tags(name: &OsStr) -> Result<InRepo, Error> {
+    let tag = text(name)?;
+    if is_temporary(name.as_bytes()) || is_made_by_ln(name.as_bytes()) {
+        return Ok(InRepo::TemporaryFile);
+    }
+    Ok(match tag {
+        Some(LATEST) => InRepo::Latest,
+        Some(tag) => TagName::parse(tag).map_or(InRepo::Foreign, |tag| {
+            InRepo::Artifact(Item::Tag(tag), None)
+        }),
+        None => InRepo::Foreign,
+    })
+}
+
+/// Tells whether a name is a link's that `ln -sf` renames: `CuAbC123` (force-link.c of coreutils). A
+/// word (`Customer`) is not random.
+fn is_made_by_ln(name: &[u8]) -> bool {
+    let random = name.strip_prefix(b"Cu").unwrap_or_default();
+    is_made_of(name, b"Cu") && is_random(random)
 }
 
 /// Parses a name in a version: that of its schema, with the format of the suffix.
@@ -92,10 +119,6 @@ pub(super) fn in_version(name: &OsStr) -> Result<Option<Option<Format>>, Error> 
 /// such a suffix is another plan's. A word (`schema.backup`) or a date (`schema.202411`) is not
 /// random, so the suffix needs a letter, and a digit or a capital letter.
 fn is_beside_schema(name: &[u8]) -> bool {
-    let is_random = |random: &[u8]| {
-        let lower = |byte: &u8| byte.is_ascii_lowercase();
-        !random.iter().all(lower) && !random.iter().all(u8::is_ascii_digit)
-    };
     ["schema.", "schema.hcl.", "schema.sql."]
         .iter()
         .any(|stem| {
@@ -106,6 +129,11 @@ fn is_beside_schema(name: &[u8]) -> bool {
             });
             random.is_some_and(|random| is_made_of(random, b"") && is_random(random))
         })
+}
+
+fn is_random(text: &[u8]) -> bool {
+    let lower = |byte: &u8| byte.is_ascii_lowercase();
+    !text.iter().all(lower) && !text.iter().all(u8::is_ascii_digit)
 }
 
 /// Parses a name in a directory of plans.
@@ -137,6 +165,7 @@ pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
 pub(super) fn listed_name(item: &Item) -> Option<OsString> {
     match item {
         Item::Schema | Item::Version(_) => Some("schema".into()),
+        Item::Tag(tag) => Some(tag.as_str().into()),
         Item::Plan(plan) => listed(plan),
     }
 }

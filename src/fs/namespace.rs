@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::name::{InRepo, InRoot, in_plans, in_repo, in_root, listed_name};
+use super::name::{InRepo, InRoot, in_plans, in_repo, in_root, in_tags, listed_name};
 use super::node::{Node, number_of_content};
 use super::staged_file::StagedFile;
 use super::staging::{Reservation, StagedBytes, disk_error};
@@ -33,14 +33,16 @@ impl Fs {
         }
         let node = match parent {
             Node::Root => self.find_in_root(name).await?,
-            parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
-                InDirectory::Directory(node) => node,
-                InDirectory::Artifact(id, suffix) => {
-                    self.record_name(pid, &id, name);
-                    self.find_artifact(&id, suffix, pid).await?
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
+                match in_directory(&parent, name)? {
+                    InDirectory::Fixed(node) => node,
+                    InDirectory::Artifact(id, suffix) => {
+                        self.record_name(pid, &id, name);
+                        self.find_artifact(&id, suffix, pid).await?
+                    }
+                    InDirectory::Foreign => return Err(Error::NotFound),
                 }
-                InDirectory::Foreign => return Err(Error::NotFound),
-            },
+            }
             Node::Versions(repo) => self.find_version(&repo, name).await?,
             Node::Version(id) => self.find_in_version(&id, name).await?,
             Node::Control => self.find_control(name)?,
@@ -160,7 +162,7 @@ impl Fs {
         match parent {
             Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
                 InDirectory::Artifact(id, suffix) => Ok((id, suffix)),
-                InDirectory::Directory(_) => Err(Error::IsDirectory),
+                InDirectory::Fixed(_) => Err(Error::IsDirectory),
                 InDirectory::Foreign => Err(self.refuse(name)),
             },
             parent if parent.is_directory() => Err(self.refuse(name)),
@@ -200,9 +202,9 @@ impl Fs {
                 InRoot::Control => return Err(Error::Exists),
                 InRoot::TemporaryFile | InRoot::Foreign => return Err(self.refuse(name)),
             },
-            parent @ (Node::Repo(_) | Node::Plans(_)) => {
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
                 return Err(match in_directory(&parent, name)? {
-                    InDirectory::Directory(_) => Error::Exists,
+                    InDirectory::Fixed(_) => Error::Exists,
                     InDirectory::Artifact(..) | InDirectory::Foreign => self.refuse(name),
                 });
             }
@@ -237,9 +239,9 @@ impl Fs {
                 InRoot::Control => return Err(Error::NotPermitted),
                 InRoot::TemporaryFile | InRoot::Foreign => return Err(Error::NotFound),
             },
-            parent @ (Node::Repo(_) | Node::Plans(_)) => {
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
                 return Err(match in_directory(&parent, name)? {
-                    InDirectory::Directory(_) => Error::NotPermitted,
+                    InDirectory::Fixed(_) => Error::NotPermitted,
                     InDirectory::Artifact(..) => Error::NotDirectory,
                     InDirectory::Foreign => Error::NotFound,
                 });
@@ -281,11 +283,16 @@ impl Fs {
             return self.unlink_temporary(&place, name);
         }
         let (id, suffix) = match parent {
-            parent @ (Node::Repo(_) | Node::Plans(_)) => match in_directory(&parent, name)? {
-                InDirectory::Artifact(id, suffix) => (id, suffix),
-                InDirectory::Directory(_) => return Err(Error::IsDirectory),
-                InDirectory::Foreign => return Err(Error::NotFound),
-            },
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
+                match in_directory(&parent, name)? {
+                    InDirectory::Artifact(id, suffix) => (id, suffix),
+                    InDirectory::Fixed(node) if node.is_directory() => {
+                        return Err(Error::IsDirectory);
+                    }
+                    InDirectory::Fixed(_) => return Err(Error::NotPermitted),
+                    InDirectory::Foreign => return Err(Error::NotFound),
+                }
+            }
             Node::KeptDir(dir) => return self.unlink_kept(&dir, name).await,
             Node::Root => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
@@ -367,8 +374,8 @@ impl Fs {
 
 /// A name in a repository, or in its plans.
 pub(super) enum InDirectory {
-    /// A directory that is always there.
-    Directory(Node),
+    /// A directory or a tag that is always there.
+    Fixed(Node),
     Artifact(ArtifactId, Option<Format>),
     Foreign,
 }
@@ -378,12 +385,15 @@ pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<InDirectory> {
     let (repo, found) = match parent {
         Node::Repo(repo) => (repo, in_repo(name)?),
         Node::Plans(repo) => (repo, in_plans(name)?),
+        Node::Tags(repo) => (repo, in_tags(name)?),
         _ => return Err(Error::NotDirectory),
     };
     let repo = repo.clone();
     Ok(match found {
-        InRepo::Plans => InDirectory::Directory(Node::Plans(repo)),
-        InRepo::Versions => InDirectory::Directory(Node::Versions(repo)),
+        InRepo::Plans => InDirectory::Fixed(Node::Plans(repo)),
+        InRepo::Versions => InDirectory::Fixed(Node::Versions(repo)),
+        InRepo::Tags => InDirectory::Fixed(Node::Tags(repo)),
+        InRepo::Latest => InDirectory::Fixed(Node::Latest(repo)),
         InRepo::Artifact(item, suffix) => InDirectory::Artifact(ArtifactId { repo, item }, suffix),
         InRepo::TemporaryFile | InRepo::Foreign => InDirectory::Foreign,
     })

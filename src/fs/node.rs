@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use super::staged_file::StagedFile;
 use super::temporary::TemporaryFile;
 use super::types::{ROOT, lock};
-use crate::model::{ArtifactId, RepoName};
+use crate::model::{ArtifactId, Item, RepoName};
 use crate::registry::Revision;
 
 /// The files of `.atlasfs` that are rendered when they are opened.
@@ -34,6 +34,10 @@ pub(super) enum Node {
     Versions(RepoName),
     /// A version, by the artifact that is its schema.
     Version(ArtifactId),
+    /// The tags of a repository.
+    Tags(RepoName),
+    /// The tag of the newest version.
+    Latest(RepoName),
     Control,
     ControlFile(ControlFile),
     /// A directory below `.atlasfs/unpushed`, by its path there.
@@ -66,6 +70,8 @@ enum NodeKey {
     Plans(RepoName),
     Versions(RepoName),
     Version(Box<ArtifactId>),
+    Tags(RepoName),
+    Latest(RepoName),
     Control,
     ControlFile(ControlFile),
     KeptDir(Box<str>),
@@ -83,6 +89,8 @@ impl Node {
             Node::Plans(repo) => NodeKey::Plans(repo.clone()),
             Node::Versions(repo) => NodeKey::Versions(repo.clone()),
             Node::Version(id) => NodeKey::Version(Box::new(id.clone())),
+            Node::Tags(repo) => NodeKey::Tags(repo.clone()),
+            Node::Latest(repo) => NodeKey::Latest(repo.clone()),
             Node::Control => NodeKey::Control,
             Node::ControlFile(report) => NodeKey::ControlFile(*report),
             Node::KeptDir(path) => NodeKey::KeptDir(path.as_str().into()),
@@ -98,11 +106,12 @@ impl Node {
     pub(super) fn is_directory(&self) -> bool {
         match self {
             Node::Root | Node::Repo(_) | Node::Plans(_) | Node::Control | Node::KeptDir(_) => true,
-            Node::Versions(_) | Node::Version(_) => true,
+            Node::Versions(_) | Node::Version(_) | Node::Tags(_) => true,
             Node::TemporaryFile(temporary) => temporary.is_directory(),
             Node::ControlFile(_)
             | Node::Kept { .. }
             | Node::Damaged { .. }
+            | Node::Latest(_)
             | Node::Content(..)
             | Node::Blank(_)
             | Node::StagedFile(_) => false,
@@ -112,8 +121,17 @@ impl Node {
     /// Tells whether nobody may change the node.
     pub(super) fn is_immutable(&self) -> bool {
         match self {
-            Node::Versions(_) | Node::Version(_) => true,
+            Node::Versions(_) | Node::Version(_) | Node::Latest(_) => true,
             Node::Content(id, _) => id.item.is_immutable(),
+            _ => false,
+        }
+    }
+
+    /// Tells whether the node is a tag, which the mount shows as a symbolic link.
+    pub(super) fn is_tag(&self) -> bool {
+        match self {
+            Node::Latest(_) => true,
+            Node::Content(id, _) => matches!(id.item, Item::Tag(_)),
             _ => false,
         }
     }

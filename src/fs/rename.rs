@@ -59,23 +59,31 @@ impl Fs {
         }
         let temporary = lock(&self.temporary).find(&place, name)?;
         let (id, suffix) = match &new_parent {
-            Node::Repo(_) | Node::Plans(_) => match in_directory(&new_parent, new_name)? {
-                InDirectory::Artifact(id, suffix) => (id, suffix),
-                InDirectory::Directory(_) if temporary.is_directory() => {
-                    return Err(Error::NotEmpty);
+            Node::Repo(_) | Node::Plans(_) | Node::Tags(_) => {
+                match in_directory(&new_parent, new_name)? {
+                    InDirectory::Artifact(id, suffix) => (id, suffix),
+                    InDirectory::Fixed(_) if temporary.is_directory() => {
+                        return Err(Error::NotEmpty);
+                    }
+                    InDirectory::Fixed(node) if node.is_directory() => {
+                        return Err(Error::IsDirectory);
+                    }
+                    InDirectory::Fixed(_) | InDirectory::Foreign => {
+                        return Err(self.refuse(new_name));
+                    }
                 }
-                InDirectory::Directory(_) => return Err(Error::IsDirectory),
-                InDirectory::Foreign => return Err(self.refuse(new_name)),
-            },
+            }
             _ => return Err(self.refuse(new_name)),
         };
         self.record_name(pid, &id, new_name);
-        match temporary.kind {
-            TemporaryKind::File => {}
+        match &temporary.kind {
+            TemporaryKind::Symlink(_) if matches!(id.item, Item::Tag(_)) => {}
+            TemporaryKind::File if !matches!(id.item, Item::Tag(_)) => {}
             TemporaryKind::Directory if self.resolve(&id, suffix).await?.is_some() => {
                 return Err(Error::NotDirectory);
             }
-            TemporaryKind::Directory
+            TemporaryKind::File
+            | TemporaryKind::Directory
             | TemporaryKind::Symlink(_)
             | TemporaryKind::Special { .. } => {
                 return Err(self.refuse(new_name));
@@ -84,6 +92,15 @@ impl Fs {
         if lock(&self.stale_retries).take(pid, &id, Intent::Rename) {
             // The kernel retries after ESTALE: this is still the same conflict.
             return Err(Error::Stale);
+        }
+        if let TemporaryKind::Symlink(to) = &temporary.kind {
+            let pushed = self.push_tag(&id, to, no_replace).await;
+            if pushed == Err(Error::Stale) {
+                self.retry_as_stale(pid, &id, Intent::Rename);
+            }
+            pushed?;
+            lock(&self.temporary).remove_if(&place, name, &temporary, self.now());
+            return Ok(());
         }
         if no_replace && self.is_there(&id, suffix).await? {
             return Err(Error::Exists);
@@ -160,7 +177,7 @@ impl Fs {
 
     /// Returns the newest known content as the base. If no target answers, the base is absent: the
     /// push then fails, and its bytes are kept.
-    async fn newest(&self, id: &ArtifactId) -> BaseVersion {
+    pub(super) async fn newest(&self, id: &ArtifactId) -> BaseVersion {
         let known = self.registry.stat(id, false).await;
         known.map_or_else(
             |_| BaseVersion::default(),
@@ -185,9 +202,9 @@ impl Fs {
         no_replace: bool,
     ) -> Result<()> {
         let old = match parent {
-            Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
+            Node::Repo(_) | Node::Plans(_) | Node::Tags(_) => match in_directory(parent, name)? {
                 InDirectory::Artifact(id, suffix) => (id, suffix),
-                InDirectory::Directory(_) => return Err(self.refuse_rename(name, new_name)),
+                InDirectory::Fixed(_) => return Err(self.refuse_rename(name, new_name)),
                 InDirectory::Foreign => return Err(Error::NotFound),
             },
             Node::KeptDir(dir) => {
@@ -201,10 +218,12 @@ impl Fs {
             return Err(Error::NotFound);
         }
         let new = match new_parent {
-            Node::Repo(_) | Node::Plans(_) => match in_directory(new_parent, new_name)? {
-                InDirectory::Artifact(id, suffix) => Some((id, suffix)),
-                InDirectory::Directory(_) | InDirectory::Foreign => None,
-            },
+            Node::Repo(_) | Node::Plans(_) | Node::Tags(_) => {
+                match in_directory(new_parent, new_name)? {
+                    InDirectory::Artifact(id, suffix) => Some((id, suffix)),
+                    InDirectory::Fixed(_) | InDirectory::Foreign => None,
+                }
+            }
             _ => None,
         };
         let Some(new) = new else {

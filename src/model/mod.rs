@@ -19,8 +19,8 @@ pub use hcl::Syntax;
 pub(crate) use hcl::plain;
 pub use lineage::Lineage;
 pub use name::{
-    ArtifactId, InvalidName, Item, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, Version,
-    is_made_of, is_probe, is_temporary,
+    ArtifactId, InvalidName, Item, LATEST, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName,
+    TagName, Version, is_made_of, is_probe, is_temporary,
 };
 pub use section::{Part, Section};
 pub use sha256::Sha256;

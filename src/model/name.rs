@@ -118,6 +118,25 @@ fn check_version(name: &str) -> Result<(), InvalidName> {
     })
 }
 
+/// The tag of the newest version, which every repository has.
+pub const LATEST: &str = "latest";
+
+fn check_tag(name: &str) -> Result<(), InvalidName> {
+    check(name)?;
+    match name == LATEST {
+        true => Err(InvalidName {
+            name: name.into(),
+            reason: "the tag latest is computed",
+        }),
+        false => Ok(()),
+    }
+}
+
+name! {
+    /// The name of a tag, which names a version. [`LATEST`] is none of them.
+    TagName, check_tag
+}
+
 /// How many digits an RFC 3339 time has up to its seconds.
 const TO_THE_SECOND: usize = 14;
 
@@ -165,6 +184,8 @@ pub enum Item {
     Plan(PlanName),
     /// The schema state of a version.
     Version(Version),
+    /// A tag. Its content is the name of a version.
+    Tag(TagName),
 }
 
 impl Item {
@@ -173,6 +194,7 @@ impl Item {
         match key.split_once('/') {
             None => (key == "schema").then_some(Item::Schema),
             Some(("plans", name)) => PlanName::parse(name).ok().map(Item::Plan),
+            Some(("tags", name)) => TagName::parse(name).ok().map(Item::Tag),
             Some(("versions", rest)) => {
                 let version = rest.strip_suffix("/schema")?;
                 Version::parse(version).ok().map(Item::Version)
@@ -200,6 +222,7 @@ impl fmt::Display for Item {
             Item::Schema => out.write_str("schema"),
             Item::Plan(name) => write!(out, "plans/{name}"),
             Item::Version(version) => write!(out, "versions/{version}/schema"),
+            Item::Tag(tag) => write!(out, "tags/{tag}"),
         }
     }
 }
@@ -223,6 +246,7 @@ impl ArtifactId {
             Item::Schema => format!("atlas://{}", self.repo),
             Item::Plan(name) => format!("atlas://{}/plans/{name}", self.repo),
             Item::Version(version) => format!("atlas://{}?version={version}", self.repo),
+            Item::Tag(tag) => format!("atlas://{}?tag={tag}", self.repo),
         }
     }
 }
@@ -319,6 +343,7 @@ mod tests {
             "plans/sedAbC123",
             "plans/p1.tmp",
             "versions/20240910173744-0a1b2c3d/schema",
+            "tags/prod",
         ] {
             assert_eq!(Item::from_key(key).unwrap().to_string(), key);
         }
@@ -337,6 +362,8 @@ mod tests {
             "versions/2024091017374-0a1b2c3d/schema",
             "versions/20240910173744-0a1b2c3/schema",
             "versions/20240910173744/schema",
+            "tags/latest",
+            "tags/a/b",
         ] {
             assert_eq!(Item::from_key(foreign), None, "{foreign:?}");
         }

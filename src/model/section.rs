@@ -11,6 +11,8 @@ pub enum Part {
     Current,
     /// The versions.
     Versions,
+    /// The tags.
+    Tags,
 }
 
 /// A part of one repository. Its `Display` is the key that it lies under in a store: `app`,
@@ -36,11 +38,18 @@ impl Section {
         Self { repo, part }
     }
 
+    /// Names the tags of a repository.
+    pub fn tags(repo: &RepoName) -> Self {
+        let (repo, part) = (repo.clone(), Part::Tags);
+        Self { repo, part }
+    }
+
     /// Parses a section's key.
     pub fn from_key(key: &str) -> Option<Self> {
         let (repo, part) = match key.split_once('/') {
             None => (key, Part::Current),
             Some((repo, "versions")) => (repo, Part::Versions),
+            Some((repo, "tags")) => (repo, Part::Tags),
             Some(_) => return None,
         };
         let repo = RepoName::parse(repo).ok()?;
@@ -53,6 +62,7 @@ impl fmt::Display for Section {
         match self.part {
             Part::Current => write!(out, "{}", self.repo),
             Part::Versions => write!(out, "{}/versions", self.repo),
+            Part::Tags => write!(out, "{}/tags", self.repo),
         }
     }
 }
@@ -63,6 +73,7 @@ impl ArtifactId {
         match self.item {
             Item::Schema | Item::Plan(_) => Section::current(&self.repo),
             Item::Version(_) => Section::versions(&self.repo),
+            Item::Tag(_) => Section::tags(&self.repo),
         }
     }
 }

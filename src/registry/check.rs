@@ -107,12 +107,15 @@ fn judge(
 ) -> Result<Format, Rejection> {
     let checked = match item {
         Item::Plan(name) => check_plan(content, name).map(|()| Format::Hcl),
+        // The mount makes the content of a tag itself.
+        Item::Tag(_) => Ok(Format::Sql),
         Item::Schema | Item::Version(_) => check_schema(content, suffix, current),
     };
     match (checked, item) {
         (Err(empty @ (Rejection::Empty | Rejection::OnlyImports)), _) => Err(empty),
         (checked, _) if validate => checked,
         (_, Item::Plan(_)) => Ok(Format::Hcl),
+        (_, Item::Tag(_)) => Ok(Format::Sql),
         (_, Item::Schema | Item::Version(_)) => {
             Ok(suffix.or(current).unwrap_or_else(|| guess_format(content)))
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Registry;
-use super::entry::{Facts, Shown};
+use super::entry::{Facts, Revision, Shown};
 use super::error::{ErrorKind, RegistryError};
 use super::journal::Record;
 use super::replica::ReplicaSet;
@@ -28,9 +28,21 @@ impl Registry {
         let ids = self.index.ids(&section, false).into_iter();
         let versions = ids.filter_map(|id| match id.item {
             Item::Version(version) => Some(version),
-            Item::Schema | Item::Plan(_) => None,
+            Item::Schema | Item::Plan(_) | Item::Tag(_) => None,
         });
         Ok(versions.collect())
+    }
+
+    /// Lists the tags of a repository.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::versions`].
+    pub async fn tags(
+        self: &Arc<Self>,
+        repo: &RepoName,
+    ) -> Result<Vec<(Item, Revision)>, RegistryError> {
+        self.list_section(&Section::tags(repo)).await
     }
 
     /// Returns whether a version exists.

@@ -87,7 +87,18 @@ impl Registry {
         self: &Arc<Self>,
         repo: &RepoName,
     ) -> Result<Vec<(Item, Revision)>, RegistryError> {
-        let section = &Section::current(repo);
+        self.list_section(&Section::current(repo)).await
+    }
+
+    /// Lists the artifacts of a section.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::list`].
+    pub(super) async fn list_section(
+        self: &Arc<Self>,
+        section: &Section,
+    ) -> Result<Vec<(Item, Revision)>, RegistryError> {
         let is_known = self.index.age(section).is_some();
         match self.refresh(section, is_known).await {
             Err(error) if error.kind != ErrorKind::Outage || self.index.age(section).is_none() => {
@@ -240,7 +251,7 @@ impl Registry {
             target,
             is_registry: replicas.is_registry(target),
             // Nobody deletes a version: a registry that lacks one has lost it.
-            decides_absence: !self.settings.fallback_on.not_found && section.part == Part::Current,
+            decides_absence: !self.settings.fallback_on.not_found && section.part != Part::Versions,
         };
         for (item, meta) in &listing.items {
             meta.stamp

@@ -1,10 +1,10 @@
 //! The target: the registry or one backup. Every operation on it has a deadline.
 
 mod admission;
+mod listing;
 mod membership;
 mod signing;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -20,6 +20,7 @@ use super::known_tombstones::KnownTombstones;
 use super::{Backend, Condition, Failure, Kind, Location, StampKeys, StampRefusal, Token};
 use crate::model::{ArtifactId, Item, RepoName, Sha256, Stamp, WallClock};
 
+pub use listing::RepoListing;
 pub use membership::{Members, Membership};
 
 /// The role of a target in the mount.
@@ -73,18 +74,7 @@ pub struct Meta {
     pub modified: SystemTime,
 }
 
-/// The content of one repository at a target.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RepoListing {
-    /// The artifacts.
-    pub items: BTreeMap<Item, Meta>,
-    /// The keys below the repository that are outside the layout, in the store's order.
-    pub hidden: Vec<String>,
-}
-
-/// Parts of the layout that are not artifacts of this mount yet, but not foreign either.
-const OTHER_LAYOUT: [&str; 3] = ["versions/", "tags/", "migrations/"];
-/// The section of the bookkeeping objects, beside the repositories.
+/// The folder of the bookkeeping objects, beside the repositories.
 const BOOKKEEPING: &str = ".atlasfs";
 
 /// The registry or one backup.
@@ -141,7 +131,7 @@ impl Target {
     /// # Errors
     ///
     /// The location can never work as it is written: an option that can't be honoured, missing
-    /// credentials, or a section that ignores the case of names.
+    /// credentials, or a folder that ignores the case of names.
     pub fn open(
         role: Role,
         location: &Location,
@@ -277,6 +267,7 @@ impl Target {
                 ),
             ));
         }
+        self.has_tagged(id, &content, deadline).await?;
         let attempt = format!("writing {key}");
         let stamp = self.sign(&key, stamp);
         let put = self.driver.put(&key, content, &stamp, condition);
@@ -290,39 +281,9 @@ impl Target {
     /// The target's failing answer.
     pub async fn delete(&self, id: &ArtifactId, deadline: Instant) -> Result<(), Failure> {
         let key = id.to_string();
-        let attempt = format!("deleting {key}");
-        self.writing(deadline, &attempt, self.driver.delete(&key))
+        let deleted = self.driver.delete(&key);
+        self.writing(deadline, &format!("deleting {key}"), deleted)
             .await
-    }
-
-    /// Lists the current artifacts of a repository. A missing repository is an empty one.
-    ///
-    /// # Errors
-    ///
-    /// The target's failing answer.
-    pub async fn list(&self, repo: &RepoName, deadline: Instant) -> Result<RepoListing, Failure> {
-        let attempt = format!("listing {repo}");
-        // Keys after the schema's are those of history, which may be long.
-        let last = format!("{repo}/{}", Item::Schema);
-        let listed = self.driver.list_up_to(repo.as_str(), Some(&last));
-        let listed = self.by(deadline, &attempt, listed).await?;
-        let mut listing = RepoListing::default();
-        if listed.is_empty() {
-            self.confirm(deadline).await?;
-        }
-        for object in listed {
-            let key = object.key.strip_prefix(repo.as_str());
-            let Some(key) = key.and_then(|rest| rest.strip_prefix('/')) else {
-                listing.hidden.push(object.key);
-                continue;
-            };
-            if let Some(item) = Item::from_key(key) {
-                listing.items.insert(item, self.meta(object));
-            } else if !known(key) {
-                listing.hidden.push(object.key);
-            }
-        }
-        Ok(listing)
     }
 
     /// Lists the repositories, and the first segments of keys that are not valid repository names.
@@ -413,12 +374,6 @@ impl Target {
             Err(Failure::no_answer(reason))
         })
     }
-}
-
-/// Tells whether a key below a repository belongs to the layout without being an artifact of this
-/// mount. The empty "section" objects that some consoles create belong to it.
-fn known(key: &str) -> bool {
-    matches!(key, "" | "plans/") || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Condition, Failure, Kind, Meta, RepoListing, Target};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, Item, Part, RepoName, Section, Sha256, Stamp, Version};
+use crate::model::{ArtifactId, Item, RepoName, Sha256, Stamp, Version};
 
 /// How many contents before a push are looked for: more pushes than an outage sees.
 const MAX_BEFORE: usize = 100;
@@ -48,31 +48,15 @@ impl Target {
             let key = key.strip_prefix(repo.as_str())?.strip_prefix('/')?;
             match Item::from_key(key)? {
                 Item::Version(version) => Some(version),
-                Item::Schema | Item::Plan(_) => None,
+                Item::Schema | Item::Plan(_) | Item::Tag(_) => None,
             }
         });
         Ok(versions.collect())
     }
 
-    /// Lists a section of a repository. A missing one is empty.
-    ///
-    /// # Errors
-    ///
-    /// The target's failing answer.
-    pub async fn list_section(
-        &self,
-        section: &Section,
-        deadline: Instant,
-    ) -> Result<RepoListing, Failure> {
-        match section.part {
-            Part::Current => self.list(&section.repo, deadline).await,
-            Part::Versions => self.list_versions(&section.repo, deadline).await,
-        }
-    }
-
     /// Lists the versions of a repository's schema by their names alone: their sizes and stamps cost a
     /// request for each in some stores, and most are never looked at.
-    async fn list_versions(
+    pub(in crate::store) async fn list_versions(
         &self,
         repo: &RepoName,
         deadline: Instant,
@@ -169,6 +153,31 @@ impl Target {
                     self.url()
                 ),
             )),
+        }
+    }
+
+    /// Fails if a tag would point to a version that the target lacks.
+    pub(super) async fn has_tagged(
+        &self,
+        id: &ArtifactId,
+        content: &[u8],
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let Item::Tag(_) = id.item else { return Ok(()) };
+        #[cfg(test)]
+        if injected(Bug::TagBeforeVersion) {
+            return Ok(());
+        }
+        let version = std::str::from_utf8(content).unwrap_or_default();
+        let key = format!("{}/{version}/{}", versions_of(&id.repo), Item::Schema);
+        let attempt = format!("looking up {key}");
+        match self.by(deadline, &attempt, self.driver.head(&key)).await {
+            Err(failure) if failure.kind == Kind::NotFound => {
+                let url = self.url();
+                let why = format!("cannot write {id} at {url}: version {version} is not there yet");
+                Err(Failure::new(Kind::Busy, why))
+            }
+            there => there.map(drop),
         }
     }
 

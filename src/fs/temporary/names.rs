@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::{TemporaryDir, TemporaryFile, TemporaryKind};
 use crate::fs::handle::{Handle, Opener};
-use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, reserved, text};
+use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, in_tags, reserved, text};
+use crate::fs::namespace::{InDirectory, in_directory};
 use crate::fs::node::Node;
 use crate::fs::{CreateAttrs, Error, FileKind, Fs, LookupEntry, OpenMode, Opened, Result, lock};
-use crate::model::PlanName;
+use crate::model::{Item, PlanName};
 use crate::registry::{Event, Level};
 
 impl Fs {
@@ -22,6 +23,7 @@ impl Fs {
             Node::Root => in_root(name)? == InRoot::TemporaryFile,
             Node::Repo(_) => in_repo(name)? == InRepo::TemporaryFile,
             Node::Plans(_) => in_plans(name)? == InRepo::TemporaryFile,
+            Node::Tags(_) => in_tags(name)? == InRepo::TemporaryFile,
             Node::TemporaryFile(dir) if dir.is_directory() => text(name).map(|_| true)?,
             _ => false,
         };
@@ -34,6 +36,7 @@ impl Fs {
             Node::Root => TemporaryDir::Root,
             Node::Repo(repo) => TemporaryDir::Repo(repo.clone()),
             Node::Plans(repo) => TemporaryDir::Plans(repo.clone()),
+            Node::Tags(repo) => TemporaryDir::Tags(repo.clone()),
             Node::TemporaryFile(dir) if dir.is_directory() => TemporaryDir::Dir(dir.number),
             _ => return None,
         })
@@ -185,7 +188,13 @@ impl Fs {
         self.writable()?;
         let parent = self.node(parent)?;
         if Self::temporary_dir(&parent, name)?.is_none() {
-            return Err(self.refuse(name));
+            return match in_directory(&parent, name) {
+                Ok(InDirectory::Artifact(id, _)) if matches!(id.item, Item::Tag(_)) => {
+                    self.push_tag(&id, &to, true).await?;
+                    self.lookup_tag(&id).await
+                }
+                _ => Err(self.refuse(name)),
+            };
         }
         let attrs = CreateAttrs {
             perm: 0o777,
@@ -229,12 +238,13 @@ impl Fs {
     ///
     /// [`Error::Invalid`] for other files.
     pub async fn readlink(self: Arc<Self>, ino: u64) -> Result<OsString> {
-        if let Node::TemporaryFile(temporary) = self.node(ino)?
-            && let TemporaryKind::Symlink(to) = &temporary.kind
-        {
-            return Ok(to.clone());
+        match self.node(ino)? {
+            Node::TemporaryFile(temporary) => match &temporary.kind {
+                TemporaryKind::Symlink(to) => Ok(to.clone()),
+                _ => Err(Error::Invalid),
+            },
+            node => self.read_tag(&node).await,
         }
-        Err(Error::Invalid)
     }
 
     /// Makes a hard link between temporary files.

@@ -31,6 +31,7 @@ mod restart;
 mod returning;
 mod simulation;
 mod stamp_key;
+mod tag;
 mod temporary;
 mod twins;
 mod unsupported;

@@ -286,6 +286,8 @@ impl Reconcile {
         let items = scan.items();
         job.expect(items.len());
         let (scan, repo) = (&scan, repo);
+        // A target takes a tag only if it has the version.
+        self.compare_versions(job, scan, repo).await;
         let comparisons = items.into_iter().map(|item| {
             let repo = repo.clone();
             let id = ArtifactId { repo, item };
@@ -298,6 +300,5 @@ impl Reconcile {
         let mut comparisons =
             futures::stream::iter(comparisons).buffer_unordered(CONCURRENT_COMPARISONS);
         while comparisons.next().await.is_some() {}
-        self.compare_versions(job, scan, repo).await;
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::diff::{HeldContent, Holding};
 use super::job::ReconcileJob;
 use super::{REMEMBERED_CONTENTS, Reconcile, Remembered};
-use crate::model::{ArtifactId, Item, RepoName, Stamp};
+use crate::model::{ArtifactId, Item, RepoName, Section, Stamp};
 use crate::registry::lock;
 use crate::registry::replica::{Replica, ReplicaSet};
 use crate::store::{Failure, Kind, Meta, RepoListing, Token, Tombstone};
@@ -73,9 +73,12 @@ impl Reconcile {
         replicas: &'a ReplicaSet,
     ) -> RepoScan<'a> {
         let end = Instant::now() + self.settings.push;
+        let tags = &Section::tags(repo);
         let looks = replicas.targets().map(|target| async move {
             // List the tombstones last: an item that is listed and has none was not yet deleted.
-            let listing = target.ask(|target| target.list(repo, end)).await?;
+            let mut listing = target.ask(|target| target.list(repo, end)).await?;
+            let tags = target.ask(|target| target.list_section(tags, end)).await?;
+            listing.items.extend(tags.items);
             let tombstones = target.ask(|target| target.tombstones(repo, end)).await?;
             for key in target.target().refused_tombstones() {
                 self.events.report_refused_tombstone(&key, target.url());

@@ -98,9 +98,7 @@ impl Truth {
             Item::Plan(name) => check_plan(bytes, name)
                 .map(|()| Format::Hcl)
                 .map_err(|_| Error::Invalid),
-            Item::Schema | Item::Version(_) => {
-                check_schema(bytes, suffix, format).map_err(|_| Error::Invalid)
-            }
+            _ => check_schema(bytes, suffix, format).map_err(|_| Error::Invalid),
         };
         match checked {
             Ok(format) => {

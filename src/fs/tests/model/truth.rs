@@ -183,8 +183,8 @@ impl Truth {
         names.extend(self.names.keys().filter(|path| here(path)).cloned());
         let artifacts = self.artifacts.keys().chain(self.touched.keys());
         names.extend(artifacts.map(|id| match &id.item {
-            Item::Schema | Item::Version(_) => format!("{}/schema", id.repo.as_str()),
             Item::Plan(plan) => format!("{}/plans/{}", id.repo.as_str(), plan.as_str()),
+            _ => format!("{}/schema", id.repo.as_str()),
         }));
         let repos = self.repos.iter().map(String::as_str).chain(["app"]);
         names.extend(repos.flat_map(|repo| [repo.to_owned(), format!("{repo}/plans")]));
