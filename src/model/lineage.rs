@@ -43,6 +43,14 @@ impl Lineage {
         self.sha256 == sha256 || self.past.contains(&sha256)
     }
 
+    /// Tells whether a push may be replaced by one that replaces this content: it has the same bytes, or
+    /// is one before it. A later push of the bytes of an earlier one is a roll-back, and is neither.
+    pub fn covers_push(&self, push: &Stamp, stamped: bool) -> bool {
+        let is_later = stamped && self.when.is_some_and(|when| push.when > when);
+        let is_rollback = is_later && push.base != Base::Unknown;
+        push.sha256 == self.sha256 || (self.past.contains(&push.sha256) && !is_rollback)
+    }
+
     /// Tells whether deleting this content deletes a push, too: it is this one or one before it, and
     /// no later push of the same bytes.
     pub fn covers(&self, push: &Stamp, stamped: bool) -> bool {

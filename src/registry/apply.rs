@@ -51,7 +51,7 @@ impl Missed<'_> {
                 false => Standing::Has(token),
             };
         }
-        let holds = |lineage: &Lineage| lineage.holds(there.sha256);
+        let holds = |lineage: &Lineage| lineage.covers_push(there, stamped);
         #[cfg(test)]
         if injected(Bug::StrangerReplaced) {
             return unchanged(token);

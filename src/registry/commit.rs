@@ -122,7 +122,7 @@ impl Commit<'_> {
         let is_older = there.base == Base::Unknown && Some(*there) <= view.newest;
         Some(*there) == view.newest
             || Some(*there) == self.attempt
-            || self.replaces.is_some_and(|it| it.holds(there.sha256))
+            || self.replaces.is_some_and(|it| it.covers_push(there, true))
             || is_older
     }
 

@@ -131,6 +131,13 @@ pub struct Known<'a> {
 }
 
 impl Known<'_> {
+    /// Tells whether a push is one that the registry's content has replaced. A later push of the same
+    /// bytes is a roll-back.
+    fn is_past(&self, push: &Stamp, current: &Stamp) -> bool {
+        let is_before = current.base == Base::Content(push.sha256);
+        (is_before || self.past.contains(&push.sha256)) && push.when <= current.when
+    }
+
     /// Tells whether a push is based on a content, or on one that is based on it.
     fn is_over(&self, push: &Stamp, content: Sha256) -> bool {
         let before = self.before.get(&push.sha256);
@@ -207,8 +214,7 @@ fn leader(known: Known<'_>, held: &[Held], there: &Stamp) -> Option<Held> {
         held.stamped
             && known.is_over(&held.stamp, there.sha256)
             && held.stamp.sha256 != there.sha256
-            && !known.past.contains(&held.stamp.sha256)
-            && there.base != Base::Content(held.stamp.sha256)
+            && !known.is_past(&held.stamp, there)
     });
     let over = over.next().map(|first| over.fold(first, later));
     over.copied().or(Some(by_registry))
@@ -310,11 +316,7 @@ fn lacking(known: Known<'_>, leader: &Held, held: &[Held], holdings: &[Holding])
 /// not based on: it is newer, or based on the same content.
 fn is_apart(known: Known<'_>, leader: &Held, there: &Stamp) -> bool {
     let found = leader.stamp;
-    if !known.honours_conditions
-        || there.sha256 == found.sha256
-        || found.base == Base::Content(there.sha256)
-        || known.past.contains(&there.sha256)
-    {
+    if !known.honours_conditions || there.sha256 == found.sha256 || known.is_past(there, &found) {
         return false;
     }
     let is_sibling = found.base != Base::Unknown && there.base == found.base;
