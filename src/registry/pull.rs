@@ -145,7 +145,8 @@ impl Registry {
         end: Instant,
         is_pressing: bool,
     ) -> Result<Pulled, RegistryError> {
-        let request = || self.fetch_once(id, replicas, end);
+        // On the heap: the futures around it would each hold all of it on the stack.
+        let request = || Box::pin(self.fetch_once(id, replicas, end));
         let fetched = match is_pressing {
             true => {
                 let serves = |fetched: &Fetched<'_>| fetched.is_ok();
