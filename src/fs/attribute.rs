@@ -11,8 +11,8 @@ use super::history::TAG_BYTES;
 use super::node::{ControlFile, Node, number_of_content};
 use super::staged_file::StagedFile;
 use super::{
-    Attr, Error, FOR_EVER, FileKind, Fs, LookupEntry, OpenMode, Result, SetAttr, Statfs, XattrFlag,
-    lock,
+    Attr, Caller, Error, FOR_EVER, FileKind, Fs, LookupEntry, OpenMode, Result, SetAttr, Statfs,
+    XattrFlag, lock,
 };
 use crate::model::{ArtifactId, Item, MAX_NAME_BYTES};
 use crate::registry::{About, Revision};
@@ -213,8 +213,9 @@ impl Fs {
         ino: u64,
         fh: Option<u64>,
         set: SetAttr,
-        pid: u32,
+        caller: impl Into<Caller>,
     ) -> Result<(Attr, Duration)> {
+        let caller = caller.into();
         self.writable()?;
         let node = self.node(ino)?;
         if node.is_immutable() {
@@ -237,12 +238,12 @@ impl Fs {
         }
         match &node {
             Node::StagedFile(staged) if staged.is_open() => staged.set_size(size, self.now())?,
-            Node::StagedFile(_) => self.truncate_in_task(ino, size, pid).await?,
+            Node::StagedFile(_) => self.truncate_in_task(ino, size, caller).await?,
             Node::Content(..) | Node::Blank(_) => {
-                if self.retry_for_writing(pid, &node) {
+                if self.retry_for_writing(caller.pid, &node) {
                     return Err(Error::Stale);
                 }
-                self.truncate_in_task(ino, size, pid).await?;
+                self.truncate_in_task(ino, size, caller).await?;
             }
             // A shell's redirection truncates the file before it writes.
             Node::ControlFile(ControlFile::Jobs) => {}
@@ -253,24 +254,24 @@ impl Fs {
     }
 
     /// Truncates in a task of its own: the handle must be released even if the caller gives up.
-    async fn truncate_in_task(self: &Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
-        let truncation = tokio::spawn(Arc::clone(self).truncate_by_path(ino, size, pid));
+    async fn truncate_in_task(self: &Arc<Self>, ino: u64, size: u64, caller: Caller) -> Result<()> {
+        let truncation = tokio::spawn(Arc::clone(self).truncate_by_path(ino, size, caller));
         truncation.await.unwrap_or(Err(Error::Io))
     }
 
     /// Does truncate(2): opens, changes the size, and closes, which pushes.
-    async fn truncate_by_path(self: Arc<Self>, ino: u64, size: u64, pid: u32) -> Result<()> {
+    async fn truncate_by_path(self: Arc<Self>, ino: u64, size: u64, caller: Caller) -> Result<()> {
         let how = OpenMode {
             write: true,
             ..OpenMode::default()
         };
-        let opened = self.clone().open_for_writing(ino, how, pid).await?;
+        let opened = self.clone().open_for_writing(ino, how, caller).await?;
         let changed = match self.handle(opened.fh)? {
             Handle::StagedFile { staged, .. } => staged.set_size(size, self.now()),
             _ => Err(Error::BadHandle),
         };
         let pushed = match changed {
-            Ok(()) => self.clone().flush(opened.fh, pid).await,
+            Ok(()) => self.clone().flush(opened.fh, caller.pid).await,
             Err(error) => Err(error),
         };
         self.release(opened.fh).await?;
@@ -383,6 +384,7 @@ impl Fs {
         if let Some(stamp) = known.and_then(|known| known.stamp()) {
             attributes.push(("version", stamp.version().to_string()));
             attributes.push(("sha256", stamp.sha256.to_string()));
+            attributes.extend(stamp.author.map(|author| ("author", author.to_string())));
         }
         attributes.extend(source.map(|source| ("source", source)));
         attributes.extend(stale.map(|stale| ("stale", stale.as_secs().to_string())));

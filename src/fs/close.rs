@@ -9,7 +9,7 @@ use super::handle::{Handle, Opener, Processes};
 use super::staged_file::{Remainder, StagedFile};
 use super::{Error, Fs, Result, lock};
 use crate::model::ArtifactId;
-use crate::registry::{Event, Level, Wait};
+use crate::registry::{Event, Level, PushDetails, Wait};
 
 /// The time limit to read /proc. The kernel may make the reader wait for a process that itself
 /// waits for this close. After the limit the close is a save, as without /proc.
@@ -232,10 +232,12 @@ impl Fs {
             let _ = timeout_at(end, self.registry.stat(id, false)).await;
         }
         let before = self.registry.newest(id);
-        let (bytes, suffix) = (snapshot.bytes, staged.suffix());
-        let push = self
-            .registry
-            .push(id, bytes, &mut base, suffix, end, Wait::ForAll);
+        let details = PushDetails {
+            suffix: staged.suffix(),
+            author: self.authors.of(staged.user(), end).await,
+        };
+        let (bytes, wait) = (snapshot.bytes, Wait::ForAll);
+        let push = self.registry.push(id, bytes, &mut base, details, end, wait);
         let pushed = push.await;
         self.invalidate(id, before);
         staged.push_ended(change, base, pushed.is_ok());

@@ -10,7 +10,7 @@ use super::node::{ControlFile, Node};
 use super::staged_file::StagedFile;
 use super::staging::disk_error;
 use super::threads::Intent;
-use super::{CreateAttrs, Error, Fs, LookupEntry, OpenMode, Opened, Result, lock};
+use super::{Caller, CreateAttrs, Error, Fs, LookupEntry, OpenMode, Opened, Result, lock};
 use crate::model::ArtifactId;
 use crate::registry::{BaseVersion, Registry, Revision};
 
@@ -21,24 +21,31 @@ impl Fs {
     ///
     /// [`Error::Stale`] makes the kernel look the name up again: for a reader whose inode is no
     /// longer the newest content, and for a writer, which gets an inode of its own.
-    pub async fn open(self: Arc<Self>, ino: u64, how: OpenMode, pid: u32) -> Result<Opened> {
+    pub async fn open(
+        self: Arc<Self>,
+        ino: u64,
+        how: OpenMode,
+        caller: impl Into<Caller>,
+    ) -> Result<Opened> {
+        let caller = caller.into();
+        let pid = caller.pid;
         let node = self.node(ino)?;
         if let Node::TemporaryFile(temporary) = &node {
             if how.write || how.truncate {
                 self.writable()?;
             }
             return match temporary.pushed() {
-                None => self.open_temporary(ino, temporary, how, pid),
+                None => self.open_temporary(ino, temporary, how, caller),
                 // Through /proc/self/fd: an open handle works on the artifact.
                 Some(staged) if staged.is_open() => {
                     self.open_staged(&staged, how, StartContent::Newest).await?;
-                    Ok(self.opened_staged(ino, staged, how, false, pid))
+                    Ok(self.opened_staged(ino, staged, how, false, caller))
                 }
                 Some(_) => Err(Error::Stale),
             };
         }
         if how.write || how.truncate {
-            return self.open_for_writing(ino, how, pid).await;
+            return self.open_for_writing(ino, how, caller).await;
         }
         let (handle, keep_cache) = match node {
             Node::Content(id, known) => self.open_content(&id, &known, pid).await?,
@@ -139,8 +146,9 @@ impl Fs {
         self: Arc<Self>,
         ino: u64,
         how: OpenMode,
-        pid: u32,
+        caller: Caller,
     ) -> Result<Opened> {
+        let pid = caller.pid;
         self.writable()?;
         let node = self.node(ino)?;
         if (node.is_immutable() || node.is_tag()) && !node.is_directory() {
@@ -154,14 +162,14 @@ impl Fs {
                 lock(&self.stale_retries).take(pid, staged.id(), Intent::Write);
                 lock(&self.reads).forget(pid, staged.id());
                 self.open_staged(&staged, how, StartContent::Newest).await?;
-                Ok(self.opened_staged(ino, staged, how, false, pid))
+                Ok(self.opened_staged(ino, staged, how, false, caller))
             }
             Node::Content(id, _) | Node::Blank(id) => {
                 // No look-up after ESTALE: opened through /proc/self/fd. Readers share the inode,
                 // so the kernel must not keep these pages.
                 let staged = Arc::new(self.staged(&id, None, 0));
                 self.open_staged(&staged, how, StartContent::Newest).await?;
-                Ok(self.opened_staged(ino, staged, how, true, pid))
+                Ok(self.opened_staged(ino, staged, how, true, caller))
             }
             Node::ControlFile(ControlFile::Jobs) => Ok(Opened {
                 fh: self.insert(ino, Handle::Jobs),
@@ -212,7 +220,7 @@ impl Fs {
         let entry = self.lookup_entry(Node::StagedFile(Arc::clone(&staged)));
         Ok((
             entry,
-            self.opened_staged(entry.attr.ino, staged, how, false, attrs.pid),
+            self.opened_staged(entry.attr.ino, staged, how, false, attrs.caller()),
         ))
     }
 
@@ -266,8 +274,11 @@ impl Fs {
         staged: Arc<StagedFile>,
         how: OpenMode,
         direct_io: bool,
-        pid: u32,
+        Caller { pid, uid }: Caller,
     ) -> Opened {
+        if how.write || how.truncate {
+            staged.set_user(uid);
+        }
         // Look the process up now: the thread may end long before the close.
         let processes = self.processes.get().filter(|_| pid != 0);
         let opener = Opener {

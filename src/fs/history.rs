@@ -9,7 +9,7 @@ use super::name::in_version;
 use super::node::Node;
 use super::{Error, Fs, LookupEntry, Result};
 use crate::model::{ArtifactId, Format, Item, LATEST, RepoName, Version};
-use crate::registry::{Event, Level, Revision, Wait};
+use crate::registry::{Event, Level, PushDetails, Revision, Wait};
 
 /// The link of a tag, up to the version's name.
 const TO_VERSIONS: &str = "../versions/";
@@ -112,7 +112,7 @@ impl Fs {
         Ok(self.lookup_entry(Node::Content(id.clone(), known)))
     }
 
-    /// Makes a tag, or moves it unless `is_new`: a push. `to`: where its link leads.
+    /// Makes a tag, or moves it unless `is_new`: a push of `user`. `to`: where its link leads.
     ///
     /// # Errors
     ///
@@ -123,6 +123,7 @@ impl Fs {
         id: &ArtifactId,
         to: &OsStr,
         is_new: bool,
+        user: Option<u32>,
     ) -> Result<()> {
         let end = Instant::now() + self.registry.settings().push_budget();
         let version = to.to_str().and_then(|to| to.strip_prefix(TO_VERSIONS));
@@ -150,10 +151,14 @@ impl Fs {
         // In a task of its own: the push goes on if the caller gives up.
         let push = tokio::spawn(async move {
             let _in_flight = fs.pushes.begin();
+            let details = PushDetails {
+                author: fs.authors.of(user, end).await,
+                ..PushDetails::default()
+            };
             let (before, content) = (fs.registry.newest(&id), version.to_string().into());
             let push = fs
                 .registry
-                .push(&id, content, &mut base, None, end, Wait::ForVerdict);
+                .push(&id, content, &mut base, details, end, Wait::ForVerdict);
             let pushed = push.await;
             fs.invalidate(&id, before);
             pushed.map_err(Error::from)

@@ -7,6 +7,7 @@
 //! `threads` hold the state.
 
 mod attribute;
+mod author;
 mod close;
 mod control;
 mod directory;
@@ -26,10 +27,11 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use author::AuthorSetting;
 pub use handle::{DirListing, Processes};
 pub use types::{
-    Attr, CreateAttrs, DirEntry, Error, FileKind, LookupEntry, OpenMode, Opened, ROOT, Result,
-    SetAttr, Statfs, XattrFlag,
+    Attr, Caller, CreateAttrs, DirEntry, Error, FileKind, LookupEntry, OpenMode, Opened, ROOT,
+    Result, SetAttr, Statfs, XattrFlag,
 };
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -39,6 +41,7 @@ use tokio::sync::watch;
 
 use crate::registry::{self, Registry};
 
+use author::Authors;
 use handle::Handles;
 use name::LocalNames;
 use node::{KernelNotifier, Node, Nodes};
@@ -65,17 +68,20 @@ pub struct FsSettings {
     pub temporary_bytes: u64,
     /// The most bytes of all staged files together.
     pub staged_bytes: u64,
+    /// The author that pushes name.
+    pub author: AuthorSetting,
 }
 
 /// The file system.
 ///
 /// Every operation is a future that answers from memory at its first poll if it can. So a caller
 /// can poll it once on its own thread, and move it to a runtime only if it is pending. `pid` is the
-/// calling thread, from FUSE.
+/// calling thread, from FUSE; a [`Caller`] also names its user.
 #[derive(Debug)]
 pub struct Fs {
     registry: Arc<Registry>,
     settings: FsSettings,
+    authors: Authors,
     /// The mount, as the status shows it.
     mount: registry::Mount,
     nodes: Mutex<Nodes>,
@@ -100,6 +106,7 @@ impl Fs {
         let staged = Arc::new(Quota::new(settings.staged_bytes));
         let temporary = TemporaryTree::new(settings.temporary_bytes, registry.staging_dir());
         Arc::new(Self {
+            authors: Authors::new(settings.author),
             registry,
             settings,
             mount,

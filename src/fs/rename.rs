@@ -11,9 +11,9 @@ use super::node::Node;
 use super::staging::Reservation;
 use super::temporary::{TemporaryDir, TemporaryFile, TemporaryKind};
 use super::threads::Intent;
-use super::{Error, Fs, Result, lock};
+use super::{Caller, Error, Fs, Result, lock};
 use crate::model::{ArtifactId, Format, Item};
-use crate::registry::{BaseVersion, Event, Level, Wait};
+use crate::registry::{BaseVersion, Event, Level, PushDetails, Wait};
 
 /// The kernel locks the directory during a rename, so look-ups of uncached names wait with it.
 const RENAME_WAIT: Wait = Wait::ForVerdict;
@@ -29,7 +29,7 @@ struct RenameSource {
 struct RenameTarget {
     id: ArtifactId,
     suffix: Option<Format>,
-    pid: u32,
+    caller: Caller,
 }
 
 impl Fs {
@@ -45,8 +45,10 @@ impl Fs {
         (parent, name): (u64, &OsStr),
         (new_parent, new_name): (u64, &OsStr),
         no_replace: bool,
-        pid: u32,
+        caller: impl Into<Caller>,
     ) -> Result<()> {
+        let caller = caller.into();
+        let pid = caller.pid;
         self.writable()?;
         let (parent, new_parent) = (self.node(parent)?, self.node(new_parent)?);
         let Some(place) = Self::temporary_dir(&parent, name)? else {
@@ -94,7 +96,7 @@ impl Fs {
             return Err(Error::Stale);
         }
         if let TemporaryKind::Symlink(to) = &temporary.kind {
-            let pushed = self.push_tag(&id, to, no_replace).await;
+            let pushed = self.push_tag(&id, to, no_replace, caller.uid).await;
             if pushed == Err(Error::Stale) {
                 self.retry_as_stale(pid, &id, Intent::Rename);
             }
@@ -112,7 +114,7 @@ impl Fs {
             temporary,
         };
         // In a task of its own: the push goes on if the caller gives up.
-        let to = RenameTarget { id, suffix, pid };
+        let to = RenameTarget { id, suffix, caller };
         let fs = Arc::clone(&self);
         let push = tokio::spawn(async move {
             let _in_flight = fs.pushes.begin();
@@ -136,11 +138,15 @@ impl Fs {
         let (writer, tried) = temporary.origin(id);
         let read = {
             let reads = lock(&self.reads);
-            reads.of(writer, id).or_else(|| reads.of(to.pid, id))
+            reads.of(writer, id).or_else(|| reads.of(to.caller.pid, id))
         };
         let mut base = match tried.or(read) {
             Some(base) => base,
             None => self.newest(id).await,
+        };
+        let details = PushDetails {
+            suffix: to.suffix,
+            author: self.authors.of(to.caller.uid, end).await,
         };
         loop {
             let snapshot = temporary.snapshot(max_size);
@@ -148,14 +154,14 @@ impl Fs {
             let before = self.registry.newest(id);
             let push = self
                 .registry
-                .push(id, bytes, &mut base, to.suffix, end, RENAME_WAIT);
+                .push(id, bytes, &mut base, details, end, RENAME_WAIT);
             let pushed = push.await;
             self.invalidate(id, before);
             if let Err(error) = pushed {
                 let error = Error::from(error);
                 temporary.set_failed(id, base);
                 if error == Error::Stale {
-                    self.retry_as_stale(to.pid, id, Intent::Rename);
+                    self.retry_as_stale(to.caller.pid, id, Intent::Rename);
                 }
                 return Err(error);
             }
@@ -167,7 +173,7 @@ impl Fs {
             // The file was written and closed during the push: push those changes too.
         }
         let mut reads = lock(&self.reads);
-        for pid in [writer, to.pid] {
+        for pid in [writer, to.caller.pid] {
             reads.record(pid, id, base);
         }
         drop(reads);

@@ -36,6 +36,8 @@ struct StagedState {
     pushed: u64,
     /// The change that the last failed push included.
     failed: u64,
+    /// The user that opened it for writing last; `None` for the user of the mount.
+    user: Option<u32>,
     /// Whether anything was written after the truncation by an open.
     written: bool,
     /// Whether the name was made as touch(1) does: without O_TRUNC and O_EXCL.
@@ -101,6 +103,7 @@ impl StagedFile {
                 change: 0,
                 pushed: 0,
                 failed: 0,
+                user: None,
                 written: false,
                 touched: false,
                 broken: None,
@@ -145,6 +148,16 @@ impl StagedFile {
     /// Records that a touch(1) made the name: a touched name is not yet an empty document.
     pub(super) fn touch(&self) {
         lock(&self.state).touched = true;
+    }
+
+    /// Records the user that opens it for writing: the author of its next push.
+    pub(super) fn set_user(&self, uid: Option<u32>) {
+        lock(&self.state).user = uid;
+    }
+
+    /// Returns the user that opened it for writing last; `None` for the user of the mount.
+    pub(super) fn user(&self) -> Option<u32> {
+        lock(&self.state).user
     }
 
     /// Opens a handle. The first one sets the content and its base. `empty` means that the file is

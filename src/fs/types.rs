@@ -128,6 +128,21 @@ pub struct SetAttr {
     pub modified: Option<SystemTime>,
 }
 
+/// The thread that makes a request, and its user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The thread; 0 if it is invisible.
+    pub pid: u32,
+    /// Its user; `None` for the user of the mount.
+    pub uid: Option<u32>,
+}
+
+impl From<u32> for Caller {
+    fn from(pid: u32) -> Self {
+        Self { pid, uid: None }
+    }
+}
+
 /// The attributes of a new file or directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CreateAttrs {
@@ -139,6 +154,16 @@ pub struct CreateAttrs {
     pub uid: Option<u32>,
     /// Its group, likewise.
     pub gid: Option<u32>,
+}
+
+impl CreateAttrs {
+    /// Returns the thread that makes it, and its user.
+    pub(super) fn caller(&self) -> Caller {
+        Caller {
+            pid: self.pid,
+            uid: self.uid,
+        }
+    }
 }
 
 /// The mode of setxattr(2).

@@ -8,8 +8,8 @@ use fuser::{
 };
 
 use crate::fs::{
-    Attr, CreateAttrs, DirEntry, DirListing, Error, FileKind, Fs, LookupEntry, OpenMode, Opened,
-    XattrFlag,
+    Attr, Caller, CreateAttrs, DirEntry, DirListing, Error, FileKind, Fs, LookupEntry, OpenMode,
+    Opened, XattrFlag,
 };
 
 /// The preferred block size of stat(2): a page, the smallest piece the kernel reads.
@@ -99,6 +99,14 @@ pub(super) fn attrs(req: &Request, mode: u32) -> CreateAttrs {
         pid: req.pid(),
         uid: Some(req.uid()),
         gid: Some(req.gid()),
+    }
+}
+
+/// Returns the thread that makes a request, and its user.
+pub(super) fn caller(req: &Request) -> Caller {
+    Caller {
+        pid: req.pid(),
+        uid: Some(req.uid()),
     }
 }
 

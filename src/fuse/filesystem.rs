@@ -18,8 +18,8 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use super::convert::{
-    GENERATION, Owner, attr, attrs, done, entry, file_kind, list, list_plus, open_flags, open_mode,
-    perm, sized, time, xattr_flag,
+    GENERATION, Owner, attr, attrs, caller, done, entry, file_kind, list, list_plus, open_flags,
+    open_mode, perm, sized, time, xattr_flag,
 };
 use super::dispatch::{Deadlines, Dispatcher, ErrorReply};
 use crate::fs::{self, Fs, LookupEntry, Opened, SetAttr, Statfs};
@@ -172,7 +172,7 @@ impl fuser::Filesystem for Bridge {
             modified: mtime.map(time),
         };
         let fh = fh.map(u64::from);
-        let future = self.fs.clone().setattr(ino.0, fh, set, req.pid());
+        let future = self.fs.clone().setattr(ino.0, fh, set, caller(req));
         let ok = attr(self.owner);
         self.dispatcher.run("setattr", deadline, reply, future, ok);
     }
@@ -254,15 +254,15 @@ impl fuser::Filesystem for Bridge {
             // No target can exchange two objects in one step.
             return reply.error(Errno::EINVAL);
         }
-        let (fs, old, new, pid) = (
+        let (fs, old, new, caller) = (
             self.fs.clone(),
             name.to_owned(),
             newname.to_owned(),
-            req.pid(),
+            caller(req),
         );
         let future = async move {
             let (from, to) = ((parent.0, &*old), (newparent.0, &*new));
-            fs.rename(from, to, no_replace, pid).await
+            fs.rename(from, to, no_replace, caller).await
         };
         self.pushing("rename", reply, future);
     }
@@ -281,7 +281,7 @@ impl fuser::Filesystem for Bridge {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let future = self.fs.clone().open(ino.0, open_mode(flags.0), req.pid());
+        let future = self.fs.clone().open(ino.0, open_mode(flags.0), caller(req));
         self.reading("open", reply, future, |reply, opened| {
             reply.opened(FileHandle(opened.fh), open_flags(&opened));
         });

@@ -105,6 +105,16 @@ proptest! {
     }
 
     #[test]
+    fn an_author_is_one_line_of_visible_text(kept in text(&["alice@build-7", "Zo%C3%AB%20%3Cz@x%3E"])) {
+        for author in [Author::from_metadata(&kept), kept.parse().ok()].into_iter().flatten() {
+            let shown = author.to_string();
+            prop_assert!((1..=MAX_AUTHOR_BYTES).contains(&shown.len()));
+            prop_assert!(!shown.contains(|letter: char| letter.is_control()));
+            prop_assert_eq!(Author::from_metadata(&author.to_metadata()), Some(author));
+        }
+    }
+
+    #[test]
     fn a_hash_is_64_digits(garbage in text(&[&"a1".repeat(32), &"é".repeat(32)])) {
         if let Ok(hash) = garbage.parse::<Sha256>() {
             prop_assert_eq!(hash.to_string(), garbage.to_ascii_lowercase());

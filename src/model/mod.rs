@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod arbitrary_tests;
+mod author;
 mod base;
 mod document;
 mod hcl;
@@ -13,6 +14,7 @@ mod stamp;
 mod text;
 mod wall_clock;
 
+pub use author::{Author, InvalidAuthor, MAX_AUTHOR_BYTES};
 pub use base::Base;
 pub use document::{Format, Rejection, check_plan, check_schema, guess_format};
 pub use hcl::Syntax;

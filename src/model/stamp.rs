@@ -1,9 +1,11 @@
 //! The stamp, which is the metadata of one pushed content, and the clock that orders pushes.
 
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Base, Format, Sha256, Version};
+use super::{Author, Base, Format, Sha256, Version};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 
@@ -14,8 +16,9 @@ pub const MAX_AHEAD: u64 = 5 * 60 * 1_000_000_000;
 /// The metadata of one pushed content.
 ///
 /// Stamps are ordered by `when`. If two machines push in the same nanosecond, the hash decides, so
-/// every mount agrees on the newer content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// every mount agrees on the newer content. The author makes no difference: stamps that differ in
+/// nothing else are equal.
+#[derive(Debug, Clone, Copy)]
 pub struct Stamp {
     /// The time of the push, in nanoseconds since the Unix epoch. It comes from a [`StampClock`],
     /// so no two pushes of one mount share it.
@@ -28,6 +31,8 @@ pub struct Stamp {
     pub format: Format,
     /// The content that it replaces.
     pub base: Base,
+    /// The author of the push; `None` in stamps of earlier versions, or if the mount names none.
+    pub author: Option<Author>,
 }
 
 impl Stamp {
@@ -39,6 +44,7 @@ impl Stamp {
             size: content.len() as u64,
             format,
             base: Base::Unknown,
+            author: None,
         }
     }
 
@@ -68,6 +74,37 @@ impl Stamp {
     /// Returns `when` as a time for the file system.
     pub fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.when)
+    }
+
+    /// Returns the parts that stamps are compared by.
+    fn compared(&self) -> impl Ord + Hash + use<> {
+        (self.when, self.sha256, self.size, self.format, self.base)
+    }
+}
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Stamp {}
+
+impl PartialOrd for Stamp {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Stamp {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.compared().cmp(&other.compared())
+    }
+}
+
+impl Hash for Stamp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.compared().hash(state);
     }
 }
 
@@ -211,6 +248,18 @@ mod tests {
         ] {
             assert_eq!(when_from_text(unreadable), None, "{unreadable}");
         }
+    }
+
+    #[test]
+    fn the_author_makes_no_stamp_another() {
+        let stamp = Stamp::new(1, b"abc", Format::Sql);
+        let signed_by = |author: &str| Stamp {
+            author: author.parse().ok(),
+            ..stamp
+        };
+        assert_eq!(stamp, signed_by("alice"));
+        assert_eq!(signed_by("bob").cmp(&signed_by("alice")), Ordering::Equal);
+        assert!(Stamp { when: 2, ..stamp } > signed_by("zoe"));
     }
 
     #[test]

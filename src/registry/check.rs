@@ -11,13 +11,22 @@ use super::entry::Revision;
 use super::error::{ErrorKind, RegistryError, conflict};
 use super::{Registry, blocking};
 use crate::model::{
-    ArtifactId, Base, Format, Item, Lineage, Rejection, Sha256, Stamp, check_plan, check_schema,
-    guess_format,
+    ArtifactId, Author, Base, Format, Item, Lineage, Rejection, Sha256, Stamp, check_plan,
+    check_schema, guess_format,
 };
 
 /// How many documents are checked and hashed at once. A check needs only a processor: a small
 /// machine has two, and other requests need little of them.
 const CONCURRENT_CHECKS: usize = 2;
+
+/// The facts about a push that its caller knows, and the document does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushDetails {
+    /// The format that the file's name implies.
+    pub suffix: Option<Format>,
+    /// The author.
+    pub author: Option<Author>,
+}
 
 /// A document that is about to replace another.
 pub(super) struct Candidate<'a> {
@@ -130,7 +139,7 @@ impl Registry {
         id: &ArtifactId,
         content: &Bytes,
         base: &mut BaseVersion,
-        suffix: Option<Format>,
+        details: PushDetails,
         end: Instant,
     ) -> Result<(Stamp, Option<Lineage>), RegistryError> {
         let current = timeout_at(end, self.current(id)).await.map_err(|_| {
@@ -147,7 +156,7 @@ impl Registry {
         let candidate = Candidate {
             id,
             content,
-            suffix,
+            suffix: details.suffix,
             current: format,
         };
         let (format, sha256) = self.checks.check(candidate, end).await?;
@@ -157,6 +166,7 @@ impl Registry {
             size: content.len() as u64,
             format,
             base: Base::Unknown,
+            author: details.author,
         };
         let before = base.attempt;
         let (stamp, mut replaces) = self.index.change(id, |entry| {

@@ -26,7 +26,7 @@ use super::entry::{Facts, Shown};
 use super::journal::{line, read_line};
 use crate::dir::open_regular;
 use crate::model::{
-    ArtifactId, Base, Item, RepoName, Section, Stamp, nanos, when_from_text, when_to_text,
+    ArtifactId, Author, Base, Item, RepoName, Section, Stamp, nanos, when_from_text, when_to_text,
 };
 use crate::store::Token;
 
@@ -308,6 +308,7 @@ fn from_stamp(stamp: &Stamp) -> Value {
         "sha256": stamp.sha256.to_string(),
         "format": stamp.format.as_str(),
         "base": stamp.base.to_text(),
+        "author": stamp.author.as_ref().map(Author::as_str),
     })
 }
 
@@ -322,6 +323,7 @@ fn to_stamp(value: &Value) -> Option<Stamp> {
             Some(base) => base.parse().ok()?,
             None => Base::Unknown,
         },
+        author: text("author").and_then(|author| author.parse().ok()),
     })
 }
 

@@ -10,6 +10,7 @@ fn stamp(when: u64) -> Stamp {
         size: when,
         format: Format::Hcl,
         base: Base::Content(Sha256::of(b"base")),
+        author: "alice@build-7".parse().ok(),
     }
 }
 

@@ -28,7 +28,11 @@ fn open(dir: &Path) -> Journal {
 fn an_entry_survives_a_restart_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
-    journal.begin(&id(), &push(5, b"a\nb"), b"a\nb").unwrap();
+    let stamp = Stamp {
+        author: "Zoë\u{a0}<z@x>".parse().ok(),
+        ..push(5, b"a\nb")
+    };
+    journal.begin(&id(), &stamp, b"a\nb").unwrap();
     journal.got(5, "s3://bucket");
     journal.begin(&id(), &push(6, b""), b"").unwrap();
     journal.begin(&id(), &push(7, b""), b"").unwrap();
@@ -37,6 +41,9 @@ fn an_entry_survives_a_restart_unchanged() {
     drop(journal);
     let journal = open(dir.path());
     assert_eq!(journal.select(|_| true), before);
+    assert!(stamp.author.is_some());
+    assert_eq!(journal.find(5).unwrap().stamp.author, stamp.author);
+    assert_eq!(journal.find(6).unwrap().stamp.author, None);
     assert_eq!(journal.content(5).unwrap(), "a\nb");
     assert_eq!(journal.pending().len(), 2);
     assert_eq!(journal.failed().len(), 1);

@@ -82,6 +82,7 @@ pub use crate::model::WallClock;
 pub use base::BaseVersion;
 #[cfg(test)]
 pub(crate) use blocking::{simulate_computing, simulate_disk};
+pub use check::PushDetails;
 pub use entry::{Revision, Source};
 pub use error::{ErrorKind, RegistryError};
 pub use events::{Event, Level};

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::base::BaseVersion;
 use super::breaker::pressing;
+use super::check::PushDetails;
 use super::commit::{Commit, CommitOutcome};
 use super::conflict::apart;
 use super::error::{RegistryError, conflict, reasons, still_busy};
@@ -24,7 +25,7 @@ use super::replica::{Replica, ReplicaSet, TargetId, share};
 use super::{Durability, Registry, blocking};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, Format, Lineage, Section, Stamp};
+use crate::model::{ArtifactId, Lineage, Section, Stamp};
 use crate::store::{Condition, Failure, Token};
 
 /// How long a push waits for backups.
@@ -58,9 +59,8 @@ pub(super) struct Push<'a> {
 }
 
 impl Registry {
-    /// Pushes a document to the registry and to every backup. `suffix` is the format that the
-    /// file's name implies. `base` is the content that the document may replace; it becomes the
-    /// document itself as soon as any target has it, even if these are too few for a success.
+    /// Pushes a document to the registry and to every backup. It may replace the content `base`, which
+    /// becomes the document itself as soon as any target has it, even if that is too few.
     ///
     /// It ends by `end`, with the verdict known by then; the caller must not give up before. `wait`
     /// says whether hung backups may use up all of that time.
@@ -75,14 +75,14 @@ impl Registry {
         id: &ArtifactId,
         content: Bytes,
         base: &mut BaseVersion,
-        suffix: Option<Format>,
+        details: PushDetails,
         end: Instant,
         wait: Wait,
     ) -> Result<(), RegistryError> {
         let lock = timeout_at(end, self.pushes.lock(id)).await;
         let attempt = base.attempt;
         let stamp = match &lock {
-            Ok(_) => self.validate(id, &content, base, suffix, end).await,
+            Ok(_) => self.validate(id, &content, base, details, end).await,
             Err(_) => Err(still_busy("push", id)),
         };
         if let (Ok((stamp, _)), None) = (&stamp, attempt)

@@ -326,7 +326,9 @@ pub(super) fn kept(damaged: &Damaged) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{BaseVersion, ReplicaSets, Settings, StateDir, Wait, WallClock};
+    use super::super::{
+        BaseVersion, PushDetails, ReplicaSets, Settings, StateDir, Wait, WallClock,
+    };
     use super::*;
     use crate::model::{Item, RepoName};
 
@@ -344,7 +346,14 @@ mod tests {
         let content = Bytes::from_static(b"schema \"main\" {}\n");
         let mut base = BaseVersion::default();
         let end = Instant::now() + Duration::from_secs(60);
-        let pushed = registry.push(&id, content.clone(), &mut base, None, end, Wait::ForAll);
+        let pushed = registry.push(
+            &id,
+            content.clone(),
+            &mut base,
+            PushDetails::default(),
+            end,
+            Wait::ForAll,
+        );
         assert_eq!(pushed.await.unwrap_err().kind, ErrorKind::NotFound);
         let kept: Vec<u64> = registry.unpushed().iter().map(|it| it.stamp.when).collect();
         assert_eq!(kept.len(), 1);

@@ -11,10 +11,14 @@ use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
 
-use crate::model::{Sha256, Stamp, when_to_text};
+use crate::model::{Author, Sha256, Stamp, when_to_text};
 
 /// The first part of each signed text: the format of the others.
 const FORMAT: &str = "atlasfs stamp 1";
+
+/// The format of the text of a stamp with an author. Stamps without one keep the first format, so
+/// that signatures of earlier versions hold.
+const FORMAT_WITH_AUTHOR: &str = "atlasfs stamp 2";
 
 /// The label of a key's id, so that the id is no hash of the key alone.
 const ID_LABEL: &str = "atlasfs stamp key ";
@@ -210,8 +214,9 @@ fn key_of(line: &str) -> Option<StampKey> {
 /// same text; a format with more parts gets a name of its own.
 fn computed(key: &StampKey, object: &str, stamp: &Stamp) -> Hmac<sha2::Sha256> {
     let mut state = key.state.clone();
+    let author = stamp.author.as_ref().map(Author::as_str);
     let parts = [
-        FORMAT,
+        author.map_or(FORMAT, |_| FORMAT_WITH_AUTHOR),
         object,
         &when_to_text(stamp.when),
         &stamp.sha256.to_string(),
@@ -219,7 +224,7 @@ fn computed(key: &StampKey, object: &str, stamp: &Stamp) -> Hmac<sha2::Sha256> {
         stamp.format.as_str(),
         &stamp.base.to_text().unwrap_or_default(),
     ];
-    for part in parts {
+    for part in parts.into_iter().chain(author) {
         state.update(&(part.len() as u64).to_be_bytes());
         state.update(part.as_bytes());
     }

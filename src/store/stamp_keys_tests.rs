@@ -77,7 +77,28 @@ fn a_signature_holds_for_this_stamp_of_this_object_alone() {
             base: Base::Unknown,
             ..stamp()
         },
+        by("alice"),
     ] {
+        let forged = SignedStamp { stamp, ..signed };
+        assert!(!keys.has_signed("app/schema", &forged), "{stamp:?}");
+    }
+}
+
+fn by(author: &str) -> Stamp {
+    Stamp {
+        author: author.parse().ok(),
+        ..stamp()
+    }
+}
+
+#[test]
+fn an_author_can_not_be_changed_or_removed() {
+    let keys = keys(KEY);
+    let signed = keys.sign("app/schema", &by("alice"));
+    assert!(keys.has_signed("app/schema", &signed));
+    let mac = "045db6559521e1a7fec946c3af31f66b62e0a402fa260c068e815b4dd3ad1731";
+    assert_eq!(signed.mac.unwrap().to_string(), mac);
+    for stamp in [stamp(), by("bob"), by("alice2")] {
         let forged = SignedStamp { stamp, ..signed };
         assert!(!keys.has_signed("app/schema", &forged), "{stamp:?}");
     }

@@ -94,6 +94,7 @@ impl Fixture {
             max_writers: 512,
             temporary_bytes: 1 << 20,
             staged_bytes: 1 << 30,
+            author: atlasfs::fs::AuthorSetting::User,
         };
         let fs = Fs::new(Arc::clone(&registry), settings, mount);
         drop(inside);

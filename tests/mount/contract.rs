@@ -4,10 +4,11 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use super::home::Home;
-use super::program::{bash, run, until};
+use super::program::{as_nobody, bash, run, until};
 use super::store::{Store, all_hold, flags, folders, none_holds, plan, schema};
 
-fn with(stores: &[Store], more: &[&str]) -> Vec<String> {
+/// Returns the flags of stores, and more.
+pub fn with(stores: &[Store], more: &[&str]) -> Vec<String> {
     let more = more.iter().map(|word| (*word).to_owned());
     flags(stores).into_iter().chain(more).collect()
 }
@@ -345,26 +346,9 @@ fn deleting_is_refused_unless_the_mount_allows_it() {
 
 #[test]
 fn other_users_are_let_in_only_if_the_mount_says_so() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "only root can be another user: run scripts/test as root"
-    );
     let home = Home::new();
     let stores = folders(&home);
     stores[0].put("app/schema", schema("a"));
-    let as_nobody = |path: &std::path::Path, script: &str| {
-        let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "bash",
-            "-c",
-            script,
-            "x",
-        ]);
-        run(command.arg(path))
-    };
     let mounted = home.mount("mnt", flags(&stores));
     as_nobody(mounted.dir(), r#"cat "$1/app/schema""#).fails(1, "Permission denied");
     mounted.unmount();

@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod author;
 mod bad_input;
 mod blackhole;
 mod check;

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -200,6 +201,17 @@ pub fn bash<S: AsRef<OsStr>>(script: &str, args: impl IntoIterator<Item = S>) ->
     command.args(["-euo", "pipefail", "-c", script, "bash"]);
     command.args(args);
     command
+}
+
+/// Runs a bash script as another user; the path is `$1`.
+pub fn as_nobody(path: &Path, script: &str) -> Ran {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "only root can be another user: run scripts/test as root"
+    );
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    run(command.args(["bash", "-c", script, "x"]).arg(path))
 }
 
 /// Waits until a condition holds, for as long as a busy machine may need.

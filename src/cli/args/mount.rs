@@ -11,7 +11,7 @@ use super::super::settings::{
 };
 use super::units;
 use crate::config::Secret;
-use crate::fs::FsSettings;
+use crate::fs::{AuthorSetting, FsSettings};
 use crate::fuse::Owner;
 use crate::registry::{self, Durability, FallbackOn, log_folder};
 
@@ -102,6 +102,10 @@ pub(super) struct MountArgs {
     /// it is full, close() returns ENOSPC. Default 1GiB: a day's outage of a busy site
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::size, hide_default_value = true, help_heading = "Pushing")]
     journal_size: u64,
+    /// The author that each push names, at most 95 bytes; '' for none. Default: the user of the
+    /// writing process and this host, as in alice@build-7
+    #[arg(long, value_name = "TEXT", help_heading = "Pushing")]
+    author: Option<String>,
     /// Let rm delete an artifact from every target. Default: refuse, since no backup could restore
     /// it
     #[arg(long, help_heading = "Pushing")]
@@ -273,6 +277,7 @@ impl MountArgs {
                 max_writers: self.max_open_files,
                 temporary_bytes: self.scratch_size,
                 staged_bytes: self.staging_size,
+                author: author(self.author.as_deref())?,
             },
             state_dir,
             allow_other: self.allow_other,
@@ -287,6 +292,17 @@ impl MountArgs {
                 dir: log_dir,
             },
         })
+    }
+}
+
+fn author(text: Option<&str>) -> Result<AuthorSetting, String> {
+    match text.map(str::trim) {
+        None => Ok(AuthorSetting::User),
+        Some("") => Ok(AuthorSetting::None),
+        Some(text) => {
+            let author = text.parse().map(AuthorSetting::Fixed);
+            author.map_err(|error| format!("--author: {error}"))
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use super::xattrs::Xattrs;
 use crate::fs::staged_file::StagedFile;
 use crate::fs::staging::{Quota, Reservation, StagedBytes};
-use crate::fs::types::{Attr, CreateAttrs, Error, FileKind, Result, SetAttr, XattrFlag, lock};
+use crate::fs::types::{
+    Attr, Caller, CreateAttrs, Error, FileKind, Result, SetAttr, XattrFlag, lock,
+};
 use crate::model::{ArtifactId, Format, PlanName, check_plan};
 use crate::registry::{BaseVersion, Room};
 
@@ -68,7 +70,7 @@ impl TemporaryFile {
             links: 0,
             directories: 0,
             change: 0,
-            writer: 0,
+            writer: Caller::default(),
             plan: None,
             tried: None,
             perm: attrs.perm,
@@ -183,8 +185,8 @@ impl TemporaryFile {
     }
 
     /// Records the thread that writes.
-    pub(in crate::fs) fn set_writer(&self, pid: u32) {
-        lock(&self.state).writer = pid;
+    pub(in crate::fs) fn set_writer(&self, caller: Caller) {
+        lock(&self.state).writer = caller;
     }
 
     /// Sets the plan that the name may stand for.
@@ -271,7 +273,7 @@ impl TemporaryFile {
     pub(in crate::fs) fn origin(&self, id: &ArtifactId) -> (u32, Option<BaseVersion>) {
         let state = lock(&self.state);
         let tried = state.tried.as_ref().filter(|(tried, _)| tried == id);
-        (state.writer, tried.map(|(_, base)| *base))
+        (state.writer.pid, tried.map(|(_, base)| *base))
     }
 
     /// Records a failed push, and the base of the next attempt.
@@ -302,6 +304,7 @@ impl TemporaryFile {
         let bytes = bytes.take_unnamed(reservation);
         let staged = StagedFile::new(id, suffix, max_size, bytes, state.modified);
         staged.adopt(handles, base, is_pushed);
+        staged.set_user(state.writer.uid);
         state.content = TemporaryContent::Pushed(Arc::new(staged));
         true
     }
@@ -350,7 +353,7 @@ struct TemporaryState {
     /// Counts changes of the bytes.
     change: u64,
     /// The thread that last opened the file for writing.
-    writer: u32,
+    writer: Caller,
     /// The plan that the name may stand for.
     plan: Option<PlanName>,
     /// The artifact and the base of a failed rename.

@@ -8,7 +8,9 @@ use crate::fs::handle::{Handle, Opener};
 use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, in_tags, reserved, text};
 use crate::fs::namespace::{InDirectory, in_directory};
 use crate::fs::node::Node;
-use crate::fs::{CreateAttrs, Error, FileKind, Fs, LookupEntry, OpenMode, Opened, Result, lock};
+use crate::fs::{
+    Caller, CreateAttrs, Error, FileKind, Fs, LookupEntry, OpenMode, Opened, Result, lock,
+};
 use crate::model::{Item, PlanName};
 use crate::registry::{Event, Level};
 
@@ -113,7 +115,7 @@ impl Fs {
             made => made?,
         };
         let entry = self.lookup_entry(Node::TemporaryFile(Arc::clone(&temporary)));
-        match self.open_temporary(entry.attr.ino, &temporary, how, attrs.pid) {
+        match self.open_temporary(entry.attr.ino, &temporary, how, attrs.caller()) {
             Ok(opened) => Ok((entry, opened)),
             Err(error) => {
                 self.forget(entry.attr.ino, 1);
@@ -128,7 +130,7 @@ impl Fs {
         ino: u64,
         temporary: &Arc<TemporaryFile>,
         how: OpenMode,
-        pid: u32,
+        caller: Caller,
     ) -> Result<Opened> {
         match temporary.kind {
             TemporaryKind::File => {}
@@ -142,13 +144,13 @@ impl Fs {
         }
         temporary.open(how.truncate, self.now())?;
         if how.write || how.truncate {
-            temporary.set_writer(pid);
+            temporary.set_writer(caller);
         }
         let handle = Handle::TemporaryFile {
             temporary: Arc::clone(temporary),
             append: how.append,
             opener: how.write.then_some(Opener {
-                thread: pid,
+                thread: caller.pid,
                 process: None,
                 ino,
             }),
@@ -190,7 +192,7 @@ impl Fs {
         if Self::temporary_dir(&parent, name)?.is_none() {
             return match in_directory(&parent, name) {
                 Ok(InDirectory::Artifact(id, _)) if matches!(id.item, Item::Tag(_)) => {
-                    self.push_tag(&id, &to, true).await?;
+                    self.push_tag(&id, &to, true, attrs.uid).await?;
                     self.lookup_tag(&id).await
                 }
                 _ => Err(self.refuse(name)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::SystemTime;
 
-use crate::fs::{Fs, FsSettings};
+use crate::fs::{AuthorSetting, Fs, FsSettings};
 use crate::model::RepoName;
 use crate::registry::{
     self, Registry, Replica, ReplicaSet, ReplicaSets, Settings, StateDir, TargetId, WallClock,
@@ -41,6 +41,7 @@ pub(super) struct Choice {
     pub(super) untried: bool,
     /// The keys that sign stamps.
     pub(super) stamp_keys: Option<Arc<StampKeys>>,
+    pub(super) author: AuthorSetting,
 }
 
 impl Fixture {
@@ -92,6 +93,7 @@ impl Fixture {
             max_writers: choice.max_writers.unwrap_or(100),
             temporary_bytes: choice.temporary_bytes.unwrap_or(1 << 20),
             staged_bytes: choice.staged_bytes.unwrap_or(1 << 30),
+            author: choice.author,
         };
         let mount = registry::Mount {
             dir: "/mnt".into(),

@@ -7,7 +7,7 @@ use super::kernel::{Choice, Fixture, WRITE_ANEW};
 use super::reconcile::{from_another_machine, order};
 use super::{V1, V2, V3};
 use crate::fs::Error;
-use crate::model::{Base, Format, Sha256, Stamp};
+use crate::model::{Author, Base, Format, Sha256, Stamp};
 use crate::registry::WallClock;
 use crate::store::{Fault, Kind, Memory};
 
@@ -79,13 +79,14 @@ async fn a_push_by_a_clock_behind_is_the_newest_by_its_base() {
 }
 
 /// Longer than replay and the repair that follows it need.
-const CALM: Duration = Duration::from_secs(100);
+pub(super) const CALM: Duration = Duration::from_secs(100);
 
 /// Makes another mount, which has no backup, push V3 over V1.
-fn overtake(registry: &Memory) {
+pub(super) fn overtake(registry: &Memory, author: Option<Author>) {
     let when = crate::model::nanos(std::time::SystemTime::now());
     let overtaking = Stamp {
         base: Base::Content(Sha256::of(V1)),
+        author,
         ..Stamp::new(when, V3, Format::Hcl)
     };
     registry.place("app/schema", V3, Some(overtaking));
@@ -106,7 +107,7 @@ async fn a_push_of_an_outage_that_was_overtaken_is_kept_and_told() {
     fixture.cp("app/schema", V2).await.unwrap();
     // Another mount, which has no backup and has not seen that push, pushes over its base.
     fixture.registry.set_fault(None);
-    overtake(&fixture.registry);
+    overtake(&fixture.registry, None);
     tokio::time::sleep(CALM).await;
     assert_eq!(fixture.registry.content("app/schema").unwrap(), V3);
     for backup in &fixture.backups {
@@ -137,7 +138,7 @@ async fn a_conflict_reaches_every_target_as_a_version() {
     fixture.backups[1].set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     fixture.registry.set_fault(None);
-    overtake(&fixture.registry);
+    overtake(&fixture.registry, None);
     tokio::time::sleep(CALM).await;
     assert_eq!(versions(&fixture.registry, V2).len(), 1);
     assert_eq!(versions(&fixture.backups[1], V2), [""; 0]);
@@ -172,7 +173,7 @@ async fn a_conflict_of_a_lost_machine_reaches_every_target_as_a_version() {
     fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
     fixture.cp("app/schema", V2).await.unwrap();
     fixture.registry.set_fault(None);
-    overtake(&fixture.registry);
+    overtake(&fixture.registry, None);
     let fixture = from_another_machine(fixture, choice());
     let report = order(&fixture, "verify").await;
     let found = report["found"].as_array().unwrap();

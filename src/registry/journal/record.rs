@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::line::{cut_line, line, padded_line, read_line};
 use crate::dir::open_regular;
 use crate::model::{
-    ArtifactId, Base, Item, Lineage, RepoName, Sha256, Stamp, when_from_text, when_to_text,
+    ArtifactId, Author, Base, Item, Lineage, RepoName, Sha256, Stamp, when_from_text, when_to_text,
 };
 
 /// The length of a file's first line, in bytes: one sector, which a disk writes whole or not at
@@ -128,6 +128,7 @@ pub fn head(record: &Record) -> Value {
         "registry": record.registry,
         "targets": record.targets,
         "base": record.stamp.base.to_text(),
+        "author": record.stamp.author.as_ref().map(Author::as_str),
         "replaces": record.replaces.as_ref().map(from_lineage),
     })
 }
@@ -178,6 +179,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
             Some(base) => base.parse().ok()?,
             None => Base::Unknown,
         },
+        author: text("author").and_then(|author| author.parse().ok()),
     };
     if !stamp.matches(content) {
         return None;

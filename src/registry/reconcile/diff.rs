@@ -80,9 +80,9 @@ pub enum Finding {
     /// Some target lacks the newest content.
     Lacking {
         /// The stamp that every target is to have.
-        newest: Stamp,
+        newest: Box<Stamp>,
         /// The stamp of that content where it was found. It may differ if it was put there by hand.
-        found: Stamp,
+        found: Box<Stamp>,
         /// The targets that hold it, the registry first.
         from: Vec<TargetId>,
         /// The targets that lack it. Those with a conflict keep their content.
@@ -300,8 +300,8 @@ fn lacking(known: Known<'_>, leader: &Held, held: &[Held], holdings: &[Holding])
     match to.is_empty() {
         true => Finding::Agreed { deleted: false },
         false => Finding::Lacking {
-            newest,
-            found,
+            newest: Box::new(newest),
+            found: Box::new(found),
             from: held
                 .iter()
                 .filter(|held| held.stamp == found)

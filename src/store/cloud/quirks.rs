@@ -5,7 +5,7 @@ use object_store::path::Path;
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 
-use crate::model::{Base, Stamp, when_from_text, when_to_text};
+use crate::model::{Author, Base, Stamp, when_from_text, when_to_text};
 use crate::store::http::reply::Provider;
 use crate::store::http::xml::ListedObject;
 use crate::store::{SignedStamp, Token};
@@ -38,6 +38,7 @@ pub(super) struct StampNames {
     pub(super) sha256: &'static str,
     pub(super) format: &'static str,
     pub(super) base: &'static str,
+    pub(super) author: &'static str,
     pub(super) mac: &'static str,
 }
 
@@ -50,6 +51,7 @@ impl Quirks {
                 sha256: "atlas-sha256",
                 format: "atlas-format",
                 base: "atlas-base",
+                author: "atlas-author",
                 mac: "atlas-hmac",
             },
             // Azure accepts C# identifiers only, so no hyphens.
@@ -58,6 +60,7 @@ impl Quirks {
                 sha256: "atlas_sha256",
                 format: "atlas_format",
                 base: "atlas_base",
+                author: "atlas_author",
                 mac: "atlas_hmac",
             },
         }
@@ -132,15 +135,20 @@ pub(super) fn stamp_to_attributes(
             AttributeValue::from(value),
         )
     };
-    let base = stamp.base.to_text().map(|base| entry(names.base, base));
-    let mac = mac.map(|mac| entry(names.mac, mac.to_string()));
+    let optional = [
+        (names.base, stamp.base.to_text()),
+        (names.author, stamp.author.map(|it| it.to_metadata())),
+        (names.mac, mac.map(|mac| mac.to_string())),
+    ];
+    let optional = optional.into_iter();
+    let optional = optional.filter_map(|(name, value)| Some(entry(name, value?)));
     let parts = [
         (Attribute::ContentType, AttributeValue::from(content_type)),
         entry(names.when, when_to_text(stamp.when)),
         entry(names.sha256, stamp.sha256.to_string()),
         entry(names.format, stamp.format.to_string()),
     ];
-    parts.into_iter().chain(base).chain(mac).collect()
+    parts.into_iter().chain(optional).collect()
 }
 
 /// Reads the stamp of an object of `size` bytes; `None` if it has none.
@@ -189,6 +197,7 @@ fn read<'m>(
                 Some(base) => base.parse().ok()?,
                 None => Base::Unknown,
             },
+            author: get(names.author).and_then(Author::from_metadata),
         })
     };
     let mac = get(names.mac).and_then(|mac| mac.parse().ok());
@@ -260,11 +269,16 @@ mod tests {
     fn a_stamp_survives_as_metadata() {
         let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Sql);
         let mac = Some(Sha256::of(b"signature"));
+        let author = "Zoë <z@x.org>".parse().ok();
+        let by = Stamp { author, ..stamp };
         for names in ALL.map(Quirks::names) {
-            for signed in [stamp.into(), SignedStamp { stamp, mac }] {
+            for signed in [stamp.into(), SignedStamp { stamp, mac }, by.into()] {
                 let attributes = stamp_to_attributes(&signed, b"x", names);
-                let read = stamp_from_attributes(&attributes, 1, names);
-                assert_eq!(read, Ok(Some(signed)));
+                assert!(attributes.iter().all(|(_, value)| value.is_ascii()));
+                let read = stamp_from_attributes(&attributes, 1, names)
+                    .unwrap()
+                    .unwrap();
+                assert_eq!((read, read.stamp.author), (signed, signed.stamp.author));
             }
             assert_eq!(
                 stamp_from_attributes(&Attributes::new(), 1, names),
@@ -288,6 +302,12 @@ mod tests {
             ..ListedObject::default()
         };
         assert_eq!(stamp_from_listing(&object, names), Some(stamp.into()));
+        let mut object_by = object.clone();
+        object_by
+            .metadata
+            .push(pair("Atlas_Author", "alice%40x".into()));
+        let by = stamp_from_listing(&object_by, names).unwrap().stamp.author;
+        assert_eq!(by.unwrap().as_str(), "alice@x");
         for missing in 0..3 {
             let mut object = object.clone();
             object.metadata.remove(missing);

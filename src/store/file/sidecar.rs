@@ -5,15 +5,16 @@
 
 use std::fmt::Write;
 
-use crate::model::{Base, Sha256, Stamp, when_from_text, when_to_text};
+use crate::model::{Author, Base, Sha256, Stamp, when_from_text, when_to_text};
 use crate::store::SignedStamp;
 
 const HEADER: &str = "atlasfs-stamps 1";
-/// The prefix of a signature.
+/// The prefixes of an author and of a signature.
+const AUTHOR: &str = "author:";
 const MAC: &str = "hmac:";
 
 /// The most bytes of a sidecar that are read. 4 KiB: two entries and their checksum take less than
-/// a kilobyte.
+/// two kilobytes.
 pub(super) const MAX_SIDECAR_BYTES: u64 = 4 << 10;
 
 /// Tells whether bytes are a sidecar, possibly a damaged one: a crash may leave an empty file.
@@ -119,7 +120,7 @@ impl Sidecar {
             let _ = match entry {
                 SidecarEntry::Stamped(SignedStamp { stamp, mac }) => writeln!(
                     text,
-                    "stamp {} {} {} {}{}{}",
+                    "stamp {} {} {} {}{}{}{}",
                     when_to_text(stamp.when),
                     stamp.sha256,
                     stamp.size,
@@ -128,6 +129,10 @@ impl Sidecar {
                         .base
                         .to_text()
                         .map_or(String::new(), |base| format!(" {base}")),
+                    stamp.author.map_or(String::new(), |author| format!(
+                        " {AUTHOR}{}",
+                        author.to_metadata()
+                    )),
                     mac.map_or(String::new(), |mac| format!(" {MAC}{mac}"))
                 ),
                 SidecarEntry::Plain { sha256, size } => writeln!(text, "plain {sha256} {size}"),
@@ -172,10 +177,15 @@ fn parse_entry(line: &str) -> Option<SidecarEntry> {
                 size: words.next()?.parse().ok()?,
                 format: words.next()?.parse().ok()?,
                 // Stamps of earlier versions have none.
-                base: match words.next_if(|word| !word.starts_with(MAC)) {
+                base: match words
+                    .next_if(|word| !word.starts_with(AUTHOR) && !word.starts_with(MAC))
+                {
                     Some(base) => base.parse().ok()?,
                     None => Base::Unknown,
                 },
+                author: words
+                    .next_if(|word| word.starts_with(AUTHOR))
+                    .and_then(|word| Author::from_metadata(word.strip_prefix(AUTHOR)?)),
             },
             mac: match words.next() {
                 Some(mac) => Some(mac.strip_prefix(MAC)?.parse().ok()?),
@@ -229,6 +239,24 @@ mod tests {
     fn a_sidecar_survives_its_text_form() {
         for sidecar in samples() {
             assert_eq!(Sidecar::parse(sidecar.to_text().as_bytes()), Ok(sidecar));
+        }
+    }
+
+    #[test]
+    fn an_author_survives_in_a_sidecar() {
+        let stamp = Stamp {
+            author: "Zoë <z@x.org>".parse().ok(),
+            ..Stamp::new(7, b"x", Format::Hcl)
+        };
+        let based = Stamp {
+            base: Base::New,
+            ..stamp
+        };
+        let mac = Some(Sha256::of(b"signature"));
+        for signed in [stamp.into(), based.into(), SignedStamp { stamp, mac }] {
+            let text = Sidecar::new(None, signed).to_text();
+            let read = Sidecar::parse(text.as_bytes()).unwrap().newest();
+            assert_eq!((read, read.stamp.author), (signed, stamp.author));
         }
     }
 

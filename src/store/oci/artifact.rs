@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::model::{Base, Sha256, Stamp, when_from_text, when_to_text};
+use crate::model::{Author, Base, Sha256, Stamp, when_from_text, when_to_text};
 use crate::store::SignedStamp;
 
 /// The media type of a manifest.
@@ -27,6 +27,7 @@ const WHEN: &str = "atlas-stamp";
 const SHA256: &str = "atlas-sha256";
 const FORMAT: &str = "atlas-format";
 const BASE: &str = "atlas-base";
+const AUTHOR: &str = "atlas-author";
 const MAC: &str = "atlas-hmac";
 const CREATED: &str = "org.opencontainers.image.created";
 const TITLE: &str = "org.opencontainers.image.title";
@@ -59,6 +60,7 @@ pub(super) fn write(key: &str, signed: &SignedStamp) -> String {
     });
     let optional = [
         (BASE, stamp.base.to_text()),
+        (AUTHOR, stamp.author.map(|it| it.to_metadata())),
         (MAC, mac.as_ref().map(Sha256::to_string)),
     ];
     if let Some(annotations) = annotations.as_object_mut() {
@@ -133,6 +135,7 @@ pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
                 Some(base) => base.parse().ok()?,
                 None => Base::Unknown,
             },
+            author: note(AUTHOR).and_then(Author::from_metadata),
         })
     };
     let stamp = read();
@@ -201,9 +204,13 @@ mod tests {
             stamp,
             mac: Some(Sha256::of(b"signature")),
         };
-        for stamp in [stamp.into(), signed] {
-            let manifest = read(write("app/schema", &stamp).as_bytes()).unwrap();
-            assert_eq!(manifest.stamp, Some(stamp));
+        let author = "Zoë <z@x.org>".parse().ok();
+        let by = Stamp { author, ..stamp };
+        for stamp in [stamp.into(), signed, by.into()] {
+            let manifest = write("app/schema", &stamp);
+            assert!(manifest.is_ascii(), "{manifest}");
+            let read = read(manifest.as_bytes()).unwrap().stamp.unwrap();
+            assert_eq!((read, read.stamp.author), (stamp, stamp.stamp.author));
         }
         let manifest = read(write("app/schema", &signed).as_bytes()).unwrap();
         assert_eq!((manifest.size, &*manifest.content), (1, &*digest(b"x")));

@@ -100,6 +100,9 @@ impl Subject {
     }
 }
 
+/// Authors with everything that a store might change; the empty one is none.
+const AUTHORS: [&str; 3] = ["alice@build-7", " Zoë  <z@x>, \"%41\" ", ""];
+
 const WHEN: u64 = 1_726_000_000_123_456_789;
 
 /// A read returns the pushed bytes with their stamp; HEAD shows the same stamp.
@@ -119,6 +122,7 @@ pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
             let (key, when) = (id("app/schema"), WHEN + n as u64);
             let stamp = Stamp {
                 base: Base::Deleted(Sha256::of(content)),
+                author: AUTHORS[n % AUTHORS.len()].parse().ok(),
                 ..Stamp::new(when, content, format)
             };
             let bytes = Bytes::copy_from_slice(content);
@@ -132,6 +136,9 @@ pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
                 (content, stamp, true)
             );
             let head = subject.target.head(&key, soon()).await.unwrap();
+            for shown in [Some(got.stamp), head.stamp] {
+                assert_eq!(shown.unwrap().author, stamp.author);
+            }
             assert_eq!((head.size, head.stamp), (content.len() as u64, Some(stamp)));
             assert_eq!((&token, &token), (&got.token, &head.token));
         }
@@ -151,7 +158,10 @@ pub fn signing(target: &Target, digits: &str) -> Target {
 pub async fn a_signature_comes_back_with_its_stamp(subject: &Subject) {
     let [ours, theirs] = ["ab", "cd"].map(|digits| signing(&subject.target, digits));
     let (key, content) = (id("app/schema"), Bytes::from_static(b"schema \"a\" {}"));
-    let stamp = Stamp::new(WHEN, &content, Format::Hcl);
+    let stamp = Stamp {
+        author: AUTHORS[1].parse().ok(),
+        ..Stamp::new(WHEN, &content, Format::Hcl)
+    };
     let put = ours.put(&key, content.clone(), &stamp, &Condition::None, soon());
     put.await.unwrap();
     for (target, counts) in [(&ours, true), (&subject.target, true), (&theirs, false)] {

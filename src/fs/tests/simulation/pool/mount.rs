@@ -12,7 +12,7 @@ use super::schedule::{Wiring, wiring};
 use super::store::Link;
 use super::truth::{KEY, Sim};
 use crate::fs::tests::kernel::Fixture;
-use crate::fs::{Error, Fs, FsSettings};
+use crate::fs::{AuthorSetting, Error, Fs, FsSettings};
 use crate::model::{RepoName, Sha256};
 use crate::registry::{
     self, Registry, Replica, ReplicaSet, ReplicaSets, Settings, StateRoot, TargetId, WallClock,
@@ -84,6 +84,7 @@ impl Mount {
             max_writers: 100,
             temporary_bytes: 1 << 20,
             staged_bytes: 1 << 30,
+            author: AuthorSetting::None,
         };
         let mount = registry::Mount {
             dir: "/mnt".into(),
