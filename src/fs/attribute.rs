@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::handle::Handle;
 use super::history::TAG_BYTES;
 use super::node::{ControlFile, Node, number_of_content};
+use super::plan_status::STATUS_XATTR;
 use super::staged_file::StagedFile;
 use super::{
     Attr, Caller, Error, FOR_EVER, FileKind, Fs, LookupEntry, OpenMode, Result, SetAttr, Statfs,
@@ -329,17 +330,33 @@ impl Fs {
             .collect())
     }
 
-    /// Sets an extended attribute of a temporary file.
+    /// Sets an extended attribute of a temporary file, or the status of a plan, which is a push.
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] for other files; the error of the flag; [`Error::NoSpace`].
-    pub fn setxattr(&self, ino: u64, name: &OsStr, value: &[u8], flag: XattrFlag) -> Result<()> {
+    /// [`Error::NotSupported`] for others; the error of the flag; [`Error::NoSpace`];
+    /// [`Error::Invalid`] for another status; the error of the push.
+    pub async fn setxattr(
+        self: Arc<Self>,
+        ino: u64,
+        name: &OsStr,
+        value: &[u8],
+        flag: XattrFlag,
+        caller: impl Into<Caller>,
+    ) -> Result<()> {
         self.writable()?;
-        match self.node(ino)? {
-            Node::TemporaryFile(temporary) => temporary.set_xattr(name, value, flag, self.now()),
-            node if node.is_immutable() => Err(Error::NotPermitted),
-            _ => Err(Error::NotSupported),
+        let is_status = name == STATUS_XATTR;
+        let node = match self.node(ino)? {
+            Node::TemporaryFile(temporary) => match temporary.pushed().filter(|_| is_status) {
+                Some(staged) => Node::StagedFile(staged),
+                None => return temporary.set_xattr(name, value, flag, self.now()),
+            },
+            node if node.is_immutable() => return Err(Error::NotPermitted),
+            node => node,
+        };
+        match is_status {
+            true => self.set_status(node, value, flag, caller.into()).await,
+            false => Err(Error::NotSupported),
         }
     }
 
@@ -370,7 +387,13 @@ impl Fs {
             let _ = self.registry.pull(id).await;
         }
         let mut attributes = vec![("url", id.atlas_url())];
+        // A writer sees the status that its close will push.
+        let mut status = match node {
+            Node::StagedFile(staged) => staged.status(),
+            _ => None,
+        };
         let Some(about) = self.registry.about(id) else {
+            attributes.extend(status.map(|status| ("status", status.to_string())));
             return attributes;
         };
         let About {
@@ -385,7 +408,11 @@ impl Fs {
             attributes.push(("version", stamp.version().to_string()));
             attributes.push(("sha256", stamp.sha256.to_string()));
             attributes.extend(stamp.author.map(|author| ("author", author.to_string())));
+            if matches!(id.item, Item::Plan(_)) {
+                status = status.or(Some(stamp.status));
+            }
         }
+        attributes.extend(status.map(|status| ("status", status.to_string())));
         attributes.extend(source.map(|source| ("source", source)));
         attributes.extend(stale.map(|stale| ("stale", stale.as_secs().to_string())));
         if !pending.is_empty() {

@@ -235,6 +235,7 @@ impl Fs {
         let details = PushDetails {
             suffix: staged.suffix(),
             author: self.authors.of(staged.user(), end).await,
+            status: snapshot.status,
         };
         let (bytes, wait) = (snapshot.bytes, Wait::ForAll);
         let push = self.registry.push(id, bytes, &mut base, details, end, wait);

@@ -17,6 +17,7 @@ mod history;
 mod name;
 mod namespace;
 mod node;
+mod plan_status;
 mod rename;
 mod staged_file;
 mod staging;

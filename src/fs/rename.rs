@@ -8,11 +8,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::namespace::{InDirectory, in_directory};
 use super::node::Node;
+use super::plan_status::STATUS_XATTR;
 use super::staging::Reservation;
 use super::temporary::{TemporaryDir, TemporaryFile, TemporaryKind};
 use super::threads::Intent;
 use super::{Caller, Error, Fs, Result, lock};
-use crate::model::{ArtifactId, Format, Item};
+use crate::model::{ArtifactId, Format, Item, PlanStatus};
 use crate::registry::{BaseVersion, Event, Level, PushDetails, Wait};
 
 /// The kernel locks the directory during a rename, so look-ups of uncached names wait with it.
@@ -147,6 +148,7 @@ impl Fs {
         let details = PushDetails {
             suffix: to.suffix,
             author: self.authors.of(to.caller.uid, end).await,
+            status: self.status_of(id, temporary)?,
         };
         loop {
             let snapshot = temporary.snapshot(max_size);
@@ -179,6 +181,14 @@ impl Fs {
         drop(reads);
         lock(&self.temporary).remove_if(&from.place, &from.name, temporary, self.now());
         Ok(())
+    }
+
+    /// Returns the status that a tool has set for a plan: `rsync -X` copies it before it renames.
+    fn status_of(&self, id: &ArtifactId, temporary: &TemporaryFile) -> Result<Option<PlanStatus>> {
+        match (&id.item, temporary.xattr(OsStr::new(STATUS_XATTR))) {
+            (Item::Plan(_), Ok(status)) => self.parse_status(id, &status).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Returns the newest known content as the base. If no target answers, the base is absent: the

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::staging::StagedBytes;
 use super::types::{Error, Result, lock};
-use crate::model::{ArtifactId, Format};
+use crate::model::{ArtifactId, Format, PlanStatus};
 use crate::registry::{BaseVersion, Room};
 
 /// The bytes of a writer, and the state of their push.
@@ -38,6 +38,8 @@ struct StagedState {
     failed: u64,
     /// The user that opened it for writing last; `None` for the user of the mount.
     user: Option<u32>,
+    /// The status that the next push gives a plan, if a program has set one.
+    status: Option<PlanStatus>,
     /// Whether anything was written after the truncation by an open.
     written: bool,
     /// Whether the name was made as touch(1) does: without O_TRUNC and O_EXCL.
@@ -64,6 +66,8 @@ pub(super) struct StagedSnapshot {
     pub(super) only_opened: bool,
     /// Only a touch(1) made the name.
     pub(super) only_touched: bool,
+    /// The status of a plan, if a program has set one.
+    pub(super) status: Option<PlanStatus>,
 }
 
 /// The state of the bytes when the last handle is released.
@@ -104,6 +108,7 @@ impl StagedFile {
                 pushed: 0,
                 failed: 0,
                 user: None,
+                status: None,
                 written: false,
                 touched: false,
                 broken: None,
@@ -158,6 +163,18 @@ impl StagedFile {
     /// Returns the user that opened it for writing last; `None` for the user of the mount.
     pub(super) fn user(&self) -> Option<u32> {
         lock(&self.state).user
+    }
+
+    /// Sets the status that the next push gives the plan. A push under way has not got it.
+    pub(super) fn set_status(&self, status: PlanStatus) {
+        let mut state = lock(&self.state);
+        state.status = Some(status);
+        state.change += 1;
+    }
+
+    /// Returns the status that the next push gives the plan, if a program has set one.
+    pub(super) fn status(&self) -> Option<PlanStatus> {
+        lock(&self.state).status
     }
 
     /// Opens a handle. The first one sets the content and its base. `empty` means that the file is
@@ -334,6 +351,7 @@ impl StagedFile {
             only_touched: !state.written && bytes.is_empty() && state.touched,
             bytes,
             base: state.base,
+            status: state.status,
         }))
     }
 
@@ -346,6 +364,7 @@ impl StagedFile {
             false => state.failed = change,
         }
         if state.change == state.pushed {
+            state.status = None;
             state.reset_writers();
         }
     }

@@ -467,7 +467,7 @@ impl fuser::Filesystem for Bridge {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -475,8 +475,10 @@ impl fuser::Filesystem for Bridge {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let work = || self.fs.setxattr(ino.0, name, value, xattr_flag(flags));
-        self.dispatcher.run_here("setxattr", reply, work, done);
+        let (fs, name, value) = (self.fs.clone(), name.to_owned(), value.to_owned());
+        let (flag, caller) = (xattr_flag(flags), caller(req));
+        let future = async move { fs.setxattr(ino.0, &name, &value, flag, caller).await };
+        self.pushing("setxattr", reply, future);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

@@ -8,6 +8,7 @@ mod document;
 mod hcl;
 mod lineage;
 mod name;
+mod plan_status;
 mod section;
 mod sha256;
 mod stamp;
@@ -24,6 +25,7 @@ pub use name::{
     ArtifactId, InvalidName, Item, LATEST, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName,
     TagName, Version, is_made_of, is_probe, is_temporary,
 };
+pub use plan_status::{InvalidStatus, PlanStatus};
 pub use section::{Part, Section};
 pub use sha256::Sha256;
 pub use stamp::{MAX_AHEAD, Stamp, StampClock, when_from_text, when_to_text};

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Author, Base, Format, Sha256, Version};
+use super::{Author, Base, Format, PlanStatus, Sha256, Version};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 
@@ -33,6 +33,8 @@ pub struct Stamp {
     pub base: Base,
     /// The author of the push; `None` in stamps of earlier versions, or if the mount names none.
     pub author: Option<Author>,
+    /// The status, if it is a plan's.
+    pub status: PlanStatus,
 }
 
 impl Stamp {
@@ -45,6 +47,7 @@ impl Stamp {
             format,
             base: Base::Unknown,
             author: None,
+            status: PlanStatus::default(),
         }
     }
 
@@ -71,6 +74,12 @@ impl Stamp {
         }
     }
 
+    /// Tells whether another push is of the same content, format and status.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let parts = |stamp: &Self| (stamp.sha256, stamp.format, stamp.status);
+        parts(self) == parts(other)
+    }
+
     /// Returns `when` as a time for the file system.
     pub fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.when)
@@ -78,7 +87,8 @@ impl Stamp {
 
     /// Returns the parts that stamps are compared by.
     fn compared(&self) -> impl Ord + Hash + use<> {
-        (self.when, self.sha256, self.size, self.format, self.base)
+        let content = (self.sha256, self.size, self.format);
+        (self.when, content, self.base, self.status)
     }
 }
 

@@ -46,9 +46,13 @@ impl Missed<'_> {
         };
         let is_older = there.when < self.stamp.when;
         if there.sha256 == self.stamp.sha256 {
-            return match stamped && is_older {
-                true => unchanged(token),
-                false => Standing::Has(token),
+            // Content that was put there by hand has no status.
+            let is_same = there.status == self.stamp.status;
+            return match (stamped, is_older) {
+                (true, true) => unchanged(token),
+                (false, _) if !is_same => unchanged(token),
+                (true, false) if !is_same => Standing::Apart(*there, token),
+                _ => Standing::Has(token),
             };
         }
         let holds = |lineage: &Lineage| lineage.covers_push(there, stamped);

@@ -51,11 +51,9 @@ impl BaseVersion {
     /// the same push, and some target may have it already. It gets a new one if another push was
     /// tried since, `newest`, which some target may have as well.
     pub(super) fn attempt(&mut self, fresh: Stamp, newest: u64) -> Stamp {
-        let again = self.attempt.filter(|attempt| {
-            attempt.sha256 == fresh.sha256
-                && attempt.format == fresh.format
-                && attempt.when >= newest
-        });
+        let again = self
+            .attempt
+            .filter(|attempt| attempt.is_alike(&fresh) && attempt.when >= newest);
         *self.attempt.insert(again.unwrap_or(fresh))
     }
 }
@@ -73,7 +71,7 @@ impl Registry {
         let is_likely = self.index.peek(id, |entry| {
             let is_base = base.revision == entry.revision();
             let is_alike = entry.current().is_some_and(|known| match known.stamp() {
-                Some(known) => known.sha256 == stamp.sha256 && known.format == stamp.format,
+                Some(known) => known.is_alike(stamp),
                 None => known.size == stamp.size,
             });
             is_base && is_alike && entry.error().is_none() && entry.pending().is_empty()
@@ -97,7 +95,7 @@ impl Registry {
         let heads = futures::future::join_all(heads).await;
         heads.into_iter().all(|meta| {
             let there = meta.ok().and_then(|meta| meta.stamp);
-            there.is_some_and(|it| it.sha256 == stamp.sha256 && it.format == stamp.format)
+            there.is_some_and(|it| it.is_alike(stamp))
         })
     }
 }

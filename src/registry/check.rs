@@ -11,8 +11,8 @@ use super::entry::Revision;
 use super::error::{ErrorKind, RegistryError, conflict};
 use super::{Registry, blocking};
 use crate::model::{
-    ArtifactId, Author, Base, Format, Item, Lineage, Rejection, Sha256, Stamp, check_plan,
-    check_schema, guess_format,
+    ArtifactId, Author, Base, Format, Item, Lineage, PlanStatus, Rejection, Sha256, Stamp,
+    check_plan, check_schema, guess_format,
 };
 
 /// How many documents are checked and hashed at once. A check needs only a processor: a small
@@ -26,6 +26,9 @@ pub struct PushDetails {
     pub suffix: Option<Format>,
     /// The author.
     pub author: Option<Author>,
+    /// The status of a plan. Without one, a new content is approved, as Atlas does it, and the same
+    /// content keeps its status.
+    pub status: Option<PlanStatus>,
 }
 
 /// A document that is about to replace another.
@@ -152,7 +155,8 @@ impl Registry {
         // An earlier push of this handle may have reached some target: that is the base now.
         base.revision = current.as_ref().map(|known| known.revision);
         // Assume HCL if the current content is unreadable: HCL must not become SQL by accident.
-        let format = current.map(|known| known.stamp().map_or(Format::Hcl, |stamp| stamp.format));
+        let known = current.as_ref().and_then(Revision::stamp);
+        let format = current.map(|_| known.map_or(Format::Hcl, |stamp| stamp.format));
         let candidate = Candidate {
             id,
             content,
@@ -160,6 +164,8 @@ impl Registry {
             current: format,
         };
         let (format, sha256) = self.checks.check(candidate, end).await?;
+        let same = known.filter(|stamp| stamp.sha256 == sha256);
+        let status = details.status.or(same.map(|stamp| stamp.status));
         let fresh = Stamp {
             when: self.clock.next_stamp(),
             sha256,
@@ -167,6 +173,7 @@ impl Registry {
             format,
             base: Base::Unknown,
             author: details.author,
+            status: status.unwrap_or_default(),
         };
         let before = base.attempt;
         let (stamp, mut replaces) = self.index.change(id, |entry| {

@@ -117,8 +117,15 @@ impl Commit<'_> {
     }
 
     /// Tells whether the registry's content is the base, or was before it. A stamp of an earlier
-    /// version names no base: its time tells.
+    /// version names no base: its time tells. The base with another status is not the base.
     fn may_replace(&self, there: &Stamp, view: &View) -> bool {
+        let is_base = |newest: Stamp| newest.sha256 == there.sha256;
+        if Some(*there) != self.attempt
+            && let Some(newest) = view.newest.filter(|it| is_base(*it))
+            && ![newest.status, self.stamp.status].contains(&there.status)
+        {
+            return false;
+        }
         let is_older = there.base == Base::Unknown && Some(*there) <= view.newest;
         Some(*there) == view.newest
             || Some(*there) == self.attempt

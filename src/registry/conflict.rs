@@ -136,10 +136,10 @@ impl Replay {
 pub(super) fn apart(url: &str, there: Option<&Stamp>, push: &Stamp) -> String {
     let of = |stamp: &Stamp| {
         let (when, sha256) = (when_to_text(stamp.when), stamp.sha256.to_string());
-        let by = stamp
-            .author
-            .map_or(String::new(), |author| format!(" by {author}"));
-        format!("{sha256:.12} of {when}{by}")
+        let by = stamp.author.map(|author| format!(" by {author}"));
+        let status = stamp.status.to_text().map(|status| format!(", {status}"));
+        let [by, status] = [by, status].map(Option::unwrap_or_default);
+        format!("{sha256:.12} of {when}{by}{status}")
     };
     let there = there.map_or("nothing, its base was deleted".into(), of);
     format!(

@@ -26,7 +26,8 @@ use super::entry::{Facts, Shown};
 use super::journal::{line, read_line};
 use crate::dir::open_regular;
 use crate::model::{
-    ArtifactId, Author, Base, Item, RepoName, Section, Stamp, nanos, when_from_text, when_to_text,
+    ArtifactId, Author, Base, Item, PlanStatus, RepoName, Section, Stamp, nanos, when_from_text,
+    when_to_text,
 };
 use crate::store::Token;
 
@@ -309,6 +310,7 @@ fn from_stamp(stamp: &Stamp) -> Value {
         "format": stamp.format.as_str(),
         "base": stamp.base.to_text(),
         "author": stamp.author.as_ref().map(Author::as_str),
+        "status": stamp.status.to_text(),
     })
 }
 
@@ -324,6 +326,7 @@ fn to_stamp(value: &Value) -> Option<Stamp> {
             None => Base::Unknown,
         },
         author: text("author").and_then(|author| author.parse().ok()),
+        status: PlanStatus::from_text(text("status")).ok()?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The rules of the index file, one test each.
 
 use super::*;
-use crate::model::{Format, MAX_AHEAD, Section, Sha256};
+use crate::model::{Format, MAX_AHEAD, PlanStatus, Section, Sha256};
 
 fn stamp(when: u64) -> Stamp {
     Stamp {
@@ -11,6 +11,7 @@ fn stamp(when: u64) -> Stamp {
         format: Format::Hcl,
         base: Base::Content(Sha256::of(b"base")),
         author: "alice@build-7".parse().ok(),
+        status: PlanStatus::Pending,
     }
 }
 

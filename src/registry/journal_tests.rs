@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::model::{Format, Item, PlanName, RepoName, when_to_text};
+use crate::model::{Format, Item, PlanName, PlanStatus, RepoName, when_to_text};
 
 fn id() -> ArtifactId {
     ArtifactId {
@@ -30,6 +30,7 @@ fn an_entry_survives_a_restart_unchanged() {
     let journal = open(dir.path());
     let stamp = Stamp {
         author: "Zoë\u{a0}<z@x>".parse().ok(),
+        status: PlanStatus::Pending,
         ..push(5, b"a\nb")
     };
     journal.begin(&id(), &stamp, b"a\nb").unwrap();

@@ -297,7 +297,7 @@ impl<'a> Push<'a> {
             let missed = missed.or_else(|| target.unsupported());
             missed.map(Failure::to_string)
         };
-        let receipt = receipt(id, self.replicas, missed).to_string();
+        let receipt = receipt(id, stamp.status, self.replicas, missed).to_string();
         registry.contents.insert(stamp.sha256, self.content);
         registry.index.expire(&Section::versions(&id.repo));
         let mut open = registry.replica_sets.open().iter();

@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::replica::{Replica, ReplicaSet};
-use crate::model::{ArtifactId, Item};
+use crate::model::{ArtifactId, Item, PlanStatus};
 
 /// Creates the receipt of a push; `missed` returns why a target misses it.
 pub(super) fn receipt(
     id: &ArtifactId,
+    status: PlanStatus,
     replicas: &ReplicaSet,
     missed: impl Fn(&Replica) -> Option<String>,
 ) -> Value {
@@ -20,8 +21,8 @@ pub(super) fn receipt(
     };
     let mut file = entry(&id.atlas_url(), &replicas.registry);
     if matches!(id.item, Item::Plan(_)) && !file.contains_key("Error") {
-        // Atlas's default when a plan is pushed; a schema state has no status.
-        file.insert("Status".into(), "APPROVED".into());
+        // A schema state has no status.
+        file.insert("Status".into(), status.as_str().into());
     }
     let backups = replicas.backups.iter();
     let backups: Vec<_> = backups.map(|backup| entry(backup.url(), backup)).collect();

@@ -16,7 +16,7 @@ use crate::model::{Author, Sha256, Stamp, when_to_text};
 /// The first part of each signed text: the format of the others.
 const FORMAT: &str = "atlasfs stamp 1";
 
-/// The format of the text of a stamp with an author. Stamps without one keep the first format, so
+/// The format of the text of a stamp with an author or a status. Others keep the first format, so
 /// that signatures of earlier versions hold.
 const FORMAT_WITH_AUTHOR: &str = "atlasfs stamp 2";
 
@@ -215,6 +215,8 @@ fn key_of(line: &str) -> Option<StampKey> {
 fn computed(key: &StampKey, object: &str, stamp: &Stamp) -> Hmac<sha2::Sha256> {
     let mut state = key.state.clone();
     let author = stamp.author.as_ref().map(Author::as_str);
+    let status = stamp.status.to_text();
+    let author = author.or(status.map(|_| ""));
     let parts = [
         author.map_or(FORMAT, |_| FORMAT_WITH_AUTHOR),
         object,
@@ -224,7 +226,7 @@ fn computed(key: &StampKey, object: &str, stamp: &Stamp) -> Hmac<sha2::Sha256> {
         stamp.format.as_str(),
         &stamp.base.to_text().unwrap_or_default(),
     ];
-    for part in parts.into_iter().chain(author) {
+    for part in parts.into_iter().chain(author).chain(status) {
         state.update(&(part.len() as u64).to_be_bytes());
         state.update(part.as_bytes());
     }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::model::{Base, Format};
+use crate::model::{Base, Format, PlanStatus};
 
 const KEY: &str = "abababababababababababababababababababababababababababababababab";
 const OTHER: &str = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
@@ -88,6 +88,24 @@ fn by(author: &str) -> Stamp {
     Stamp {
         author: author.parse().ok(),
         ..stamp()
+    }
+}
+
+#[test]
+fn a_status_can_not_be_changed() {
+    let keys = keys(KEY);
+    for stamp in [stamp(), by("alice")] {
+        let statuses = [PlanStatus::Approved, PlanStatus::Pending];
+        let [approved, pending] = statuses.map(|status| Stamp { status, ..stamp });
+        for (signed, other) in [(approved, pending), (pending, approved)] {
+            let signed = keys.sign("app/plans/p", &signed);
+            assert!(keys.has_signed("app/plans/p", &signed));
+            let forged = SignedStamp {
+                stamp: other,
+                ..signed
+            };
+            assert!(!keys.has_signed("app/plans/p", &forged), "{other:?}");
+        }
     }
 }
 

@@ -44,6 +44,7 @@ mod oci;
 mod parameters;
 mod permissions;
 mod pjdfstest;
+mod plan_status;
 mod posix;
 mod program;
 mod readers;

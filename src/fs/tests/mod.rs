@@ -21,6 +21,7 @@ mod model;
 mod names;
 mod offline;
 mod outdated;
+mod plan_status;
 mod pull;
 mod push;
 mod reconcile;

@@ -197,9 +197,9 @@ async fn the_extended_attributes_are_those_of_the_contract() {
     fixture.cat("app/plans/p1").await.unwrap();
     let ino = fixture.stat("app/plans/p1").await.unwrap().ino;
     let names = fixture.fs.clone().listxattr(ino).await.unwrap();
-    let expected = ["url", "version", "sha256", "source", "push"]
+    let expected = ["url", "version", "sha256", "status", "source", "push"]
         .map(|name| format!("user.atlas.{name}").into());
-    let expected: [std::ffi::OsString; 5] = expected;
+    let expected: [std::ffi::OsString; 6] = expected;
     assert_eq!(names, expected);
     assert_eq!(
         fixture.xattr("app/plans/p1", "url").await.unwrap(),

@@ -113,8 +113,9 @@ async fn the_total_size_of_temporary_files_is_limited() {
     file.close().await.unwrap();
     let ino = fixture.stat("app/.a").await.unwrap().ino;
     let name = OsStr::new("user.x");
-    let set = fixture.fs.setxattr(ino, name, b"", XattrFlag::Any);
-    assert_eq!(set, Err(Error::NoSpace));
+    let fs = fixture.fs.clone();
+    let set = fs.setxattr(ino, name, b"", XattrFlag::Any, 0);
+    assert_eq!(set.await, Err(Error::NoSpace));
     // An artifact takes no space from this quota.
     fixture.cp("app/schema", V1).await.unwrap();
     fixture.rm("app/.a").await.unwrap();
@@ -304,25 +305,23 @@ async fn temporary_files_keep_modes_owners_times_and_extended_attributes() {
     assert!(attr.changed > long_ago);
 
     let (fs, name) = (&fixture.fs, OsStr::new("user.mine"));
+    let set = |name, value, flag| fs.clone().setxattr(ino, name, value, flag, 0);
     assert_eq!(
-        fs.setxattr(ino, name, b"1", XattrFlag::Replace),
+        set(name, b"1", XattrFlag::Replace).await,
         Err(Error::NoAttribute)
     );
-    fs.setxattr(ino, name, b"1", XattrFlag::Create).unwrap();
-    assert_eq!(
-        fs.setxattr(ino, name, b"2", XattrFlag::Create),
-        Err(Error::Exists)
-    );
-    fs.setxattr(ino, name, b"2", XattrFlag::Any).unwrap();
+    set(name, b"1", XattrFlag::Create).await.unwrap();
+    assert_eq!(set(name, b"2", XattrFlag::Create).await, Err(Error::Exists));
+    set(name, b"2", XattrFlag::Any).await.unwrap();
     assert_eq!(fs.clone().getxattr(ino, name).await.unwrap(), &b"2"[..]);
     assert_eq!(fs.clone().listxattr(ino).await.unwrap(), ["user.mine"]);
     fs.removexattr(ino, name).unwrap();
     assert_eq!(fs.removexattr(ino, name), Err(Error::NoAttribute));
-    let trusted = fs.setxattr(ino, OsStr::new("trusted.x"), b"", XattrFlag::Any);
-    assert_eq!(trusted, Err(Error::NotSupported));
+    let trusted = set(OsStr::new("trusted.x"), b"", XattrFlag::Any);
+    assert_eq!(trusted.await, Err(Error::NotSupported));
     let schema = fixture.stat("app/schema").await.unwrap().ino;
-    let on_artifact = fs.setxattr(schema, name, b"", XattrFlag::Any);
-    assert_eq!(on_artifact, Err(Error::NotSupported));
+    let on_artifact = fs.clone().setxattr(schema, name, b"", XattrFlag::Any, 0);
+    assert_eq!(on_artifact.await, Err(Error::NotSupported));
 }
 
 #[tokio::test]

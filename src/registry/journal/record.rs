@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::line::{cut_line, line, padded_line, read_line};
 use crate::dir::open_regular;
 use crate::model::{
-    ArtifactId, Author, Base, Item, Lineage, RepoName, Sha256, Stamp, when_from_text, when_to_text,
+    ArtifactId, Author, Base, Item, Lineage, PlanStatus, RepoName, Sha256, Stamp, when_from_text,
+    when_to_text,
 };
 
 /// The length of a file's first line, in bytes: one sector, which a disk writes whole or not at
@@ -129,6 +130,7 @@ pub fn head(record: &Record) -> Value {
         "targets": record.targets,
         "base": record.stamp.base.to_text(),
         "author": record.stamp.author.as_ref().map(Author::as_str),
+        "status": record.stamp.status.to_text(),
         "replaces": record.replaces.as_ref().map(from_lineage),
     })
 }
@@ -180,6 +182,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Record, &[u8])> {
             None => Base::Unknown,
         },
         author: text("author").and_then(|author| author.parse().ok()),
+        status: PlanStatus::from_text(text("status")).ok()?,
     };
     if !stamp.matches(content) {
         return None;

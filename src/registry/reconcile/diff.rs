@@ -276,7 +276,8 @@ fn lacking(known: Known<'_>, leader: &Held, held: &[Held], holdings: &[Holding])
     };
     let same = |stamp: &Stamp, is_stamped: bool| match is_stamped || !known.signs {
         true => {
-            *stamp == found || (!(leader.stamped && is_stamped) && stamp.sha256 == found.sha256)
+            let by_hand = !(leader.stamped && is_stamped) && stamp.sha256 == found.sha256;
+            *stamp == found || (by_hand && (!leader.stamped || stamp.status == found.status))
         }
         false => false,
     };

@@ -5,7 +5,7 @@ use object_store::path::Path;
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 
-use crate::model::{Author, Base, Stamp, when_from_text, when_to_text};
+use crate::model::{Author, Base, PlanStatus, Stamp, when_from_text, when_to_text};
 use crate::store::http::reply::Provider;
 use crate::store::http::xml::ListedObject;
 use crate::store::{SignedStamp, Token};
@@ -39,6 +39,7 @@ pub(super) struct StampNames {
     pub(super) format: &'static str,
     pub(super) base: &'static str,
     pub(super) author: &'static str,
+    pub(super) status: &'static str,
     pub(super) mac: &'static str,
 }
 
@@ -52,6 +53,7 @@ impl Quirks {
                 format: "atlas-format",
                 base: "atlas-base",
                 author: "atlas-author",
+                status: "atlas-status",
                 mac: "atlas-hmac",
             },
             // Azure accepts C# identifiers only, so no hyphens.
@@ -61,6 +63,7 @@ impl Quirks {
                 format: "atlas_format",
                 base: "atlas_base",
                 author: "atlas_author",
+                status: "atlas_status",
                 mac: "atlas_hmac",
             },
         }
@@ -138,6 +141,7 @@ pub(super) fn stamp_to_attributes(
     let optional = [
         (names.base, stamp.base.to_text()),
         (names.author, stamp.author.map(|it| it.to_metadata())),
+        (names.status, stamp.status.to_text().map(str::to_owned)),
         (names.mac, mac.map(|mac| mac.to_string())),
     ];
     let optional = optional.into_iter();
@@ -198,6 +202,7 @@ fn read<'m>(
                 None => Base::Unknown,
             },
             author: get(names.author).and_then(Author::from_metadata),
+            status: PlanStatus::from_text(get(names.status)).ok()?,
         })
     };
     let mac = get(names.mac).and_then(|mac| mac.parse().ok());
@@ -270,7 +275,11 @@ mod tests {
         let stamp = Stamp::new(1_725_989_864_000_000_001, b"x", Format::Sql);
         let mac = Some(Sha256::of(b"signature"));
         let author = "Zoë <z@x.org>".parse().ok();
-        let by = Stamp { author, ..stamp };
+        let by = Stamp {
+            author,
+            status: PlanStatus::Pending,
+            ..stamp
+        };
         for names in ALL.map(Quirks::names) {
             for signed in [stamp.into(), SignedStamp { stamp, mac }, by.into()] {
                 let attributes = stamp_to_attributes(&signed, b"x", names);
@@ -320,7 +329,7 @@ mod tests {
     fn a_hash_with_an_unreadable_stamp_is_an_error_and_a_stamp_without_a_hash_is_none() {
         let stamp = Stamp::new(7, b"x", Format::Sql);
         for names in ALL.map(Quirks::names) {
-            for name in [names.when, names.sha256, names.format] {
+            for name in [names.when, names.sha256, names.format, names.status] {
                 let mut attributes = stamp_to_attributes(&stamp.into(), b"x", names);
                 attributes.insert(Attribute::Metadata(name.into()), "nonsense".into());
                 let read = stamp_from_attributes(&attributes, 1, names);

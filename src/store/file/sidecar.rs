@@ -4,13 +4,16 @@
 //! Whichever of the two is in place after a crash, its stamp is there.
 
 use std::fmt::Write;
+use std::iter::Peekable;
+use std::str::Split;
 
-use crate::model::{Author, Base, Sha256, Stamp, when_from_text, when_to_text};
+use crate::model::{Author, Base, PlanStatus, Sha256, Stamp, when_from_text, when_to_text};
 use crate::store::SignedStamp;
 
 const HEADER: &str = "atlasfs-stamps 1";
-/// The prefixes of an author and of a signature.
+/// The prefixes of an author, a status and a signature.
 const AUTHOR: &str = "author:";
+const STATUS: &str = "status:";
 const MAC: &str = "hmac:";
 
 /// The most bytes of a sidecar that are read. 4 KiB: two entries and their checksum take less than
@@ -120,7 +123,7 @@ impl Sidecar {
             let _ = match entry {
                 SidecarEntry::Stamped(SignedStamp { stamp, mac }) => writeln!(
                     text,
-                    "stamp {} {} {} {}{}{}{}",
+                    "stamp {} {} {} {}{}{}{}{}",
                     when_to_text(stamp.when),
                     stamp.sha256,
                     stamp.size,
@@ -133,6 +136,10 @@ impl Sidecar {
                         " {AUTHOR}{}",
                         author.to_metadata()
                     )),
+                    stamp
+                        .status
+                        .to_text()
+                        .map_or(String::new(), |status| format!(" {STATUS}{status}")),
                     mac.map_or(String::new(), |mac| format!(" {MAC}{mac}"))
                 ),
                 SidecarEntry::Plain { sha256, size } => writeln!(text, "plain {sha256} {size}"),
@@ -167,6 +174,12 @@ impl Sidecar {
     }
 }
 
+/// Takes the next word if it has this prefix; returns the rest of it.
+fn labelled<'a>(words: &mut Peekable<Split<'a, char>>, prefix: &str) -> Option<&'a str> {
+    let word = words.next_if(|word| word.starts_with(prefix))?;
+    word.strip_prefix(prefix)
+}
+
 fn parse_entry(line: &str) -> Option<SidecarEntry> {
     let mut words = line.split(' ').peekable();
     let entry = match words.next()? {
@@ -178,17 +191,16 @@ fn parse_entry(line: &str) -> Option<SidecarEntry> {
                 format: words.next()?.parse().ok()?,
                 // Stamps of earlier versions have none.
                 base: match words
-                    .next_if(|word| !word.starts_with(AUTHOR) && !word.starts_with(MAC))
+                    .next_if(|word| ![AUTHOR, STATUS, MAC].iter().any(|it| word.starts_with(it)))
                 {
                     Some(base) => base.parse().ok()?,
                     None => Base::Unknown,
                 },
-                author: words
-                    .next_if(|word| word.starts_with(AUTHOR))
-                    .and_then(|word| Author::from_metadata(word.strip_prefix(AUTHOR)?)),
+                author: labelled(&mut words, AUTHOR).and_then(Author::from_metadata),
+                status: PlanStatus::from_text(labelled(&mut words, STATUS)).ok()?,
             },
-            mac: match words.next() {
-                Some(mac) => Some(mac.strip_prefix(MAC)?.parse().ok()?),
+            mac: match labelled(&mut words, MAC) {
+                Some(mac) => Some(mac.parse().ok()?),
                 None => None,
             },
         }),
@@ -243,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_author_survives_in_a_sidecar() {
+    fn author_and_status_survive_in_a_sidecar() {
         let stamp = Stamp {
             author: "Zoë <z@x.org>".parse().ok(),
             ..Stamp::new(7, b"x", Format::Hcl)
@@ -253,10 +265,22 @@ mod tests {
             ..stamp
         };
         let mac = Some(Sha256::of(b"signature"));
-        for signed in [stamp.into(), based.into(), SignedStamp { stamp, mac }] {
+        let pending = Stamp {
+            status: PlanStatus::Pending,
+            author: None,
+            ..stamp
+        };
+        let both = SignedStamp {
+            stamp: Stamp {
+                author: stamp.author,
+                ..pending
+            },
+            mac,
+        };
+        for signed in [stamp.into(), based.into(), pending.into(), both] {
             let text = Sidecar::new(None, signed).to_text();
             let read = Sidecar::parse(text.as_bytes()).unwrap().newest();
-            assert_eq!((read, read.stamp.author), (signed, stamp.author));
+            assert_eq!((read, read.stamp.author), (signed, signed.stamp.author));
         }
     }
 

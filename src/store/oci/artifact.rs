@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::model::{Author, Base, Sha256, Stamp, when_from_text, when_to_text};
+use crate::model::{Author, Base, PlanStatus, Sha256, Stamp, when_from_text, when_to_text};
 use crate::store::SignedStamp;
 
 /// The media type of a manifest.
@@ -28,6 +28,7 @@ const SHA256: &str = "atlas-sha256";
 const FORMAT: &str = "atlas-format";
 const BASE: &str = "atlas-base";
 const AUTHOR: &str = "atlas-author";
+const STATUS: &str = "atlas-status";
 const MAC: &str = "atlas-hmac";
 const CREATED: &str = "org.opencontainers.image.created";
 const TITLE: &str = "org.opencontainers.image.title";
@@ -61,6 +62,7 @@ pub(super) fn write(key: &str, signed: &SignedStamp) -> String {
     let optional = [
         (BASE, stamp.base.to_text()),
         (AUTHOR, stamp.author.map(|it| it.to_metadata())),
+        (STATUS, stamp.status.to_text().map(str::to_owned)),
         (MAC, mac.as_ref().map(Sha256::to_string)),
     ];
     if let Some(annotations) = annotations.as_object_mut() {
@@ -136,6 +138,7 @@ pub(super) fn read(document: &[u8]) -> Result<Manifest, &'static str> {
                 None => Base::Unknown,
             },
             author: note(AUTHOR).and_then(Author::from_metadata),
+            status: PlanStatus::from_text(note(STATUS)).ok()?,
         })
     };
     let stamp = read();
@@ -205,7 +208,11 @@ mod tests {
             mac: Some(Sha256::of(b"signature")),
         };
         let author = "Zoë <z@x.org>".parse().ok();
-        let by = Stamp { author, ..stamp };
+        let by = Stamp {
+            author,
+            status: PlanStatus::Pending,
+            ..stamp
+        };
         for stamp in [stamp.into(), signed, by.into()] {
             let manifest = write("app/schema", &stamp);
             assert!(manifest.is_ascii(), "{manifest}");
@@ -225,8 +232,15 @@ mod tests {
         let by_hand = ours.replace("atlas-", "other-");
         assert_eq!(read(by_hand.as_bytes()).unwrap().stamp, None);
         let unreadable = ours.replace("\"atlas-format\":\"hcl\"", "\"atlas-format\":\"?\"");
-        let unreadable = read(unreadable.as_bytes()).unwrap();
-        assert_eq!((unreadable.stamp, unreadable.unreadable), (None, true));
+        let pending = Stamp {
+            status: PlanStatus::Pending,
+            ..stamp
+        };
+        let other = write("app/plans/p", &pending.into()).replace("PENDING", "OTHER");
+        for unreadable in [unreadable, other] {
+            let unreadable = read(unreadable.as_bytes()).unwrap();
+            assert_eq!((unreadable.stamp, unreadable.unreadable), (None, true));
+        }
         for (from, to) in [
             ("\"layers\":[{", "\"layers\":[{},{"),
             ("\"size\":1", "\"size\":\"1\""),

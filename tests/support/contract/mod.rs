@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atlasfs::model::{ArtifactId, Base, Format, Item, PlanName, RepoName, Sha256, Stamp};
+use atlasfs::model::{
+    ArtifactId, Base, Format, Item, PlanName, PlanStatus, RepoName, Sha256, Stamp,
+};
 use atlasfs::store::{Condition, Failure, Kind, StampKeys, Target, Token};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -123,6 +125,7 @@ pub async fn content_and_stamp_come_back_as_they_were_put(subject: &Subject) {
             let stamp = Stamp {
                 base: Base::Deleted(Sha256::of(content)),
                 author: AUTHORS[n % AUTHORS.len()].parse().ok(),
+                status: [PlanStatus::Approved, PlanStatus::Pending][n % 2],
                 ..Stamp::new(when, content, format)
             };
             let bytes = Bytes::copy_from_slice(content);
@@ -160,6 +163,7 @@ pub async fn a_signature_comes_back_with_its_stamp(subject: &Subject) {
     let (key, content) = (id("app/schema"), Bytes::from_static(b"schema \"a\" {}"));
     let stamp = Stamp {
         author: AUTHORS[1].parse().ok(),
+        status: PlanStatus::Pending,
         ..Stamp::new(WHEN, &content, Format::Hcl)
     };
     let put = ours.put(&key, content.clone(), &stamp, &Condition::None, soon());
