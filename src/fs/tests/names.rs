@@ -111,7 +111,6 @@ async fn an_invalid_name_is_refused() {
         "file",
         "app/README.md",
         "app/schema.txt",
-        "app/tags",
         "app/migrations",
         "app/plans/-x",
         "app/4913",
