@@ -76,7 +76,11 @@ impl Fs {
             Err(error) if self.is_new(repo, &error) => Vec::new(),
             tags => tags?,
         };
-        let mut entries = vec![(LATEST.into(), Node::Latest(repo.clone()))];
+        let mut entries = Vec::new();
+        // A link that leads nowhere would end tar, and every other program that reads each link.
+        if !self.versions(repo).await?.is_empty() {
+            entries.push((LATEST.into(), Node::Latest(repo.clone())));
+        }
         for (item, known) in tags {
             if let Item::Tag(tag) = &item {
                 let name = tag.as_str().into();

@@ -134,6 +134,17 @@ async fn latest_is_the_newest_version_and_nobody_changes_it() {
 }
 
 #[tokio::test]
+async fn a_repository_without_versions_lists_no_latest() {
+    let fixture = fixture_with(V1).await;
+    fixture.mkdir("new").await.unwrap();
+    assert!(fixture.ls("new/tags").await.unwrap().is_empty());
+    fixture.registry.place("other/schema", V1, None);
+    fixture.wait().await;
+    assert!(fixture.ls("other/tags").await.unwrap().is_empty());
+    assert_eq!(fixture.ls("app/tags").await.unwrap(), ["latest"]);
+}
+
+#[tokio::test]
 async fn removing_a_tag_needs_the_right_to_delete() {
     let (fixture, v1, _) = two_versions().await;
     fixture.symlink(&v1, "app/tags/prod").await.unwrap();
