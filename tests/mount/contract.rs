@@ -21,7 +21,7 @@ fn aliases_name_the_same_artifact_and_are_never_listed() {
     std::fs::create_dir(mounted.path("app")).unwrap();
     mounted.cp("app/schema.hcl", schema("a")).ok();
     mounted.cp("app/plans/p1.plan.hcl", plan("p1", "a")).ok();
-    assert_eq!(mounted.ls("app"), ["plans", "schema"]);
+    assert_eq!(mounted.ls("app"), ["plans", "schema", "tags", "versions"]);
     assert_eq!(mounted.ls("app/plans"), ["p1"]);
     for (name, alias) in [
         ("app/schema", "app/schema.hcl"),
@@ -52,7 +52,7 @@ fn aliases_name_the_same_artifact_and_are_never_listed() {
         .fails(1, "No such file or directory");
     assert_eq!(mounted.read("app/schema.sql"), mounted.read("app/schema"));
     let found = run(&mut bash(
-        r#"cd "$1"; grep -rl -e main -e CREATE . | sort"#,
+        r#"cd "$1"; grep -rl --exclude-dir=versions -e main -e CREATE . | sort"#,
         [mounted.dir()],
     ));
     assert_eq!(found.text(), "./app/plans/p1\n./app/schema\n");
@@ -86,10 +86,12 @@ fn extended_attributes_name_the_url_and_the_source_of_an_artifact() {
         Some("atlas://app")
     );
     let version = mounted.xattr(name, "version").unwrap();
+    let (time, hash) = version.split_once('-').unwrap();
     assert!(
-        version.len() == 14 && version.bytes().all(|byte| byte.is_ascii_digit()),
+        time.len() == 14 && time.bytes().all(|byte| byte.is_ascii_digit()),
         "{version}"
     );
+    assert_eq!(hash, &sum[..8]);
     let receipt: serde_json::Value =
         serde_json::from_str(&mounted.xattr(name, "push").unwrap()).unwrap();
     let backups = [1, 2].map(|place: usize| serde_json::json!({ "URL": stores[place].url() }));
@@ -164,7 +166,7 @@ fn a_repository_is_made_by_mkdir_removed_while_empty_and_kept_by_its_first_push(
     let sh = |script: &str| run(&mut bash(script, [mounted.dir()]));
     sh(r#"cd "$1"; mkdir a b; ls a; rmdir b; test ! -e b; mkdir b"#).ok();
     assert_eq!(mounted.ls(""), ["a", "b"]);
-    assert_eq!(mounted.ls("a"), ["plans"]);
+    assert_eq!(mounted.ls("a"), ["plans", "tags", "versions"]);
     none_holds(&stores, "a");
     mounted.cp("a/schema", schema("a")).ok();
     sh(r#"rmdir "$1/a""#).fails(1, "not empty");

@@ -85,6 +85,20 @@ fn readers_see_what_was_pushed(home: &Home, stores: &[Store]) {
         home.file(&format!("local/{name}"), content);
         mounted.cp(name, content).ok();
     }
+    // Each repository has one version, and its newest tag.
+    for (repo, suffix) in [("app", "hcl"), ("big", "sql"), ("other", "sql")] {
+        let version = mounted.ls(&format!("{repo}/versions")).remove(0);
+        let (_, content) = files
+            .iter()
+            .find(|(name, _)| *name == format!("{repo}/schema"))
+            .unwrap();
+        for name in ["schema".to_owned(), format!("schema.{suffix}")] {
+            home.file(&format!("local/{repo}/versions/{version}/{name}"), content);
+        }
+        let tags = home.folder(&format!("local/{repo}/tags"));
+        let link = format!("../versions/{version}");
+        std::os::unix::fs::symlink(link, tags.join("latest")).unwrap();
+    }
     let look =
         |script: &str, dir: &std::path::Path| run(bash(script, [""; 0]).current_dir(dir)).ok();
     // From the memory of the writing mount, and from the stores by another mount.
@@ -98,6 +112,7 @@ fn readers_see_what_was_pushed(home: &Home, stores: &[Store]) {
         }
         let same = r#"diff -r "$1" "$2"
 for n in 1 2 3; do
+    [ ! -e "$3" ] || chmod -R u+w "$3"
     rm -rf "$3"; mkdir "$3"
     tar cf - -C "$2" . | tar xf - -C "$3"
     diff -r "$1" "$3"

@@ -138,7 +138,7 @@ impl Replica {
         self.nothing_else_is_there();
     }
 
-    /// Asserts that every target holds the schema alone.
+    /// Asserts that every target holds the schema and its versions alone.
     #[track_caller]
     pub fn nothing_else_is_there(&self) {
         for store in &self.stores {
@@ -147,7 +147,10 @@ impl Replica {
             };
             let entries = std::fs::read_dir(folder.join("app")).unwrap();
             let names: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-            assert_eq!(names, BTreeSet::from(["schema".into()]));
+            assert_eq!(
+                names,
+                BTreeSet::from(["schema", "versions"].map(Into::into))
+            );
         }
     }
 

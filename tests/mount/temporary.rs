@@ -146,7 +146,7 @@ for n, entry in enumerate(os.scandir(".")):
         os.unlink(".f%d" % n)
         open(".g%d" % n, "w").close()
 assert {"schema", "plans"} <= names and len([name for name in names if name.startswith(".f")]) >= 500
-assert len(os.listdir(".")) == 1002
+assert len(os.listdir(".")) == 1004
 "#;
     python(&mounted, script).ok();
 }
