@@ -8,9 +8,9 @@ pub enum Exit {
     /// The command was successful; for `status`: mounted and healthy.
     Success,
     /// The command failed, and the line on stderr gives the reason; for `status`: not mounted, or
-    /// no answer.
+    /// no answer; for `diff`: the versions differ.
     Failure,
-    /// The command line is wrong.
+    /// The command line is wrong; for `diff`: the command failed.
     Usage,
     /// `status`: mounted, but a target is out or some target has pending pushes. `verify` and
     /// `sync`: the targets differ, or some could not be compared. `check`: a target is not usable.
@@ -55,8 +55,9 @@ pub(super) const HELP: &str = "\
 Exit codes:
   0  success; status: mounted and healthy; verify, sync: all targets now hold the same;
      check: every target is usable
-  1  failure, with the reason in one line on stderr; status: not mounted, or no answer
-  2  invalid command line
+  1  failure, with the reason in one line on stderr; status: not mounted, or no answer;
+     diff: the versions differ
+  2  invalid command line; diff: failure, with the reason in one line on stderr
   3  status: degraded (a target is out, something is pending or unpushed, a journal file is
      damaged or unreadable, or the last push of an artifact failed);
      verify, sync: the targets still differ, or one of them could not be compared;

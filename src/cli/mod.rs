@@ -4,17 +4,21 @@ mod adopt;
 mod args;
 mod background;
 mod check;
+mod diff;
 mod exit;
 mod forget;
 mod help;
+mod history;
 mod job;
 mod log;
 mod mount;
 mod process;
+mod repository;
 mod settings;
 mod start;
 mod status;
 mod table;
+mod tag;
 mod targets;
 mod topology;
 mod unmount;
@@ -44,6 +48,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Request::Job(task, args)) => job::run(task, &args),
         Ok(Request::Adopt(url)) => adopt::adopt(&url),
         Ok(Request::Forget(args)) => forget::forget(&args),
+        Ok(Request::History(args)) => history::history(&args),
+        Ok(Request::Tag(args)) => tag::tag(&args),
+        Ok(Request::Diff(args)) => diff::diff(&args),
         Ok(Request::Check(settings)) => check::check(&settings),
         Ok(Request::Help(text)) => {
             print(&text);

@@ -211,21 +211,38 @@ fn unpushed(out: &mut String, unpushed: &[Value]) -> std::fmt::Result {
 /// Writes rows with each column as wide as its widest cell, after an empty line.
 pub(super) fn columns<const N: usize>(out: &mut String, rows: &[[String; N]]) -> std::fmt::Result {
     writeln!(out)?;
+    for line in aligned(rows) {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Returns rows as lines, with each column as wide as its widest cell.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let mut widths = [0; N];
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(width(cell));
         }
     }
-    for row in rows {
+    let line = |row: &[String; N]| {
         let cells: Vec<_> = row
             .iter()
             .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
+            .map(|(cell, widest)| format!("{cell}{:1$}", "", widest.saturating_sub(width(cell))))
             .collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
+        cells.join("  ")
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Returns the columns that a text needs on a terminal. East Asian letters and the like need two.
+pub(super) fn width(text: &str) -> usize {
+    let columns = |letter| match letter {
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'.. => 2,
+        _ => 1,
+    };
+    text.chars().map(columns).sum()
 }
 
 fn uptime(seconds: u64) -> String {
@@ -238,7 +255,8 @@ fn uptime(seconds: u64) -> String {
     }
 }
 
-fn bytes(count: u64) -> String {
+/// Writes a size in its unit.
+pub(super) fn bytes(count: u64) -> String {
     match count {
         0..1024 => format!("{count} B"),
         1024..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),
@@ -299,6 +317,12 @@ mod tests {
             assert!(table.contains("nothing is pending"));
             assert!(!table.contains("read-only"), "{table}");
         }
+    }
+
+    #[test]
+    fn columns_are_aligned_as_a_terminal_shows_them() {
+        let rows = [["a", "b"], ["作者", "…"], ["four", ""]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&rows), ["a     b", "作者  …", "four   "]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub use self::error::{ConfigError, Position};
 pub use self::types::{
     CloudConfig, Config, ConfigSource, EnvConfig, Environment, RepoConfig, Secret, check_backups,
 };
+pub(crate) use self::url::did_you_mean;
 pub use self::url::{SCHEMES, UrlError, parse_flag, parse_target};
 
 use self::hcl::{ConfigFile, Inputs, RepoBlock, Scope};

@@ -94,10 +94,7 @@ impl Fs {
     /// Reads the link that shows a tag.
     pub(super) async fn read_tag(&self, node: &Node) -> Result<OsString> {
         let version = match node {
-            Node::Latest(repo) => {
-                let newest = self.registry.versions(repo).await?.pop();
-                newest.ok_or(Error::NotFound)?
-            }
+            Node::Latest(repo) => self.newest_version(repo).await?,
             Node::Content(id, _) if node.is_tag() => {
                 let content = self.registry.pull(id).await?.bytes;
                 let version = std::str::from_utf8(&content).ok();
@@ -107,6 +104,33 @@ impl Fs {
             _ => return Err(Error::Invalid),
         };
         Ok(format!("{TO_VERSIONS}{version}").into())
+    }
+
+    /// Finds the newest version. Names alone don't order the versions of one second, so their stamps
+    /// decide.
+    async fn newest_version(&self, repo: &RepoName) -> Result<Version> {
+        let mut versions = self.registry.versions(repo).await?;
+        let mut newest = versions.pop().ok_or(Error::NotFound)?;
+        let second = newest.when();
+        versions.retain(|version| version.when() == second);
+        if versions.is_empty() {
+            return Ok(newest);
+        }
+        let mut newest_when = self.pushed_at(repo, &newest).await?;
+        for version in versions {
+            let when = self.pushed_at(repo, &version).await?;
+            if when > newest_when {
+                (newest, newest_when) = (version, when);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Returns the time of a version's push, to the nanosecond.
+    async fn pushed_at(&self, repo: &RepoName, version: &Version) -> Result<u64> {
+        let (repo, item) = (repo.clone(), Item::Version(version.clone()));
+        let known = self.version_schema(&ArtifactId { repo, item }).await?;
+        Ok(known.stamp().map_or(version.when(), |stamp| stamp.when))
     }
 
     /// Looks a tag up that was just made.

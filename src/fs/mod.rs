@@ -30,6 +30,7 @@ mod tests;
 
 pub use author::AuthorSetting;
 pub use handle::{DirListing, Processes};
+pub use name::is_tag;
 pub use types::{
     Attr, Caller, CreateAttrs, DirEntry, Error, FileKind, LookupEntry, OpenMode, Opened, ROOT,
     Result, SetAttr, Statfs, XattrFlag,

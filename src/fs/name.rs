@@ -99,6 +99,11 @@ pub(super) fn in_tags(name: &OsStr) -> Result<InRepo, Error> {
     })
 }
 
+/// Tells whether a name in a directory of tags is that of a tag, other than [`LATEST`].
+pub fn is_tag(name: &OsStr) -> bool {
+    matches!(in_tags(name), Ok(InRepo::Artifact(..)))
+}
+
 /// Tells whether a name is a link's that `ln -sf` renames: `CuAbC123` (force-link.c of coreutils). A
 /// word (`Customer`) is not random.
 fn is_made_by_ln(name: &[u8]) -> bool {

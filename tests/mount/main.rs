@@ -31,6 +31,7 @@ mod fallback;
 mod folders;
 mod fsx;
 mod full_disk;
+mod history;
 mod home;
 mod identity;
 mod input;

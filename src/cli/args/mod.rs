@@ -33,6 +33,12 @@ pub(super) enum Request {
     Adopt(String),
     /// Give up what waits for a store.
     Forget(ForgetArgs),
+    /// Show the versions of a repository.
+    History(HistoryArgs),
+    /// Make or move a tag.
+    Tag(TagArgs),
+    /// Show the difference of two versions.
+    Diff(DiffArgs),
     /// Check targets without a mount.
     Check(CheckSettings),
     /// Show this help.
@@ -88,6 +94,15 @@ enum Command {
     /// Give up the pushes that wait for a store that a mount does not have any more
     #[command(after_help = exit::HELP)]
     Forget(ForgetArgs),
+    /// Show the versions of a repository with their tags, newest first
+    #[command(after_help = example("atlasfs history /mnt/registry/app -n 5"))]
+    History(HistoryArgs),
+    /// Name a version of a repository, or move the name to it
+    #[command(after_help = example("atlasfs tag /mnt/registry/app prod 20240910173744-0a1b2c3d"))]
+    Tag(TagArgs),
+    /// Show the lines that differ between two versions of a repository
+    #[command(after_help = example("atlasfs diff /mnt/registry/app prod latest"))]
+    Diff(DiffArgs),
     /// Check that every target is reachable, readable and writable, and suggest fixes
     #[command(after_help = exit::HELP)]
     Check(Box<CheckArgs>),
@@ -156,6 +171,43 @@ pub(super) struct ForgetArgs {
     pub(super) dir: PathBuf,
 }
 
+/// The arguments of `history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// The repository's directory in a mount
+    pub(super) dir: PathBuf,
+    /// Show this many versions; 0 shows all. Each one that is shown costs a read
+    #[arg(short, long, default_value_t = 20, value_name = "N")]
+    pub(super) number: usize,
+    /// Print an array of objects, with times in RFC 3339
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The arguments of `tag`.
+#[derive(Debug, Args)]
+pub(super) struct TagArgs {
+    /// The repository's directory in a mount
+    pub(super) dir: PathBuf,
+    /// The tag: letters, digits, '-', '_' and '.'
+    pub(super) tag: String,
+    /// The version: its name, a beginning that no other version has, or a tag. Default: the newest
+    pub(super) version: Option<String>,
+}
+
+/// The arguments of `diff`.
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The repository's directory in a mount
+    pub(super) dir: PathBuf,
+    /// The earlier version: its name, a beginning that no other version has, or a tag
+    #[arg(value_name = "A")]
+    pub(super) from: String,
+    /// The later version
+    #[arg(value_name = "B")]
+    pub(super) to: String,
+}
+
 /// The arguments of `check`.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -201,6 +253,9 @@ pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
             Ok(Request::Adopt(url))
         }
         Command::Forget(args) => Ok(Request::Forget(args)),
+        Command::History(args) => Ok(Request::History(args)),
+        Command::Tag(args) => Ok(Request::Tag(args)),
+        Command::Diff(args) => Ok(Request::Diff(args)),
         Command::Check(args) => Ok(Request::Check(CheckSettings {
             selection: args.selection.check().map_err(Refusal::Line)?,
             write: args.write,
@@ -212,6 +267,11 @@ pub(super) fn parse(argv: Vec<OsString>) -> Result<Request, Refusal> {
             .map_err(Refusal::Line),
         Command::Daemon { dir: _ } => Ok(Request::Daemon),
     }
+}
+
+/// Returns the end of a command's help: an example, and the exit codes.
+fn example(line: &str) -> String {
+    format!("Example:\n  {line}\n\n{}", exit::HELP)
 }
 
 fn mount_flags() -> Vec<options::Flag> {

@@ -12,7 +12,7 @@ use self::parts::{
 };
 use crate::store::{AzureLocation, FileLocation, GsLocation, Location, OciLocation, S3Location};
 
-pub(super) use self::parts::did_you_mean;
+pub(crate) use self::parts::did_you_mean;
 
 /// The schemes of a target, as messages list them.
 pub const SCHEMES: [&str; 6] = ["file", "s3", "gs", "azblob", "azureblob", "oci"];

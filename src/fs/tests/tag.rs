@@ -118,10 +118,9 @@ async fn a_word_that_begins_as_the_links_of_ln_is_a_tag() {
 
 #[tokio::test]
 async fn latest_is_the_newest_version_and_nobody_changes_it() {
-    let (fixture, v1, _) = two_versions().await;
-    let newest = fixture.ls("app/versions").await.unwrap().pop().unwrap();
+    let (fixture, v1, v2) = two_versions().await;
     let latest = fixture.readlink("app/tags/latest").await.unwrap();
-    assert_eq!(latest, format!("../versions/{newest}"));
+    assert_eq!(latest, v2);
     let refused = Some(Error::NotPermitted);
     assert_eq!(fixture.rm("app/tags/latest").await.err(), refused);
     let moved = force(&fixture, &v1, "app/tags/latest").await;
@@ -131,6 +130,20 @@ async fn latest_is_the_newest_version_and_nobody_changes_it() {
     fixture.mkdir("new").await.unwrap();
     let none = fixture.readlink("new/tags/latest").await;
     assert_eq!(none.err(), Some(Error::NotFound));
+}
+
+#[tokio::test]
+async fn the_newest_of_versions_of_one_second_is_latest() {
+    let fixture = fixture_with(V1).await;
+    let other = fixture.another();
+    for content in [V2, V3, V1, V2] {
+        fixture.cp("app/schema", content).await.unwrap();
+        let newest = fixture.xattr("app/schema", "version").await.unwrap();
+        let newest = format!("../versions/{newest}");
+        assert_eq!(fixture.readlink("app/tags/latest").await.unwrap(), newest);
+        other.wait().await;
+        assert_eq!(other.readlink("app/tags/latest").await.unwrap(), newest);
+    }
 }
 
 #[tokio::test]
