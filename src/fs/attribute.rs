@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::handle::Handle;
 use super::history::TAG_BYTES;
+use super::namespace::format;
 use super::node::{ControlFile, Node, number_of_content};
 use super::plan_status::STATUS_XATTR;
 use super::staged_file::StagedFile;
@@ -53,9 +54,11 @@ impl Fs {
     ) -> Result<(Attr, Duration)> {
         let is_open = lock(&self.handles).is_open(ino);
         let shown = newest.as_ref().map_or(ino, number_of_content);
-        let visible = match is_open {
-            true => known,
-            false => newest.as_ref().ok_or(Error::Stale)?,
+        let visible = match (is_open, &newest) {
+            (true, _) => known,
+            (false, Some(newest)) if format(newest) == format(known) => newest,
+            // The name may be gone: ESTALE makes the kernel look it up.
+            (false, _) => return Err(Error::Stale),
         };
         let attr = Attr {
             shown,

@@ -3,11 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex};
 
+use tokio::time::{Instant, timeout_at};
+
 use super::handle::{DirListing, Directory, Handle};
-use super::name::listed;
+use super::name::{listed, schema_name};
+use super::namespace::format;
 use super::node::Node;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
-use crate::model::{ArtifactId, Item, RepoName};
+use crate::model::{ArtifactId, Format, Item, RepoName};
 use crate::registry::Revision;
 
 /// The number of the entries `.` and `..`, which come first.
@@ -25,7 +28,7 @@ impl Fs {
             return Err(Error::NotDirectory);
         }
         if let Node::Repo(repo) | Node::Plans(repo) = node {
-            lock(&self.strays).record_listing(pid, repo);
+            lock(&self.removals).record_listing(pid, repo);
         }
         let directory = Directory {
             ino,
@@ -114,7 +117,12 @@ impl Fs {
     /// Returns the inode number for a plain listing: the node's, or a number that no inode ever
     /// gets.
     fn number_shown(&self, node: &Node, place: u64) -> u64 {
-        let number = lock(&self.nodes).number_of(node);
+        let mut nodes = lock(&self.nodes);
+        let number = match node {
+            // Both names of a touched schema must show the same number.
+            Node::Blank(_) => Some(nodes.intern(node.clone())),
+            node => nodes.number_of(node),
+        };
         number.unwrap_or(u64::MAX - place)
     }
 
@@ -131,11 +139,7 @@ impl Fs {
                     .collect()
             }
             Node::Repo(repo) => {
-                let entries = self.artifacts(repo, |item| match item {
-                    Item::Schema => Some("schema".into()),
-                    Item::Plan(_) | Item::Version(_) | Item::Tag(_) => None,
-                });
-                let mut entries = entries.await?;
+                let mut entries = self.schema_entries(repo).await?;
                 entries.push(("plans".into(), Node::Plans(repo.clone())));
                 entries.push(("versions".into(), Node::Versions(repo.clone())));
                 entries.push(("tags".into(), Node::Tags(repo.clone())));
@@ -155,6 +159,47 @@ impl Fs {
             Node::KeptDir(dir) => self.list_kept(dir),
             Node::TemporaryFile(_) => Vec::new(),
             _ => return Err(Error::NotDirectory),
+        })
+    }
+
+    /// Lists a repository's schema under both of its names.
+    async fn schema_entries(&self, repo: &RepoName) -> Result<Vec<(OsString, Node)>> {
+        let end = Instant::now() + self.registry.settings().metadata;
+        let schema = self.artifacts(repo, |item| match item {
+            Item::Schema => Some(schema_name(None).into()),
+            Item::Plan(_) | Item::Version(_) | Item::Tag(_) => None,
+        });
+        let schema = schema.await?.into_iter();
+        let mut entries = Vec::new();
+        for (name, node) in schema {
+            let Some((node, format)) = self.with_format(node, end).await else {
+                continue;
+            };
+            entries.push((name, node.clone()));
+            entries.push((schema_name(Some(format)).into(), node));
+        }
+        Ok(entries)
+    }
+
+    /// Finds out the format of a listed schema; `None` if the schema turns out to be gone.
+    async fn with_format(&self, node: Node, end: Instant) -> Option<(Node, Format)> {
+        Some(match node {
+            Node::Content(id, known) => {
+                let known = match known.stamp() {
+                    Some(_) => known,
+                    // The store's listing carries no stamp, and may be outdated.
+                    None => match timeout_at(end, self.registry.stat(&id, true)).await {
+                        Ok(Ok(newest)) => newest?,
+                        Ok(Err(_)) | Err(_) => known,
+                    },
+                };
+                let format = format(&known);
+                (Node::Content(id, known), format)
+            }
+            node => {
+                let touched = node.artifact().and_then(|id| lock(&self.local).format(id));
+                (node, touched.unwrap_or(Format::Hcl))
+            }
         })
     }
 

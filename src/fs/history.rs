@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::name::in_version;
+use super::name::{in_version, schema_name};
+use super::namespace::format;
 use super::node::Node;
 use super::{Error, Fs, LookupEntry, Result};
-use crate::model::{ArtifactId, Format, Item, LATEST, RepoName, Version};
+use crate::model::{ArtifactId, Item, LATEST, RepoName, Version};
 use crate::registry::{Event, Level, PushDetails, Revision, Wait};
 
 /// The link of a tag, up to the version's name.
@@ -59,14 +60,11 @@ impl Fs {
     /// Lists the files of a version: its schema under both of its names.
     pub(super) async fn list_version(&self, id: &ArtifactId) -> Result<Vec<(OsString, Node)>> {
         let known = self.version_schema(id).await?;
-        let with_suffix = match format(&known) {
-            Format::Hcl => "schema.hcl",
-            Format::Sql => "schema.sql",
-        };
+        let twin = schema_name(Some(format(&known)));
         let node = Node::Content(id.clone(), known);
         Ok(vec![
-            ("schema".into(), node.clone()),
-            (with_suffix.into(), node),
+            (schema_name(None).into(), node.clone()),
+            (twin.into(), node),
         ])
     }
 
@@ -201,8 +199,4 @@ impl Fs {
     async fn version_schema(&self, id: &ArtifactId) -> Result<Revision> {
         self.registry.stat(id, true).await?.ok_or(Error::NotFound)
     }
-}
-
-fn format(known: &Revision) -> Format {
-    known.stamp().map_or(Format::Hcl, |stamp| stamp.format)
 }

@@ -1,10 +1,10 @@
 //! Names, inodes and handles: POSIX semantics, async and testable without a mount.
 //!
 //! [`Fs`] is the file system; its operations are spread over the files. `namespace` looks up, makes
-//! and removes names, `directory` lists them, `file` opens, reads and writes, `close` pushes,
-//! `attribute` answers for an inode; `temporary` has the files that tools make for themselves, and
-//! `rename` turns them into artifacts. `node`, `handle`, `staged_file`, `staging`, `name` and
-//! `threads` hold the state.
+//! and removes names, `removal` knows the programs that take an artifact's two names for two files,
+//! `directory` lists names, `file` opens, reads and writes, `close` pushes, `attribute` answers for
+//! an inode; `temporary` has the files that tools make for themselves, and `rename` turns them into
+//! artifacts. `node`, `handle`, `staged_file`, `staging`, `name` and `threads` hold the state.
 
 mod attribute;
 mod author;
@@ -18,6 +18,7 @@ mod name;
 mod namespace;
 mod node;
 mod plan_status;
+mod removal;
 mod rename;
 mod staged_file;
 mod staging;
@@ -47,9 +48,10 @@ use author::Authors;
 use handle::Handles;
 use name::LocalNames;
 use node::{KernelNotifier, Node, Nodes};
+use removal::Removals;
 use staging::Quota;
 use temporary::TemporaryTree;
-use threads::{Reads, StaleRetries, Strays};
+use threads::{Reads, StaleRetries};
 use types::lock;
 
 /// The time that the kernel may keep constant attributes: those of a content, which has an inode of
@@ -91,7 +93,7 @@ pub struct Fs {
     local: Mutex<LocalNames>,
     stale_retries: Mutex<StaleRetries>,
     reads: Mutex<Reads>,
-    strays: Mutex<Strays>,
+    removals: Mutex<Removals>,
     temporary: Mutex<TemporaryTree>,
     kernel: KernelNotifier,
     /// The quota of staged files.
@@ -115,7 +117,7 @@ impl Fs {
             temporary: Mutex::new(temporary),
             staged,
             reads: Mutex::default(),
-            strays: Mutex::default(),
+            removals: Mutex::default(),
             kernel: KernelNotifier::default(),
             nodes: Mutex::new(Nodes::new()),
             handles: Mutex::default(),

@@ -166,12 +166,12 @@ pub(super) fn listed(plan: &PlanName) -> Option<OsString> {
     }
 }
 
-/// Returns the listed name of an artifact.
-pub(super) fn listed_name(item: &Item) -> Option<OsString> {
-    match item {
-        Item::Schema | Item::Version(_) => Some("schema".into()),
-        Item::Tag(tag) => Some(tag.as_str().into()),
-        Item::Plan(plan) => listed(plan),
+/// Returns the name of a schema, without a suffix or with that of its format.
+pub(super) fn schema_name(suffix: Option<Format>) -> &'static str {
+    match suffix {
+        None => "schema",
+        Some(Format::Hcl) => "schema.hcl",
+        Some(Format::Sql) => "schema.sql",
     }
 }
 
@@ -225,10 +225,16 @@ impl LocalNames {
         self.touched.remove(id).is_some()
     }
 
+    /// Returns the format of a touched artifact: its suffix's, or HCL.
+    pub(super) fn format(&self, id: &ArtifactId) -> Option<Format> {
+        let touched = self.touched.get(id);
+        touched.map(|suffix| suffix.unwrap_or(Format::Hcl))
+    }
+
     /// Tells whether a name with this suffix is that of a touched artifact.
     pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
-        let touched = self.touched.get(id);
-        touched.is_some_and(|made| made.is_none() || suffix.is_none() || *made == suffix)
+        let format = self.format(id);
+        format.is_some_and(|format| suffix.is_none_or(|suffix| suffix == format))
     }
 
     /// Lists the touched artifacts of a repository.
@@ -255,6 +261,7 @@ mod tests {
         ] {
             let parsed = in_repo(OsStr::new(name)).unwrap();
             assert_eq!(parsed, InRepo::Artifact(Item::Schema, suffix));
+            assert_eq!(schema_name(suffix), name);
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::name::{InRepo, InRoot, in_plans, in_repo, in_root, in_tags, listed_name};
+use super::name::{InRepo, InRoot, in_plans, in_repo, in_root, in_tags};
 use super::node::{Node, number_of_content};
 use super::staged_file::StagedFile;
 use super::staging::{Reservation, StagedBytes, disk_error};
 use super::temporary::TemporaryDir;
-use super::threads::{Intent, Program};
+use super::threads::Intent;
 use super::{CreateAttrs, Error, Fs, LookupEntry, Result, lock};
 use crate::model::{ArtifactId, Format, RepoName};
 use crate::registry::{self, ErrorKind, Event, Level, Revision};
@@ -128,8 +128,6 @@ impl Fs {
             Err(error) if self.is_new(&id.repo, &error) => None,
             known => known?,
         };
-        // Assume HCL if the format is unknown, as a push does.
-        let format = |known: &Revision| known.stamp().map_or(Format::Hcl, |stamp| stamp.format);
         Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
     }
 
@@ -297,7 +295,16 @@ impl Fs {
             Node::Root => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
         };
-        let Some(before) = self.resolve(&id, suffix).await? else {
+        let before = self.resolve(&id, suffix).await?;
+        let allowed = self.settings.allow_delete || before.is_none();
+        if allowed
+            && self
+                .removes_one_name(pid, &id, suffix, before.as_ref())
+                .await
+        {
+            return Ok(());
+        }
+        let Some(before) = before else {
             let touched = lock(&self.local).untouch(&id);
             let failed = self.registry.forget_error(&id).await;
             return match touched || failed {
@@ -326,36 +333,6 @@ impl Fs {
         Ok(deletion.await.map_err(|_| Error::Io)??)
     }
 
-    /// Records the name by which a thread uses an artifact.
-    pub(super) fn record_name(&self, pid: u32, id: &ArtifactId, name: &OsStr) {
-        if listed_name(&id.item).is_none_or(|listed| listed != name) {
-            lock(&self.strays).record_name(pid, id);
-        }
-    }
-
-    /// Refuses to delete an artifact by its listed name for a program that knows its other name.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotPermitted`].
-    pub(super) fn refuse_stray(&self, pid: u32, id: &ArtifactId, name: &OsStr) -> Result<()> {
-        if listed_name(&id.item).is_none_or(|listed| listed != name) {
-            return Ok(());
-        }
-        let (listings, names) = lock(&self.strays).of(id);
-        let program = Program::of(pid);
-        let is_its_own = |pids: &[u32]| pids.iter().any(|&other| program.has(other));
-        if !is_its_own(&listings) || !is_its_own(&names) {
-            return Ok(());
-        }
-        let message = "the deleting program listed the directory and used the artifact's other \
-                       name, so it mistakes one file for two: exclude this name from the deletion, \
-                       or delete the artifact with rm";
-        let event = Event::new(Level::Warn, "refused", message);
-        self.registry.report(event.with("artifact", id.to_string()));
-        Err(Error::NotPermitted)
-    }
-
     async fn unlink_kept(&self, dir: &str, name: &OsStr) -> Result<()> {
         match self.find_kept(dir, name)? {
             Node::Kept { when, .. } => self
@@ -370,6 +347,11 @@ impl Fs {
             _ => Err(Error::IsDirectory),
         }
     }
+}
+
+/// Returns the format of a content. Assumes HCL if it is unknown, as a push does.
+pub(super) fn format(known: &Revision) -> Format {
+    known.stamp().map_or(Format::Hcl, |stamp| stamp.format)
 }
 
 /// A name in a repository, or in its plans.

@@ -1,5 +1,4 @@
-//! The mount's memory of threads: ESTALE retries, the last read of each thread, and the names it
-//! has used.
+//! The mount's memory of threads: ESTALE retries, and the last read of each thread.
 //!
 //! The kernel answers ESTALE to an open by one new look-up of the whole path, in the same thread
 //! (`do_filp_open` with LOOKUP_REVAL; truncate(2) does the same). That is how a writer gets an
@@ -10,11 +9,6 @@
 //! one that wrote the temporary file, has usually read the artifact here before (`sed -i`, `perl
 //! -i`), so its rename may replace the content that it has read.
 //!
-//! A listing shows one of an artifact's two names; look-ups find both. A program that copies a
-//! directory, as `rsync --delete` does, writes `schema.hcl`, finds `schema` in the listing and
-//! deletes it: the very content that it has just written. Two things reveal such a program: it has
-//! listed the directory, and used the other name.
-//!
 //! Threads of foreign pid namespaces all have the number 0, and are not recorded.
 
 use std::collections::HashMap;
@@ -24,10 +18,10 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::time::Instant;
 
-use crate::model::{ArtifactId, RepoName};
+use crate::model::ArtifactId;
 use crate::registry::BaseVersion;
 
-/// The most reads, listings or uses of names to remember: some hundred kilobytes each.
+/// The most reads to remember: some hundred kilobytes.
 const MAX_ENTRIES: NonZeroUsize = match NonZeroUsize::new(1_000) {
     Some(many) => many,
     None => NonZeroUsize::MIN,
@@ -139,94 +133,6 @@ impl Reads {
     }
 }
 
-/// The lifetime of a listing and of the use of a name. One hour: longer than any program takes to
-/// copy a directory.
-const STRAY_LIFETIME: Duration = Duration::from_secs(60 * 60);
-
-/// The repositories that threads have listed, and the artifacts that they have used by an unlisted
-/// name.
-#[derive(Debug)]
-pub(super) struct Strays {
-    listings: LruCache<(u32, RepoName), Instant>,
-    names: LruCache<(u32, ArtifactId), Instant>,
-}
-
-impl Default for Strays {
-    fn default() -> Self {
-        Self {
-            listings: LruCache::new(MAX_ENTRIES),
-            names: LruCache::new(MAX_ENTRIES),
-        }
-    }
-}
-
-impl Strays {
-    /// Records that a thread lists a repository, or its plans.
-    pub(super) fn record_listing(&mut self, pid: u32, repo: RepoName) {
-        if pid != 0 {
-            self.listings.put((pid, repo), Instant::now());
-        }
-    }
-
-    /// Records that a thread uses an unlisted name of an artifact.
-    pub(super) fn record_name(&mut self, pid: u32, id: &ArtifactId) {
-        if pid != 0 {
-            self.names.put((pid, id.clone()), Instant::now());
-        }
-    }
-
-    /// Returns the threads that have listed an artifact's repository, and those that have used an
-    /// unlisted name of the artifact.
-    pub(super) fn of(&self, id: &ArtifactId) -> (Vec<u32>, Vec<u32>) {
-        let listings = self.listings.iter();
-        let listings = listings.filter(|((_, repo), at)| *repo == id.repo && is_recent(at));
-        let names = self.names.iter();
-        let names = names.filter(|((_, other), at)| other == id && is_recent(at));
-        (
-            listings.map(|((pid, _), _)| *pid).collect(),
-            names.map(|((pid, _), _)| *pid).collect(),
-        )
-    }
-}
-
-fn is_recent(at: &Instant) -> bool {
-    at.elapsed() < STRAY_LIFETIME
-}
-
-/// A running program: a process, and its child processes.
-pub(super) struct Program {
-    thread: u32,
-    process: Option<u32>,
-}
-
-impl Program {
-    pub(super) fn of(thread: u32) -> Self {
-        let process = process(thread).map(|(process, _)| process);
-        Self { thread, process }
-    }
-
-    /// Tells whether a thread belongs to the program. rsync writes in a child of the process that
-    /// lists and deletes.
-    pub(super) fn has(&self, thread: u32) -> bool {
-        if thread == self.thread {
-            return true;
-        }
-        let other = self.process.and_then(|_| process(thread));
-        other.is_some_and(|(process, parent)| [Some(process), Some(parent)].contains(&self.process))
-    }
-}
-
-/// Returns the process of a thread, and its parent.
-fn process(thread: u32) -> Option<(u32, u32)> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let field = |name: &str| {
-        let mut lines = status.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name))?;
-        value.trim().parse().ok()
-    };
-    Some((field("Tgid:")?, field("PPid:")?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,22 +195,5 @@ mod tests {
         reads.record(1, &id("app"), BaseVersion::default());
         reads.forget(1, &id("app"));
         assert_eq!(reads.of(1, &id("app")), None);
-    }
-
-    #[test]
-    fn a_program_has_its_threads_and_child_processes() {
-        let program = Program::of(std::process::id());
-        let thread = std::thread::spawn(|| Program::of(nix::unistd::gettid().as_raw() as u32));
-        let thread = thread.join().unwrap();
-        assert_eq!(thread.process, program.process);
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
-        assert!(program.has(child.id()) && thread.has(child.id()));
-        assert!(!Program::of(child.id()).has(std::process::id()));
-        assert!(!program.has(1) || std::process::id() == 1);
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }

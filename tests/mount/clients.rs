@@ -112,14 +112,15 @@ fn find_lists_newer_pushes() {
     };
     assert_eq!(newer(), "./app/plans/p2 ./sql/plans/p1 ");
     mounted.cp("app/schema", schema("two")).ok();
-    assert_eq!(newer(), "./app/plans/p2 ./app/schema ./sql/plans/p1 ");
+    let newest = "./app/plans/p2 ./app/schema ./app/schema.hcl ./sql/plans/p1 ";
+    assert_eq!(newer(), newest);
     // Reading a file or setting its time must not make it newer.
     run(&mut bash(
         r#"cat "$1" > /dev/null; touch "$1""#,
         [mounted.path("sql/schema")],
     ))
     .ok();
-    assert_eq!(newer(), "./app/plans/p2 ./app/schema ./sql/plans/p1 ");
+    assert_eq!(newer(), newest);
 }
 
 #[test]
@@ -149,6 +150,8 @@ sums=$(find . -path ./.atlasfs -prune -o -type f -print | sort | xargs sha256sum
 mkdir "$3"
 tar c -C "$2" . | tar x -C "$3"
 diff -r --exclude .atlasfs --exclude tags --exclude 'schema.*' "$1" "$3"
+cmp "$1/app/schema" "$3/app/schema.hcl"
+cmp "$1/sql/schema" "$3/sql/schema.sql"
 cd "$2"
 sha256sum --strict --quiet -c <<< "$sums"
 # With two arguments, tar takes both names of a schema for hard links.

@@ -14,14 +14,17 @@ pub fn with(stores: &[Store], more: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn aliases_name_the_same_artifact_and_are_never_listed() {
+fn schemas_are_listed_by_both_names_plans_by_one() {
     let home = Home::new();
     let stores = folders(&home);
     let mounted = home.mount("mnt", flags(&stores));
     std::fs::create_dir(mounted.path("app")).unwrap();
     mounted.cp("app/schema.hcl", schema("a")).ok();
     mounted.cp("app/plans/p1.plan.hcl", plan("p1", "a")).ok();
-    assert_eq!(mounted.ls("app"), ["plans", "schema", "tags", "versions"]);
+    assert_eq!(
+        mounted.ls("app"),
+        ["plans", "schema", "schema.hcl", "tags", "versions"]
+    );
     assert_eq!(mounted.ls("app/plans"), ["p1"]);
     for (name, alias) in [
         ("app/schema", "app/schema.hcl"),
@@ -30,6 +33,7 @@ fn aliases_name_the_same_artifact_and_are_never_listed() {
         assert_eq!(mounted.read(alias), mounted.read(name));
         let [one, other] = [name, alias].map(|name| mounted.path(name).metadata().unwrap());
         assert_eq!((one.ino(), one.size()), (other.ino(), other.size()));
+        assert_eq!((one.nlink(), other.nlink()), (1, 1));
         assert_eq!(
             (one.mtime(), one.mtime_nsec()),
             (other.mtime(), other.mtime_nsec())
@@ -55,7 +59,8 @@ fn aliases_name_the_same_artifact_and_are_never_listed() {
         r#"cd "$1"; grep -rl --exclude-dir=versions -e main -e CREATE . | sort"#,
         [mounted.dir()],
     ));
-    assert_eq!(found.text(), "./app/plans/p1\n./app/schema\n");
+    let names = "./app/plans/p1\n./app/schema\n./app/schema.sql\n";
+    assert_eq!(found.text(), names);
 }
 
 #[test]

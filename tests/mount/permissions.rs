@@ -123,7 +123,10 @@ impl Site {
 
         let (mounted, ran) = self.mount(who, &["--read-only"]);
         assert_eq!(ran.stderr, "", "a reader is warned of nothing");
-        assert_eq!(mounted.ls("app"), ["plans", "schema", "tags", "versions"]);
+        assert_eq!(
+            mounted.ls("app"),
+            ["plans", "schema", "schema.hcl", "tags", "versions"]
+        );
         assert_eq!(mounted.read("app/schema"), state.as_bytes());
         let size = run(Command::new("stat")
             .args(["-c", "%s"])

@@ -83,6 +83,14 @@ fn readers_see_what_was_pushed(home: &Home, stores: &[Store]) {
     }
     for (name, content) in &files {
         home.file(&format!("local/{name}"), content);
+        if name.ends_with("/schema") {
+            let suffix = if name.starts_with("app") {
+                "hcl"
+            } else {
+                "sql"
+            };
+            home.file(&format!("local/{name}.{suffix}"), content);
+        }
         mounted.cp(name, content).ok();
     }
     // Each repository has one version, and its newest tag.

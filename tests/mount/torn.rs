@@ -129,7 +129,10 @@ fn a_folder_that_vanishes_is_an_outage_and_never_made_anew() {
         let away = home.path("away");
         std::fs::rename(folder, &away).unwrap();
         assert_eq!(mounted.read("app/schema"), schema("before").as_bytes());
-        assert_eq!(mounted.ls("app"), ["plans", "schema", "tags", "versions"]);
+        assert_eq!(
+            mounted.ls("app"),
+            ["plans", "schema", "schema.hcl", "tags", "versions"]
+        );
         mounted.cp("app/schema", schema("meanwhile")).ok();
         assert_eq!(mounted.read("app/schema"), schema("meanwhile").as_bytes());
         assert!(!folder.exists(), "it was made anew");

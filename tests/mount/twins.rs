@@ -1,8 +1,9 @@
 //! The two names of one artifact, and programs that use one of them.
 
 use super::home::Home;
+use super::mounted::Mounted;
 use super::program::{bash, run};
-use super::store::{all_hold, flags, folders, none_holds, plan, schema};
+use super::store::{Store, all_hold, flags, folders, none_holds, plan, schema};
 
 /// Programs that write the file `$2` to the artifact `$1`.
 const WRITERS: [&str; 5] = [
@@ -15,10 +16,12 @@ const WRITERS: [&str; 5] = [
 
 /// Programs that read the artifact `$1`, and must get the content of `$2`. `$3` is a file with the
 /// content of the last read, and with the artifact's time at that read.
-const READERS: [&str; 5] = [
+const READERS: [&str; 7] = [
     r#"cp "$1" "$3.cp" && cmp "$3.cp" "$2""#,
     r#"install "$1" "$3.install" && cmp "$3.install" "$2""#,
     r#"rsync -t "$1" "$3" && cmp "$3" "$2""#,
+    r#"tar cf - -C "${1%/*}" "${1##*/}" | tar xOf - | cmp - "$2""#,
+    r#"[ "$(ls -l "${1%/*}" | grep " ${1##*/}$" | awk '{ print $5 }')" = "$(stat -c %s "$2")" ] || [[ "$1" = *.plan.hcl ]]"#,
     r#"[ "$(stat -c %s "$1")" = "$(stat -c %s "$2")" ]"#,
     r#"python3 -c 'import os, sys
 before = os.stat(sys.argv[1])
@@ -116,6 +119,158 @@ fn rsync_deletes_nothing_that_it_has_written() {
         none_holds(&stores, "app/schema");
         none_holds(&stores, "app/plans/p1");
     }
+}
+
+/// Mounts a schema, with `--allow-delete` or without.
+fn mount_schema(home: &Home, allow_delete: bool) -> (Vec<Store>, Mounted) {
+    let stores = folders(home);
+    let mut args = flags(&stores);
+    if allow_delete {
+        args.push("--allow-delete".to_owned());
+    }
+    let mounted = home.mount("mnt", args);
+    std::fs::create_dir(mounted.path("app")).unwrap();
+    mounted.cp("app/schema.hcl", schema("old")).ok();
+    (stores, mounted)
+}
+
+/// Lists the names of the schema.
+fn schemas(mounted: &Mounted) -> Vec<String> {
+    let mut names = mounted.ls("app");
+    names.retain(|name| name.starts_with("schema"));
+    names
+}
+
+#[test]
+fn rsync_keeps_a_schema_whose_source_has_one_name() {
+    let home = Home::new();
+    let (stores, mounted) = mount_schema(&home, true);
+    home.folder("source/plans");
+    let deleted = home.path("registry/.atlasfs/deleted");
+    for how in [
+        "--delete",
+        "--delete-before",
+        "--delete-during",
+        "--delete-delay",
+        "--delete-after",
+        "--delete-after --inplace",
+        "--delete-after --delay-updates",
+        "--delete-excluded --exclude=x",
+    ] {
+        for names in [&["schema.hcl"][..], &["schema"], &["schema", "schema.hcl"]] {
+            let content = schema(&format!("{how} {}", names.join(" ")));
+            for name in ["schema", "schema.hcl"] {
+                let _ = std::fs::remove_file(home.path(&format!("source/{name}")));
+            }
+            for name in names {
+                home.file(&format!("source/{name}"), &content);
+            }
+            // Once with every file to write, and twice with none.
+            for what in ["--ignore-times", "--checksum", "--size-only"] {
+                let script = format!(r#"rsync -a --filter="P versions" {how} {what} "$1/" "$2/""#);
+                let paths = [home.path("source"), mounted.path("app")];
+                run(&mut bash(&script, paths)).ok();
+                all_hold(&stores, "app/schema", content.as_bytes());
+            }
+        }
+    }
+    assert!(!deleted.exists(), "nothing was deleted in between");
+    // A source without either name deletes the schema.
+    let script = r#"rsync -a --delete --exclude=plans --exclude=versions "$1/" "$2/""#;
+    let paths = [home.folder("empty"), mounted.path("app")];
+    run(&mut bash(script, paths)).ok();
+    none_holds(&stores, "app/schema");
+}
+
+#[test]
+fn without_allow_delete_rsync_says_that_it_may_not_delete() {
+    let home = Home::new();
+    let (stores, mounted) = mount_schema(&home, false);
+    home.folder("source/plans");
+    home.file("source/schema.hcl", schema("newer"));
+    let script = r#"rsync -a --delete --ignore-times "$1/" "$2/""#;
+    let paths = [home.path("source"), mounted.path("app")];
+    run(&mut bash(script, paths)).fails(23, "Operation not permitted");
+    all_hold(&stores, "app/schema", schema("newer").as_bytes());
+}
+
+/// Programs that delete the schema in the folder `$1`, each with exit code 0.
+const DELETERS: [&str; 14] = [
+    r#"rm "$1/schema"; true"#,
+    r#"rm "$1/schema.hcl"; true"#,
+    r#"rm "$1"/*.hcl"#,
+    r#"rm "$1"/schema*"#,
+    r#"cd "$1" && rm schema.hcl ./schema"#,
+    r#"printf 'y\ny\n' | rm -i "$1"/schema*"#,
+    r#"find "$1" -maxdepth 1 -type f -delete"#,
+    r#"find "$1" -maxdepth 1 -name 'schema*' -exec rm {} +"#,
+    r#"find "$1" -maxdepth 1 -name '*.hcl' | xargs rm"#,
+    r#"mkdir "$2" && mv "$1"/schema* "$2" && cmp "$2"/schema "$2"/schema.hcl"#,
+    r#"mkdir "$2" && rsync -a --exclude=versions --remove-source-files "$1/" "$2/" && cmp "$2"/schema "$2"/schema.hcl"#,
+    r#"perl -e 'unlink(glob("$ARGV[0]/schema*")) == 2 or die' "$1""#,
+    r#"python3 -c 'import os, sys
+os.unlink(sys.argv[1] + "/schema")
+assert not os.path.exists(sys.argv[1] + "/schema.hcl")' "$1""#,
+    // The folder itself stays, because it always has `plans`.
+    r#"! rm -r "$1" 2> /dev/null && [ ! -e "$1/schema" ]"#,
+];
+
+#[test]
+fn programs_delete_a_schema_by_one_name_or_by_both() {
+    let home = Home::new();
+    let (stores, mounted) = mount_schema(&home, true);
+    for (n, script) in DELETERS.into_iter().enumerate() {
+        mounted.cp("app/schema.hcl", schema("old")).ok();
+        let out = home.path(&format!("out-{n}"));
+        let ran = run(&mut bash(script, [&mounted.path("app"), &out]));
+        assert_eq!(ran.code, Some(0), "{script}: {ran}");
+        none_holds(&stores, "app/schema");
+        assert_eq!(schemas(&mounted), [""; 0], "{script}");
+    }
+}
+
+#[test]
+fn moves_links_and_copies_between_both_names_change_nothing() {
+    let home = Home::new();
+    let (stores, mounted) = mount_schema(&home, true);
+    for script in [
+        r#"! mv "$1/schema" "$1/schema.hcl" 2> /dev/null"#,
+        r#"! mv -f "$1/schema.hcl" "$1/schema" 2> /dev/null"#,
+        r#"python3 -c 'import os, sys; os.rename(sys.argv[1] + "/schema", sys.argv[1] + "/schema.hcl")' "$1""#,
+        r#"! ln "$1/schema" "$1/schema.hcl" 2> /dev/null"#,
+        r#"! ln -f "$1/schema" "$1/schema.hcl" 2> /dev/null"#,
+        r#"! cp "$1/schema" "$1/schema.hcl" 2> /dev/null"#,
+    ] {
+        run(&mut bash(script, [mounted.path("app")])).ok();
+        all_hold(&stores, "app/schema", schema("old").as_bytes());
+        assert_eq!(schemas(&mounted), ["schema", "schema.hcl"]);
+    }
+}
+
+#[test]
+fn a_folder_is_copied_out_and_back_with_both_names() {
+    let home = Home::new();
+    let (stores, mounted) = mount_schema(&home, false);
+    for (n, script) in [
+        r#"cp -r "$1" "$2" && rm -rf "$2/versions" && cp -r "$2/." "$1/""#,
+        r#"cp -a "$1" "$2" && rm -rf "$2/versions" && cp -a "$2/." "$1/""#,
+        r#"rsync -a --exclude=versions "$1/" "$2/" && rsync -a --ignore-times "$2/" "$1/""#,
+    r#"mkdir "$2" && cp "$1/schema" "$1/schema.hcl" "$2" && cp "$2"/* "$1""#,
+    r#"mkdir "$2" && tar c -C "$1" schema schema.hcl | tar x -C "$2" && tar c -C "$2" schema schema.hcl | tar x --overwrite -C "$1""#,
+    r#"mkdir "$2" && tar c --exclude=versions -C "$1" . | tar x -C "$2" && tar c -C "$2" . | tar x --overwrite -C "$1""#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = home.path(&format!("out-{n}"));
+        run(&mut bash(script, [&mounted.path("app"), &out])).ok();
+        all_hold(&stores, "app/schema", schema("old").as_bytes());
+        run(&mut bash(r#"diff -r --exclude=plans --exclude=versions "$1" "$2""#, [&mounted.path("app"), &out])).ok();
+    }
+    let found = r#"cd "$1" && echo *.hcl && find . -maxdepth 1 -name '*.hcl' && find . -maxdepth 1 -samefile schema.hcl | wc -l
+[ "$(ls -i | awk '/schema/ { print $1 }' | uniq | wc -l)" = 1 ]"#;
+    let ran = run(&mut bash(found, [mounted.path("app")])).ok();
+    assert_eq!(ran.text(), "schema.hcl\n./schema.hcl\n2\n");
 }
 
 #[test]

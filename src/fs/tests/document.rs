@@ -196,7 +196,7 @@ async fn an_hcl_state_that_was_only_listed_is_not_turned_into_sql_by_accident() 
     let other = fixture.another();
     other.mkdir("app").await.unwrap();
     other.cp("app/schema.hcl", V1).await.unwrap();
-    fixture.ls("app").await.unwrap();
+    fixture.ls("app/plans").await.unwrap();
     assert_eq!(fixture.cp("app/schema", SQL).await, Err(Error::Invalid));
     assert_eq!(fixture.registry.content("app/schema").unwrap(), V1);
 }
@@ -209,7 +209,8 @@ async fn schema_sql_turns_the_state_into_sql_on_purpose() {
     assert_eq!(fixture.cat("app/schema").await.unwrap(), SQL);
     assert_eq!(fixture.cat("app/schema.sql").await.unwrap(), SQL);
     assert_eq!(fixture.stat("app/schema.hcl").await, Err(Error::NotFound));
-    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+    let names = ["schema", "schema.sql", "plans"];
+    assert_eq!(fixture.ls("app").await.unwrap(), names);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod pull;
 mod push;
 mod reconcile;
 mod recovery;
+mod removal;
 mod rename;
 mod replace;
 mod resilience;
@@ -43,3 +44,6 @@ mod version;
 const V1: &[u8] = b"schema \"public\" {}\n";
 const V2: &[u8] = b"schema \"public\" {}\nschema \"audit\" {}\n";
 const V3: &[u8] = b"schema \"third\" {}\n";
+
+/// The listing of a repository that holds a schema in HCL.
+const LISTED: [&str; 3] = ["schema", "schema.hcl", "plans"];

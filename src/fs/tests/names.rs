@@ -1,8 +1,8 @@
 //! Names: the existing ones, the valid ones, and the refused ones.
 
-use super::V1;
 use super::fixtures::is_write;
 use super::kernel::{Choice, Fixture, READ, WRITE};
+use super::{LISTED, V1};
 use crate::fs::{CreateAttrs, Error, FileKind, OpenMode, ROOT};
 use crate::registry::Settings;
 use crate::store::{Fault, Kind};
@@ -20,13 +20,14 @@ async fn fixture() -> Fixture {
 }
 
 #[tokio::test]
-async fn each_artifact_is_listed_once_and_has_its_aliases() {
+async fn a_listing_shows_both_names_of_a_schema() {
     let fixture = fixture().await;
     assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
-    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(fixture.ls("app").await.unwrap(), LISTED);
     assert_eq!(fixture.ls("app/plans").await.unwrap(), ["p1"]);
     let schema = fixture.stat("app/schema").await.unwrap();
     assert_eq!(fixture.stat("app/schema.hcl").await.unwrap(), schema);
+    assert_eq!((schema.links, schema.size), (1, V1.len() as u64));
     let plan = fixture.stat("app/plans/p1").await.unwrap();
     assert_eq!(fixture.stat("app/plans/p1.plan.hcl").await.unwrap(), plan);
     assert_eq!(plan.size, PLAN.len() as u64);
@@ -245,7 +246,7 @@ async fn a_store_with_foreign_names_shows_only_valid_ones() {
     }
     let other = fixture.another();
     assert_eq!(other.ls("").await.unwrap(), ["app"]);
-    assert_eq!(other.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(other.ls("app").await.unwrap(), LISTED);
     assert_eq!(other.ls("app/plans").await.unwrap(), ["p1"]);
     assert_eq!(other.cat("app/schema").await.unwrap(), V1);
     let hidden = other.json(".atlasfs/status").await["hidden_names"].as_u64();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixtures::unstamped_lists;
 use super::kernel::{Choice, Fixture, READ};
-use super::{V1, V2};
+use super::{LISTED, V1, V2};
 use crate::fs::Error;
 use crate::registry::{FallbackOn, Settings};
 use crate::store::{Fault, Kind};
@@ -218,7 +218,7 @@ async fn cached_content_is_served_labelled_when_no_target_answers() {
         fixture.xattr("app/schema", "source").await.unwrap(),
         "cache"
     );
-    assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+    assert_eq!(fixture.ls("app").await.unwrap(), LISTED);
 }
 
 #[tokio::test(start_paused = true)]

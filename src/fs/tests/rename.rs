@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::LISTED;
 use super::fixtures::{choice, fixture_of, is_write};
 use super::kernel::{Choice, Fixture, READ, READ_WRITE, WRITE};
 use crate::fs::Error;
@@ -55,7 +56,7 @@ async fn a_rename_onto_an_artifact_is_one_push_to_every_target() {
         assert_eq!(writes(&fixture), [1; 3], "one push");
         assert_eq!(fixture.cat("app/schema").await.unwrap(), content.as_bytes());
         assert_eq!(fixture.stat(from).await, Err(Error::NotFound));
-        assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+        assert_eq!(fixture.ls("app").await.unwrap(), LISTED);
     }
     assert_eq!(fixture.xattr("app/schema", "error").await, None);
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::fixtures::{plan, set_all};
 use super::kernel::{Choice, Fixture};
 use super::resilience::{asked, fixture, forget_requests};
-use super::{V1, V2};
+use super::{LISTED, V1, V2};
 use crate::fs::Error;
 use crate::registry::{Durability, Settings};
 use crate::store::{Fault, Kind};
@@ -116,10 +116,7 @@ async fn look_ups_of_unknown_names_are_the_probe() {
 
     skip_all(&fixture).await;
     set_all(&fixture, None);
-    assert_eq!(
-        at_once(fixture.ls("second")).await.unwrap(),
-        ["schema", "plans"]
-    );
+    assert_eq!(at_once(fixture.ls("second")).await.unwrap(), LISTED);
 
     skip_all(&fixture).await;
     set_all(&fixture, None);
@@ -336,7 +333,7 @@ async fn a_cached_file_of_a_repository_found_is_read_soon_too() {
         })
         .await;
         soon(&fixture, async || {
-            assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+            assert_eq!(fixture.ls("app").await.unwrap(), LISTED);
         })
         .await;
     }
@@ -364,7 +361,7 @@ async fn known_names_are_shown_soon_while_every_target_hangs() {
         let fixture = cached(settings).await;
         set_all(&fixture, Fault::Hang);
         soon(&fixture, async || {
-            assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+            assert_eq!(fixture.ls("app").await.unwrap(), LISTED);
         })
         .await;
         let size = V1.len() as u64;

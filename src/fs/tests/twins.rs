@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::fixtures::{choice, fixture_of, fixture_with, plan};
-use super::kernel::{Choice, Fixture, READ};
-use super::{V1, V2};
+use super::fixtures::{choice, fixture_of, fixture_with, plan, set_all, unstamped_lists};
+use super::kernel::{Choice, Fixture, READ, WRITE};
+use super::{LISTED, V1, V2};
 use crate::fs::{Attr, Error};
+use crate::store::{Fault, Kind};
+
+const SQL: &[u8] = b"CREATE TABLE t (c int);\n";
 
 /// Collects the inodes whose attributes the kernel must forget from now on.
 fn invalidated(fixture: &Fixture) -> Arc<Mutex<Vec<u64>>> {
@@ -87,7 +90,14 @@ async fn an_open_handle_on_the_old_content_sees_its_size() {
 
 #[tokio::test]
 async fn a_deletion_by_one_name_invalidates_the_other() {
-    let fixture = deleting().await;
+    let fixture = fixture_of(
+        Choice {
+            allow_delete: true,
+            ..choice()
+        },
+        V1,
+    )
+    .await;
     let before = fixture.stat("app/schema").await.unwrap();
     let told = invalidated(&fixture);
     fixture.rm("app/schema.hcl").await.unwrap();
@@ -95,49 +105,145 @@ async fn a_deletion_by_one_name_invalidates_the_other() {
     assert_eq!(ask(&fixture, &before).await, Err(Error::Stale));
 }
 
-async fn deleting() -> Fixture {
-    let fixture = Fixture::with(Choice {
-        allow_delete: true,
-        named: vec!["app"],
-        ..Choice::default()
-    });
+#[tokio::test]
+async fn the_twin_has_the_suffix_of_the_format() {
+    let fixture = fixture_with(V1).await;
+    let before = fixture.stat("app/schema.hcl").await.unwrap();
+    fixture.cp("app/schema.sql", SQL).await.unwrap();
+    let names = ["schema", "schema.sql", "plans"];
+    assert_eq!(fixture.ls("app").await.unwrap(), names);
+    // The kernel still knows the old name, and must look it up again.
+    assert_eq!(ask(&fixture, &before).await, Err(Error::Stale));
+    assert_eq!(fixture.stat("app/schema.hcl").await, Err(Error::NotFound));
     fixture.cp("app/schema.hcl", V1).await.unwrap();
-    fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
-    fixture
+    assert_eq!(fixture.ls("app").await.unwrap(), LISTED);
 }
 
 #[tokio::test]
-async fn a_mirroring_program_cannot_delete_an_artifact_it_wrote_by_another_name() {
-    let fixture = deleting().await;
-    let pid = fixture.pid();
-    fixture.ls_by("app", pid).await.unwrap();
-    fixture.walk("app/schema.hcl", pid).await.unwrap();
-    let refused = fixture.rm_by("app/schema", pid).await;
-    assert_eq!(refused, Err(Error::NotPermitted));
-    assert_eq!(fixture.cat("app/schema").await.unwrap(), V1);
-    let events = String::from_utf8(fixture.cat(".atlasfs/events").await.unwrap()).unwrap();
-    assert!(events.contains("mistakes one file for two"), "{events}");
-    // The program may delete the artifact by the name that it knows, and every other artifact.
-    fixture.rm_by("app/plans/p1", pid).await.unwrap();
-    fixture.rm_by("app/schema.hcl", pid).await.unwrap();
-    assert_eq!(fixture.registry.content("app/schema"), None);
-}
-
-#[tokio::test]
-async fn everybody_else_deletes_by_either_name() {
-    for name in ["app/schema", "app/schema.hcl"] {
-        let fixture = deleting().await;
-        let mirror = fixture.pid();
-        fixture.ls_by("app", mirror).await.unwrap();
-        fixture.walk("app/schema.hcl", mirror).await.unwrap();
-        fixture.rm(name).await.unwrap();
-        assert_eq!(fixture.registry.content("app/schema"), None, "{name}");
+async fn every_listed_name_of_a_touched_schema_is_found() {
+    for (name, twin, none) in [
+        ("schema", "schema.hcl", "schema.sql"),
+        ("schema.hcl", "schema.hcl", "schema.sql"),
+        ("schema.sql", "schema.sql", "schema.hcl"),
+    ] {
+        let fixture = Fixture::with(choice());
+        let path = format!("app/{name}");
+        let touched = fixture.open(&path, WRITE, true).await.unwrap();
+        touched.close().await.unwrap();
+        let listed = numbers(&fixture, "app").await;
+        let names: Vec<_> = listed.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[..2], ["schema", twin], "{name}");
+        assert_eq!(listed[0].1, listed[1].1, "{name}: one inode number");
+        for found in ["schema", twin] {
+            let ino = fixture.stat(&format!("app/{found}")).await.unwrap().ino;
+            assert_eq!(ino, listed[0].1, "{name}");
+        }
+        let none = fixture.stat(&format!("app/{none}")).await;
+        assert_eq!(none, Err(Error::NotFound), "{name}");
+        // `rm -r` removes one name after the other.
+        let pid = fixture.pid();
+        fixture.ls_by("app", pid).await.unwrap();
+        fixture.rm_by("app/schema", pid).await.unwrap();
+        fixture.rm_by(&format!("app/{twin}"), pid).await.unwrap();
+        assert_eq!(fixture.ls("app").await.unwrap(), ["plans"], "{name}");
     }
-    // A program that has only listed, or only used the other name, may delete.
-    let fixture = deleting().await;
-    let pid = fixture.pid();
-    fixture.walk("app/schema.hcl", pid).await.unwrap();
-    fixture.rm_by("app/schema", pid).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listing_shows_one_inode_number_for_both_names() {
+    let fixture = fixture_with(V1).await;
+    let listed = numbers(&fixture, "app").await;
+    let ino = fixture.stat("app/schema").await.unwrap().ino;
+    assert_eq!((listed[0].1, listed[1].1), (ino, ino));
+}
+
+/// Lists a directory as a plain readdir does: names and inode numbers.
+async fn numbers(fixture: &Fixture, path: &str) -> Vec<(String, u64)> {
+    let ino = fixture.stat(path).await.unwrap().ino;
+    let fh = fixture.fs.clone().opendir(ino, 0).await.unwrap();
+    let listing = fixture.fs.clone().readdir(fh, 0).await.unwrap();
+    let mut listed = Vec::new();
+    fixture.fs.for_each_entry(&listing, 2, false, |entry| {
+        listed.push((entry.name.to_str().unwrap().to_owned(), entry.ino));
+        true
+    });
+    fixture.fs.releasedir(fh);
+    listed
+}
+
+#[tokio::test]
+async fn a_first_push_that_no_target_lists_has_two_names() {
+    let fixture = Fixture::new();
+    fixture.mkdir("new").await.unwrap();
+    fixture.registry.set_fault(Fault::Fail(Kind::Unreachable));
+    fixture.cp("new/schema", SQL).await.unwrap();
+    let names = ["schema", "schema.sql", "plans"];
+    assert_eq!(fixture.ls("new").await.unwrap(), names);
+    set_all(&fixture, Fault::Fail(Kind::Unreachable));
+    assert_eq!(fixture.ls("new").await.unwrap(), names);
+    let fixture = fixture.restart(Choice::default());
+    assert_eq!(fixture.ls("new").await.unwrap(), names);
+    for name in ["new/schema", "new/schema.sql"] {
+        fixture.stat(name).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn content_put_there_by_hand_has_two_names() {
+    for stores in [None, unstamped_lists()] {
+        let fixture = Fixture::with(Choice { stores, ..choice() });
+        for (content, twin) in [(SQL, "schema.sql"), (V1, "schema.hcl")] {
+            fixture.registry.place("app/schema", content, None);
+            let other = fixture.another();
+            let names = ["schema", twin, "plans"];
+            assert_eq!(other.ls("app").await.unwrap(), names);
+            let ino = other.stat("app/schema").await.unwrap().ino;
+            let twin = format!("app/{twin}");
+            assert_eq!(other.stat(&twin).await.unwrap().ino, ino);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_without_stamps_reads_the_schema_once_for_its_format() {
+    let fixture = Fixture::with(Choice {
+        stores: unstamped_lists(),
+        ..choice()
+    });
+    fixture.cp("app/schema", SQL).await.unwrap();
+    fixture.cp("app/plans/p1", &plan("p1")).await.unwrap();
+    let other = fixture.another();
+    fixture.registry.requests();
+    let names = ["schema", "schema.sql", "plans"];
+    assert_eq!(other.ls("app").await.unwrap(), names);
+    let gets = || {
+        let requests = fixture.registry.requests().into_iter();
+        requests.filter(|it| it.starts_with("GET app/")).count()
+    };
+    assert_eq!(gets(), 1);
+    other.wait().await;
+    assert_eq!(other.ls("app").await.unwrap(), names);
+    assert_eq!(gets(), 0);
+    // If nothing can be read, the names are those that a look-up finds.
+    let other = fixture.another();
+    other.ls("app/plans").await.unwrap();
+    set_all(&fixture, Fault::Hang);
+    assert_eq!(other.ls("app").await.unwrap(), LISTED);
+}
+
+#[tokio::test]
+async fn a_copy_of_both_names_there_and_back_is_harmless() {
+    let fixture = fixture_with(V1).await;
+    let names = ["app/schema", "app/schema.hcl"];
+    for content in [V1, V2] {
+        for name in names {
+            fixture.cp(name, content).await.unwrap();
+        }
+        for store in fixture.all() {
+            assert_eq!(store.content("app/schema").unwrap(), content);
+        }
+        assert_eq!(fixture.xattr("app/schema", "error").await, None);
+    }
 }
 
 #[tokio::test]

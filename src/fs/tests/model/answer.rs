@@ -3,7 +3,7 @@
 use super::staged_file::StagedFile;
 use super::truth::{Found, Handle, Name, Open, TemporaryFile, Truth, name};
 use crate::fs::{Error, OpenMode, Result};
-use crate::model::{ArtifactId, Format};
+use crate::model::{ArtifactId, Format, Item};
 
 impl Truth {
     pub(super) fn open(&mut self, path: &str, how: OpenMode, create: bool) -> Result<Open> {
@@ -128,6 +128,23 @@ impl Truth {
         }
     }
 
+    /// Removes a name for a program that knows both names of a schema: the other name keeps it.
+    pub(super) fn unlink_listed(&mut self, path: &str) -> Result<()> {
+        match (self.find(path)?, name(path)) {
+            (Found::Content(_), Name::Artifact(id, _))
+                if self.allow_delete && id.item == Item::Schema =>
+            {
+                Ok(())
+            }
+            (Found::Blank(_), Name::Artifact(id, suffix))
+                if self.is_touched(&id, suffix) && id.item == Item::Schema =>
+            {
+                Ok(())
+            }
+            _ => self.unlink(path),
+        }
+    }
+
     pub(super) fn mkdir(&mut self, path: &str) -> Result<()> {
         match self.find(path) {
             Ok(_) => return Err(Error::Exists),
@@ -210,10 +227,8 @@ impl Truth {
                         Ok(())
                     };
                 }
-                let plans = id.item != other.item
-                    && [&id, &other]
-                        .iter()
-                        .all(|id| id.item != crate::model::Item::Schema);
+                let plans =
+                    id.item != other.item && [&id, &other].iter().all(|id| id.item != Item::Schema);
                 Err(if plans {
                     Error::Invalid
                 } else {

@@ -71,6 +71,8 @@ pub(super) enum Operation {
     TruncatePath(&'static str, u64),
     /// unlink(2).
     Unlink(&'static str),
+    /// unlink(2) by a program that has listed the directory.
+    UnlinkListed(&'static str),
     /// mkdir(2).
     Mkdir(&'static str),
     /// rmdir(2).
@@ -115,6 +117,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => (path(), content()).prop_map(|(path, content)| Operation::Save(path, content)),
         1 => (path(), 0..40_u64).prop_map(|(path, size)| Operation::TruncatePath(path, size)),
         3 => path().prop_map(Operation::Unlink),
+        1 => path().prop_map(Operation::UnlinkListed),
         2 => path().prop_map(Operation::Mkdir),
         1 => path().prop_map(Operation::Rmdir),
         6 => (path(), path(), 0..6_u8)

@@ -1,7 +1,7 @@
 //! Plays a sequence on a file system and on the model, and compares all visible results.
 
 use super::operation::{Operation, PATHS, SLOTS};
-use super::truth::{Found, Name, Truth, name};
+use super::truth::{Found, Name, Truth, name, split};
 use crate::fs::tests::kernel::{Choice, File, Fixture};
 use crate::fs::{Error, FileKind, Result, SetAttr};
 
@@ -114,6 +114,18 @@ async fn step<'a>(
                 Err(error) => Err(error),
             };
             (is, truth.unlink(path))
+        }
+        Operation::UnlinkListed(path) => {
+            let pid = fixture.pid();
+            let is = match fixture.stat(path).await {
+                Ok(attr) if attr.kind == FileKind::Directory => Err(Error::IsDirectory),
+                Ok(_) => {
+                    fixture.ls_by(split(path).0, pid).await.unwrap();
+                    fixture.rm_by(path, pid).await
+                }
+                Err(error) => Err(error),
+            };
+            (is, truth.unlink_listed(path))
         }
         Operation::Mkdir(path) => {
             let is = match fixture.stat(path).await {

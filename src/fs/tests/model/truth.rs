@@ -165,7 +165,7 @@ impl Truth {
     /// Tells whether this name is that of a touched artifact.
     pub(super) fn is_touched(&self, id: &ArtifactId, suffix: Option<Format>) -> bool {
         let made = self.touched.get(id);
-        made.is_some_and(|made| made.is_none() || suffix.is_none() || *made == suffix)
+        made.is_some_and(|made| suffix.is_none_or(|suffix| suffix == made.unwrap_or(Format::Hcl)))
     }
 
     /// Tells whether a name is that of an artifact with content, or of a touched one.
@@ -185,6 +185,19 @@ impl Truth {
         names.extend(artifacts.map(|id| match &id.item {
             Item::Plan(plan) => format!("{}/plans/{}", id.repo.as_str(), plan.as_str()),
             _ => format!("{}/schema", id.repo.as_str()),
+        }));
+        let pushed = self.artifacts.iter();
+        let pushed = pushed.map(|(id, content)| (id, content.format));
+        let touched = self.touched.iter();
+        let touched = touched.map(|(id, suffix)| (id, suffix.unwrap_or(Format::Hcl)));
+        let schemas = pushed.chain(touched.filter(|(id, _)| !self.artifacts.contains_key(id)));
+        let schemas = schemas.filter(|(id, _)| id.item == Item::Schema);
+        names.extend(schemas.map(|(id, format)| {
+            let suffix = match format {
+                Format::Hcl => "hcl",
+                Format::Sql => "sql",
+            };
+            format!("{}/schema.{suffix}", id.repo.as_str())
         }));
         let repos = self.repos.iter().map(String::as_str).chain(["app"]);
         names.extend(repos.flat_map(|repo| [repo.to_owned(), format!("{repo}/plans")]));
