@@ -8,16 +8,15 @@ use bytes::Bytes;
 
 use super::handle::Handle;
 use super::history::TAG_BYTES;
-use super::namespace::format;
-use super::node::{ControlFile, Node, number_of_content};
+use super::node::{ControlFile, Node};
 use super::plan_status::STATUS_XATTR;
 use super::staged_file::StagedFile;
 use super::{
     Attr, Caller, Error, FOR_EVER, FileKind, Fs, LookupEntry, OpenMode, Result, SetAttr, Statfs,
     XattrFlag, lock,
 };
-use crate::model::{ArtifactId, Item, MAX_NAME_BYTES};
-use crate::registry::{About, Revision};
+use crate::model::{Item, MAX_NAME_BYTES};
+use crate::registry::About;
 
 /// The prefix of the extended attributes of an artifact.
 const ARTIFACT_XATTR_PREFIX: &str = "user.atlas.";
@@ -28,7 +27,12 @@ impl Fs {
     /// # Errors
     ///
     /// [`Error::Stale`] for an unknown inode.
-    pub async fn getattr(self: Arc<Self>, ino: u64, fh: Option<u64>) -> Result<(Attr, Duration)> {
+    pub async fn getattr(
+        self: Arc<Self>,
+        ino: u64,
+        fh: Option<u64>,
+        pid: u32,
+    ) -> Result<(Attr, Duration)> {
         if let Some(Handle::StagedFile { staged, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
             return Ok((self.attr_of(ino, &staged), Duration::ZERO));
         }
@@ -36,43 +40,14 @@ impl Fs {
         if let Node::Content(id, known) = &node {
             let newest = self.registry.newest(id);
             if newest.as_ref().map(|newest| newest.revision) != Some(known.revision) {
-                return self.outdated(ino, known, newest);
+                let is_open = lock(&self.handles).is_open(ino);
+                // fstat(2) sends no handle, but its process has the file open.
+                let by_name = is_open && fh.is_none() && self.has_no_content_open(pid).await;
+                return self.outdated(ino, known, newest, is_open && !by_name);
             }
         }
         let entry = self.entry(ino, &node);
         Ok((entry.attr, entry.attr_ttl))
-    }
-
-    /// Returns the attributes of a content that is no longer the newest. An open handle still sees
-    /// that content. Without a handle, the kernel has followed a name of an earlier look-up, so
-    /// stat(2) must show the content that an open of the name returns.
-    fn outdated(
-        &self,
-        ino: u64,
-        known: &Revision,
-        newest: Option<Revision>,
-    ) -> Result<(Attr, Duration)> {
-        let is_open = lock(&self.handles).is_open(ino);
-        let shown = newest.as_ref().map_or(ino, number_of_content);
-        let visible = match (is_open, &newest) {
-            (true, _) => known,
-            (false, Some(newest)) if format(newest) == format(known) => newest,
-            // The name may be gone: ESTALE makes the kernel look it up.
-            (false, _) => return Err(Error::Stale),
-        };
-        let attr = Attr {
-            shown,
-            ..self.attr(ino, FileKind::File, visible.size, visible.time)
-        };
-        Ok((attr, Duration::ZERO))
-    }
-
-    /// Makes the kernel forget the attributes of the content that was the newest `before`.
-    pub(super) fn invalidate(&self, id: &ArtifactId, before: Option<Revision>) {
-        let newest = self.registry.newest(id).map(|newest| newest.revision);
-        if let Some(before) = before.filter(|before| Some(before.revision) != newest) {
-            self.kernel.forget_attributes(number_of_content(&before));
-        }
     }
 
     /// Returns the attributes of a node, with their times to live.
@@ -180,7 +155,7 @@ impl Fs {
         }
     }
 
-    fn attr(&self, ino: u64, kind: FileKind, size: u64, time: SystemTime) -> Attr {
+    pub(super) fn attr(&self, ino: u64, kind: FileKind, size: u64, time: SystemTime) -> Attr {
         let perm = match (kind, self.settings.read_only) {
             (FileKind::Directory, false) => 0o755,
             (FileKind::Directory, true) => 0o555,
@@ -231,14 +206,14 @@ impl Fs {
                 (Some(staged), Some(size)) => staged.set_size(size, self.now())?,
                 (Some(_), None) => {}
             }
-            return self.getattr(ino, fh).await;
+            return self.getattr(ino, fh, caller.pid).await;
         }
         let Some(size) = set.size else {
-            return self.getattr(ino, fh).await;
+            return self.getattr(ino, fh, caller.pid).await;
         };
         if let Some(Handle::StagedFile { staged, .. }) = fh.and_then(|fh| self.handle(fh).ok()) {
             staged.set_size(size, self.now())?;
-            return self.getattr(ino, fh).await;
+            return self.getattr(ino, fh, caller.pid).await;
         }
         match &node {
             Node::StagedFile(staged) if staged.is_open() => staged.set_size(size, self.now())?,
@@ -254,7 +229,7 @@ impl Fs {
             node if node.is_directory() => return Err(Error::IsDirectory),
             _ => return Err(Error::NotPermitted),
         }
-        self.getattr(ino, fh).await
+        self.getattr(ino, fh, caller.pid).await
     }
 
     /// Truncates in a task of its own: the handle must be released even if the caller gives up.

@@ -13,7 +13,7 @@ use crate::registry::{Event, Level, PushDetails, Wait};
 
 /// The time limit to read /proc. The kernel may make the reader wait for a process that itself
 /// waits for this close. After the limit the close is a save, as without /proc.
-const PROCESS_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const PROCESS_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Fs {
     /// Pushes the unpushed changes at the close of one descriptor, if that close is a save.

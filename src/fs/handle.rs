@@ -153,6 +153,10 @@ pub trait Processes: Debug + Send + Sync {
 
     /// Tells whether a process has a file with one of these inode numbers open for writing.
     fn holds(&self, process: u32, inodes: [u64; 2]) -> bool;
+
+    /// Returns the inode numbers of the files of this mount that a thread has open; `None` if its
+    /// files are invisible.
+    fn open_inodes(&self, thread: u32) -> Option<Vec<u64>>;
 }
 
 /// The process that opened a file for writing.

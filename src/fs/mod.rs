@@ -17,6 +17,7 @@ mod history;
 mod name;
 mod namespace;
 mod node;
+mod outdated;
 mod plan_status;
 mod removal;
 mod rename;

@@ -159,6 +159,11 @@ pub(super) fn number_of_content(known: &Revision) -> u64 {
     known.revision * 2
 }
 
+/// Tells whether an inode number is that of a content.
+pub(super) fn is_number_of_content(number: u64) -> bool {
+    number.is_multiple_of(2)
+}
+
 /// The inodes that are alive.
 #[derive(Debug)]
 pub(super) struct Nodes {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::time::{Instant, timeout};
 
+use super::close::PROCESS_LOOKUP_TIMEOUT;
 use super::name::{listed, schema_name};
 use super::namespace::format;
 use super::{Error, Fs, Result, lock};
@@ -37,10 +38,6 @@ const MAX_ENTRIES: NonZeroUsize = match NonZeroUsize::new(1_000) {
 
 /// The lifetime of a record. One hour: longer than any program takes to copy a directory.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
-
-/// The time limit to read a command line. The kernel may make the reader wait for a process that
-/// itself waits for this removal.
-const PROCESS_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The listings, used names and removed names of programs.
 #[derive(Debug)]

@@ -136,8 +136,8 @@ impl fuser::Filesystem for Bridge {
             .run_silently("forget", || self.fs.forget(ino.0, nlookup));
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let future = self.fs.clone().getattr(ino.0, fh.map(u64::from));
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let future = self.fs.clone().getattr(ino.0, fh.map(u64::from), req.pid());
         self.metadata("getattr", reply, future, attr(self.owner));
     }
 

@@ -44,10 +44,12 @@ impl Proc {
         uid == 0 || meta.is_ok_and(|meta| (meta.uid(), meta.gid()) == (uid, gid))
     }
 
-    fn is_in_mount(&self, process: u32, mount: u64) -> bool {
+    /// Returns the ids of this mount and its bind mounts, as a process sees them.
+    fn mounts(&self, process: u32) -> Vec<u64> {
         let mounts = fs::read(format!("/proc/{process}/mountinfo")).unwrap_or_default();
-        let mut mounts = mountinfo::parse(&mounts).into_iter();
-        mounts.any(|entry| entry.id == mount && entry.device == self.device)
+        let mounts = mountinfo::parse(&mounts).into_iter();
+        let mounts = mounts.filter(|entry| entry.device == self.device);
+        mounts.map(|entry| entry.id).collect()
     }
 }
 
@@ -87,7 +89,16 @@ impl Processes for Proc {
             .iter()
             .filter(|file| is_it(file))
             .map(|file| file.mount);
-        mounts.any(|mount| self.is_in_mount(process, mount))
+        mounts.any(|mount| self.mounts(process).contains(&mount))
+    }
+
+    fn open_inodes(&self, thread: u32) -> Option<Vec<u64>> {
+        let (files, mounts) = (open_files(thread), self.mounts(thread));
+        if files.is_empty() || mounts.is_empty() {
+            return None;
+        }
+        let files = files.iter().filter(|file| mounts.contains(&file.mount));
+        Some(files.map(|file| file.ino).collect())
     }
 }
 

@@ -184,7 +184,7 @@ fn getattr(bencher: Bencher, plans: usize) {
     let (_, schema) = world.find("schema");
     bencher.bench_local(|| {
         world
-            .at_once(world.fs.clone().getattr(schema, None))
+            .at_once(world.fs.clone().getattr(schema, None, 0))
             .unwrap()
     });
 }

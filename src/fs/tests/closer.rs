@@ -45,6 +45,12 @@ impl Processes for Machine {
     fn holds(&self, process: u32, _inodes: [u64; 2]) -> bool {
         self.0.lock().unwrap().holding.contains(&process)
     }
+
+    fn open_inodes(&self, thread: u32) -> Option<Vec<u64>> {
+        let state = self.0.lock().unwrap();
+        let held = state.holding.contains(&thread).then_some(2);
+        (!state.out_of_sight.contains(&thread)).then(|| held.into_iter().collect())
+    }
 }
 
 impl Machine {
@@ -68,7 +74,7 @@ impl Machine {
         };
     }
 
-    fn hide(&self, thread: u32) {
+    pub(super) fn hide(&self, thread: u32) {
         self.0.lock().unwrap().out_of_sight.insert(thread);
     }
 }

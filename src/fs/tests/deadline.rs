@@ -142,7 +142,7 @@ async fn a_slow_release_still_frees_its_handle() {
     );
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(
-        fixture.fs.clone().getattr(ino, None).await,
+        fixture.fs.clone().getattr(ino, None, 0).await,
         Err(Error::Stale)
     );
 }

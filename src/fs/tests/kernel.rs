@@ -16,7 +16,7 @@ impl Fixture {
     /// Looks a path up from the root, then drops the references.
     pub(super) async fn walk(&self, path: &str, pid: u32) -> Result<Attr> {
         let mut ino = ROOT;
-        let mut attr = self.fs.clone().getattr(ROOT, None).await?.0;
+        let mut attr = self.fs.clone().getattr(ROOT, None, 0).await?.0;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let looked_up = self.fs.clone().lookup(ino, OsStr::new(name), pid);
             let entry = self.in_time("lookup", METADATA, looked_up).await?;
@@ -343,7 +343,7 @@ impl File<'_> {
 
     pub(super) async fn size(&self) -> u64 {
         let fs = self.fixture.fs.clone();
-        fs.getattr(self.ino, None).await.unwrap().0.size
+        fs.getattr(self.ino, None, 0).await.unwrap().0.size
     }
 
     /// close(2) of one of several descriptors.

@@ -361,7 +361,7 @@ async fn a_writer_sees_the_inode_number_of_its_look_up() {
     let seen = fixture.stat("app/schema").await.unwrap();
     let file = fixture.open("app/schema", WRITE, false).await.unwrap();
     assert_ne!(file.ino, seen.ino, "it has an inode of its own");
-    let shown = |fh| fixture.fs.clone().getattr(file.ino, fh);
+    let shown = |fh| fixture.fs.clone().getattr(file.ino, fh, 0);
     assert_eq!(shown(None).await.unwrap().0.shown, seen.ino);
     assert_eq!(shown(Some(file.fh)).await.unwrap().0.shown, seen.ino);
     file.close().await.unwrap();

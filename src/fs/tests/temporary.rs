@@ -133,7 +133,7 @@ async fn a_removed_temporary_file_stays_usable_while_open() {
     assert_eq!(file.read_all().await.unwrap(), b"here");
     file.write(4, b" still").unwrap();
     assert_eq!(file.read_all().await.unwrap(), b"here still");
-    let (attr, _) = fixture.fs.clone().getattr(file.ino, None).await.unwrap();
+    let (attr, _) = fixture.fs.clone().getattr(file.ino, None, 0).await.unwrap();
     assert_eq!((attr.links, attr.size), (0, 10));
     fixture.cp("app/.f", b"another").await.unwrap();
     assert_eq!(file.read_all().await.unwrap(), b"here still");

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::closer::Machine;
 use super::fixtures::{choice, fixture_of, fixture_with, plan, set_all, unstamped_lists};
 use super::kernel::{Choice, Fixture, READ, WRITE};
 use super::{LISTED, V1, V2};
@@ -22,7 +23,7 @@ fn invalidated(fixture: &Fixture) -> Arc<Mutex<Vec<u64>>> {
 
 /// Asks for the attributes of an inode from an earlier look-up, as the kernel does.
 async fn ask(fixture: &Fixture, before: &Attr) -> Result<Attr, Error> {
-    let asked = fixture.fs.clone().getattr(before.ino, None).await;
+    let asked = fixture.fs.clone().getattr(before.ino, None, 0).await;
     asked.map(|(attr, ttl)| {
         assert!(ttl.is_zero(), "the kernel must ask again");
         attr
@@ -86,6 +87,29 @@ async fn an_open_handle_on_the_old_content_sees_its_size() {
     assert_eq!(reader.read_all().await.unwrap(), V1);
     reader.close().await.unwrap();
     assert_eq!(ask(&fixture, &before).await.unwrap().size, V2.len() as u64);
+}
+
+#[tokio::test]
+async fn a_stat_by_name_looks_up_what_another_process_holds_open() {
+    let fixture = fixture_with(V1).await;
+    let machine = Machine::of(&fixture);
+    let [holder, hidden, other] = [1, 2, 3];
+    machine.holds(holder, true);
+    machine.hide(hidden);
+    let before = fixture.stat("app/schema").await.unwrap();
+    let reader = fixture.open("app/schema", READ, false).await.unwrap();
+    fixture.cp("app/schema.hcl", V2).await.unwrap();
+    let size = async |fh, pid| {
+        let asked = fixture.fs.clone().getattr(before.ino, fh, pid).await;
+        asked.map(|(attr, _)| attr.size)
+    };
+    assert_eq!(size(None, other).await, Err(Error::Stale));
+    // A reader's size must not change, or the kernel would cut its content off.
+    assert_eq!(size(Some(reader.fh), other).await, Ok(before.size));
+    assert_eq!(size(None, holder).await, Ok(before.size));
+    assert_eq!(size(None, hidden).await, Ok(before.size));
+    reader.close().await.unwrap();
+    assert_eq!(size(None, other).await, Ok(V2.len() as u64));
 }
 
 #[tokio::test]
