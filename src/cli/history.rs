@@ -1,5 +1,6 @@
 //! `atlasfs history`: the versions of a repository, newest first.
 
+use std::cmp::Reverse;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -139,7 +140,7 @@ fn attribute(path: &Path, name: &str) -> io::Result<Option<String>> {
 fn sort(rows: &mut [Row]) {
     let second = |row: &Row| row.version.when();
     let when = |row: &Row| row.content.as_ref().map(|content| content.when);
-    rows.sort_by(|one, other| (second(other), when(other)).cmp(&(second(one), when(one))));
+    rows.sort_by_key(|row| Reverse((second(row), when(row))));
 }
 
 fn time(version: &Version) -> DateTime<Utc> {
