@@ -8,9 +8,11 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
 
 use super::disk::{Disk, Effect, walk};
 use super::lock::{self, LOCK, Lock, LockMode};
@@ -46,7 +48,7 @@ pub(super) struct Folder {
     pub(super) disk: Disk,
     pub(super) serial: AtomicU64,
     /// The process that holds the lock while an operation of this mount waits for it.
-    holder: Mutex<Option<String>>,
+    holder: watch::Sender<Option<String>>,
 }
 
 /// An open object.
@@ -66,7 +68,7 @@ impl Folder {
             read_only: location.read_only,
             disk: Disk::default(),
             serial: AtomicU64::new(0),
-            holder: Mutex::default(),
+            holder: watch::Sender::default(),
         }
     }
 
@@ -235,20 +237,19 @@ impl Folder {
         }
     }
 
-    /// Returns the process that holds the lock, if an operation of this mount waits for it.
-    pub(super) fn holder(&self) -> Option<String> {
-        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        holder.clone()
+    /// Watches the process that holds the lock, while an operation of this mount waits for it.
+    pub(super) fn holder(&self) -> watch::Receiver<Option<String>> {
+        self.holder.subscribe()
     }
 
     fn waits_for_holder(&self, holder: Option<String>) {
-        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = holder.clone();
+        self.holder.send_replace(holder.clone());
         waits_for(holder);
     }
 
     pub(super) fn lock(&self, root: &Dir, mode: LockMode) -> Result<Option<Lock>, Failure> {
         let acquired = lock::acquire(root, mode, |holder| self.waits_for_holder(Some(holder)));
-        let holder = self.holder();
+        let holder = self.holder.borrow().clone();
         self.waits_for_holder(None);
         match acquired {
             Ok(lock) => Ok(Some(lock)),

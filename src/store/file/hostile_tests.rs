@@ -274,6 +274,23 @@ async fn each_push_kept_waiting_names_the_holder_of_the_lock() {
 }
 
 #[tokio::test]
+async fn pushes_that_wait_together_all_name_the_holder_of_the_lock() {
+    let scene = Scene::new();
+    let (driver, _) = scene.open();
+    let driver = Arc::new(driver);
+    let held = lock::try_now(&Dir::open(&scene.dir).unwrap());
+    let _held = held.unwrap().unwrap();
+    let target = Target::new(Role::Registry, "file://x", Arc::clone(&driver) as _);
+    let deadline = Instant::now() + Duration::from_millis(700);
+    let put = || target.by(deadline, "writing", put(&driver, b"x", 1));
+    let process = format!("process {} (", std::process::id());
+    for put in <[_; 3]>::from(futures::join!(put(), put(), put())) {
+        let failure = put.unwrap_err();
+        assert!(failure.reason.contains(&process), "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_in_a_folder_is_open_to_more_than_the_folder() {
     for (folder, dirs, files, lock) in [
         (0o700, 0o700, 0o600, 0o600),

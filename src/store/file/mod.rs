@@ -18,13 +18,14 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use self::folder::Folder;
 use super::backend::{Waiting, waits_for};
@@ -85,6 +86,19 @@ impl FileBackend {
         (driver, found)
     }
 
+    /// Waits in the queue of this process's writers, for the process that the first of them waits for.
+    async fn turn_to_write(&self) -> OwnedMutexGuard<()> {
+        let mut holder = self.folder.holder();
+        let mut turn = pin!(Arc::clone(&self.write_queue).lock_owned());
+        loop {
+            waits_for(holder.borrow_and_update().clone());
+            tokio::select! {
+                turn = &mut turn => return turn,
+                Ok(()) = holder.changed() => {}
+            }
+        }
+    }
+
     /// Runs an operation on a blocking thread. A started operation runs to its end, even if the
     /// caller stops waiting.
     async fn run<T: Send + 'static>(
@@ -93,10 +107,7 @@ impl FileBackend {
         operation: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let write_queue = match writes {
-            true => {
-                waits_for(self.folder.holder());
-                Some(Arc::clone(&self.write_queue).lock_owned().await)
-            }
+            true => Some(self.turn_to_write().await),
             false => None,
         };
         waits_for(None);
