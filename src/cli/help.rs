@@ -31,7 +31,7 @@ const TOPICS: [Topic; 6] = [
     },
     Topic {
         name: "operations",
-        about: "Status, metrics, events, the journal, verify, sync and check",
+        about: "Status, metrics, events, the journal, history, tags, verify, sync and check",
         page: include_str!("../docs/operations.md"),
     },
     Topic {
