@@ -245,6 +245,10 @@ fn a_killed_program_pushes_nothing_and_its_bytes_are_kept() {
         assert!(reason.contains("killed its writer"), "{repo}: {reason}");
         all_hold(&site.stores, &key, old().as_bytes());
     }
+    // The mount keeps the bytes before it reports the event.
+    until("each is told", || {
+        (site.mounted.events("torn").len() >= KILLED.len()).then_some(())
+    });
     assert_eq!(site.mounted.events("torn").len(), KILLED.len());
     run(site.home.atlasfs(["status"]).arg(site.mounted.dir())).fails(3, "");
     site.mounted.unmount();

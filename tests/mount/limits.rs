@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::home::Home;
 use super::mounted::{Mounted, is_mounted};
-use super::program::{bash, run, start};
+use super::program::{bash, run, start, until};
 use super::store::{flags, folders, schema};
 
 /// Makes a command that runs the mount as the last arguments of another command.
@@ -32,6 +32,10 @@ fn a_push_over_the_limit_of_file_sizes_fails_alone() {
     let ran = mounted.cp("app/schema", large);
     assert_ne!(ran.code, Some(0), "{ran}");
     assert!(mounted.lives());
+    // Its name appears with the report, which may come after the close.
+    until("the failure is told", || {
+        (mounted.events("push-refused").len() == 1).then_some(())
+    });
     mounted.cp("app/schema", schema("b")).ok();
     assert_eq!(mounted.read("app/schema"), schema("b").as_bytes());
     mounted.unmount();
@@ -152,7 +156,7 @@ fn a_stopped_process_is_named_by_status_and_unmount() {
     // If the commands didn't check the process's state, each would wait for its deadlines.
     println!("status took {asked:?}, both {:?}", begun.elapsed());
     mounted.signal(Signal::SIGCONT);
-    super::program::until("it ends", || (!mounted.lives()).then_some(()));
+    until("it ends", || (!mounted.lives()).then_some(()));
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn a_hung_process_is_named_by_status_and_unmount() {
     // The process continues when this input ends.
     drop(held.stdin.take());
     held.wait().unwrap();
-    super::program::until("it ends", || (!mounted.lives()).then_some(()));
+    until("it ends", || (!mounted.lives()).then_some(()));
 }
 
 #[test]
@@ -197,7 +201,7 @@ fn a_program_file_of_another_name_waits_for_the_daemon() {
     home.enter(unmount.arg("unmount").arg(mounted.dir()));
     run(&mut unmount).fails(1, &format!("{} is stopped", mounted.pid()));
     mounted.signal(Signal::SIGCONT);
-    super::program::until("it ends", || (!mounted.lives()).then_some(()));
+    until("it ends", || (!mounted.lives()).then_some(()));
 }
 
 #[test]

@@ -166,7 +166,9 @@ fn rsync_keeps_a_schema_whose_source_has_one_name() {
             }
             // Once with every file to write, and twice with none.
             for what in ["--ignore-times", "--checksum", "--size-only"] {
-                let script = format!(r#"rsync -a --filter="P versions" {how} {what} "$1/" "$2/""#);
+                let script = format!(
+                    r#"rsync -a --filter="P versions" --filter="P tags" {how} {what} "$1/" "$2/""#
+                );
                 let paths = [home.path("source"), mounted.path("app")];
                 run(&mut bash(&script, paths)).ok();
                 all_hold(&stores, "app/schema", content.as_bytes());
@@ -175,7 +177,8 @@ fn rsync_keeps_a_schema_whose_source_has_one_name() {
     }
     assert!(!deleted.exists(), "nothing was deleted in between");
     // A source without either name deletes the schema.
-    let script = r#"rsync -a --delete --exclude=plans --exclude=versions "$1/" "$2/""#;
+    let script =
+        r#"rsync -a --delete --exclude=plans --exclude=versions --exclude=tags "$1/" "$2/""#;
     let paths = [home.folder("empty"), mounted.path("app")];
     run(&mut bash(script, paths)).ok();
     none_holds(&stores, "app/schema");
@@ -205,7 +208,7 @@ const DELETERS: [&str; 14] = [
     r#"find "$1" -maxdepth 1 -name 'schema*' -exec rm {} +"#,
     r#"find "$1" -maxdepth 1 -name '*.hcl' | xargs rm"#,
     r#"mkdir "$2" && mv "$1"/schema* "$2" && cmp "$2"/schema "$2"/schema.hcl"#,
-    r#"mkdir "$2" && rsync -a --exclude=versions --remove-source-files "$1/" "$2/" && cmp "$2"/schema "$2"/schema.hcl"#,
+    r#"mkdir "$2" && rsync -a --exclude=versions --exclude=tags --remove-source-files "$1/" "$2/" && cmp "$2"/schema "$2"/schema.hcl"#,
     r#"perl -e 'unlink(glob("$ARGV[0]/schema*")) == 2 or die' "$1""#,
     r#"python3 -c 'import os, sys
 os.unlink(sys.argv[1] + "/schema")
@@ -251,12 +254,12 @@ fn a_folder_is_copied_out_and_back_with_both_names() {
     let home = Home::new();
     let (stores, mounted) = mount_schema(&home, false);
     for (n, script) in [
-        r#"cp -r "$1" "$2" && rm -rf "$2/versions" && cp -r "$2/." "$1/""#,
-        r#"cp -a "$1" "$2" && rm -rf "$2/versions" && cp -a "$2/." "$1/""#,
-        r#"rsync -a --exclude=versions "$1/" "$2/" && rsync -a --ignore-times "$2/" "$1/""#,
+        r#"cp -r "$1" "$2" && rm -rf "$2/versions" "$2/tags" && cp -r "$2/." "$1/""#,
+        r#"cp -a "$1" "$2" && rm -rf "$2/versions" "$2/tags" && cp -a "$2/." "$1/""#,
+        r#"rsync -a --exclude=versions --exclude=tags "$1/" "$2/" && rsync -a --ignore-times "$2/" "$1/""#,
     r#"mkdir "$2" && cp "$1/schema" "$1/schema.hcl" "$2" && cp "$2"/* "$1""#,
     r#"mkdir "$2" && tar c -C "$1" schema schema.hcl | tar x -C "$2" && tar c -C "$2" schema schema.hcl | tar x --overwrite -C "$1""#,
-    r#"mkdir "$2" && tar c --exclude=versions -C "$1" . | tar x -C "$2" && tar c -C "$2" . | tar x --overwrite -C "$1""#,
+    r#"mkdir "$2" && tar c --exclude=versions --exclude=tags -C "$1" . | tar x -C "$2" && tar c -C "$2" . | tar x --overwrite -C "$1""#,
     ]
     .into_iter()
     .enumerate()
@@ -264,7 +267,7 @@ fn a_folder_is_copied_out_and_back_with_both_names() {
         let out = home.path(&format!("out-{n}"));
         run(&mut bash(script, [&mounted.path("app"), &out])).ok();
         all_hold(&stores, "app/schema", schema("old").as_bytes());
-        run(&mut bash(r#"diff -r --exclude=plans --exclude=versions "$1" "$2""#, [&mounted.path("app"), &out])).ok();
+        run(&mut bash(r#"diff -r --exclude=plans --exclude=versions --exclude=tags "$1" "$2""#, [&mounted.path("app"), &out])).ok();
     }
     let found = r#"cd "$1" && echo *.hcl && find . -maxdepth 1 -name '*.hcl' && find . -maxdepth 1 -samefile schema.hcl | wc -l
 [ "$(ls -i | awk '/schema/ { print $1 }' | uniq | wc -l)" = 1 ]"#;
