@@ -45,13 +45,13 @@ struct Text {
 
 fn text(repository: &Repository, name: &str) -> Result<Text, String> {
     let version = repository.version(name)?;
-    let path = repository.path("versions").join(version.as_str());
-    let content = repository.read(&path.join("schema"), std::fs::read);
-    let content = content.map_err(|trouble| repository.complaint(version.as_str(), trouble))?;
-    let suffix = match repository.read(&path.join("schema.sql"), |path| path.metadata()) {
-        Ok(_) => "sql",
-        Err(_) => "hcl",
-    };
+    let (content, suffix) = repository.read_version(&version, |path| {
+        let suffix = match path.join("schema.sql").try_exists()? {
+            true => "sql",
+            false => "hcl",
+        };
+        Ok((std::fs::read(path.join("schema"))?, suffix))
+    })?;
     let name = format!("{}/versions/{version}/schema.{suffix}", repository.name());
     Ok(Text { name, content })
 }
@@ -111,9 +111,11 @@ fn visible(line: &str) -> String {
 
 /// Returns the difference in the unified format; nothing if there is none.
 fn unified(from: &Text, to: &Text, look: Look) -> Vec<u8> {
+    // `diff_lines` would also end a line at a CR without an LF.
+    let lines = |text| <[u8]>::split_inclusive(text, |byte| *byte == b'\n').collect::<Vec<_>>();
     let diff = TextDiff::configure()
         .timeout(SEARCH_TIMEOUT)
-        .diff_lines(from.content.as_slice(), to.content.as_slice());
+        .diff_slices(&lines(&from.content), &lines(&to.content));
     let mut out = Vec::new();
     for hunk in diff.unified_diff().iter_hunks() {
         if out.is_empty() {
@@ -161,6 +163,8 @@ mod tests {
             ("one\n", "one\ntwo"),
             ("", "one\n"),
             ("x\r\ny\n", "x\ny\n"),
+            ("x\ry\nz\r", "x\rz\nz\r"),
+            ("x\r", "x\r\n"),
             (
                 &"line\n".repeat(40),
                 &format!("first\n{}", "line\n".repeat(41)),

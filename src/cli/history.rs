@@ -21,9 +21,6 @@ const COLUMNS: usize = 80;
 /// Where the second column begins, below which tags go on.
 const INDENT: usize = 25;
 
-/// The least room for an author.
-const LEAST_AUTHOR: usize = 6;
-
 /// One version.
 #[derive(Debug)]
 struct Row {
@@ -71,11 +68,7 @@ fn show(args: &HistoryArgs) -> Result<Exit, String> {
     let last = last.map_or(0, Version::when);
     versions.retain(|version| version.when() >= last);
     let tags = repository.tags()?;
-    let contents = at_once(&versions, |version| {
-        let path = repository.path("versions").join(version.as_str());
-        let content = repository.read(&path, read);
-        content.map_err(|trouble| repository.complaint(version.as_str(), trouble))
-    });
+    let contents = at_once(&versions, |version| repository.read_version(version, read));
     let mut rows = Vec::with_capacity(versions.len());
     let mut failed = None;
     for (version, content) in versions.into_iter().zip(contents) {
@@ -174,10 +167,9 @@ fn table(rows: &[Row]) -> String {
         content.map_or_else(dash, |content| bytes(content.size))
     });
     let sizes: Vec<_> = sizes.collect();
+    let size = sizes.iter().map(String::len).fold("SIZE".len(), usize::max);
     // The other columns, and two blanks between each two.
-    let others =
-        23 + 16 + "FORMATTAGS".len() + sizes.iter().map(String::len).max().unwrap_or(0) + 10;
-    let room = COLUMNS.saturating_sub(others).max(LEAST_AUTHOR);
+    let room = COLUMNS.saturating_sub(23 + 16 + size + "FORMATTAGS".len() + 10);
     for (row, size) in rows.iter().zip(sizes) {
         let content = row.content.as_ref();
         let author = content.and_then(|content| content.author.as_deref());

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ const NAMES_LISTED: usize = 3;
 pub(super) struct Repository {
     mount: PathBuf,
     name: String,
+    dir: PathBuf,
 }
 
 impl Repository {
@@ -51,38 +53,36 @@ impl Repository {
         }
         let mount = mounted(&mount)?;
         let root = mount.display().to_string();
-        let mut names = path.iter();
-        let Some(name) = names.next() else {
-            return Err(format!(
-                "{shown} is the mount: name one of its repositories, as in {root}/app"
-            ));
+        let mut names = path.iter().map(OsStr::to_string_lossy);
+        let name = match (names.next(), names.next()) {
+            (Some(name), None) => name.into_owned(),
+            (Some(name), Some(_)) => {
+                return Err(format!(
+                    "{shown} is not a repository's directory: use {root}/{name}"
+                ));
+            }
+            (None, _) => {
+                return Err(format!(
+                    "{shown} is the mount: name one of its repositories, as in {root}/app"
+                ));
+            }
         };
-        let name = name.to_string_lossy().into_owned();
-        if names.next().is_some() {
-            return Err(format!(
-                "{shown} is not a repository's directory: use {root}/{name}"
-            ));
-        }
         if RepoName::parse(&name).is_err() {
             return Err(format!(
                 "{shown} is not a repository: ls {root} shows them all"
             ));
         }
-        let found = Self { mount, name };
-        match found.read(&found.path(""), |path| path.metadata()) {
-            Ok(meta) if meta.is_dir() => Ok(found),
-            Ok(_) => Err(format!(
-                "{shown} is not a repository: ls {root} shows them all"
-            )),
-            Err(Trouble::Failed(error)) if error.kind() == io::ErrorKind::NotFound => {
-                let known = found.read(&found.mount, list).unwrap_or_default();
-                let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                let near = did_you_mean(&found.name, &known);
+        let dir = mount.join(&name);
+        let found = Self { mount, name, dir };
+        match read(&found.dir, |path| path.metadata()) {
+            Ok(_) => Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let near = did_you_mean(&found.name, &read(&found.mount, list).unwrap_or_default());
                 Err(format!(
                     "{shown} does not exist{near}: ls {root} shows all repositories"
                 ))
             }
-            Err(trouble) => Err(found.complaint(&shown.to_string(), trouble)),
+            Err(error) => Err(found.complaint("the directory", &error)),
         }
     }
 
@@ -96,56 +96,57 @@ impl Repository {
         &self.mount
     }
 
-    /// Returns the path of a name in the repository.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        let dir = self.mount.join(&self.name);
-        match name {
-            "" => dir,
-            name => dir.join(name),
-        }
+    /// Returns the directory of the tags.
+    pub(super) fn tags_dir(&self) -> PathBuf {
+        self.dir.join("tags")
     }
 
     /// Returns all versions, newest first.
     pub(super) fn versions(&self) -> Result<Vec<Version>, String> {
-        let path = self.path("versions");
-        let names = self.read(&path, list);
-        let names = names.map_err(|trouble| self.complaint("its versions", trouble))?;
-        let mut versions: Vec<_> = names
-            .iter()
-            .filter_map(|name| Version::parse(name).ok())
-            .collect();
+        let names = read(&self.dir.join("versions"), list);
+        let names = names.map_err(|error| self.complaint("its versions", &error))?;
+        let versions = names.iter().filter_map(|name| Version::parse(name).ok());
+        let mut versions: Vec<_> = versions.collect();
         versions.sort_unstable_by(|one, other| other.cmp(one));
         Ok(versions)
     }
 
+    /// Reads something in the directory of a version.
+    pub(super) fn read_version<T: Send + 'static>(
+        &self,
+        version: &Version,
+        what: impl FnOnce(PathBuf) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let path = self.dir.join("versions").join(version.as_str());
+        read(&path, what).map_err(|error| self.complaint(version.as_str(), &error))
+    }
+
     /// Returns every tag and the version that it names, `latest` first.
     pub(super) fn tags(&self) -> Result<Vec<(String, Version)>, String> {
-        let names = self.tag_names()?;
-        let versions = at_once(&names, |name| self.tag(name));
-        let mut tags = Vec::new();
-        for (name, version) in names.into_iter().zip(versions) {
-            // It may have been deleted since the listing.
-            tags.extend(version?.map(|version| (name, version)));
-        }
+        let tags = at_once(&self.tag_names()?, |name| {
+            let version = self.tag(name)?;
+            Ok(version.map(|version| (name.clone(), version)))
+        });
+        // A tag may have been deleted since the listing.
+        let tags = tags.into_iter().filter_map(Result::transpose);
+        let mut tags = tags.collect::<Result<Vec<_>, String>>()?;
         tags.sort_unstable_by_key(|(name, _)| (name != LATEST, name.clone()));
         Ok(tags)
     }
 
     /// Returns the version that a tag names, or `None` if there is no such tag.
     pub(super) fn tag(&self, name: &str) -> Result<Option<Version>, String> {
-        if name != LATEST && !is_tag(OsStr::new(name)) {
+        if !names_a_tag(name) {
             return Ok(None);
         }
-        let path = self.path("tags").join(name);
-        let link = match self.read(&path, std::fs::read_link) {
-            Ok(link) => link,
-            Err(Trouble::Failed(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
+        match read(&self.tags_dir().join(name), std::fs::read_link) {
+            Ok(link) => {
+                let version = link.file_name().and_then(OsStr::to_str);
+                Ok(version.and_then(|version| Version::parse(version).ok()))
             }
-            Err(trouble) => return Err(self.complaint(&format!("the tag {name}"), trouble)),
-        };
-        let version = link.file_name().and_then(OsStr::to_str);
-        Ok(version.and_then(|version| Version::parse(version).ok()))
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.complaint(&format!("the tag {name}"), &error)),
+        }
     }
 
     /// Returns the version that a user names: by a tag, by its name, or by the name's beginning.
@@ -157,63 +158,48 @@ impl Repository {
         if versions.is_empty() {
             return Err(self.has_no_version());
         }
-        let near = || {
-            let known = self.tag_names().unwrap_or_default();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            did_you_mean(name, &known)
-        };
-        chosen(&versions, name, near).map_err(|why| {
-            let (name, dir) = (&self.name, self.path(""));
-            format!("{name} {why}; atlasfs history {} shows them", dir.display())
+        let near = || did_you_mean(name, &self.tag_names().unwrap_or_default());
+        chosen(versions, name, near).map_err(|why| {
+            let dir = self.dir.display();
+            format!("{} {why}; atlasfs history {dir} shows them", self.name)
         })
     }
 
     /// Explains that the repository has no version, and how to make the first one.
     pub(super) fn has_no_version(&self) -> String {
-        let (name, dir) = (&self.name, self.path(""));
-        let dir = dir.display();
+        let (name, dir) = (&self.name, self.dir.display());
         format!("{name} has no version yet: each push of a schema makes one: cp schema.hcl {dir}/")
     }
 
     fn tag_names(&self) -> Result<Vec<String>, String> {
-        let path = self.path("tags");
-        let names = self.read(&path, list);
-        let mut names = names.map_err(|trouble| self.complaint("its tags", trouble))?;
-        names.retain(|name| name == LATEST || is_tag(OsStr::new(name)));
+        let names = read(&self.tags_dir(), list);
+        let mut names = names.map_err(|error| self.complaint("its tags", &error))?;
+        names.retain(|name| names_a_tag(name));
         Ok(names)
     }
 
-    /// Reads something of the mount, which may hang.
-    pub(super) fn read<T: Send + 'static>(
-        &self,
-        path: &Path,
-        read: impl FnOnce(PathBuf) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, Trouble> {
-        let path = path.to_owned();
-        let answer = fuse::within(READ_TIMEOUT, move || read(path));
-        answer.ok_or(Trouble::Silent)?.map_err(Trouble::Failed)
-    }
-
     /// Says that something could not be read.
-    pub(super) fn complaint(&self, what: &str, trouble: Trouble) -> String {
-        match trouble {
-            Trouble::Silent => silent(&self.mount, Process::behind(&self.mount).as_ref()),
-            Trouble::Failed(error) => format!(
-                "cannot read {what} of {}: {error}; atlasfs status {} shows why",
-                self.name,
-                self.mount.display()
-            ),
+    fn complaint(&self, what: &str, error: &io::Error) -> String {
+        let (name, mount) = (&self.name, self.mount.display());
+        match error.kind() {
+            io::ErrorKind::TimedOut => silent(&self.mount, Process::behind(&self.mount).as_ref()),
+            _ => format!("cannot read {what} of {name}: {error}; atlasfs status {mount} shows why"),
         }
     }
 }
 
-/// The reason why something of a mount could not be read.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The mount does not answer.
-    Silent,
-    /// The mount answers with an error.
-    Failed(io::Error),
+/// Reads something of a mount, which may hang: the error is then `TimedOut`, which no mount answers.
+pub(super) fn read<T: Send + 'static>(
+    path: &Path,
+    what: impl FnOnce(PathBuf) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let path = path.to_owned();
+    fuse::within(READ_TIMEOUT, move || what(path))
+        .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn names_a_tag(name: &str) -> bool {
+    name == LATEST || is_tag(OsStr::new(name))
 }
 
 /// Returns the mount point above a directory, and the rest of the path.
@@ -265,51 +251,45 @@ fn list(path: PathBuf) -> io::Result<Vec<String>> {
 /// Does the same for each of many things, some at once. The results are in the same order.
 pub(super) fn at_once<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let work = &work;
-    let mut results = Vec::with_capacity(things.len());
-    for some in things.chunks(READS_AT_ONCE) {
+    let some_at_once = |some| {
         std::thread::scope(|scope| {
-            let begun: Vec<_> = some
-                .iter()
-                .map(|thing| scope.spawn(move || work(thing)))
-                .collect();
-            for one in begun {
-                match one.join() {
-                    Ok(result) => results.push(result),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-        });
-    }
-    results
+            let begin = |thing| scope.spawn(move || work(thing));
+            let begun: Vec<_> = <[T]>::iter(some).map(begin).collect();
+            let ended = begun.into_iter().map(|one| one.join());
+            let results = ended.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic)));
+            results.collect::<Vec<_>>()
+        })
+    };
+    things
+        .chunks(READS_AT_ONCE)
+        .flat_map(some_at_once)
+        .collect()
 }
 
 /// Returns the version with a name, or the only one whose name begins so. `versions`: newest first.
 /// `near`: a hint for a name that is unknown.
 fn chosen(
-    versions: &[Version],
+    versions: Vec<Version>,
     name: &str,
     near: impl FnOnce() -> String,
 ) -> Result<Version, String> {
-    let begins = |version: &&Version| !name.is_empty() && version.as_str().starts_with(name);
-    let found: Vec<_> = versions.iter().filter(begins).collect();
-    let names = |versions: &mut dyn Iterator<Item = &Version>| {
-        let names: Vec<_> = versions
-            .take(NAMES_LISTED)
-            .map(Version::to_string)
-            .collect();
-        names.join(", ")
+    let begins = |version: &Version| !name.is_empty() && version.as_str().starts_with(name);
+    let (found, others): (Vec<_>, Vec<_>) = versions.into_iter().partition(begins);
+    let newest = |versions: &[Version]| {
+        let names = versions.iter().take(NAMES_LISTED).map(Version::as_str);
+        names.collect::<Vec<_>>().join(", ")
     };
     match found.as_slice() {
-        [one] => Ok((*one).clone()),
+        [one] => Ok(one.clone()),
         [] => Err(format!(
             "has no tag or version {name:?}{}; its newest are {}",
             near(),
-            names(&mut versions.iter())
+            newest(&others)
         )),
         many => Err(format!(
             "has {} versions that begin with {name:?}, the newest {}",
             many.len(),
-            names(&mut many.iter().copied())
+            newest(many)
         )),
     }
 }
@@ -330,7 +310,7 @@ mod tests {
     }
 
     fn choose(name: &str) -> Result<Version, String> {
-        chosen(&versions(), name, || " (near)".to_owned())
+        chosen(versions(), name, || " (near)".to_owned())
     }
 
     #[test]

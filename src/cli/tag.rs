@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::args::TagArgs;
 use super::exit::Exit;
 use super::process::Process;
-use super::repository::Repository;
+use super::repository::{Repository, read};
 use super::status::silent;
 use super::{complain, print, table};
 use crate::fs::is_tag;
@@ -44,7 +44,7 @@ fn set(args: &TagArgs) -> Result<String, String> {
         return Ok(format!("{tag} names {version} already"));
     }
     let begun = nanos(SystemTime::now());
-    let (tags, name, to) = (repository.path("tags"), tag.to_owned(), version.clone());
+    let (tags, name, to) = (repository.tags_dir(), tag.to_owned(), version.clone());
     let pushed = fuse::within(PUSH_TIMEOUT, move || link(&tags, &name, &to));
     let mount = repository.mount();
     match pushed {
@@ -54,7 +54,7 @@ fn set(args: &TagArgs) -> Result<String, String> {
         }),
         Some(Err(error)) => {
             let artifact = format!("{}/tags/{tag}", repository.name());
-            let events = repository.read(&mount.join(".atlasfs/events"), std::fs::read_to_string);
+            let events = read(&mount.join(".atlasfs/events"), std::fs::read_to_string);
             let told = reason(&events.unwrap_or_default(), &artifact, begun);
             Err(refusal(&artifact, &version, &error, told.as_deref(), mount))
         }

@@ -370,7 +370,7 @@ fn looks_like_credential(name: &str) -> bool {
 }
 
 /// Returns ` (did you mean "…"?)` if a known word is at most two edits away.
-pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
+pub(crate) fn did_you_mean(word: &str, known: &[impl AsRef<str>]) -> String {
     // Longer than any known word and its two edits, so not worth a comparison.
     if word.len() > 32 {
         return String::new();
@@ -378,6 +378,7 @@ pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
     let edits = |known: &str| strsim::levenshtein(&word.to_lowercase(), &known.to_lowercase());
     known
         .iter()
+        .map(AsRef::as_ref)
         .map(|known| (edits(known), known))
         .filter(|(edits, known)| *edits <= 2 && *edits < known.len())
         .min_by_key(|(edits, _)| *edits)
