@@ -105,13 +105,13 @@ async fn keys_that_no_path_can_hold_are_part_of_a_listing_and_hidden() {
     let listing = behind.target.list(&app, soon()).await.unwrap();
     assert_eq!(listing.items.len(), 1);
     assert_eq!(listing.items[&Item::Schema].size, 4);
+    // `app/schema/` sorts after the schema, where the listing stops: history may be long.
     assert_eq!(
         listing.hidden,
         [
             "app/../other/schema",
             "app//schema",
             "app/plans/a\u{1}b",
-            "app/schema/",
             "/pre/app/schema"
         ]
     );
