@@ -34,6 +34,8 @@ pub(super) struct Missed<'a> {
     /// The time of the content that the registry has had: older contents of a backup give way, as
     /// they do to a push.
     pub(super) decided: Option<u64>,
+    /// Whether the registry misses it.
+    pub(super) on_registry: bool,
     /// The largest content, in bytes, that is read to be compared.
     pub(super) max_size: u64,
 }
@@ -116,9 +118,10 @@ impl Replica {
         // Only its bytes tell a content that was put there by hand.
         match self.ask(|target| target.get(id, limit, end)).await {
             Ok(content) => Ok(missed.compare(&content.stamp, content.stamped, content.token)),
-            Err(failure) if failure.kind == Kind::Corrupt => Ok(Standing::Behind(
-                meta.token.map_or(Condition::None, Condition::Unchanged),
-            )),
+            // Of the registry, perhaps only the answer is damaged; reconcile repairs what stays damaged.
+            Err(failure) if failure.kind == Kind::Corrupt && !missed.on_registry => Ok(
+                Standing::Behind(meta.token.map_or(Condition::None, Condition::Unchanged)),
+            ),
             Err(failure) => Err(failure),
         }
     }
@@ -168,6 +171,30 @@ impl Replica {
         Ok(token)
     }
 
+    /// Returns what the target holds, and whether it is a push: a stamp tells, or else its bytes. `None`
+    /// if it holds nothing, or nothing that can be named.
+    ///
+    /// # Errors
+    ///
+    /// The target's failure.
+    pub(super) async fn held(
+        &self,
+        id: &ArtifactId,
+        limit: u64,
+        end: Instant,
+    ) -> Result<Option<(Stamp, bool)>, Failure> {
+        match self.ask(|target| target.head(id, end)).await {
+            Ok(meta) if meta.stamp.is_some() => Ok(meta.stamp.map(|stamp| (stamp, true))),
+            Ok(_) => match self.ask(|target| target.get(id, limit, end)).await {
+                Ok(content) => Ok(Some((content.stamp, content.stamped))),
+                Err(failure) if failure.kind == Kind::Corrupt => Ok(None),
+                Err(failure) => Err(failure),
+            },
+            Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Deletes the content that a deletion names, and leaves a tombstone. Any other content stays.
     ///
     /// # Errors
@@ -180,17 +207,7 @@ impl Replica {
         limit: u64,
         end: Instant,
     ) -> Result<(), Failure> {
-        let there = match self.ask(|target| target.head(id, end)).await {
-            Ok(meta) if meta.stamp.is_some() => meta.stamp.map(|stamp| (stamp, true)),
-            Ok(_) => match self.ask(|target| target.get(id, limit, end)).await {
-                Ok(content) => Some((content.stamp, content.stamped)),
-                // No push left it there, so the deletion can't name it.
-                Err(failure) if failure.kind == Kind::Corrupt => None,
-                Err(failure) => return Err(failure),
-            },
-            Err(failure) if failure.kind == Kind::NotFound => None,
-            Err(failure) => return Err(failure),
-        };
+        let there = self.held(id, limit, end).await?;
         if let Some((stamp, stamped)) = there {
             match deletion.covers(&stamp, stamped) {
                 true => self.ask(|target| target.delete(id, end)).await?,

@@ -152,6 +152,7 @@ impl Commit<'_> {
                 .replaces
                 .and_then(|base| base.when)
                 .filter(|_| is_decided),
+            on_registry: false,
             max_size: self.max_size,
         };
         match self.registry.standing(missed, deadline).await {

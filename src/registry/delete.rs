@@ -41,7 +41,12 @@ impl Registry {
         let applies = timeout_at(share(end, 3), self.applies.lock(id)).await;
         let _applies = applies.map_err(|_| still_busy("delete", id))?;
         let replicas = self.replicas(&id.repo)?;
-        let deletes = self.to_be_deleted(id, replicas, share(end, 3)).await;
+        let deletes = match self.to_be_deleted(id, replicas, share(end, 3)).await {
+            Ok(deletes) => deletes,
+            Err(failure) => {
+                return Err(self.not_deleted(id, &[(replicas.registry.url(), failure)]));
+            }
+        };
         let stamp = Stamp {
             base: deletes
                 .as_ref()
@@ -112,30 +117,43 @@ impl Registry {
     }
 
     /// Returns the content that a deletion names: the registry's, or the newest known one if the
-    /// registry misses it; and the contents before it.
+    /// registry misses it; and the contents before it. A registry that doesn't tell what it holds
+    /// deletes nothing: the tombstone would not name it, and the backups' copies would not be deleted.
     async fn to_be_deleted(
         self: &Arc<Self>,
         id: &ArtifactId,
         replicas: &ReplicaSet,
         end: Instant,
-    ) -> Option<Lineage> {
+    ) -> Result<Option<Lineage>, Failure> {
         // Content that was put there by hand is known by its bytes alone.
         let _ = timeout_at(end, self.current(id)).await;
         let known = self.index.peek(id, |entry| entry.lineage()).flatten();
         let known = self.journal.extended(id, known);
-        let there = replicas.registry.ask(|target| target.head(id, end)).await;
-        let Some(stamp) = there.ok().and_then(|meta| meta.stamp) else {
-            return known;
-        };
-        let mut deletes = Lineage::new(&stamp, true, &[]);
-        if let Some(known) = known {
-            if known.holds(stamp.sha256) {
-                return Some(known);
+        let asked = replicas.registry.held(id, self.settings.max_size, end);
+        let there = pressing(Some(end), asked).await?;
+        let mut deletes = match (there, known) {
+            (Some((stamp, _)), Some(known)) if !known.holds(stamp.sha256) => {
+                let mut deletes = Lineage::new(&stamp, true, &[]);
+                deletes.extend([known.sha256]);
+                deletes.extend(known.past);
+                deletes
             }
-            deletes.extend([known.sha256]);
-            deletes.extend(known.past);
+            (Some((stamp, _)), None) => Lineage::new(&stamp, true, &[]),
+            (_, Some(known)) => known,
+            (None, None) => return Ok(None),
+        };
+        // The backups have this mount's pending pushes, and the deletion ends those, too.
+        for push in self
+            .journal
+            .select(|it| it.id == *id && it.is_acknowledged())
+        {
+            deletes.extend([push.stamp.sha256]);
+            deletes.when = deletes.when.max(Some(push.stamp.when));
         }
-        Some(deletes)
+        // Another mount may read the time of its stamp, which this one's clock does not believe.
+        let is_by_hand = there.is_some_and(|(_, stamped)| !stamped);
+        deletes.when = deletes.when.filter(|_| !is_by_hand);
+        Ok(Some(deletes))
     }
 
     /// Leaves a tombstone in every target, and deletes the artifact from the backups.

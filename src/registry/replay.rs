@@ -240,7 +240,9 @@ impl Replay {
         waiting.extend(self.keep_versions().await);
         for record in &self.journal.select(Record::is_acknowledged) {
             let _applies = self.applies.lock(&record.id).await;
-            if self.journal.find(record.stamp.when).is_none() {
+            // Meanwhile a push may have replaced it, or a deletion.
+            let now = self.journal.find(record.stamp.when);
+            if !now.is_some_and(|record| record.is_acknowledged()) {
                 continue;
             }
             let missing = self.missing(record);
@@ -314,6 +316,7 @@ impl Replay {
                 stamp: &record.stamp,
                 replaces: record.replaces.as_ref(),
                 decided: is_decided.then_some(when),
+                on_registry: replicas.is_some_and(|it| it.is_registry(target.id)),
                 max_size: limit,
             };
             let applied = target.apply_push(&self.journal, missed, end).await;

@@ -324,3 +324,18 @@ async fn a_touched_name_is_gone_with_a_degraded_deletion() {
     assert_eq!(fixture.registry.content("app/schema"), None);
     assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_does_not_tell_what_it_holds_deletes_nothing() {
+    let fixture = fixture_with(choice()).await;
+    fixture
+        .registry
+        .set_fault(Fault::FailHeads(Kind::Unreachable));
+    assert_eq!(fixture.rm("app/schema").await, Err(Error::Io));
+    fixture.registry.set_fault(None);
+    for store in fixture.all() {
+        assert_eq!(store.content("app/schema").unwrap(), V1);
+        assert!(tombstones(store).is_empty());
+    }
+    fixture.rm("app/schema").await.unwrap();
+}
