@@ -76,8 +76,14 @@ impl Replay {
             let due = missing.iter().filter(|it| self.backoff.is_due(it.id));
             let puts = due.map(|target| self.keep_version(&record, target));
             let kept = futures::future::join_all(puts).await;
-            if record.outdated && kept.contains(&true) {
-                self.journal.settle(&record.id, record.stamp.when);
+            if let (true, Some(record)) =
+                (kept.contains(&true), self.journal.find(record.stamp.when))
+                && record.outdated
+            {
+                match self.missing_version(&record).is_empty() {
+                    true => self.journal.settle(&record.id, record.stamp.when),
+                    false => self.journal.outdate(&record),
+                }
             }
         }
         waiting

@@ -219,10 +219,14 @@ impl Journal {
         apart
     }
 
-    /// Ends an entry that something newer has replaced. An acknowledged push stays for as long as no
-    /// target has its version.
+    /// Ends an entry that something newer has replaced. An acknowledged push stays until every target has
+    /// its version; once one has it, it stays only while half of the journal is free. Reconcile gives
+    /// it to the others.
     pub fn outdate(&self, record: &Record) {
-        match record.makes_version() && record.is_acknowledged() && record.versions.is_empty() {
+        let has_room = self.bytes() <= self.capacity / 2;
+        let is_missing = !record.targets.is_subset(&record.versions) && has_room;
+        let is_push = record.makes_version() && record.decided && record.failed.is_none();
+        match is_push && (is_missing || record.versions.is_empty()) {
             true => self.note(record.stamp.when, &json!({ "outdated": true }), |record| {
                 !std::mem::replace(&mut record.outdated, true)
             }),

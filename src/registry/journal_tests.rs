@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::model::{Format, Item, PlanName, PlanStatus, RepoName, when_to_text};
+use crate::model::{Format, Item, Lineage, PlanName, PlanStatus, RepoName, when_to_text};
 
 fn id() -> ArtifactId {
     ArtifactId {
@@ -201,4 +201,24 @@ fn a_success_removes_older_pushes_and_failures_of_equal_bytes() {
 fn the_path_names_artifact_and_time() {
     let record = Record::new(&id(), &push(1_725_989_864_000_000_001, b""), false);
     assert_eq!(record.path(), "app/plans/p1@20240910T173744.000000001Z");
+}
+
+#[test]
+fn what_a_later_push_has_replaced_ends_even_if_a_power_cut_undid_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    let old = push(1, b"old");
+    journal.begin(&id(), &old, b"old").unwrap();
+    journal.begin(&id(), &push(2, b"other"), b"other").unwrap();
+    let record = Record {
+        replaces: Some(Lineage::new(&old, true, &[])),
+        ..Record::new(&id(), &push(3, b"new"), false)
+    };
+    journal.admit(record, Bytes::from_static(b"new")).unwrap();
+    journal.write(3).unwrap();
+    assert!(journal.decide(3, None));
+    journal.mark(3).unwrap();
+    drop(journal);
+    let pending = open(dir.path()).pending().into_iter();
+    assert!(pending.map(|record| record.stamp.when).eq([2, 3]));
 }

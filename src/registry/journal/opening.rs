@@ -77,7 +77,24 @@ impl Journal {
         for record in journal.select(|_| true) {
             journal.is_durable(record.stamp.when);
         }
+        journal.outdate_replaced();
         Ok((journal, damaged))
+    }
+
+    /// Ends the entries that a later one has replaced. They were ended before, but a power cut can
+    /// undo that: only entries and verdicts are synced.
+    fn outdate_replaced(&self) {
+        let pending = self.select(Record::is_acknowledged);
+        let is_replaced = |old: &&Record| {
+            pending.iter().any(|new| {
+                let replaces = new.replaces.as_ref();
+                new.id == old.id
+                    && new.stamp.when > old.stamp.when
+                    && replaces.is_some_and(|it| it.holds(old.stamp.sha256))
+            })
+        };
+        let replaced = pending.iter().filter(is_replaced);
+        replaced.for_each(|record| self.outdate(record));
     }
 
     /// Makes a journal that never holds an entry, for the given reason.
