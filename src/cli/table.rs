@@ -34,6 +34,12 @@ pub(super) fn table(status: &Value) -> String {
     let unpushed_list = list(status, "unpushed");
     let _ = unpushed(&mut out, unpushed_list);
     let _ = errors(&mut out, list(status, "errors"), unpushed_list);
+    for lost in list(status, "lost").iter().filter_map(Value::as_str) {
+        let _ = writeln!(
+            out,
+            "lost: the registry has lost {lost}; the backups serve it, and `atlasfs sync DIR` gives it back"
+        );
+    }
     let _ = journal(&mut out, status.get("journal").unwrap_or(&Value::Null));
     out
 }

@@ -37,6 +37,8 @@ pub struct Entry {
     unidentified: bool,
     /// The registry has answered that the artifact is absent.
     gone: bool,
+    /// The registry lacks the artifact, and has no tombstone for it.
+    vanished: bool,
     /// The last pull was a look-up's: the open that follows finds the bytes in the cache, and yet
     /// their source is the target that answered the look-up.
     looked_up: bool,
@@ -158,7 +160,7 @@ impl Entry {
         };
         self.saw(from, seen);
         if is_registry {
-            self.gone = false;
+            (self.gone, self.vanished) = (false, false);
         }
         match stamp {
             Some(stamp) => {
@@ -200,7 +202,7 @@ impl Entry {
             return;
         }
         self.seen.remove(&from);
-        if decides {
+        if decides && !self.vanished {
             self.absent(from, begun);
         }
     }
@@ -221,7 +223,7 @@ impl Entry {
         // Content that appears after a deletion begins anew, even if it is a restored old copy.
         self.high_water = SharedStamp::default();
         self.unidentified = false;
-        self.gone = true;
+        (self.gone, self.vanished) = (true, false);
         self.own_mut().changed = Some(begun);
         true
     }
@@ -286,7 +288,7 @@ impl Entry {
             return Freshness::Behind;
         }
         if is_registry {
-            self.gone = false;
+            (self.gone, self.vanished) = (false, false);
         }
         self.settle(from, &stamp, begun);
         Freshness::Current
@@ -333,7 +335,9 @@ impl Entry {
         View {
             expectation,
             newest,
-            may_be_absent: self.current.is_none() || self.pending().contains(&registry),
+            may_be_absent: self.current.is_none()
+                || self.vanished
+                || self.pending().contains(&registry),
         }
     }
 

@@ -10,6 +10,18 @@ use super::replica::ReplicaSet;
 use crate::model::{ArtifactId, Item, RepoName, Section, Version};
 
 impl Registry {
+    /// Makes sure that the listing which shows an artifact is fresh. Known immutable content needs none.
+    pub(super) async fn refresh_for(
+        self: &Arc<Self>,
+        id: &ArtifactId,
+    ) -> Result<(), RegistryError> {
+        let is_known = self.exists(id);
+        match is_known && id.item.is_immutable() {
+            true => Ok(()),
+            false => self.refresh(&id.section(), is_known).await,
+        }
+    }
+
     /// Returns the versions of a repository, oldest first.
     ///
     /// # Errors

@@ -149,18 +149,6 @@ impl Registry {
         })
     }
 
-    /// Makes sure that the listing which shows an artifact is fresh. Known immutable content needs none.
-    pub(super) async fn refresh_for(
-        self: &Arc<Self>,
-        id: &ArtifactId,
-    ) -> Result<(), RegistryError> {
-        let is_known = self.exists(id);
-        match is_known && id.item.is_immutable() {
-            true => Ok(()),
-            false => self.refresh(&id.section(), is_known).await,
-        }
-    }
-
     /// Makes sure that a section's listing is fresh. If known data would do (`is_known`), this
     /// takes only a little while, and skipped targets are not asked.
     pub(super) async fn refresh(
@@ -203,7 +191,11 @@ impl Registry {
         listed.unwrap_or_else(|| Err(panicked("listing", section)))
     }
 
-    async fn list_now(&self, section: &Section, pressing: bool) -> Result<(), RegistryError> {
+    async fn list_now(
+        self: &Arc<Self>,
+        section: &Section,
+        pressing: bool,
+    ) -> Result<(), RegistryError> {
         let replicas = self.replicas(&section.repo)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
@@ -221,6 +213,9 @@ impl Registry {
             .ask_replicas(replicas, end, pressing, ask)
             .await;
         for (target, listing) in &replies.answers {
+            if replicas.is_registry(target.id) {
+                self.find_lost(section, replicas, listing, begun, end).await;
+            }
             self.learn(section, replicas, target.id, listing, begun);
             self.hide(target, listing.hidden.clone());
         }

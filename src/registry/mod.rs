@@ -34,6 +34,7 @@ mod journal;
 mod keyed_lock;
 mod known_stores;
 mod list;
+mod lost;
 mod metrics;
 mod private;
 mod pull;

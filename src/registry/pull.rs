@@ -1,6 +1,7 @@
 //! Pull: fresh cache, registry, backups in order, stale cache, error.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -170,10 +171,16 @@ impl Registry {
         let registry = &replicas.registry;
         let before = self.index.peek(id, Entry::revision).flatten();
         let deadline = share(end, replicas.targets().count());
+        let is_told_absent = AtomicBool::new(false);
         let from_registry = async {
             let begun = Instant::now();
             let reply = self.fetch_from(id, replicas, registry, deadline).await;
             let failure = reply.as_ref().err();
+            let is_absent = failure.is_some_and(|failure| failure.kind == Kind::NotFound);
+            is_told_absent.store(is_absent, Ordering::Relaxed);
+            if is_absent && self.is_lost(id, registry, deadline).await {
+                return (reply, false);
+            }
             let ends = failure.is_none_or(|failure| self.ends_here(id, registry, failure, begun));
             (reply, ends)
         };
@@ -181,7 +188,10 @@ impl Registry {
         // A backup that missed a push must not hide that the registry lists another content.
         let serve = |(pulled, _): &FromBackups<'_>| {
             let another = |record: &Entry| record.lists_another(registry.id, before);
-            pulled.is_some() && self.index.peek(id, another) != Some(true)
+            // Only the registry's tombstones tell whether it is deleted.
+            !is_told_absent.load(Ordering::Relaxed)
+                && pulled.is_some()
+                && self.index.peek(id, another) != Some(true)
         };
         let (reply, backups) = self
             .fallback
@@ -399,19 +409,13 @@ impl Registry {
             Some(bytes) => Ok(Pulled::from_cache(bytes, known, Some(self.staleness(id)))),
             // The index lists the artifact, so no backup's answer can be the whole truth.
             None => {
-                let all = failures.iter().map(|(url, failure)| (*url, failure));
-                let reasons = reasons(all);
+                let reasons = reasons(failures.iter().map(|(url, failure)| (*url, failure)));
                 Err(RegistryError::new(
                     ErrorKind::Outage,
                     format!("can't pull {id}: {reasons}"),
                 ))
             }
         }
-    }
-
-    /// Returns the time since any target last listed an artifact's repository.
-    pub(super) fn staleness(&self, id: &ArtifactId) -> Duration {
-        self.index.age(&id.section()).unwrap_or_default()
     }
 }
 

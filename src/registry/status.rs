@@ -107,6 +107,11 @@ impl Registry {
         self.index.age(&Section::current(repo)).is_some()
     }
 
+    /// Returns the time since any target last listed an artifact's repository.
+    pub(super) fn staleness(&self, id: &ArtifactId) -> Duration {
+        self.index.age(&id.section()).unwrap_or_default()
+    }
+
     /// Returns how long the knowledge of a section is still fresh.
     pub fn fresh_for(&self, section: &Section) -> Duration {
         let age = self.index.age(section).unwrap_or_default();
@@ -127,13 +132,14 @@ impl Registry {
         let missing = self.missing_somewhere();
         let pending = self.pending();
         let unpushed = self.journal.failed();
-        let errors = self.errors();
+        let (errors, lost) = (self.errors(), self.lost());
         let (damaged, unread) = (self.journal.damaged(), self.journal.unread());
         let healthy = pending.is_empty()
             && damaged.is_empty()
             && unread.is_empty()
             && unpushed.is_empty()
             && errors.is_empty()
+            && lost.is_empty()
             && self.replica_sets.unsupported().next().is_none()
             && targets.iter().all(|target| {
                 matches!(
@@ -225,6 +231,7 @@ impl Registry {
                 "repair_ms": self.settings.repair.as_millis(),
             },
             "errors": errors,
+            "lost": lost,
             "repos": self.known_repos().len(),
             "hidden_names": self.index.hidden(),
         })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fixtures::delete_from;
 use super::kernel::{Choice, Fixture};
 use super::resilience::{LONGEST_PAUSE, asked, fixture, forget_requests};
 use super::{LISTED, V1, V2};
@@ -112,7 +113,7 @@ async fn the_registrys_answer_ends_a_hedged_read() {
         })
         .await;
         fixture.ls("app").await.unwrap();
-        fixture.registry.remove("app/schema");
+        delete_from(&fixture.registry, "app/schema").await;
         fixture.registry.set_fault(match denied {
             true => Fault::FailLate(Duration::from_millis(400), Kind::Denied),
             false => Fault::Slow(Duration::from_millis(400)),
@@ -128,10 +129,10 @@ async fn a_hedge_brings_nothing_back_that_the_registry_says_is_deleted() {
     let fixture = hedged(Settings::default()).await;
     fixture.ls("app").await.unwrap();
     fixture.wait().await;
-    fixture.registry.remove("app/schema");
+    delete_from(&fixture.registry, "app/schema").await;
     fixture
         .registry
-        .set_fault(Fault::Slow(Duration::from_millis(400)));
+        .set_fault(Fault::Slow(Duration::from_millis(310)));
     for backup in &fixture.backups {
         backup.set_fault(Fault::Slow(Duration::from_millis(200)));
     }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use crate::fs::{AuthorSetting, Fs, FsSettings};
-use crate::model::RepoName;
+use crate::model::{ArtifactId, Item, RepoName, nanos};
 use crate::registry::{
     self, Registry, Replica, ReplicaSet, ReplicaSets, Settings, StateDir, TargetId, WallClock,
 };
-use crate::store::{Backend, Fault, Memory, Role, StampKeys, Target};
+use crate::store::{Backend, Fault, Memory, Role, StampKeys, Target, Tombstone};
 
 /// A file system on a registry and two backups in memory, without a mount.
 pub(super) struct Fixture {
@@ -229,4 +231,22 @@ pub fn set_all(fixture: &Fixture, fault: impl Into<Option<Fault>> + Copy) {
 pub(super) fn is_write(request: &str) -> bool {
     let reads = ["GET", "HEAD", "LIST", "PROBE"];
     !reads.iter().any(|verb| request.starts_with(verb)) && !request.contains("/versions/")
+}
+
+/// Makes another mount delete an artifact from a store: it leaves a tombstone.
+pub(super) async fn delete_from(store: &Memory, key: &str) {
+    let (repo, item) = key.split_once('/').unwrap();
+    let id = ArtifactId {
+        repo: RepoName::parse(repo).unwrap(),
+        item: Item::from_key(item).unwrap(),
+    };
+    let tombstone = Tombstone {
+        item: id.item.clone(),
+        when: nanos(SystemTime::now()),
+        deletes: None,
+    };
+    let target = Target::new(Role::Registry, "mem://", Arc::new(store.clone()));
+    let end = Instant::now() + Duration::from_secs(1);
+    target.put_tombstone(&id, &tombstone, end).await.unwrap();
+    store.remove(key);
 }

@@ -17,6 +17,7 @@ mod kernel;
 mod killed;
 mod lineage;
 mod listing;
+mod lost;
 mod model;
 mod names;
 mod offline;

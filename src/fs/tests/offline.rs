@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::fixtures::{set_all, unstamped_lists};
+use super::fixtures::{delete_from, set_all, unstamped_lists};
 use super::kernel::{Choice, Fixture};
 use super::{LISTED, V1, V2};
 use crate::fs::Error;
@@ -194,8 +194,8 @@ async fn a_deletion_during_an_outage_shows_when_targets_return() {
     let fixture = fixture_with(choice()).await;
     let fixture = restart_offline(fixture, choice()).await;
     assert_eq!(fixture.cat("app/plans/p").await.unwrap(), PLAN);
-    fixture.registry.remove("app/plans/p");
     set_all(&fixture, None::<Fault>);
+    delete_from(&fixture.registry, "app/plans/p").await;
     fixture.wait().await;
     assert_eq!(fixture.cat("app/plans/p").await, Err(Error::NotFound));
     assert!(fixture.ls("app/plans").await.unwrap().is_empty());

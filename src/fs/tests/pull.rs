@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::fixtures::delete_from;
 use super::fixtures::unstamped_lists;
 use super::kernel::{Choice, Fixture, READ};
 use super::{LISTED, V1, V2};
@@ -117,7 +118,7 @@ async fn a_refusal_is_no_outage() {
 async fn a_deletion_from_the_registry_is_not_undone_by_a_backup() {
     let fixture = uncached(V1).await;
     fixture.cat("app/schema").await.unwrap();
-    fixture.registry.remove("app/schema");
+    delete_from(&fixture.registry, "app/schema").await;
     fixture.wait().await;
     assert_eq!(fixture.cat("app/schema").await, Err(Error::NotFound));
     fixture.registry.set_fault(Fault::Fail(Kind::Busy));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use super::Entry;
 use crate::model::{Stamp, nanos};
 use crate::registry::replica::TargetId;
@@ -115,5 +117,24 @@ impl Entry {
         kept.find(|kept| kept.get() == stamp)
             .cloned()
             .unwrap_or_else(|| SharedStamp::new(stamp))
+    }
+
+    /// Records that the registry has lost the artifact, by an answer to a request begun at `begun`;
+    /// returns whether that is news.
+    pub fn vanish(&mut self, registry: TargetId, begun: Instant) -> bool {
+        if self.pending().contains(&registry)
+            || self.is_older_than_replay(registry, begun)
+            || self.is_older_than_own_change(begun)
+        {
+            return false;
+        }
+        self.seen.remove(&registry);
+        self.unidentified = false;
+        !std::mem::replace(&mut self.vanished, true)
+    }
+
+    /// Returns whether the registry has lost the artifact.
+    pub fn has_vanished(&self) -> bool {
+        self.vanished
     }
 }

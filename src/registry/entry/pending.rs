@@ -103,6 +103,7 @@ impl Entry {
         at: Instant,
         revision: impl FnOnce() -> u64,
     ) {
+        self.vanished = false;
         for (target, token) in got {
             let seen = ObservedState {
                 token: token.clone(),
@@ -185,7 +186,7 @@ impl Entry {
         self.high_water = SharedStamp::default();
         self.seen.clear();
         self.unidentified = false;
-        self.gone = true;
+        (self.gone, self.vanished) = (true, false);
         let own = self.own_mut();
         own.pending.clear();
         own.changed = Some(at);

@@ -213,7 +213,16 @@ impl Truth {
             && self.absent_since[artifact].saturating_add(TTL) <= begun.begun;
         // Slower than `--hedge`, the registry is not waited for, and only it reports a deletion.
         let is_hedged = matches!(self.stores[0].fault, Some(Fault::Slow(_)));
-        if absent && self.is_well(0) && !is_hedged && !owes {
+        // A tombstone names what was pushed before; without one that names it, the registry has lost it.
+        let deletion = self.deleted_by_mount[artifact];
+        let mut pushed = self.texts.values().filter(|it| it.artifact == artifact);
+        let is_deleted = deletion > 0
+            && deletion >= self.deleted[artifact]
+            && pushed.all(|it| {
+                it.ended
+                    .is_some_and(|ended| ended <= self.absent_since[artifact])
+            });
+        if absent && is_deleted && self.is_well(0) && !is_hedged && !owes {
             self.must(!has_content, || {
                 format!("what the registry has not got is not there, and mount {mount} reads it")
             });
