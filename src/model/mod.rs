@@ -12,6 +12,7 @@ mod plan_status;
 mod section;
 mod sha256;
 mod stamp;
+mod sum_file;
 mod text;
 mod wall_clock;
 
@@ -30,5 +31,6 @@ pub use section::{Part, Section};
 pub use sha256::Sha256;
 pub use stamp::{MAX_AHEAD, Stamp, StampClock, when_from_text, when_to_text};
 pub(crate) use stamp::{is_ahead, nanos};
+pub use sum_file::{InvalidSum, SUM_FILE, SumDifference, SumFile};
 pub(crate) use text::decode;
 pub use wall_clock::WallClock;
