@@ -61,12 +61,7 @@ struct TargetCheck {
 /// Checks every target, and prints the results.
 pub(super) fn check(settings: &CheckSettings) -> Exit {
     let findings = match topology::load(&settings.selection) {
-        Ok(topology) => {
-            for warning in &topology.warnings {
-                complain(&format!("warning: {warning}"));
-            }
-            try_all(&topology, settings)
-        }
+        Ok(topology) => try_all(&topology, settings),
         Err(error) => Err(error.to_string()),
     };
     match findings {

@@ -42,7 +42,7 @@ pub async fn start(settings: &MountSettings) -> Result<Started, StartError> {
     let topology = topology::load(&settings.selection)?;
     let root = StateRoot::open(&settings.state_dir).map_err(StartError::new)?;
     let mut settings = settings.clone();
-    let mut warnings = topology.warnings.clone();
+    let mut warnings = Vec::new();
     let mut refusal = None;
     let (targets, failed, deadline) = loop {
         let targets = Targets::open(&topology, Some(&root.stores()), settings.fs.read_only)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::topology::{StartError, Topology};
+use crate::config::RepoConfig;
 use crate::registry::{KnownStore, KnownStores, Replica, ReplicaSet, ReplicaSets, TargetId};
 use crate::store::{
     Basis, Failure, IdRecord, Identity, Kind, KnownId, Location, Members, Membership, Role,
@@ -118,13 +119,15 @@ impl Targets {
                 backups: backups.collect(),
             })
         };
-        let named = topology
-            .repos
-            .iter()
-            .filter_map(|repo| Some((repo.name.clone(), set(&repo.registry, &repo.backups)?)));
+        let sets = |repos: &[RepoConfig]| {
+            let repos = repos.iter();
+            let sets = repos
+                .filter_map(|repo| Some((repo.name.clone(), set(&repo.registry, &repo.backups)?)));
+            sets.collect()
+        };
         let others = topology.others.as_ref();
         let others = others.and_then(|(registry, backups)| set(registry, backups));
-        ReplicaSets::new(named.collect(), others)
+        ReplicaSets::new(sets(&topology.repos), others).with_migrations(sets(&topology.migrations))
     }
 
     /// Returns every target, with its role.

@@ -22,8 +22,8 @@ fn topology(registry: &str, backups: &[&str]) -> Topology {
     let backups = backups.iter().map(|url| parse_target(url).unwrap());
     Topology {
         repos: Vec::new(),
+        migrations: Vec::new(),
         others: Some((parse_target(registry).unwrap(), backups.collect())),
-        warnings: Vec::new(),
         stamp_keys: None,
     }
 }
@@ -131,8 +131,8 @@ async fn configurations_without_a_url_are_told_apart_by_their_backups() {
         let backup = parse_target(&format!("file://{}", backup.display())).unwrap();
         let topology = Topology {
             repos: Vec::new(),
+            migrations: Vec::new(),
             others: Some((Location::AtlasCloud, vec![backup])),
-            warnings: Vec::new(),
             stamp_keys: None,
         };
         let targets = Targets::open(&topology, Some(&stores), false).unwrap();

@@ -24,9 +24,9 @@ impl StartError {
 /// The repositories of the configuration with their targets, and the targets of all others.
 pub(super) struct Topology {
     pub(super) repos: Vec<config::RepoConfig>,
+    /// The migration directories whose targets differ from those of their repository.
+    pub(super) migrations: Vec<config::RepoConfig>,
     pub(super) others: Option<(Location, Vec<Location>)>,
-    /// The warnings about the configuration, one line each.
-    pub(super) warnings: Vec<String>,
     /// The keys that sign stamps.
     pub(super) stamp_keys: Option<Arc<StampKeys>>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Topology {
 impl Topology {
     /// Returns the registry of each repository with its backups, and those of all others.
     pub(super) fn sets(&self) -> impl Iterator<Item = (&Location, &[Location])> {
-        let named = self.repos.iter();
+        let named = self.repos.iter().chain(&self.migrations);
         let named = named.map(|repo| (&repo.registry, &*repo.backups));
         let others = self.others.iter();
         named.chain(others.map(|(registry, backups)| (registry, &**backups)))
@@ -65,8 +65,8 @@ pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
         config::check_backups(&registry, &backups, &env).map_err(StartError::new)?;
         return Ok(Topology {
             repos: Vec::new(),
+            migrations: Vec::new(),
             others: Some((registry, backups)),
-            warnings: Vec::new(),
             stamp_keys,
         });
     };
@@ -77,8 +77,8 @@ pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
         vars: vars.map(|var| var.expose().to_owned()).collect(),
     };
     let config = config::load(&source, &env).map_err(StartError::new)?;
-    let mut repos = config.repos;
-    for repo in &mut repos {
+    let (mut repos, mut migrations) = (config.repos, config.migrations);
+    for repo in repos.iter_mut().chain(&mut migrations) {
         if let (Location::AtlasCloud, Some(registry)) = (&repo.registry, &registry) {
             repo.registry = registry.clone();
         }
@@ -99,8 +99,8 @@ pub(super) fn load(selection: &Selection) -> Result<Topology, StartError> {
     }
     Ok(Topology {
         repos,
+        migrations,
         others: registry.map(|registry| (registry, backups)),
-        warnings: config.warnings,
         stamp_keys,
     })
 }

@@ -110,24 +110,14 @@ fn merge(file: &ConfigFile, found: &[RepoBlock], config: &mut Config) -> Result<
         let mut schemas = found.iter().filter(|repo| !repo.migration);
         schemas.find(|repo| repo.config.name == *name)
     };
-    let mut kept: Vec<&RepoBlock> = Vec::new();
-    let mut aside: Vec<&RepoName> = Vec::new();
+    let (mut repos, mut migrations): (Vec<&RepoBlock>, Vec<&RepoBlock>) = (Vec::new(), Vec::new());
     for repo in found {
         let name = &repo.config.name;
-        let place = || file.place(repo.offset);
-        if let Some(schema) = schema(name).filter(|_| repo.migration) {
-            if schema.config != repo.config && !aside.contains(&name) {
-                aside.push(name);
-                config.warnings.push(format!(
-                    "{}: migration.repo {name:?} has other targets than schema.repo at {}; \
-                     ignoring it: this version has no migration directories",
-                    place(),
-                    file.place(schema.offset),
-                    name = name.as_str(),
-                ));
-            }
-            continue;
-        }
+        let kept = match schema(name).filter(|_| repo.migration) {
+            Some(schema) if schema.config == repo.config => continue,
+            Some(_) => &mut migrations,
+            None => &mut repos,
+        };
         match kept.iter().find(|first| first.config.name == *name) {
             None => kept.push(repo),
             Some(first) if first.config == repo.config => {}
@@ -135,11 +125,13 @@ fn merge(file: &ConfigFile, found: &[RepoBlock], config: &mut Config) -> Result<
                 return Err(ConfigError::Conflict {
                     name: name.to_string(),
                     first: file.place(first.offset),
-                    second: place(),
+                    second: file.place(repo.offset),
                 });
             }
         }
     }
-    config.repos = kept.into_iter().map(|repo| repo.config.clone()).collect();
+    let configs =
+        |blocks: Vec<&RepoBlock>| blocks.into_iter().map(|it| it.config.clone()).collect();
+    (config.repos, config.migrations) = (configs(repos), configs(migrations));
     Ok(())
 }

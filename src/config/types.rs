@@ -25,10 +25,10 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Config {
     /// The evaluated envs: one for each block of the name, and each element of its `for_each`.
     pub envs: Vec<EnvConfig>,
-    /// Warnings for the user while the mount works. One line each.
-    pub warnings: Vec<String>,
     /// Every repository once, in file order.
     pub repos: Vec<RepoConfig>,
+    /// The migration directories whose targets differ from those of the schema with the same name.
+    pub migrations: Vec<RepoConfig>,
 }
 
 /// One env.

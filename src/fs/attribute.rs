@@ -79,7 +79,7 @@ impl Fs {
             Node::Version(id) => {
                 let time = match &id.item {
                     Item::Version(version) => version.when(),
-                    Item::Schema | Item::Plan(_) | Item::Tag(_) => 0,
+                    _ => 0,
                 };
                 let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time);
                 (FileKind::Directory, 0, time, FOR_EVER, FOR_EVER)

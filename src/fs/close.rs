@@ -227,7 +227,7 @@ impl Fs {
             // `release` reports the failure if nothing follows.
             return Err(Error::Invalid);
         }
-        if base.is_absent() && !self.registry.was_listed(&id.repo) {
+        if base.is_absent() && !self.registry.was_listed(&id.section()) {
             // No target answered at the open; one may answer now.
             let _ = timeout_at(end, self.registry.stat(id, false)).await;
         }

@@ -10,7 +10,7 @@ use super::name::{listed, schema_name};
 use super::namespace::format;
 use super::node::Node;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
-use crate::model::{ArtifactId, Format, Item, RepoName};
+use crate::model::{ArtifactId, Format, Item, RepoName, Section};
 use crate::registry::Revision;
 
 /// The number of the entries `.` and `..`, which come first.
@@ -146,9 +146,10 @@ impl Fs {
                 entries
             }
             Node::Plans(repo) => {
-                let plans = self.artifacts(repo, |item| match item {
+                let section = Section::current(repo);
+                let plans = self.artifacts(&section, |item| match item {
                     Item::Plan(name) => listed(name),
-                    Item::Schema | Item::Version(_) | Item::Tag(_) => None,
+                    _ => None,
                 });
                 plans.await?
             }
@@ -165,9 +166,10 @@ impl Fs {
     /// Lists a repository's schema under both of its names.
     async fn schema_entries(&self, repo: &RepoName) -> Result<Vec<(OsString, Node)>> {
         let end = Instant::now() + self.registry.settings().metadata;
-        let schema = self.artifacts(repo, |item| match item {
+        let section = Section::current(repo);
+        let schema = self.artifacts(&section, |item| match item {
             Item::Schema => Some(schema_name(None).into()),
-            Item::Plan(_) | Item::Version(_) | Item::Tag(_) => None,
+            _ => None,
         });
         let schema = schema.await?.into_iter();
         let mut entries = Vec::new();
@@ -203,28 +205,28 @@ impl Fs {
         })
     }
 
-    /// Lists the artifacts of a repository that the targets hold.
-    pub(super) async fn listed(&self, repo: &RepoName) -> Result<Vec<(Item, Revision)>> {
-        match self.registry.list(repo).await {
-            Err(error) if self.is_new(repo, &error) => Ok(Vec::new()),
+    /// Lists the artifacts of a section that the targets hold.
+    pub(super) async fn listed(&self, section: &Section) -> Result<Vec<(Item, Revision)>> {
+        match self.registry.list(section).await {
+            Err(error) if self.is_new(section, &error) => Ok(Vec::new()),
             listed => Ok(listed?),
         }
     }
 
-    /// Lists the artifacts of a repository for which `name` returns a name.
+    /// Lists the artifacts of a section for which `name` returns a name.
     async fn artifacts(
         &self,
-        repo: &RepoName,
+        section: &Section,
         name: impl Fn(&Item) -> Option<OsString>,
     ) -> Result<Vec<(OsString, Node)>> {
         let id = |item: Item| ArtifactId {
-            repo: repo.clone(),
+            repo: section.repo.clone(),
             item,
         };
-        let listed = self.listed(repo).await?;
+        let listed = self.listed(section).await?;
         let local = lock(&self.local);
         let touched = local
-            .touched(repo)
+            .touched(&section.repo)
             .filter(|item| !listed.iter().any(|(other, _)| other == *item));
         let touched: Vec<_> = touched
             .filter_map(|item| Some((name(item)?, Node::Blank(id(item.clone())))))

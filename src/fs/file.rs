@@ -253,7 +253,7 @@ impl Fs {
             let known = match self.resolve(id, None).await {
                 // The open truncates the content anyway. The push will require that the artifact be
                 // absent.
-                Err(Error::Io) if how.truncate && !self.registry.was_listed(&id.repo) => None,
+                Err(Error::Io) if how.truncate && !self.registry.was_listed(&id.section()) => None,
                 known => known?,
             };
             base = BaseVersion::of(known.as_ref());

@@ -9,7 +9,7 @@ use super::name::{in_version, schema_name};
 use super::namespace::format;
 use super::node::Node;
 use super::{Error, Fs, LookupEntry, Result};
-use crate::model::{ArtifactId, Item, LATEST, RepoName, Version};
+use crate::model::{ArtifactId, Item, LATEST, RepoName, Section, Version};
 use crate::registry::{Event, Level, PushDetails, Revision, Wait};
 
 /// The link of a tag, up to the version's name.
@@ -35,7 +35,7 @@ impl Fs {
     /// Lists the versions of a repository.
     pub(super) async fn versions(&self, repo: &RepoName) -> Result<Vec<(OsString, Node)>> {
         let versions = match self.registry.versions(repo).await {
-            Err(error) if self.is_new(repo, &error) => Vec::new(),
+            Err(error) if self.is_new(&Section::current(repo), &error) => Vec::new(),
             versions => versions?,
         };
         let entry = |version: Version| {
@@ -71,7 +71,7 @@ impl Fs {
     /// Lists the tags of a repository.
     pub(super) async fn list_tags(&self, repo: &RepoName) -> Result<Vec<(OsString, Node)>> {
         let tags = match self.registry.tags(repo).await {
-            Err(error) if self.is_new(repo, &error) => Vec::new(),
+            Err(error) if self.is_new(&Section::current(repo), &error) => Vec::new(),
             tags => tags?,
         };
         let mut entries = Vec::new();

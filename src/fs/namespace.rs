@@ -12,7 +12,7 @@ use super::staging::{Reservation, StagedBytes, disk_error};
 use super::temporary::TemporaryDir;
 use super::threads::Intent;
 use super::{CreateAttrs, Error, Fs, LookupEntry, Result, lock};
-use crate::model::{ArtifactId, Format, RepoName};
+use crate::model::{ArtifactId, Format, RepoName, Section};
 use crate::registry::{self, ErrorKind, Event, Level, Revision};
 
 impl Fs {
@@ -82,7 +82,7 @@ impl Fs {
             Ok(None) if self.is_blank(id, suffix) => Node::Blank(id.clone()),
             Ok(None) => return Err(Error::NotFound),
             // A save must reach the push, so that its bytes are kept; a read fails.
-            Err(Error::Io) if !self.registry.was_listed(&id.repo) => Node::Blank(id.clone()),
+            Err(Error::Io) if !self.registry.was_listed(&id.section()) => Node::Blank(id.clone()),
             Err(error) => return Err(error),
         };
         if lock(&self.stale_retries).is_waiting(pid, id, Intent::Read) {
@@ -125,18 +125,18 @@ impl Fs {
         suffix: Option<Format>,
     ) -> Result<Option<Revision>> {
         let known = match self.registry.stat(id, suffix.is_some()).await {
-            Err(error) if self.is_new(&id.repo, &error) => None,
+            Err(error) if self.is_new(&id.section(), &error) => None,
             known => known?,
         };
         Ok(known.filter(|known| suffix.is_none_or(|suffix| suffix == format(known))))
     }
 
-    /// Tells whether a repository is new for this mount: it was made here, and no target has ever
-    /// listed it. A push to it still replaces nothing, because it requires an empty target.
-    pub(super) fn is_new(&self, repo: &RepoName, error: &registry::RegistryError) -> bool {
+    /// Tells whether a section is new for this mount: its repository was made here, and no target
+    /// has ever listed it. A push to it still replaces nothing, because it requires an empty target.
+    pub(super) fn is_new(&self, section: &Section, error: &registry::RegistryError) -> bool {
         error.kind == ErrorKind::Outage
-            && !self.registry.was_listed(repo)
-            && lock(&self.local).has(repo)
+            && !self.registry.was_listed(section)
+            && lock(&self.local).has(&section.repo)
     }
 
     /// Tells whether an artifact unknown to all targets has a name here: it was touched, or its
@@ -257,7 +257,7 @@ impl Fs {
         let temporary = temporary
             .iter()
             .any(|place| !lock(&self.temporary).is_empty(place));
-        if touched || temporary || !self.listed(&repo).await?.is_empty() {
+        if touched || temporary || !self.listed(&Section::current(&repo)).await?.is_empty() {
             return Err(Error::NotEmpty);
         }
         match lock(&self.local).remove(&repo) {

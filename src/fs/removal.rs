@@ -201,8 +201,8 @@ impl Fs {
 /// Tells whether a listing lacks this name of an artifact. It shows both names of a schema.
 fn is_unlisted(id: &ArtifactId, name: &OsStr) -> bool {
     match &id.item {
-        Item::Schema | Item::Version(_) | Item::Tag(_) => false,
         Item::Plan(plan) => listed(plan).is_none_or(|listed| listed != name),
+        _ => false,
     }
 }
 

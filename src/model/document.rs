@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::PlanName;
 use super::hcl::{Listener, Syntax, ValueKind, recognise, sequence_sign};
 use super::text::{Declares, declares, decode, looks_like_hcl};
+use super::{InvalidSum, PlanName};
 
 /// The language of a document. Atlas tells the languages apart by the file's suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +82,9 @@ pub enum Rejection {
     /// The plan parses, and breaks a rule for plans.
     #[error("not a valid plan: {0}")]
     Plan(String),
+    /// The content is no `atlas.sum`.
+    #[error("not a valid atlas.sum: {0} (`atlas migrate hash` writes one)")]
+    Sum(#[from] InvalidSum),
 }
 
 /// Checks a schema state and decides its format.

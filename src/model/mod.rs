@@ -6,6 +6,7 @@ mod author;
 mod base;
 mod document;
 mod hcl;
+mod item;
 mod lineage;
 mod name;
 mod plan_status;
@@ -21,10 +22,11 @@ pub use base::Base;
 pub use document::{Format, Rejection, check_plan, check_schema, guess_format};
 pub use hcl::Syntax;
 pub(crate) use hcl::plain;
+pub use item::{ArtifactId, Item};
 pub use lineage::Lineage;
 pub use name::{
-    ArtifactId, InvalidName, Item, LATEST, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName,
-    TagName, Version, is_made_of, is_probe, is_temporary,
+    InvalidName, LATEST, MAX_NAME_BYTES, MigrationName, PLAN_SUFFIX, PlanName, RepoName, TagName,
+    Version, is_made_of, is_probe, is_temporary,
 };
 pub use plan_status::{InvalidStatus, PlanStatus};
 pub use section::{Part, Section};

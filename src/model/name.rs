@@ -1,10 +1,9 @@
-//! The names of repositories, plans and artifacts, their keys in a store, and the names of tools'
-//! temporary files.
+//! The names of repositories and of what they hold, and the names of tools' temporary files.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::Sha256;
+use super::{SUM_FILE, Sha256};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
 
@@ -104,6 +103,32 @@ name! {
     PlanName, check_plan
 }
 
+/// The suffix of a migration file.
+const MIGRATION_SUFFIX: &str = ".sql";
+
+fn check_migration(name: &str) -> Result<(), InvalidName> {
+    check(name)?;
+    match name.ends_with(MIGRATION_SUFFIX) || name == SUM_FILE {
+        true => Ok(()),
+        false => Err(InvalidName {
+            name: name.into(),
+            reason: "a migration file ends in .sql, or is atlas.sum",
+        }),
+    }
+}
+
+name! {
+    /// The name of a file in a migration directory: `atlas.sum`, or a migration file of any format.
+    MigrationName, check_migration
+}
+
+impl MigrationName {
+    /// Tells whether it is the file with the checksums.
+    pub fn is_sum(&self) -> bool {
+        self.as_str() == SUM_FILE
+    }
+}
+
 fn check_version(name: &str) -> Result<(), InvalidName> {
     let is_version = name.split_once('-').is_some_and(|(time, sha256)| {
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -172,88 +197,6 @@ impl Version {
     pub fn is_of(&self, sha256: Sha256) -> bool {
         let digits = self.as_str().rsplit('-').next();
         digits.is_some_and(|digits| sha256.to_string().starts_with(digits))
-    }
-}
-
-/// One thing that a repository holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Item {
-    /// The schema state.
-    Schema,
-    /// A pre-planned migration.
-    Plan(PlanName),
-    /// The schema state of a version.
-    Version(Version),
-    /// A tag. Its content is the name of a version.
-    Tag(TagName),
-}
-
-impl Item {
-    /// Parses the part of a store's key that follows the repository: `schema` or `plans/<name>`.
-    pub fn from_key(key: &str) -> Option<Self> {
-        match key.split_once('/') {
-            None => (key == "schema").then_some(Item::Schema),
-            Some(("plans", name)) => PlanName::parse(name).ok().map(Item::Plan),
-            Some(("tags", name)) => TagName::parse(name).ok().map(Item::Tag),
-            Some(("versions", rest)) => {
-                let version = rest.strip_suffix("/schema")?;
-                Version::parse(version).ok().map(Item::Version)
-            }
-            Some(_) => None,
-        }
-    }
-}
-
-impl Item {
-    /// Tells whether it never changes once it is there.
-    pub fn is_immutable(&self) -> bool {
-        matches!(self, Item::Version(_))
-    }
-
-    /// Tells whether each push of it makes a version.
-    pub fn has_versions(&self) -> bool {
-        matches!(self, Item::Schema)
-    }
-}
-
-impl fmt::Display for Item {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Item::Schema => out.write_str("schema"),
-            Item::Plan(name) => write!(out, "plans/{name}"),
-            Item::Version(version) => write!(out, "versions/{version}/schema"),
-            Item::Tag(tag) => write!(out, "tags/{tag}"),
-        }
-    }
-}
-
-/// An artifact's identity: which item of which repository.
-///
-/// Its `Display` is the artifact's key in a store, relative to the target's URL: `app/schema`,
-/// `app/plans/20240910173744`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ArtifactId {
-    /// The repository that holds the artifact.
-    pub repo: RepoName,
-    /// The artifact of that repository.
-    pub item: Item,
-}
-
-impl ArtifactId {
-    /// Returns the artifact's URL in Atlas's own notation: `atlas://app`, `atlas://app/plans/p1`.
-    pub fn atlas_url(&self) -> String {
-        match &self.item {
-            Item::Schema => format!("atlas://{}", self.repo),
-            Item::Plan(name) => format!("atlas://{}/plans/{name}", self.repo),
-            Item::Version(version) => format!("atlas://{}?version={version}", self.repo),
-            Item::Tag(tag) => format!("atlas://{}?tag={tag}", self.repo),
-        }
-    }
-}
-
-impl fmt::Display for ArtifactId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.repo, self.item)
     }
 }
 
@@ -333,40 +276,6 @@ mod tests {
         assert!(PlanName::parse("p1.plan.hcl").is_err());
         assert!(PlanName::parse("p1.hcl").is_ok());
         assert!(RepoName::parse("p1.plan.hcl").is_ok());
-    }
-
-    #[test]
-    fn the_key_of_an_item_parses_back() {
-        for key in [
-            "schema",
-            "plans/20240910173744",
-            "plans/sedAbC123",
-            "plans/p1.tmp",
-            "versions/20240910173744-0a1b2c3d/schema",
-            "tags/prod",
-        ] {
-            assert_eq!(Item::from_key(key).unwrap().to_string(), key);
-        }
-        for foreign in [
-            "",
-            "plans",
-            "plans/",
-            "plans/a/b",
-            "schema/x",
-            "other",
-            "plans/../x",
-            "versions",
-            "versions/20240910173744-0a1b2c3d",
-            "versions/20240910173744-0a1b2c3d/other",
-            "versions/20240910173744-0A1B2C3D/schema",
-            "versions/2024091017374-0a1b2c3d/schema",
-            "versions/20240910173744-0a1b2c3/schema",
-            "versions/20240910173744/schema",
-            "tags/latest",
-            "tags/a/b",
-        ] {
-            assert_eq!(Item::from_key(foreign), None, "{foreign:?}");
-        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use super::{ArtifactId, Item, RepoName};
 pub enum Part {
     /// The schema and the plans, as they are now.
     Current,
+    /// The files of the migration directory.
+    Migrations,
     /// The versions.
     Versions,
     /// The tags.
@@ -32,6 +34,12 @@ impl Section {
         Self { repo, part }
     }
 
+    /// Names the migration directory of a repository.
+    pub fn migrations(repo: &RepoName) -> Self {
+        let (repo, part) = (repo.clone(), Part::Migrations);
+        Self { repo, part }
+    }
+
     /// Names the versions of a repository.
     pub fn versions(repo: &RepoName) -> Self {
         let (repo, part) = (repo.clone(), Part::Versions);
@@ -48,6 +56,7 @@ impl Section {
     pub fn from_key(key: &str) -> Option<Self> {
         let (repo, part) = match key.split_once('/') {
             None => (key, Part::Current),
+            Some((repo, "migrations")) => (repo, Part::Migrations),
             Some((repo, "versions")) => (repo, Part::Versions),
             Some((repo, "tags")) => (repo, Part::Tags),
             Some(_) => return None,
@@ -61,6 +70,7 @@ impl fmt::Display for Section {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.part {
             Part::Current => write!(out, "{}", self.repo),
+            Part::Migrations => write!(out, "{}/migrations", self.repo),
             Part::Versions => write!(out, "{}/versions", self.repo),
             Part::Tags => write!(out, "{}/tags", self.repo),
         }
@@ -72,6 +82,7 @@ impl ArtifactId {
     pub fn section(&self) -> Section {
         match self.item {
             Item::Schema | Item::Plan(_) => Section::current(&self.repo),
+            Item::Migration(_) => Section::migrations(&self.repo),
             Item::Version(_) => Section::versions(&self.repo),
             Item::Tag(_) => Section::tags(&self.repo),
         }

@@ -78,7 +78,7 @@ impl Registry {
         });
         // Another push of the same content decides a conflict.
         let is_settled = || self.journal.select(|record| record.id == *id).is_empty();
-        let Ok(replicas) = self.replicas(&id.repo) else {
+        let Ok(replicas) = self.replicas(&id.section()) else {
             return false;
         };
         if is_likely != Some(true) || !is_settled() {

@@ -11,7 +11,7 @@ use super::entry::Revision;
 use super::error::{ErrorKind, RegistryError, conflict};
 use super::{Registry, blocking};
 use crate::model::{
-    ArtifactId, Author, Base, Format, Item, Lineage, PlanStatus, Rejection, Sha256, Stamp,
+    ArtifactId, Author, Base, Format, Item, Lineage, PlanStatus, Rejection, Sha256, Stamp, SumFile,
     check_plan, check_schema, guess_format,
 };
 
@@ -119,6 +119,11 @@ fn judge(
 ) -> Result<Format, Rejection> {
     let checked = match item {
         Item::Plan(name) => check_plan(content, name).map(|()| Format::Hcl),
+        Item::Migration(name) if name.is_sum() => {
+            let parsed = SumFile::parse(content).map_err(Rejection::Sum);
+            parsed.map(|_| Format::Sql)
+        }
+        Item::Migration(_) => Ok(Format::Sql),
         // The mount makes the content of a tag itself.
         Item::Tag(_) => Ok(Format::Sql),
         Item::Schema | Item::Version(_) => check_schema(content, suffix, current),
@@ -127,7 +132,7 @@ fn judge(
         (Err(empty @ (Rejection::Empty | Rejection::OnlyImports)), _) => Err(empty),
         (checked, _) if validate => checked,
         (_, Item::Plan(_)) => Ok(Format::Hcl),
-        (_, Item::Tag(_)) => Ok(Format::Sql),
+        (_, Item::Migration(_) | Item::Tag(_)) => Ok(Format::Sql),
         (_, Item::Schema | Item::Version(_)) => {
             Ok(suffix.or(current).unwrap_or_else(|| guess_format(content)))
         }

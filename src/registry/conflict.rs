@@ -42,7 +42,7 @@ impl Replay {
     /// the mount that made the pushes before it may be lost.
     pub(super) async fn replaced(&self, record: &Record, end: Instant) -> Option<Lineage> {
         let mut replaces = record.replaces.clone()?;
-        let replicas = self.replicas(&record.id.repo)?;
+        let replicas = self.replicas(&record.id.section())?;
         let has = |target: &&Arc<Replica>| record.got.iter().any(|it| target.is_named(it));
         for target in replicas.backups.iter().filter(has) {
             let known = [&[replaces.sha256], &*replaces.past].concat();
@@ -100,12 +100,12 @@ impl Replay {
         let mut missing = self.without(record, &record.versions);
         #[cfg(test)]
         if crate::fault_injection::injected(crate::fault_injection::Bug::VersionSkipped) {
-            let replicas = self.replicas(&record.id.repo);
+            let replicas = self.replicas(&record.id.section());
             missing.retain(|target| replicas.is_some_and(|it| it.is_registry(target.id)));
         }
         if !record.conflicts && !record.makes_version() {
             let has = |target: &Replica| record.got.iter().any(|store| target.is_named(store));
-            let replicas = self.replicas(&record.id.repo);
+            let replicas = self.replicas(&record.id.section());
             let is_decided = replicas.is_some_and(|replicas| has(&replicas.registry));
             missing.retain(|target| !is_decided && has(target));
         }

@@ -40,7 +40,7 @@ impl Registry {
         let _lock = lock.map_err(|_| still_busy("delete", id))?;
         let applies = timeout_at(share(end, 3), self.applies.lock(id)).await;
         let _applies = applies.map_err(|_| still_busy("delete", id))?;
-        let replicas = self.replicas(&id.repo)?;
+        let replicas = self.replicas(&id.section())?;
         let deletes = match self.to_be_deleted(id, replicas, share(end, 3)).await {
             Ok(deletes) => deletes,
             Err(failure) => {

@@ -40,7 +40,7 @@ impl Registry {
         let ids = self.index.ids(&section, false).into_iter();
         let versions = ids.filter_map(|id| match id.item {
             Item::Version(version) => Some(version),
-            Item::Schema | Item::Plan(_) | Item::Tag(_) => None,
+            _ => None,
         });
         Ok(versions.collect())
     }
@@ -54,7 +54,7 @@ impl Registry {
         self: &Arc<Self>,
         repo: &RepoName,
     ) -> Result<Vec<(Item, Revision)>, RegistryError> {
-        self.list_section(&Section::tags(repo)).await
+        self.list(&Section::tags(repo)).await
     }
 
     /// Returns whether a version exists.

@@ -16,9 +16,10 @@ use super::clock::Clock;
 use super::dirty_set::Changes;
 use super::index::{DELETIONS, Index};
 use super::index_file::{Fact, IndexFile, Note, Recalled};
-use super::replica::{ReplicaSet, ReplicaSets};
+use super::replica::ReplicaSet;
+use super::replica_sets::ReplicaSets;
 use super::{blocking, lock};
-use crate::model::{ArtifactId, RepoName, nanos};
+use crate::model::{ArtifactId, RepoName, Section, nanos};
 
 /// How long the file is left alone after a failed write.
 const WRITE_PAUSE: Duration = Duration::from_secs(10);
@@ -39,16 +40,16 @@ struct LogState {
     told: bool,
 }
 
-/// Returns the replica set of a repository: the configured one, that of the registry which lists
-/// it, or the first one for a new repository.
+/// Returns the replica set of a section: the configured one, that of the registry which lists its
+/// repository, or the first one for a new repository.
 pub fn replicas_of<'a>(
     replica_sets: &'a ReplicaSets,
     index: &Index,
-    repo: &RepoName,
+    section: &Section,
 ) -> Option<&'a ReplicaSet> {
-    let found = || index.found_on(repo).unwrap_or(0);
+    let found = || index.found_on(&section.repo).unwrap_or(0);
     replica_sets
-        .named(repo)
+        .named(section)
         .or_else(|| replica_sets.open().get(found()))
 }
 
@@ -92,13 +93,13 @@ impl IndexLog {
         self.recall_roots(&roots);
         let now = self.clock.nanos();
         for (section, (registry, when)) in listed {
-            if self.trusted(&section.repo, &registry).is_some() {
+            if self.trusted(&section, &registry).is_some() {
                 let age = Duration::from_nanos(now.saturating_sub(when));
                 self.index.recall_listing(&section, age);
             }
         }
         for (id, (registry, facts)) in artifacts {
-            if let Some(replicas) = self.trusted(&id.repo, &registry) {
+            if let Some(replicas) = self.trusted(&id.section(), &registry) {
                 let facts = facts.up_to(self.clock.now());
                 facts
                     .high_water
@@ -127,11 +128,11 @@ impl IndexLog {
         }
     }
 
-    /// Returns the replica set of a repository if `registry` is still its registry.
-    fn trusted(&self, repo: &RepoName, registry: &str) -> Option<&ReplicaSet> {
-        let is_there =
-            self.replica_sets.named(repo).is_some() || self.index.found_on(repo).is_some();
-        let replicas = replicas_of(&self.replica_sets, &self.index, repo)?;
+    /// Returns the replica set of a section if `registry` is still its registry.
+    fn trusted(&self, section: &Section, registry: &str) -> Option<&ReplicaSet> {
+        let repo = &section.repo;
+        let is_there = self.replica_sets.has(repo) || self.index.found_on(repo).is_some();
+        let replicas = replicas_of(&self.replica_sets, &self.index, section)?;
         (is_there && replicas.registry.is_named(registry)).then_some(replicas)
     }
 
@@ -210,7 +211,7 @@ impl IndexLog {
         let listed = changes.sections.into_iter().filter_map(move |section| {
             let age = self.index.age(&section)?;
             let when = now.checked_sub(age).map(nanos)?;
-            let registry = self.registry(&section.repo)?;
+            let registry = self.registry(&section)?;
             let fact = Fact::Listed(section, when);
             Some(Note { registry, fact })
         });
@@ -220,7 +221,7 @@ impl IndexLog {
     }
 
     fn note(&self, id: ArtifactId) -> Option<Note> {
-        let replicas = replicas_of(&self.replica_sets, &self.index, &id.repo)?;
+        let replicas = replicas_of(&self.replica_sets, &self.index, &id.section())?;
         let registry = replicas.registry.id;
         let facts = self.index.peek(&id, |record| record.facts(registry));
         Some(Note {
@@ -229,8 +230,8 @@ impl IndexLog {
         })
     }
 
-    fn registry(&self, repo: &RepoName) -> Option<String> {
-        let replicas = replicas_of(&self.replica_sets, &self.index, repo)?;
+    fn registry(&self, section: &Section) -> Option<String> {
+        let replicas = replicas_of(&self.replica_sets, &self.index, section)?;
         Some(replicas.registry.name())
     }
 

@@ -58,8 +58,7 @@ impl Registry {
     ///
     /// [`RegistryError`] if no target can answer and none ever has.
     pub async fn has_repo(self: &Arc<Self>, repo: &RepoName) -> Result<bool, RegistryError> {
-        if self.replica_sets.named(repo).is_some() || super::lock(&self.replay.repos).contains(repo)
-        {
+        if self.replica_sets.has(repo) || super::lock(&self.replay.repos).contains(repo) {
             return Ok(true);
         }
         let is_known = self.index.found_on(repo).is_some();
@@ -78,24 +77,12 @@ impl Registry {
         }
     }
 
-    /// Lists the current artifacts of a repository.
+    /// Lists the artifacts of a section.
     ///
     /// # Errors
     ///
     /// [`RegistryError`] if the registry refuses, or no target can answer and none ever has.
     pub async fn list(
-        self: &Arc<Self>,
-        repo: &RepoName,
-    ) -> Result<Vec<(Item, Revision)>, RegistryError> {
-        self.list_section(&Section::current(repo)).await
-    }
-
-    /// Lists the artifacts of a section.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::list`].
-    pub(super) async fn list_section(
         self: &Arc<Self>,
         section: &Section,
     ) -> Result<Vec<(Item, Revision)>, RegistryError> {
@@ -156,9 +143,7 @@ impl Registry {
         section: &Section,
         is_known: bool,
     ) -> Result<(), RegistryError> {
-        let skipped = self
-            .replicas(&section.repo)
-            .is_ok_and(ReplicaSet::is_any_skipped);
+        let skipped = self.replicas(section).is_ok_and(ReplicaSet::is_any_skipped);
         let pressing = skipped && !is_known;
         match self.index.freshness(section, pressing) {
             ListingState::Fresh => return Ok(()),
@@ -196,7 +181,7 @@ impl Registry {
         section: &Section,
         pressing: bool,
     ) -> Result<(), RegistryError> {
-        let replicas = self.replicas(&section.repo)?;
+        let replicas = self.replicas(section)?;
         let begun = Instant::now();
         let end = begun + self.settings.metadata;
         let ask = |target: Arc<Replica>, deadline| {

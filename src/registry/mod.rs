@@ -44,6 +44,7 @@ mod reconcile;
 mod recovery;
 mod replay;
 mod replica;
+mod replica_sets;
 mod room;
 mod settings;
 mod singleflight;
@@ -58,7 +59,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::model::{ArtifactId, RepoName, Section};
+use crate::model::{ArtifactId, Section};
 
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
@@ -95,7 +96,8 @@ pub use metrics::Counter;
 pub use pull::Pulled;
 pub use push::Wait;
 pub use reconcile::{NotBegun, Order, UnknownOrder};
-pub use replica::{Replica, ReplicaSet, ReplicaSets, TargetId, TargetState};
+pub use replica::{Replica, ReplicaSet, TargetId, TargetState};
+pub use replica_sets::ReplicaSets;
 pub use room::Room;
 pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, log_folder};
@@ -327,10 +329,10 @@ impl Registry {
         self.journal.after_power_cut()
     }
 
-    /// Returns the replica set of a repository: the configured one, that of the registry which
-    /// lists it, or the first one for a new repository.
-    fn replicas(&self, repo: &RepoName) -> Result<&ReplicaSet, RegistryError> {
-        index_log::replicas_of(&self.replica_sets, &self.index, repo)
+    /// Returns the replica set of a section: the configured one, that of the registry which lists
+    /// its repository, or the first one for a new repository.
+    fn replicas(&self, section: &Section) -> Result<&ReplicaSet, RegistryError> {
+        index_log::replicas_of(&self.replica_sets, &self.index, section)
             .ok_or_else(|| RegistryError::new(ErrorKind::NotFound, "the mount has no registry"))
     }
 }

@@ -55,7 +55,7 @@ impl Registry {
                 let counter = match (pulled.stale, pulled.source) {
                     (Some(_), _) => &self.metrics.pulls_stale,
                     (None, Source::Cache) => &self.metrics.pulls_cache,
-                    (None, Source::Target(target)) => match self.replicas(&id.repo) {
+                    (None, Source::Target(target)) => match self.replicas(&id.section()) {
                         Ok(replicas) if replicas.is_registry(target) => {
                             &self.metrics.pulls_registry
                         }
@@ -113,7 +113,7 @@ impl Registry {
         let registry = Arc::clone(self);
         let id = id.clone();
         let pulled = self.pulls.join(&flight, || async move {
-            let replicas = registry.replicas(&id.repo)?;
+            let replicas = registry.replicas(&id.section())?;
             // While the registry is out, the backup that vouches for a content serves it as well:
             // its source then shows whether the backups can really serve.
             let backups_vouch = stale.is_none() && registry.index.is_by_backups(&id.section());

@@ -93,7 +93,7 @@ impl Registry {
         }
         let ready = stamp
             .clone()
-            .and_then(|(stamp, replaces)| Ok((stamp, replaces, self.replicas(&id.repo)?)));
+            .and_then(|(stamp, replaces)| Ok((stamp, replaces, self.replicas(&id.section())?)));
         let mut pushed = match ready {
             Ok((stamp, replaces, replicas)) => {
                 let push = Push {

@@ -66,7 +66,7 @@ impl Replay {
 
     fn recover_push(&self, record: &Record, missing: &[TargetId]) {
         lock(&self.repos).insert(record.id.repo.clone());
-        let Some(replicas) = self.replicas(&record.id.repo) else {
+        let Some(replicas) = self.replicas(&record.id.section()) else {
             return;
         };
         self.index.change(&record.id, |known| {
@@ -91,7 +91,7 @@ impl Replay {
             let mut later = pending.iter().filter(|record| record.stamp.when > when);
             if later.any(|record| record.id == id) {
                 drop(self.failures.begin_to_remember(&id, None));
-            } else if self.replicas(&id.repo).is_some() {
+            } else if self.replicas(&id.section()).is_some() {
                 // The repository must show the failure, even if no registry lists it yet.
                 lock(&self.repos).insert(id.repo.clone());
                 self.index.change(&id, |record| record.failed(reason));
@@ -184,7 +184,7 @@ impl Replay {
     /// Asks the targets that decide whether an entry in doubt was made; `None` if too few of them
     /// answer.
     async fn was_made(&self, record: &Record, waiting: &mut HashSet<TargetId>) -> Option<bool> {
-        let replicas = self.replicas(&record.id.repo)?;
+        let replicas = self.replicas(&record.id.section())?;
         let any = self.settings.durability == Durability::Any && !record.deletes;
         let targets = replicas.targets();
         let deciding = targets.filter(|target| any || replicas.is_registry(target.id));

@@ -20,11 +20,12 @@ use super::index::Index;
 use super::index_log::replicas_of;
 use super::journal::{Journal, Record};
 use super::keyed_lock::KeyedLock;
-use super::replica::{Replica, ReplicaSet, ReplicaSets, TargetId};
+use super::replica::{Replica, ReplicaSet, TargetId};
+use super::replica_sets::ReplicaSets;
 use super::{Settings, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, RepoName};
+use crate::model::{ArtifactId, RepoName, Section};
 use crate::store::{Failure, Kind};
 
 /// How long a target is left alone after its first failure, and at most. 1 s: most outages are a
@@ -123,8 +124,8 @@ impl Replay {
         self.wake();
     }
 
-    pub(super) fn replicas(&self, repo: &RepoName) -> Option<&ReplicaSet> {
-        replicas_of(&self.replica_sets, &self.index, repo)
+    pub(super) fn replicas(&self, section: &Section) -> Option<&ReplicaSet> {
+        replicas_of(&self.replica_sets, &self.index, section)
     }
 
     /// Returns the targets of this mount that miss an entry.
@@ -223,7 +224,7 @@ impl Replay {
 
     /// Returns the replica set that an entry is for, if this mount has it.
     fn replicas_for(&self, record: &Record) -> Option<&ReplicaSet> {
-        let replicas = self.replicas(&record.id.repo)?;
+        let replicas = self.replicas(&record.id.section())?;
         let is_for_it = record.registry.is_empty() || replicas.registry.is_named(&record.registry);
         #[cfg(test)]
         let is_for_it = is_for_it || injected(Bug::ReplayToAnyone);
@@ -287,7 +288,7 @@ impl Replay {
     /// Tells whether a target decides conflicts: the registry, or the first backup if this version has
     /// no backend for the registry.
     fn decides(&self, record: &Record, target: &Replica) -> bool {
-        let replicas = self.replicas(&record.id.repo);
+        let replicas = self.replicas(&record.id.section());
         let first = replicas.and_then(|replicas| replicas.targets().next());
         first.is_some_and(|first| first.id == target.id)
     }
@@ -305,7 +306,7 @@ impl Replay {
             let deleted = target.apply_deletion(id, &deletion, limit, end).await;
             deleted.map(|()| Standing::Has(None))
         } else {
-            let replicas = self.replicas(&id.repo);
+            let replicas = self.replicas(&id.section());
             is_decided = !decides
                 && replicas.is_some_and(|replicas| {
                     let mut got = record.got.iter();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, pressing_by};
 use super::lock;
 use super::metrics::Counter;
-use crate::model::{RepoName, nanos, when_to_text};
+use crate::model::{nanos, when_to_text};
 use crate::store::{Capabilities, Failure, Identity, Kind, Target};
 
 /// A target of this mount, by its position in the list of all of them.
@@ -340,82 +340,6 @@ impl ReplicaSet {
     /// Returns whether a target is the registry of this replica set.
     pub fn is_registry(&self, id: TargetId) -> bool {
         self.registry.id == id
-    }
-}
-
-/// The replica set of each repository.
-#[derive(Debug)]
-pub struct ReplicaSets {
-    named: BTreeMap<RepoName, ReplicaSet>,
-    /// One replica set per registry, in the order of the configuration: a repository that the
-    /// configuration doesn't name belongs to the first registry that lists it.
-    open: Vec<ReplicaSet>,
-    targets: Vec<Arc<Replica>>,
-}
-
-impl ReplicaSets {
-    /// Creates the replica sets of a mount: the repositories that the configuration names, each
-    /// with its own targets, in the configuration's order. `others` is the replica set of a mount
-    /// that was given its targets without naming repositories.
-    pub fn new(named: Vec<(RepoName, ReplicaSet)>, others: Option<ReplicaSet>) -> Self {
-        let mut open: Vec<ReplicaSet> = Vec::new();
-        for replicas in named.iter().map(|(_, replicas)| replicas).chain(&others) {
-            if !open
-                .iter()
-                .any(|known| known.registry.id == replicas.registry.id)
-            {
-                open.push(replicas.clone());
-            }
-        }
-        let mut targets: Vec<Arc<Replica>> = Vec::new();
-        for replicas in named.iter().map(|(_, replicas)| replicas).chain(&others) {
-            for target in replicas.targets() {
-                if !targets.iter().any(|known| known.id == target.id) {
-                    targets.push(Arc::clone(target));
-                }
-            }
-        }
-        targets.sort_by_key(|target| target.id);
-        Self {
-            named: named.into_iter().collect(),
-            open,
-            targets,
-        }
-    }
-
-    /// Returns the targets of a repository that the configuration names.
-    pub fn named(&self, repo: &RepoName) -> Option<&ReplicaSet> {
-        self.named.get(repo)
-    }
-
-    /// Returns the names in the configuration.
-    pub fn names(&self) -> impl Iterator<Item = &RepoName> {
-        self.named.keys()
-    }
-
-    /// Returns one replica set per registry.
-    pub fn open(&self) -> &[ReplicaSet] {
-        &self.open
-    }
-
-    /// Returns the registries that this version has no backend for.
-    pub fn unsupported(&self) -> impl Iterator<Item = &Arc<Replica>> {
-        let open = self.open.iter().filter(|replicas| !replicas.has_registry());
-        open.map(|replicas| &replicas.registry)
-    }
-
-    /// Returns every target of the mount.
-    pub fn targets(&self) -> &[Arc<Replica>] {
-        &self.targets
-    }
-
-    /// Returns the repositories that the configuration names for a target.
-    pub fn repos_of(&self, id: TargetId) -> Vec<&RepoName> {
-        self.named
-            .iter()
-            .filter(|(_, replicas)| replicas.targets().any(|target| target.id == id))
-            .map(|(name, _)| name)
-            .collect()
     }
 }
 

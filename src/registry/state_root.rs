@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::journal;
 use super::known_stores::KnownStores;
-use super::replica::ReplicaSets;
+use super::replica_sets::ReplicaSets;
 use super::room::is_full;
 use super::state_dir::{REGISTRIES, StateDir, StateDirError, claim};
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::metrics::{
 };
 use super::replica::{Replica, TargetId, TargetState};
 use super::{Registry, Revision};
-use crate::model::{ArtifactId, RepoName, Section, nanos, when_to_text};
+use crate::model::{ArtifactId, Section, nanos, when_to_text};
 
 /// The values of an artifact's extended attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Open {
 impl Registry {
     /// Returns the values of an artifact's extended attributes.
     pub fn about(&self, id: &ArtifactId) -> Option<About> {
-        let registry = self.replicas(&id.repo).ok()?.registry.id;
+        let registry = self.replicas(&id.section()).ok()?.registry.id;
         let failing = self.index.is_failing(&id.section());
         let stale = failing.then(|| self.staleness(id));
         self.index.peek(id, |record| About {
@@ -102,9 +102,9 @@ impl Registry {
         newest.flatten()
     }
 
-    /// Returns whether any target has ever listed a repository.
-    pub fn was_listed(&self, repo: &RepoName) -> bool {
-        self.index.age(&Section::current(repo)).is_some()
+    /// Returns whether any target has ever listed a section.
+    pub fn was_listed(&self, section: &Section) -> bool {
+        self.index.age(section).is_some()
     }
 
     /// Returns the time since any target last listed an artifact's repository.

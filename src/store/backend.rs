@@ -100,6 +100,18 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// asks for none after that.
     async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure>;
 
+    /// Lists as [`Self::list_up_to`], but not the keys that start with `without` + `/`.
+    async fn list_without(
+        &self,
+        prefix: &str,
+        without: &str,
+        last: Option<&str>,
+    ) -> Result<Vec<Listed>, Failure> {
+        let mut listed = self.list_up_to(prefix, last).await?;
+        listed.retain(|listed| !is_below(&listed.key, without));
+        Ok(listed)
+    }
+
     /// Lists the keys that start with `prefix` + `/` alone, for stores where anything more costs a
     /// request for each.
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, Failure> {
@@ -134,6 +146,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn try_conditions(&self) -> Result<Option<Capabilities>, Failure> {
         Ok(None)
     }
+}
+
+/// Tells whether a key lies below another.
+pub(super) fn is_below(key: &str, other: &str) -> bool {
+    let rest = key.strip_prefix(other);
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The capabilities that a store has shown.

@@ -279,7 +279,7 @@ async fn a_listing_keeps_artifacts_and_counts_what_is_foreign() {
     let repo = RepoName::parse("app").unwrap();
     let listing = target.list(&repo, soon()).await.unwrap();
     let items: Vec<String> = listing.items.keys().map(Item::to_string).collect();
-    assert_eq!(items, ["schema", "plans/p1"]);
+    assert_eq!(items, ["schema", "plans/p1", "migrations/1.sql"]);
     assert_eq!(
         listing.hidden,
         [

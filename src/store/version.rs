@@ -48,7 +48,7 @@ impl Target {
             let key = key.strip_prefix(repo.as_str())?.strip_prefix('/')?;
             match Item::from_key(key)? {
                 Item::Version(version) => Some(version),
-                Item::Schema | Item::Plan(_) | Item::Tag(_) => None,
+                _ => None,
             }
         });
         Ok(versions.collect())

@@ -19,7 +19,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use atlasfs::fs::{CreateAttrs, Fs, OpenMode, ROOT};
-use atlasfs::model::{ArtifactId, Format, Item, PlanName, RepoName, Sha256, Stamp, check_schema};
+use atlasfs::model::{
+    ArtifactId, Format, Item, PlanName, RepoName, Section, Sha256, Stamp, check_schema,
+};
 use atlasfs::registry::{
     self, Registry, Replica, ReplicaSet, ReplicaSets, StateDir, TargetId, WallClock,
 };
@@ -300,9 +302,9 @@ fn pull_from_the_cache(bencher: Bencher) {
 #[divan::bench(args = [100, 10_000])]
 fn list_what_is_fresh(bencher: Bencher, plans: usize) {
     let world = Fixture::new(plans);
-    let repo = RepoName::parse("app").unwrap();
-    world.runtime.block_on(world.registry.list(&repo)).unwrap();
-    bencher.bench_local(|| world.at_once(world.registry.list(&repo)).unwrap());
+    let app = Section::current(&RepoName::parse("app").unwrap());
+    world.runtime.block_on(world.registry.list(&app)).unwrap();
+    bencher.bench_local(|| world.at_once(world.registry.list(&app)).unwrap());
 }
 
 #[divan::bench(args = [4 << 10, 1 << 20])]

@@ -60,8 +60,11 @@ fn repo(body: &str) -> String {
 }
 
 fn shown(config: &Config) -> Vec<String> {
-    config
-        .repos
+    shown_repos(&config.repos)
+}
+
+fn shown_repos(repos: &[RepoConfig]) -> Vec<String> {
+    repos
         .iter()
         .map(|repo| {
             let backups: Vec<_> = repo.backups.iter().map(ToString::to_string).collect();

@@ -91,40 +91,37 @@ fn a_null_backup_or_url_is_as_good_as_none() {
 }
 
 #[test]
-fn a_migration_repo_with_other_targets_than_its_schema_is_set_aside() {
+fn a_migration_directory_may_have_other_targets_than_its_schema() {
     let blocks = |migration: &str| {
         format!(
             "env \"x\" {{\n schema {{\n  repo {{\n   name = \"a\"\n   backup = \
              [\"gs://b\"]\n  }}\n }}\n migration {{\n  repo {{\n{migration}\n  }}\n }}\n}}"
         )
     };
-    let config = eval(&blocks("name = \"a\"\nbackup = [\"gs://b\"]")).unwrap();
-    assert_eq!(shown(&config), ["a atlas:// gs://b"]);
-    assert_eq!(config.envs[0].repos.len(), 2);
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    for other in [
-        "",
-        "backup = [\"gs://c\"]",
-        "backup = [\"gs://b\"]\nurl = \"s3://r\"",
+    for (migration, expected) in [
+        ("backup = [\"gs://b\"]", None),
+        ("", Some("a atlas:// ")),
+        ("backup = [\"gs://c\"]", Some("a atlas:// gs://c")),
+        (
+            "backup = [\"gs://b\"]\nurl = \"s3://r\"",
+            Some("a s3://r gs://b"),
+        ),
     ] {
-        let config = eval(&blocks(&format!("name = \"a\"\n{other}"))).unwrap();
+        let config = eval(&blocks(&format!("name = \"a\"\n{migration}"))).unwrap();
         assert_eq!(shown(&config), ["a atlas:// gs://b"]);
-        let [warning] = config.warnings.as_slice() else {
-            panic!("{:?}", config.warnings);
-        };
-        assert!(
-            warning.starts_with(
-                "atlas.hcl:9:3: migration.repo \"a\" has other targets than schema.repo at \
-                 atlas.hcl:3:3; ignoring it"
-            ),
-            "{warning}"
-        );
+        assert_eq!(config.envs[0].repos.len(), 2);
+        let expected: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(shown_repos(&config.migrations), expected, "{migration}");
     }
+    let alone = "env \"x\" {\n migration {\n  repo {\n   name = \"a\"\n  }\n }\n}";
+    let config = eval(alone).unwrap();
+    assert_eq!(shown(&config), ["a atlas:// "]);
+    assert!(config.migrations.is_empty());
     let both_envs = "env \"x\" {\n for_each = [1, 2]\n migration {\n  repo {\n   name = \"a\"\n   url = \
                      \"s3://m\"\n  }\n }\n schema {\n  repo {\n   name = \"a\"\n   url = \"s3://s\"\n  }\n }\n}";
     let config = eval(both_envs).unwrap();
     assert_eq!(shown(&config), ["a s3://s "]);
-    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert_eq!(shown_repos(&config.migrations), ["a s3://m "]);
 }
 
 #[test]

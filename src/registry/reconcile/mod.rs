@@ -31,15 +31,17 @@ use super::events::Events;
 use super::index::Index;
 use super::metrics::Counter;
 use super::replay::{Replay, jitter};
-use super::replica::{ReplicaSet, ReplicaSets, TargetId};
+use super::replica::{ReplicaSet, TargetId};
+use super::replica_sets::ReplicaSets;
 use super::{Settings, lock};
 #[cfg(test)]
 use crate::fault_injection::{Bug, injected};
-use crate::model::{ArtifactId, RepoName, Stamp};
+use crate::model::{ArtifactId, RepoName, Section, Stamp};
 use crate::store::Token;
 
 use job::ReconcileJob;
 pub use job::{Order, Task, UnknownOrder};
+use scan::Share;
 
 /// How many artifacts are compared at once. 8: this is background work, and the stores have other
 /// clients to serve.
@@ -215,7 +217,16 @@ impl Reconcile {
             self.restore_identities(job).await;
         }
         for (repo, replicas) in self.repos_to_compare(job).await {
-            self.compare_repo(job, &repo, replicas).await;
+            let migrations = self.replica_sets.of_migrations(&repo);
+            let share = match migrations {
+                None => Share::All,
+                Some(_) => Share::AllButMigrations,
+            };
+            self.compare_repo(job, &repo, replicas, share).await;
+            if let Some(replicas) = migrations {
+                let share = Share::Migrations;
+                self.compare_repo(job, &repo, replicas, share).await;
+            }
         }
     }
 
@@ -235,11 +246,8 @@ impl Reconcile {
         let end = Instant::now() + self.settings.push;
         let mut repos: BTreeMap<RepoName, &ReplicaSet> = BTreeMap::new();
         for name in self.replica_sets.names() {
-            repos.extend(
-                self.replica_sets
-                    .named(name)
-                    .map(|replicas| (name.clone(), replicas)),
-            );
+            let replicas = self.replica_sets.named(&Section::current(name));
+            repos.extend(replicas.map(|replicas| (name.clone(), replicas)));
         }
         let asked = self.replica_sets.targets().iter().map(|target| async move {
             let held = target.ask(|target| target.repos(end)).await;
@@ -278,16 +286,24 @@ impl Reconcile {
     }
 
     fn is_free(&self, repo: &RepoName) -> bool {
-        self.replica_sets.named(repo).is_none()
+        !self.replica_sets.has(repo)
     }
 
-    async fn compare_repo(&self, job: &ReconcileJob, repo: &RepoName, replicas: &ReplicaSet) {
-        let scan = self.scan(job, repo, replicas).await;
+    async fn compare_repo(
+        &self,
+        job: &ReconcileJob,
+        repo: &RepoName,
+        replicas: &ReplicaSet,
+        share: Share,
+    ) {
+        let scan = self.scan(job, repo, replicas, share).await;
         let items = scan.items();
         job.expect(items.len());
         let (scan, repo) = (&scan, repo);
-        // A target takes a tag only if it has the version.
-        self.compare_versions(job, scan, repo).await;
+        if share != Share::Migrations {
+            // A target takes a tag only if it has the version.
+            self.compare_versions(job, scan, repo).await;
+        }
         let comparisons = items.into_iter().map(|item| {
             let repo = repo.clone();
             let id = ArtifactId { repo, item };

@@ -28,6 +28,25 @@ pub(super) struct TargetScan<'a> {
     pub(super) deleted: BTreeMap<Item, Vec<Tombstone>>,
 }
 
+/// The part of a repository that a replica set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    All,
+    AllButMigrations,
+    Migrations,
+}
+
+impl Share {
+    fn has(self, item: &Item) -> bool {
+        let is_migration = matches!(item, Item::Migration(_));
+        match self {
+            Share::All => true,
+            Share::AllButMigrations => !is_migration,
+            Share::Migrations => is_migration,
+        }
+    }
+}
+
 impl RepoScan<'_> {
     /// Returns every item that any target holds, or has a tombstone for.
     pub(super) fn items(&self) -> BTreeSet<Item> {
@@ -71,6 +90,7 @@ impl Reconcile {
         job: &ReconcileJob,
         repo: &RepoName,
         replicas: &'a ReplicaSet,
+        share: Share,
     ) -> RepoScan<'a> {
         let end = Instant::now() + self.settings.push;
         let tags = &Section::tags(repo);
@@ -79,12 +99,13 @@ impl Reconcile {
             let mut listing = target.ask(|target| target.list(repo, end)).await?;
             let tags = target.ask(|target| target.list_section(tags, end)).await?;
             listing.items.extend(tags.items);
+            listing.items.retain(|item, _| share.has(item));
             let tombstones = target.ask(|target| target.tombstones(repo, end)).await?;
             for key in target.target().refused_tombstones() {
                 self.events.report_refused_tombstone(&key, target.url());
             }
             let mut deleted: BTreeMap<Item, Vec<Tombstone>> = BTreeMap::new();
-            for tombstone in tombstones {
+            for tombstone in tombstones.into_iter().filter(|it| share.has(&it.item)) {
                 let of_item = deleted.entry(tombstone.item.clone()).or_default();
                 of_item.push(tombstone);
             }

@@ -20,7 +20,7 @@ use super::auth::Auth;
 use super::client::Client;
 use super::docker::is_hub;
 use super::repository::{OciBackend, TagCache, listed};
-use crate::store::backend::waits_for;
+use crate::store::backend::{is_below, waits_for};
 use crate::store::http::failure::{Attempt, refusal};
 use crate::store::http::opening::{Env, connector, invalid, is_loopback, options, unbuilt};
 use crate::store::http::reply::Provider;
@@ -80,6 +80,35 @@ impl OciBackend {
             is_below.then_some((tag, key))
         });
         Ok(tags.collect())
+    }
+
+    /// Lists the wanted keys that start with `prefix` + `/`: each costs a request.
+    async fn list_keys_that(
+        &self,
+        prefix: &str,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Listed>, Failure> {
+        let attempt = Attempt::new("list", prefix, StoreOperation::List);
+        let tags = self.tags_below(attempt, prefix).await?.into_iter();
+        let wanted = tags.filter(|(_, key)| is_wanted(key));
+        let wanted: Vec<_> = wanted.map(|(tag, key)| self.look_up(tag, key)).collect();
+        let all = wanted.len();
+        let look_up = async {
+            let mut found = Vec::with_capacity(all);
+            let mut replies = futures::stream::iter(wanted).buffer_unordered(MAX_PARALLEL_LOOKUPS);
+            while let Some(reply) = replies.next().await {
+                found.push(reply?);
+                waits_for(Some(format!(
+                    "looked up {} of {all} artifacts, with one request each: give listings more \
+                     time",
+                    found.len()
+                )));
+            }
+            Ok(found)
+        };
+        let found = self.run(attempt, look_up).await;
+        waits_for(None);
+        Ok(found?.into_iter().flatten().collect())
     }
 }
 
@@ -178,27 +207,18 @@ impl Backend for OciBackend {
     }
 
     async fn list_up_to(&self, prefix: &str, last: Option<&str>) -> Result<Vec<Listed>, Failure> {
-        let attempt = Attempt::new("list", prefix, StoreOperation::List);
-        let tags = self.tags_below(attempt, prefix).await?.into_iter();
-        let wanted = tags.filter(|(_, key)| last.is_none_or(|last| &**key <= last));
-        let wanted: Vec<_> = wanted.map(|(tag, key)| self.look_up(tag, key)).collect();
-        let all = wanted.len();
-        let look_up = async {
-            let mut found = Vec::with_capacity(all);
-            let mut replies = futures::stream::iter(wanted).buffer_unordered(MAX_PARALLEL_LOOKUPS);
-            while let Some(reply) = replies.next().await {
-                found.push(reply?);
-                waits_for(Some(format!(
-                    "looked up {} of {all} artifacts, with one request each: give listings more \
-                     time",
-                    found.len()
-                )));
-            }
-            Ok(found)
-        };
-        let found = self.run(attempt, look_up).await;
-        waits_for(None);
-        Ok(found?.into_iter().flatten().collect())
+        self.list_keys_that(prefix, |key| last.is_none_or(|last| key <= last))
+            .await
+    }
+
+    async fn list_without(
+        &self,
+        prefix: &str,
+        without: &str,
+        last: Option<&str>,
+    ) -> Result<Vec<Listed>, Failure> {
+        let is_wanted = |key: &str| !is_below(key, without) && last.is_none_or(|last| key <= last);
+        self.list_keys_that(prefix, is_wanted).await
     }
 
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, Failure> {

@@ -18,7 +18,8 @@ pub struct RepoListing {
 }
 
 /// Parts of the layout that are not artifacts of this mount yet, but not foreign either.
-const OTHER_LAYOUT: [&str; 3] = ["versions/", "tags/", "migrations/"];
+const OTHER_LAYOUT: [&str; 2] = ["versions/", "tags/"];
+
 impl Target {
     /// Lists a section of a repository. A missing one is empty.
     ///
@@ -31,9 +32,9 @@ impl Target {
         deadline: Instant,
     ) -> Result<RepoListing, Failure> {
         match section.part {
-            Part::Current => self.list(&section.repo, deadline).await,
+            Part::Current => self.list_current(&section.repo, deadline).await,
             Part::Versions => self.list_versions(&section.repo, deadline).await,
-            Part::Tags => {
+            Part::Tags | Part::Migrations => {
                 let (repo, prefix) = (&section.repo, section.to_string());
                 let attempt = format!("listing {prefix}");
                 let listed = self
@@ -44,7 +45,29 @@ impl Target {
         }
     }
 
-    /// Lists the current artifacts of a repository. A missing repository is an empty one.
+    /// Lists the schema and the plans of a repository. A missing repository is an empty one.
+    async fn list_current(
+        &self,
+        repo: &RepoName,
+        deadline: Instant,
+    ) -> Result<RepoListing, Failure> {
+        let attempt = format!("listing {repo}");
+        let (without, last) = (
+            Section::migrations(repo).to_string(),
+            format!("{repo}/{}", Item::Schema),
+        );
+        let listed = self
+            .driver
+            .list_without(repo.as_str(), &without, Some(&last));
+        let listed = self.by(deadline, &attempt, listed).await?;
+        if listed.is_empty() {
+            self.confirm(deadline).await?;
+        }
+        Ok(self.listing(repo, listed))
+    }
+
+    /// Lists the schema, the plans and the migration directory of a repository. A missing repository
+    /// is an empty one.
     ///
     /// # Errors
     ///
@@ -83,5 +106,6 @@ impl Target {
 /// Tells whether a key below a repository belongs to the layout without being an artifact of this
 /// mount. The empty "section" objects that some consoles create belong to it.
 fn known(key: &str) -> bool {
-    matches!(key, "" | "plans/") || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
+    matches!(key, "" | "plans/" | "migrations/")
+        || OTHER_LAYOUT.iter().any(|part| key.starts_with(part))
 }

@@ -339,7 +339,7 @@ pub async fn foreign_keys_break_nothing_and_are_hidden(subject: &Subject) {
     let app = RepoName::parse("app").unwrap();
     let listing = subject.target.list(&app, soon()).await.unwrap();
     let items: Vec<String> = listing.items.keys().map(Item::to_string).collect();
-    assert_eq!(items, ["schema", "plans/p1"]);
+    assert_eq!(items, ["schema", "plans/p1", "migrations/1.sql"]);
     let hidden: BTreeSet<String> = listing.hidden.into_iter().collect();
     assert_eq!(hidden, taken);
 }
