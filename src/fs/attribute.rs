@@ -68,7 +68,7 @@ impl Fs {
                 (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER)
             }
             Node::Repo(_) => (FileKind::Directory, 0, started, ttl, FOR_EVER),
-            Node::Versions(_) | Node::Tags(_) => {
+            Node::Migrations(_) | Node::Versions(_) | Node::Tags(_) => {
                 (FileKind::Directory, 0, started, FOR_EVER, FOR_EVER)
             }
             Node::Latest(_) => (FileKind::Symlink, TAG_BYTES, started, FOR_EVER, FOR_EVER),
@@ -352,6 +352,9 @@ impl Fs {
     }
 
     async fn xattrs(&self, node: &Node) -> Vec<(&'static str, String)> {
+        if let Node::Migrations(repo) = node {
+            return self.directory_xattrs(repo).await;
+        }
         let Some(id) = node.artifact() else {
             return Vec::new();
         };

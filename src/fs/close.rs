@@ -223,7 +223,7 @@ impl Fs {
             staged.push_ended(change, base, true);
             return Ok(());
         }
-        if snapshot.only_opened {
+        if snapshot.only_opened && !id.item.may_be_empty() {
             // `release` reports the failure if nothing follows.
             return Err(Error::Invalid);
         }
@@ -243,6 +243,7 @@ impl Fs {
         self.invalidate(id, before);
         staged.push_ended(change, base, pushed.is_ok());
         pushed?;
+        self.directory_changed(id);
         lock(&self.local).untouch(id);
         Ok(())
     }

@@ -141,6 +141,7 @@ impl Fs {
             Node::Repo(repo) => {
                 let mut entries = self.schema_entries(repo).await?;
                 entries.push(("plans".into(), Node::Plans(repo.clone())));
+                entries.push(("migrations".into(), Node::Migrations(repo.clone())));
                 entries.push(("versions".into(), Node::Versions(repo.clone())));
                 entries.push(("tags".into(), Node::Tags(repo.clone())));
                 entries
@@ -152,6 +153,14 @@ impl Fs {
                     _ => None,
                 });
                 plans.await?
+            }
+            Node::Migrations(repo) => {
+                let section = Section::migrations(repo);
+                let files = self.artifacts(&section, |item| match item {
+                    Item::Migration(name) => Some(name.as_str().into()),
+                    _ => None,
+                });
+                files.await?
             }
             Node::Versions(repo) => self.versions(repo).await?,
             Node::Version(id) => self.list_version(id).await?,

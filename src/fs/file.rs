@@ -212,7 +212,8 @@ impl Fs {
         };
         self.open_staged(&staged, how, start).await?;
         // touch(1) sets neither flag; cp(1), install(1) and a shell's `>` do.
-        if !exists && !how.truncate && !how.exclusive {
+        let is_touch = !how.truncate && !how.exclusive;
+        if !exists && is_touch && !id.item.may_be_empty() {
             staged.touch();
         }
         // A new name is a change even if it is opened only for reading.

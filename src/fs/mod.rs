@@ -14,6 +14,7 @@ mod directory;
 mod file;
 mod handle;
 mod history;
+mod migrations;
 mod name;
 mod namespace;
 mod node;

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::types::Error;
 use crate::model::{
-    ArtifactId, Format, Item, LATEST, MAX_NAME_BYTES, PLAN_SUFFIX, PlanName, RepoName, TagName,
-    is_made_of, is_probe, is_temporary,
+    ArtifactId, Format, Item, LATEST, MAX_NAME_BYTES, MigrationName, PLAN_SUFFIX, PlanName,
+    RepoName, TagName, is_made_of, is_probe, is_temporary,
 };
 
 /// The name of the directory with the control files.
@@ -26,11 +26,13 @@ pub(super) enum InRoot {
     Foreign,
 }
 
-/// A name in a repository's directory, or in its `plans`.
+/// A name in a repository's directory, or in one of the directories there.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InRepo {
     /// The directory of the plans.
     Plans,
+    /// The migration directory.
+    Migrations,
     /// The directory of the versions.
     Versions,
     /// The directory of the tags.
@@ -72,6 +74,7 @@ pub(super) fn in_root(name: &OsStr) -> Result<InRoot, Error> {
 pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
     Ok(match text(name)? {
         Some("plans") => InRepo::Plans,
+        Some("migrations") => InRepo::Migrations,
         Some("versions") => InRepo::Versions,
         Some("tags") => InRepo::Tags,
         Some("schema") => InRepo::Artifact(Item::Schema, None),
@@ -127,13 +130,18 @@ fn is_beside_schema(name: &[u8]) -> bool {
     ["schema.", "schema.hcl.", "schema.sql."]
         .iter()
         .any(|stem| {
-            let random = name.strip_prefix(stem.as_bytes());
-            let random = random.map(|random| match random {
-                [b'o', rest @ ..] if rest.len() == 6 => rest,
-                random => random,
-            });
-            random.is_some_and(|random| is_made_of(random, b"") && is_random(random))
+            let suffix = name.strip_prefix(stem.as_bytes());
+            suffix.is_some_and(is_random_suffix)
         })
+}
+
+/// Tells whether a suffix is one of mktemp(1), QSaveFile or patch.
+fn is_random_suffix(suffix: &[u8]) -> bool {
+    let random = match suffix {
+        [b'o', rest @ ..] if rest.len() == 6 => rest,
+        random => random,
+    };
+    is_made_of(random, b"") && is_random(random)
 }
 
 fn is_random(text: &[u8]) -> bool {
@@ -151,6 +159,20 @@ pub(super) fn in_plans(name: &OsStr) -> Result<InRepo, Error> {
     Ok(plan.map_or(InRepo::Foreign, |plan| {
         InRepo::Artifact(Item::Plan(plan), None)
     }))
+}
+
+/// Parses a name in a migration directory. Behind a file's name, a random suffix makes a temporary
+/// file, as behind a schema's.
+pub(super) fn in_migrations(name: &OsStr) -> Result<InRepo, Error> {
+    let file = text(name)?.unwrap_or_default();
+    let beside = file.rsplit_once('.').filter(|(stem, suffix)| {
+        MigrationName::parse(stem).is_ok() && is_random_suffix(suffix.as_bytes())
+    });
+    Ok(match MigrationName::parse(file) {
+        Ok(file) => InRepo::Artifact(Item::Migration(file), None),
+        Err(_) if is_temporary(name.as_bytes()) || beside.is_some() => InRepo::TemporaryFile,
+        Err(_) => InRepo::Foreign,
+    })
 }
 
 /// Returns the listed name of a plan: its own name, or the name with the suffix if its own looks
@@ -346,6 +368,48 @@ mod tests {
             assert_eq!(in_repo(OsStr::new(name)), Ok(InRepo::Foreign), "{name}");
         }
         assert_eq!(in_plans(OsStr::new("p1.AbCdEf")), Ok(plan("p1.AbCdEf")));
+    }
+
+    #[test]
+    fn a_migration_directory_holds_sql_files_and_atlas_sum() {
+        for name in [
+            "20241018.sql",
+            "V1__x.sql",
+            "R__x.sql",
+            "1_x.up.sql",
+            "x.tmp.sql",
+            "atlas.sum",
+        ] {
+            let file = InRepo::Artifact(Item::Migration(MigrationName::parse(name).unwrap()), None);
+            assert_eq!(in_migrations(OsStr::new(name)), Ok(file), "{name}");
+        }
+        for name in [
+            ".1.sql.AbC123",
+            ".sql",
+            "1.sql~",
+            "1.sql.AbC123",
+            "atlas.sum.oa1b2c3",
+            "x.tmp",
+            "4913",
+        ] {
+            let parsed = in_migrations(OsStr::new(name));
+            assert_eq!(parsed, Ok(InRepo::TemporaryFile), "{name}");
+        }
+        for name in [
+            "README.md",
+            "1.sql.backup",
+            "1.sql.202411",
+            "-1.sql",
+            "a b.sql",
+            "x.AbC123",
+            "sql",
+        ] {
+            assert_eq!(
+                in_migrations(OsStr::new(name)),
+                Ok(InRepo::Foreign),
+                "{name}"
+            );
+        }
     }
 
     #[test]

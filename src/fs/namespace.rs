@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::name::{InRepo, InRoot, in_plans, in_repo, in_root, in_tags};
+use super::name::{InRepo, InRoot, in_migrations, in_plans, in_repo, in_root, in_tags};
 use super::node::{Node, number_of_content};
 use super::staged_file::StagedFile;
 use super::staging::{Reservation, StagedBytes, disk_error};
@@ -33,7 +33,7 @@ impl Fs {
         }
         let node = match parent {
             Node::Root => self.find_in_root(name).await?,
-            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) | Node::Tags(_)) => {
                 match in_directory(&parent, name)? {
                     InDirectory::Fixed(node) => node,
                     InDirectory::Artifact(id, suffix) => {
@@ -158,11 +158,13 @@ impl Fs {
         name: &OsStr,
     ) -> Result<(ArtifactId, Option<Format>)> {
         match parent {
-            Node::Repo(_) | Node::Plans(_) => match in_directory(parent, name)? {
-                InDirectory::Artifact(id, suffix) => Ok((id, suffix)),
-                InDirectory::Fixed(_) => Err(Error::IsDirectory),
-                InDirectory::Foreign => Err(self.refuse(name)),
-            },
+            Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) => {
+                match in_directory(parent, name)? {
+                    InDirectory::Artifact(id, suffix) => Ok((id, suffix)),
+                    InDirectory::Fixed(_) => Err(Error::IsDirectory),
+                    InDirectory::Foreign => Err(self.refuse(name)),
+                }
+            }
             parent if parent.is_directory() => Err(self.refuse(name)),
             _ => Err(Error::NotDirectory),
         }
@@ -171,7 +173,8 @@ impl Fs {
     /// Refuses an invalid name, and reports the valid ones.
     pub(super) fn refuse(&self, name: &OsStr) -> Error {
         let message = "not a name of this mount: a repository holds schema (schema.hcl, \
-                       schema.sql) and plans/<name> (plans/<name>.plan.hcl)";
+                       schema.sql), plans/<name> (plans/<name>.plan.hcl), and migrations/ with \
+                       <name>.sql and atlas.sum";
         let event = Event::new(Level::Warn, "refused", message);
         self.registry
             .report(event.with("name", name.to_string_lossy()));
@@ -200,7 +203,7 @@ impl Fs {
                 InRoot::Control => return Err(Error::Exists),
                 InRoot::TemporaryFile | InRoot::Foreign => return Err(self.refuse(name)),
             },
-            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) | Node::Tags(_)) => {
                 return Err(match in_directory(&parent, name)? {
                     InDirectory::Fixed(_) => Error::Exists,
                     InDirectory::Artifact(..) | InDirectory::Foreign => self.refuse(name),
@@ -237,7 +240,7 @@ impl Fs {
                 InRoot::Control => return Err(Error::NotPermitted),
                 InRoot::TemporaryFile | InRoot::Foreign => return Err(Error::NotFound),
             },
-            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) | Node::Tags(_)) => {
                 return Err(match in_directory(&parent, name)? {
                     InDirectory::Fixed(_) => Error::NotPermitted,
                     InDirectory::Artifact(..) => Error::NotDirectory,
@@ -253,12 +256,18 @@ impl Fs {
         let temporary = [
             TemporaryDir::Repo(repo.clone()),
             TemporaryDir::Plans(repo.clone()),
+            TemporaryDir::Migrations(repo.clone()),
         ];
         let temporary = temporary
             .iter()
             .any(|place| !lock(&self.temporary).is_empty(place));
-        if touched || temporary || !self.listed(&Section::current(&repo)).await?.is_empty() {
+        if touched || temporary {
             return Err(Error::NotEmpty);
+        }
+        for section in [Section::current(&repo), Section::migrations(&repo)] {
+            if !self.listed(&section).await?.is_empty() {
+                return Err(Error::NotEmpty);
+            }
         }
         match lock(&self.local).remove(&repo) {
             true => Ok(()),
@@ -281,7 +290,7 @@ impl Fs {
             return self.unlink_temporary(&place, name);
         }
         let (id, suffix) = match parent {
-            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Tags(_)) => {
+            parent @ (Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) | Node::Tags(_)) => {
                 match in_directory(&parent, name)? {
                     InDirectory::Artifact(id, suffix) => (id, suffix),
                     InDirectory::Fixed(node) if node.is_directory() => {
@@ -328,6 +337,7 @@ impl Fs {
             lock(&fs.local).untouch(&id);
             let deleted = fs.registry.delete(&id, end).await;
             fs.invalidate(&id, Some(before));
+            fs.directory_changed(&id);
             deleted
         });
         Ok(deletion.await.map_err(|_| Error::Io)??)
@@ -354,7 +364,7 @@ pub(super) fn format(known: &Revision) -> Format {
     known.stamp().map_or(Format::Hcl, |stamp| stamp.format)
 }
 
-/// A name in a repository, or in its plans.
+/// A name in a repository, or in one of its directories.
 pub(super) enum InDirectory {
     /// A directory or a tag that is always there.
     Fixed(Node),
@@ -362,17 +372,19 @@ pub(super) enum InDirectory {
     Foreign,
 }
 
-/// Parses a name in a repository, or in its plans.
+/// Parses a name in a repository, or in one of its directories.
 pub(super) fn in_directory(parent: &Node, name: &OsStr) -> Result<InDirectory> {
     let (repo, found) = match parent {
         Node::Repo(repo) => (repo, in_repo(name)?),
         Node::Plans(repo) => (repo, in_plans(name)?),
+        Node::Migrations(repo) => (repo, in_migrations(name)?),
         Node::Tags(repo) => (repo, in_tags(name)?),
         _ => return Err(Error::NotDirectory),
     };
     let repo = repo.clone();
     Ok(match found {
         InRepo::Plans => InDirectory::Fixed(Node::Plans(repo)),
+        InRepo::Migrations => InDirectory::Fixed(Node::Migrations(repo)),
         InRepo::Versions => InDirectory::Fixed(Node::Versions(repo)),
         InRepo::Tags => InDirectory::Fixed(Node::Tags(repo)),
         InRepo::Latest => InDirectory::Fixed(Node::Latest(repo)),

@@ -30,6 +30,8 @@ pub(super) enum Node {
     Root,
     Repo(RepoName),
     Plans(RepoName),
+    /// The migration directory of a repository.
+    Migrations(RepoName),
     /// The versions of a repository.
     Versions(RepoName),
     /// A version, by the artifact that is its schema.
@@ -68,6 +70,7 @@ enum NodeKey {
     Root,
     Repo(RepoName),
     Plans(RepoName),
+    Migrations(RepoName),
     Versions(RepoName),
     Version(Box<ArtifactId>),
     Tags(RepoName),
@@ -87,6 +90,7 @@ impl Node {
             Node::Root => NodeKey::Root,
             Node::Repo(repo) => NodeKey::Repo(repo.clone()),
             Node::Plans(repo) => NodeKey::Plans(repo.clone()),
+            Node::Migrations(repo) => NodeKey::Migrations(repo.clone()),
             Node::Versions(repo) => NodeKey::Versions(repo.clone()),
             Node::Version(id) => NodeKey::Version(Box::new(id.clone())),
             Node::Tags(repo) => NodeKey::Tags(repo.clone()),
@@ -106,7 +110,7 @@ impl Node {
     pub(super) fn is_directory(&self) -> bool {
         match self {
             Node::Root | Node::Repo(_) | Node::Plans(_) | Node::Control | Node::KeptDir(_) => true,
-            Node::Versions(_) | Node::Version(_) | Node::Tags(_) => true,
+            Node::Migrations(_) | Node::Versions(_) | Node::Version(_) | Node::Tags(_) => true,
             Node::TemporaryFile(temporary) => temporary.is_directory(),
             Node::ControlFile(_)
             | Node::Kept { .. }

@@ -62,7 +62,7 @@ impl Fs {
         }
         let temporary = lock(&self.temporary).find(&place, name)?;
         let (id, suffix) = match &new_parent {
-            Node::Repo(_) | Node::Plans(_) | Node::Tags(_) => {
+            Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) | Node::Tags(_) => {
                 match in_directory(&new_parent, new_name)? {
                     InDirectory::Artifact(id, suffix) => (id, suffix),
                     InDirectory::Fixed(_) if temporary.is_directory() => {
@@ -167,6 +167,7 @@ impl Fs {
                 }
                 return Err(error);
             }
+            self.directory_changed(id);
             lock(&self.local).untouch(id);
             let reservation = Reservation::new(&self.staged);
             if temporary.become_staged(change, id.clone(), to.suffix, base, max_size, reservation) {
@@ -218,11 +219,13 @@ impl Fs {
         no_replace: bool,
     ) -> Result<()> {
         let old = match parent {
-            Node::Repo(_) | Node::Plans(_) | Node::Tags(_) => match in_directory(parent, name)? {
-                InDirectory::Artifact(id, suffix) => (id, suffix),
-                InDirectory::Fixed(_) => return Err(self.refuse_rename(name, new_name)),
-                InDirectory::Foreign => return Err(Error::NotFound),
-            },
+            Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) | Node::Tags(_) => {
+                match in_directory(parent, name)? {
+                    InDirectory::Artifact(id, suffix) => (id, suffix),
+                    InDirectory::Fixed(_) => return Err(self.refuse_rename(name, new_name)),
+                    InDirectory::Foreign => return Err(Error::NotFound),
+                }
+            }
             Node::KeptDir(dir) => {
                 self.find_kept(dir, name)?;
                 // mv(1) then copies, which is a push, and removes the kept bytes.
@@ -234,7 +237,7 @@ impl Fs {
             return Err(Error::NotFound);
         }
         let new = match new_parent {
-            Node::Repo(_) | Node::Plans(_) | Node::Tags(_) => {
+            Node::Repo(_) | Node::Plans(_) | Node::Migrations(_) | Node::Tags(_) => {
                 match in_directory(new_parent, new_name)? {
                     InDirectory::Artifact(id, suffix) => Some((id, suffix)),
                     InDirectory::Fixed(_) | InDirectory::Foreign => None,

@@ -227,7 +227,7 @@ impl StagedFile {
             Remainder::Nothing
         } else if state.torn.is_some() {
             Remainder::Torn
-        } else if !state.written && state.bytes.size() == 0 {
+        } else if !state.written && state.bytes.size() == 0 && !self.id.item.may_be_empty() {
             Remainder::OnlyOpened
         } else {
             Remainder::Unpushed

@@ -51,6 +51,7 @@ mod singleflight;
 mod state_dir;
 mod state_root;
 mod status;
+mod sums;
 mod unpushed;
 mod watch;
 
@@ -79,6 +80,7 @@ use metrics::Metrics;
 use reconcile::{Jobs, Reconcile};
 use replay::{Backoff, Replay};
 use singleflight::SingleFlight;
+use sums::Sums;
 
 pub use crate::model::WallClock;
 pub use base::BaseVersion;
@@ -103,6 +105,7 @@ pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, log_folder};
 pub use state_root::StateRoot;
 pub use status::{About, Mount, Open};
+pub use sums::SumState;
 
 /// Locks a mutex, even after a panic while it was held: the panic has cost one EIO where it
 /// happened, and the data behind these locks is bookkeeping that every later reply corrects.
@@ -132,6 +135,7 @@ pub struct Registry {
     pushes: KeyedLock<ArtifactId>,
     checks: Arc<Checks>,
     applies: Arc<KeyedLock<ArtifactId>>,
+    sums: Sums,
     /// Keyed by section, and by whether the listing is pressing.
     lists: SingleFlight<(Section, bool), Result<(), RegistryError>>,
     /// Keyed by whether the listing is pressing.
@@ -225,6 +229,7 @@ impl Registry {
             pushes: KeyedLock::default(),
             checks,
             applies,
+            sums: Sums::default(),
             lists: SingleFlight::default(),
             roots: SingleFlight::default(),
             pulls: SingleFlight::default(),

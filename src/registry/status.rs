@@ -1,6 +1,7 @@
 //! Status and metrics: the mount as people and probes see it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -127,7 +128,7 @@ impl Registry {
     }
 
     /// Returns the status as JSON.
-    pub fn status(&self, mount: &Mount) -> Value {
+    pub fn status(self: &Arc<Self>, mount: &Mount) -> Value {
         let targets = self.replica_sets.targets();
         let missing = self.missing_somewhere();
         let pending = self.pending();
@@ -232,6 +233,7 @@ impl Registry {
             },
             "errors": errors,
             "lost": lost,
+            "sums": self.wrong_sums(),
             "repos": self.known_repos().len(),
             "hidden_names": self.index.hidden(),
         })

@@ -149,7 +149,7 @@ sums=$(find . -path ./.atlasfs -prune -o -type f -print | sort | xargs sha256sum
 [ "$(wc -l <<< "$sums")" = 7 ]
 mkdir "$3"
 tar c -C "$2" . | tar x -C "$3"
-diff -r --exclude .atlasfs --exclude tags --exclude 'schema.*' "$1" "$3"
+diff -r --exclude .atlasfs --exclude migrations --exclude tags --exclude 'schema.*' "$1" "$3"
 cmp "$1/app/schema" "$3/app/schema.hcl"
 cmp "$1/sql/schema" "$3/sql/schema.sql"
 cd "$2"

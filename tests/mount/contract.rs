@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::home::Home;
 use super::program::{as_nobody, bash, run, until};
-use super::store::{Store, all_hold, flags, folders, none_holds, plan, schema};
+use super::store::{LISTED, Store, all_hold, flags, folders, none_holds, plan, schema};
 
 /// Returns the flags of stores, and more.
 pub fn with(stores: &[Store], more: &[&str]) -> Vec<String> {
@@ -21,10 +21,7 @@ fn schemas_are_listed_by_both_names_plans_by_one() {
     std::fs::create_dir(mounted.path("app")).unwrap();
     mounted.cp("app/schema.hcl", schema("a")).ok();
     mounted.cp("app/plans/p1.plan.hcl", plan("p1", "a")).ok();
-    assert_eq!(
-        mounted.ls("app"),
-        ["plans", "schema", "schema.hcl", "tags", "versions"]
-    );
+    assert_eq!(mounted.ls("app"), LISTED);
     assert_eq!(mounted.ls("app/plans"), ["p1"]);
     for (name, alias) in [
         ("app/schema", "app/schema.hcl"),
@@ -171,7 +168,7 @@ fn a_repository_is_made_by_mkdir_removed_while_empty_and_kept_by_its_first_push(
     let sh = |script: &str| run(&mut bash(script, [mounted.dir()]));
     sh(r#"cd "$1"; mkdir a b; ls a; rmdir b; test ! -e b; mkdir b"#).ok();
     assert_eq!(mounted.ls(""), ["a", "b"]);
-    assert_eq!(mounted.ls("a"), ["plans", "tags", "versions"]);
+    assert_eq!(mounted.ls("a"), ["migrations", "plans", "tags", "versions"]);
     none_holds(&stores, "a");
     mounted.cp("a/schema", schema("a")).ok();
     sh(r#"rmdir "$1/a""#).fails(1, "not empty");

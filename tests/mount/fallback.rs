@@ -203,8 +203,11 @@ fn an_artifact_deleted_from_the_registry_does_not_come_back_from_a_backup() {
     // One mount still lists the artifact and gets the answer at the read; the other never lists it.
     site.ends_with(&knowing, "No such file or directory");
     site.ends_with(&fresh, "No such file or directory");
-    assert_eq!(knowing.ls("app"), ["plans", "tags", "versions"]);
-    assert_eq!(fresh.ls("app"), ["plans", "tags", "versions"]);
+    assert_eq!(
+        knowing.ls("app"),
+        ["migrations", "plans", "tags", "versions"]
+    );
+    assert_eq!(fresh.ls("app"), ["migrations", "plans", "tags", "versions"]);
     assert_eq!(site.stores[1].get(KEY), Some(site.content.into_bytes()));
 }
 

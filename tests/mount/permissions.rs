@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::home::Home;
 use super::mounted::Mounted;
 use super::program::{Ran, run};
-use super::store::{Store, flags, plan, schema};
+use super::store::{LISTED, Store, flags, plan, schema};
 use super::support::azurite;
 use super::support::behind::keys;
 use super::support::proxy::{Fault, Proxy};
@@ -123,10 +123,7 @@ impl Site {
 
         let (mounted, ran) = self.mount(who, &["--read-only"]);
         assert_eq!(ran.stderr, "", "a reader is warned of nothing");
-        assert_eq!(
-            mounted.ls("app"),
-            ["plans", "schema", "schema.hcl", "tags", "versions"]
-        );
+        assert_eq!(mounted.ls("app"), LISTED);
         assert_eq!(mounted.read("app/schema"), state.as_bytes());
         let size = run(Command::new("stat")
             .args(["-c", "%s"])

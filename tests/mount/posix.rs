@@ -335,7 +335,7 @@ with tempfile.TemporaryFile(dir=".", prefix=".") as file:
     file.write(b"nameless")
     file.seek(0)
     assert file.read() == b"nameless"
-assert sorted(os.listdir(".")) == [".f", "plans", "schema", "schema.hcl", "tags", "versions"]
+assert sorted(os.listdir(".")) == [".f", "migrations", "plans", "schema", "schema.hcl", "tags", "versions"]
 "#;
     python(&mounted, script);
 }

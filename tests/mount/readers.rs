@@ -103,6 +103,7 @@ fn readers_see_what_was_pushed(home: &Home, stores: &[Store]) {
         for name in ["schema".to_owned(), format!("schema.{suffix}")] {
             home.file(&format!("local/{repo}/versions/{version}/{name}"), content);
         }
+        home.folder(&format!("local/{repo}/migrations"));
         let tags = home.folder(&format!("local/{repo}/tags"));
         let link = format!("../versions/{version}");
         std::os::unix::fs::symlink(link, tags.join("latest")).unwrap();

@@ -9,6 +9,16 @@ use super::support::server::{Kind, Server};
 /// The prefix in every bucket's URL.
 const PREFIX: &str = "pre/fix";
 
+/// The listing of a repository that holds a schema in HCL.
+pub const LISTED: [&str; 6] = [
+    "migrations",
+    "plans",
+    "schema",
+    "schema.hcl",
+    "tags",
+    "versions",
+];
+
 /// One store.
 #[derive(Debug, Clone)]
 pub enum Store {

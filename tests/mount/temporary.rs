@@ -146,7 +146,7 @@ for n, entry in enumerate(os.scandir(".")):
         os.unlink(".f%d" % n)
         open(".g%d" % n, "w").close()
 assert {"schema", "schema.hcl", "plans"} <= names and len([name for name in names if name.startswith(".f")]) >= 500
-assert len(os.listdir(".")) == 1005
+assert len(os.listdir(".")) == 1006
 "#;
     python(&mounted, script).ok();
 }

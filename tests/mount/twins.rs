@@ -167,7 +167,7 @@ fn rsync_keeps_a_schema_whose_source_has_one_name() {
             // Once with every file to write, and twice with none.
             for what in ["--ignore-times", "--checksum", "--size-only"] {
                 let script = format!(
-                    r#"rsync -a --filter="P versions" --filter="P tags" {how} {what} "$1/" "$2/""#
+                    r#"rsync -a --filter="P migrations" --filter="P versions" --filter="P tags" {how} {what} "$1/" "$2/""#
                 );
                 let paths = [home.path("source"), mounted.path("app")];
                 run(&mut bash(&script, paths)).ok();
@@ -177,8 +177,7 @@ fn rsync_keeps_a_schema_whose_source_has_one_name() {
     }
     assert!(!deleted.exists(), "nothing was deleted in between");
     // A source without either name deletes the schema.
-    let script =
-        r#"rsync -a --delete --exclude=plans --exclude=versions --exclude=tags "$1/" "$2/""#;
+    let script = r#"rsync -a --delete --exclude=plans --exclude=migrations --exclude=versions --exclude=tags "$1/" "$2/""#;
     let paths = [home.folder("empty"), mounted.path("app")];
     run(&mut bash(script, paths)).ok();
     none_holds(&stores, "app/schema");
@@ -267,7 +266,7 @@ fn a_folder_is_copied_out_and_back_with_both_names() {
         let out = home.path(&format!("out-{n}"));
         run(&mut bash(script, [&mounted.path("app"), &out])).ok();
         all_hold(&stores, "app/schema", schema("old").as_bytes());
-        run(&mut bash(r#"diff -r --exclude=plans --exclude=versions --exclude=tags "$1" "$2""#, [&mounted.path("app"), &out])).ok();
+        run(&mut bash(r#"diff -r --exclude=plans --exclude=migrations --exclude=versions --exclude=tags "$1" "$2""#, [&mounted.path("app"), &out])).ok();
     }
     let found = r#"cd "$1" && echo *.hcl && find . -maxdepth 1 -name '*.hcl' && find . -maxdepth 1 -samefile schema.hcl | wc -l
 [ "$(ls -i | awk '/schema/ { print $1 }' | uniq | wc -l)" = 1 ]"#;

@@ -26,6 +26,7 @@ pub(super) enum TemporaryDir {
     Root,
     Repo(RepoName),
     Plans(RepoName),
+    Migrations(RepoName),
     Tags(RepoName),
     /// A temporary directory, by its number.
     Dir(u64),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{TemporaryDir, TemporaryFile, TemporaryKind};
 use crate::fs::handle::{Handle, Opener};
-use crate::fs::name::{InRepo, InRoot, in_plans, in_repo, in_root, in_tags, reserved, text};
+use crate::fs::name::{
+    InRepo, InRoot, in_migrations, in_plans, in_repo, in_root, in_tags, reserved, text,
+};
 use crate::fs::namespace::{InDirectory, in_directory};
 use crate::fs::node::Node;
 use crate::fs::{
@@ -25,6 +27,7 @@ impl Fs {
             Node::Root => in_root(name)? == InRoot::TemporaryFile,
             Node::Repo(_) => in_repo(name)? == InRepo::TemporaryFile,
             Node::Plans(_) => in_plans(name)? == InRepo::TemporaryFile,
+            Node::Migrations(_) => in_migrations(name)? == InRepo::TemporaryFile,
             Node::Tags(_) => in_tags(name)? == InRepo::TemporaryFile,
             Node::TemporaryFile(dir) if dir.is_directory() => text(name).map(|_| true)?,
             _ => false,
@@ -38,6 +41,7 @@ impl Fs {
             Node::Root => TemporaryDir::Root,
             Node::Repo(repo) => TemporaryDir::Repo(repo.clone()),
             Node::Plans(repo) => TemporaryDir::Plans(repo.clone()),
+            Node::Migrations(repo) => TemporaryDir::Migrations(repo.clone()),
             Node::Tags(repo) => TemporaryDir::Tags(repo.clone()),
             Node::TemporaryFile(dir) if dir.is_directory() => TemporaryDir::Dir(dir.number),
             _ => return None,

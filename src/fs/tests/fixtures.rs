@@ -44,6 +44,8 @@ pub(super) struct Choice {
     /// The keys that sign stamps.
     pub(super) stamp_keys: Option<Arc<StampKeys>>,
     pub(super) author: AuthorSetting,
+    /// The one backup of the migration directory of `app`, in place of the two others.
+    pub(super) migrations: Option<Memory>,
 }
 
 impl Fixture {
@@ -84,6 +86,17 @@ impl Fixture {
         let named = choice.named.iter();
         let named = named.map(|name| (RepoName::parse(name).unwrap(), replica_set.clone()));
         let replica_sets = ReplicaSets::new(named.collect(), Some(replica_set.clone()));
+        let migrations = choice.migrations.map(|store| {
+            let target = Target::new(Role::Backup(0), "mem://migrations", Arc::new(store));
+            let watched = Replica::new(TargetId(watched.len()), target);
+            watched.presume_conditions(true);
+            let replica_set = ReplicaSet {
+                registry: Arc::clone(&replica_set.registry),
+                backups: vec![Arc::new(watched)],
+            };
+            (RepoName::parse("app").unwrap(), replica_set)
+        });
+        let replica_sets = replica_sets.with_migrations(migrations.into_iter().collect());
         let state_dir = choice
             .state_dir
             .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));

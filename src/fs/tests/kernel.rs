@@ -141,7 +141,7 @@ impl Fixture {
 
     pub(super) async fn ls_by(&self, path: &str, pid: u32) -> Result<Vec<String>> {
         let mut names = self.ls_all(path, pid).await?;
-        names.retain(|name| !["versions", "tags"].contains(&name.as_str()));
+        names.retain(|name| !["migrations", "versions", "tags"].contains(&name.as_str()));
         Ok(names)
     }
 

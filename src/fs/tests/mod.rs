@@ -18,6 +18,7 @@ mod killed;
 mod lineage;
 mod listing;
 mod lost;
+mod migrations;
 mod model;
 mod names;
 mod offline;

@@ -101,8 +101,10 @@ async fn a_repository_that_holds_something_is_not_removed() {
 #[tokio::test]
 async fn plans_is_always_there() {
     let fixture = fixture().await;
-    assert_eq!(fixture.mkdir("app/plans").await, Err(Error::Exists));
-    assert_eq!(fixture.rmdir("app/plans").await, Err(Error::NotPermitted));
+    for dir in ["app/plans", "app/migrations"] {
+        assert_eq!(fixture.mkdir(dir).await, Err(Error::Exists));
+        assert_eq!(fixture.rmdir(dir).await, Err(Error::NotPermitted));
+    }
 }
 
 #[tokio::test]
@@ -112,7 +114,8 @@ async fn an_invalid_name_is_refused() {
         "file",
         "app/README.md",
         "app/schema.txt",
-        "app/migrations",
+        "app/migrations/README.md",
+        "app/migrations/4913",
         "app/plans/-x",
         "app/4913",
         "app/plans/4913",
@@ -125,7 +128,14 @@ async fn an_invalid_name_is_refused() {
         let created = fixture.open(path, WRITE, true).await;
         assert_eq!(created.err(), Some(Error::NotPermitted), "{path}");
     }
-    for path in [".git", "-x", "app/dir", "app/plans/dir", ".atlasfs/dir"] {
+    for path in [
+        ".git",
+        "-x",
+        "app/dir",
+        "app/plans/dir",
+        "app/migrations/dir",
+        ".atlasfs/dir",
+    ] {
         assert_eq!(
             fixture.mkdir(path).await,
             Err(Error::NotPermitted),
