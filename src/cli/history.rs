@@ -1,6 +1,7 @@
 //! `atlasfs history`: the versions of a repository, newest first.
 
 use std::cmp::Reverse;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,19 @@ fn show(args: &HistoryArgs) -> Result<Exit, String> {
 
 /// Reads the content of a version, in its directory.
 fn read(path: PathBuf) -> io::Result<Content> {
-    let meta = path.join("schema").metadata()?;
+    let schema = path.join("schema");
+    let of_schema = match attribute(&schema, "user.atlas.version") {
+        Ok(pushed) => pushed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    // Another version's schema shows beside the migrations that made this one.
+    if path.file_name().and_then(OsStr::to_str) != of_schema.as_deref()
+        && let Ok(content) = read_migrations(&path)
+    {
+        return Ok(content);
+    }
+    let meta = schema.metadata()?;
     let format = ["hcl", "sql"];
     let has = |format: &&str| path.join(format!("schema.{format}")).exists();
     let format = format.into_iter().find(has);
@@ -113,6 +126,23 @@ fn read(path: PathBuf) -> io::Result<Content> {
         format,
         author: attribute(&path, "user.atlas.author")?,
         sha256: attribute(&path, "user.atlas.sha256")?,
+    })
+}
+
+/// Reads the migration directory of a version, in the version's directory.
+fn read_migrations(path: &Path) -> io::Result<Content> {
+    let dir = path.join("migrations");
+    let mut size = 0;
+    for file in dir.read_dir()? {
+        size += file?.metadata()?.len();
+    }
+    let meta = dir.metadata()?;
+    Ok(Content {
+        when: (meta.mtime(), meta.mtime_nsec()),
+        size,
+        format: Some("migrations"),
+        author: attribute(path, "user.atlas.author")?,
+        sha256: attribute(path, "user.atlas.sha256")?,
     })
 }
 

@@ -15,7 +15,7 @@ use super::{
     Attr, Caller, Error, FOR_EVER, FileKind, Fs, LookupEntry, OpenMode, Result, SetAttr, Statfs,
     XattrFlag, lock,
 };
-use crate::model::{Item, MAX_NAME_BYTES};
+use crate::model::{ArtifactId, Item, MAX_NAME_BYTES, Version};
 use crate::registry::About;
 
 /// The prefix of the extended attributes of an artifact.
@@ -76,13 +76,12 @@ impl Fs {
                 let fresh = self.registry.fresh_for(&id.section());
                 (FileKind::Symlink, TAG_BYTES, known.time, fresh, FOR_EVER)
             }
-            Node::Version(id) => {
-                let time = match &id.item {
-                    Item::Version(version) => version.when(),
-                    _ => 0,
-                };
-                let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time);
-                (FileKind::Directory, 0, time, FOR_EVER, FOR_EVER)
+            Node::Version(id) | Node::Archive(id) => {
+                (FileKind::Directory, 0, time_of(id), FOR_EVER, FOR_EVER)
+            }
+            Node::Archived(file) => {
+                let time = time_of(&file.archive);
+                (FileKind::File, file.size, time, FOR_EVER, FOR_EVER)
             }
             Node::Content(id, known) if id.item.is_immutable() => {
                 (FileKind::File, known.size, known.time, FOR_EVER, FOR_EVER)
@@ -360,7 +359,7 @@ impl Fs {
         };
         let is_unread = match node {
             Node::Content(_, known) => known.stamp().is_none(),
-            Node::Version(_) => true,
+            Node::Version(_) | Node::Archive(_) => true,
             _ => false,
         };
         if is_unread {
@@ -403,4 +402,10 @@ impl Fs {
         attributes.extend(receipt.map(|receipt| ("push", receipt)));
         attributes
     }
+}
+
+/// Returns the time of a version.
+fn time_of(id: &ArtifactId) -> SystemTime {
+    let when = id.item.version().map_or(0, Version::when);
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(when)
 }

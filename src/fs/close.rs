@@ -243,7 +243,7 @@ impl Fs {
         self.invalidate(id, before);
         staged.push_ended(change, base, pushed.is_ok());
         pushed?;
-        self.directory_changed(id);
+        self.directory_changed(id, details.author).await;
         lock(&self.local).untouch(id);
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::time::{Instant, timeout_at};
 
 use super::handle::{DirListing, Directory, Handle};
-use super::name::{listed, schema_name};
+use super::name::{MIGRATIONS, listed, schema_name};
 use super::namespace::format;
 use super::node::Node;
 use super::{DirEntry, Error, FileKind, Fs, ROOT, Result, lock};
@@ -141,7 +141,7 @@ impl Fs {
             Node::Repo(repo) => {
                 let mut entries = self.schema_entries(repo).await?;
                 entries.push(("plans".into(), Node::Plans(repo.clone())));
-                entries.push(("migrations".into(), Node::Migrations(repo.clone())));
+                entries.push((MIGRATIONS.into(), Node::Migrations(repo.clone())));
                 entries.push(("versions".into(), Node::Versions(repo.clone())));
                 entries.push(("tags".into(), Node::Tags(repo.clone())));
                 entries
@@ -164,6 +164,7 @@ impl Fs {
             }
             Node::Versions(repo) => self.versions(repo).await?,
             Node::Version(id) => self.list_version(id).await?,
+            Node::Archive(id) => self.list_archive(id).await?,
             Node::Tags(repo) => self.list_tags(repo).await?,
             Node::Control => self.list_control(),
             Node::KeptDir(dir) => self.list_kept(dir),

@@ -76,6 +76,7 @@ impl Fs {
                 lock(&self.stale_retries).take(pid, staged.id(), Intent::Write);
                 return Err(Error::Stale);
             }
+            Node::Archived(file) => (Handle::Bytes(self.read_archived(&file).await?), true),
             Node::ControlFile(report) => (Handle::Bytes(self.render(report)), false),
             Node::Kept { when, .. } => {
                 let read = self.read_kept(move |registry| registry.read_unpushed(when));

@@ -1,11 +1,12 @@
 //! The history of a repository: its versions, which never change, and the tags that name them.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::name::{in_version, schema_name};
+use super::name::{InRepo, MIGRATIONS, in_repo, schema_name};
 use super::namespace::format;
 use super::node::Node;
 use super::{Error, Fs, LookupEntry, Result};
@@ -22,12 +23,9 @@ impl Fs {
     /// Finds a version among those of a repository.
     pub(super) async fn find_version(&self, repo: &RepoName, name: &OsStr) -> Result<Node> {
         let version = name.to_str().and_then(|name| Version::parse(name).ok());
-        let id = ArtifactId {
-            repo: repo.clone(),
-            item: Item::Version(version.ok_or(Error::NotFound)?),
-        };
-        match self.registry.has_version(&id).await? {
-            true => Ok(Node::Version(id)),
+        let version = version.ok_or(Error::NotFound)?;
+        match self.registry.has_version(repo, &version).await? {
+            true => Ok(self.version_node(repo, version)),
             false => Err(Error::NotFound),
         }
     }
@@ -35,37 +33,53 @@ impl Fs {
     /// Lists the versions of a repository.
     pub(super) async fn versions(&self, repo: &RepoName) -> Result<Vec<(OsString, Node)>> {
         let versions = match self.registry.versions(repo).await {
-            Err(error) if self.is_new(&Section::current(repo), &error) => Vec::new(),
+            Err(error) if self.is_new(&Section::current(repo), &error) => BTreeSet::new(),
             versions => versions?,
         };
-        let entry = |version: Version| {
-            let name = version.as_str().into();
-            let repo = repo.clone();
-            let item = Item::Version(version);
-            (name, Node::Version(ArtifactId { repo, item }))
-        };
+        let entry = |version: Version| (version.as_str().into(), self.version_node(repo, version));
         Ok(versions.into_iter().map(entry).collect())
     }
 
-    /// Finds a file of a version.
+    /// Finds a name in a version.
     pub(super) async fn find_in_version(&self, id: &ArtifactId, name: &OsStr) -> Result<Node> {
-        let suffix = in_version(name)?.ok_or(Error::NotFound)?;
-        let known = self.version_schema(id).await?;
-        match suffix.is_none_or(|suffix| suffix == format(&known)) {
-            true => Ok(Node::Content(id.clone(), known)),
-            false => Err(Error::NotFound),
+        match in_repo(name)? {
+            InRepo::Artifact(Item::Schema, suffix) => {
+                let section = Section::versions(&id.repo);
+                let part = self.part_at(section, id).await?.ok_or(Error::NotFound)?;
+                let known = self.version_part(&part).await?;
+                match suffix.is_none_or(|suffix| suffix == format(&known)) {
+                    true => Ok(Node::Content(part, known)),
+                    false => Err(Error::NotFound),
+                }
+            }
+            InRepo::Migrations => {
+                let part = self.part_at(Section::archives(&id.repo), id).await?;
+                part.map(Node::Archive).ok_or(Error::NotFound)
+            }
+            _ => Err(Error::NotFound),
         }
     }
 
-    /// Lists the files of a version: its schema under both of its names.
+    /// Lists a version: the newest schema up to it, under both of its names, and the newest migration
+    /// directory.
     pub(super) async fn list_version(&self, id: &ArtifactId) -> Result<Vec<(OsString, Node)>> {
-        let known = self.version_schema(id).await?;
-        let twin = schema_name(Some(format(&known)));
-        let node = Node::Content(id.clone(), known);
-        Ok(vec![
-            (schema_name(None).into(), node.clone()),
-            (twin.into(), node),
-        ])
+        let mut entries = Vec::new();
+        if let Some(part) = self.part_at(Section::versions(&id.repo), id).await? {
+            let known = self.version_part(&part).await?;
+            let twin = schema_name(Some(format(&known)));
+            let node = Node::Content(part, known);
+            entries.push((schema_name(None).into(), node.clone()));
+            entries.push((twin.into(), node));
+        }
+        if let Some(part) = self.part_at(Section::archives(&id.repo), id).await? {
+            entries.push((MIGRATIONS.into(), Node::Archive(part)));
+        }
+        Ok(entries)
+    }
+
+    async fn part_at(&self, section: Section, id: &ArtifactId) -> Result<Option<ArtifactId>> {
+        let version = id.item.version().ok_or(Error::NotFound)?;
+        Ok(self.registry.part_at(&section, version).await?)
     }
 
     /// Lists the tags of a repository.
@@ -108,7 +122,7 @@ impl Fs {
     /// decide.
     async fn newest_version(&self, repo: &RepoName) -> Result<Version> {
         let mut versions = self.registry.versions(repo).await?;
-        let mut newest = versions.pop().ok_or(Error::NotFound)?;
+        let mut newest = versions.pop_last().ok_or(Error::NotFound)?;
         let second = newest.when();
         versions.retain(|version| version.when() == second);
         if versions.is_empty() {
@@ -126,9 +140,18 @@ impl Fs {
 
     /// Returns the time of a version's push, to the nanosecond.
     async fn pushed_at(&self, repo: &RepoName, version: &Version) -> Result<u64> {
-        let (repo, item) = (repo.clone(), Item::Version(version.clone()));
-        let known = self.version_schema(&ArtifactId { repo, item }).await?;
-        Ok(known.stamp().map_or(version.when(), |stamp| stamp.when))
+        let parts = [
+            Item::Version(version.clone()),
+            Item::Archive(version.clone()),
+        ];
+        for item in parts {
+            let repo = repo.clone();
+            let known = self.registry.stat(&ArtifactId { repo, item }, true).await?;
+            if let Some(stamp) = known.and_then(|known| known.stamp()) {
+                return Ok(stamp.when);
+            }
+        }
+        Ok(version.when())
     }
 
     /// Looks a tag up that was just made.
@@ -160,13 +183,7 @@ impl Fs {
             self.registry.report(event.with("artifact", id.to_string()));
             return Err(Error::Invalid);
         };
-        let repo = id.repo.clone();
-        let item = Item::Version(version.clone());
-        if !self
-            .registry
-            .has_version(&ArtifactId { repo, item })
-            .await?
-        {
+        if !self.registry.may_tag(&id.repo, &version).await? {
             return Err(Error::NotFound);
         }
         let mut base = self.newest(id).await;
@@ -196,7 +213,20 @@ impl Fs {
         }
     }
 
-    async fn version_schema(&self, id: &ArtifactId) -> Result<Revision> {
+    async fn version_part(&self, id: &ArtifactId) -> Result<Revision> {
         self.registry.stat(id, true).await?.ok_or(Error::NotFound)
+    }
+
+    /// Returns the node of a version: it stands for its schema, or for its migration directory.
+    fn version_node(&self, repo: &RepoName, version: Version) -> Node {
+        let id = |item| ArtifactId {
+            repo: repo.clone(),
+            item,
+        };
+        let archive = id(Item::Archive(version.clone()));
+        Node::Version(match self.registry.exists(&archive) {
+            true => archive,
+            false => id(Item::Version(version)),
+        })
     }
 }

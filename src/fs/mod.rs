@@ -6,6 +6,7 @@
 //! an inode; `temporary` has the files that tools make for themselves, and `rename` turns them into
 //! artifacts. `node`, `handle`, `staged_file`, `staging`, `name` and `threads` hold the state.
 
+mod archived_file;
 mod attribute;
 mod author;
 mod close;

@@ -13,6 +13,9 @@ use crate::model::{
 /// The name of the directory with the control files.
 pub(super) const CONTROL: &str = ".atlasfs";
 
+/// The name of the migration directory.
+pub(super) const MIGRATIONS: &str = "migrations";
+
 /// A name in the root directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InRoot {
@@ -74,7 +77,7 @@ pub(super) fn in_root(name: &OsStr) -> Result<InRoot, Error> {
 pub(super) fn in_repo(name: &OsStr) -> Result<InRepo, Error> {
     Ok(match text(name)? {
         Some("plans") => InRepo::Plans,
-        Some("migrations") => InRepo::Migrations,
+        Some(MIGRATIONS) => InRepo::Migrations,
         Some("versions") => InRepo::Versions,
         Some("tags") => InRepo::Tags,
         Some("schema") => InRepo::Artifact(Item::Schema, None),
@@ -112,14 +115,6 @@ pub fn is_tag(name: &OsStr) -> bool {
 fn is_made_by_ln(name: &[u8]) -> bool {
     let random = name.strip_prefix(b"Cu").unwrap_or_default();
     is_made_of(name, b"Cu") && is_random(random)
-}
-
-/// Parses a name in a version: that of its schema, with the format of the suffix.
-pub(super) fn in_version(name: &OsStr) -> Result<Option<Option<Format>>, Error> {
-    Ok(match in_repo(name)? {
-        InRepo::Artifact(Item::Schema, suffix) => Some(suffix),
-        _ => None,
-    })
 }
 
 /// Tells whether a name is the schema's with a random suffix: `schema.hcl.AbC123` of QSaveFile

@@ -45,6 +45,7 @@ impl Fs {
             }
             Node::Versions(repo) => self.find_version(&repo, name).await?,
             Node::Version(id) => self.find_in_version(&id, name).await?,
+            Node::Archive(id) => self.find_archived(&id, name).await?,
             Node::Control => self.find_control(name)?,
             Node::KeptDir(dir) => self.find_kept(&dir, name)?,
             _ => return Err(Error::NotDirectory),
@@ -337,7 +338,7 @@ impl Fs {
             lock(&fs.local).untouch(&id);
             let deleted = fs.registry.delete(&id, end).await;
             fs.invalidate(&id, Some(before));
-            fs.directory_changed(&id);
+            fs.directory_changed(&id, None).await;
             deleted
         });
         Ok(deletion.await.map_err(|_| Error::Io)??)

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use super::archived_file::ArchivedFile;
 use super::staged_file::StagedFile;
 use super::temporary::TemporaryFile;
 use super::types::{ROOT, lock};
-use crate::model::{ArtifactId, Item, RepoName};
+use crate::model::{ArtifactId, Item, MigrationName, RepoName};
 use crate::registry::Revision;
 
 /// The files of `.atlasfs` that are rendered when they are opened.
@@ -34,8 +35,12 @@ pub(super) enum Node {
     Migrations(RepoName),
     /// The versions of a repository.
     Versions(RepoName),
-    /// A version, by the artifact that is its schema.
+    /// A version, by the artifact that is its own: its schema, or its migration directory.
     Version(ArtifactId),
+    /// The migration directory of a version.
+    Archive(ArtifactId),
+    /// A file in it.
+    Archived(Box<ArchivedFile>),
     /// The tags of a repository.
     Tags(RepoName),
     /// The tag of the newest version.
@@ -73,6 +78,8 @@ enum NodeKey {
     Migrations(RepoName),
     Versions(RepoName),
     Version(Box<ArtifactId>),
+    Archive(Box<ArtifactId>),
+    Archived(Box<(ArtifactId, MigrationName)>),
     Tags(RepoName),
     Latest(RepoName),
     Control,
@@ -93,6 +100,10 @@ impl Node {
             Node::Migrations(repo) => NodeKey::Migrations(repo.clone()),
             Node::Versions(repo) => NodeKey::Versions(repo.clone()),
             Node::Version(id) => NodeKey::Version(Box::new(id.clone())),
+            Node::Archive(id) => NodeKey::Archive(Box::new(id.clone())),
+            Node::Archived(file) => {
+                NodeKey::Archived(Box::new((file.archive.clone(), file.name.clone())))
+            }
             Node::Tags(repo) => NodeKey::Tags(repo.clone()),
             Node::Latest(repo) => NodeKey::Latest(repo.clone()),
             Node::Control => NodeKey::Control,
@@ -110,11 +121,13 @@ impl Node {
     pub(super) fn is_directory(&self) -> bool {
         match self {
             Node::Root | Node::Repo(_) | Node::Plans(_) | Node::Control | Node::KeptDir(_) => true,
-            Node::Migrations(_) | Node::Versions(_) | Node::Version(_) | Node::Tags(_) => true,
+            Node::Migrations(_) | Node::Versions(_) | Node::Version(_) => true,
+            Node::Archive(_) | Node::Tags(_) => true,
             Node::TemporaryFile(temporary) => temporary.is_directory(),
             Node::ControlFile(_)
             | Node::Kept { .. }
             | Node::Damaged { .. }
+            | Node::Archived(_)
             | Node::Latest(_)
             | Node::Content(..)
             | Node::Blank(_)
@@ -126,6 +139,7 @@ impl Node {
     pub(super) fn is_immutable(&self) -> bool {
         match self {
             Node::Versions(_) | Node::Version(_) | Node::Latest(_) => true,
+            Node::Archive(_) | Node::Archived(_) => true,
             Node::Content(id, _) => id.item.is_immutable(),
             _ => false,
         }
@@ -143,7 +157,8 @@ impl Node {
     /// Returns the artifact of a content, of a version, or of a staged file.
     pub(super) fn artifact(&self) -> Option<&ArtifactId> {
         match self {
-            Node::Content(id, _) | Node::Blank(id) | Node::Version(id) => Some(id),
+            Node::Content(id, _) | Node::Blank(id) => Some(id),
+            Node::Version(id) | Node::Archive(id) => Some(id),
             Node::StagedFile(staged) => Some(staged.id()),
             _ => None,
         }

@@ -167,7 +167,7 @@ impl Fs {
                 }
                 return Err(error);
             }
-            self.directory_changed(id);
+            self.directory_changed(id, details.author).await;
             lock(&self.local).untouch(id);
             let reservation = Reservation::new(&self.staged);
             if temporary.become_staged(change, id.clone(), to.suffix, base, max_size, reservation) {

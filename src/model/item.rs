@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::{MigrationName, PlanName, RepoName, TagName, Version};
 
+/// The name of a version's migration directory.
+const ARCHIVE: &str = "migrations.tar";
+
 /// One thing that a repository holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {
@@ -15,6 +18,8 @@ pub enum Item {
     Migration(MigrationName),
     /// The schema state of a version.
     Version(Version),
+    /// The migration directory of a version, as Atlas's archive.
+    Archive(Version),
     /// A tag. Its content is the name of a version.
     Tag(TagName),
 }
@@ -28,8 +33,13 @@ impl Item {
             Some(("migrations", name)) => MigrationName::parse(name).ok().map(Item::Migration),
             Some(("tags", name)) => TagName::parse(name).ok().map(Item::Tag),
             Some(("versions", rest)) => {
-                let version = rest.strip_suffix("/schema")?;
-                Version::parse(version).ok().map(Item::Version)
+                let (version, content) = rest.split_once('/')?;
+                let version = Version::parse(version).ok()?;
+                match content {
+                    "schema" => Some(Item::Version(version)),
+                    ARCHIVE => Some(Item::Archive(version)),
+                    _ => None,
+                }
             }
             Some(_) => None,
         }
@@ -39,7 +49,20 @@ impl Item {
 impl Item {
     /// Tells whether it never changes once it is there.
     pub fn is_immutable(&self) -> bool {
-        matches!(self, Item::Version(_))
+        self.version().is_some()
+    }
+
+    /// Returns the version that it is a part of.
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Item::Version(version) | Item::Archive(version) => Some(version),
+            Item::Schema | Item::Plan(_) | Item::Migration(_) | Item::Tag(_) => None,
+        }
+    }
+
+    /// Tells whether it belongs to the migration directory, which may have targets of its own.
+    pub fn is_of_migrations(&self) -> bool {
+        matches!(self, Item::Migration(_) | Item::Archive(_))
     }
 
     /// Tells whether an empty content is legal: `atlas migrate new` makes an empty file.
@@ -60,6 +83,7 @@ impl fmt::Display for Item {
             Item::Plan(name) => write!(out, "plans/{name}"),
             Item::Migration(name) => write!(out, "migrations/{name}"),
             Item::Version(version) => write!(out, "versions/{version}/schema"),
+            Item::Archive(version) => write!(out, "versions/{version}/{ARCHIVE}"),
             Item::Tag(tag) => write!(out, "tags/{tag}"),
         }
     }
@@ -84,7 +108,9 @@ impl ArtifactId {
             // The files of a directory have no URLs of their own.
             Item::Schema | Item::Migration(_) => format!("atlas://{}", self.repo),
             Item::Plan(name) => format!("atlas://{}/plans/{name}", self.repo),
-            Item::Version(version) => format!("atlas://{}?version={version}", self.repo),
+            Item::Version(version) | Item::Archive(version) => {
+                format!("atlas://{}?version={version}", self.repo)
+            }
             Item::Tag(tag) => format!("atlas://{}?tag={tag}", self.repo),
         }
     }
@@ -112,6 +138,7 @@ mod tests {
             "migrations/1_x.up.sql",
             "migrations/atlas.sum",
             "versions/20240910173744-0a1b2c3d/schema",
+            "versions/20240910173744-0a1b2c3d/migrations.tar",
             "tags/prod",
         ] {
             assert_eq!(Item::from_key(key).unwrap().to_string(), key);

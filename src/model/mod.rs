@@ -2,12 +2,14 @@
 
 #[cfg(test)]
 mod arbitrary_tests;
+mod archive;
 mod author;
 mod base;
 mod document;
 mod hcl;
 mod item;
 mod lineage;
+mod migration_directory;
 mod name;
 mod plan_status;
 mod section;
@@ -17,6 +19,7 @@ mod sum_file;
 mod text;
 mod wall_clock;
 
+pub use archive::InvalidArchive;
 pub use author::{Author, InvalidAuthor, MAX_AUTHOR_BYTES};
 pub use base::Base;
 pub use document::{Format, Rejection, check_plan, check_schema, guess_format};
@@ -24,6 +27,7 @@ pub use hcl::Syntax;
 pub(crate) use hcl::plain;
 pub use item::{ArtifactId, Item};
 pub use lineage::Lineage;
+pub use migration_directory::{MigrationDirectory, SumState};
 pub use name::{
     InvalidName, LATEST, MAX_NAME_BYTES, MigrationName, PLAN_SUFFIX, PlanName, RepoName, TagName,
     Version, is_made_of, is_probe, is_temporary,

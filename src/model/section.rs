@@ -11,14 +11,29 @@ pub enum Part {
     Current,
     /// The files of the migration directory.
     Migrations,
-    /// The versions.
+    /// The schemas of the versions.
     Versions,
+    /// The migration directories of the versions.
+    Archives,
     /// The tags.
     Tags,
 }
 
+impl Part {
+    fn of(item: &Item) -> Self {
+        match item {
+            Item::Schema | Item::Plan(_) => Part::Current,
+            Item::Migration(_) => Part::Migrations,
+            Item::Version(_) => Part::Versions,
+            Item::Archive(_) => Part::Archives,
+            Item::Tag(_) => Part::Tags,
+        }
+    }
+}
+
 /// A part of one repository. Its `Display` is the key that it lies under in a store: `app`,
-/// `app/versions`.
+/// `app/versions`. The migration directories of versions lie beside their schemas; theirs is a name
+/// of its own, `app/versions/migrations`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Section {
     /// The repository.
@@ -46,10 +61,26 @@ impl Section {
         Self { repo, part }
     }
 
+    /// Names the migration directories in the versions of a repository.
+    pub fn archives(repo: &RepoName) -> Self {
+        let (repo, part) = (repo.clone(), Part::Archives);
+        Self { repo, part }
+    }
+
     /// Names the tags of a repository.
     pub fn tags(repo: &RepoName) -> Self {
         let (repo, part) = (repo.clone(), Part::Tags);
         Self { repo, part }
+    }
+
+    /// Tells whether it is a part of the versions, which nobody deletes.
+    pub fn is_of_versions(&self) -> bool {
+        matches!(self.part, Part::Versions | Part::Archives)
+    }
+
+    /// Tells whether its listing shows an item.
+    pub fn shows(&self, item: &Item) -> bool {
+        Part::of(item) == self.part
     }
 
     /// Parses a section's key.
@@ -58,6 +89,7 @@ impl Section {
             None => (key, Part::Current),
             Some((repo, "migrations")) => (repo, Part::Migrations),
             Some((repo, "versions")) => (repo, Part::Versions),
+            Some((repo, "versions/migrations")) => (repo, Part::Archives),
             Some((repo, "tags")) => (repo, Part::Tags),
             Some(_) => return None,
         };
@@ -72,6 +104,7 @@ impl fmt::Display for Section {
             Part::Current => write!(out, "{}", self.repo),
             Part::Migrations => write!(out, "{}/migrations", self.repo),
             Part::Versions => write!(out, "{}/versions", self.repo),
+            Part::Archives => write!(out, "{}/versions/migrations", self.repo),
             Part::Tags => write!(out, "{}/tags", self.repo),
         }
     }
@@ -80,11 +113,8 @@ impl fmt::Display for Section {
 impl ArtifactId {
     /// Returns the section whose listing shows the artifact.
     pub fn section(&self) -> Section {
-        match self.item {
-            Item::Schema | Item::Plan(_) => Section::current(&self.repo),
-            Item::Migration(_) => Section::migrations(&self.repo),
-            Item::Version(_) => Section::versions(&self.repo),
-            Item::Tag(_) => Section::tags(&self.repo),
-        }
+        let repo = self.repo.clone();
+        let part = Part::of(&self.item);
+        Section { repo, part }
     }
 }

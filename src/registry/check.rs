@@ -123,16 +123,15 @@ fn judge(
             let parsed = SumFile::parse(content).map_err(Rejection::Sum);
             parsed.map(|_| Format::Sql)
         }
-        Item::Migration(_) => Ok(Format::Sql),
-        // The mount makes the content of a tag itself.
-        Item::Tag(_) => Ok(Format::Sql),
+        // The mount makes the contents of tags and archives itself.
+        Item::Migration(_) | Item::Archive(_) | Item::Tag(_) => Ok(Format::Sql),
         Item::Schema | Item::Version(_) => check_schema(content, suffix, current),
     };
     match (checked, item) {
         (Err(empty @ (Rejection::Empty | Rejection::OnlyImports)), _) => Err(empty),
         (checked, _) if validate => checked,
         (_, Item::Plan(_)) => Ok(Format::Hcl),
-        (_, Item::Migration(_) | Item::Tag(_)) => Ok(Format::Sql),
+        (_, Item::Migration(_) | Item::Archive(_) | Item::Tag(_)) => Ok(Format::Sql),
         (_, Item::Schema | Item::Version(_)) => {
             Ok(suffix.or(current).unwrap_or_else(|| guess_format(content)))
         }

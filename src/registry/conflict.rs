@@ -94,7 +94,7 @@ impl Replay {
     /// version: if this machine is lost, and a later push has replaced it, the version tells another
     /// mount what that is based on.
     pub(super) fn missing_version(&self, record: &Record) -> Vec<Arc<Replica>> {
-        if record.deletes {
+        if record.deletes || record.id.item.is_immutable() {
             return Vec::new();
         }
         let mut missing = self.without(record, &record.versions);

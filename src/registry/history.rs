@@ -1,5 +1,6 @@
 //! The history of a repository, as the index knows it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Registry;
@@ -7,7 +8,7 @@ use super::entry::{Facts, Revision, Shown};
 use super::error::{ErrorKind, RegistryError};
 use super::journal::Record;
 use super::replica::ReplicaSet;
-use crate::model::{ArtifactId, Item, RepoName, Section, Version};
+use crate::model::{ArtifactId, Item, Part, RepoName, Section, Version};
 
 impl Registry {
     /// Makes sure that the listing which shows an artifact is fresh. Known immutable content needs none.
@@ -22,7 +23,8 @@ impl Registry {
         }
     }
 
-    /// Returns the versions of a repository, oldest first.
+    /// Returns the versions of a repository, oldest first: those of its schema, and those of its
+    /// migration directory.
     ///
     /// # Errors
     ///
@@ -30,19 +32,57 @@ impl Registry {
     pub async fn versions(
         self: &Arc<Self>,
         repo: &RepoName,
-    ) -> Result<Vec<Version>, RegistryError> {
-        let section = Section::versions(repo);
-        let is_known = self.index.age(&section).is_some();
-        match self.refresh(&section, is_known).await {
+    ) -> Result<BTreeSet<Version>, RegistryError> {
+        let mut versions = BTreeSet::new();
+        for section in [Section::versions(repo), Section::archives(repo)] {
+            let parts = self.version_parts(&section).await?.into_iter();
+            versions.extend(parts.filter_map(|part| part.version().cloned()));
+        }
+        Ok(versions)
+    }
+
+    /// Returns the newest part of a version: the version's own, or the last one before it. Names order
+    /// versions up to the second, so one of the same second counts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::versions`].
+    pub async fn part_at(
+        self: &Arc<Self>,
+        section: &Section,
+        version: &Version,
+    ) -> Result<Option<ArtifactId>, RegistryError> {
+        let own = match section.part {
+            Part::Archives => Item::Archive(version.clone()),
+            _ => Item::Version(version.clone()),
+        };
+        let own = ArtifactId {
+            repo: section.repo.clone(),
+            item: own,
+        };
+        if self.exists(&own) {
+            return Ok(Some(own));
+        }
+        let is_before = |part: &Item| part.version().is_some_and(|it| it.when() <= version.when());
+        let mut parts = self.version_parts(section).await?;
+        parts.retain(is_before);
+        let newest = parts
+            .into_iter()
+            .max_by(|one, other| one.version().cmp(&other.version()));
+        Ok(newest.map(|item| ArtifactId { item, ..own }))
+    }
+
+    async fn version_parts(
+        self: &Arc<Self>,
+        section: &Section,
+    ) -> Result<Vec<Item>, RegistryError> {
+        let is_known = self.index.age(section).is_some();
+        match self.refresh(section, is_known).await {
             Err(error) if error.kind != ErrorKind::Outage || !is_known => return Err(error),
             _ => {}
         }
-        let ids = self.index.ids(&section, false).into_iter();
-        let versions = ids.filter_map(|id| match id.item {
-            Item::Version(version) => Some(version),
-            _ => None,
-        });
-        Ok(versions.collect())
+        let ids = self.index.ids(section, false).into_iter();
+        Ok(ids.map(|id| id.item).collect())
     }
 
     /// Lists the tags of a repository.
@@ -62,11 +102,47 @@ impl Registry {
     /// # Errors
     ///
     /// As for [`Self::versions`].
-    pub async fn has_version(self: &Arc<Self>, id: &ArtifactId) -> Result<bool, RegistryError> {
-        match self.refresh_for(id).await {
-            Err(error) if !self.exists(id) => Err(error),
-            _ => Ok(self.exists(id)),
+    pub async fn has_version(
+        self: &Arc<Self>,
+        repo: &RepoName,
+        version: &Version,
+    ) -> Result<bool, RegistryError> {
+        let id = |item| ArtifactId {
+            repo: repo.clone(),
+            item,
+        };
+        let parts = [
+            Item::Version(version.clone()),
+            Item::Archive(version.clone()),
+        ]
+        .map(id);
+        if parts.iter().any(|part| self.exists(part)) {
+            return Ok(true);
         }
+        for part in &parts {
+            self.refresh_for(part).await?;
+        }
+        Ok(parts.iter().any(|part| self.exists(part)))
+    }
+
+    /// Returns whether a tag may name a version: the targets of tags are those of the schema, and must
+    /// have a part of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::versions`].
+    pub async fn may_tag(
+        self: &Arc<Self>,
+        repo: &RepoName,
+        version: &Version,
+    ) -> Result<bool, RegistryError> {
+        let schema = ArtifactId {
+            repo: repo.clone(),
+            item: Item::Version(version.clone()),
+        };
+        let is_there = self.has_version(repo, version).await?;
+        let is_alone = self.replica_sets.of_migrations(repo).is_some() && !self.exists(&schema);
+        Ok(is_there && !is_alone)
     }
 
     /// Adds the versions that the registry misses, and this mount's journal has, to the index.

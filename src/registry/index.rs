@@ -240,7 +240,8 @@ impl Index {
         if section_index.listing.is_to_be_written() {
             self.dirty.section(section);
         }
-        for (item, listed) in &listing.items {
+        let items = listing.items.iter();
+        for (item, listed) in items.filter(|(item, _)| section.shows(item)) {
             let record = section_index.records.entry(item.clone()).or_default();
             let before = record.essence();
             record.listed(from.target, from.is_registry, listed, begun, || {

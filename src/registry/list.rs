@@ -201,20 +201,37 @@ impl Registry {
             if replicas.is_registry(target.id) {
                 self.find_lost(section, replicas, listing, begun, end).await;
             }
-            self.learn(section, replicas, target.id, listing, begun);
+            for section in &self.shown_with(section) {
+                self.learn(section, replicas, target.id, listing, begun);
+            }
             self.hide(target, listing.hidden.clone());
         }
-        if section.part == Part::Versions {
-            self.recall_versions(replicas, section);
+        if section.is_of_versions() {
+            self.recall_versions(replicas, &Section::versions(&section.repo));
         }
         let mut answers = replies.answers.iter();
         let by_registry = answers.any(|(target, _)| replicas.is_registry(target.id));
         // Without a registry, no backup stands in for one.
         let by_backups = replicas.has_registry() && !by_registry;
-        self.index.set_by_backups(section, by_backups);
+        for section in &self.shown_with(section) {
+            self.index.set_by_backups(section, by_backups);
+        }
         match replies.answers.is_empty() {
             true => Err(self.of_listing(format!("can't list {section}"), &replies.failures)),
             false => Ok(()),
+        }
+    }
+
+    /// Returns the sections that a listing of one of them shows. The schemas and the migration
+    /// directories of versions lie side by side, unless the latter have targets of their own.
+    fn shown_with(&self, section: &Section) -> Vec<Section> {
+        let repo = &section.repo;
+        let has_both = self.replica_sets.of_migrations(repo).is_none();
+        match section.part {
+            Part::Versions | Part::Archives if has_both => {
+                vec![Section::versions(repo), Section::archives(repo)]
+            }
+            _ => vec![section.clone()],
         }
     }
 
@@ -231,7 +248,7 @@ impl Registry {
             target,
             is_registry: replicas.is_registry(target),
             // Nobody deletes a version: a registry that lacks one has lost it.
-            decides_absence: !self.settings.fallback_on.not_found && section.part != Part::Versions,
+            decides_absence: !self.settings.fallback_on.not_found && !section.is_of_versions(),
         };
         for (item, meta) in &listing.items {
             meta.stamp

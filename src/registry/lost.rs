@@ -27,7 +27,7 @@ impl Registry {
         begun: Instant,
         end: Instant,
     ) {
-        if self.settings.fallback_on.not_found || section.part == Part::Versions {
+        if self.settings.fallback_on.not_found || section.is_of_versions() {
             return;
         }
         let registry = &replicas.registry;
@@ -49,7 +49,9 @@ impl Registry {
                     self.lose(&id, registry, begun);
                 }
             }
-        } else if listing.items.is_empty() && section.part == Part::Current {
+        } else if listing.items.is_empty()
+            && matches!(section.part, Part::Current | Part::Migrations)
+        {
             self.ask_backups_for_lost(section, replicas, begun, end)
                 .await;
         }

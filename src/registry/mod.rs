@@ -7,6 +7,7 @@
 mod apply;
 #[cfg(test)]
 mod arbitrary_tests;
+mod archive;
 mod base;
 mod blocking;
 mod breaker;
@@ -105,7 +106,6 @@ pub use settings::{Durability, FallbackOn, Settings, UnknownDurability};
 pub use state_dir::{StateDir, StateDirError, log_folder};
 pub use state_root::StateRoot;
 pub use status::{About, Mount, Open};
-pub use sums::SumState;
 
 /// Locks a mutex, even after a panic while it was held: the panic has cost one EIO where it
 /// happened, and the data behind these locks is bookkeeping that every later reply corrects.

@@ -62,7 +62,7 @@ impl ReplicaSets {
     pub fn named(&self, section: &Section) -> Option<&ReplicaSet> {
         let repo = &section.repo;
         let migrations = match section.part {
-            Part::Migrations => self.migrations.get(repo),
+            Part::Migrations | Part::Archives => self.migrations.get(repo),
             Part::Current | Part::Versions | Part::Tags => None,
         };
         migrations.or_else(|| self.named.get(repo))

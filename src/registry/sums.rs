@@ -1,7 +1,6 @@
 //! The sums of migration directories: whether each agrees with its `atlas.sum`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -11,39 +10,21 @@ use tokio::runtime::Handle;
 
 use super::entry::Revision;
 use super::error::RegistryError;
+use super::keyed_lock::KeyedLock;
 use super::{Registry, lock};
-use crate::model::{ArtifactId, Item, MigrationName, RepoName, Section, SumFile};
+use crate::model::{
+    ArtifactId, Author, Item, MigrationDirectory, MigrationName, RepoName, Section, SumState,
+};
 
 /// How many files of a directory are pulled at once. 8: a directory has dozens of small files.
 const CONCURRENT_PULLS: usize = 8;
-
-/// Whether a migration directory agrees with its `atlas.sum`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SumState {
-    /// It does.
-    Agrees,
-    /// It has no `atlas.sum`.
-    Absent,
-    /// The first difference, in Atlas's words.
-    Differs(String),
-}
-
-impl fmt::Display for SumState {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            SumState::Agrees => "ok",
-            SumState::Absent => "absent",
-            SumState::Differs(difference) => difference,
-        })
-    }
-}
 
 /// The sums that this mount has computed.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     known: Mutex<BTreeMap<RepoName, KnownSum>>,
-    /// The repositories whose sum is to be computed in the background.
-    due: Mutex<BTreeSet<RepoName>>,
+    /// Held while a repository's directory is looked at after a change.
+    looks: KeyedLock<RepoName>,
 }
 
 /// The sum of a directory, and the contents that it was computed of.
@@ -51,95 +32,115 @@ pub(super) struct Sums {
 struct KnownSum {
     revisions: Vec<u64>,
     state: SumState,
+    /// Whether the directory is a version, or needs none.
+    is_kept: bool,
 }
 
-/// The files of a migration directory.
-#[derive(Debug, Default)]
-struct Directory {
-    sum: Option<Bytes>,
-    files: BTreeMap<MigrationName, Bytes>,
-}
-
-impl Directory {
-    fn state(&self) -> SumState {
-        let Some(sum) = &self.sum else {
-            return SumState::Absent;
-        };
-        let sum = match SumFile::parse(sum) {
-            Ok(sum) => sum,
-            // It was put there by hand.
-            Err(invalid) => return SumState::Differs(format!("atlas.sum: {invalid}")),
-        };
-        let files = self.files.iter();
-        let actual = SumFile::compute(files.map(|(name, content)| (name.as_str(), &**content)));
-        match sum.difference(&actual) {
-            None => SumState::Agrees,
-            Some(difference) => SumState::Differs(difference.to_string()),
-        }
-    }
+/// A directory at one moment.
+struct Look {
+    directory: MigrationDirectory,
+    /// The time of its newest file; `None` if a file has changed meanwhile.
+    when: Option<u64>,
 }
 
 impl Registry {
-    /// Returns whether a migration directory agrees with its `atlas.sum`. It reads the files that
-    /// have changed since the last time.
+    /// Returns whether a migration directory agrees with its `atlas.sum`. It reads the files, unless
+    /// none has changed since the last time.
     ///
     /// # Errors
     ///
     /// [`RegistryError`] if a file can't be read.
     pub async fn sum(self: &Arc<Self>, repo: &RepoName) -> Result<SumState, RegistryError> {
         let listed = self.list(&Section::migrations(repo)).await?;
-        let revisions: Vec<u64> = listed.iter().map(|(_, known)| known.revision).collect();
-        let known = lock(&self.sums.known).get(repo).cloned();
-        if let Some(known) = known.filter(|known| known.revisions == revisions) {
-            return Ok(known.state);
+        let revisions = revisions(&listed);
+        match self.known_sum(repo, &revisions) {
+            Some(known) => Ok(known.state),
+            None => {
+                let state = self.look(repo, listed).await?.directory.state();
+                self.remember_sum(repo, revisions, &state, false);
+                Ok(state)
+            }
         }
-        let state = self.directory(repo, listed).await?.state();
+    }
+
+    /// Looks at a migration directory after a change by `author`: the status names a sum that is not
+    /// ok, and a directory that agrees with its `atlas.sum` becomes a version.
+    pub async fn directory_changed(self: Arc<Self>, repo: RepoName, author: Option<Author>) {
+        let _turn = self.sums.looks.lock(&repo).await;
+        // What can't be read now is read at the next look.
+        let Ok(listed) = self.list(&Section::migrations(&repo)).await else {
+            return;
+        };
+        let revisions = revisions(&listed);
+        let known = self.known_sum(&repo, &revisions);
+        if known.is_some_and(|known| known.is_kept) {
+            return;
+        }
+        let Ok(look) = self.look(&repo, listed).await else {
+            return;
+        };
+        let state = look.directory.state();
+        let is_kept = match (&state, look.when) {
+            (SumState::Agrees, Some(_)) if self.settings.read_only => true,
+            (SumState::Agrees, Some(when)) => {
+                self.keep_directory(&repo, &look.directory, when, author)
+                    .await
+            }
+            (SumState::Agrees, None) => false,
+            (SumState::Absent | SumState::Differs(_), _) => true,
+        };
+        self.remember_sum(&repo, revisions, &state, is_kept);
+    }
+
+    fn known_sum(&self, repo: &RepoName, revisions: &[u64]) -> Option<KnownSum> {
+        let known = lock(&self.sums.known).get(repo).cloned();
+        known.filter(|known| known.revisions == revisions)
+    }
+
+    fn remember_sum(&self, repo: &RepoName, revisions: Vec<u64>, state: &SumState, is_kept: bool) {
         let known = KnownSum {
             revisions,
             state: state.clone(),
+            is_kept,
         };
         lock(&self.sums.known).insert(repo.clone(), known);
-        Ok(state)
     }
 
-    /// Pulls the files of a directory.
-    async fn directory(
+    /// Reads the files of a directory.
+    async fn look(
         self: &Arc<Self>,
         repo: &RepoName,
-        listed: Vec<(Item, Revision)>,
-    ) -> Result<Directory, RegistryError> {
-        let pulls = listed.into_iter().map(|(item, _)| async {
+        mut listed: Vec<(Item, Revision)>,
+    ) -> Result<Look, RegistryError> {
+        let is_sum =
+            |(item, _): &(Item, Revision)| matches!(item, Item::Migration(name) if name.is_sum());
+        if !listed.iter().any(is_sum) {
+            // Nothing to compare: don't read the files.
+            listed.clear();
+        }
+        let pulls = listed.into_iter().map(|(item, known)| async move {
             let repo = repo.clone();
             let id = ArtifactId { repo, item };
             let pulled = self.pull(&id).await?;
-            Ok::<_, RegistryError>((id.item, pulled.bytes))
+            let stamp = pulled.known.stamp();
+            let when = stamp.filter(|_| pulled.known.revision == known.revision);
+            Ok::<_, RegistryError>((id.item, pulled.bytes, when.map(|stamp| stamp.when)))
         });
         let pulls = futures::stream::iter(pulls).buffer_unordered(CONCURRENT_PULLS);
-        let pulled: Vec<(Item, Bytes)> = pulls.try_collect().await?;
-        let mut directory = Directory::default();
-        for (item, content) in pulled {
-            match item {
-                Item::Migration(name) if name.is_sum() => directory.sum = Some(content),
-                Item::Migration(name) => drop(directory.files.insert(name, content)),
-                _ => {}
-            }
-        }
-        Ok(directory)
-    }
-
-    /// Computes the sum of a directory in the background, for the status.
-    pub fn look_at_sum(self: &Arc<Self>, repo: &RepoName) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if lock(&self.sums.due).insert(repo.clone()) {
-            let (registry, repo) = (Arc::clone(self), repo.clone());
-            runtime.spawn(async move {
-                lock(&registry.sums.due).remove(&repo);
-                // What can't be read now stays as it is.
-                let _ = registry.sum(&repo).await;
+        let pulled: Vec<(Item, Bytes, Option<u64>)> = pulls.try_collect().await?;
+        let times: Option<Vec<u64>> = pulled.iter().map(|(_, _, when)| *when).collect();
+        let files = pulled
+            .into_iter()
+            .filter_map(|(item, content, _)| match item {
+                Item::Migration(name) => Some((name, content)),
+                _ => None,
             });
-        }
+        Ok(Look {
+            directory: MigrationDirectory {
+                files: files.collect::<BTreeMap<MigrationName, Bytes>>(),
+            },
+            when: times.and_then(|times| times.into_iter().max()),
+        })
     }
 
     /// Returns the repositories whose sum is not ok, as far as this mount has looked. It looks again
@@ -151,11 +152,18 @@ impl Registry {
             SumState::Absent => !sum.revisions.is_empty(),
             SumState::Differs(_) => true,
         };
-        let wrong: Vec<_> = sums.iter().filter(|(_, sum)| is_wrong(sum)).collect();
-        wrong.iter().for_each(|(repo, _)| self.look_at_sum(repo));
-        let wrong = wrong.into_iter();
+        let wrong = sums.iter().filter(|(_, sum)| is_wrong(sum));
         wrong
-            .map(|(repo, sum)| json!({ "repo": repo.as_str(), "sum": sum.state.to_string() }))
+            .map(|(repo, sum)| {
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(Arc::clone(self).directory_changed(repo.clone(), None));
+                }
+                json!({ "repo": repo.as_str(), "sum": sum.state.to_string() })
+            })
             .collect()
     }
+}
+
+fn revisions(listed: &[(Item, Revision)]) -> Vec<u64> {
+    listed.iter().map(|(_, known)| known.revision).collect()
 }

@@ -84,7 +84,7 @@ const MAX_INLINE_PARSE_BYTES: usize = 64 << 10;
 async fn guess(item: &Item, content: &Bytes) -> Format {
     match item {
         Item::Plan(_) => Format::Hcl,
-        Item::Migration(_) | Item::Tag(_) => Format::Sql,
+        Item::Migration(_) | Item::Archive(_) | Item::Tag(_) => Format::Sql,
         Item::Schema | Item::Version(_) if content.len() < MAX_INLINE_PARSE_BYTES => {
             guess_format(content)
         }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::backend::Waiting;
 use super::known_tombstones::KnownTombstones;
 use super::{Backend, Condition, Failure, Kind, Location, StampKeys, StampRefusal, Token};
-use crate::model::{ArtifactId, Item, RepoName, Sha256, Stamp, WallClock};
+use crate::model::{ArtifactId, RepoName, Sha256, Stamp, WallClock};
 
 pub use listing::RepoListing;
 pub use membership::{Members, Membership};
@@ -208,7 +208,7 @@ impl Target {
                 ),
             ));
         }
-        if let Item::Version(version) = &id.item
+        if let Some(version) = id.item.version()
             && !version.is_of(Sha256::of(&stored.content))
         {
             let why = format!("cannot read {key} at {}: its bytes are others", self.url);

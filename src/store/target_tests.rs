@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::model::{Format, MAX_AHEAD};
+use crate::model::{Format, Item, MAX_AHEAD};
 use crate::store::SignedStamp;
 use crate::store::{Listed, Stored};
 

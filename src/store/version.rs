@@ -30,7 +30,7 @@ fn suffix(id: &ArtifactId, sha256: Sha256) -> String {
 }
 
 impl Target {
-    /// Lists the versions of a repository's schema.
+    /// Lists the contents of a repository's versions.
     ///
     /// # Errors
     ///
@@ -39,38 +39,36 @@ impl Target {
         &self,
         repo: &RepoName,
         deadline: Instant,
-    ) -> Result<BTreeSet<Version>, Failure> {
+    ) -> Result<BTreeSet<Item>, Failure> {
         let prefix = versions_of(repo);
         let attempt = format!("listing {prefix}");
         let listed = self.by(deadline, &attempt, self.driver.list_keys(&prefix));
         let listed = listed.await?;
-        let versions = listed.iter().filter_map(|key| {
+        let items = listed.iter().filter_map(|key| {
             let key = key.strip_prefix(repo.as_str())?.strip_prefix('/')?;
-            match Item::from_key(key)? {
-                Item::Version(version) => Some(version),
-                _ => None,
-            }
+            Item::from_key(key).filter(Item::is_immutable)
         });
-        Ok(versions.collect())
+        Ok(items.collect())
     }
 
-    /// Lists the versions of a repository's schema by their names alone: their sizes and stamps cost a
-    /// request for each in some stores, and most are never looked at.
+    /// Lists the contents of a repository's versions by their names alone: their sizes and stamps cost
+    /// a request for each in some stores, and most are never looked at.
     pub(in crate::store) async fn list_versions(
         &self,
         repo: &RepoName,
         deadline: Instant,
     ) -> Result<RepoListing, Failure> {
-        let versions = self.versions(repo, deadline).await?.into_iter();
-        let items = versions.map(|version| {
+        let items = self.versions(repo, deadline).await?.into_iter();
+        let items = items.map(|item| {
+            let when = item.version().map_or(0, Version::when);
             let unread = Meta {
                 size: 0,
                 stamp: None,
                 refused: None,
                 token: None,
-                modified: UNIX_EPOCH + Duration::from_nanos(version.when()),
+                modified: UNIX_EPOCH + Duration::from_nanos(when),
             };
-            (Item::Version(version), unread)
+            (item, unread)
         });
         Ok(RepoListing {
             items: items.collect(),
@@ -112,18 +110,44 @@ impl Target {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let key = version_key(id, stamp);
+        self.put_once(&key, content, stamp, deadline).await
+    }
+
+    /// Puts a part of a version. When it returns `Ok` the target has it, durably.
+    ///
+    /// # Errors
+    ///
+    /// The target's failing answer.
+    pub async fn put_part(
+        &self,
+        id: &ArtifactId,
+        content: Bytes,
+        stamp: &Stamp,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let key = id.to_string();
+        self.put_once(&key, content, stamp, deadline).await
+    }
+
+    async fn put_once(
+        &self,
+        key: &str,
+        content: Bytes,
+        stamp: &Stamp,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         let attempt = format!("writing {key}");
-        let signed = self.sign(&key, stamp);
+        let signed = self.sign(key, stamp);
         let condition = Condition::Absent;
         #[cfg(test)]
         let condition = match injected(Bug::VersionOverwritten) {
             true => Condition::None,
             false => condition,
         };
-        let put = self.driver.put(&key, content, &signed, &condition);
+        let put = self.driver.put(key, content, &signed, &condition);
         match self.writing(deadline, &attempt, put).await {
             Err(failure) if failure.kind == Kind::Conflict => {
-                let has = self.has_version(&key, stamp, deadline).await?;
+                let has = self.has_version(key, stamp, deadline).await?;
                 has.then_some(()).ok_or(failure)
             }
             written => written.map(drop),
@@ -168,17 +192,26 @@ impl Target {
         if injected(Bug::TagBeforeVersion) {
             return Ok(());
         }
-        let version = std::str::from_utf8(content).unwrap_or_default();
-        let key = format!("{}/{version}/{}", versions_of(&id.repo), Item::Schema);
-        let attempt = format!("looking up {key}");
-        match self.by(deadline, &attempt, self.driver.head(&key)).await {
-            Err(failure) if failure.kind == Kind::NotFound => {
-                let url = self.url();
-                let why = format!("cannot write {id} at {url}: version {version} is not there yet");
-                Err(Failure::new(Kind::Busy, why))
+        let version = std::str::from_utf8(content).ok();
+        let version = version.and_then(|version| Version::parse(version).ok());
+        let parts = version.iter().flat_map(|version| {
+            [
+                Item::Version(version.clone()),
+                Item::Archive(version.clone()),
+            ]
+        });
+        for part in parts {
+            let key = format!("{}/{part}", id.repo);
+            let attempt = format!("looking up {key}");
+            match self.by(deadline, &attempt, self.driver.head(&key)).await {
+                Err(failure) if failure.kind == Kind::NotFound => {}
+                there => return there.map(drop),
             }
-            there => there.map(drop),
         }
+        let url = self.url();
+        let version = version.map_or(String::new(), |version| version.to_string());
+        let why = format!("cannot write {id} at {url}: version {version} is not there yet");
+        Err(Failure::new(Kind::Busy, why))
     }
 
     /// Returns the contents that a push is based on, as far as the versions tell. `known`: those that

@@ -39,6 +39,7 @@ mod input_azure;
 mod lifecycle;
 mod limits;
 mod listing;
+mod migrations;
 mod mounted;
 mod network_namespace;
 mod oci;

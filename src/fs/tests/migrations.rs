@@ -12,19 +12,19 @@ use crate::registry::Settings;
 use crate::store::{Fault, Kind, Memory};
 
 /// Longer than replay and the repair that follows it need.
-const CALM: Duration = Duration::from_secs(100);
+pub(super) const CALM: Duration = Duration::from_secs(100);
 
-const FIRST: (&str, &[u8]) = ("20241018044955.sql", b"CREATE TABLE a (id int);\n");
-const SECOND: (&str, &[u8]) = ("20241018071458_more.sql", b"DROP TABLE a;\r\n");
+pub(super) const FIRST: (&str, &[u8]) = ("20241018044955.sql", b"CREATE TABLE a (id int);\n");
+pub(super) const SECOND: (&str, &[u8]) = ("20241018071458_more.sql", b"DROP TABLE a;\r\n");
 
 /// Makes the content of `atlas.sum` for files in order.
-fn sum(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn sum(files: &[(&str, &[u8])]) -> Vec<u8> {
     SumFile::compute(files.iter().copied())
         .to_string()
         .into_bytes()
 }
 
-async fn copy(fixture: &Fixture, files: &[(&str, &[u8])]) {
+pub(super) async fn copy(fixture: &Fixture, files: &[(&str, &[u8])]) {
     for (name, content) in files {
         let path = format!("app/migrations/{name}");
         fixture.cp(&path, content).await.unwrap();
@@ -32,7 +32,7 @@ async fn copy(fixture: &Fixture, files: &[(&str, &[u8])]) {
 }
 
 /// Makes a mount of a directory with two files and their sum.
-async fn directory(choice: Choice) -> Fixture {
+pub(super) async fn directory(choice: Choice) -> Fixture {
     let fixture = Fixture::with(choice);
     copy(&fixture, &[FIRST, SECOND]).await;
     let sum = sum(&[FIRST, SECOND]);
@@ -359,4 +359,23 @@ async fn a_schema_costs_no_look_at_the_migrations() {
     fixture.ls("app").await.unwrap();
     fixture.stat("app/migrations").await.unwrap();
     assert_eq!(fixture.registry.requests(), ["LIST app"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn backups_serve_the_migration_files_that_the_registry_has_lost() {
+    let mut fixture = directory(choice()).await;
+    let keys = fixture.registry.keys().into_iter();
+    keys.for_each(|key| fixture.registry.remove(&key));
+    let path = "app/migrations/20241018044955.sql";
+    for knows_it in [true, false] {
+        if !knows_it {
+            fixture = from_another_machine(fixture, choice());
+        }
+        fixture.wait().await;
+        assert_eq!(fixture.cat(path).await.unwrap(), FIRST.1);
+        assert_eq!(fixture.ls("app/migrations").await.unwrap().len(), 3);
+        assert_eq!(state(&fixture).await, "ok");
+    }
+    order(&fixture, "sync").await;
+    assert_eq!(fixture.registry.content(path).unwrap(), FIRST.1);
 }

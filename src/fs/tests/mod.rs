@@ -1,5 +1,6 @@
 //! The semantics of the mount, one test for each sentence, without a mount.
 
+mod archive;
 mod author;
 mod by_hand;
 mod clocks;

@@ -300,10 +300,8 @@ impl Reconcile {
         let items = scan.items();
         job.expect(items.len());
         let (scan, repo) = (&scan, repo);
-        if share != Share::Migrations {
-            // A target takes a tag only if it has the version.
-            self.compare_versions(job, scan, repo).await;
-        }
+        // A target takes a tag only if it has the version.
+        self.compare_versions(job, scan, repo, share).await;
         let comparisons = items.into_iter().map(|item| {
             let repo = repo.clone();
             let id = ArtifactId { repo, item };

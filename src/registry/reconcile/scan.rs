@@ -37,12 +37,11 @@ pub(super) enum Share {
 }
 
 impl Share {
-    fn has(self, item: &Item) -> bool {
-        let is_migration = matches!(item, Item::Migration(_));
+    pub(super) fn has(self, item: &Item) -> bool {
         match self {
             Share::All => true,
-            Share::AllButMigrations => !is_migration,
-            Share::Migrations => is_migration,
+            Share::AllButMigrations => !item.is_of_migrations(),
+            Share::Migrations => item.is_of_migrations(),
         }
     }
 }

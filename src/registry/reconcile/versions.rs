@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::diff::Problem;
 use super::job::ReconcileJob;
 use super::repair::why;
-use super::scan::RepoScan;
+use super::scan::{RepoScan, Share};
 use super::{CONCURRENT_COMPARISONS, Reconcile};
-use crate::model::{ArtifactId, Item, RepoName, Stamp, Version};
+use crate::model::{ArtifactId, Item, RepoName, Stamp};
 use crate::registry::replica::Replica;
 
 impl Reconcile {
@@ -23,30 +23,34 @@ impl Reconcile {
         job: &ReconcileJob,
         scan: &RepoScan<'_>,
         repo: &RepoName,
+        share: Share,
     ) {
         let end = Instant::now() + self.settings.push;
         let lists = scan.targets.iter().map(|seen| async move {
             let listed = seen.target.ask(|target| target.versions(repo, end));
             (seen.target, listed.await)
         });
-        let mut held: Vec<(&Replica, BTreeSet<Version>)> = Vec::new();
+        let mut held: Vec<(&Replica, BTreeSet<Item>)> = Vec::new();
         for (target, listed) in futures::future::join_all(lists).await {
             match listed {
-                Ok(versions) => held.push((target, versions)),
+                Ok(mut parts) => {
+                    parts.retain(|part| share.has(part));
+                    held.push((target, parts));
+                }
                 Err(failure) => job.unheard(target.url(), &failure.reason),
             }
         }
-        let all: BTreeSet<&Version> = held.iter().flat_map(|(_, versions)| versions).collect();
+        let all: BTreeSet<&Item> = held.iter().flat_map(|(_, parts)| parts).collect();
         let mut repairs = Vec::new();
-        for version in all {
+        for part in all {
             let held = held.iter();
             let held: Vec<(&Replica, bool)> = held
-                .map(|(target, versions)| (*target, versions.contains(version)))
+                .map(|(target, parts)| (*target, parts.contains(part)))
                 .collect();
             if held.iter().any(|(_, has_it)| !has_it) {
-                let version = version.clone();
-                let repair =
-                    async move { self.spread_version(job, scan, repo, version, &held).await };
+                let (repo, item) = (repo.clone(), part.clone());
+                let id = ArtifactId { repo, item };
+                let repair = async move { self.spread_part(job, scan, &id, &held).await };
                 repairs.push(repair.boxed());
             }
         }
@@ -55,32 +59,23 @@ impl Reconcile {
         while repairs.next().await.is_some() {}
     }
 
-    /// Gives a version to the targets that lack it. `held`: whether each target has it.
-    async fn spread_version(
+    /// Gives a part of a version to the targets that lack it. `held`: whether each target has it.
+    async fn spread_part(
         &self,
         job: &ReconcileJob,
         scan: &RepoScan<'_>,
-        repo: &RepoName,
-        version: Version,
+        id: &ArtifactId,
         held: &[(&Replica, bool)],
     ) {
-        let id = &ArtifactId {
-            repo: repo.clone(),
-            item: Item::Version(version.clone()),
-        };
         let content = match job.repairs() {
-            true => self.version_content(id, &version, held).await.map_err(Some),
+            true => self.part(id, held).await.map_err(Some),
             false => Err(None),
-        };
-        let schema = ArtifactId {
-            repo: id.repo.clone(),
-            item: Item::Schema,
         };
         for (target, _) in held.iter().filter(|(_, has_it)| !has_it) {
             let end = Instant::now() + self.settings.push;
             let given = match &content {
                 Ok((bytes, stamp)) => {
-                    let put = target.ask(|it| it.put_version(&schema, bytes.clone(), stamp, end));
+                    let put = target.ask(|it| it.put_part(id, bytes.clone(), stamp, end));
                     put.await.map_err(|failure| Some(why(failure)))
                 }
                 Err(why) => Err(why.clone()),
@@ -90,18 +85,23 @@ impl Reconcile {
         job.compared();
     }
 
-    /// Reads a version from the first target that has it intact.
-    async fn version_content(
+    /// Reads a part of a version from the first target that has it intact.
+    async fn part(
         &self,
         id: &ArtifactId,
-        version: &Version,
         held: &[(&Replica, bool)],
     ) -> Result<(Bytes, Stamp), String> {
         let (limit, end) = (self.settings.max_size, Instant::now() + self.settings.push);
         let mut reason = "no target has it any more".to_owned();
         for (target, _) in held.iter().filter(|(_, has_it)| *has_it) {
             match target.ask(|target| target.get(id, limit, end)).await {
-                Ok(content) => return Ok((content.bytes, content.stamp.of_version(version))),
+                Ok(content) => {
+                    let stamp = match &id.item {
+                        Item::Version(version) => content.stamp.of_version(version),
+                        _ => content.stamp,
+                    };
+                    return Ok((content.bytes, stamp));
+                }
                 Err(failure) => reason = failure.reason,
             }
         }

@@ -33,7 +33,7 @@ impl Target {
     ) -> Result<RepoListing, Failure> {
         match section.part {
             Part::Current => self.list_current(&section.repo, deadline).await,
-            Part::Versions => self.list_versions(&section.repo, deadline).await,
+            Part::Versions | Part::Archives => self.list_versions(&section.repo, deadline).await,
             Part::Tags | Part::Migrations => {
                 let (repo, prefix) = (&section.repo, section.to_string());
                 let attempt = format!("listing {prefix}");
