@@ -102,6 +102,8 @@ cmp "$4" app/schema"#;
     let args = args.into_iter().chain([work.as_os_str()]);
     run(&mut bash(applied, args)).ok();
 
+    // Within one second, the version of the roll-back would be the first one.
+    std::thread::sleep(Duration::from_secs(1));
     let back = r#"cp "$1/versions/$2/schema.hcl" "$1/schema.hcl""#;
     let app = site.mounted.path("app");
     run(&mut bash(back, [app.as_os_str(), one.as_ref()])).ok();
