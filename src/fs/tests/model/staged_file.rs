@@ -102,6 +102,12 @@ impl Truth {
         };
         match checked {
             Ok(format) => {
+                // The content that is there already is no change.
+                let same = current.filter(|it| it.bytes == bytes && it.format == format);
+                if let Some(revision) = same.map(|content| content.revision) {
+                    self.failed.remove(id);
+                    return Ok(revision);
+                }
                 self.last += 1;
                 let content = Content {
                     revision: self.last,
