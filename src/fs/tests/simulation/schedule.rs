@@ -118,6 +118,7 @@ impl Schedule {
         let by_hand = random.percent(25);
         let lies = random.percent(15);
         let length = 10 + random.below(28);
+        let mut behind = None;
         if !schedule.named {
             let (mount, artifact, apart) = (0, 0, false);
             schedule.steps.push(Step::Act {
@@ -199,7 +200,8 @@ impl Schedule {
                 && mounts > 1
                 && random.percent(30)
             {
-                // Another mount, whose clock may be behind, pushes anew while the registry is out.
+                // Another mount, whose clock is behind, pushes anew while the registry is out.
+                behind = Some((mount + 1) % mounts);
                 let act = |mount, what| Step::Act {
                     mount,
                     artifact,
@@ -230,6 +232,8 @@ impl Schedule {
         }
         if random.percent(25) {
             schedule.ahead = std::array::from_fn(|_| random.pick(&CLOCKS));
+        } else if let Some(behind) = behind.and_then(|mount| schedule.ahead.get_mut(mount)) {
+            *behind = -120;
         }
         schedule
     }
