@@ -360,9 +360,13 @@ impl Registry {
             let reply = reply.await;
             (target, reply)
         };
-        self.fallback
-            .ask_replicas(replicas, end, pressing, ask)
-            .await
+        let asking = self.fallback.ask_replicas(replicas, end, pressing, ask);
+        let mut replies = asking.await;
+        let mut names = replies.answers.iter().flat_map(|(_, (names, _))| names);
+        if replies.failures.is_empty() && names.next().is_none() {
+            replies.answers.extend(self.lost_repos(replicas, end).await);
+        }
+        replies
     }
 
     /// Creates the error of a listing that no target could return. Only the registry's failure,
@@ -407,7 +411,8 @@ impl Registry {
     }
 }
 
-type RepoNames = (Vec<RepoName>, Vec<String>);
+/// The repositories that a target lists, and the names that it hides.
+pub(super) type RepoNames = (Vec<RepoName>, Vec<String>);
 
 /// Creates the error of a look-up that is still under way after the caller's wait.
 fn overdue(what: impl std::fmt::Display, waited: Duration) -> RegistryError {

@@ -8,8 +8,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Registry;
 use super::events::{Event, Level};
+use super::list::RepoNames;
 use super::replica::{Replica, ReplicaSet};
-use crate::model::{ArtifactId, Part, Section, Stamp};
+use crate::model::{ArtifactId, Section, Stamp};
 use crate::store::{Failure, RepoListing, Tombstone};
 
 /// How long the backups have to tell whether an empty registry has lost something. A quarter of a
@@ -27,7 +28,7 @@ impl Registry {
         begun: Instant,
         end: Instant,
     ) {
-        if self.settings.fallback_on.not_found || section.is_of_versions() {
+        if self.settings.fallback_on.not_found {
             return;
         }
         let registry = &replicas.registry;
@@ -41,17 +42,14 @@ impl Registry {
         };
         let unlisted: Vec<(ArtifactId, Option<Stamp>)> = unlisted.filter_map(stamp).collect();
         if !unlisted.is_empty() {
-            let tombstones = registry.ask(|target| target.tombstones(&section.repo, end));
-            let tombstones = tombstones.await.unwrap_or_default();
+            let tombstones = tombstones(section, registry, end).await.unwrap_or_default();
             for (id, stamp) in unlisted {
                 let of_item = tombstones.iter().filter(|it| it.item == id.item);
                 if !is_deleted(of_item, stamp.as_ref()) {
                     self.lose(&id, registry, begun);
                 }
             }
-        } else if listing.items.is_empty()
-            && matches!(section.part, Part::Current | Part::Migrations)
-        {
+        } else if listing.items.is_empty() {
             self.ask_backups_for_lost(section, replicas, begun, end)
                 .await;
         }
@@ -66,10 +64,13 @@ impl Registry {
         let Some(stamp) = known.flatten() else {
             return false;
         };
-        if self.settings.fallback_on.not_found || id.item.is_immutable() {
+        if self.settings.fallback_on.not_found {
             return false;
         }
-        let tombstones = registry.ask(|target| target.tombstones_of(id, end)).await;
+        let tombstones = match id.item.is_immutable() {
+            true => Ok(Vec::new()),
+            false => registry.ask(|target| target.tombstones_of(id, end)).await,
+        };
         match tombstones {
             Ok(tombstones) if is_deleted(tombstones.iter(), stamp.as_ref()) => false,
             Ok(_) => {
@@ -86,6 +87,10 @@ impl Registry {
             .index
             .change(id, |entry| entry.vanish(registry.id, begun));
         if is_news {
+            self.reconcile.start_soon();
+        }
+        // Versions are many, and lost with their schema.
+        if is_news && !id.item.is_immutable() {
             let message = format!(
                 "{} has lost {id}: it has no tombstone for it; the backups serve it, and it gets \
                  it back",
@@ -94,7 +99,6 @@ impl Registry {
             let event = Event::new(Level::Error, "lost", message);
             let event = event.with("artifact", id.to_string());
             self.report(event.with("target", registry.url()));
-            self.reconcile.start_soon();
         }
     }
 
@@ -119,8 +123,7 @@ impl Registry {
             return;
         }
         let registry = &replicas.registry;
-        let tombstones = registry.ask(|target| target.tombstones(&section.repo, end));
-        let Ok(tombstones) = tombstones.await else {
+        let Ok(tombstones) = tombstones(section, registry, end).await else {
             return;
         };
         for (backup, mut listing) in held {
@@ -136,15 +139,45 @@ impl Registry {
         }
     }
 
+    /// Returns the repositories that the backups hold, of a registry that lists none.
+    pub(super) async fn lost_repos(
+        &self,
+        replicas: &ReplicaSet,
+        end: Instant,
+    ) -> Vec<(Arc<Replica>, RepoNames)> {
+        let asked = replicas.backups.iter().map(|backup| async move {
+            let names = backup.ask(|target| target.repos(end)).await.ok()?;
+            Some((Arc::clone(backup), names))
+        });
+        let asked = timeout(GLANCE, futures::future::join_all(asked)).await;
+        asked.into_iter().flatten().flatten().collect()
+    }
+
     /// Returns the artifacts that their registry has lost.
     pub(super) fn lost(&self) -> Vec<String> {
         let mut lost = Vec::new();
         self.index.visit(|id, entry| {
-            if entry.has_vanished() {
+            if entry.has_vanished() && !id.item.is_immutable() {
                 lost.push(id.to_string());
             }
         });
         lost
+    }
+}
+
+/// Returns the tombstones of a section. Versions have none: nothing deletes them.
+async fn tombstones(
+    section: &Section,
+    registry: &Replica,
+    end: Instant,
+) -> Result<Vec<Tombstone>, Failure> {
+    match section.is_of_versions() {
+        true => Ok(Vec::new()),
+        false => {
+            registry
+                .ask(|target| target.tombstones(&section.repo, end))
+                .await
+        }
     }
 }
 

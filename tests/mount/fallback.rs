@@ -198,7 +198,15 @@ fn an_artifact_deleted_from_the_registry_does_not_come_back_from_a_backup() {
     // A listing of the schema itself would read it, to learn its format.
     assert_eq!(knowing.ls("app/plans"), [""; 0]);
     assert!(knowing.path("app/schema").exists());
-    site.stores[0].delete(KEY);
+    // The backup misses the deletion.
+    let alone = [
+        "--registry".into(),
+        site.stores[0].url(),
+        "--allow-delete".into(),
+    ];
+    let deleting = site.home.mount("deleting", alone);
+    std::fs::remove_file(deleting.path(KEY)).unwrap();
+    deleting.unmount();
     let fresh = site.mount("fresh", &[]);
     // One mount still lists the artifact and gets the answer at the read; the other never lists it.
     site.ends_with(&knowing, "No such file or directory");

@@ -114,6 +114,65 @@ cmp "$4" app/schema"#;
 }
 
 #[test]
+fn a_pinned_deployment_goes_on_without_the_registry_and_without_any_network() {
+    let site = Site::with_pause(Duration::from_secs(1));
+    let two = &site.versions[1];
+    site.ask("tag", &["prod", two]).ok();
+    let deploys = |mounted: &Mounted| {
+        let deploy = r#"cat "$1/tags/prod/schema.hcl""#;
+        let ran = run(&mut bash(deploy, [mounted.path("app")])).ok();
+        assert_eq!(ran.text(), schema("two"));
+    };
+    deploys(&site.mounted);
+    let Store::Folder(registry) = &site.stores[0] else {
+        panic!("not a folder");
+    };
+    let state = |name: &str| {
+        let dir = site.home.path(&format!("state-of-{name}"));
+        ["--state-dir".to_owned(), dir.display().to_string()]
+    };
+    let fresh = |name: &str| {
+        let flags = flags(&site.stores).into_iter().chain(state(name));
+        site.home.mount(name, flags)
+    };
+    let reader = fresh("reader");
+    deploys(&reader);
+    reader.unmount();
+
+    let away = registry.with_extension("away");
+    std::fs::rename(registry, &away).unwrap();
+    deploys(&site.mounted);
+    let other = fresh("other");
+    deploys(&other);
+    other.unmount();
+    for store in &site.stores[1..] {
+        let Store::Folder(folder) = store else {
+            continue;
+        };
+        std::fs::rename(folder, folder.with_extension("away")).unwrap();
+    }
+    let again = fresh("reader");
+    deploys(&again);
+    again.unmount();
+    for store in &site.stores {
+        let Store::Folder(folder) = store else {
+            continue;
+        };
+        std::fs::rename(folder.with_extension("away"), folder).unwrap();
+    }
+
+    // Somebody empties the bucket.
+    std::fs::remove_dir_all(registry.join("app")).unwrap();
+    let emptied = fresh("emptied");
+    deploys(&emptied);
+    assert_eq!(emptied.read("app/schema"), schema("three").as_bytes());
+    super::program::until("the registry has it again", || {
+        (site.stores[0].get("app/schema") == Some(schema("three").into_bytes())).then_some(())
+    });
+    all_hold(&site.stores, "app/tags/prod", two.as_bytes());
+}
+
+#[test]
 fn history_as_json_tells_the_facts_of_each_version() {
     let site = Site::new();
     let newest = site.versions.last().unwrap();

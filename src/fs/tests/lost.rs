@@ -107,6 +107,28 @@ async fn a_new_machine_deploys_while_the_registry_is_empty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_machine_deploys_a_tag_while_the_registry_is_empty() {
+    let fixture = fixture_of(choice(), V1).await;
+    let version = fixture.ls("app/versions").await.unwrap().remove(0);
+    let link = format!("../versions/{version}");
+    fixture.symlink(&link, "app/tags/prod").await.unwrap();
+    let before = fixture.registry.keys();
+    empty(&fixture.registry);
+    let unnamed = Choice {
+        named: Vec::new(),
+        ..choice()
+    };
+    let fixture = from_another_machine(fixture, unnamed);
+    assert_eq!(fixture.ls("").await.unwrap(), ["app"]);
+    assert_eq!(fixture.readlink("app/tags/prod").await.unwrap(), link);
+    let path = format!("app/versions/{version}/schema.hcl");
+    assert_eq!(fixture.cat(&path).await.unwrap(), V1);
+    assert_eq!(fixture.ls("app/versions").await.unwrap(), [version]);
+    order(&fixture, "sync").await;
+    assert_eq!(fixture.registry.keys(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_push_over_lost_content_succeeds() {
     let fixture = fixture_of(choice(), V1).await;
     empty(&fixture.registry);
