@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 
 use bytes::Bytes;
 
@@ -54,7 +55,11 @@ impl MigrationDirectory {
     }
 
     /// Returns the directory's archive.
-    pub fn to_archive(&self) -> Bytes {
+    ///
+    /// # Errors
+    ///
+    /// Those of the library; writing to memory has none.
+    pub fn to_archive(&self) -> io::Result<Bytes> {
         let sum = self.files.iter().filter(|(name, _)| name.is_sum());
         let sum = sum.map(|(name, content)| (name.as_str(), &**content));
         write_archive(sum.chain(self.migrations()))
@@ -92,10 +97,11 @@ mod tests {
         let directory = MigrationDirectory {
             files: files.into_iter().collect(),
         };
-        let archive = directory.to_archive();
+        let archive = directory.to_archive().unwrap();
         assert!(archive.starts_with(b"atlas.sum\0"));
         assert_eq!(MigrationDirectory::from_archive(&archive), Ok(directory));
-        let foreign = write_archive([("../x.sql", &b"x"[..]), ("README", b"x"), ("1.sql", b"y")]);
+        let foreign =
+            write_archive([("../x.sql", &b"x"[..]), ("README", b"x"), ("1.sql", b"y")]).unwrap();
         let read = MigrationDirectory::from_archive(&foreign).unwrap();
         assert_eq!(read.files.len(), 1);
     }

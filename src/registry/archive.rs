@@ -26,7 +26,9 @@ impl Registry {
         when: u64,
         author: Option<Author>,
     ) -> bool {
-        let content = directory.to_archive();
+        let Ok(content) = directory.to_archive() else {
+            return false;
+        };
         let stamp = Stamp {
             base: Base::New,
             author,
