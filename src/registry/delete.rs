@@ -18,7 +18,7 @@ use super::journal::Record;
 use super::replica::{ReplicaSet, share};
 use super::{Durability, Registry, blocking};
 use crate::model::{ArtifactId, Base, Format, Lineage, Stamp};
-use crate::store::{Failure, Tombstone};
+use crate::store::{Failure, Kind, Tombstone};
 
 impl Registry {
     /// Deletes an artifact from the registry; if that fails, the deletion fails and nothing has
@@ -48,13 +48,11 @@ impl Registry {
             }
         };
         let stamp = Stamp {
-            base: deletes
-                .as_ref()
-                .map_or(Base::Unknown, |deletes| Base::Content(deletes.sha256)),
+            base: Base::Content(deletes.sha256),
             ..Stamp::new(self.clock.next_stamp(), b"", Format::Sql)
         };
         let record = Record {
-            replaces: deletes,
+            replaces: Some(deletes),
             registry: replicas.registry.name(),
             targets: self.replay.stores_for(id, replicas),
             ..Record::new(id, &stamp, true)
@@ -124,7 +122,7 @@ impl Registry {
         id: &ArtifactId,
         replicas: &ReplicaSet,
         end: Instant,
-    ) -> Result<Option<Lineage>, Failure> {
+    ) -> Result<Lineage, Failure> {
         // Content that was put there by hand is known by its bytes alone.
         let _ = timeout_at(end, self.current(id)).await;
         let known = self.index.peek(id, |entry| entry.lineage()).flatten();
@@ -140,7 +138,8 @@ impl Registry {
             }
             (Some((stamp, _)), None) => Lineage::new(&stamp, true, &[]),
             (_, Some(known)) => known,
-            (None, None) => return Ok(None),
+            // A tombstone that names nothing would delete by time.
+            (None, None) => return Err(Failure::new(Kind::NotFound, "it is not there any more")),
         };
         // The backups have this mount's pending pushes, and the deletion ends those, too.
         for push in self
@@ -153,7 +152,7 @@ impl Registry {
         // Another mount may read the time of its stamp, which this one's clock does not believe.
         let is_by_hand = there.is_some_and(|(_, stamped)| !stamped);
         deletes.when = deletes.when.filter(|_| !is_by_hand);
-        Ok(Some(deletes))
+        Ok(deletes)
     }
 
     /// Leaves a tombstone in every target, and deletes the artifact from the backups.

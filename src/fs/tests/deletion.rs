@@ -339,3 +339,17 @@ async fn a_registry_that_does_not_tell_what_it_holds_deletes_nothing() {
     }
     fixture.rm("app/schema").await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_two_removals_at_once_the_second_deletes_no_later_push() {
+    let fixture = fixture_with(choice()).await;
+    let (one, two) = tokio::join!(fixture.rm("app/schema"), fixture.rm("app/schema"));
+    assert!(one.is_ok() || two.is_ok());
+    for store in fixture.all() {
+        for key in tombstones(store) {
+            let tombstone = store.content(&key).unwrap();
+            let tombstone = String::from_utf8(tombstone.to_vec()).unwrap();
+            assert!(tombstone.contains("sha256"), "{tombstone}");
+        }
+    }
+}

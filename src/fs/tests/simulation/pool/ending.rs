@@ -43,10 +43,10 @@ impl Truth {
                 text.registry == Some(registry) && text.is_acknowledged && !text.is_lost
             });
             let texts = self.texts.keys();
-            let kept = texts.filter(|text| kept.contains(&Sha256::of(text)));
+            let unpushed = texts.filter(|text| kept.contains(&Sha256::of(text)));
             let versions = stores.iter().flat_map(|&place| self.versions(place));
             let versions: Vec<Bytes> = versions.collect();
-            let there = held.iter().flatten().chain(kept).chain(&versions);
+            let there = held.iter().flatten().chain(unpushed).chain(&versions);
             let there: Vec<&Bytes> = there.collect();
             let nowhere = acknowledged.map(|(content, _)| content).find(|content| {
                 let mut there = there.iter();
@@ -56,7 +56,12 @@ impl Truth {
             self.must(nowhere.is_none(), || {
                 format!("what was acknowledged is somewhere in the end: {nowhere:?}")
             });
-            let alike = held.iter().all(|content| *content == held[0]);
+            // A conflict stays until somebody decides, and keeps the bytes.
+            let conflicts =
+                |content: &Bytes| held[0].is_some() && kept.contains(&Sha256::of(content));
+            let alike = held
+                .iter()
+                .all(|content| *content == held[0] || content.as_ref().is_some_and(conflicts));
             let is_simple = machines.len() < 2
                 && !self.is_wiped[registry]
                 && !self.is_forged[registry]
