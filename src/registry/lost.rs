@@ -10,7 +10,7 @@ use super::Registry;
 use super::events::{Event, Level};
 use super::list::RepoNames;
 use super::replica::{Replica, ReplicaSet};
-use crate::model::{ArtifactId, Section, Stamp};
+use crate::model::{ArtifactId, Base, Lineage, Section, Stamp};
 use crate::store::{Failure, RepoListing, Tombstone};
 
 /// How long the backups have to tell whether an empty registry has lost something. A quarter of a
@@ -182,10 +182,18 @@ async fn tombstones(
 }
 
 /// Tells whether a tombstone deletes a content: it names it, or is later. A later one may not know the
-/// older content that a backup still holds. Of an unread content, any tombstone counts.
+/// older content that a backup still holds. Of an unread content, any tombstone counts. A later push
+/// of the same bytes is none: it has removed the tombstones.
 fn is_deleted<'a>(
     mut tombstones: impl Iterator<Item = &'a Tombstone>,
     stamp: Option<&Stamp>,
 ) -> bool {
-    tombstones.any(|it| stamp.is_none_or(|stamp| stamp.when <= it.when || it.covers(stamp, true)))
+    let names = |it: &Lineage, stamp: &Stamp| {
+        it.holds(stamp.sha256) && stamp.base != Base::Deleted(it.sha256)
+    };
+    tombstones.any(|it| {
+        stamp.is_none_or(|stamp| {
+            stamp.when <= it.when || it.deletes.as_ref().is_some_and(|it| names(it, stamp))
+        })
+    })
 }
