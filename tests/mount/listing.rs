@@ -51,7 +51,7 @@ fn names_that_no_directory_can_hold_are_hidden_and_break_nothing() {
     let found = ran.text();
     assert!(
         found
-            .starts_with(".\n./app\n./app/plans\n./app/plans/p1\n./app/schema\n./app/schema.hcl\n"),
+            .starts_with(".\n./app\n./app/migrations\n./app/plans\n./app/plans/p1\n./app/schema\n./app/schema.hcl\n"),
         "{found}"
     );
     assert!(
