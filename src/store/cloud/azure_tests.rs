@@ -346,6 +346,19 @@ fn a_driver_shows_no_credentials_when_it_is_printed() {
     assert_eq!(format!("{driver:?}"), "CloudDriver(azblob://backup/prefix)");
 }
 
+#[test]
+fn a_key_without_its_sign_is_not_taken_for_a_misspelt_name() {
+    let env = env(&[
+        ACCOUNT,
+        (
+            "AZURE_STORAGE_CONNECTION_STRING",
+            "AccountKeyc0VjUmVUc0VjUmVU",
+        ),
+    ]);
+    let (_, why) = find(&location(), &env).err().unwrap();
+    assert!(!why.contains("c0VjUmVU"), "{why}");
+}
+
 proptest! {
     #![proptest_config(config())]
 

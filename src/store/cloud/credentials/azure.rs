@@ -351,8 +351,8 @@ impl ConnectionString {
                     connection.endpoint = Some(url);
                 }
                 other if ELSEWHERE.contains(&other) => {}
-                // Names have at most 26 characters, keys have 88.
-                _ if is_word(name, "") && name.len() <= 30 => {
+                // Names are up to 26 letters. A key has digits, and 88 characters.
+                _ if is_name(name) => {
                     connection.unknown.get_or_insert_with(|| name.into());
                 }
                 _ => {}
@@ -381,6 +381,11 @@ impl ConnectionString {
             false => String::new(),
         }
     }
+}
+
+/// Tells whether a text may be a misspelt name, and no part of a key.
+fn is_name(text: &str) -> bool {
+    (1..=30).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 /// Returns the account of an endpoint: <https://acme.blob.core.windows.net>, or an emulator's
