@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::base::{BaseVersion, MOVED_ON};
 use super::entry::Revision;
-use super::error::{ErrorKind, RegistryError, conflict};
+use super::error::{ErrorKind, RegistryError, conflict, panicked};
 use super::{Registry, blocking};
 use crate::model::{
     ArtifactId, Author, Base, Format, Item, Lineage, PlanStatus, Rejection, Sha256, Stamp, SumFile,
@@ -86,7 +86,7 @@ impl Checks {
             Ok(Ok(checked)) => checked.map_err(|rejection: Rejection| {
                 RegistryError::new(ErrorKind::Invalid, format!("can't push {id}: {rejection}"))
             }),
-            Ok(Err(_)) => Err(super::list::panicked("checking", id)),
+            Ok(Err(_)) => Err(panicked("checking", id)),
             Err(_) => Err(RegistryError::new(
                 ErrorKind::Outage,
                 format!(

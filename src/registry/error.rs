@@ -1,5 +1,8 @@
 //! Errors of pushes and pulls.
 
+use std::fmt;
+use std::time::Duration;
+
 use crate::model::ArtifactId;
 use crate::store::{Failure, Kind};
 
@@ -86,6 +89,21 @@ impl ErrorKind {
             | Kind::TooBig => ErrorKind::Outage,
         }
     }
+}
+
+/// Creates the error of a look-up that is still under way after the caller's wait.
+pub(super) fn overdue(what: impl fmt::Display, waited: Duration) -> RegistryError {
+    let waited = waited.as_secs_f64();
+    let reason = format!("can't {what}: no target has answered within {waited:.2} s");
+    RegistryError::new(ErrorKind::Outage, reason)
+}
+
+/// Creates the error of a task that has panicked.
+pub(super) fn panicked(what: &str, on: impl fmt::Display) -> RegistryError {
+    RegistryError::new(
+        ErrorKind::Outage,
+        format!("{what} {on} hit a bug; please report it"),
+    )
 }
 
 /// Creates the error of a push or deletion whose time was used up by the one before it.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::entry::Revision;
-use super::error::{ErrorKind, RegistryError, reasons};
+use super::error::{ErrorKind, RegistryError, overdue, panicked, reasons};
 use super::events::{Event, Level};
 use super::fallback::Replies;
 use super::index::{From, ListingState};
@@ -123,7 +123,8 @@ impl Registry {
         if must_be_read == Some(true) {
             // The listing says too little. Content that can't be read now is shown as listed.
             let looked_up = timeout_at(end, self.pull(id)).await;
-            let looked_up = looked_up.unwrap_or_else(|_| Err(overdue(id, end - begun)));
+            let looked_up =
+                looked_up.unwrap_or_else(|_| Err(overdue(format!("list {id}"), end - begun)));
             match looked_up {
                 Ok(_) => self.index.change(id, super::entry::Entry::was_looked_up),
                 Err(error) if id.item.is_immutable() => return Err(error),
@@ -167,7 +168,7 @@ impl Registry {
             Some(patience) => match self.lists.join_for(&key, patience, start).await {
                 Ok(listed) => listed,
                 Err(Overdue) => {
-                    let error = overdue(section, patience);
+                    let error = overdue(format!("list {section}"), patience);
                     self.index.fail(section, error.clone(), false);
                     return Err(error);
                 }
@@ -297,7 +298,7 @@ impl Registry {
             Some(patience) => match self.roots.join_for(&pressing, patience, start).await {
                 Ok(listed) => listed,
                 Err(Overdue) => {
-                    let error = overdue("the repositories", patience);
+                    let error = overdue("list the repositories", patience);
                     // A glance is too short to count as a failure.
                     if Some(patience) >= self.fallback.patience() {
                         self.index.fail_roots(error.clone(), false);
@@ -318,21 +319,26 @@ impl Registry {
             let place = self.index.found_on(&pending.id.repo).unwrap_or(0);
             found.insert(pending.id.repo, place);
         }
-        let mut answered = false;
         let mut failures: Vec<(Arc<Replica>, Failure)> = Vec::new();
         let replica_sets = self.replica_sets.open();
         let listings = replica_sets
             .iter()
             .map(|replicas| self.list_replicas(replicas, end, pressing));
         let replies = futures::future::join_all(listings).await.into_iter();
+        let mut answers = Vec::new();
         for (place, replies) in replies.enumerate() {
-            answered |= !replies.answers.is_empty();
             failures.extend(replies.failures);
-            for (target, (repos, hidden)) in replies.answers {
-                self.hide(&target, hidden);
-                for repo in repos {
-                    found.entry(repo).or_insert(place);
-                }
+            answers.extend(replies.answers.into_iter().map(|answer| (place, answer)));
+        }
+        // A backup may be another registry's, too, which then tells better what is its own.
+        let of_backup =
+            |place: usize, id| !replica_sets.get(place).is_some_and(|it| it.is_registry(id));
+        answers.sort_by_key(|(place, (target, _))| of_backup(*place, target.id));
+        let answered = !answers.is_empty();
+        for (place, (target, (repos, hidden))) in answers {
+            self.hide(&target, hidden);
+            for repo in repos {
+                found.entry(repo).or_insert(place);
             }
         }
         if !answered {
@@ -413,17 +419,3 @@ impl Registry {
 
 /// The repositories that a target lists, and the names that it hides.
 pub(super) type RepoNames = (Vec<RepoName>, Vec<String>);
-
-/// Creates the error of a look-up that is still under way after the caller's wait.
-fn overdue(what: impl std::fmt::Display, waited: Duration) -> RegistryError {
-    let waited = waited.as_secs_f64();
-    let reason = format!("can't list {what}: no target has answered within {waited:.2} s");
-    RegistryError::new(ErrorKind::Outage, reason)
-}
-
-pub(super) fn panicked(what: &str, on: impl std::fmt::Display) -> RegistryError {
-    RegistryError::new(
-        ErrorKind::Outage,
-        format!("{what} {on} hit a bug; please report it"),
-    )
-}

@@ -9,9 +9,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::entry::{Entry, Freshness, Revision, Source};
-use super::error::{ErrorKind, RegistryError, reasons};
+use super::error::{ErrorKind, RegistryError, panicked, reasons};
 use super::events::{Event, Level};
-use super::list::panicked;
 use super::replica::{Replica, ReplicaSet, TargetId, share};
 use crate::model::ArtifactId;
 use crate::store::{Content, Failure, Kind, Target};

@@ -16,7 +16,7 @@ use super::breaker::pressing;
 use super::check::PushDetails;
 use super::commit::{Commit, CommitOutcome};
 use super::conflict::apart;
-use super::error::{RegistryError, conflict, reasons, still_busy};
+use super::error::{RegistryError, conflict, panicked, reasons, still_busy};
 use super::events::{Event, Level};
 use super::fallback::registry_deadline;
 use super::journal::Record;
@@ -111,8 +111,7 @@ impl Registry {
                 };
                 // After a panic the push has failed.
                 let run = AssertUnwindSafe(push.run(base, end)).catch_unwind();
-                run.await
-                    .unwrap_or_else(|_| Err(super::list::panicked("pushing", id)))
+                run.await.unwrap_or_else(|_| Err(panicked("pushing", id)))
             }
             Err(error) => Err(error),
         };

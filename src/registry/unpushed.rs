@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{ErrorKind, RegistryError, still_busy};
+use super::error::{ErrorKind, RegistryError, panicked, still_busy};
 use super::events::{Event, Level};
 use super::journal::{Damaged, Record};
 use super::replica::share;
@@ -112,7 +112,7 @@ impl Registry {
                 let mut writing = blocking::run(move || journal.write(when));
                 match timeout_at(half, &mut writing).await {
                     Ok(Ok(written)) => written,
-                    Ok(Err(_)) => return Err(super::list::panicked("writing to the journal", id)),
+                    Ok(Err(_)) => return Err(panicked("writing to the journal", id)),
                     Err(_) => {
                         if !deletes {
                             self.watch_keeping(&id, writing);

@@ -192,3 +192,42 @@ fn several_repositories_with_targets_of_their_own_are_pushed_to_these_alone() {
     let both = home.mount("mnt", flags(&stores[..2]));
     assert_eq!(both.ls(""), ["one"]);
 }
+
+#[test]
+fn a_shared_backup_gives_no_repository_to_an_emptied_registry() {
+    let home = Home::new();
+    let stores = ["r1", "r2", "backup"].map(|name| Store::folder(&home, name));
+    let urls = stores.each_ref().map(Store::url);
+    let repo = |name: &str, url: &str| {
+        format!(
+            "env \"prod\" {{\n  schema {{\n    repo {{\n      name = \"{name}\"\n      url = \
+             \"{url}\"\n      backup = [\"{}\"]\n    }}\n  }}\n}}\n",
+            urls[2]
+        )
+    };
+    let mount = |name: &str, config: String| {
+        let state = home.path(&format!("state-of-{name}"));
+        home.file("atlas.hcl", config);
+        let state = state.display().to_string();
+        let config = [
+            "-c",
+            "file://atlas.hcl",
+            "--env",
+            "prod",
+            "--state-dir",
+            &state,
+        ];
+        home.mount(name, config)
+    };
+    let both = repo("one", &urls[0]) + &repo("two", &urls[1]);
+    let three = both.clone() + &repo("three", &urls[1]);
+    let first = mount("first", three);
+    first.cp("three/schema", schema("three")).ok();
+    first.unmount();
+    // The configuration of the other mount does not name it; the first registry has nothing.
+    let other = mount("other", both);
+    assert_eq!(other.read("three/schema"), schema("three").as_bytes());
+    other.cp("three/schema", schema("new")).ok();
+    all_hold(&stores[1..], "three/schema", schema("new").as_bytes());
+    none_holds(&stores[..1], "three/schema");
+}
