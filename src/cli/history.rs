@@ -31,7 +31,7 @@ struct Row {
     content: Option<Content>,
 }
 
-/// What the mount shows about the content of a version.
+/// The facts about the content of a version, as the mount shows them.
 #[derive(Debug)]
 struct Content {
     /// The time of the push, in nanoseconds: it orders the versions of one second.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::name::{InRepo, MIGRATIONS, in_repo, schema_name};
 use super::namespace::format;
@@ -106,7 +106,11 @@ impl Fs {
     /// Reads the link that shows a tag.
     pub(super) async fn read_tag(&self, node: &Node) -> Result<OsString> {
         let version = match node {
-            Node::Latest(repo) => self.newest_version(repo).await?,
+            Node::Latest(repo) => {
+                let limit = self.registry.settings().read;
+                let newest = timeout(limit, self.newest_version(repo)).await;
+                newest.map_err(|_| Error::Io)??
+            }
             Node::Content(id, _) if node.is_tag() => {
                 let content = self.registry.pull(id).await?.bytes;
                 let version = std::str::from_utf8(&content).ok();
@@ -184,6 +188,12 @@ impl Fs {
             return Err(Error::Invalid);
         };
         if !self.registry.may_tag(&id.repo, &version).await? {
+            let message = format!(
+                "the targets of tags have no version {version}: ls ../versions shows all; one of \
+                 migrations alone can't be named if those have targets of their own"
+            );
+            let event = Event::new(Level::Warn, "refused", message);
+            self.registry.report(event.with("artifact", id.to_string()));
             return Err(Error::NotFound);
         }
         let mut base = self.newest(id).await;

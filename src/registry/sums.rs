@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::entry::Revision;
-use super::error::RegistryError;
+use super::error::{RegistryError, overdue};
 use super::keyed_lock::KeyedLock;
 use super::{Registry, lock};
 use crate::model::{
@@ -45,7 +46,8 @@ struct Look {
 
 impl Registry {
     /// Returns whether a migration directory agrees with its `atlas.sum`. It reads the files, unless
-    /// none has changed since the last time.
+    /// none has changed since the last time. It takes no longer than one read may; the files that it has
+    /// read by then are cached for the next time.
     ///
     /// # Errors
     ///
@@ -56,7 +58,10 @@ impl Registry {
         match self.known_sum(repo, &revisions) {
             Some(known) => Ok(known.state),
             None => {
-                let state = self.look(repo, listed).await?.directory.state();
+                let limit = self.settings.read;
+                let look = timeout(limit, self.look(repo, listed)).await;
+                let late = |_| overdue(format!("read the migrations of {repo}"), limit);
+                let state = look.map_err(late)??.directory.state();
                 self.remember_sum(repo, revisions, &state, false);
                 Ok(state)
             }
@@ -67,7 +72,7 @@ impl Registry {
     /// ok, and a directory that agrees with its `atlas.sum` becomes a version.
     pub async fn directory_changed(self: Arc<Self>, repo: RepoName, author: Option<Author>) {
         let _turn = self.sums.looks.lock(&repo).await;
-        // What can't be read now is read at the next look.
+        // The next look reads the files that can't be read now.
         let Ok(listed) = self.list(&Section::migrations(&repo)).await else {
             return;
         };

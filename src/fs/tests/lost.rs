@@ -93,7 +93,7 @@ async fn a_new_machine_deploys_while_the_registry_is_empty() {
     assert_eq!(fixture.cat("app/schema.hcl").await.unwrap(), V1);
     assert!(event(&fixture, "lost").await);
     assert_eq!(fixture.json(".atlasfs/status").await["healthy"], false);
-    // What was deleted before stays deleted.
+    // An earlier deletion still holds.
     let deleting = || Choice {
         allow_delete: true,
         ..choice()
