@@ -139,13 +139,15 @@ impl Registry {
             (Some((stamp, _)), None) => Lineage::new(&stamp, true, &[]),
             (_, Some(known)) => known,
             // A tombstone that names nothing would delete by time.
-            (None, None) => return Err(Failure::new(Kind::NotFound, "it is not there any more")),
+            (None, None) => {
+                let why = "it is gone, or too damaged to be named: if it is still listed, push it \
+                           anew, and delete that";
+                return Err(Failure::new(Kind::NotFound, why));
+            }
         };
         // The backups have this mount's pending pushes, and the deletion ends those, too.
-        for push in self
-            .journal
-            .select(|it| it.id == *id && it.is_acknowledged())
-        {
+        let is_push = |it: &Record| it.id == *id && it.is_acknowledged() && !it.deletes;
+        for push in self.journal.select(is_push) {
             deletes.extend([push.stamp.sha256]);
             deletes.when = deletes.when.max(Some(push.stamp.when));
         }

@@ -30,6 +30,17 @@ with open(sys.argv[1], "rb") as file:
 assert (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns)' "$1""#,
 ];
 
+/// The ways in which rsync deletes.
+const RSYNC_DELETES: [&str; 7] = [
+    "--delete",
+    "--delete-before",
+    "--delete-during",
+    "--delete-delay",
+    "--delete-after",
+    "--delete-after --inplace",
+    "--delete-after --delay-updates",
+];
+
 #[test]
 fn a_push_by_one_name_is_read_by_the_other() {
     let home = Home::new();
@@ -76,16 +87,10 @@ fn a_push_by_one_name_is_read_by_the_other() {
 
 #[test]
 fn rsync_deletes_nothing_that_it_has_written() {
-    for how in [
-        "--delete",
-        "--delete-before",
-        "--delete-during",
-        "--delete-delay",
-        "--delete-after",
-        "--delete-after --inplace",
-        "--delete-after --delay-updates",
-        "--delete-excluded --exclude=x --delete-after",
-    ] {
+    for how in RSYNC_DELETES
+        .into_iter()
+        .chain(["--delete-excluded --exclude=x --delete-after"])
+    {
         let home = Home::new();
         let stores = folders(&home);
         let mut args = flags(&stores);
@@ -146,16 +151,10 @@ fn rsync_keeps_a_schema_whose_source_has_one_name() {
     let (stores, mounted) = mount_schema(&home, true);
     home.folder("source/plans");
     let deleted = home.path("registry/.atlasfs/deleted");
-    for how in [
-        "--delete",
-        "--delete-before",
-        "--delete-during",
-        "--delete-delay",
-        "--delete-after",
-        "--delete-after --inplace",
-        "--delete-after --delay-updates",
-        "--delete-excluded --exclude=x",
-    ] {
+    for how in RSYNC_DELETES
+        .into_iter()
+        .chain(["--delete-excluded --exclude=x"])
+    {
         for names in [&["schema.hcl"][..], &["schema"], &["schema", "schema.hcl"]] {
             let content = schema(&format!("{how} {}", names.join(" ")));
             for name in ["schema", "schema.hcl"] {
