@@ -18,6 +18,9 @@ const LOAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mount/load.py");
 const WISH: &str = "ATLASFS_OPERATIONS";
 const TIME: Duration = Duration::from_secs(40);
 
+/// The number of contents that an artifact's lineage names.
+const LINEAGE: u64 = 64;
+
 /// The number of operations before the first measurement, the base for all others.
 const FIRST: u64 = 1_000;
 
@@ -77,6 +80,14 @@ fn a_million_operations_take_no_more_memory_than_a_thousand() {
     run(&mut bash(refused, [mounted.dir(), &home.path("refusals")])).ok();
     let events = String::from_utf8(mounted.read(".atlasfs/events")).unwrap();
     assert_eq!(events.lines().count(), 1_000);
+    // Fill the lineages of the plans, each of which names its last contents.
+    for round in 0..LINEAGE {
+        for number in 0..50 {
+            let name = format!("p{number}");
+            let content = plan(&name, &round.to_string());
+            std::fs::write(mounted.path(&format!("app/plans/{name}")), content).unwrap();
+        }
+    }
     let mut done = work(&mounted, 0, FIRST, SHIFT);
     assert_eq!(done, FIRST, "this machine is too busy");
     let before = memory(&mounted);
